@@ -1,0 +1,163 @@
+"""Every setting, as one tree; loaded from YAML, overridden by `--set a.b=c`; unknown keys are errors."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import ConfigError
+
+ExportFormat = Literal["parquet", "flatgeobuf", "geojson"]
+
+
+class Settings(BaseModel):
+    """Base of all groups of settings: immutable, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tiling(Settings):
+    """How a scene is cut; no result depends on it."""
+
+    tile_px: int = Field(512, ge=16, le=10980, description="side of a tile's core, in 10 m pixels")
+    shards: int = Field(4, ge=1, description="units of work and of resuming; each is whole strips of tiles")
+
+
+class Engine(Settings):
+    """How the networks are run."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the processor computes it natively, else float32"
+    )
+    memory_mb: int = Field(2500, ge=512, description="peak memory to stay under; tile size follows from it")
+    threads: int | None = Field(None, ge=1, description="threads of the networks; all cores when not set")
+
+
+class Runner(Settings):
+    """Where the shards run: a Prefect task runner."""
+
+    kind: Literal["threads", "processes", "dask", "ray"] = "threads"
+    workers: int = Field(1, ge=1, description="shards in flight at a time")
+
+
+class Trucks(Settings):
+    """Truck detection."""
+
+    enabled: bool = True
+    bundle: str = Field("trucks", description="name of a shipped bundle, or a path to one")
+    score_threshold: float | None = Field(None, ge=0, le=1, description="the card's when not set")
+    road_buffer_m: float = Field(30.0, gt=0, description="a truck's centre lies at most this far from a road")
+    cloud_buffer_m: float = Field(100.0, ge=0, description="trucks nearer to a cloud are flagged near_cloud")
+    min_speed_kmh: float = Field(0.0, ge=0, description="slower detections are dropped")
+
+
+class Landcover(Settings):
+    """Land-cover segmentation and its polygons."""
+
+    enabled: bool = True
+    bundle: str = Field("landcover", description="name of a shipped bundle, or a path to one")
+    min_area_m2: float = Field(500.0, ge=0, description="smaller areas go to their largest neighbour")
+    simplify_m: float = Field(
+        0.0, ge=0, description="tolerance of the coverage simplification; 0 keeps pixel edges"
+    )
+
+
+class Export(Settings):
+    """Files beside the standard ones."""
+
+    formats: tuple[ExportFormat, ...] = ()
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    tiling: Tiling = Tiling()
+    engine: Engine = Engine()
+    runner: Runner = Runner()
+    trucks: Trucks = Trucks()
+    landcover: Landcover = Landcover()
+    export: Export = Export()
+
+
+def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
+    """The settings of a YAML file (the defaults without one), then `a.b=c` overrides in order.
+
+    Raises
+    ------
+    ConfigError
+        If the file can't be read, a key is unknown (the message names the nearest valid one), or a value
+        is of the wrong type or out of range.
+    """
+    tree: dict[str, Any] = _read_yaml(path) if path else {}
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Settings file can't be read: {path} ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"Settings file is not valid YAML: {path}: {' '.join(str(error).split())}"
+        ) from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, Mapping):
+        raise ConfigError(
+            f"Settings file must hold `group: {{key: value}}`: {path} holds a {type(tree).__name__}."
+        )
+    return dict(tree)
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(
+            f"A setting is given as group.key=value, e.g. tiling.tile_px=512. Received: {override}"
+        )
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of {key} is not valid YAML. Received: {text}") from error
+    *groups, last = key.split(".")
+    node = tree
+    for group in groups:
+        child = node.setdefault(group, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"{key} leads through {group}, which holds a value, not settings.")
+        node = child
+    if last == "formats" and isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    node[last] = value
+
+
+def setting_names() -> list[str]:
+    """Every valid `group.key`."""
+    return [
+        f"{group}.{key}"
+        for group, field in Config.model_fields.items()
+        for key in field.annotation.model_fields  # type: ignore[union-attr]
+    ]
+
+
+def _explain(error: ValidationError, path: Path | None) -> str:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    where = f" (in {path})" if path else ""
+    if first["type"] == "extra_forbidden":
+        known = [*setting_names(), *Config.model_fields]
+        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
+        hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(known)}."
+        return f"Unknown setting {name}{where}.{hint}"
+    return f"Setting {name}{where}: {first['msg']}. Received: {first['input']!r}"

@@ -1,0 +1,1 @@
+"""Running the networks over a scene, tile by tile, exactly."""

@@ -1,0 +1,1 @@
+"""The networks, what they can see, and how they are stored."""

@@ -1,0 +1,160 @@
+"""A model bundle: a folder with `weights.safetensors` and `card.yaml`. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pipeline.errors import BundleError
+
+SHIPPED = Path(__file__).parent / "bundles"
+
+
+class LegendClass(BaseModel):
+    """One class: its value in the raster, its name, and its colour as #RRGGBB."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    value: int
+    name: str
+    colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$")
+
+
+class Card(BaseModel):
+    """What a bundle is, what it needs, and how good it was measured to be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    id: str
+    version: str
+    task: Literal["detection", "segmentation"]
+    architecture: str
+    """A key of the detector or segmenter registry, e.g. `faster_rcnn` or `unet`."""
+    arguments: dict[str, Any] = {}
+    bands: tuple[str, ...]
+    """In the order of the network's input channels."""
+    units: Literal["reflectance"] = "reflectance"
+    gsd: float = 10.0
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    """Normalisation: (reflectance - mean) / std, by band; pixels without data become 0 after it."""
+    classes: tuple[LegendClass, ...]
+    score_threshold: float | None = None
+    halo: int
+    """Pixels (10 m) around a core that can change its result, rounded up to the stride."""
+    stride: int
+    """Total stride in 10 m pixels: windows start at its multiples."""
+    training_data: tuple[dict[str, Any], ...] = ()
+    quality: dict[str, Any] = {}
+    limitations: tuple[str, ...] = ()
+    licence: str = "Apache-2.0"
+    weights_sha256: str = ""
+
+
+class Bundle(BaseModel):
+    """A card and where its weights lie."""
+
+    model_config = ConfigDict(frozen=True)
+    folder: Path
+    card: Card
+
+    @property
+    def weights(self) -> Path:
+        """The weights file."""
+        return self.folder / "weights.safetensors"
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The weights, checked against the card's SHA-256.
+
+        Raises
+        ------
+        BundleError
+            If the file is missing, is not safetensors, or is not the one the card describes.
+        """
+        try:
+            digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
+            if digest != self.card.weights_sha256:
+                raise BundleError(
+                    f"Weights of bundle {self.card.id} are not those its card describes: {self.weights} has "
+                    f"SHA-256 {digest[:12]}..., the card says {self.card.weights_sha256[:12] or 'nothing'}..."
+                )
+            return load_file(self.weights)
+        except OSError as error:
+            raise BundleError(f"Bundle {self.card.id} has no readable weights at {self.weights}.") from error
+        except SafetensorError as error:
+            raise BundleError(f"{self.weights} is not a safetensors file ({error}).") from error
+
+    def load_into(self, module: nn.Module) -> nn.Module:
+        """The module with these weights, in evaluation mode; BundleError if they don't fit it."""
+        try:
+            module.load_state_dict({key: value.float() for key, value in self.state_dict().items()})
+        except RuntimeError as error:
+            first = " ".join(str(error).split())[:200]
+            raise BundleError(
+                f"Weights of bundle {self.card.id} don't fit {self.card.architecture}: {first}"
+            ) from error
+        return module.eval()
+
+    def check_scene(self, available: Mapping[str, Any] | tuple[str, ...], gsd: float, scene_id: str) -> None:
+        """Raise BundleError, naming what is missing, if a scene can't be fed to this model."""
+        missing = [band for band in self.card.bands if band not in available]
+        if missing:
+            raise BundleError(
+                f"Model {self.card.id} needs band {', '.join(missing)}, which {scene_id} lacks. "
+                f"It has: {', '.join(available) or 'none'}."
+            )
+        if abs(gsd - self.card.gsd) > 0.05 * self.card.gsd:
+            raise BundleError(
+                f"Model {self.card.id} is for {self.card.gsd:g} m pixels, {scene_id} has {gsd:g} m."
+            )
+
+
+def open_bundle(name_or_path: str) -> Bundle:
+    """A shipped bundle by name, or any bundle by its folder.
+
+    Raises
+    ------
+    BundleError
+        If there is none, or its card is not valid.
+    """
+    shipped = SHIPPED / name_or_path
+    folder = shipped if (shipped / "card.yaml").is_file() else Path(name_or_path)
+    card_file = folder / "card.yaml"
+    if not card_file.is_file():
+        names = ", ".join(sorted(bundle.folder.name for bundle in shipped_bundles()))
+        raise BundleError(
+            f"No model bundle at {name_or_path} (no card.yaml there). Shipped ones: {names or 'none'}."
+        )
+    try:
+        card = Card.model_validate(yaml.safe_load(card_file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise BundleError(
+            f"Not a valid model card: {card_file}: {' '.join(str(error).split())[:300]}"
+        ) from error
+    return Bundle(folder=folder, card=card)
+
+
+def shipped_bundles() -> list[Bundle]:
+    """The bundles that come with the package, by name."""
+    return [open_bundle(card.parent.name) for card in sorted(SHIPPED.glob("*/card.yaml"))]
+
+
+def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle:
+    """Write weights (half precision halves the file and is exact enough) and card; the card gets the hash."""
+    folder.mkdir(parents=True, exist_ok=True)
+    part = folder / "weights.safetensors.part"
+    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part)
+    sealed = card.model_copy(update={"weights_sha256": hashlib.sha256(part.read_bytes()).hexdigest()})
+    text = yaml.safe_dump(sealed.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    card_part = folder / "card.yaml.part"
+    card_part.write_text(text, encoding="utf-8")
+    os.replace(part, folder / "weights.safetensors")
+    os.replace(card_part, folder / "card.yaml")
+    return Bundle(folder=folder, card=sealed)

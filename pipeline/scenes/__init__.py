@@ -1,0 +1,1 @@
+"""Sentinel-2 scenes: openers, radiometry, clouds, roads and the MSI instrument."""

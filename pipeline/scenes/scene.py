@@ -1,0 +1,86 @@
+"""What a scene is: a 10 m grid, the bands on it, and where and when it was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+if TYPE_CHECKING:
+    from pipeline.scenes.msi import MsiGeometry
+
+BANDS_10M = ("B02", "B03", "B04", "B08")
+BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
+BANDS_60M = ("B01", "B09", "B10")
+BAND_NAMES = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+
+
+@dataclass(frozen=True)
+class BandSource:
+    """Where one band lies and how its digital numbers become reflectance.
+
+    reflectance = DN * scale + offset; a DN equal to `nodata` is masked before that.
+    """
+
+    name: str
+    href: str
+    """What GDAL opens: a path, `/vsizip/...` or `/vsicurl/...`."""
+    index: int = 1
+    scale: float = 1e-4
+    offset: float = 0.0
+    nodata: float | None = 0.0
+    gsd: float = 10.0
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """A rectangle of a scene: reflectance and which pixels are valid, with its place."""
+
+    reflectance: NDArray[np.float32]
+    """(C, H, W), reflectance 0-1 (may exceed 1 on clouds); 0 where not valid."""
+    valid: NDArray[np.bool_]
+    """(H, W), True where every requested band has data."""
+    window: Window
+    grid: GeoBox
+    """The GeoBox of the window."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A Sentinel-2 scene on its 10 m grid. Opening reads metadata only; `read` decodes pixels."""
+
+    id: str
+    href: str
+    grid: GeoBox
+    bands: Mapping[str, BandSource]
+    acquired: datetime | None = None
+    platform: str | None = None
+    level: Literal["L1C", "L2A"] | None = None
+    baseline: str | None = None
+    tile: str | None = None
+    simulated: bool = False
+    scl: BandSource | None = None
+    """Scene classification (20 m), L2A only."""
+    msi: MsiGeometry | None = None
+    """Which MSI detector saw which place, where the product says so."""
+    files: tuple[Path, ...] = field(default=())
+    """Local files that make up the scene, for hashing into `run.json`."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the 10 m grid."""
+        rows, cols = self.grid.shape
+        return int(rows), int(cols)
+
+    def read(self, window: Window, bands: Sequence[str]) -> Pixels:
+        """Reflectance and validity of `bands` in `window` of the 10 m grid; see `pipeline.scenes.raster`."""
+        from pipeline.scenes.raster import read_pixels
+
+        return read_pixels(self, window, bands)

@@ -1,0 +1,113 @@
+"""Tiles of a scene: the core a tile owns, and the window (core plus halo) a network must see for it.
+
+Pure geometry, no I/O. Window origins are multiples of the network's total stride, so that strided layers
+sample the same pixels as they would on the whole scene; then the core equals the whole scene's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from rasterio.windows import Window
+
+
+@dataclass(frozen=True, order=True)
+class Tile:
+    """One tile: `core` is what it answers for, `window` what has to be read. Pixels of the 10 m grid."""
+
+    row: int
+    col: int
+    height: int
+    width: int
+    halo: int
+    scene_height: int
+    scene_width: int
+
+    @property
+    def core(self) -> Window:
+        """The part this tile owns; the cores of a plan cover the scene exactly once."""
+        return Window(self.col, self.row, self.width, self.height)
+
+    @property
+    def window(self) -> Window:
+        """Core plus halo, clipped to the scene."""
+        top, left = max(0, self.row - self.halo), max(0, self.col - self.halo)
+        bottom = min(self.scene_height, self.row + self.height + self.halo)
+        right = min(self.scene_width, self.col + self.width + self.halo)
+        return Window(left, top, right - left, bottom - top)
+
+    @property
+    def core_in_window(self) -> tuple[slice, slice]:
+        """(rows, columns) of the core inside an array read from `window`."""
+        top, left = self.row - self.window.row_off, self.col - self.window.col_off
+        return slice(top, top + self.height), slice(left, left + self.width)
+
+    def owns(self, x: float, y: float) -> bool:
+        """Whether the point (x, y), in pixels from the scene's upper left corner, lies in the core.
+
+        Cores are half-open, so a point on a shared border has one owner; points at or beyond the scene's
+        own border belong to the tile that touches it.
+        """
+        inside_x = (self.col <= x or self.col == 0) and (
+            x < self.col + self.width or self.col + self.width == self.scene_width
+        )
+        inside_y = (self.row <= y or self.row == 0) and (
+            y < self.row + self.height or self.row + self.height == self.scene_height
+        )
+        return inside_x and inside_y
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is not below `value`."""
+    return -(-value // multiple) * multiple
+
+
+def plan(shape: tuple[int, int], tile_px: int, halo: int, stride: int) -> list[Tile]:
+    """Tiles of a scene of `shape` (rows, columns), row by row.
+
+    `tile_px` is the side of a core, `halo` the network's reach and `stride` its total stride, all in pixels;
+    side and halo are rounded up to the stride. Works for any scene of at least one pixel.
+
+    Raises
+    ------
+    ValueError
+        If the scene is empty or an argument is not positive.
+    """
+    rows, cols = shape
+    if rows < 1 or cols < 1:
+        raise ValueError(f"A scene needs at least one row and column. Received: shape={shape}")
+    if tile_px < 1 or halo < 0 or stride < 1:
+        raise ValueError(
+            f"tile_px and stride must be positive, halo not negative. Received: {tile_px=}, {halo=}, {stride=}"
+        )
+    side, reach = round_up(tile_px, stride), round_up(halo, stride)
+    return [
+        Tile(row, col, min(side, rows - row), min(side, cols - col), reach, rows, cols)
+        for row in range(0, rows, side)
+        for col in range(0, cols, side)
+    ]
+
+
+def strips(tiles: list[Tile]) -> list[list[Tile]]:
+    """The tiles grouped by row of tiles, top to bottom: a strip is contiguous in the output rasters."""
+    by_row: dict[int, list[Tile]] = {}
+    for tile in tiles:
+        by_row.setdefault(tile.row, []).append(tile)
+    return [by_row[row] for row in sorted(by_row)]
+
+
+def shard(tiles: list[Tile], count: int) -> list[list[Tile]]:
+    """Whole strips of tiles dealt to at most `count` shards of consecutive strips, none of them empty."""
+    if count < 1:
+        raise ValueError(f"A scene is cut into at least one shard. Received: {count=}")
+    groups = strips(tiles)
+    count = min(count, len(groups))
+
+    def sizes() -> Iterator[int]:
+        for i in range(count):
+            yield len(groups) * (i + 1) // count - len(groups) * i // count
+
+    rest = iter(groups)
+    return [[tile for strip in islice(rest, size) for tile in strip] for size in sizes()]

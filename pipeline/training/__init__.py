@@ -1,0 +1,1 @@
+"""Simulated and labelled data, and the training of the shipped models."""
