@@ -80,7 +80,7 @@ def plan(shape: tuple[int, int], tile_px: int, halo: int, stride: int) -> list[T
         raise ValueError(f"A scene needs at least one row and column. Received: shape={shape}")
     if tile_px < 1 or halo < 0 or stride < 1:
         raise ValueError(
-            f"tile_px and stride must be positive, halo not negative. Received: {tile_px=}, {halo=}, {stride=}"
+            f"tile_px, stride: positive; halo: not negative. Received: {tile_px=}, {halo=}, {stride=}"
         )
     side, reach = round_up(tile_px, stride), round_up(halo, stride)
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -155,6 +154,6 @@ def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle
     text = yaml.safe_dump(sealed.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
     card_part = folder / "card.yaml.part"
     card_part.write_text(text, encoding="utf-8")
-    os.replace(part, folder / "weights.safetensors")
-    os.replace(card_part, folder / "card.yaml")
+    part.replace(folder / "weights.safetensors")
+    card_part.replace(folder / "card.yaml")
     return Bundle(folder=folder, card=sealed)

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-BAND_DELAYS_S = {"B02": 0.0, "B08": 0.264, "B03": 0.527, "B04": 1.005}
-"""Seconds after B02 at which an odd detector sees a place; an even one sees the bands in reverse (FACTS, ESA)."""
+from pipeline.scenes.msi import BAND_DELAYS_S
 
 PIXEL_M = 10.0
 _PIXEL_VARIANCE = 1.0 / 12.0
@@ -69,8 +68,8 @@ class Vehicle:
         half_x = (abs(dx) * self.length_m + abs(dy) * self.width_m) / 2 / PIXEL_M + margin_px
         half_y = (abs(dy) * self.length_m + abs(dx) * self.width_m) / 2 / PIXEL_M + margin_px
         places = np.array([self.position(seconds) for seconds in band_times(order).values()])
-        low = places.min(axis=0) - (half_x, half_y)
-        high = places.max(axis=0) + (half_x, half_y)
+        half = np.array([half_x, half_y])
+        low, high = places.min(axis=0) - half, places.max(axis=0) + half
         pad = np.maximum(min_side_px - (high - low), 0) / 2
         low, high = low - pad, high + pad
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
@@ -150,7 +149,7 @@ def add_vehicle(
 
 
 def strip_coverage(distance_px: NDArray[np.float32], width_px: float, sigma_px: float) -> NDArray[np.float32]:
-    """Share of each pixel covered by a long straight strip, from the pixels' signed distance to its middle."""
+    """Share of each pixel covered by a long straight strip, from the signed distance to its middle."""
     blur = np.sqrt(sigma_px**2 + _PIXEL_VARIANCE)
     share = ndtr((distance_px + width_px / 2) / blur) - ndtr((distance_px - width_px / 2) / blur)
     return np.asarray(share, dtype=np.float32)
