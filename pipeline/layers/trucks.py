@@ -1,0 +1,202 @@
+"""Detections become trucks on the map: places, headings, speeds, and what is known around them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+
+from pipeline.errors import LabelsError
+from pipeline.inference.predictions import Detections
+from pipeline.scenes.msi import BAND_DELAYS_S
+from pipeline.scenes.scene import Scene
+
+TRUCK_COLUMNS = (
+    "id",
+    "score",
+    "scene_id",
+    "acquired",
+    "heading_deg",
+    "axis_deg",
+    "speed_kmh",
+    "speed_kmh_sigma",
+    "msi_detector",
+    "band_order",
+    "landcover",
+    "road_id",
+    "road_class",
+    "near_cloud",
+    "touches_edge",
+    "model",
+    "geometry",
+)
+
+MOVING_SIGMAS = 2.0
+"""A displacement of fewer standard deviations than this points nowhere: no heading, no axis."""
+
+Lookup = Callable[[NDArray[np.float64], NDArray[np.float64]], Sequence[str | None]]
+"""Names of the classes at places, given as x and y in the scene's CRS; None where there is none."""
+
+
+def truck_layer(
+    detections: Detections,
+    scene: Scene,
+    *,
+    model: str,
+    landcover: Lookup | None = None,
+    roads: gpd.GeoDataFrame | None = None,
+    road_buffer_m: float = 30.0,
+    near_cloud: NDArray[np.bool_] | None = None,
+    touches_nodata: NDArray[np.bool_] | None = None,
+) -> gpd.GeoDataFrame:
+    """The trucks of a scene as `TRUCK_COLUMNS`, in its CRS, from north to south, then west to east.
+
+    Headings and axes are degrees clockwise from the grid north of the scene's CRS (off true north by the
+    meridian convergence, less than 3 degrees on a UTM tile), null unless the truck moved by at least
+    `MOVING_SIGMAS`; a heading needs the order of the bands too. Speeds are km/h over the ground, with the
+    deviation along the motion. `roads` has `road_id` and `road_class`; a truck takes those of the nearest
+    road within `road_buffer_m` of its centre. `near_cloud` and `touches_nodata` are (N,) flags; without
+    the former the column is null, and a box on the border of the scene touches the edge in any case.
+    """
+    order = _north_to_south(detections.boxes)
+    detections = detections.take(order)
+    boxes = detections.boxes
+    affine = scene.grid.affine
+    xs, ys = _to_map(affine, *detections.centres.T)
+    detectors = np.zeros(len(boxes), int) if scene.msi is None else scene.msi.detectors_at(xs, ys)
+    band_order = [None if scene.msi is None or not d else scene.msi.band_order(int(d)) for d in detectors]
+    motion = _motion(detections, scene, band_order)
+    road_id, road_class = _nearest_road(xs, ys, scene, roads, road_buffer_m)
+    on_edge = _on_border(boxes, scene.shape)
+    if touches_nodata is not None:
+        on_edge |= touches_nodata[order]
+    cloudy: list[bool | None] = [None] * len(boxes) if near_cloud is None else near_cloud[order].tolist()
+    columns: dict[str, Any] = {
+        "id": _text(_ids(boxes, scene.id, model)),
+        "score": detections.scores,
+        "scene_id": _text([scene.id] * len(boxes)),
+        "acquired": _text([_rfc3339(scene.acquired)] * len(boxes)),
+        **motion,
+        "msi_detector": pd.array([int(d) or None for d in detectors], dtype="Int64"),
+        "band_order": _text(band_order),
+        "landcover": _text([None] * len(boxes) if landcover is None else landcover(xs, ys)),
+        "road_id": _text(road_id),
+        "road_class": _text(road_class),
+        "near_cloud": pd.array(cloudy, dtype="boolean"),
+        "touches_edge": on_edge,
+        "model": _text([model] * len(boxes)),
+        "geometry": _box_polygons(boxes, affine),
+    }
+    return gpd.GeoDataFrame(columns, columns=list(TRUCK_COLUMNS), crs=_crs(scene))
+
+
+def _north_to_south(boxes: NDArray[np.float64]) -> NDArray[np.intp]:
+    x_min, y_min, x_max, y_max = boxes.T
+    return np.lexsort((x_max, y_max, x_min + x_max, y_min + y_max))
+
+
+def _to_map(
+    affine: Affine, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
+
+
+def _crs(scene: Scene) -> Any:
+    return None if scene.grid.crs is None else scene.grid.crs.proj
+
+
+def _text(values: Iterable[str | None]) -> pd.Series:
+    """A column whose missing values stay None, even where all of them are missing."""
+    return pd.Series(list(values), dtype=object)
+
+
+def _rfc3339(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _ids(boxes: NDArray[np.float64], scene_id: str, model: str) -> list[str]:
+    """Hashes of scene, model and the box to a tenth of a pixel; boxes equal to that are counted through."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for box in boxes:
+        name = "|".join([scene_id, model, *(f"{side + 0.0:.1f}" for side in np.round(box, 1))])
+        text = f"{name}|{seen[name]}"
+        seen[name] += 1
+        ids.append(hashlib.sha256(text.encode()).hexdigest()[:16])
+    return ids
+
+
+def _motion(
+    detections: Detections, scene: Scene, band_order: Sequence[str | None]
+) -> dict[str, NDArray[np.float64]]:
+    """Heading, axis, speed and its deviation from the displacement between B02 and B04."""
+    affine = scene.grid.affine
+    dx, dy = detections.displacement.T
+    east, north = affine.a * dx + affine.b * dy, affine.d * dx + affine.e * dy
+    metres = np.hypot(east, north)
+    pixels = np.hypot(dx, dy)
+    sigma = detections.displacement_sigma
+    metres_per_pixel = np.divide(
+        metres, pixels, out=np.full(len(pixels), abs(affine.determinant) ** 0.5), where=pixels > 0
+    )
+    kmh_per_metre = 3.6 / (BAND_DELAYS_S["B04"] - BAND_DELAYS_S["B02"])
+
+    towards_b04 = np.degrees(np.arctan2(east, north)) % 360
+    moves = pixels >= MOVING_SIGMAS * sigma
+    turn = np.array(
+        [{"blue_first": 0.0, "red_first": 180.0}.get(order or "", np.nan) for order in band_order]
+    )
+    return {
+        "heading_deg": np.where(moves, (towards_b04 + turn) % 360, np.nan),
+        "axis_deg": np.where(moves, towards_b04 % 180, np.nan),
+        "speed_kmh": metres * kmh_per_metre,
+        "speed_kmh_sigma": np.where(np.isnan(metres), np.nan, sigma * metres_per_pixel * kmh_per_metre),
+    }
+
+
+def _nearest_road(
+    xs: NDArray[np.float64],
+    ys: NDArray[np.float64],
+    scene: Scene,
+    roads: gpd.GeoDataFrame | None,
+    buffer_m: float,
+) -> tuple[list[str | None], list[str | None]]:
+    """`road_id` and `road_class` of the road nearest to each place; the earlier of two equally near."""
+    none: list[str | None] = [None] * len(xs)
+    if roads is None or roads.empty or not len(xs):
+        return none, none
+    if roads.crs is None:
+        raise LabelsError("the roads have no CRS, so their place is unknown; save them with one")
+    roads = roads.to_crs(_crs(scene)).reset_index(drop=True)
+    truck, road = roads.sindex.nearest(shapely.points(xs, ys), max_distance=buffer_m, return_all=True)
+    ids, classes = none.copy(), none.copy()
+    first = pd.Series(road).groupby(truck).min()
+    for t, r in zip(first.index.to_numpy(), first.to_numpy(), strict=True):
+        ids[t] = str(roads["road_id"].iloc[r])
+        classes[t] = None if pd.isna(roads["road_class"].iloc[r]) else str(roads["road_class"].iloc[r])
+    return ids, classes
+
+
+def _on_border(boxes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    rows, cols = shape
+    x_min, y_min, x_max, y_max = boxes.T
+    return np.asarray((x_min <= 0) | (y_min <= 0) | (x_max >= cols) | (y_max >= rows))
+
+
+def _box_polygons(boxes: NDArray[np.float64], affine: Affine) -> NDArray[np.object_]:
+    """The boxes' corners on the map, counter-clockwise on a north-up grid."""
+    x_min, y_min, x_max, y_max = boxes.T
+    x, y = np.stack([x_min, x_min, x_max, x_max], axis=1), np.stack([y_min, y_max, y_max, y_min], axis=1)
+    return np.asarray(shapely.polygons(np.stack(_to_map(affine, x, y), axis=-1)), dtype=object)
