@@ -1,0 +1,117 @@
+"""Land cover as layers: a Cloud Optimized GeoTIFF, and polygons that form a valid coverage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import rasterio
+import rasterio.shutil
+import shapely
+from rasterio._err import CPLE_BaseError  # the only name under which a failing copy can be caught
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+
+from pipeline.errors import OutputError
+from pipeline.layers.regions import absorb_small, label_regions, outline
+from pipeline.models.bundle import LegendClass
+
+NODATA = 255
+"""Value of land-cover pixels that have no class."""
+COLUMNS = ("class", "name", "colour", "area_m2", "geometry")
+_COG_CACHE_MB = 64
+
+
+def write_cog(source_raster: Path, destination: Path, legend: Sequence[LegendClass]) -> None:
+    """A class raster (uint8, one band, tiled GeoTIFF) as a COG that shows and names its classes.
+
+    Overviews take the most frequent class; 255 is nodata; the colour table is the legend's, and each class's
+    name is a tag of the band, `CLASS_<value>`. Memory stays below 100 MB for any size of raster, as GDAL
+    copies block by block. The file appears only when it is whole.
+
+    Raises
+    ------
+    OutputError
+        If the destination cannot be written.
+    """
+    part = destination.with_name(destination.name + ".part")
+    try:
+        with TemporaryDirectory() as scratch, rasterio.Env(GDAL_CACHEMAX=_COG_CACHE_MB):
+            dressed = Path(scratch) / "legend.vrt"
+            rasterio.shutil.copy(source_raster.resolve(), dressed, driver="VRT")
+            with rasterio.open(dressed, "r+") as vrt:
+                vrt.nodata = NODATA
+                vrt.colorinterp = [ColorInterp.palette]
+                vrt.write_colormap(1, {entry.value: (*rgb(entry.colour), 255) for entry in legend})
+                vrt.set_band_description(1, "land cover")
+                vrt.update_tags(1, **{f"CLASS_{entry.value}": entry.name for entry in legend})
+            rasterio.shutil.copy(
+                dressed,
+                part,
+                driver="COG",
+                compress="DEFLATE",
+                blocksize=512,
+                overview_resampling="MODE",
+                bigtiff="IF_SAFER",
+            )
+        part.replace(destination)
+    except (OSError, RasterioError, CPLE_BaseError) as error:
+        raise OutputError(f"Land cover cannot be written to {destination} ({error}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def polygonise(
+    raster: Path, legend: Sequence[LegendClass], min_area_m2: float = 0.0, simplify_m: float = 0.0
+) -> gpd.GeoDataFrame:
+    """The class raster's regions as polygons that share their edges node by node, in the raster's CRS.
+
+    Columns `class`, `name`, `colour`, `area_m2` and geometry, one row a 4-connected region, in the order of
+    their first pixels. Regions below `min_area_m2` go to their largest neighbour (see
+    `regions.absorb_small`). With `simplify_m` 0 the polygons follow pixel edges and their areas are exactly
+    those of their pixels. Above 0 the inner borders are simplified by `shapely.coverage_simplify`
+    (Visvalingam-Whyatt; corners whose triangle is smaller than about `simplify_m` squared go): the coverage
+    stays valid and its outline, so its total area, stays as it was, while single polygons gain from or lose
+    to their neighbours; `area_m2` is then the simplified polygon's own area.
+
+    Memory: about 15 bytes a pixel; time grows with pixels and nodes.
+
+    Raises
+    ------
+    ValueError
+        If the raster holds a class that the legend doesn't.
+    """
+    with rasterio.open(raster) as source:
+        pixels, transform, crs = source.read(1), source.transform, source.crs
+    pixel_area = abs(transform.determinant)
+    regions = absorb_small(label_regions(pixels, NODATA), math.ceil(min_area_m2 / pixel_area))
+    by_value = {entry.value: entry for entry in legend}
+    unknown = sorted(set(np.unique(regions.values).tolist()) - set(by_value))
+    if unknown:
+        raise ValueError(f"The legend has classes {sorted(by_value)}. Received in {raster.name}: {unknown}")
+    polygons, area = outline(regions, transform), regions.sizes * pixel_area
+    if simplify_m > 0 and len(polygons):
+        polygons = shapely.coverage_simplify(polygons, simplify_m, simplify_boundary=False)
+        area = shapely.area(polygons)
+    entries = [by_value[value] for value in regions.values.tolist()]
+    return gpd.GeoDataFrame(
+        {
+            "class": regions.values.astype(np.int32),
+            "name": pd.Series([entry.name for entry in entries], dtype="str"),
+            "colour": pd.Series([entry.colour for entry in entries], dtype="str"),
+            "area_m2": area.astype(np.float64),
+        },
+        geometry=gpd.GeoSeries(polygons, crs=crs),
+        crs=crs,
+    )
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue, 0-255, of `#RRGGBB`."""
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue

@@ -1,0 +1,47 @@
+"""What was looked at in the search for trucks, and what was not and why: no silent holes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import rasterio
+
+from pipeline.inference.predictions import SEEN, STATUS_NAMES
+from pipeline.layers.regions import label_regions, outline
+
+_NO_CODE = 255
+
+
+def seen_layers(status_raster: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
+    """Polygons of what was looked at (`status`, `area_m2`), and of what was not (`reason`, `area_m2`).
+
+    `reason` is `nodata`, `cloud` or `no_road`. One row a 4-connected region, in the raster's CRS, along pixel
+    edges; both layers together cover the scene once and share their nodes. Memory: about 15 bytes a pixel.
+    """
+    with rasterio.open(status_raster) as source:
+        codes, transform, crs = source.read(1), source.transform, source.crs
+    regions = label_regions(codes, _NO_CODE)
+    polygons, area = outline(regions, transform), regions.sizes * abs(transform.determinant)
+    names = np.array([STATUS_NAMES[code] for code in regions.values.tolist()], dtype=object)
+
+    def layer(column: str, rows: np.ndarray) -> gpd.GeoDataFrame:
+        return gpd.GeoDataFrame(
+            {column: pd.Series(names[rows], dtype="str"), "area_m2": area[rows].astype(np.float64)},
+            geometry=gpd.GeoSeries(polygons[rows], crs=crs),
+            crs=crs,
+        )
+
+    looked_at = regions.values == SEEN
+    return layer("status", looked_at), layer("reason", ~looked_at)
+
+
+def seen_fraction(status_raster: Path) -> float:
+    """Share of the scene's pixels that were looked at, 0-1, read block by block."""
+    seen = 0
+    with rasterio.open(status_raster) as source:
+        for _, window in source.block_windows(1):
+            seen += int(np.count_nonzero(source.read(1, window=window) == SEEN))
+        return seen / (source.width * source.height)
