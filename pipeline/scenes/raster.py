@@ -1,0 +1,644 @@
+"""Pixels of a scene from its rasters, and the openers of plain rasters: GeoTIFF, folder of band files."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import MaskFlags
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from pipeline.errors import (
+    ConfigError,
+    CorruptImageError,
+    GeoreferenceError,
+    MetadataError,
+    MissingBandError,
+    NotAProductError,
+)
+from pipeline.scenes.radiometry import to_reflectance
+from pipeline.scenes.scene import (
+    BAND_NAMES,
+    BANDS_10M,
+    BANDS_20M,
+    BANDS_60M,
+    BandSource,
+    Pixels,
+    Scene,
+)
+
+# What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
+# Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+DEFAULT_SCALE = 1e-4
+REMOTE_OPTIONS: Mapping[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 20,
+    "GDAL_HTTP_TIMEOUT": 120,
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "VSI_CACHE": True,
+}
+"""GDAL settings under which rasters behind a URL are opened and read."""
+
+_REMOTE_ATTEMPTS = 4
+_OPEN_PER_THREAD = 32
+_GRID_TOLERANCE_PX = 1e-3
+_PIXEL_M = (9.5, 10.5)
+_NUMBER = re.compile(r"^b(?:and)?[ _-]?0?(1[0-2]|[1-9]|8a)(?:[ _-](?:10|20|60)m)?$", re.IGNORECASE)
+_BAND_IN_STEM = re.compile(r"(?:^|[_-])(B(?:0?[1-9]|1[0-2]|8A))(?:[_-](10|20|60)m)?$", re.IGNORECASE)
+_DATE_IN_NAME = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)(?:T(\d\d)(\d\d)(\d\d))?(?!\d)")
+_TILE_IN_NAME = re.compile(r"(?:^|_)T(\d\d[A-Z]{3})(?=[_.]|$)")
+_PLATFORM_IN_NAME = re.compile(r"(?:^|_)S2([A-D])(?=[_.]|$)")
+_RASTER_SUFFIXES = {".jp2", ".tif", ".tiff"}
+
+
+def band_name(text: str | None) -> str | None:
+    """The Sentinel-2 name of a band written as B2, B02, b8a, band 4 or B04_10m; None for anything else."""
+    match = _NUMBER.match(text.strip()) if text else None
+    return f"B{match[1].upper().zfill(2)}" if match else None
+
+
+def native_gsd(band: str) -> float:
+    """Metres between the pixels of `band` as Sentinel-2 delivers it."""
+    return 20.0 if band in BANDS_20M else 60.0 if band in BANDS_60M else 10.0
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def read_pixels(scene: Scene, window: Window, bands: Sequence[str]) -> Pixels:
+    """Reflectance (C, H, W) of `bands`, in that order, and validity (H, W) in `window` of the 10 m grid.
+
+    Bands on the scene's grid are read by index. Others are brought to it by georeference, bilinearly; a
+    pixel of theirs without data lends no weight, and the result is valid where the source pixel that holds
+    its centre is. What a pixel gets depends on its place only, never on the window it is read in.
+
+    Safe to call from several threads; each keeps its own datasets open. Memory: about 9 bytes a pixel and
+    band, and the blocks that GDAL caches.
+
+    Raises
+    ------
+    ValueError
+        If the window is not a whole-numbered rectangle inside the scene.
+    MissingBandError
+        If a band is not in the scene.
+    CorruptImageError
+        If a raster can't be decoded.
+    """
+    rows, cols = _slices(scene, window)
+    require_bands(scene, bands)
+    height, width = rows.stop - rows.start, cols.stop - cols.start
+    reflectance = np.empty((len(bands), height, width), np.float32)
+    valid = np.ones((height, width), np.bool_)
+    for i, band in enumerate(bands):
+        reflectance[i], band_valid = _read_band(scene, scene.bands[band], rows, cols)
+        valid &= band_valid
+    reflectance[:, ~valid] = 0.0
+    return Pixels(reflectance, valid, window, scene.grid[rows, cols])
+
+
+def read_classes(scene: Scene, source: BandSource, window: Window) -> NDArray[np.generic]:
+    """Values (H, W) of a class raster in `window` of the 10 m grid: of the pixel holding each centre.
+
+    Where the raster does not reach, its nodata value (0 where it has none). Errors as `read_pixels`.
+    """
+    rows, cols = _slices(scene, window)
+    dataset = _Datasets.of_this_thread().get(source)
+    y = _Axis.along_rows(dataset, scene.grid, rows)
+    x = _Axis.along_cols(dataset, scene.grid, cols)
+    outside = 0 if source.nodata is None else source.nodata
+    values = np.full((len(y.position), len(x.position)), outside, dataset.dtypes[source.index - 1])
+    if y.inside.any() and x.inside.any():
+        numbers, _ = _decode(source, y.source, x.source)
+        values[np.ix_(y.inside, x.inside)] = numbers[np.ix_(y.nearest[y.inside], x.nearest[x.inside])]
+    return values
+
+
+def read_points(
+    source: BandSource, xs: NDArray[np.float64], ys: NDArray[np.float64], block: int = 512
+) -> NDArray[np.generic]:
+    """Values (N,) of the pixels of a raster that hold the map points (xs, ys); 0 outside of it.
+
+    Reads the blocks of `block` x `block` pixels in which there are points, one after the other. Raises
+    CorruptImageError.
+    """
+    dataset = _Datasets.of_this_thread().get(source)
+    cols, rows = (np.floor(axis).astype(np.intp) for axis in ~dataset.transform * (xs, ys))
+    values = np.zeros(len(xs), dataset.dtypes[source.index - 1])
+    inside = (rows >= 0) & (rows < dataset.height) & (cols >= 0) & (cols < dataset.width)
+    blocks = np.stack([rows[inside] // block, cols[inside] // block], axis=1)
+    for row, col in np.unique(blocks, axis=0):
+        here = inside & (rows // block == row) & (cols // block == col)
+        top, left = int(rows[here].min()), int(cols[here].min())
+        bottom, right = int(rows[here].max()) + 1, int(cols[here].max()) + 1
+        numbers, _ = _decode(source, slice(top, bottom), slice(left, right))
+        values[here] = numbers[rows[here] - top, cols[here] - left]
+    return values
+
+
+def require_bands(scene: Scene, bands: Iterable[str]) -> None:
+    """Raise MissingBandError, naming what is missing and what is there, unless the scene has all bands."""
+    missing = [band for band in bands if band not in scene.bands]
+    if missing:
+        there = ", ".join(sorted(scene.bands, key=_band_order)) or "none"
+        raise MissingBandError(f"Scene {scene.id} lacks {', '.join(missing)}; it has: {there}.")
+
+
+def _band_order(band: str) -> int:
+    return BAND_NAMES.index(band) if band in BAND_NAMES else len(BAND_NAMES)
+
+
+def _slices(scene: Scene, window: Window) -> tuple[slice, slice]:
+    numbers = (window.row_off, window.col_off, window.height, window.width)
+    row, col, height, width = (int(number) for number in numbers)
+    rows, cols = scene.shape
+    whole = (row, col, height, width) == numbers
+    inside = (
+        row >= 0 and col >= 0 and height > 0 and width > 0 and row + height <= rows and col + width <= cols
+    )
+    if not (whole and inside):
+        raise ValueError(
+            f"A window is a rectangle of whole pixels inside the scene's {rows} x {cols}. Received: {window}"
+        )
+    return slice(row, row + height), slice(col, col + width)
+
+
+def _read_band(
+    scene: Scene, source: BandSource, rows: slice, cols: slice
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    dataset = _Datasets.of_this_thread().get(source)
+    if _same_grid(dataset, scene.grid):
+        return _decode_reflectance(source, rows, cols)
+    y = _Axis.along_rows(dataset, scene.grid, rows)
+    x = _Axis.along_cols(dataset, scene.grid, cols)
+    shape = (len(y.position), len(x.position))
+    if not (y.inside.any() and x.inside.any()):
+        return np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
+    values, has_data = _decode_reflectance(source, y.source, x.source)
+    inside = y.inside[:, None] & x.inside
+    blend = _bilinear(values, y, x)
+    if has_data.all():
+        blend[~inside] = 0.0
+        return blend, inside
+    # Written so that a pixel whose four neighbours have data comes out bit for bit as in the branch above.
+    share = _bilinear(has_data.astype(np.float32), y, x)
+    whole = has_data[y.low] & has_data[y.high]
+    whole = whole[:, x.low] & whole[:, x.high]
+    valid = inside & has_data[np.ix_(y.nearest, x.nearest)]
+    np.divide(blend, share, out=blend, where=~whole & valid)
+    blend[~valid] = 0.0
+    return blend, valid
+
+
+def _same_grid(dataset: DatasetReader, grid: GeoBox) -> bool:
+    rows, cols = dataset.shape
+    if (rows, cols) != tuple(grid.shape):
+        return False
+    corners = ((0, 0), (cols, rows))
+    apart = [
+        abs(a - b)
+        for corner in corners
+        for a, b in zip(dataset.transform * corner, grid.affine * corner, strict=True)
+    ]
+    return max(apart) <= _GRID_TOLERANCE_PX * grid.affine.a
+
+
+@dataclass(frozen=True)
+class _Axis:
+    """Where the pixel centres of one axis of a window fall on the same axis of another raster."""
+
+    position: NDArray[np.float64]
+    """In pixels from the first pixel *centre* of `source`."""
+    inside: NDArray[np.bool_]
+    """Whether they lie on the raster at all."""
+    source: slice
+    """The raster's pixels that are needed."""
+
+    @classmethod
+    def along_cols(cls, dataset: DatasetReader, grid: GeoBox, pixels: slice) -> _Axis:
+        ours, theirs = grid.affine, dataset.transform
+        return cls._of(ours.c, ours.a, theirs.c, theirs.a, dataset.width, pixels)
+
+    @classmethod
+    def along_rows(cls, dataset: DatasetReader, grid: GeoBox, pixels: slice) -> _Axis:
+        ours, theirs = grid.affine, dataset.transform
+        return cls._of(ours.f, ours.e, theirs.f, theirs.e, dataset.height, pixels)
+
+    @classmethod
+    def _of(
+        cls, origin: float, step: float, their_origin: float, their_step: float, size: int, pixels: slice
+    ) -> _Axis:
+        # From the pixel's number in the scene, not in the window: so rounding is the same in every window.
+        centres = origin + (np.arange(pixels.start, pixels.stop) + 0.5) * step
+        edges = (centres - their_origin) / their_step
+        inside = (edges >= 0) & (edges < size)
+        position = np.clip(edges - 0.5, 0.0, size - 1.0)
+        first = int(position.min())
+        last = min(int(position.max()) + 1, size - 1)
+        return cls(position - first, inside, slice(first, last + 1))
+
+    @property
+    def low(self) -> NDArray[np.intp]:
+        return self.position.astype(np.intp)
+
+    @property
+    def high(self) -> NDArray[np.intp]:
+        return np.minimum(self.low + 1, self.source.stop - self.source.start - 1)
+
+    @property
+    def nearest(self) -> NDArray[np.intp]:
+        last = self.source.stop - self.source.start - 1
+        return np.minimum((self.position + 0.5).astype(np.intp), last)
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """Of `high`; of `low` it is the rest."""
+        return (self.position - self.low).astype(np.float32)
+
+
+def _bilinear(values: NDArray[np.float32], y: _Axis, x: _Axis) -> NDArray[np.float32]:
+    wy, wx = y.weight[:, None], x.weight
+    rows = values[y.low] * (1 - wy) + values[y.high] * wy
+    blend = rows[:, x.low] * (1 - wx) + rows[:, x.high] * wx
+    return blend.astype(np.float32, copy=False)
+
+
+def _decode_reflectance(
+    source: BandSource, rows: slice, cols: slice
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    numbers, mask = _decode(source, rows, cols)
+    reflectance, valid = to_reflectance(numbers, source)
+    if mask is not None:
+        valid &= mask
+        reflectance[~valid] = 0.0
+    return reflectance, valid
+
+
+def _decode(
+    source: BandSource, rows: slice, cols: slice
+) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+    """Digital numbers of a rectangle of a raster's own grid, and its internal mask if it has one.
+
+    GDAL repeats requests that failed, but not a body that was cut short: then the file is opened afresh.
+    """
+    window = Window.from_slices(rows, cols)
+    datasets = _Datasets.of_this_thread()
+    attempts = _REMOTE_ATTEMPTS if is_remote(source.href) else 1
+    for attempt in range(attempts):
+        dataset = datasets.get(source)
+        try:
+            with _environment(source.href):
+                numbers = dataset.read(source.index, window=window)
+                masked = MaskFlags.per_dataset in dataset.mask_flag_enums[source.index - 1]
+                mask = dataset.read_masks(source.index, window=window) != 0 if masked else None
+        except RasterioError as error:
+            datasets.drop(source)
+            if attempt + 1 == attempts:
+                raise CorruptImageError(
+                    f"Band {source.name} can't be decoded at rows {rows.start}-{rows.stop}, columns "
+                    f"{cols.start}-{cols.stop}: {source.href} is truncated or damaged; fetch it again."
+                ) from error
+            time.sleep(0.2 * 2**attempt)
+        else:
+            return numbers, mask
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+class _Datasets(threading.local):
+    """Rasters this thread has open, the least recently used closed first.
+
+    GDAL datasets are not safe to share between threads, nor across a fork; and opening a JPEG 2000 file
+    for every window costs more than decoding it.
+    """
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._open: OrderedDict[tuple[str, object], DatasetReader] = OrderedDict()
+
+    @staticmethod
+    def of_this_thread() -> _Datasets:
+        if _datasets._pid != os.getpid():
+            _datasets._start()
+        return _datasets
+
+    def get(self, source: BandSource) -> DatasetReader:
+        key = self._key(source.href)
+        if key not in self._open:
+            while len(self._open) >= _OPEN_PER_THREAD:
+                self._open.popitem(last=False)[1].close()
+            self._open[key] = open_raster(source.href, source.name)
+        self._open.move_to_end(key)
+        return self._open[key]
+
+    def drop(self, source: BandSource) -> None:
+        dataset = self._open.pop(self._key(source.href), None)
+        if dataset is not None:
+            dataset.close()
+
+    @staticmethod
+    def _key(href: str) -> tuple[str, object]:
+        """A file that was replaced since is another one."""
+        path = local_file(href)
+        try:
+            status = path.stat() if path else None
+        except OSError:
+            status = None
+        return href, status and (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+_datasets = _Datasets()
+
+
+def is_remote(href: str) -> bool:
+    """Whether GDAL reads `href` over the network."""
+    return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
+
+
+def local_file(href: str) -> Path | None:
+    """The file on this machine that `href` is read from: itself, or the zip around it; None if remote."""
+    if href.startswith("/vsizip/"):
+        archive, _, _ = href.removeprefix("/vsizip/").removeprefix("{").partition("}")
+        return Path(archive)
+    return None if href.startswith("/vsi") else Path(href)
+
+
+def _environment(href: str) -> AbstractContextManager[Any]:
+    return rasterio.Env(**REMOTE_OPTIONS) if is_remote(href) else nullcontext()
+
+
+def open_raster(href: str, what: str) -> DatasetReader:
+    """An open rasterio dataset; `what` names it in the CorruptImageError raised if it can't be opened."""
+    attempts = _REMOTE_ATTEMPTS if is_remote(href) else 1
+    for attempt in range(attempts):
+        try:
+            with _environment(href):
+                return rasterio.open(href)
+        except RasterioIOError as error:
+            if attempt + 1 == attempts:
+                raise CorruptImageError(
+                    f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
+                ) from error
+            time.sleep(0.2 * 2**attempt)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+# ---------------------------------------------------------------------------------------- opening
+
+
+def scene_grid(dataset: DatasetReader) -> GeoBox:
+    """The grid of a 10 m raster, checked.
+
+    Raises
+    ------
+    GeoreferenceError
+        If it has no CRS, is not in metres, is rotated, not north up, or its pixels are not about 10 m.
+    """
+    name, transform = dataset.name, dataset.transform
+    _check_georeference(dataset)
+    width, height = transform.a, -transform.e
+    if not all(_PIXEL_M[0] <= side <= _PIXEL_M[1] for side in (width, height)):
+        raise GeoreferenceError(
+            f"Sentinel-2's finest bands have pixels of 10 m, these have {width:g} x {height:g} m: {name}"
+        )
+    # rasterio's Affine and odc-geo's are the same class; a GeoBox keeps no tie to the open file.
+    return GeoBox(dataset.shape, Affine(*transform[:6]), str(dataset.crs.to_wkt()))
+
+
+def _check_georeference(dataset: DatasetReader) -> None:
+    name, transform, crs = dataset.name, dataset.transform, dataset.crs
+    if not crs:
+        raise GeoreferenceError(
+            f"No coordinate reference system in {name}; set it, e.g. gdal_edit.py -a_srs EPSG:326xx FILE."
+        )
+    if not crs.is_projected or not math.isclose(crs.linear_units_factor[1], 1.0):
+        raise GeoreferenceError(f"A projected CRS in metres (UTM) is needed; {name} is in {crs.to_string()}.")
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise GeoreferenceError(
+            f"A north-up raster without rotation is needed; warp it first: {name} has {tuple(transform[:6])}."
+        )
+
+
+def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
+    """The scene in a multi-band GeoTIFF whose band descriptions are Sentinel-2 band names.
+
+    `bands` names them, one for each band of the file, where descriptions are missing or wrong. Bands whose
+    description is something else are left out. GDAL's scale, offset and nodata are honoured; where there is
+    no scale, 16-bit integers are taken as Sentinel-2's own (reflectance x 10000) and floats as reflectance;
+    0 is nodata in 16-bit integers that don't say. Acquisition time, level and platform come from the tags
+    `acquired`, `level` and `platform`, else from the file's name.
+
+    Raises
+    ------
+    CorruptImageError, GeoreferenceError, NotAProductError
+        If the file can't be opened, is not georeferenced, or names no band.
+    MetadataError
+        If it has 8 bits and no scale: then nobody knows its reflectance.
+    ConfigError
+        If `bands` does not fit the file.
+    """
+    with open_raster(str(path), "The scene") as dataset:
+        names = _band_names(dataset, bands)
+        grid = scene_grid(dataset)
+        sources = {
+            name: _source(dataset, name, str(path), index) for index, name in enumerate(names, 1) if name
+        }
+        tags = {key.lower(): value for key, value in dataset.tags().items()}
+    return Scene(
+        id=path.stem,
+        href=str(path),
+        grid=grid,
+        bands=sources,
+        acquired=_acquired(tags, path.name),
+        platform=_platform(tags, path.name),
+        level=_level(tags, path.name, sources),
+        tile=_tile(path.name),
+        files=(path,),
+    )
+
+
+def open_band_folder(path: Path) -> Scene:
+    """The scene in a folder with one raster a band, named like `T33UUU_20170216T102101_B02.jp2`.
+
+    Other files may lie beside them. The 10 m grid is that of the finest of B02, B03, B04, B08. A DN of 0 is
+    nodata where a file doesn't say. Tags and names are used as in `open_geotiff`.
+
+    Raises
+    ------
+    NotAProductError
+        If there is no band file, or those of two scenes.
+    MissingBandError
+        If there is no 10 m band to take the grid from.
+    CorruptImageError, GeoreferenceError, MetadataError
+        If a band file can't be opened, lies in another CRS, or has 8 bits and no scale.
+    """
+    files = _band_files(path)
+    sources: dict[str, BandSource] = {}
+    tags: dict[str, str] = {}
+    grids: dict[str, GeoBox] = {}
+    crs = None
+    for name, file in files.items():
+        with open_raster(str(file), f"Band {name}") as dataset:
+            _check_georeference(dataset)
+            if crs is not None and dataset.crs != crs:
+                raise GeoreferenceError(
+                    f"All bands of a scene lie in one CRS; {file.name} is in {dataset.crs}, others in {crs}."
+                )
+            crs = dataset.crs
+            sources[name] = _source(dataset, name, str(file), 1)
+            tags |= {key.lower(): value for key, value in dataset.tags().items()}
+            if name in BANDS_10M and _PIXEL_M[0] <= dataset.transform.a <= _PIXEL_M[1]:
+                grids[name] = scene_grid(dataset)
+    if not grids:
+        raise MissingBandError(
+            f"The 10 m grid needs one of {', '.join(BANDS_10M)} at 10 m; {path} has: {', '.join(sources)}."
+        )
+    stem = _BAND_IN_STEM.sub("", next(iter(files.values())).stem)
+    return Scene(
+        id=stem or path.resolve().name,
+        href=str(path),
+        grid=next(iter(grids.values())),
+        bands=sources,
+        acquired=_acquired(tags, stem),
+        platform=_platform(tags, stem),
+        level=_level(tags, stem, sources),
+        tile=_tile(stem),
+        files=tuple(files.values()),
+    )
+
+
+def _band_files(path: Path) -> dict[str, Path]:
+    """The finest file of every band, in the order of BAND_NAMES."""
+    found: dict[str, tuple[int, Path]] = {}
+    prefixes: set[str] = set()
+    for file in sorted(path.iterdir()):
+        match = _BAND_IN_STEM.search(file.stem)
+        if file.suffix.lower() not in _RASTER_SUFFIXES or not match:
+            continue
+        name = band_name(match[1])
+        if name is None:
+            continue
+        prefixes.add(file.stem[: match.start()])
+        gsd = int(match[2] or native_gsd(name))
+        if name not in found or gsd < found[name][0]:
+            found[name] = (gsd, file)
+    if not found:
+        raise NotAProductError(
+            f"No Sentinel-2 band file (like T33UUU_20170216T102101_B02.jp2) in the folder {path}"
+        )
+    if len(prefixes) > 1:
+        raise NotAProductError(
+            f"A folder of band files holds one scene; {path} holds {len(prefixes)}: "
+            f"{', '.join(sorted(prefixes)[:3])}"
+        )
+    return {name: found[name][1] for name in BAND_NAMES if name in found}
+
+
+def _band_names(dataset: DatasetReader, given: Sequence[str] | None) -> list[str | None]:
+    if given is None:
+        names = [band_name(description) for description in dataset.descriptions]
+        if not any(names):
+            raise NotAProductError(
+                f"No band of {dataset.name} is described as a Sentinel-2 band (B02, B03...); if you know "
+                f"which they are, name all {dataset.count}: --bands B04,B03,..."
+            )
+    else:
+        names = [band_name(text) for text in given]
+        if None in names or len(names) != dataset.count:
+            raise ConfigError(
+                f"--bands names each of the {dataset.count} bands of {dataset.name} as one of "
+                f"{', '.join(BAND_NAMES)}. Received: {','.join(given)}"
+            )
+    known = [name for name in names if name]
+    if len(set(known)) < len(known):
+        raise (ConfigError if given else NotAProductError)(
+            f"A band is named twice in {dataset.name}: {', '.join(known)}"
+        )
+    return names
+
+
+def _source(dataset: DatasetReader, name: str, href: str, index: int) -> BandSource:
+    dtype = np.dtype(dataset.dtypes[index - 1])
+    scale, offset, nodata = (
+        float(dataset.scales[index - 1]),
+        float(dataset.offsets[index - 1]),
+        dataset.nodatavals[index - 1],
+    )
+    if (scale, offset) == (1.0, 0.0) and dtype.kind in "iu":
+        if dtype.itemsize == 1:
+            raise MetadataError(
+                f"{href} has 8 bits and no scale, so its reflectance is unknown; set it, "
+                "e.g. gdal_edit.py -scale 0.00392157 FILE."
+            )
+        scale = DEFAULT_SCALE
+    if nodata is None and dtype.kind in "iu" and dtype.itemsize > 1:
+        nodata = 0.0
+    return BandSource(name, href, index, scale, offset, nodata, gsd=round(float(dataset.transform.a), 3))
+
+
+def _acquired(tags: Mapping[str, str], name: str) -> datetime | None:
+    if "acquired" in tags:
+        return parse_time(tags["acquired"])
+    match = _DATE_IN_NAME.search(name)
+    if not match:
+        return None
+    try:
+        return datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)  # type: ignore[arg-type, misc]
+    except ValueError:
+        return None
+
+
+def parse_time(text: str) -> datetime:
+    """An ISO 8601 time or bare date in UTC. Raises MetadataError."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError as error:
+        raise MetadataError(f"Not an ISO 8601 time of acquisition: {text!r}") from error
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _platform(tags: Mapping[str, str], name: str) -> str | None:
+    if "platform" in tags:
+        return tags["platform"].lower()
+    match = _PLATFORM_IN_NAME.search(name)
+    return f"sentinel-2{match[1].lower()}" if match else None
+
+
+def _tile(name: str) -> str | None:
+    match = _TILE_IN_NAME.search(name)
+    return match[1] if match else None
+
+
+def _level(
+    tags: Mapping[str, str], name: str, bands: Mapping[str, BandSource]
+) -> Literal["L1C", "L2A"] | None:
+    text = f"{tags.get('level', '')} {tags.get('processing_level', '')} {name}".upper()
+    if "L2A" in text:
+        return "L2A"
+    # The cirrus band is in L1C only: L2A has no surface reflectance for it.
+    return "L1C" if "L1C" in text or "B10" in bands else None
