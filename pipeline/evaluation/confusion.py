@@ -133,7 +133,7 @@ def landcover_cases(
     pixel_ha = abs(grid.affine.determinant) / 10_000
     min_pixels = max(1, int(np.ceil(min_area_ha / pixel_ha)))
     pair = _disagreement(predicted, labels, legend, (int(grid.height), int(grid.width)))
-    if min_pixels > 1:
+    if 1 < min_pixels < pair.size:
         # A sieve gives small areas another value; those that kept theirs are large enough.
         pair[sieve(pair, min_pixels) != pair] = 0
     names = [item.name for item in legend]

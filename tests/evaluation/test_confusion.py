@@ -1,0 +1,146 @@
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+from shapely.geometry import box
+
+from pipeline.evaluation.confusion import OUTCOMES, TRUCK_COLUMNS, landcover_cases, truck_cases
+from pipeline.evaluation.detection import evaluate_trucks
+from pipeline.evaluation.labels import read_landcover_labels
+from pipeline.evaluation.segmentation import prediction_grid
+from pipeline.models.segmenter import DYNAMIC_WORLD
+from tests.evaluation.test_detection import UTM, X, Y, boxes, labels
+from tests.evaluation.test_labels import write_raster
+
+
+def outcomes(cases):
+    return list(zip(cases["outcome"], plain(cases["cause"]), strict=True))
+
+
+def plain(column):
+    return [None if pd.isna(value) else value for value in column]
+
+
+def test_every_prediction_and_every_reference_is_one_case():
+    reference = labels((0, 0), (1000, 0), (2000, 0), confidence=["high", "low", "high"], travel=[90, 90, 90])
+    predicted = boxes(
+        (3, 4), (1000, 0), (3000, 0), score=[0.9, 0.8, 0.7], id=["a", "b", "c"], heading_deg=[270, 90, 90]
+    )
+    cases = truck_cases(evaluate_trucks(predicted, reference))
+    assert list(cases.columns) == list(TRUCK_COLUMNS)
+    assert outcomes(cases) == [
+        ("TP", "heading flipped"),
+        ("ignored", None),
+        ("FP", "unknown"),
+        ("FN", "unknown"),
+    ]
+    assert cases["prediction_id"].tolist()[:3] == ["a", "b", "c"]
+    assert plain(cases["reference_id"]) == [
+        "r0",
+        "r1",
+        None,
+        "r2",
+    ]
+    assert (cases["distance_m"][0], cases["heading_error_deg"][0]) == (5, 180)
+    assert cases.geometry[3].equals(reference.geometry[2])
+    assert cases.crs == UTM
+
+
+def test_what_was_not_looked_at_is_its_own_outcome():
+    seen = gpd.GeoDataFrame(geometry=[box(X - 500, Y - 500, X + 1040, Y + 500)], crs=UTM)
+    evaluation = evaluate_trucks(boxes(score=[]), labels((0, 0), (1000, 0), (2000, 0)), seen=seen)
+    assert outcomes(truck_cases(evaluation, seen=seen)) == [
+        ("FN", "unknown"),
+        ("FN", "edge of the area seen"),
+        ("not_seen", "not looked at"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "cause"),
+    [
+        ("near_cloud", True, "near cloud"),
+        ("touches_edge", True, "image edge"),
+        ("road_id", None, "off road"),
+        ("speed_kmh", 12.0, "slow or parked"),
+        ("landcover", "built", "over built"),
+        ("landcover", "crops", "unknown"),
+    ],
+)
+def test_likely_cause_of_a_false_alarm(column, value, cause):
+    right = {
+        "near_cloud": False,
+        "touches_edge": False,
+        "road_id": "7",
+        "speed_kmh": 80.0,
+        "landcover": "built",
+    }
+    columns = {column: [right[column], value]}
+    cases = truck_cases(
+        evaluate_trucks(boxes((0, 0), (1000, 0), score=[0.9, 0.8], **columns), labels((0, 0)))
+    )
+    assert outcomes(cases) == [("TP", None), ("FP", cause)]
+
+
+def test_a_second_box_on_a_truck_is_a_duplicate_and_one_beside_it_is_misplaced():
+    predicted = boxes((0, 0), (15, 0), (1045, 0), score=[0.9, 0.8, 0.7])
+    cases = truck_cases(evaluate_trucks(predicted, labels((0, 0), (1000, 0))))
+    assert outcomes(cases) == [("TP", None), ("FP", "duplicate"), ("FP", "misplaced"), ("FN", "misplaced")]
+
+
+def test_likely_cause_of_a_miss():
+    reference = labels(
+        (0, 0),
+        (1000, 0),
+        (2000, 0),
+        (2030, 0),
+        (3000, 0),
+        confidence=["high"] * 4 + ["medium"],
+        speed=[80, 10, 80, 80, 80],
+    )
+    weak = boxes((4, 0), score=[0.2]).to_crs(4326)
+    cases = truck_cases(evaluate_trucks(boxes(score=[]), reference), below_threshold=weak)
+    assert cases["cause"].tolist() == ["low score", "slow or parked", "crowded", "crowded", "faint"]
+
+
+def test_no_boxes_at_all_is_an_empty_layer():
+    cases = truck_cases(evaluate_trucks(boxes(score=[]), labels()))
+    assert len(cases) == 0
+    assert list(cases.columns) == list(TRUCK_COLUMNS)
+
+
+def test_outcomes_are_the_documented_ones():
+    rng = np.random.default_rng(2)
+    reference = labels(*rng.uniform(0, 400, (30, 2)), confidence=list(rng.choice(["high", "low"], 30)))
+    evaluation = evaluate_trucks(boxes(*rng.uniform(0, 400, (30, 2)), score=rng.random(30)), reference)
+    cases = truck_cases(evaluation)
+    assert set(cases["outcome"]) <= set(OUTCOMES)
+    counts = cases["outcome"].value_counts()
+    assert counts["TP"] == evaluation.primary.true_positives
+    assert counts["FP"] == evaluation.primary.false_positives
+    assert counts["FN"] == evaluation.primary.false_negatives
+
+
+def test_connected_disagreement_above_a_minimum_area(tmp_path):
+    predicted = np.full((20, 30), 4, np.uint8)
+    labelled = predicted.copy()
+    labelled[2:14, 3:13] = 1  # 120 px: 1.2 ha of trees mapped as crops
+    labelled[16:18, 20:25] = 0  # 0.1 ha of water mapped as crops
+    labelled[0, 29] = 255
+    path = write_raster(tmp_path / "p.tif", predicted)
+    truth = read_landcover_labels(write_raster(tmp_path / "t.tif", labelled), prediction_grid(path))
+    cases = landcover_cases(path, truth, DYNAMIC_WORLD, min_area_ha=1)
+    assert cases[["predicted_class", "reference_class", "area_ha"]].values.tolist() == [
+        ["crops", "trees", 1.2]
+    ]
+    assert cases.geometry[0].bounds == (600_030, 5_799_860, 600_130, 5_799_980)
+    everything = landcover_cases(path, truth, DYNAMIC_WORLD, min_area_ha=0)
+    assert everything["area_ha"].tolist() == pytest.approx([1.2, 0.1])
+    assert everything["reference_class"].tolist() == ["trees", "water"]
+
+
+def test_a_perfect_map_has_no_cases(tmp_path):
+    path = write_raster(tmp_path / "p.tif", np.zeros((4, 6), np.uint8))
+    cases = landcover_cases(path, read_landcover_labels(path, prediction_grid(path)), DYNAMIC_WORLD)
+    assert len(cases) == 0
+    assert cases.crs == UTM
