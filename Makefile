@@ -1,0 +1,52 @@
+# Everything runs in .venv, which the first target makes; nothing else is to install or start.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Prefect stays at home: no usage data is sent.
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export DO_NOT_TRACK := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SCENE := runs/demo/scene
+LAYERS := runs/demo/layers
+
+.PHONY: install demo test lint bench clean
+
+install: .venv/.installed
+
+# The stamp is written last, so an interrupted installation is done again, and a complete one needs no network.
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("truckscape needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[dev,clouds]'
+	touch $@
+
+demo: install $(SCENE)/.simulated
+	$(BIN)/truckscape run $(SCENE)/*.SAFE --config configs/demo.yaml --out $(LAYERS) \
+		--roads $(SCENE)/truth/roads.gpkg \
+		--truck-labels $(SCENE)/truth/trucks.gpkg \
+		--landcover-labels $(SCENE)/truth/landcover.tif
+	@echo
+	@echo "The scene is simulated; its layers lie in  $$(echo $(LAYERS)/*/)"
+	@echo "Drag trucks.gpkg and landcover.gpkg into QGIS, or open the report: $$(echo $(LAYERS)/*/evaluation/report.html)"
+
+$(SCENE)/.simulated: | install
+	rm -rf $(SCENE)
+	$(BIN)/truckscape simulate --out $(SCENE) --size 1024 --seed 7
+	touch $@
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: install
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+clean:
+	rm -rf .venv build dist *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
