@@ -4,12 +4,14 @@ The model of the pixels around a truck, band by band, is a background that chang
 travel but hardly along it (the road, its verges and lanes), plus a blurred elongated blob whose centre moves
 along that direction in proportion to the band's delay. Given the four numbers that bend (centre along and
 across, axis, signed displacement), the rest is linear and is solved away (variable projection: Golub and
-Pereyra, 1973). A table of all coarse candidates gives the start, damped Gauss-Newton steps the answer, and
-the curvature there its uncertainty.
+Pereyra, 1973). A table of all coarse candidates gives the start; on its axis a second search adds the one
+neighbour that disturbs most, which is then subtracted; damped Gauss-Newton steps give the answer, and the
+curvature there its uncertainty.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -39,40 +41,29 @@ _SPLINES = np.arange(-4.0, 5.0)
 
 _STEP = 1 / 3
 _AXES = np.deg2rad(np.arange(0.0, 180.0, 5.0))
-_CENTRE_STEPS, _ACROSS_STEPS, _MOVE_STEPS = 5, 4, 12
-"""Coarse search, in steps of a third of a pixel: centre along and across the axis, displacement."""
+_CENTRES = np.arange(-3, 4)
+_MOVES = np.arange(-12, 13)
+"""Coarse search: centre (along and across) and displacement, in steps of a third of a pixel."""
+_REACH = 9
 _CENTRE_SIGMA = 0.6
 """How well the centre of a box is known beforehand, in pixels."""
-_CHUNK = 64
+_USUAL_MOVE, _USUAL_MOVE_SIGMA = 2.2, 0.6
+"""Where two candidates are about as likely, the displacement of a truck on a motorway wins."""
 _DARK_PENALTY = 8.0
-_USUAL, _USUAL_SIGMA = 2.2, 0.6
+_NEIGHBOUR_PENALTY = 10.0
+_NEIGHBOUR_ALONG = np.arange(-16, 17)
+_NEIGHBOUR_ACROSS = np.arange(-6, 7, 2)
+_NEIGHBOUR_CLEAR = 2.0
+"""A neighbour's centre is at least this far from the truck's, in pixels."""
 _MISREGISTRATION = 0.1
-_LARGEST_STEP = np.array([0.3, 0.3, 0.15, 0.4])
-_ITERATIONS = 8
+"""Deviation of the bands' registration between B02 and B04 in pixels, part of every uncertainty."""
+
+_CHUNK = 64
 _DELTAS = np.array([0.02, 0.02, 0.01, 0.02])
+_LARGEST_STEP = np.array([0.3, 0.3, 0.15, 0.4])
 
 _ROWS, _COLS = (np.argwhere(np.hypot(*np.mgrid[-_HALF : _HALF + 1, -_HALF : _HALF + 1]) <= _HALF) - _HALF).T
 """The window's pixels, counted from the one in its middle: a disc, so that every axis sees as much."""
-
-
-def _turned(axis: Array) -> tuple[Array, Array]:
-    """Coordinates along and across `axis` (radians clockwise from up), (..., P), of the window's pixels."""
-    sin, cos = np.sin(axis)[..., None], np.cos(axis)[..., None]
-    return _COLS * sin - _ROWS * cos, _COLS * cos + _ROWS * sin
-
-
-def _window(along: Array, across: Array) -> Array:
-    """Weight of each pixel: one within the turned window, falling to zero around its border."""
-    inside = np.minimum(_REACH_ALONG - np.abs(along), _REACH_ACROSS - np.abs(across))
-    return np.asarray(1 / (1 + np.exp(-inside / _SOFT)))
-
-
-def _background(along: Array, across: Array) -> Array:
-    """(..., P, K): cubic splines across the axis, one a pixel, and gentle trends along it."""
-    u = np.abs(across[..., None] - _SPLINES)
-    splines = np.where(u < 1, 2 / 3 - u**2 + u**3 / 2, np.clip(2 - u, 0, None) ** 3 / 6)
-    trends = np.stack([along, along * across / 2], axis=-1) / _REACH_ALONG
-    return np.concatenate([splines, trends], axis=-1)
 
 
 def _blob(along: Array, across: Array) -> Array:
@@ -80,131 +71,235 @@ def _blob(along: Array, across: Array) -> Array:
     return np.asarray(np.exp(-((along / _SIGMA_ALONG) ** 2 + (across / _SIGMA_ACROSS) ** 2) / 2))
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """The window seen along one axis for each of N trucks: coordinates, weights and background."""
+
+    along: Array
+    across: Array
+    root: Array
+    """(N, P): coordinates of the pixels in pixels, and the roots of their weights."""
+    basis: Array
+    solver: Array
+    """(N, P, K): the weighted background, and what turns its normal equations around."""
+
+    @classmethod
+    def of(cls, axis: Array) -> _Frame:
+        """`axis` is (N,), radians clockwise from up."""
+        sin, cos = np.sin(axis)[:, None], np.cos(axis)[:, None]
+        along, across = _COLS * sin - _ROWS * cos, _COLS * cos + _ROWS * sin
+        inside = np.minimum(_REACH_ALONG - np.abs(along), _REACH_ACROSS - np.abs(across))
+        root = np.sqrt(1 / (1 + np.exp(-inside / _SOFT)))
+        u = np.abs(across[..., None] - _SPLINES)
+        splines = np.where(u < 1, 2 / 3 - u**2 + u**3 / 2, np.clip(2 - u, 0, None) ** 3 / 6)
+        trends = np.stack([along, along * across / 2], axis=-1) / _REACH_ALONG
+        basis = np.concatenate([splines, trends], axis=-1) * root[..., None]
+        normal = basis.transpose(0, 2, 1) @ basis + 1e-9 * np.eye(basis.shape[-1])
+        return cls(along, across, root, basis, basis @ np.linalg.inv(normal))
+
+    @property
+    def freedom(self) -> Array:
+        """(N,) degrees of freedom of one band's residual."""
+        return np.asarray((self.root**2).sum(axis=-1) - self.basis.shape[-1] - 1)
+
+    def without_background(self, images: Array) -> Array:
+        """(N, B, P) images, weighted, and what the background can explain of them taken away."""
+        images = images * self.root[:, None]
+        return np.asarray(images - (images @ self.solver) @ self.basis.transpose(0, 2, 1))
+
+    def blobs(self, s: Array, t: Array) -> Array:
+        """(N, B, P) for centres s, t that broadcast to (N, B)."""
+        return _blob(self.along[:, None] - s[..., None], self.across[:, None] - t[..., None])
+
+
 @lru_cache(maxsize=1)
-def _table() -> tuple[Array, Array, Array]:
-    """The coarse search's linear algebra, for each axis: the residual's part along each blob, (A, P, C);
-    an orthonormal basis of the weighted background, (A, P, K); the roots of the weights, (A, P)."""
-    along, across = _turned(_AXES)
-    root = np.sqrt(_window(along, across))
-    basis, _ = np.linalg.qr(_background(along, across) * root[..., None])
-    reach = _CENTRE_STEPS + _MOVE_STEPS // 2
-    s = np.arange(-reach, reach + 1) * _STEP
-    t = np.arange(-_ACROSS_STEPS, _ACROSS_STEPS + 1) * _STEP
-    s, t = (grid.ravel() for grid in np.meshgrid(s, t, indexing="ij"))
-    blobs = _blob(along[..., None] - s, across[..., None] - t) * root[..., None]
-    blobs -= basis @ (basis.transpose(0, 2, 1) @ blobs)
-    blobs /= np.linalg.norm(blobs, axis=1, keepdims=True)
-    return blobs, basis, root
+def _table() -> tuple[_Frame, NDArray[np.float32]]:
+    """The frames of all axes, and (A, S * T, P) blobs on the coarse grid, projected and of unit length."""
+    frame = _Frame.of(_AXES)
+    s, t = np.meshgrid(np.arange(-_REACH, _REACH + 1) * _STEP, _CENTRES * _STEP, indexing="ij")
+    blobs = frame.without_background(frame.blobs(s.reshape(1, -1), t.reshape(1, -1)))
+    blobs /= np.linalg.norm(blobs, axis=-1, keepdims=True)
+    return frame, (blobs * frame.root[:, None]).astype(np.float32)
+
+
+def _along_across(x: Array, y: Array, axis: Array) -> tuple[Array, Array]:
+    return x * np.sin(axis) - y * np.cos(axis), x * np.cos(axis) + y * np.sin(axis)
 
 
 def _coarse(values: Array, centre: Array) -> tuple[Array, Array]:
-    """The best candidate of the table for N trucks: (N, 4) of s, t, axis, move, and (N,) its likelihood gain.
+    """The best candidate of the table for N trucks: (N, 4) of s, t, axis, move, and (N,) +1 or -1, bright or dark.
 
     `values` is (N, 4, P), `centre` (N, 2) where the boxes' centres lie in the window.
     """
-    blobs, basis, root = _table()
-    count = len(values)
-    data = root[:, :, None] * values.reshape(-1, values.shape[-1]).T
-    unexplained = (data**2).sum(axis=1) - ((basis.transpose(0, 2, 1) @ data) ** 2).sum(axis=1)
-    along_blob = blobs.transpose(0, 2, 1) @ data
-    reach = _CENTRE_STEPS + _MOVE_STEPS // 2
-    shape = (len(_AXES), 2 * reach + 1, 2 * _ACROSS_STEPS + 1, count, len(MOTION_BANDS))
-    freedom = root.shape[1] and (root**2).sum(axis=1).mean() - basis.shape[-1] - 1
-    unexplained = unexplained.reshape(len(_AXES), 1, 1, count, -1)
-    floor = 1e-3 * unexplained + 1e-12
-    s = np.arange(-_CENTRE_STEPS, _CENTRE_STEPS + 1) * _STEP
-    t = np.arange(-_ACROSS_STEPS, _ACROSS_STEPS + 1) * _STEP
-    sin, cos = np.sin(_AXES)[:, None], np.cos(_AXES)[:, None]
-    box_s = centre[:, 0] * sin - centre[:, 1] * cos
-    box_t = centre[:, 0] * cos + centre[:, 1] * sin
+    frame, blobs = _table()
+    count, bands = values.shape[:2]
+    images = values.reshape(1, count * bands, -1)
+    left = (images * frame.root[:, None] ** 2 * images).sum(axis=-1) - (
+        ((images * frame.root[:, None]) @ frame.solver) * ((images * frame.root[:, None]) @ frame.basis)
+    ).sum(axis=-1)
+    left = np.maximum(left, 1e-12).astype(np.float32).reshape(-1, 1, 1, count, bands)
+    match = blobs @ images[0].T.astype(np.float32)
+    match = match.reshape(len(_AXES), 2 * _REACH + 1, len(_CENTRES), count, bands)
+    off_s, off_t = _along_across(*centre.T, _AXES[:, None])
+    grid = _CENTRES * _STEP
     prior = (
-        (s[None, :, None, None] - box_s[:, None, None, :]) ** 2
-        + (t[None, None, :, None] - box_t[:, None, None, :]) ** 2
+        (grid[:, None, None] - off_s[:, None, None]) ** 2 + (grid[:, None] - off_t[:, None, None]) ** 2
     ) / (2 * _CENTRE_SIGMA**2)
-    best_cost = np.full(count, np.inf)
-    best = np.zeros((count, 5))
-    null = freedom / 2 * np.log(np.maximum(unexplained, floor))[:, 0, 0].sum(axis=-1)
+    half_freedom = np.float32(frame.freedom.mean() / 2)
+    best, lowest = np.zeros((count, 5)), np.full(count, np.inf)
     for sign, penalty in ((1, 0.0), (-1, _DARK_PENALTY)):
-        gain = np.clip(sign * along_blob.reshape(shape), 0, None) ** 2
-        cost_band = freedom / 2 * np.log(np.maximum(unexplained - gain, floor))
-        for move in range(-_MOVE_STEPS, _MOVE_STEPS + 1):
-            cost = prior + (penalty + (abs(move) * _STEP - _USUAL) ** 2 / (2 * _USUAL_SIGMA**2))
+        cost_band = half_freedom * np.log(np.maximum(left - np.clip(sign * match, 0, None) ** 2, 1e-3 * left))
+        cost_band = np.ascontiguousarray(np.moveaxis(cost_band, -1, 0))
+        for move in _MOVES:
+            cost = (prior + (penalty + _move_cost(move * _STEP))).astype(np.float32)
             for band, lag in enumerate(_LAG):
-                first = reach - _CENTRE_STEPS + int(np.rint(move * lag))
-                cost = cost + cost_band[:, first : first + 2 * _CENTRE_STEPS + 1, :, :, band]
+                first = _REACH + _CENTRES[0] + int(np.rint(move * lag))
+                cost += cost_band[band][:, first : first + len(_CENTRES)]
             flat = cost.reshape(-1, count)
             index = flat.argmin(axis=0)
-            lowest = flat[index, np.arange(count)]
+            value = flat[index, np.arange(count)]
             axis, i, j = np.unravel_index(index, cost.shape[:3])
+            better = value < lowest
             found = np.stack(
-                [s[i], t[j], _AXES[axis], np.full(count, move * _STEP), np.full(count, sign)], axis=-1
+                [grid[i], grid[j], _AXES[axis], np.full(count, move * _STEP), np.full(count, sign)], axis=1
             )
-            better = lowest < best_cost
-            best[better], best_cost[better] = found[better], lowest[better]
-    return best, null.min(axis=0) - best_cost
+            best[better], lowest[better] = found[better], value[better]
+    return best[:, :4], best[:, 4]
 
 
-def _residual(values: Array, centre: Array, at: Array, sign: Array) -> tuple[Array, Array]:
-    """What the model at `at` (N, 4) leaves unexplained: (N, 4, P) weighted, and (N, 4) heights of the blobs."""
-    s, t, axis, move = at.T
-    along, across = _turned(axis)
-    root = np.sqrt(_window(along, across))
-    basis = _background(along, across) * root[..., None]
-    moved = along[:, None] - s[:, None, None] - move[:, None, None] * _LAG[:, None]
-    blobs = _blob(moved, (across - t[:, None])[:, None]) * root[:, None]
-    data = values * root[:, None]
-    both = np.concatenate([data, blobs], axis=1).transpose(0, 2, 1)
-    normal = basis.transpose(0, 2, 1) @ basis + 1e-9 * np.eye(basis.shape[-1])
-    both = both - basis @ np.linalg.solve(normal, basis.transpose(0, 2, 1) @ both)
-    data, blobs = np.split(both.transpose(0, 2, 1), 2, axis=1)
+def _move_cost(move: Array | float) -> Array | float:
+    return (np.abs(move) - _USUAL_MOVE) ** 2 / (2 * _USUAL_MOVE_SIGMA**2)
+
+
+def _without_neighbour(values: Array, centre: Array, at: Array, sign: Array) -> tuple[Array, Array]:
+    """`values` without the neighbouring vehicle that disturbs most, if there is one, and the new start.
+
+    On the axis of `at`, pairs of a truck near the box's centre and a vehicle of about the same speed, in
+    either direction, further off. Two blobs on the background are solved in closed form for each band.
+    """
+    count = len(values)
+    frame = _Frame.of(at[:, 2])
+    data = frame.without_background(values) * sign[:, None, None]
+    off_s, off_t = _along_across(*centre.T, at[:, 2])
+    s0, t0 = np.rint(off_s / _STEP) * _STEP, at[:, 1]
+
+    target_s = np.arange(-_REACH, _REACH + 1)
+    reach = _NEIGHBOUR_ALONG[-1] + 6
+    other_s, other_t = np.meshgrid(np.arange(-reach, reach + 1), _NEIGHBOUR_ACROSS, indexing="ij")
+    own = frame.without_background(frame.blobs(s0[:, None] + target_s * _STEP, t0[:, None]))
+    other = frame.without_background(
+        frame.blobs(s0[:, None] + other_s.ravel() * _STEP, t0[:, None] + other_t.ravel() * _STEP)
+    )
+    n, m = (own**2).sum(axis=-1)[:, None, :, None], (other**2).sum(axis=-1)[:, None, None] + 0.02
+    gram = (own @ other.transpose(0, 2, 1))[:, None]
+    u = (data @ own.transpose(0, 2, 1))[..., None]
+    w = (data @ other.transpose(0, 2, 1))[:, :, None]
+    det = np.maximum(n * m - gram**2, 1e-3 * n * m)
+    a, c = m * u - gram * w, n * w - gram * u
+    alone = np.clip(u, 0, None) ** 2 / n
+    gain = np.where(a <= 0, np.clip(w, 0, None) ** 2 / m, np.where(c <= 0, alone, (u * a + w * c) / det))
+    left = np.maximum((data**2).sum(axis=-1), 1e-12)[..., None, None]
+    half_freedom = frame.freedom[:, None, None, None] / 2
+    pair_cost = (half_freedom * np.log(np.maximum(left - gain, 1e-3 * left))).astype(np.float32)
+    pair_cost = pair_cost.reshape(count, 4, len(target_s), 2 * reach + 1, len(_NEIGHBOUR_ACROSS))
+    alone_cost = (half_freedom * np.log(np.maximum(left - alone, 1e-3 * left)))[..., 0]
+
+    rows = np.arange(count)
+    lowest = np.full(count, np.inf)
+    start, neighbour = at.copy(), np.full((count, 3), np.nan)
+    apart = np.hypot(_NEIGHBOUR_ALONG[:, None], _NEIGHBOUR_ACROSS) * _STEP
+    for move in _MOVES:
+        shift = np.rint(move * _LAG).astype(int)
+        for centre_s in _CENTRES:
+            base = _move_cost(move * _STEP) + (centre_s * _STEP + s0 - off_s) ** 2 / (2 * _CENTRE_SIGMA**2)
+            value = base + sum(alone_cost[:, b, _REACH + centre_s + shift[b]] for b in range(4))
+            better = value < lowest
+            lowest[better] = value[better]
+            start[better, 0], start[better, 3] = s0[better] + centre_s * _STEP, move * _STEP
+            neighbour[better] = np.nan
+            for way in (1, -1):
+                cost = np.zeros((count, len(_NEIGHBOUR_ALONG), len(_NEIGHBOUR_ACROSS)), np.float32)
+                for b in range(4):
+                    first = reach + _NEIGHBOUR_ALONG[0] + way * shift[b]
+                    cost += pair_cost[
+                        :, b, _REACH + centre_s + shift[b], first : first + len(_NEIGHBOUR_ALONG)
+                    ]
+                distance = np.hypot(_NEIGHBOUR_ALONG[:, None] - centre_s, _NEIGHBOUR_ACROSS) * _STEP
+                cost[:, distance < _NEIGHBOUR_CLEAR] = np.inf
+                flat = cost.reshape(count, -1)
+                index = flat.argmin(axis=1)
+                value = flat[rows, index] + base + _NEIGHBOUR_PENALTY
+                better = value < lowest
+                lowest[better] = value[better]
+                start[better, 0], start[better, 3] = s0[better] + centre_s * _STEP, move * _STEP
+                i, j = np.unravel_index(index, cost.shape[1:])
+                found = np.stack(
+                    [
+                        s0 + _NEIGHBOUR_ALONG[i] * _STEP,
+                        t0 + _NEIGHBOUR_ACROSS[j] * _STEP,
+                        np.full(count, way * move * _STEP),
+                    ],
+                    axis=1,
+                )
+                neighbour[better] = found[better]
+    has = ~np.isnan(neighbour[:, 0])
+    own = frame.blobs(start[:, :1] + start[:, 3:] * _LAG, start[:, 1:2])
+    other = frame.blobs(neighbour[:, :1] + neighbour[:, 2:] * _LAG, neighbour[:, 1:2])
+    p_own, p_other = frame.without_background(own), frame.without_background(np.nan_to_num(other))
+    n, m, g = (p_own**2).sum(-1), (p_other**2).sum(-1) + 0.02, (p_own * p_other).sum(-1)
+    u, w = (data * p_own).sum(-1), (data * p_other).sum(-1)
+    height = np.where(m * u - g * w > 0, (n * w - g * u) / np.maximum(n * m - g**2, 1e-3 * n * m), w / m)
+    height = np.clip(height, 0, None) * sign[:, None]
+    return np.where(has[:, None, None], values - height[..., None] * np.nan_to_num(other), values), start
+
+
+def _residual(frame: _Frame, data: Array, at: Array, sign: Array) -> Array:
+    """What the model at `at` (N, 4) leaves of `data`, (N, 4, P), both weighted and without background."""
+    s, t, _, move = at.T
+    blobs = frame.without_background(frame.blobs(s[:, None] + move[:, None] * _LAG, t[:, None]))
     height = (data * blobs).sum(axis=-1) / (blobs**2).sum(axis=-1)
     height = sign[:, None] * np.clip(sign[:, None] * height, 0, None)
-    return data - height[..., None] * blobs, height
+    return np.asarray(data - height[..., None] * blobs)
 
 
-def _refine(values: Array, centre: Array, start: Array, sign: Array) -> tuple[Array, Array, Array, Array]:
-    """Damped Gauss-Newton steps: (N, 4) s, t, axis, move; (N, 4, 4) covariance; heights and noise (N, 4)."""
-    at = start.copy()
-    count = len(at)
-    along, across = _turned(at[:, 2])
-    freedom = _window(along, across).sum(axis=-1)[:, None] - len(_SPLINES) - 3
+def _refine(values: Array, centre: Array, start: Array, sign: Array, iterations: int) -> tuple[Array, Array]:
+    """Damped Gauss-Newton steps from `start`: (N, 4) of s, t, axis, move, and their (N, 4, 4) covariance."""
+    count = len(start)
 
-    def prior(at: Array) -> Array:
-        sin, cos = np.sin(at[:, 2]), np.cos(at[:, 2])
-        x, y = at[:, 0] * sin + at[:, 1] * cos, -at[:, 0] * cos + at[:, 1] * sin
-        return (np.stack([x, y], axis=-1) - centre) / _CENTRE_SIGMA
+    def misfit(residual: Array, at: Array) -> Array:
+        x = at[:, 0] * np.sin(at[:, 2]) + at[:, 1] * np.cos(at[:, 2])
+        y = at[:, 1] * np.sin(at[:, 2]) - at[:, 0] * np.cos(at[:, 2])
+        prior = (np.stack([x, y], axis=1) - centre) / _CENTRE_SIGMA
+        return np.concatenate([(residual / noise[..., None]).reshape(count, -1), prior], axis=1)
 
-    damping = np.full(count, 1e-3)
-    residual, height = _residual(values, centre, at, sign)
-    noise = np.sqrt((residual**2).sum(axis=-1) / freedom) + 1e-6
-    for last in [False] * _ITERATIONS + [True]:
-        noise = np.sqrt((residual**2).sum(axis=-1) / freedom) + 1e-6
-        full = np.concatenate([(residual / noise[..., None]).reshape(count, -1), prior(at)], axis=1)
+    def evaluate(at: Array) -> tuple[_Frame, Array, Array]:
+        frame = _Frame.of(at[:, 2])
+        data = frame.without_background(values)
+        return frame, data, _residual(frame, data, at, sign)
+
+    at, damping = start.copy(), np.full(count, 1e-3)
+    frame, data, residual = evaluate(at)
+    for iteration in range(iterations + 1):
+        noise = np.sqrt((residual**2).sum(axis=-1) / frame.freedom[:, None]) + 1e-6
+        full = misfit(residual, at)
         columns = []
         for k, delta in enumerate(_DELTAS):
-            moved = at.copy()
-            moved[:, k] += delta
-            other, _ = _residual(values, centre, moved, sign)
-            other = np.concatenate([(other / noise[..., None]).reshape(count, -1), prior(moved)], axis=1)
-            columns.append((other - full) / delta)
+            moved = at + delta * np.eye(4)[k]
+            other = evaluate(moved)[2] if k == 2 else _residual(frame, data, moved, sign)
+            columns.append((misfit(other, moved) - full) / delta)
         jacobian = np.stack(columns, axis=-1)
-        curvature = jacobian.transpose(0, 2, 1) @ jacobian
-        if last:
+        curvature = jacobian.transpose(0, 2, 1) @ jacobian + 1e-9 * np.eye(4)
+        if iteration == iterations:
             break
-        slope = np.einsum("npk,np->nk", jacobian, full)
-        scale = np.einsum("nkk->nk", curvature)
-        damped = curvature + np.einsum("nk,kl->nkl", damping[:, None] * scale + 1e-9, np.eye(4))
-        step = -np.linalg.solve(damped, slope[..., None])[..., 0]
-        step = np.clip(step, -_LARGEST_STEP, _LARGEST_STEP)
-        tried = at + step
-        new_residual, new_height = _residual(values, centre, tried, sign)
-        new_full = np.concatenate(
-            [(new_residual / noise[..., None]).reshape(count, -1), prior(tried)], axis=1
-        )
-        better = (new_full**2).sum(axis=1) < (full**2).sum(axis=1)
-        at[better], residual[better], height[better] = tried[better], new_residual[better], new_height[better]
+        slope = jacobian.transpose(0, 2, 1) @ full[..., None]
+        damped = curvature * (1 + damping[:, None, None] * np.eye(4))
+        step = np.clip(-np.linalg.solve(damped, slope)[..., 0], -_LARGEST_STEP, _LARGEST_STEP)
+        _, _, new = evaluate(at + step)
+        better = (misfit(new, at + step) ** 2).sum(axis=1) < (full**2).sum(axis=1)
+        at = np.where(better[:, None], at + step, at)
         damping = np.where(better, damping / 5, damping * 8)
-    return at, np.linalg.inv(curvature + 1e-9 * np.eye(4)), height, noise
+        frame, data, residual = evaluate(at)
+    return at, np.linalg.inv(curvature)
 
 
 def measure_displacement(
@@ -220,22 +315,21 @@ def measure_displacement(
     """
     height, width = valid.shape
     displacement, sigma = np.full((len(boxes), 2), np.nan), np.full(len(boxes), np.nan)
-    if not len(boxes):
-        return displacement, sigma
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     pixel = np.floor(middle).astype(np.intp)
     cols, rows = pixel[:, :1] + _COLS, pixel[:, 1:] + _ROWS
     inside = (cols >= 0) & (cols < width) & (rows >= 0) & (rows < height)
     cols, rows = np.clip(cols, 0, width - 1), np.clip(rows, 0, height - 1)
-    there = (inside & valid[rows, cols]).all(axis=1)
-    index = np.flatnonzero(there)
+    index = np.flatnonzero((inside & valid[rows, cols]).all(axis=1))
     for first in range(0, len(index), _CHUNK):
         part = index[first : first + _CHUNK]
         values = reflectance[:, rows[part], cols[part]].transpose(1, 0, 2).astype(np.float64)
         values -= np.median(values, axis=-1, keepdims=True)
         centre = middle[part] - pixel[part] - 0.5
-        best, gain = _coarse(values, centre)
-        at, covariance, _, _ = _refine(values, centre, best[:, :4], best[:, 4])
+        start, sign = _coarse(values, centre)
+        at, _ = _refine(values, centre, start, sign, 3)
+        values, start = _without_neighbour(values, centre, at, sign)
+        at, covariance = _refine(values, centre, start, sign, 6)
         axis, move = at[:, 2], at[:, 3]
         displacement[part] = move[:, None] * np.stack([np.sin(axis), -np.cos(axis)], axis=-1)
         sigma[part] = np.sqrt(covariance[:, 3, 3] + _MISREGISTRATION**2)
