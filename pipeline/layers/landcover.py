@@ -13,12 +13,11 @@ import pandas as pd
 import rasterio
 import rasterio.shutil
 import shapely
-from rasterio._err import CPLE_BaseError  # the only name under which a failing copy can be caught
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
-from pipeline.errors import OutputError
+from pipeline.layers.export import replacing
 from pipeline.layers.regions import absorb_small, label_regions, outline
+from pipeline.layers.styles import rgb
 from pipeline.models.bundle import LegendClass
 
 NODATA = 255
@@ -39,31 +38,28 @@ def write_cog(source_raster: Path, destination: Path, legend: Sequence[LegendCla
     OutputError
         If the destination cannot be written.
     """
-    part = destination.with_name(destination.name + ".part")
-    try:
-        with TemporaryDirectory() as scratch, rasterio.Env(GDAL_CACHEMAX=_COG_CACHE_MB):
-            dressed = Path(scratch) / "legend.vrt"
-            rasterio.shutil.copy(source_raster.resolve(), dressed, driver="VRT")
-            with rasterio.open(dressed, "r+") as vrt:
-                vrt.nodata = NODATA
-                vrt.colorinterp = [ColorInterp.palette]
-                vrt.write_colormap(1, {entry.value: (*rgb(entry.colour), 255) for entry in legend})
-                vrt.set_band_description(1, "land cover")
-                vrt.update_tags(1, **{f"CLASS_{entry.value}": entry.name for entry in legend})
-            rasterio.shutil.copy(
-                dressed,
-                part,
-                driver="COG",
-                compress="DEFLATE",
-                blocksize=512,
-                overview_resampling="MODE",
-                bigtiff="IF_SAFER",
-            )
-        part.replace(destination)
-    except (OSError, RasterioError, CPLE_BaseError) as error:
-        raise OutputError(f"Land cover cannot be written to {destination} ({error}).") from error
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        replacing(destination) as part,
+        TemporaryDirectory() as scratch,
+        rasterio.Env(GDAL_CACHEMAX=_COG_CACHE_MB),
+    ):
+        dressed = Path(scratch) / "legend.vrt"
+        rasterio.shutil.copy(source_raster.resolve(), dressed, driver="VRT")
+        with rasterio.open(dressed, "r+") as vrt:
+            vrt.nodata = NODATA
+            vrt.colorinterp = [ColorInterp.palette]
+            vrt.write_colormap(1, {entry.value: (*rgb(entry.colour), 255) for entry in legend})
+            vrt.set_band_description(1, "land cover")
+            vrt.update_tags(1, **{f"CLASS_{entry.value}": entry.name for entry in legend})
+        rasterio.shutil.copy(
+            dressed,
+            part,
+            driver="COG",
+            compress="DEFLATE",
+            blocksize=512,
+            overview_resampling="MODE",
+            bigtiff="IF_SAFER",
+        )
 
 
 def polygonise(
@@ -109,9 +105,3 @@ def polygonise(
         geometry=gpd.GeoSeries(polygons, crs=crs),
         crs=crs,
     )
-
-
-def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0-255, of `#RRGGBB`."""
-    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
-    return red, green, blue

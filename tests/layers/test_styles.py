@@ -1,0 +1,39 @@
+from itertools import pairwise
+
+from defusedxml.ElementTree import fromstring
+
+from pipeline.inference.predictions import STATUS_NAMES
+from pipeline.layers.styles import landcover_style, not_seen_style, truck_style
+from pipeline.models.bundle import LegendClass
+
+
+def test_land_cover_style_has_every_class_in_its_colour():
+    legend = [
+        LegendClass(value=0, name="water", colour="#419BDF"),
+        LegendClass(value=5, name="shrub & scrub", colour="#DFC35A"),
+    ]
+    style = fromstring(landcover_style(legend).split("\n", 1)[1])
+    (renderer,) = style.iter("renderer-v2")
+    assert renderer.attrib["attr"] == "class"
+    assert [(c.attrib["value"], c.attrib["label"]) for c in style.iter("category")] == [
+        ("0", "water"),
+        ("5", "shrub & scrub"),
+    ]
+    colours = [p.attrib["v"] for p in style.iter("prop") if p.attrib["k"] == "color"]
+    assert colours == ["65,155,223,255", "223,195,90,255"]
+
+
+def test_truck_style_turns_an_arrow_by_the_heading():
+    style = fromstring(truck_style().split("\n", 1)[1])
+    ranges = [(float(r.attrib["lower"]), float(r.attrib["upper"])) for r in style.iter("range")]
+    assert ranges[0][0] == 0
+    assert ranges[-1][1] == 1
+    assert all(low[1] == high[0] for low, high in pairwise(ranges))
+    fields = {o.attrib["value"] for o in style.iter("Option") if o.attrib.get("name") == "field"}
+    assert fields == {"heading_deg", "axis_deg"}
+
+
+def test_every_reason_has_a_style():
+    style = fromstring(not_seen_style().split("\n", 1)[1])
+    values = {category.attrib["value"] for category in style.iter("category")}
+    assert values == set(STATUS_NAMES.values()) - {"seen"}
