@@ -1,0 +1,167 @@
+"""Roofs, parked vehicles and other rectangles of a simulated world that do not move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from shapely import Point
+
+from pipeline.training.world.layout import Town, World, Zone
+from pipeline.training.world.network import Road
+from pipeline.training.world.spectra import PAINTS, ROOFS
+
+STREET_ALONG, STREET_ACROSS = 9.0, 5.2
+"""Spacing of a town's streets along and across its angle, in pixels."""
+
+_HOUSES = (("tile", 0.40), ("brown", 0.22), ("slate", 0.15), ("grey", 0.13), ("light", 0.07), ("red", 0.03))
+_HALLS = (("white", 0.20), ("light", 0.28), ("grey", 0.27), ("slate", 0.19), ("tile", 0.04), ("red", 0.02))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A rectangle with a roof. Lengths in pixels."""
+
+    x: float
+    y: float
+    heading_deg: float
+    length: float
+    width: float
+    reflectance: tuple[float, ...]
+    """By band, in the order of `spectra.BANDS`."""
+    shadow: float = 0.0
+    """Length of its shadow."""
+
+
+def make_blocks(world: World) -> tuple[Block, ...]:
+    """Every building and parked vehicle, in the order in which they are painted."""
+    rng = np.random.default_rng([world.seed, 303])
+    shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
+    blocks: list[Block] = []
+    for town in world.towns:
+        blocks += _houses(town, shade, rng)
+    for zone in world.zones:
+        if zone.kind == "industry":
+            blocks += _halls(zone, shade, rng)
+        elif zone.kind == "rest_area":
+            blocks += _parked(zone, rng, 0.55)
+        elif zone.kind in {"greenhouses", "solar"}:
+            blocks += _rows(zone, rng)
+    for _ in range(round(24 * (world.size / 1024) ** 2)):
+        blocks += _farm(rng.uniform(0, world.size, 2), shade, rng)
+    clear = [road for road in world.roads if road.road_class.startswith("motorway")]
+    return tuple(block for block in blocks if all(_is_beside(block, road) for road in clear))
+
+
+def _is_beside(block: Block, road: Road) -> bool:
+    needed = road.half_width_m / 10 + max(block.length, block.width) / 2
+    if np.hypot(*(road.points - [block.x, block.y]).T).min() > needed + 5:
+        return True
+    return bool(road.line.distance(Point(block.x, block.y)) > needed)
+
+
+def _roof(kinds: tuple[tuple[str, float], ...], rng: np.random.Generator) -> tuple[float, ...]:
+    names, shares = zip(*kinds, strict=True)
+    spectrum = np.asarray(ROOFS[str(rng.choice(names, p=shares))])
+    return tuple(np.minimum(spectrum * np.exp(rng.normal(0, 0.22)), 1.0))
+
+
+def _on(centre: tuple[float, float], angle: float, u: float, v: float) -> tuple[float, float]:
+    c, s = np.cos(angle), np.sin(angle)
+    return float(centre[0] + u * c - v * s), float(centre[1] + u * s + v * c)
+
+
+def _houses(town: Town, shade: float, rng: np.random.Generator) -> list[Block]:
+    blocks = []
+    heading = float(np.rad2deg(town.angle)) + 90
+    reach = int(town.radius / STREET_ACROSS) + 1
+    for street in range(-2 * reach, 2 * reach + 1):
+        for side in (-1.25, 1.25):
+            for u in np.arange(-1.9 * town.radius, 1.9 * town.radius, 2.05) + rng.uniform(-0.4, 0.4):
+                v = street * STREET_ACROSS + side + rng.normal(0, 0.15)
+                centre = float(town.outwards(u, v))
+                if centre > 0.97 or rng.random() > 0.93 - 0.35 * centre:
+                    continue
+                core = rng.random() < 0.10 * (1.2 - centre) * min(1.5, town.radius / 25)
+                length = rng.uniform(2.2, 4.5) if core else rng.uniform(0.95, 1.5)
+                width = rng.uniform(1.2, 2.0) if core else rng.uniform(0.75, 1.1)
+                x, y = _on((town.x, town.y), town.angle, u + rng.normal(0, 0.2), v)
+                turned = heading + rng.normal(0, 4) + (90 if rng.random() < 0.3 else 0)
+                kinds = _HALLS if core and rng.random() < 0.6 else _HOUSES
+                blocks.append(Block(x, y, turned, length, width, _roof(kinds, rng), 7 * shade))
+    return blocks
+
+
+def _halls(zone: Zone, shade: float, rng: np.random.Generator) -> list[Block]:
+    blocks: list[Block] = []
+    heading = float(np.rad2deg(zone.angle)) + 90
+    v = -zone.half_width + 1.0
+    while v < zone.half_width - 2:
+        depth = min(float(rng.uniform(3.5, 10)), zone.half_width - v)
+        u = -zone.half_length + 1.0
+        while u < zone.half_length - 3:
+            width = min(float(rng.uniform(4, 16)), zone.half_length - u)
+            centre = _on((zone.x, zone.y), zone.angle, u + width / 2, v + depth / 2)
+            if rng.random() < 0.55:
+                roof = _roof(_HALLS, rng)
+                blocks.append(Block(*centre, heading, width, depth, roof, 10 * shade))
+                for _ in range(int(rng.integers(0, 4))):
+                    # skylights, ventilation, other parts of the roof
+                    part = _on(
+                        centre, zone.angle, rng.uniform(-0.35, 0.35) * width, rng.uniform(-0.3, 0.3) * depth
+                    )
+                    blocks.append(
+                        Block(
+                            *part,
+                            heading,
+                            rng.uniform(0.4, 0.4 * width),
+                            rng.uniform(0.3, 1.2),
+                            _roof(_HALLS, rng),
+                        )
+                    )
+            elif rng.random() < 0.5:
+                yard = Zone(*centre, width / 2, depth / 2, zone.angle, "rest_area")
+                blocks += _parked(yard, rng, 0.4)
+            u += width + float(rng.choice([0.4, 1.0, 2.2]))
+        v += depth + float(rng.choice([0.8, 1.6, 2.6]))
+    return blocks
+
+
+def _parked(zone: Zone, rng: np.random.Generator, share: float) -> list[Block]:
+    """Lorries side by side in rows, as on a rest area."""
+    blocks = []
+    slant = zone.angle + rng.choice([0.0, 0.6, np.pi / 2])
+    for v in np.arange(-zone.half_width + 1.1, zone.half_width - 0.9, 3.4):
+        for u in np.arange(-zone.half_length + 1, zone.half_length - 1, 0.42):
+            if rng.random() < share:
+                x, y = _on((zone.x, zone.y), zone.angle, u, v)
+                paint = PAINTS[str(rng.choice(["white", "silver", "grey", "blue", "red", "dark"]))]
+                heading = float(np.rad2deg(slant))
+                blocks.append(Block(x, y, heading, rng.choice([1.65, 1.2, 0.45]), 0.25, paint))
+    return blocks
+
+
+def _rows(zone: Zone, rng: np.random.Generator) -> list[Block]:
+    """Long parallel roofs: greenhouses, or the tables of a solar park."""
+    roof = ROOFS["greenhouse" if zone.kind == "greenhouses" else "solar"]
+    pitch, width = (2.6, 2.0) if zone.kind == "greenhouses" else (1.0, 0.55)
+    blocks = []
+    for v in np.arange(-zone.half_width + pitch / 2, zone.half_width, pitch):
+        x, y = _on((zone.x, zone.y), zone.angle, 0, float(v))
+        shade = tuple(np.asarray(roof) * rng.uniform(0.8, 1.2))
+        blocks.append(
+            Block(x, y, float(np.rad2deg(zone.angle)) + 90, 2 * zone.half_length * 0.95, width, shade)
+        )
+    return blocks
+
+
+def _farm(at: np.ndarray, shade: float, rng: np.random.Generator) -> list[Block]:
+    heading = float(rng.uniform(0, 180))
+    blocks = []
+    for _ in range(int(rng.integers(2, 7))):
+        x, y = at + rng.normal(0, 2.2, 2)
+        turned = heading + (90 if rng.random() < 0.4 else 0)
+        size = rng.uniform(1.2, 4.5), rng.uniform(0.9, 2.2)
+        kinds = _HOUSES if rng.random() < 0.7 else _HALLS
+        blocks.append(Block(float(x), float(y), turned, *size, _roof(kinds, rng), 7 * shade))
+    return blocks

@@ -1,0 +1,175 @@
+"""Roads of a simulated world: their lines, their cross sections, and how they are painted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+from shapely import LineString
+
+from pipeline.training.rendering import PIXEL_M, strip_coverage
+
+LANE_M = 3.75
+
+
+@dataclass(frozen=True)
+class Road:
+    """A road's middle line and cross section; traffic keeps to the right."""
+
+    points: NDArray[np.float64]
+    """(N, 2): x, y in pixels of the 10 m grid."""
+    road_class: str
+    ref: str
+    lanes: int
+    """In each direction; links have one direction."""
+    median_m: float = 0.0
+    shoulder_m: float = 0.5
+
+    @property
+    def oneway(self) -> bool:
+        """Whether traffic runs only from the first point to the last."""
+        return self.road_class.endswith("_link")
+
+    @property
+    def carriageway_m(self) -> float:
+        """Width of the asphalt of one direction."""
+        return self.lanes * LANE_M + self.shoulder_m
+
+    @property
+    def half_width_m(self) -> float:
+        """From the middle line to the outer edge of the asphalt."""
+        return self.median_m / 2 + self.carriageway_m * (0.5 if self.oneway else 1.0)
+
+    @property
+    def line(self) -> LineString:
+        """The middle line."""
+        return LineString(self.points)
+
+    def carriageways(self) -> list[LineString]:
+        """Lines a map would have, in pixels: one for each carriageway, in its direction of travel."""
+        if self.median_m == 0:
+            return [self.line]
+        side = (self.median_m + self.carriageway_m) / 2 / PIXEL_M
+        normals = np.gradient(self.points, axis=0)[:, ::-1] * [-1, 1]
+        normals /= np.hypot(*normals.T)[:, None]
+        return [LineString(self.points + side * normals), LineString((self.points - side * normals)[::-1])]
+
+    def lane_offset_m(self, lane: int) -> float:
+        """Distance of a lane's middle from the middle line, to the right; lane 0 is the innermost."""
+        if self.oneway:
+            return 0.0
+        return self.median_m / 2 + (lane + 0.5) * LANE_M + (self.shoulder_m * 0.2)
+
+    def place(self, distance_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Point and unit tangent (dx, dy) at a distance along the middle line."""
+        lengths = np.hypot(*np.diff(self.points, axis=0).T)
+        ends = np.cumsum(lengths)
+        i = min(int(np.searchsorted(ends, distance_px)), len(lengths) - 1)
+        tangent = (self.points[i + 1] - self.points[i]) / lengths[i]
+        return self.points[i + 1] - (ends[i] - distance_px) * tangent, tangent
+
+
+@dataclass(frozen=True)
+class NearLine:
+    """The pixels near a line: where they are, how far from it and how far along it, in pixels."""
+
+    rows: NDArray[np.intp]
+    cols: NDArray[np.intp]
+    offset: NDArray[np.float32]
+    """Signed distance, positive to the right of the line's direction (y runs down)."""
+    along: NDArray[np.float32]
+
+
+def near_line(
+    points: NDArray[np.float64], xs: NDArray[np.float64], ys: NDArray[np.float64], reach: float
+) -> NearLine:
+    """The places of the grid `ys` x `xs` that lie within `reach` of the line, each by its nearest segment."""
+    step = xs[1] - xs[0] if len(xs) > 1 else 1.0
+    nearest = np.full((len(ys), len(xs)), np.inf, np.float32)
+    along = np.zeros_like(nearest)
+    start = 0.0
+    for (x0, y0), (x1, y1) in pairwise(points):
+        length = float(np.hypot(x1 - x0, y1 - y0))
+        left = max(0, int((min(x0, x1) - reach - xs[0]) / step))
+        right = min(len(xs), int((max(x0, x1) + reach - xs[0]) / step) + 2)
+        top = max(0, int((min(y0, y1) - reach - ys[0]) / step))
+        bottom = min(len(ys), int((max(y0, y1) + reach - ys[0]) / step) + 2)
+        if left < right and top < bottom and length > 0:
+            tx, ty = (x1 - x0) / length, (y1 - y0) / length
+            px, py = xs[None, left:right] - x0, ys[top:bottom, None] - y0
+            t = np.clip(px * tx + py * ty, 0, length)
+            ex, ey = px - t * tx, py - t * ty
+            signed = (np.hypot(ex, ey) * np.where(tx * ey - ty * ex >= 0, 1, -1)).astype(np.float32)
+            here = nearest[top:bottom, left:right]
+            closer = np.abs(signed) < np.abs(here)
+            here[closer] = signed[closer]
+            along[top:bottom, left:right][closer] = (start + t)[closer]
+        start += length
+    rows, cols = np.nonzero(np.abs(nearest) < reach)
+    return NearLine(rows, cols, nearest[rows, cols], along[rows, cols])
+
+
+def paint_road(
+    image: NDArray[np.float32],
+    covered: NDArray[np.float32],
+    road: Road,
+    xs: NDArray[np.float64],
+    ys: NDArray[np.float64],
+    surfaces: dict[str, NDArray[np.float32]],
+    sigma_px: float,
+) -> None:
+    """Paint a road over (C, H, W) reflectance and add its share to `covered` (H, W), both in place.
+
+    `surfaces` gives (C,) reflectance of `asphalt`, `verge` and `median`.
+    """
+    verge_m = {"motorway": 15.0, "secondary": 3.0}.get(road.road_class, 2.0)
+    near = near_line(road.points, xs, ys, (road.half_width_m + verge_m) / PIXEL_M + 2.0)
+    if not len(near.rows):
+        return
+    distance = near.offset
+    # wear and repairs: stretches of asphalt differ by some percent
+    wear = 1 + 0.07 * np.sin(near.along / 37.0) * np.sin(near.along / 11.3 + 1) + 0.03 * np.sign(distance)
+    _blend(
+        image,
+        near,
+        strip_coverage(distance, 2 * (road.half_width_m + verge_m) / PIXEL_M, sigma_px),
+        surfaces["verge"],
+    )
+    asphalt = strip_coverage(distance, 2 * road.half_width_m / PIXEL_M, sigma_px)
+    _blend(image, near, asphalt, surfaces["asphalt"], wear.astype(np.float32))
+    if road.median_m:
+        _blend(image, near, strip_coverage(distance, road.median_m / PIXEL_M, sigma_px), surfaces["median"])
+    covered[near.rows, near.cols] = np.maximum(covered[near.rows, near.cols], asphalt)
+
+
+def _blend(
+    image: NDArray[np.float32],
+    near: NearLine,
+    share: NDArray[np.float32],
+    reflectance: NDArray[np.float32],
+    factor: NDArray[np.float32] | float = 1.0,
+) -> None:
+    for channel in range(image.shape[0]):
+        band = image[channel]
+        here = band[near.rows, near.cols]
+        band[near.rows, near.cols] = here + share * (reflectance[channel] * factor - here)
+
+
+def bent_line(
+    start: NDArray[np.float64],
+    end: NDArray[np.float64],
+    rng: np.random.Generator,
+    bend: float,
+    step: float = 6.0,
+) -> NDArray[np.float64]:
+    """A road between two points, (N, 2): straight but for a few slow bends of up to `bend` of its length."""
+    way = end - start
+    length = max(float(np.hypot(*way)), step)
+    t = np.linspace(0, 1, max(3, int(length / step) + 1))
+    normal = np.array([-way[1], way[0]]) / length
+    sway = sum(
+        rng.normal(0, bend / n**1.6) * length * np.sin(np.pi * n * t) for n in range(1, 2 + int(length / 90))
+    )
+    return start + t[:, None] * way + np.asarray(sway)[:, None] * normal
