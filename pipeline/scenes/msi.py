@@ -185,7 +185,7 @@ def footprint_polygons(gml: Element) -> tuple[tuple[int, Polygon], ...]:
     The detector is the number in the feature's id: `detector_footprint-B02-05-0` is detector 5.
     """
     found: list[tuple[int, Polygon]] = []
-    for feature in gml.iter("{*}MaskFeature"):
+    for feature in gml.iterfind(".//{*}MaskFeature"):
         gml_id = next((value for key, value in feature.attrib.items() if key.endswith("}id")), "")
         match = _DETECTOR_IN_ID.search(gml_id)
         ring = feature.find(".//{*}posList")

@@ -11,7 +11,6 @@ import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -63,6 +62,9 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
 }
 """GDAL settings under which rasters behind a URL are opened and read."""
 
+# GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
+# GDAL 3.10). Parallel reading is left to the caller's threads.
+_OPTIONS = {"GDAL_NUM_THREADS": "1"}
 _REMOTE_ATTEMPTS = 4
 _OPEN_PER_THREAD = 32
 _GRID_TOLERANCE_PX = 1e-3
@@ -146,7 +148,9 @@ def read_points(
     CorruptImageError.
     """
     dataset = _Datasets.of_this_thread().get(source)
-    cols, rows = (np.floor(axis).astype(np.intp) for axis in ~dataset.transform * (xs, ys))
+    theirs = dataset.transform
+    cols = np.floor((xs - theirs.c) / theirs.a).astype(np.intp)
+    rows = np.floor((ys - theirs.f) / theirs.e).astype(np.intp)
     values = np.zeros(len(xs), dataset.dtypes[source.index - 1])
     inside = (rows >= 0) & (rows < dataset.height) & (cols >= 0) & (cols < dataset.width)
     blocks = np.stack([rows[inside] // block, cols[inside] // block], axis=1)
@@ -217,13 +221,14 @@ def _same_grid(dataset: DatasetReader, grid: GeoBox) -> bool:
     rows, cols = dataset.shape
     if (rows, cols) != tuple(grid.shape):
         return False
-    corners = ((0, 0), (cols, rows))
-    apart = [
-        abs(a - b)
-        for corner in corners
-        for a, b in zip(dataset.transform * corner, grid.affine * corner, strict=True)
-    ]
-    return max(apart) <= _GRID_TOLERANCE_PX * grid.affine.a
+    ours, theirs = grid.affine, dataset.transform
+    apart = (
+        ours.c - theirs.c,
+        ours.f - theirs.f,
+        ours.c - theirs.c + cols * (ours.a - theirs.a),
+        ours.f - theirs.f + rows * (ours.e - theirs.e),
+    )
+    return max(map(abs, apart)) <= _GRID_TOLERANCE_PX * ours.a
 
 
 @dataclass(frozen=True)
@@ -388,8 +393,8 @@ def local_file(href: str) -> Path | None:
     return None if href.startswith("/vsi") else Path(href)
 
 
-def _environment(href: str) -> AbstractContextManager[Any]:
-    return rasterio.Env(**REMOTE_OPTIONS) if is_remote(href) else nullcontext()
+def _environment(href: str) -> rasterio.Env:
+    return rasterio.Env(**_OPTIONS, **(REMOTE_OPTIONS if is_remote(href) else {}))
 
 
 def open_raster(href: str, what: str) -> DatasetReader:
