@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,9 @@ def replacing(path: Path) -> Iterator[Path]:
         If writing fails; then `path` is as it was and nothing else stays.
     """
     part = path.with_name(f".{path.stem}.part{path.suffix}")
+    with suppress(OSError):
+        part.unlink()
     try:
-        part.unlink(missing_ok=True)
         yield part
         part.replace(path)
     except (
@@ -56,7 +58,8 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
     finally:
         with suppress(OSError):
-            part.unlink(missing_ok=True)
+            for left in path.parent.glob(f"{escape(part.name)}*"):  # with the drivers' journals and the like
+                left.unlink()
 
 
 def write_trucks_geojson(trucks: gpd.GeoDataFrame, path: Path) -> None:

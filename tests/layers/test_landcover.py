@@ -62,6 +62,13 @@ def test_overviews_take_the_most_frequent_class(tmp_path):
         assert set(np.unique(overview.read(1))) == {6}
 
 
+def test_the_same_classes_give_the_same_bytes(tmp_path):
+    source = write_classes(tmp_path / "classes.tif", np.arange(600 * 600).reshape(600, 600) // 90_000)
+    for name in ("one.tif", "two.tif"):
+        write_cog(source, tmp_path / name, LEGEND)
+    assert (tmp_path / "one.tif").read_bytes() == (tmp_path / "two.tif").read_bytes()
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path):
     source = write_classes(tmp_path / "classes.tif", np.array([[1]]))
     with pytest.raises(OutputError, match="cannot be written"):
