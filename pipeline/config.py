@@ -107,6 +107,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Settings file can't be read: {path} ({error.strerror}).") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"Settings file is not UTF-8 text: {path}.") from error
     except yaml.YAMLError as error:
         raise ConfigError(
             f"Settings file is not valid YAML: {path}: {' '.join(str(error).split())}"
@@ -117,7 +119,12 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"Settings file must hold `group: {{key: value}}`: {path} holds a {type(tree).__name__}."
         )
-    return dict(tree)
+    # A group whose keys are all commented out reads as null, and means its defaults.
+    return {
+        group: settings
+        for group, settings in tree.items()
+        if settings is not None or group not in Config.model_fields
+    }
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -137,8 +144,8 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{key} leads through {group}, which holds a value, not settings.")
         node = child
-    if last == "formats" and isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
+    if last == "formats" and isinstance(value, str | None):
+        value = [part.strip() for part in (value or "").split(",") if part.strip()]
     node[last] = value
 
 

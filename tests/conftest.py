@@ -3,6 +3,11 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("truckscape", settings(), deadline=None)
+settings.load_profile("truckscape")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -1,0 +1,198 @@
+"""Model bundles: weights and card stay together, and a wrong one is refused by name."""
+
+import hashlib
+import pickle
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from pipeline.errors import BundleError
+from pipeline.models.bundle import SHIPPED, Card, LegendClass, open_bundle, save_bundle, shipped_bundles
+
+CARD = Card(
+    id="trial",
+    version="1.0",
+    task="segmentation",
+    architecture="unet",
+    arguments={"widths": [4, 8]},
+    bands=("B02", "B03", "B04", "B08"),
+    mean=(0.1, 0.1, 0.1, 0.3),
+    std=(0.05, 0.05, 0.05, 0.1),
+    classes=(LegendClass(value=0, name="water", colour="#419BDF"),),
+    halo=16,
+    stride=4,
+    training_data=({"name": "simulated", "licence": "Apache-2.0"},),
+    quality={"accuracy": 0.9},
+)
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3))
+
+
+@pytest.fixture
+def bundle(tmp_path, network):
+    return save_bundle(tmp_path / "trial", CARD, network.state_dict())
+
+
+def test_what_is_saved_is_what_is_opened(bundle, network):
+    opened = open_bundle(str(bundle.folder))
+    assert opened.card == bundle.card
+    assert opened.card.model_copy(update={"weights_sha256": ""}) == CARD
+    state = opened.state_dict()
+    assert state.keys() == network.state_dict().keys()
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+    assert sorted(path.name for path in bundle.folder.iterdir()) == ["card.yaml", "weights.safetensors"]
+
+
+def test_the_same_weights_make_the_same_bytes(bundle, tmp_path, network):
+    again = save_bundle(tmp_path / "again", CARD, network.state_dict())
+    assert again.weights.read_bytes() == bundle.weights.read_bytes()
+    assert again.card == bundle.card
+
+
+def test_a_network_is_loaded_in_evaluation_mode(bundle, network):
+    fresh = nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)).train()
+    loaded = bundle.load_into(fresh)
+    assert not loaded.training
+    image = torch.rand(1, 4, 8, 8)
+    assert torch.equal(loaded(image), network.eval()(image))
+
+
+def test_half_precision_weights_are_loaded_as_float32(tmp_path, network):
+    half = {
+        key: value.half() if value.is_floating_point() else value
+        for key, value in network.state_dict().items()
+    }
+    bundle = save_bundle(tmp_path / "half", CARD, half)
+    loaded = bundle.load_into(nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)))
+    assert loaded[0].weight.dtype == torch.float32
+    assert torch.allclose(loaded[0].weight, network[0].weight, atol=1e-3)
+
+
+def test_weights_that_were_changed_are_refused(bundle):
+    data = bytearray(bundle.weights.read_bytes())
+    data[-1] ^= 1
+    bundle.weights.write_bytes(data)
+    with pytest.raises(
+        BundleError, match=r"Weights of bundle trial are not those its card describes: .* SHA-256"
+    ):
+        bundle.state_dict()
+
+
+def test_a_card_without_a_hash_is_refused(bundle):
+    edit(bundle, lambda card: card.pop("weights_sha256"))
+    with pytest.raises(BundleError, match=r"the card says nothing\.\.\.$"):
+        open_bundle(str(bundle.folder)).state_dict()
+
+
+def test_a_pickle_is_never_opened(bundle, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    bundle.weights.write_bytes(pickle.dumps(Trap()))
+    sealed = bundle.model_copy(
+        update={"card": bundle.card.model_copy(update={"weights_sha256": sha256(bundle)})}
+    )
+    with pytest.raises(BundleError, match=r"weights.safetensors is not a safetensors file \("):
+        sealed.state_dict()
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_missing_weights(bundle):
+    bundle.weights.unlink()
+    with pytest.raises(BundleError, match=r"Bundle trial has no readable weights at .*weights\.safetensors"):
+        bundle.state_dict()
+
+
+def test_weights_of_another_network(bundle):
+    with pytest.raises(
+        BundleError, match=r"Weights of bundle trial don't fit unet: .*size mismatch"
+    ) as caught:
+        bundle.load_into(nn.Sequential(nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_scene_that_lacks_a_band_is_refused_by_name(bundle):
+    with pytest.raises(BundleError) as caught:
+        bundle.check_scene(("B02", "B03", "B11"), 10.0, "S2A_MSIL2A_X")
+    assert str(caught.value) == (
+        "Model trial needs band B04, B08, which S2A_MSIL2A_X lacks. It has: B02, B03, B11."
+    )
+    with pytest.raises(BundleError, match="It has: none"):
+        bundle.check_scene((), 10.0, "S2A_MSIL2A_X")
+
+
+def test_a_scene_of_another_pixel_size_is_refused_by_name(bundle):
+    bands = dict.fromkeys(("B02", "B03", "B04", "B08", "B11"))
+    bundle.check_scene(bands, 10.0, "S2A_MSIL2A_X")
+    bundle.check_scene(bands, 9.98, "a2_braunschweig")  # resampled chips are not exactly 10 m
+    with pytest.raises(BundleError) as caught:
+        bundle.check_scene(bands, 20.0, "S2A_MSIL2A_X")
+    assert str(caught.value) == "Model trial is for 10 m pixels, S2A_MSIL2A_X has 20 m."
+
+
+def test_a_card_with_an_unknown_key_is_refused(bundle):
+    edit(bundle, lambda card: card.update(colour_of_the_sky="blue"))
+    with pytest.raises(
+        BundleError, match=r"Not a valid model card: .*card\.yaml: .*colour_of_the_sky"
+    ) as caught:
+        open_bundle(str(bundle.folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda card: card.pop("bands"),
+        lambda card: card.update(task="dreaming"),
+        lambda card: card.update(units="digital numbers"),
+        lambda card: card["classes"][0].update(colour="blue"),
+    ],
+)
+def test_a_card_that_makes_no_sense_is_refused(bundle, change):
+    edit(bundle, change)
+    with pytest.raises(BundleError, match="Not a valid model card"):
+        open_bundle(str(bundle.folder))
+
+
+@pytest.mark.parametrize("text", ["id: [", "- a list", "", "!!python/object/apply:os.getcwd []"])
+def test_a_card_that_is_no_card_is_refused(bundle, text):
+    (bundle.folder / "card.yaml").write_text(text)
+    with pytest.raises(BundleError, match="Not a valid model card"):
+        open_bundle(str(bundle.folder))
+
+
+def test_no_bundle_there(tmp_path):
+    with pytest.raises(
+        BundleError, match=r"No model bundle at .*nowhere \(no card.yaml there\)\. Shipped ones: "
+    ):
+        open_bundle(str(tmp_path / "nowhere"))
+
+
+def test_shipped_bundles_are_whole_and_small():
+    for bundle in shipped_bundles():
+        assert bundle.folder.parent == SHIPPED
+        assert bundle.state_dict()
+        assert bundle.weights.stat().st_size <= 15e6
+        assert len(bundle.card.mean) == len(bundle.card.std) == len(bundle.card.bands)
+        assert bundle.card.training_data
+        assert bundle.card.quality
+        assert bundle.card.limitations
+        assert bundle.card.halo % bundle.card.stride == 0
+
+
+def edit(bundle, change) -> None:
+    path = bundle.folder / "card.yaml"
+    card = yaml.safe_load(path.read_text())
+    change(card)
+    path.write_text(yaml.safe_dump(card))
+
+
+def sha256(bundle) -> str:
+    return hashlib.sha256(bundle.weights.read_bytes()).hexdigest()

@@ -1,0 +1,162 @@
+"""The house around the code: what the README promises, what is pinned, what is scheduled."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+HOUSE = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((HOUSE / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def pins():
+    lines = (HOUSE / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+@pytest.fixture(scope="module")
+def targets():
+    return set(re.findall(r"^([a-z]+):", (HOUSE / "Makefile").read_text(), re.MULTILINE))
+
+
+def requirements(project, *extras: str) -> list[Requirement]:
+    groups = [project["dependencies"], *(project["optional-dependencies"][extra] for extra in extras)]
+    return [Requirement(text) for group in groups for text in group]
+
+
+def test_what_is_installed_is_pinned_and_within_its_range(project, pins):
+    for requirement in requirements(project, "dev", "clouds", "train"):
+        name = canonicalize_name(requirement.name)
+        assert name in pins, f"{requirement.name} has no pin"
+        assert requirement.specifier.contains(pins[name]), f"{requirement} excludes {pins[name]}"
+
+
+def test_ranges_not_pins_in_pyproject(project):
+    for requirement in requirements(project, "dev", "clouds", "train", "dask", "ray"):
+        assert requirement.specifier, f"{requirement.name} has no range"
+        assert not any(part.operator in {"==", "==="} for part in requirement.specifier)
+
+
+def test_the_pins_that_hold_the_house_together(project, pins):
+    assert (pins["torch"], pins["torchvision"]) == ("2.14.1", "0.29.1")
+    ranges = {requirement.name: str(requirement.specifier) for requirement in requirements(project)}
+    assert set(ranges["prefect"].split(",")) == {">=3.8", "<3.9"}
+    assert ranges["fastapi"] == "<0.151"
+    assert ranges["sqlalchemy"] == "<2.1"
+
+
+def test_constraints_leave_the_build_of_torch_to_pip(pins):
+    assert not [name for name in pins if name.startswith(("nvidia", "cuda", "triton"))]
+    assert "truckscape" not in pins
+
+
+def test_make_targets(targets):
+    assert {"install", "demo", "test", "lint", "bench", "clean"} <= targets
+
+
+@pytest.mark.parametrize("file", ["README.md", ".ci/run", "CHANGELOG.md"])
+def test_every_make_command_that_is_named_exists(file, targets):
+    named = set(re.findall(r"^\s*(?:\$ |`)?make ([a-z]+)", (HOUSE / file).read_text(), re.MULTILINE))
+    named |= set(re.findall(r"`make ([a-z]+)`", (HOUSE / file).read_text()))
+    assert named <= targets
+
+
+def test_the_readmes_two_commands_and_what_ci_runs():
+    readme = (HOUSE / "README.md").read_text()
+    assert "make demo" in readme
+    assert "make test" in readme
+    commands = re.findall(r"^make \w+", (HOUSE / ".ci" / "run").read_text(), re.MULTILINE)
+    assert commands == ["make test", "make demo"]
+    assert os.access(HOUSE / ".ci" / "run", os.X_OK)
+
+
+def test_installing_is_done_once(tmp_path):
+    """With a stamp that is newer than what it depends on, make has nothing to do, and needs no network."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_bytes((HOUSE / name).read_bytes())
+    (tmp_path / ".venv").mkdir()
+    stamp = tmp_path / ".venv" / ".installed"
+    stamp.touch()
+    assert "pip install" not in dry_run(tmp_path, "install")
+    os.utime(stamp, (0, 0))
+    assert "pip install" in dry_run(tmp_path, "install")
+
+
+def dry_run(folder: Path, target: str) -> str:
+    return subprocess.run(
+        ["make", "--dry-run", target], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_the_demo_uses_files_that_exist():
+    commands = (HOUSE / "Makefile").read_text()
+    for name in re.findall(r"configs/[\w.]+", commands):
+        assert (HOUSE / name).is_file()
+    assert "PREFECT_SERVER_ANALYTICS_ENABLED := false" in commands
+    assert "DO_NOT_TRACK := 1" in commands
+
+
+def test_the_container_takes_only_what_is_there():
+    for line in (HOUSE / "Dockerfile").read_text().splitlines():
+        if line.startswith("COPY"):
+            _, *sources, _ = line.split()
+            assert all((HOUSE / source).exists() for source in sources)
+    assert "USER truckscape" in (HOUSE / "Dockerfile").read_text()
+
+
+def test_licence_is_apache_2_in_full(project):
+    text = (HOUSE / "LICENSE").read_text()
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_changelog_names_the_version(project):
+    assert f"## [{project['version']}]" in (HOUSE / "CHANGELOG.md").read_text()
+
+
+def test_imports_go_one_way():
+    """A folder imports only from those to its left; the science never imports Prefect."""
+    order = ["scenes", "tiling", "models", "inference", "layers", "evaluation", "report", "training"]
+    for path in (HOUSE / "pipeline").rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"^\s*(import|from) (prefect|flows)\b", text, re.MULTILINE), path
+        own = path.relative_to(HOUSE / "pipeline").parts[0].removesuffix(".py")
+        if own in order:
+            for used in re.findall(r"^\s*from pipeline\.(\w+)", text, re.MULTILINE):
+                assert used not in order or order.index(used) <= order.index(own), f"{path} imports {used}"
+
+
+def test_prefect_yaml_is_understood_by_prefect():
+    from prefect.cli.deploy._models import PrefectYamlModel
+
+    tree = yaml.safe_load((HOUSE / "prefect.yaml").read_text())
+    model = PrefectYamlModel.model_validate(tree)
+    assert model.deployments
+    for deployment in model.deployments:
+        assert deployment.schedules
+        assert deployment.work_pool is not None
+
+
+def test_prefect_yaml_fits_its_flows():
+    """Every deployment names a flow that loads, and gives it parameters that it takes."""
+    from prefect.flows import load_flow_from_entrypoint
+
+    tree = yaml.safe_load((HOUSE / "prefect.yaml").read_text())
+    for deployment in tree["deployments"]:
+        path, _, _ = deployment["entrypoint"].partition(":")
+        assert (HOUSE / path).is_file()
+        flow = load_flow_from_entrypoint(f"{HOUSE}/{deployment['entrypoint']}")
+        assert flow.validate_parameters(deployment["parameters"])

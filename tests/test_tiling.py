@@ -1,0 +1,154 @@
+"""Tiles: cores cover a scene exactly once, windows start where the network's strides do."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rasterio.windows import Window
+
+from pipeline.tiling import plan, round_up, shard, strips
+
+shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
+sides, halos, strides = st.integers(6, 64), st.integers(0, 50), st.integers(1, 32)
+
+
+@st.composite
+def plans(draw):
+    return plan(draw(shapes), draw(sides), draw(halos), draw(strides))
+
+
+def test_a_plan_by_hand():
+    first, second = plan((10, 20), tile_px=16, halo=3, stride=4)
+    assert first.core == Window(0, 0, 16, 10)
+    assert first.window == Window(0, 0, 20, 10)  # 16 + 4: the halo is rounded up to the stride, then clipped
+    assert first.core_in_window == (slice(0, 10), slice(0, 16))
+    assert second.core == Window(16, 0, 4, 10)
+    assert second.window == Window(12, 0, 8, 10)
+    assert second.core_in_window == (slice(0, 10), slice(4, 8))
+
+
+@given(shapes, sides, halos, strides)
+def test_cores_cover_the_scene_exactly_once(shape, side, halo, stride):
+    times = np.zeros(shape, int)
+    for tile in plan(shape, side, halo, stride):
+        rows, cols = tile.core.toslices()
+        assert times[rows, cols].size == tile.height * tile.width > 0
+        times[rows, cols] += 1
+    assert (times == 1).all()
+
+
+@given(shapes, sides, halos, strides)
+def test_windows_start_at_multiples_of_the_stride_and_are_clipped(shape, side, halo, stride):
+    for tile in plan(shape, side, halo, stride):
+        top, left, bottom, right = edges(tile.window)
+        assert top % stride == left % stride == 0
+        assert (top, left) >= (0, 0)
+        assert bottom <= shape[0]
+        assert right <= shape[1]
+        core_top, core_left, core_bottom, core_right = edges(tile.core)
+        # On every side the whole halo, or the scene's border.
+        assert top == 0 or core_top - top >= halo
+        assert left == 0 or core_left - left >= halo
+        assert bottom == shape[0] or bottom - core_bottom >= halo
+        assert right == shape[1] or right - core_right >= halo
+
+
+@given(shapes, sides, halos, strides)
+def test_what_is_cut_from_a_window_is_the_core(shape, side, halo, stride):
+    scene = np.arange(shape[0] * shape[1]).reshape(shape)
+    for tile in plan(shape, side, halo, stride):
+        seen = scene[tile.window.toslices()]
+        assert np.array_equal(seen[tile.core_in_window], scene[tile.core.toslices()])
+
+
+@given(plans(), st.data())
+def test_every_point_has_exactly_one_owner(tiles, data):
+    height, width = tiles[0].scene_height, tiles[0].scene_width
+    # Whole numbers lie on borders between cores; a box's centre may lie a little outside the scene.
+    along = st.one_of(st.integers(-2, width + 2), st.floats(-2, width + 2))
+    down = st.one_of(st.integers(-2, height + 2), st.floats(-2, height + 2))
+    x, y = data.draw(along), data.draw(down)
+    (owner,) = [tile for tile in tiles if tile.owns(x, y)]
+    inside_x, inside_y = min(max(x, 0), width - 1e-9), min(max(y, 0), height - 1e-9)
+    assert owner.col <= inside_x <= owner.col + owner.width
+    assert owner.row <= inside_y <= owner.row + owner.height
+
+
+def test_a_point_on_a_shared_border_belongs_to_the_tile_that_begins_there():
+    left, right = plan((8, 16), tile_px=8, halo=0, stride=1)
+    assert not left.owns(8.0, 4.0)
+    assert right.owns(8.0, 4.0)
+    assert right.owns(16.0, 8.0)  # the scene's own corner
+
+
+@given(plans(), st.integers(1, 12))
+@settings(max_examples=60)
+def test_shards_hold_whole_strips_in_order_and_none_is_empty(tiles, count):
+    shards = shard(tiles, count)
+    assert [tile for group in shards for tile in group] == tiles
+    assert all(shards)
+    assert len(shards) == min(count, len(strips(tiles)))
+    rows = [{tile.row for tile in group} for group in shards]
+    assert sum(map(len, rows)) == len(set().union(*rows))
+    assert max(map(len, rows)) - min(map(len, rows)) <= 1
+
+
+def test_strips_are_contiguous_rows_of_the_scene():
+    groups = strips(list(reversed(plan((20, 20), tile_px=8, halo=0, stride=1))))
+    assert [{tile.row for tile in group} for group in groups] == [{0}, {8}, {16}]
+    assert [len(group) for group in groups] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("shape", "cores"),
+    [
+        ((1, 1), [(0, 0, 1, 1)]),
+        ((512, 512), [(0, 0, 512, 512)]),
+        ((513, 512), [(0, 0, 512, 512), (512, 0, 1, 512)]),
+        ((513, 513), [(0, 0, 512, 512), (0, 512, 512, 1), (512, 0, 1, 512), (512, 512, 1, 1)]),
+        ((1, 513), [(0, 0, 1, 512), (0, 512, 1, 1)]),
+    ],
+)
+def test_scenes_of_one_pixel_and_of_a_tile_and_one(shape, cores):
+    tiles = plan(shape, tile_px=512, halo=112, stride=16)
+    assert [(tile.row, tile.col, tile.height, tile.width) for tile in tiles] == cores
+
+
+def test_a_granule():
+    tiles = plan((10980, 10980), tile_px=512, halo=112, stride=16)
+    assert len(tiles) == 22 * 22
+    assert max(tile.window.width for tile in tiles) == 512 + 2 * 112
+    assert len(shard(tiles, 4)) == 4
+
+
+def test_sides_are_rounded_up_to_the_stride():
+    assert {tile.col for tile in plan((1, 100), tile_px=30, halo=0, stride=16)} == {0, 32, 64, 96}
+    assert [round_up(value, 16) for value in (0, 1, 16, 17)] == [0, 16, 16, 32]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (((0, 5), 8, 0, 1), r"at least one row and column\. Received: shape=\(0, 5\)"),
+        (((5, 5), 0, 0, 1), "Received: tile_px=0, halo=0, stride=1"),
+        (((5, 5), 8, -1, 1), "Received: tile_px=8, halo=-1, stride=1"),
+        (((5, 5), 8, 0, 0), "Received: tile_px=8, halo=0, stride=0"),
+    ],
+)
+def test_impossible_plans_are_refused(arguments, said):
+    with pytest.raises(ValueError, match=said):
+        plan(*arguments)
+
+
+def test_no_shards_are_refused():
+    with pytest.raises(ValueError, match=r"at least one shard\. Received: count=0"):
+        shard(plan((5, 5), 8, 0, 1), 0)
+
+
+def edges(window: Window) -> tuple[int, int, int, int]:
+    return (
+        window.row_off,
+        window.col_off,
+        window.row_off + window.height,
+        window.col_off + window.width,
+    )
