@@ -101,7 +101,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Field:
-    """What a tensor's positions see. An axis is None once a reduction has used it up."""
+    """What a tensor's positions see. An axis is None once positions have lost their place in the image."""
 
     y: Axis | None
     x: Axis | None
@@ -267,8 +267,8 @@ def card_anatomy(card: Card, side: int = 256) -> Anatomy:
     Of a detector it is that of its dense part, from the image to the region proposals; boxes are then
     pooled and judged on their own, and reach half a box further. BundleError if the card can't be built.
     """
-    network: nn.Module
-    network = DensePart(build_detector(card)) if card.task == "detection" else build_segmenter(card)
+    is_detector = card.task == "detection"
+    network: nn.Module = DensePart(build_detector(card)) if is_detector else build_segmenter(card)
     return anatomy(network, (len(card.bands), side, side))
 
 
@@ -349,9 +349,9 @@ class _Watch(TorchDispatchMode):
         elif aligned and (rule := _RULES.get(kind)):
             step = rule(Call(given, inputs, outputs[0], joined.dims))
             kind = step.kind or kind
-            after = step.apply(joined, name) if step.fits(joined) else joined.lost(name)
+            after = step.apply(joined, name)
         else:
-            after = joined.lost(name)
+            after = _UNKNOWN.apply(joined, name)
         parameters = self._new_parameters(name)
         is_layer = bool(step and step.kind) or len(inputs) > 1 or after.unbounded != joined.unbounded
         if is_layer or parameters:
@@ -379,30 +379,30 @@ class Operation:
     """Where y and x are afterwards, if that changes."""
     everything: bool = False
     """Every position sees the whole image."""
-    reduced: bool = False
-    """y and x are used up."""
+    displaced: bool = False
+    """So it is, and positions have lost their place in the image."""
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: Pair | None = None
     dilation: Pair | None = None
     macs: int = 0
 
-    def fits(self, field: Field) -> bool:
-        """Whether the operation's geometry can be applied where the tensor's y and x are."""
-        return not self.gathers or field.dims == (-2, -1) or not (field.y and field.x)
-
     def apply(self, field: Field, layer: str) -> Field:
         """The field afterwards."""
+        elsewhere = self.gathers and field.dims != (-2, -1) and field.y and field.x
+        if self.displaced or elsewhere:
+            return replace(field.lost(layer), y=None, x=None)
         if self.everything:
             field = field.lost(layer)
-        if self.reduced:
-            return replace(field, y=None, x=None)
         if self.gathers:
             along, across = self.gathers
             field = replace(
                 field, y=field.y and field.y.gather(*along), x=field.x and field.x.gather(*across)
             )
         return replace(field, dims=self.dims or field.dims)
+
+
+_UNKNOWN = Operation(displaced=True)
 
 
 @dataclass(frozen=True)
@@ -434,7 +434,7 @@ Rule = Callable[[Call], Operation]
 def _convolution(call: Call) -> Operation:
     weight: Tensor = call.given["weight"]
     if weight.ndim != 4 or len(call.inputs) > 1 or weight is call.image:  # 3-d, or weights from the image
-        return Operation("convolution", everything=True)
+        return Operation("convolution", displaced=True)
     kernel = (weight.shape[2], weight.shape[3])
     stride, padding, dilation = (_pair(call.given[key]) for key in ("stride", "padding", "dilation"))
     window = _transposed_window if call.given["transposed"] else _window
@@ -488,7 +488,7 @@ def _interpolation(kind: str, taps: Callable[[int, Fraction], Iterable[int]]) ->
     def rule(call: Call) -> Operation:
         if call.given.get("align_corners") and call.image.shape[-2:] != call.output.shape[-2:]:
             # Positions then depend on the size of the image, so a tile is never a part of the whole.
-            return Operation(f"{kind}, corners aligned", everything=True)
+            return Operation(f"{kind}, corners aligned", displaced=True)
         factors = call.given.get("scale_factors") or (call.given.get("scales_h"), call.given.get("scales_w"))
         gathers = []
         for axis, factor in zip((-2, -1), factors, strict=True):
@@ -569,8 +569,8 @@ def _layer_norm(call: Call) -> Operation:
 def _reduction(kind: str) -> Rule:
     def rule(call: Call) -> Operation:
         over = call.given.get("dim")
-        if space := call.space_in(over):
-            return Operation(f"global {kind}", everything=True, reduced=len(space) == 2)
+        if call.space_in(over):
+            return Operation(f"global {kind}", displaced=True)
         gone = [] if call.given.get("keepdim") else [over] if isinstance(over, int) else over or []
         behind = [dim % call.image.ndim - call.image.ndim for dim in gone]
         y, x = (place + sum(dim > place for dim in behind) for place in call.dims)
@@ -585,13 +585,13 @@ def _softmax(call: Call) -> Operation:
 
 
 def _concatenation(call: Call) -> Operation:
-    everything = bool(call.space_in(call.given["dim"]))
-    return Operation("cat over space" if everything else "cat", everything=everything)
+    over_space = bool(call.space_in(call.given["dim"]))
+    return Operation("cat over space" if over_space else "cat", displaced=over_space)
 
 
 def _linear_layer(call: Call) -> Operation:
     # Whatever was flattened to come here has lost its place in the image.
-    return Operation("linear", everything=True, macs=call.output.numel() * call.image.shape[-1])
+    return Operation("linear", displaced=True, macs=call.output.numel() * call.image.shape[-1])
 
 
 def _same(call: Call) -> Operation:
@@ -604,7 +604,7 @@ def _rearranged(call: Call) -> Operation:
     kept = call.output.shape[-2:] == call.image.shape[-2:] and not (
         isinstance(dim, int) and call.space_in(dim)
     )
-    return Operation("" if kept else "reshape", gathers=(_STAY, _STAY), everything=not kept)
+    return Operation("" if kept else "reshape", gathers=(_STAY, _STAY), displaced=not kept)
 
 
 def _permutation(call: Call) -> Operation:
