@@ -200,9 +200,10 @@ def _false_negative_causes(
     xy = everywhere[lost]
     weak = np.zeros((0, 2)) if below_threshold is None else centres(below_threshold.to_crs(reference.crs))
     at_edge = np.zeros(len(lost), dtype=bool)
-    if seen is not None and len(lost):
-        border = shapely.boundary(shapely.union_all(seen.to_crs(reference.crs).geometry.to_numpy()))
-        at_edge = np.asarray(shapely.dwithin(border, shapely.points(xy), EDGE_M), dtype=bool)
+    if seen is not None:
+        borders = shapely.boundary(seen.to_crs(reference.crs).geometry.to_numpy())
+        tree = shapely.STRtree(borders)
+        at_edge[tree.query(shapely.points(xy), predicate="dwithin", distance=EDGE_M)[0]] = True
     return _first_that_holds(
         len(lost),
         ("low score", _distance_to(xy, weak) <= matching.radius_m),

@@ -187,20 +187,16 @@ def evaluate_trucks(
     """
     reference = to_metres(reference, predicted)
     predicted = _scored(predicted, reference)
+    on_road, road_seen = np.ones(len(predicted), bool), np.ones(len(reference), bool)
     if roads is not None:
-        network = shapely.union_all(roads.to_crs(reference.crs).buffer(road_buffer_m).to_numpy())
-        on_road = _within(predicted, network)
-        road_seen = _within(reference, network)
-    else:
-        on_road, road_seen = np.ones(len(predicted), bool), np.ones(len(reference), bool)
+        strips = roads.to_crs(reference.crs).buffer(road_buffer_m).to_numpy()
+        on_road, road_seen = _within(predicted, strips), _within(reference, strips)
     off_road = predicted[~on_road].reset_index(drop=True)
     predicted = predicted[on_road].reset_index(drop=True)
     ignore = reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy()
-    looked_at = road_seen & (
-        np.ones(len(reference), bool)
-        if seen is None
-        else _within(reference, shapely.union_all(seen.to_crs(reference.crs).geometry.to_numpy()))
-    )
+    looked_at = road_seen
+    if seen is not None:
+        looked_at = road_seen & _within(reference, seen.to_crs(reference.crs).geometry.to_numpy())
     p_xy, r_xy = centres(predicted), centres(reference)
     matchings = {radius: match(p_xy, r_xy, ignore, radius) for radius in RADII_M}
     primary = matchings[PRIMARY_RADIUS_M]
@@ -300,10 +296,12 @@ def _scored(predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame) -> gpd.Geo
     return predicted if "score" in predicted else predicted.assign(score=1.0)
 
 
-def _within(frame: gpd.GeoDataFrame, area: shapely.Geometry) -> NDArray[np.bool_]:
-    shapely.prepare(area)
-    xy = centres(frame)
-    return np.asarray(shapely.intersects_xy(area, xy[:, 0], xy[:, 1]), dtype=bool)
+def _within(frame: gpd.GeoDataFrame, areas: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """(N,): whether the centre of each geometry lies in any of the areas."""
+    inside = np.zeros(len(frame), dtype=bool)
+    points = shapely.points(centres(frame))
+    inside[shapely.STRtree(areas).query(points, predicate="intersects")[0]] = True
+    return inside
 
 
 def _centre_score(matching: Matching, looked_at: NDArray[np.bool_]) -> CentreScore:

@@ -104,6 +104,28 @@ def read_truck_labels(path: Path | str, crs: Any | None = None) -> gpd.GeoDataFr
     )
 
 
+def read_predicted_trucks(path: Path | str) -> gpd.GeoDataFrame:
+    """The trucks that a run has left (`trucks.geojson`, `trucks.gpkg`), or anyone's boxes, in their own CRS.
+
+    Raises
+    ------
+    LabelsError
+        As `read_polygons`.
+    """
+    return read_polygons(path, "Predicted trucks", layer="trucks")
+
+
+def read_seen(predicted: Path | str) -> gpd.GeoDataFrame | None:
+    """Where a run looked for trucks: layer `seen` of `predicted`, or of the `trucks.gpkg` beside it.
+
+    None where there is no such layer: then everything counts as looked at.
+    """
+    for path in (Path(predicted), Path(predicted).with_name("trucks.gpkg")):
+        if path.suffix == ".gpkg" and path.is_file() and "seen" in pyogrio.list_layers(path)[:, 0]:
+            return read_polygons(path, "Area seen", layer="seen")
+    return None
+
+
 def read_polygons(
     path: Path | str, what: str, crs: Any | None = None, layer: str | None = None
 ) -> gpd.GeoDataFrame:

@@ -1,0 +1,43 @@
+"""Charts of a report, as SVG that stands inside the page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from pipeline.evaluation.detection import PrecisionRecall
+
+_NAMES = {"centre_20m": "centre within 20 m", "iou_0.25": "IoU 0.25", "iou_0.5": "IoU 0.5"}
+_COLOURS = {"centre_20m": "#0f766e", "iou_0.25": "#6366f1", "iou_0.5": "#b45309"}
+
+
+def precision_recall_chart(curves: Mapping[str, PrecisionRecall]) -> Markup:
+    """Precision over recall of each curve, with its average precision in the legend."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for name, curve in curves.items():
+        colour = _COLOURS.get(name, "#444444")
+        label = f"{_NAMES.get(name, name)} (AP {curve.average_precision:.2f})"
+        if len(curve.recall) > 1:
+            axes.plot(curve.recall, curve.precision, color=colour, lw=1.8, label=label)
+        else:
+            axes.plot(curve.recall, curve.precision, "o", color=colour, label=label)
+        axes.plot(curve.recall[-1:], curve.precision[-1:], "o", color=colour, ms=5)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="recall", ylabel="precision")
+    axes.grid(color="#e5e7eb", lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    return _svg(figure, "Precision over recall")
+
+
+def _svg(figure: Figure, title: str) -> Markup:
+    buffer = io.StringIO()
+    # Without a fixed salt the ids differ from run to run, and so would the report's bytes.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
+    text = buffer.getvalue()
+    return Markup(text[text.index("<svg") :])

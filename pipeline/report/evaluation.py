@@ -1,0 +1,126 @@
+"""An evaluation as files: metrics for machines, cases for the map, a report for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+
+from pipeline.errors import OutputError
+from pipeline.evaluation.confusion import landcover_cases, truck_cases
+from pipeline.evaluation.detection import evaluate_trucks
+from pipeline.evaluation.labels import (
+    read_landcover_labels,
+    read_predicted_trucks,
+    read_seen,
+    read_truck_labels,
+)
+from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
+from pipeline.layers.export import replacing, write_gpkg
+from pipeline.report.page import ReportContext, write_evaluation_report
+from pipeline.report.pictures import quicklook, scene_chips
+from pipeline.scenes.roads import read_roads
+from pipeline.scenes.scene import Scene
+
+METRICS, CASES, REPORT = "metrics.json", "confusion_cases.gpkg", "report.html"
+
+
+def write_evaluation(
+    out: Path,
+    context: ReportContext,
+    *,
+    trucks: gpd.GeoDataFrame | None = None,
+    truck_labels: Path | None = None,
+    seen: gpd.GeoDataFrame | None = None,
+    below_threshold: gpd.GeoDataFrame | None = None,
+    roads: gpd.GeoDataFrame | None = None,
+    landcover: Path | None = None,
+    landcover_labels: Path | None = None,
+) -> dict[str, Any]:
+    """Score trucks, land cover or both against labels; leave `METRICS`, `CASES` and `REPORT` in `out`.
+
+    `trucks` are detections (with `seen` as in `pipeline.layers.seen`, `below_threshold` detections that were
+    not good enough, and `roads` to narrow the question to their surroundings), `landcover` a class raster.
+    What has no labels is not scored. Returns the metrics, keyed `trucks` and `landcover`. Nothing is written
+    before everything is read and compared.
+
+    Raises
+    ------
+    LabelsError
+        If labels can't be used.
+    OutputError
+        If `out` can't be written.
+    """
+    metrics: dict[str, Any] = {}
+    layers: dict[str, gpd.GeoDataFrame] = {}
+    truck_evaluation = landcover_evaluation = None
+    if trucks is not None and truck_labels is not None:
+        scene_crs = context.scene.grid.crs if context.scene is not None else None
+        labels = read_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
+        truck_evaluation = evaluate_trucks(trucks, labels, seen, roads)
+        layers["trucks"] = truck_cases(truck_evaluation, seen, below_threshold)
+        metrics["trucks"] = {"labels": str(truck_labels), **truck_evaluation.metrics()}
+    if landcover is not None and landcover_labels is not None:
+        area_labels = read_landcover_labels(landcover_labels, prediction_grid(landcover))
+        landcover_evaluation = evaluate_landcover(landcover, area_labels, context.legend)
+        layers["landcover"] = landcover_cases(landcover, area_labels, context.legend)
+        metrics["landcover"] = {"labels": str(landcover_labels), **landcover_evaluation.metrics()}
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
+    with replacing(out / METRICS) as part:
+        part.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    write_gpkg(out / CASES, layers, {})
+    write_evaluation_report(
+        out / REPORT,
+        context,
+        trucks=truck_evaluation,
+        landcover=landcover_evaluation,
+        cases=layers.get("trucks"),
+        landcover_cases=layers.get("landcover"),
+    )
+    return metrics
+
+
+def evaluate_trucks_files(
+    predicted: Path, reference: Path, out: Path, roads: Path | None = None, scene: Scene | None = None
+) -> dict[str, Any]:
+    """Score a file of trucks against a file of labels, as `truckscape evaluate trucks` does.
+
+    The area seen is taken from the layer `seen` of the prediction or of the `trucks.gpkg` beside it, if there
+    is one. With `roads` only what is within 30 m of them is asked for; with `scene` the report has its
+    picture and chips. Returns the metrics; see `write_evaluation` for the files and errors.
+    """
+    trucks = read_predicted_trucks(predicted)
+    context = _context(f"Evaluation of {predicted.name} against {reference.name}", scene)
+    return write_evaluation(
+        out,
+        context,
+        trucks=trucks,
+        truck_labels=reference,
+        seen=read_seen(predicted),
+        roads=None if roads is None else read_roads(roads, trucks.crs),
+    )
+
+
+def evaluate_landcover_files(
+    predicted: Path, reference: Path, out: Path, scene: Scene | None = None
+) -> dict[str, Any]:
+    """Score a class raster against labels (raster or polygons), as `truckscape evaluate landcover` does.
+
+    Returns the metrics; see `write_evaluation` for the files and errors.
+    """
+    prediction_grid(predicted)
+    context = _context(f"Evaluation of {predicted.name} against {reference.name}", scene)
+    context = replace(context, landcover_raster=predicted)
+    return write_evaluation(out, context, landcover=predicted, landcover_labels=reference)
+
+
+def _context(title: str, scene: Scene | None) -> ReportContext:
+    if scene is None:
+        return ReportContext(title)
+    return ReportContext(title, scene=scene, picture=quicklook(scene), chips=scene_chips(scene))

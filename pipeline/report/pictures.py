@@ -1,0 +1,170 @@
+"""Pictures of a scene for people: quicklook, chips, and their way into a page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from PIL import Image
+from rasterio.enums import Resampling
+from rasterio.transform import array_bounds
+from rasterio.warp import calculate_default_transform, reproject
+from rasterio.windows import Window, from_bounds
+
+from pipeline.models.bundle import LegendClass
+from pipeline.scenes.raster import REMOTE_OPTIONS, is_remote, open_raster
+from pipeline.scenes.scene import Scene
+
+TRUE_COLOUR = ("B04", "B03", "B02")
+QUICKLOOK_PX = 1600
+CHIP_PX = 28
+WEB_MERCATOR = "EPSG:3857"
+WGS84 = "EPSG:4326"
+_SHARP_PX = 800
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Colours with their place: (H, W, 4) uint8, red green blue alpha, on `grid`."""
+
+    rgba: NDArray[np.uint8]
+    grid: GeoBox
+
+
+@dataclass(frozen=True)
+class MapImage:
+    """A picture as a web map wants it: a data URI in Web Mercator and its corners in degrees."""
+
+    uri: str
+    south_west: tuple[float, float]
+    """Latitude, longitude."""
+    north_east: tuple[float, float]
+    sharp: bool
+    """Whether its pixels should stay visible when enlarged."""
+
+
+ChipReader = Callable[[float, float], Picture | None]
+"""The picture around a place, given as x and y in the scene's CRS; None where there are no pixels."""
+
+
+def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
+    """A true-colour picture of the whole scene, at most `max_px` wide or high; None without B02, B03 or B04.
+
+    Reads from the rasters' overviews (JPEG 2000 resolution levels), so a whole granule takes seconds. Each
+    band is stretched between its 1st and 99th percentile; what has no data is transparent.
+    """
+    if any(band not in scene.bands for band in TRUE_COLOUR):
+        return None
+    rows, cols = scene.shape
+    step = max(1.0, max(rows, cols) / max_px)
+    shape = max(1, round(rows / step)), max(1, round(cols / step))
+    bands = [_overview(scene, band, shape) for band in TRUE_COLOUR]
+    reflectance = np.stack([band for band, _ in bands])
+    valid = np.logical_and.reduce([mask for _, mask in bands])
+    return Picture(true_colour(reflectance, valid), scene.grid.zoom_to(shape))
+
+
+def scene_chips(scene: Scene, size_px: int = CHIP_PX) -> ChipReader:
+    """A reader of true-colour chips, about `size_px` x `size_px` pixels of the scene in full resolution."""
+
+    def read(x: float, y: float) -> Picture | None:
+        rows, cols = scene.shape
+        col, row = ~scene.grid.affine * (x, y)
+        left, top = round(col - size_px / 2), round(row - size_px / 2)
+        right, bottom = min(cols, left + size_px), min(rows, top + size_px)
+        left, top = max(0, left), max(0, top)
+        if left >= right or top >= bottom or any(band not in scene.bands for band in TRUE_COLOUR):
+            return None
+        pixels = scene.read(Window(left, top, right - left, bottom - top), TRUE_COLOUR)
+        return Picture(true_colour(pixels.reflectance, pixels.valid), pixels.grid)
+
+    return read
+
+
+def true_colour(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """(H, W, 4) uint8 from red, green, blue reflectance, (3, H, W); invalid pixels are transparent.
+
+    The darkest percent of each band becomes black, which takes the haze off; the range up to the brightest
+    percent is the widest of the three bands', so hues are kept.
+    """
+    rgba = np.zeros((*valid.shape, 4), dtype=np.uint8)
+    if valid.any():
+        seen = reflectance[:, valid]
+        low, high = np.percentile(seen, [1, 99], axis=1)
+        span = max(float((high - low).max()), 0.02)
+        rgba[valid, :3] = (255 * np.clip((seen.T - low) / span, 0, 1) ** 0.8).astype(np.uint8)
+        rgba[valid, 3] = 255
+    return rgba
+
+
+def class_picture(raster: Path, legend: Sequence[LegendClass], max_px: int = QUICKLOOK_PX) -> Picture:
+    """A class raster in its legend's colours, thinned to at most `max_px`; without a class: transparent."""
+    with rasterio.open(raster) as source:
+        step = max(1.0, max(source.shape) / max_px)
+        shape = max(1, round(source.height / step)), max(1, round(source.width / step))
+        values = source.read(1, out_shape=shape, resampling=Resampling.mode)
+        grid = GeoBox.from_rio(source).zoom_to(shape)
+    colours = np.zeros((256, 4), dtype=np.uint8)
+    for item in legend:
+        colours[item.value] = (*bytes.fromhex(item.colour[1:]), 255)
+    return Picture(colours[values], grid)
+
+
+def map_image(picture: Picture, max_px: int = QUICKLOOK_PX, lossless: bool = False) -> MapImage:
+    """The picture warped to Web Mercator, so that it lies where the map's features lie."""
+    rows, cols = picture.rgba.shape[:2]
+    west, south, east, north = array_bounds(rows, cols, picture.grid.affine)
+    crs = picture.grid.crs.to_wkt() if picture.grid.crs else None
+    sharp = max(rows, cols) <= _SHARP_PX
+    # Small pictures are enlarged first: nearest neighbours move a pixel's edge by up to half a new pixel.
+    zoom = max(1, min(8, max_px // max(rows, cols)))
+    transform, width, height = calculate_default_transform(
+        crs, WEB_MERCATOR, cols, rows, west, south, east, north, dst_width=cols * zoom, dst_height=rows * zoom
+    )
+    warped = np.zeros((4, height, width), dtype=np.uint8)
+    reproject(
+        np.ascontiguousarray(picture.rgba.transpose(2, 0, 1)),
+        warped,
+        src_transform=picture.grid.affine,
+        src_crs=crs,
+        dst_transform=transform,
+        dst_crs=WEB_MERCATOR,
+        resampling=Resampling.nearest,
+    )
+    corners = array_bounds(height, width, transform)
+    lon, lat = rasterio.warp.transform(WEB_MERCATOR, WGS84, corners[::2], corners[1::2])
+    return MapImage(
+        uri=data_uri(warped.transpose(1, 2, 0), lossless=lossless or sharp),
+        south_west=(lat[0], lon[0]),
+        north_east=(lat[1], lon[1]),
+        sharp=sharp,
+    )
+
+
+def data_uri(rgba: NDArray[np.uint8], lossless: bool = True) -> str:
+    """The picture as a WebP in a `data:` URI."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(rgba)).save(
+        buffer, format="WEBP", lossless=lossless, quality=80, method=4
+    )
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _overview(
+    scene: Scene, band: str, shape: tuple[int, int]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Reflectance and validity of one band of the whole scene, thinned to `shape`."""
+    source = scene.bands[band]
+    options = REMOTE_OPTIONS if is_remote(source.href) else {}
+    with rasterio.Env(**options), open_raster(source.href, f"Band {band}") as dataset:
+        window = from_bounds(*scene.grid.boundingbox.bbox, dataset.transform)
+        numbers = dataset.read(source.index, window=window, out_shape=shape, resampling=Resampling.average)
+    valid = np.ones(shape, bool) if source.nodata is None else numbers != source.nodata
+    return (numbers * source.scale + source.offset).astype(np.float32), valid
