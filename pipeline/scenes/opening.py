@@ -44,7 +44,8 @@ def open_scene(href: str, bands: Sequence[str] | None = None) -> Scene:
         return open_geotiff(path, bands)
     _refuse_bands(bands, href)
     if path.is_dir():
-        return open_safe(path) if is_safe_folder(path) else open_band_folder(path)
+        is_safe = is_safe_folder(path) or path.suffix.upper() == ".SAFE"
+        return open_safe(path) if is_safe else open_band_folder(path)
     if path.suffix.lower() == ".zip":
         return open_safe(path)
     if path.suffix.lower() in (".json", ".geojson"):

@@ -394,7 +394,10 @@ def local_file(href: str) -> Path | None:
 
 
 def _environment(href: str) -> rasterio.Env:
-    return rasterio.Env(**_OPTIONS, **(REMOTE_OPTIONS if is_remote(href) else {}))
+    if not is_remote(href):
+        return rasterio.Env(**_OPTIONS)
+    # Else GDAL would remember the broken answer, and opening afresh would see it again.
+    return rasterio.Env(**_OPTIONS, **REMOTE_OPTIONS, CPL_VSIL_CURL_NON_CACHED=href)
 
 
 def open_raster(href: str, what: str) -> DatasetReader:

@@ -55,7 +55,12 @@ def read_roads(
         raise LabelsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
     geometry = shapely.force_2d(roads.geometry.to_numpy())
     table = gpd.GeoDataFrame(
-        {"road_id": _ids(roads), "road_class": _classes(roads)}, geometry=geometry, crs=roads.crs
+        {
+            "road_id": pd.Series(_ids(roads), dtype=object),
+            "road_class": pd.Series(_classes(roads), dtype=object),
+        },
+        geometry=geometry,
+        crs=roads.crs,
     )
     if bounds is not None:
         table = table[table.intersects(shapely.box(*bounds))]

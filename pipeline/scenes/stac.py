@@ -15,6 +15,7 @@ from odc.geo.geobox import GeoBox
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from requests.exceptions import RequestException
+from urllib3.util import Retry
 
 from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
 from pipeline.scenes.raster import (
@@ -52,7 +53,7 @@ HARMONISED_OFFSET = -0.1
 """Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
 
 _TIMEOUT_S = 30
-_RETRIES = 4
+_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=(408, 429, 500, 502, 503, 504))
 _NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
 _GSD_IN_KEY = re.compile(r"_(10|20|60)m$")
 
@@ -139,8 +140,9 @@ def _read_item(href: str) -> pystac.Item:
         else:
             text = Path(href).read_text(encoding="utf-8")
     except (APIError, RequestException) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise SceneNotFoundError(f"The STAC item can't be fetched: {href} ({reason})") from error
+        status = getattr(error, "status_code", None)
+        why = f"HTTP status {status}" if status else "no answer"
+        raise SceneNotFoundError(f"The STAC item can't be fetched: {href} ({why}).") from error
     except OSError as error:
         raise SceneNotFoundError(f"The STAC item can't be read: {href} ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -151,11 +153,12 @@ def _read_item(href: str) -> pystac.Item:
         raise NotAProductError(f"Not a STAC item (not JSON): {href}") from error
     if not (isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document):
         raise NotAProductError(f"Not a STAC item (a GeoJSON Feature with assets): {href}")
+    # Relative asset links are resolved against where the item was read, not where it says it lives.
+    document["links"] = [link for link in document.get("links", []) if link.get("rel") != "self"]
     try:
         item = pystac.Item.from_dict(document, preserve_dict=False)
-    except (pystac.STACError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (pystac.STACError, pystac.STACTypeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise NotAProductError(f"Not a valid STAC item ({error}): {href}") from error
-    # Relative asset links are resolved against where the item was read, not where it says it lives.
     item.set_self_href(href if _is_url(href) else str(Path(href).resolve()))
     return item
 

@@ -31,13 +31,13 @@ def write_raster(path: Path, array: np.ndarray, gsd: float = 10, origin=ORIGIN, 
     path.parent.mkdir(parents=True, exist_ok=True)
     bands = array[None] if array.ndim == 2 else array
     jp2 = {"driver": "JP2OpenJPEG", "QUALITY": "100", "REVERSIBLE": "YES", "BLOCKXSIZE": 64, "BLOCKYSIZE": 64}
+    profile = ({"driver": "GTiff"} if path.suffix == ".tif" else jp2) | profile
     descriptions = profile.pop("descriptions", None)
     scales = profile.pop("scales", None)
     tags = profile.pop("tags", {})
     with rasterio.open(
         path,
         "w",
-        **({"driver": "GTiff"} if path.suffix == ".tif" else jp2),
         width=bands.shape[2],
         height=bands.shape[1],
         count=len(bands),

@@ -60,7 +60,7 @@ def windows(side: int = 60):
 # ---------------------------------------------------------------- reading
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(window=windows())
 def test_every_window_shows_what_the_whole_scene_shows(folder, window):
     scene = open_band_folder(folder)

@@ -1,0 +1,99 @@
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.windows import Window
+
+from pipeline.scenes.clouds import CLOUDLESS_BANDS, cloud_mask, has_clouds_information
+from pipeline.scenes.raster import open_band_folder
+from pipeline.scenes.scene import BandSource
+from tests.scenes.products import gsd_of, write_raster
+
+needs_cloudless = pytest.mark.skipif(
+    importlib.util.find_spec("s2cloudless") is None or importlib.util.find_spec("lightgbm") is None,
+    reason="needs the extra `clouds`",
+)
+SIDE = 120
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """Dark vegetation with a bright, cold-looking square cloud of 400 m in it and a nodata corner."""
+    path = tmp_path_factory.mktemp("clouds")
+    bands = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
+    clear = dict(zip(bands, (1200, 900, 500, 900, 2600, 2700, 900, 15, 1500, 800), strict=True))
+    cloud = dict(zip(bands, (6500, 6500, 6600, 6700, 7000, 7100, 3500, 400, 4500, 3500), strict=True))
+    rng = np.random.default_rng(0)
+    for band in CLOUDLESS_BANDS:
+        step = gsd_of(band) // 10
+        full = np.full((SIDE, SIDE), clear[band])
+        full[36:78, 48:90] = cloud[band]
+        array = (full[::step, ::step] * rng.uniform(0.9, 1.1, (SIDE // step,) * 2)).astype(np.uint16)
+        array[: 24 // step, : 24 // step] = 0
+        write_raster(path / f"{band}.tif", array, gsd_of(band))
+    return replace(open_band_folder(path), level="L1C")
+
+
+@needs_cloudless
+def test_l1c_clouds_are_found_by_s2cloudless(scene):
+    assert has_clouds_information(scene)
+    mask = cloud_mask(scene, Window(0, 0, SIDE, SIDE))
+    assert mask[42:72, 54:84].all()
+    assert not mask[:, :20].any()
+    assert not mask[105:].any()
+
+
+@needs_cloudless
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.tuples(st.integers(0, 100), st.integers(0, 100)), size=st.integers(1, 60))
+def test_clouds_do_not_depend_on_the_window(scene, start, size):
+    row, col = start
+    window = Window(col, row, min(size, SIDE - col), min(size, SIDE - row))
+    rows, cols = window.toslices()
+    whole = cloud_mask(scene, Window(0, 0, SIDE, SIDE))
+    np.testing.assert_array_equal(cloud_mask(scene, window), whole[rows, cols])
+
+
+@needs_cloudless
+def test_our_way_to_the_model_gives_what_the_package_gives(scene):
+    """The package itself, on the same 60 m cells, is the oracle."""
+    pytest.importorskip("cv2")
+    from s2cloudless import S2PixelCloudDetector
+
+    pixels = scene.read(Window(0, 0, SIDE, SIDE), CLOUDLESS_BANDS)
+    cells = pixels.reflectance.reshape(10, SIDE // 6, 6, SIDE // 6, 6).mean(axis=(2, 4))
+    detector = S2PixelCloudDetector(threshold=0.4, average_over=4, dilation_size=2)
+    expected = detector.get_cloud_masks(np.moveaxis(cells, 0, -1)[None])[0].astype(bool)
+    ours = cloud_mask(scene, Window(0, 0, SIDE, SIDE))[::6, ::6]
+    # Borders are continued in another way there.
+    assert (ours[6:-6, 6:-6] == expected[6:-6, 6:-6]).mean() > 0.95
+
+
+def test_l2a_clouds_come_from_the_scene_classification(scene, tmp_path):
+    scl = np.full((SIDE // 2, SIDE // 2), 4, np.uint8)
+    scl[0, :4] = [3, 8, 9, 10]
+    path = write_raster(tmp_path / "scl.tif", scl, 20)
+    l2a = replace(scene, level="L2A", scl=BandSource("SCL", str(path), scale=1.0, gsd=20.0))
+    assert has_clouds_information(l2a)
+    mask = cloud_mask(l2a, Window(0, 0, 8, 2))
+    assert mask[0].tolist() == [False, False, True, True, True, True, False, False]
+    assert cloud_mask(l2a, Window(0, 0, 8, 2), cirrus=True)[1].tolist() == [False] * 2 + [True] * 6
+    assert not cloud_mask(l2a, Window(0, 2, SIDE, SIDE - 2), cirrus=True).any()
+
+
+def test_without_scl_or_bands_nobody_knows(scene):
+    few = replace(scene, bands={band: scene.bands[band] for band in ("B02", "B04", "B08")})
+    for unknown in (few, replace(scene, level="L2A"), replace(scene, level=None)):
+        assert not has_clouds_information(unknown)
+        assert cloud_mask(unknown, Window(0, 0, 4, 4)) is None
+
+
+@needs_cloudless
+def test_brandenburg_is_partly_cloudy(shared_data):
+    scene = open_band_folder(shared_data / "landcover" / "brandenburg")
+    mask = cloud_mask(scene, Window(500, 100, 400, 300))
+    assert mask.shape == (300, 400)
+    assert mask.dtype == np.bool_
