@@ -210,13 +210,13 @@ def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
     table = gpd.GeoDataFrame(
         {
             "id": [f"sim-{stage.world.seed}-{number:04d}" for number in range(1, len(trucks) + 1)],
-            "confidence": ["high"] * len(trucks),
+            "confidence": [truck.confidence for truck in trucks],
             "travel_deg": [truck.vehicle.heading_deg for truck in trucks],
             "speed_kmh": [truck.vehicle.speed_kmh for truck in trucks],
             "length_m": [truck.vehicle.length_m for truck in trucks],
             "width_m": [truck.vehicle.width_m for truck in trucks],
             "msi_detector": np.array([truck.detector for truck in trucks], np.int32),
-            "band_order": ["B02 first" if truck.order > 0 else "B04 first" for truck in trucks],
+            "band_order": ["blue_first" if truck.order > 0 else "red_first" for truck in trucks],
         },
         geometry=boxes,
         crs=EPSG,
@@ -254,6 +254,10 @@ def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
 
 
 def _bounds(to_map: Affine, pixels: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    left, top = to_map * pixels[:2]
-    right, bottom = to_map * pixels[2:]
-    return left, bottom, right, top
+    x0, y0, x1, y1 = pixels
+    return (
+        to_map.c + to_map.a * x0,
+        to_map.f + to_map.e * y1,
+        to_map.c + to_map.a * x1,
+        to_map.f + to_map.e * y0,
+    )

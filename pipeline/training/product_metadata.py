@@ -13,6 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
+from pipeline.scenes.safe import SIMULATED_DOI
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BANDS_20M
 from pipeline.training.world.atmosphere import EAST_OF_NORTH, LINE_OF_SIGHT_KM, ORBIT_KM
 from pipeline.training.world.layout import DETECTOR_TILT, World
@@ -145,7 +146,7 @@ def _product(granule: Granule) -> ET.Element:
         ("PROCESSING_LEVEL", "Level-2A"),
         ("PRODUCT_TYPE", "S2MSI2A"),
         ("PROCESSING_BASELINE", BASELINE),
-        ("PRODUCT_DOI", "simulated by truckscape"),
+        ("PRODUCT_DOI", SIMULATED_DOI),
         ("GENERATION_TIME", _time(granule, 13000)),
         ("PREVIEW_IMAGE_URL", "Not applicable"),
         ("PREVIEW_GEO_INFO", "Not applicable"),

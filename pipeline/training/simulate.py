@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import ConfigError
 from pipeline.training.product import SimulatedProduct, write_product
 from pipeline.training.world.layout import World
 from pipeline.training.world.network import Road
@@ -28,7 +29,7 @@ def simulate(out: Path, size: int = 1024, seed: int = 0) -> SimulatedProduct:
     ------
     OutputError
         If a product is there already, or the folder can't be written.
-    ValueError
+    ConfigError
         If the size is out of range.
     """
     check_size(size)
@@ -58,9 +59,9 @@ class SimulatedScene:
 
 
 def check_size(size: int) -> None:
-    """Raise ValueError unless a scene of `size` pixels can be simulated."""
+    """Raise ConfigError unless a scene of `size` pixels can be simulated."""
     if not MIN_SIZE <= size <= MAX_SIZE:
-        raise ValueError(
+        raise ConfigError(
             f"A simulated scene has {MIN_SIZE} to {MAX_SIZE} pixels a side. Received: size={size}"
         )
 
@@ -75,8 +76,10 @@ def simulate_scene(
 
     Raises
     ------
+    ConfigError
+        If the size is out of range.
     ValueError
-        If the size is out of range or a band is not in an L2A product.
+        If a band is not in an L2A product.
     """
     check_size(size)
     unknown = [band for band in bands if band not in BANDS]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from shapely import Point
+import shapely
 
+from pipeline.training.rendering import PIXEL_M
 from pipeline.training.world.layout import Town, World, Zone
-from pipeline.training.world.network import Road
 from pipeline.training.world.spectra import PAINTS, ROOFS
 
 STREET_ALONG, STREET_ACROSS = 9.0, 5.2
@@ -49,15 +49,20 @@ def make_blocks(world: World) -> tuple[Block, ...]:
             blocks += _rows(zone, rng)
     for _ in range(round(24 * (world.size / 1024) ** 2)):
         blocks += _farm(rng.uniform(0, world.size, 2), shade, rng)
-    clear = [road for road in world.roads if road.road_class.startswith("motorway")]
-    return tuple(block for block in blocks if all(_is_beside(block, road) for road in clear))
+    return _beside_roads(blocks, world)
 
 
-def _is_beside(block: Block, road: Road) -> bool:
-    needed = road.half_width_m / 10 + max(block.length, block.width) / 2
-    if np.hypot(*(road.points - [block.x, block.y]).T).min() > needed + 5:
-        return True
-    return bool(road.line.distance(Point(block.x, block.y)) > needed)
+def _beside_roads(blocks: list[Block], world: World) -> tuple[Block, ...]:
+    """The blocks that don't stand on a road."""
+    centres = shapely.points([(block.x, block.y) for block in blocks])
+    reach = np.array([max(block.length, block.width) / 2 for block in blocks])
+    free = np.ones(len(blocks), bool)
+    for road in world.roads:
+        line = road.line
+        shapely.prepare(line)
+        near = np.flatnonzero(shapely.dwithin(line, centres, float(reach.max()) + 3))
+        free[near] &= shapely.distance(line, centres[near]) > reach[near] + road.half_width_m / PIXEL_M
+    return tuple(block for block, keep in zip(blocks, free, strict=True) if keep)
 
 
 def _roof(kinds: tuple[tuple[str, float], ...], rng: np.random.Generator) -> tuple[float, ...]:

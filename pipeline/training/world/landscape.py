@@ -88,8 +88,8 @@ def _paint_fields(canvas: _Canvas) -> None:
     # neighbouring blocks lie along the same valley or old road, or square to it
     lie = 0.35 * (seed % 9) + 0.5 * np.sin(cells.x / 210) + 0.4 * np.sin(cells.y / 260)
     lie = lie + 0.6 * uniform(seed + 5, cells.names) + np.pi / 2 * (uniform(seed + 6, cells.names) < 0.4)
-    width = (5 + 17 * uniform(seed + 7, cells.names) ** 2)[cells.cell]
-    length = (18 + 50 * uniform(seed + 8, cells.names))[cells.cell]
+    width = (5 + 28 * uniform(seed + 7, cells.names) ** 2)[cells.cell]
+    length = (15 + 70 * uniform(seed + 8, cells.names) ** 1.5)[cells.cell]
     c, s = np.cos(lie).astype(np.float32)[cells.cell], np.sin(lie).astype(np.float32)[cells.cell]
     v = (x * c + y * s) / width
     strip = np.floor(v).astype(np.int32)
@@ -105,6 +105,8 @@ def _paint_fields(canvas: _Canvas) -> None:
     crop = np.searchsorted(shares / shares[-1], uniform(seed + 12, parcel), side="right")
     canvas.material[:] = np.array([INDEX[name] for name in names], np.uint8)[np.minimum(crop, len(names) - 1)]
     canvas.shade[:] = (parcel % VARIANTS).astype(np.uint8)
+    grazed = smooth_field(canvas.xs, canvas.ys, 170, seed + 21) + 0.9 * uniform(seed + 22, parcel) > 1.15
+    canvas.material[grazed] = INDEX["meadow"]
 
     # tramlines and the direction of tillage
     rows = np.cos((v * width) * np.float32(2 * np.pi) / (1.9 + 2.6 * uniform(seed + 13, parcel)))
@@ -206,15 +208,16 @@ def _paint_water(canvas: _Canvas) -> None:
         _put_part(canvas, part, (shore < 2.2) & reeds, "marsh")
         _put_part(canvas, part, (shore < 0.8) & ~reeds, "broadleaf")
         _put_part(canvas, part, shore < 0, "lake", int(lake.radius * 7) % VARIANTS)
-    wobble = smooth_field(xs, ys, 35, seed + 85)
+    wobble, bars = smooth_field(xs, ys, 35, seed + 85), smooth_field(xs, ys, 7, seed + 86)
     for k, river in enumerate(canvas.world.rivers):
         near = near_line(river.points, xs, ys, river.width * 1.5 + 6)
         distance = np.abs(near.offset)
         half = river.width / 2 * (1 + 0.18 * wobble[near.rows, near.cols])
-        swing = np.sin(near.along / 41.0) * np.sign(near.offset) + 0.5 * wobble[near.rows, near.cols]
+        # bars of gravel lie now on one side, now on the other
+        swing = np.sin(near.along / 41.0) * np.sign(near.offset) + 0.6 * bars[near.rows, near.cols]
         for bank, material in (
             ((distance < half + 4 + wobble[near.rows, near.cols] * 3), "broadleaf"),
-            ((distance < half + 1.4) & (swing > 0.75), "gravel"),
+            ((distance < half + 1.4) & (swing > 1.0), "gravel"),
             ((distance < half), "river"),
         ):
             rows, cols = near.rows[bank], near.cols[bank]
@@ -291,14 +294,14 @@ def _reflectance(canvas: _Canvas, bands: tuple[str, ...]) -> NDArray[np.float32]
     code = canvas.material.astype(np.uint16) * VARIANTS + canvas.shade
     companion = spectra.COMPANION[canvas.material] * VARIANTS + (canvas.shade ^ np.uint8(21)) % VARIANTS
     amount = spectra.MIXING[canvas.material]
-    mixed = np.clip(canvas.mix * np.float32(0.5) * amount + np.float32(0.35) * amount, 0, 1)
+    mixed = np.clip((canvas.mix * np.float32(0.6) + np.float32(0.4)) * amount, 0, 1)
     speckle = uniform(
         seed + 99, np.round(ys * 4).astype(np.int64)[:, None], np.round(xs * 4).astype(np.int64)[None, :]
     )
     light = canvas.light * (
         1 + (speckle - np.float32(0.5)) * np.float32(2.4) * spectra.GRAIN[canvas.material]
     )
-    light *= 1 + canvas.mix * np.float32(0.035)
+    light *= 1 + canvas.mix * np.float32(0.045)
     np.clip(light, 0.3, 2.0, out=light)
     height, width = len(ys) // 2, len(xs) // 2
     out = np.empty((len(bands), height, width), np.float32)

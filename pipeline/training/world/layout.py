@@ -227,11 +227,15 @@ def _towns(size: int, motorways: list[Road], rng: np.random.Generator) -> tuple[
 
 def _secondary(size: int, towns: tuple[Town, ...], rng: np.random.Generator) -> list[Road]:
     places = [np.array([t.x, t.y]) for t in towns]
-    pairs: set[tuple[int, int]] = set()
-    for i, place in enumerate(places):
-        order = sorted((float(np.hypot(*(other - place))), j) for j, other in enumerate(places) if j != i)
-        pairs |= {(min(i, j), max(i, j)) for _, j in order[: int(rng.integers(2, 4))]}
-    ends = [(places[i], places[j]) for i, j in sorted(pairs)]
+    at = np.array(places)
+    squared = ((at[:, None] - at[None]) ** 2).sum(axis=2)
+    # Gabriel graph: neighbours with no third town in the circle between them, so roads don't run in parallel
+    ends = [
+        (places[i], places[j])
+        for i in range(len(places))
+        for j in range(i)
+        if squared[i, j] < 600**2 and (squared[i] + squared[j] >= squared[i, j]).all()
+    ]
     for place in places:
         if rng.random() < 0.35:
             side = int(rng.integers(4))

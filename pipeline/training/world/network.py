@@ -86,26 +86,30 @@ def near_line(
     points: NDArray[np.float64], xs: NDArray[np.float64], ys: NDArray[np.float64], reach: float
 ) -> NearLine:
     """The places of the grid `ys` x `xs` that lie within `reach` of the line, each by its nearest segment."""
-    step = xs[1] - xs[0] if len(xs) > 1 else 1.0
+    (left, top), (right, bottom) = points.min(axis=0) - reach, points.max(axis=0) + reach
+    if right < xs[0] or left > xs[-1] or bottom < ys[0] or top > ys[-1]:
+        nowhere, nothing = np.zeros(0, np.intp), np.zeros(0, np.float32)
+        return NearLine(nowhere, nowhere, nothing, nothing)
+    step = xs[1] - xs[0]
     nearest = np.full((len(ys), len(xs)), np.inf, np.float32)
     along = np.zeros_like(nearest)
     start = 0.0
     for (x0, y0), (x1, y1) in pairwise(points):
         length = float(np.hypot(x1 - x0, y1 - y0))
-        left = max(0, int((min(x0, x1) - reach - xs[0]) / step))
-        right = min(len(xs), int((max(x0, x1) + reach - xs[0]) / step) + 2)
-        top = max(0, int((min(y0, y1) - reach - ys[0]) / step))
-        bottom = min(len(ys), int((max(y0, y1) + reach - ys[0]) / step) + 2)
-        if left < right and top < bottom and length > 0:
+        west = max(0, int((min(x0, x1) - reach - xs[0]) / step))
+        east = min(len(xs), int((max(x0, x1) + reach - xs[0]) / step) + 2)
+        north = max(0, int((min(y0, y1) - reach - ys[0]) / step))
+        south = min(len(ys), int((max(y0, y1) + reach - ys[0]) / step) + 2)
+        if west < east and north < south and length > 0:
             tx, ty = (x1 - x0) / length, (y1 - y0) / length
-            px, py = xs[None, left:right] - x0, ys[top:bottom, None] - y0
+            px, py = xs[None, west:east] - x0, ys[north:south, None] - y0
             t = np.clip(px * tx + py * ty, 0, length)
             ex, ey = px - t * tx, py - t * ty
             signed = (np.hypot(ex, ey) * np.where(tx * ey - ty * ex >= 0, 1, -1)).astype(np.float32)
-            here = nearest[top:bottom, left:right]
+            here = nearest[north:south, west:east]
             closer = np.abs(signed) < np.abs(here)
             here[closer] = signed[closer]
-            along[top:bottom, left:right][closer] = (start + t)[closer]
+            along[north:south, west:east][closer] = (start + t)[closer]
         start += length
     rows, cols = np.nonzero(np.abs(nearest) < reach)
     return NearLine(rows, cols, nearest[rows, cols], along[rows, cols])
@@ -122,9 +126,9 @@ def paint_road(
 ) -> None:
     """Paint a road over (C, H, W) reflectance and add its share to `covered` (H, W), both in place.
 
-    `surfaces` gives (C,) reflectance of `asphalt`, `verge` and `median`.
+    `surfaces` gives (C,) reflectance of `asphalt`, `worn` (asphalt of minor roads), `verge` and `median`.
     """
-    verge_m = {"motorway": 15.0, "secondary": 3.0}.get(road.road_class, 2.0)
+    verge_m = {"motorway": 15.0, "secondary": 2.0}.get(road.road_class, 1.0)
     near = near_line(road.points, xs, ys, (road.half_width_m + verge_m) / PIXEL_M + 2.0)
     if not len(near.rows):
         return
@@ -138,7 +142,8 @@ def paint_road(
         surfaces["verge"],
     )
     asphalt = strip_coverage(distance, 2 * road.half_width_m / PIXEL_M, sigma_px)
-    _blend(image, near, asphalt, surfaces["asphalt"], wear.astype(np.float32))
+    major = road.road_class.startswith("motorway")
+    _blend(image, near, asphalt, surfaces["asphalt" if major else "worn"], wear.astype(np.float32))
     if road.median_m:
         _blend(image, near, strip_coverage(distance, road.median_m / PIXEL_M, sigma_px), surfaces["median"])
     covered[near.rows, near.cols] = np.maximum(covered[near.rows, near.cols], asphalt)

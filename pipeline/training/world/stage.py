@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.ndimage import convolve1d
 
-from pipeline.training.rendering import Vehicle, add_vehicle, rectangle_coverage
+from pipeline.training.rendering import PIXEL_M, Vehicle, add_vehicle, rectangle_coverage
 from pipeline.training.world import atmosphere, buildings, landscape, network, spectra
 from pipeline.training.world.layout import World, plan_world
 from pipeline.training.world.spectra import BANDS
@@ -20,13 +20,18 @@ BLOCK_PX = 540
 """Scenes are rendered by blocks of this side, a multiple of `GRID_PX`."""
 GRID_PX = 6
 """What is rendered is rounded up to whole pixels of 60 m."""
+FAINT_PX = 0.05
+"""Reflectance times pixels by which a truck must differ from the road to be seen by eye."""
 HIDDEN_OPACITY = 0.2
 """Under more cloud than this a truck is not in the truth."""
 _HALO = 8
-_DRAWN_SIGMA = 0.25
+_REACH = 30.0
+"""No object is longer than twice this, nor moves further."""
+_DRAWN_SIGMA = 0.4
+"""Blur with which things are drawn: with less, their energy would depend on where in a pixel they lie."""
 PSF_SIGMA_PX = {"B02": 0.50, "B03": 0.51, "B04": 0.54, "B08": 0.56}
 """Blur of the 10 m bands; the pixel's own area comes on top."""
-_OTHER_SIGMA_PX = 0.9
+_OTHER_SIGMA_PX = 0.8
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,19 @@ class SimulatedTruck:
     detector: int
     order: int
     """+1 where its detector sees B02 first, -1 where B04."""
+
+    @property
+    def confidence(self) -> str:
+        """`high`, or `low` where the roof hardly differs from asphalt in two of the visible bands.
+
+        Labels drawn by eye would miss such a truck; the score of a detector leaves it out.
+        """
+        asphalt = dict(zip(BANDS, spectra.MATERIALS["asphalt"].spectrum, strict=True))
+        contrasts = sorted(
+            abs(self.vehicle.reflectance[band] - asphalt[band]) for band in ("B02", "B03", "B04")
+        )
+        area_px = self.vehicle.length_m * self.vehicle.width_m / PIXEL_M**2
+        return "high" if contrasts[1] * area_px > FAINT_PX else "low"
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -65,13 +83,16 @@ class Stage:
     world: World
     traffic: Traffic
     blocks: tuple[buildings.Block, ...]
+    centres: NDArray[np.float64]
+    """(N, 2): x, y of the blocks."""
 
     @classmethod
     def of(cls, size: int, seed: int, traffic: bool = True) -> Stage:
         """The stage of a size and seed."""
         world = plan_world(size, seed)
         moving = make_traffic(world) if traffic else Traffic((), (), ())
-        return cls(world, moving, buildings.make_blocks(world))
+        blocks = buildings.make_blocks(world)
+        return cls(world, moving, blocks, np.array([(block.x, block.y) for block in blocks]).reshape(-1, 2))
 
     def trucks(self) -> tuple[SimulatedTruck, ...]:
         """The trucks that are not hidden by cloud."""
@@ -103,6 +124,8 @@ class Stage:
         ys = np.arange(window.row_off - _HALO, window.row_off + window.height + _HALO) + 0.5
         ground = landscape.render_ground(world, xs, ys, bands)
         image = ground.reflectance
+        for channel in range(len(bands)):
+            image[channel] = _blurred(image[channel], _DRAWN_SIGMA**2, (0.0, 0.0))
         covered = np.zeros(image.shape[1:], np.float32)
         surfaces = self._surfaces(bands)
         for road in self._painting_order():
@@ -133,11 +156,12 @@ class Stage:
 
     def _surfaces(self, bands: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
         picked = [BANDS.index(band) for band in bands]
-        spectrum = {
+        spectrum: dict[str, NDArray[np.float32]] = {
             name: np.asarray(spectra.MATERIALS[name].spectrum, np.float32)[picked]
-            for name in ("asphalt", "verge")
+            for name in ("asphalt", "verge", "concrete")
         }
-        spectrum["median"] = (spectrum["asphalt"] + spectrum["verge"]) / 2
+        spectrum["median"] = np.float32(0.5) * (spectrum["asphalt"] + spectrum["verge"])
+        spectrum["worn"] = np.float32(0.5) * (spectrum["asphalt"] + spectrum["concrete"])
         return spectrum
 
     def _painting_order(self) -> list[network.Road]:
@@ -155,10 +179,11 @@ class Stage:
         picked = [BANDS.index(band) for band in bands]
         height, width = image.shape[1:]
         azimuth = np.deg2rad(self.world.season.sun_azimuth_deg)
-        for block in self.blocks:
+        near = self.centres - [left + width / 2, top + height / 2]
+        near = np.abs(near) < [width / 2 + _REACH, height / 2 + _REACH]
+        for index in np.flatnonzero(near.all(axis=1)):
+            block = self.blocks[index]
             x, y = block.x - left, block.y - top
-            if not (-30 < x < width + 30 and -30 < y < height + 30):
-                continue
             roof = np.asarray(block.reflectance, np.float32)[picked]
             if block.shadow:
                 away = -block.shadow / 2 * np.sin(azimuth), block.shadow / 2 * np.cos(azimuth)
@@ -185,7 +210,7 @@ class Stage:
         sigma = dict.fromkeys(bands, _DRAWN_SIGMA)
         for vehicle in (*self.traffic.cars, *self.traffic.trucks, *self.traffic.aircraft):
             x, y = vehicle.x - left, vehicle.y - top
-            if -30 < x < width + 30 and -30 < y < height + 30:
+            if -_REACH < x < width + _REACH and -_REACH < y < height + _REACH:
                 add_vehicle(
                     image, bands, _moved(vehicle, x, y), self.world.order(vehicle.x, vehicle.y), sigma
                 )
@@ -197,19 +222,17 @@ def _moved(vehicle: Vehicle, x: float, y: float) -> Vehicle:
     )
 
 
-def _through_optics(
-    band_image: NDArray[np.float32], band: str, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Blur and misregister one band.
+def _through_optics(image: NDArray[np.float32], band: str, rng: np.random.Generator) -> NDArray[np.float32]:
+    """One band with the rest of its blur, and misregistered by up to 0.15 px each way."""
+    down, right = np.clip(rng.normal(0, 0.06, 2), -0.15, 0.15).tolist()
+    return _blurred(image, PSF_SIGMA_PX.get(band, _OTHER_SIGMA_PX) ** 2 - _DRAWN_SIGMA**2, (down, right))
 
-    Three taps whose mean and variance are exactly the shift and what the drawing's own blur lacks.
-    """
-    sigma = PSF_SIGMA_PX.get(band, _OTHER_SIGMA_PX)
-    variance = min(sigma**2 - _DRAWN_SIGMA**2, 0.8)
-    for axis in (0, 1):
-        shift = float(np.clip(rng.normal(0, 0.06), -0.15, 0.15))
-        second = variance + shift**2
-        taps = np.array([(second - shift) / 2, 1 - second, (second + shift) / 2])
-        # convolve1d turns the taps round: the last one moves towards higher indices
-        band_image = convolve1d(band_image, taps, axis=axis, mode="nearest")
-    return band_image
+
+def _blurred(image: NDArray[np.float32], variance: float, shift: tuple[float, float]) -> NDArray[np.float32]:
+    """An image (H, W) through three taps a side whose mean and variance are exactly those asked for."""
+    for axis, move in enumerate(shift):
+        second = variance + move**2
+        taps = np.array([(second - move) / 2, 1 - second, (second + move) / 2])
+        # convolve1d turns the taps round, so that the last one moves towards higher indices
+        image = convolve1d(image, taps, axis=axis, mode="nearest")
+    return image

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import hypot
 
 import numpy as np
 
@@ -12,8 +13,8 @@ from pipeline.training.world.network import Road
 from pipeline.training.world.spectra import BANDS, PAINTS
 
 PAINT_SHARES = {
-    "white": 0.42, "silver": 0.16, "grey": 0.14, "blue": 0.08,
-    "red": 0.07, "yellow": 0.05, "green": 0.03, "dark": 0.05,
+    "white": 0.46, "silver": 0.19, "grey": 0.10, "blue": 0.08,
+    "red": 0.06, "yellow": 0.05, "green": 0.03, "dark": 0.03,
 }  # fmt: skip
 TRUCK_GAP_M = 45.0
 BORDER_PX = 2.0
@@ -50,7 +51,7 @@ def make_traffic(world: World) -> Traffic:
 def roof(rng: np.random.Generator) -> dict[str, float]:
     """Reflectance by band of a random roof: mostly white, silver or grey."""
     paint = PAINTS[str(rng.choice(list(PAINT_SHARES), p=list(PAINT_SHARES.values())))]
-    brightness = float(np.clip(rng.normal(0.95, 0.16), 0.55, 1.35))
+    brightness = float(np.clip(rng.normal(1.0, 0.14), 0.6, 1.35))
     tilt = rng.normal(0, 0.06)
     return {
         band: float(np.clip(value * brightness * (1 + tilt * (i / 5.5 - 1)), 0.02, 1.05))
@@ -71,7 +72,7 @@ def _trucks(
     found: list[Vehicle] = []
     apart = TRUCK_GAP_M / PIXEL_M
     for distance in _distances(road.line.length, per_km, rng, 0.25 if motorway else 0.0):
-        length = float(rng.choice([16.5, 18.7, 12.0, 9.0], p=[0.58, 0.17, 0.14, 0.11]) + rng.normal(0, 0.3))
+        length = float(rng.choice([16.5, 18.7, 12.0, 9.0], p=[0.62, 0.18, 0.12, 0.08]) + rng.normal(0, 0.3))
         speed = float(np.clip(rng.normal(84, 5), 60, 95) if motorway else np.clip(rng.normal(64, 9), 40, 85))
         vehicle = _vehicle(
             road, backwards, distance, road.lanes - 1, speed, length, rng.uniform(2.4, 2.6), rng
@@ -80,7 +81,7 @@ def _trucks(
         x0, y0, x1, y1 = vehicle.box(world.order(x, y))
         inside = min(x0, y0) >= BORDER_PX and max(x1, y1) <= world.size - BORDER_PX
         others = found + elsewhere + ([] if motorway else opposite)
-        if inside and all(np.hypot(o.x - x, o.y - y) > apart + 2 for o in others):
+        if inside and all(hypot(other.x - x, other.y - y) > apart + 2 for other in others):
             found.append(vehicle)
     return found
 
