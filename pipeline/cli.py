@@ -1,0 +1,383 @@
+"""The command line: each command parses, calls one function, prints with Rich. Heavy imports wait for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline.errors import TruckscapeError
+
+if TYPE_CHECKING:
+    from pipeline.job import Job, Request, Result
+
+app = typer.Typer(
+    help="Moving trucks and land cover from Sentinel-2 scenes, as map layers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+evaluate_app = typer.Typer(help="Score predictions against labels.", no_args_is_help=True)
+models_app = typer.Typer(help="The model bundles: list, show, anatomy.", no_args_is_help=True)
+train_app = typer.Typer(help="Train a model; ends in a bundle.", no_args_is_help=True)
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
+
+Config = Annotated[Path | None, typer.Option("--config", help="Settings as YAML; see configs/default.yaml.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, e.g. tiling.tile_px=256; may be repeated.")
+]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made where needed.")]
+Roads = Annotated[
+    Path | None, typer.Option("--roads", help="Road lines; trucks are looked for near them only.")
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and the orchestrator's log.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["TRUCKSCAPE_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    scene: Annotated[
+        str,
+        typer.Argument(
+            help="A .SAFE folder or its zip, a folder of band files, a GeoTIFF with band descriptions, "
+            "or a STAC item (file or URL)."
+        ),
+    ],
+    out: Out,
+    config: Config = None,
+    settings: Settings = None,
+    roads: Roads = None,
+    truck_labels: Annotated[Path | None, typer.Option(help="Boxes of trucks to score against.")] = None,
+    landcover_labels: Annotated[
+        Path | None, typer.Option(help="Raster or polygons of land cover to score against.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Names of a GeoTIFF's bands where it has no descriptions: B04,B03,...")
+    ] = None,
+    prefect: Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")] = True,
+) -> None:
+    """Find moving trucks and map the land cover of one scene.
+
+    A run that was interrupted goes on where it was: give the same command again.
+
+    Example: `truckscape run S2A_MSIL2A_20230804T021351.SAFE --roads roads.gpkg --out layers`
+    """
+    from pipeline.config import load_config
+
+    request = _request(
+        scene=scene,
+        out=out,
+        config=load_config(config, settings or ()),
+        bands=tuple(part.strip() for part in bands.split(",")) if bands else None,
+        roads=roads,
+        truck_labels=truck_labels,
+        landcover_labels=landcover_labels,
+    )
+    if prefect:
+        _quiet_prefect()
+        from pipeline.job import prepare
+
+        job = prepare(request)
+        with _progress(job) as say:
+            from flows.scene import run_prepared
+
+            result = run_prepared(job, say)
+    else:
+        from pipeline.job import prepare, run_prepared_directly
+
+        job = prepare(request)
+        with _progress(job) as say:
+            result = run_prepared_directly(job, say)
+    _print_result(result)
+
+
+@app.command()
+def simulate(
+    out: Out,
+    size: Annotated[int, typer.Option(min=64, max=10980, help="Side in 10 m pixels.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another landscape and traffic.")] = 0,
+) -> None:
+    """Write a simulated Sentinel-2 L2A product (.SAFE) with its truth: trucks, land cover, roads.
+
+    Example: `truckscape simulate --out demo --size 1024 --seed 7`
+    """
+    from pipeline.training.simulate import simulate as write_product
+
+    with _status("simulating"):
+        product = write_product(out, size=size, seed=seed)
+    _say(f"[bold]simulated scene[/]  {product.safe}")
+    _say(f"[bold]truth[/]            {product.trucks.parent}")
+
+
+@evaluate_app.command("trucks")
+def evaluate_trucks(
+    predicted: Annotated[Path, typer.Argument(help="trucks.geojson or trucks.gpkg of a run, or any boxes.")],
+    reference: Annotated[Path, typer.Argument(help="Boxes of trucks held to be true.")],
+    out: Out,
+    roads: Roads = None,
+    scene: Annotated[str | None, typer.Option(help="The scene, for pictures in the report.")] = None,
+) -> None:
+    """Score trucks: precision, recall and F1 by centre distance, average precision, every mistake on a map.
+
+    Example: `truckscape evaluate trucks layers/SCENE/trucks.geojson labels.gpkg --out scores`
+    """
+    from pipeline.report.evaluation import evaluate_trucks_files
+    from pipeline.scenes.opening import open_scene
+
+    metrics = evaluate_trucks_files(predicted, reference, out, roads, open_scene(scene) if scene else None)
+    _print_scores("trucks", metrics.get("trucks", {}), out)
+
+
+@evaluate_app.command("landcover")
+def evaluate_landcover(
+    predicted: Annotated[Path, typer.Argument(help="landcover.tif of a run, or any raster of classes.")],
+    reference: Annotated[Path, typer.Argument(help="Raster or polygons held to be true.")],
+    out: Out,
+    scene: Annotated[str | None, typer.Option(help="The scene, for pictures in the report.")] = None,
+) -> None:
+    """Score land cover: accuracy, IoU and F1 of each class, confusion matrix, every disagreement on a map.
+
+    Example: `truckscape evaluate landcover layers/SCENE/landcover.tif labels.tif --out scores`
+    """
+    from pipeline.report.evaluation import evaluate_landcover_files
+    from pipeline.scenes.opening import open_scene
+
+    metrics = evaluate_landcover_files(predicted, reference, out, open_scene(scene) if scene else None)
+    _print_scores("landcover", metrics.get("landcover", {}), out)
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """The bundles that come with truckscape."""
+    from rich.table import Table
+
+    from pipeline.models.bundle import shipped_bundles
+
+    table = Table("name", "task", "architecture", "bands", "MB", box=None, header_style="bold")
+    for bundle in shipped_bundles():
+        card = bundle.card
+        size = f"{bundle.weights.stat().st_size / 1e6:.1f}"
+        table.add_row(bundle.folder.name, card.task, card.architecture, " ".join(card.bands), size)
+    _say(table)
+
+
+@models_app.command("show")
+def models_show(
+    name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a bundle's folder.")],
+) -> None:
+    """A bundle's card: what it needs, what it was trained on, how good it was measured to be."""
+    import yaml
+
+    from pipeline.models.bundle import open_bundle
+
+    card = open_bundle(name).card.model_dump(mode="json")
+    _say(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100), markup=False)
+
+
+@models_app.command("anatomy")
+def models_anatomy(
+    name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a bundle's folder.")],
+    side: Annotated[int, typer.Option(min=64, help="Side of the example tile, in pixels.")] = 256,
+) -> None:
+    """A network layer by layer: kernel, stride, output size, receptive field, parameters, work."""
+    from rich.table import Table
+
+    from pipeline.models.anatomy import card_anatomy
+    from pipeline.models.bundle import open_bundle
+
+    found = card_anatomy(open_bundle(name).card, side)
+    rows = found.to_table()
+    table = Table(*rows[0], box=None, header_style="bold")
+    for row in rows[1:]:
+        table.add_row(*(str(cell) for cell in row))
+    _say(table)
+    work = f"{found.macs / 1e9:.2f} GMAC"
+    _say(f"parameters {found.parameters:,}; work {work}; halo {found.halo} px; stride {found.stride} px")
+
+
+@train_app.command("detector")
+def train_detector(
+    out: Out,
+    config: Config = None,
+) -> None:
+    """Train the truck detector on simulated traffic over real scenes.
+
+    Example: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
+    """
+    from pipeline.training.detector import train_from_config
+
+    bundle = train_from_config(config, out)
+    _say(f"[bold]bundle[/]  {bundle.folder}")
+
+
+@train_app.command("segmenter")
+def train_segmenter(
+    out: Out,
+    config: Config = None,
+) -> None:
+    """Train the land-cover U-Net.
+
+    Example: `truckscape train segmenter --config configs/train-segmenter.yaml --out runs/segmenter`
+    """
+    from pipeline.training.segmenter import train_from_config
+
+    bundle = train_from_config(config, out)
+    _say(f"[bold]bundle[/]  {bundle.folder}")
+
+
+# --- what people see ------------------------------------------------------------------------------------
+
+
+def _request(**arguments: Any) -> Request:
+    from pipeline.job import Request
+
+    return Request(**arguments)
+
+
+def _quiet_prefect() -> None:
+    """Prefect must not call home, nor print tracebacks: what went wrong is told once, by `main`."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    if not os.environ.get("TRUCKSCAPE_DEBUG"):
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+
+
+def _say(what: Any, **options: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True).print(what, **options)
+
+
+@contextmanager
+def _status(text: str) -> Iterator[None]:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+class _TileCounter(logging.Handler):
+    """Hears of every finished tile and tells the progress bar, or the log at every tenth."""
+
+    def __init__(self, total: int, advance: Any) -> None:
+        super().__init__(logging.INFO)
+        self.total, self.done, self.advance = total, 0, advance
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "tiles_done"):
+            before, self.done = self.done, self.done + record.tiles_done
+            self.advance(before, self.done, self.total)
+
+
+@contextmanager
+def _progress(job: Job) -> Iterator[Any]:
+    """Progress of a job: a bar on a terminal, a line for every tenth of the tiles elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    missing = job.missing()
+    total = sum(len(job.shards[index]) for index in missing)
+    logger = logging.getLogger("pipeline.inference.engine")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    console = Console(stderr=True, highlight=False)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tiles"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
+        line = bar.add_task(job.scene.id, total=total)
+
+        def advance(before: int, done: int, of: int) -> None:
+            bar.update(line, completed=done)
+            if not console.is_terminal and (before * 10 // max(1, of) != done * 10 // max(1, of)):
+                console.print(f"{done} of {of} tiles")
+
+        def say(text: str) -> None:
+            bar.update(line, description=text)
+            if not console.is_terminal:
+                console.print(text)
+
+        handler = _TileCounter(total, advance)
+        logger.addHandler(handler)
+        try:
+            yield say
+        finally:
+            logger.removeHandler(handler)
+
+
+def _print_result(result: Result) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    if result.run["simulated"]:
+        table.add_row("scene", f"{result.run['scene']} (simulated)")
+    else:
+        table.add_row("scene", result.run["scene"])
+    for name, value in result.summary().items():
+        table.add_row(name, value)
+    _say(table)
+    _say("")
+    _say(f"[bold]layers[/]  {result.folder}")
+    _say(f"[bold]report[/]  {result.report}")
+
+
+def _print_scores(kind: str, metrics: dict[str, Any], out: Path) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    for name, value in metrics.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
+        elif kind == "trucks" and name.startswith("at_"):
+            shown = ", ".join(f"{key} {part:.3f}" for key, part in value.items() if isinstance(part, float))
+            table.add_row(name.replace("_", " "), shown)
+    _say(table)
+    _say(f"[bold]report[/]  {out / 'report.html'}")
+
+
+def main() -> None:
+    """Entry point: exit status 0 done, 1 failed with one clear message, 2 wrong usage."""
+    try:
+        app()
+    except TruckscapeError as error:
+        if os.environ.get("TRUCKSCAPE_DEBUG"):
+            raise
+        from rich.console import Console
+
+        Console(stderr=True, highlight=False, soft_wrap=True).print(
+            "[bold red]error:[/]", str(error), markup=True
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the same command goes on where this one was\n")
+        sys.exit(130)

@@ -1,0 +1,96 @@
+"""Shards: pieces of a scene's predictions, kept in files named by the hash of all that made them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import OutputError
+from pipeline.inference.predictions import Detections
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the networks say about a stretch of rows, over the whole width of the scene."""
+
+    first_row: int
+    status: NDArray[np.uint8]
+    """(H, W), codes of `pipeline.inference.predictions`."""
+    landcover: NDArray[np.uint8] | None
+    """(H, W), values of the legend, 255 where there is none."""
+    detections: Detections
+    """In pixels of the whole scene."""
+    tiles_total: int
+    tiles_skipped: int
+
+
+def content_key(parts: Mapping[str, Any]) -> str:
+    """SHA-256 of `parts` (anything JSON knows), independent of their order."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shard_path(folder: Path, key: str) -> Path:
+    """Where the shard of a key lies, if it has been computed."""
+    return folder / f"{key[:32]}.npz"
+
+
+def write_shard(path: Path, shard: Shard) -> None:
+    """Write a shard; it appears only when it is whole, so whoever sees the file can trust it.
+
+    Raises
+    ------
+    OutputError
+        If the folder can't be written.
+    """
+    part = path.with_suffix(f".{os.getpid()}.part")
+    arrays = {
+        "rows": np.array([shard.first_row, shard.tiles_total, shard.tiles_skipped]),
+        "status": shard.status,
+        "boxes": shard.detections.boxes,
+        "scores": shard.detections.scores,
+        "displacement": shard.detections.displacement,
+        "displacement_sigma": shard.detections.displacement_sigma,
+    }
+    if shard.landcover is not None:
+        arrays["landcover"] = shard.landcover
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OutputError(
+            f"Can't write to {path.parent} ({error.strerror}); choose another --out."
+        ) from error
+
+
+def read_shard(path: Path) -> Shard | None:
+    """The shard in a file; None if there is none, or it is damaged and has to be computed again."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            first_row, total, skipped = (int(number) for number in arrays["rows"])
+            return Shard(
+                first_row,
+                arrays["status"],
+                arrays.get("landcover"),
+                Detections(
+                    arrays["boxes"], arrays["scores"], arrays["displacement"], arrays["displacement_sigma"]
+                ),
+                total,
+                skipped,
+            )
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None

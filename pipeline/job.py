@@ -1,0 +1,545 @@
+"""One scene's job in stages that any orchestrator can call: prepare, run each shard, finish."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+
+from pipeline.config import Config
+from pipeline.errors import OutputError
+from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
+from pipeline.inference.engine import (
+    ENGINE_VERSION,
+    Models,
+    Search,
+    half_precision,
+    predict_shard,
+    widest_tile,
+)
+from pipeline.inference.merging import merge_shards
+from pipeline.inference.predictions import SEEN, Detections
+from pipeline.inference.shards import content_key, read_shard, shard_path, write_shard
+from pipeline.layers.catalog import build_item, write_item
+from pipeline.layers.export import replacing, write_formats, write_gpkg, write_trucks_geojson
+from pipeline.layers.landcover import polygonise, write_cog
+from pipeline.layers.seen import seen_fraction, seen_layers
+from pipeline.layers.styles import landcover_style, not_seen_style, seen_style, truck_style
+from pipeline.layers.trucks import truck_layer
+from pipeline.models.bundle import Bundle, LegendClass, open_bundle
+from pipeline.report.evaluation import write_evaluation
+from pipeline.report.page import ReportContext, write_run_report
+from pipeline.report.pictures import quicklook, scene_chips
+from pipeline.scenes.clouds import cloud_mask, has_clouds_information
+from pipeline.scenes.opening import open_scene
+from pipeline.scenes.raster import read_points
+from pipeline.scenes.roads import read_roads
+from pipeline.scenes.scene import BandSource, Scene
+from pipeline.tiling import Tile, plan, shard
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
+_SAVED_FROM_SCORE = 0.05
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for."""
+
+    scene: str
+    out: Path
+    config: Config = field(default_factory=Config)
+    bands: tuple[str, ...] | None = None
+    """Names of the bands of a GeoTIFF without descriptions, in order."""
+    roads: Path | None = None
+    truck_labels: Path | None = None
+    landcover_labels: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request that was checked and cut into shards. It can be sent to another process."""
+
+    request: Request
+    scene: Scene
+    models: Models
+    roads: gpd.GeoDataFrame | None
+    shards: tuple[tuple[Tile, ...], ...]
+    keys: tuple[str, ...]
+    inputs: dict[str, str]
+    """SHA-256 of every local input file, by path."""
+    started: float
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.request.out / self.scene.id
+
+    @property
+    def store(self) -> Path:
+        """Where the shards lie; what a crashed run left there is used again."""
+        return self.folder / ".shards"
+
+    def shard_file(self, index: int) -> Path:
+        """The file of one shard."""
+        return shard_path(self.store, self.keys[index])
+
+    def missing(self) -> list[int]:
+        """Shards that are still to be computed."""
+        return [index for index in range(len(self.shards)) if read_shard(self.shard_file(index)) is None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """Where the results lie, and what `run.json` says."""
+
+    folder: Path
+    outputs: dict[str, Path]
+    run: dict[str, Any]
+    metrics: dict[str, Any]
+
+    @property
+    def report(self) -> Path:
+        """The page to look at first."""
+        evaluated = self.folder / "evaluation" / "report.html"
+        return evaluated if self.metrics else self.folder / "report.html"
+
+    def summary(self) -> dict[str, str]:
+        """The figures a person wants first."""
+        run, lines = self.run, {}
+        counts = run["counts"]
+        if "trucks" in counts:
+            lines["trucks"] = str(counts["trucks"])
+        if "landcover" in counts:
+            lines["land-cover areas"] = str(counts["landcover"])
+        lines["looked at for trucks"] = f"{run['seen_fraction']:.1%} of the scene"
+        lines["tiles"] = f"{run['tiles']['total']}, {run['tiles']['skipped']} without a search for trucks"
+        lines |= _scores(self.metrics)
+        lines["seconds"] = f"{sum(run['seconds'].values()):.0f}"
+        lines["peak memory"] = f"{run['peak_rss_mb']} MB"
+        return lines
+
+
+def prepare(request: Request) -> Job:
+    """Open the scene, check everything that can be checked, and cut the work into shards.
+
+    Nothing is written but the output folder. Any TruckscapeError may be raised: here is where wrong input
+    shows, before any work is done.
+    """
+    started = time.monotonic()
+    config = request.config
+    scene = open_scene(request.scene, request.bands)
+    models = Models(
+        open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
+        open_bundle(config.landcover.bundle) if config.landcover.enabled else None,
+    )
+    for bundle in (models.detector, models.segmenter):
+        if bundle:
+            bundle.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
+    crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
+    roads = (
+        read_roads(request.roads, crs, _bounds(scene, config.trucks.road_buffer_m)) if request.roads else None
+    )
+    if request.truck_labels:
+        read_truck_labels(request.truck_labels, crs)
+    if request.landcover_labels:
+        read_landcover_labels(request.landcover_labels, scene.grid)
+    side = min(
+        config.tiling.tile_px, widest_tile(config.engine.memory_mb, models, half_precision(config.engine))
+    )
+    tiles = plan(scene.shape, side, models.halo, models.stride)
+    shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
+    inputs = _hashes(scene, request)
+    job = Job(
+        request, scene, models, roads, shards, _keys(request, scene, models, shards, inputs), inputs, started
+    )
+    _claim(job.folder)
+    return job
+
+
+def run_shard(job: Job, index: int) -> Path:
+    """Compute one shard unless its file is there already; returns the file.
+
+    Raises
+    ------
+    CorruptImageError
+        If pixels can't be decoded.
+    OutputError
+        If the shard can't be written.
+    """
+    file = job.shard_file(index)
+    if read_shard(file) is None:
+        trucks = job.request.config.trucks
+        search = Search(job.roads, trucks.road_buffer_m)
+        runner = job.request.config.runner
+        engine = job.request.config.engine
+        write_shard(
+            file, predict_shard(job.scene, job.shards[index], job.models, search, engine, runner.workers)
+        )
+    return file
+
+
+def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
+    """Merge the shards, write all layers, and evaluate where there are labels.
+
+    `say` is told what is being done. `run.json` is written last: a folder that has one is complete.
+
+    Raises
+    ------
+    OutputError
+        If something can't be written.
+    LabelsError
+        If labels can't be compared with this scene.
+    """
+    clock = _Clock({"prepare and networks": time.monotonic() - job.started})
+    folder, request, config = job.folder, job.request, job.request.config
+    (folder / "run.json").unlink(missing_ok=True)
+    work = job.store / "merging"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    with clock("merge"):
+        say("merging")
+        shards = (_shard(job, index) for index in range(len(job.shards)))
+        predictions = merge_shards(shards, job.scene.grid, work)
+    status, raster = Path(predictions.status_raster), predictions.landcover_raster
+    legend = job.models.segmenter.card.classes if job.models.segmenter else ()
+    layers: dict[str, gpd.GeoDataFrame] = {}
+    outputs: dict[str, Path] = {}
+    below: gpd.GeoDataFrame | None = None
+    with clock("land cover"):
+        if raster:
+            say("land cover as a COG and as polygons")
+            layers["landcover"] = _write_landcover(job, Path(raster), legend, outputs)
+    with clock("trucks"):
+        seen, not_seen = seen_layers(status)
+        if job.models.detector:
+            say("trucks as layers")
+            trucks, below = _truck_layers(job, predictions.detections, status, raster, legend)
+            layers["trucks"] = trucks
+            _write_trucks(folder, trucks, seen, not_seen, outputs)
+    with clock("further formats"):
+        outputs.update(write_formats(layers, folder, config.export.formats))
+    fraction = seen_fraction(status)
+    picture = quicklook(job.scene)
+    context = ReportContext(
+        title=job.scene.id,
+        scene=job.scene,
+        picture=picture,
+        chips=scene_chips(job.scene) if picture else None,
+        cards=tuple(bundle.card for bundle in (job.models.detector, job.models.segmenter) if bundle),
+        seen_fraction=fraction,
+        not_seen=not_seen,
+        landcover_raster=outputs.get("landcover.tif"),
+        legend=legend or ReportContext.legend,
+        roads_source=_attribution(job.roads),
+        seconds=clock.seconds,
+    )
+    metrics: dict[str, Any] = {}
+    with clock("report"):
+        say("report")
+        write_run_report(folder / "report.html", context, layers.get("trucks"))
+    with clock("evaluation"):
+        if request.truck_labels or request.landcover_labels:
+            say("evaluation against the labels")
+            metrics = write_evaluation(
+                folder / "evaluation",
+                context,
+                trucks=layers.get("trucks"),
+                truck_labels=request.truck_labels,
+                seen=seen,
+                below_threshold=below,
+                roads=job.roads,
+                landcover=outputs.get("landcover.tif"),
+                landcover_labels=request.landcover_labels,
+            )
+        else:
+            shutil.rmtree(folder / "evaluation", ignore_errors=True)
+    run = _run_record(
+        job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics, clock
+    )
+    item = build_item(job.scene, run, {**outputs, "report": folder / "report.html"}, list(legend), layers)
+    write_item(item, folder / "item.json")
+    with replacing(folder / "run.json") as part:
+        part.write_text(json.dumps(run, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
+    _tidy(job)
+    return Result(folder, {**outputs, "item": folder / "item.json", "run": folder / "run.json"}, run, metrics)
+
+
+def run_directly(request: Request, say: Callable[[str], None] = log.info) -> Result:
+    """The whole job in this process, without an orchestrator."""
+    return run_prepared_directly(prepare(request), say)
+
+
+def run_prepared_directly(job: Job, say: Callable[[str], None] = log.info) -> Result:
+    """The rest of a prepared job in this process, without an orchestrator."""
+    for index in range(len(job.shards)):
+        run_shard(job, index)
+    return finish(job, say)
+
+
+# --- layers ---------------------------------------------------------------------------------------------
+
+
+def _write_landcover(
+    job: Job, raster: Path, legend: Sequence[LegendClass], outputs: dict[str, Path]
+) -> gpd.GeoDataFrame:
+    settings = job.request.config.landcover
+    outputs["landcover.tif"] = job.folder / "landcover.tif"
+    write_cog(raster, outputs["landcover.tif"], legend)
+    polygons = polygonise(raster, legend, settings.min_area_m2, settings.simplify_m)
+    outputs["landcover.gpkg"] = job.folder / "landcover.gpkg"
+    write_gpkg(outputs["landcover.gpkg"], {"landcover": polygons}, {"landcover": landcover_style(legend)})
+    return polygons
+
+
+def _write_trucks(
+    folder: Path,
+    trucks: gpd.GeoDataFrame,
+    seen: gpd.GeoDataFrame,
+    not_seen: gpd.GeoDataFrame,
+    outputs: dict[str, Path],
+) -> None:
+    outputs["trucks.geojson"], outputs["trucks.gpkg"] = folder / "trucks.geojson", folder / "trucks.gpkg"
+    write_trucks_geojson(trucks, outputs["trucks.geojson"])
+    write_gpkg(
+        outputs["trucks.gpkg"],
+        {"trucks": trucks, "seen": seen, "not_seen": not_seen},
+        {"trucks": truck_style(), "seen": seen_style(), "not_seen": not_seen_style()},
+    )
+
+
+def _truck_layers(
+    job: Job, detections: Detections, status: Path, raster: str | None, legend: Sequence[LegendClass]
+) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
+    """The trucks, and what looked like one but stayed below the threshold; both only where we looked."""
+    bundle: Bundle = job.models.detector  # type: ignore[assignment]
+    settings = job.request.config.trucks
+    threshold = settings.score_threshold
+    if threshold is None:
+        threshold = bundle.card.score_threshold or 0.5
+    names = {item.value: item.name for item in legend}
+
+    def classes(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> list[str | None]:
+        if not raster:
+            return [None] * len(xs)
+        return [names.get(int(value)) for value in read_points(_plain(raster), xs, ys)]
+
+    def layer(part: Detections) -> gpd.GeoDataFrame:
+        return truck_layer(
+            part,
+            job.scene,
+            model=f"{bundle.card.id}-{bundle.card.version}",
+            landcover=classes,
+            roads=job.roads,
+            road_buffer_m=settings.road_buffer_m,
+            near_cloud=_near_cloud(job.scene, part, settings.cloud_buffer_m),
+        )
+
+    xs, ys = job.scene.grid.affine * tuple(detections.centres.T)  # type: ignore[operator]
+    looked_at = detections.take(read_points(_plain(str(status)), xs, ys) == SEEN)
+    good = looked_at.scores >= threshold
+    trucks = layer(looked_at.take(good))
+    if settings.min_speed_kmh > 0:
+        slow = trucks["speed_kmh"].astype(float) < settings.min_speed_kmh
+        trucks = trucks[~slow.fillna(False)].reset_index(drop=True)
+    return trucks, layer(looked_at.take(~good & (looked_at.scores >= _SAVED_FROM_SCORE)))
+
+
+def _plain(raster: str) -> BandSource:
+    return BandSource("classes", raster, nodata=None)
+
+
+def _near_cloud(scene: Scene, detections: Detections, buffer_m: float) -> NDArray[np.bool_] | None:
+    """(N,) whether there is cloud or cirrus within the buffer of a centre; None where clouds are unknown."""
+    if not has_clouds_information(scene):
+        return None
+    rows, cols = scene.shape
+    reach = int(np.ceil(buffer_m / abs(scene.grid.resolution.x)))
+    flags = np.zeros(len(detections), dtype=bool)
+    for index, (x, y) in enumerate(detections.centres):
+        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
+        window = Window.from_slices(
+            (top, min(rows, int(y) + reach + 1)), (left, min(cols, int(x) + reach + 1))
+        )
+        clouds = cloud_mask(scene, window, cirrus=True)
+        if clouds is not None and clouds.any():
+            row, col = np.nonzero(clouds)
+            flags[index] = bool((np.hypot(row + 0.5 + top - y, col + 0.5 + left - x) <= reach).any())
+    return flags
+
+
+# --- identity, records, housekeeping --------------------------------------------------------------------
+
+
+def _bounds(scene: Scene, margin_m: float) -> tuple[float, float, float, float]:
+    box = scene.grid.extent.boundingbox
+    return box.left - margin_m, box.bottom - margin_m, box.right + margin_m, box.top + margin_m
+
+
+def _hashes(scene: Scene, request: Request) -> dict[str, str]:
+    paths = [
+        *scene.files,
+        *(path for path in (request.roads, request.truck_labels, request.landcover_labels) if path),
+    ]
+    return {str(path): _sha256(path) for path in sorted(set(paths)) if path.is_file()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _keys(
+    request: Request,
+    scene: Scene,
+    models: Models,
+    shards: Sequence[Sequence[Tile]],
+    inputs: dict[str, str],
+) -> tuple[str, ...]:
+    """What a shard's result depends on, hashed; the names of the files do not count, their contents do."""
+    labels = {str(path) for path in (request.truck_labels, request.landcover_labels)}
+    common = {
+        "engine": ENGINE_VERSION,
+        "scene": scene.id,
+        "href": None if scene.files else scene.href,
+        "files": sorted(digest for path, digest in inputs.items() if path not in labels),
+        "bands": {
+            name: [scene.bands[name].scale, scene.bands[name].offset, scene.bands[name].nodata]
+            for name in models.bands
+        },
+        "models": [
+            bundle.card.weights_sha256 if bundle else None for bundle in (models.detector, models.segmenter)
+        ],
+        "half": half_precision(request.config.engine),
+        "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
+        "clouds": has_clouds_information(scene),
+    }
+    return tuple(
+        content_key({**common, "tiles": [[t.row, t.col, t.height, t.width, t.halo] for t in tiles]})
+        for tiles in shards
+    )
+
+
+def _claim(folder: Path) -> None:
+    """Make the output folder, or say why not, before any work is done."""
+    try:
+        (folder / ".shards").mkdir(parents=True, exist_ok=True)
+        probe = folder / ".shards" / f".{os.getpid()}.probe"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"Can't write to {folder} ({error.strerror}); choose another --out.") from error
+
+
+def _shard(job: Job, index: int) -> Any:
+    found = read_shard(job.shard_file(index))
+    if found is None:
+        raise OutputError(f"Shard {index + 1} of {len(job.shards)} has gone from {job.store}; run again.")
+    return found
+
+
+def _tidy(job: Job) -> None:
+    """Leave only this run's shards: they make the next run, with other thresholds or labels, instant."""
+    mine = {job.shard_file(index) for index in range(len(job.shards))}
+    shutil.rmtree(job.store / "merging", ignore_errors=True)
+    for file in job.store.iterdir():
+        if file not in mine:
+            file.unlink(missing_ok=True)
+
+
+def _attribution(roads: gpd.GeoDataFrame | None) -> str | None:
+    if roads is None or not len(roads):
+        return None
+    return "Roads: as given; where they come from OpenStreetMap, (c) OpenStreetMap contributors, ODbL"
+
+
+def _run_record(
+    job: Job,
+    tiles_total: int,
+    tiles_skipped: int,
+    layers: dict[str, gpd.GeoDataFrame],
+    fraction: float,
+    metrics: dict[str, Any],
+    clock: _Clock,
+) -> dict[str, Any]:
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return {
+        "scene": job.scene.id,
+        "source": job.scene.href,
+        "simulated": job.scene.simulated,
+        "acquired": job.scene.acquired.isoformat() if job.scene.acquired else None,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "inputs": job.inputs,
+        "models": {
+            bundle.card.task: f"{bundle.card.id}-{bundle.card.version}"
+            for bundle in (job.models.detector, job.models.segmenter)
+            if bundle
+        },
+        "weights": {
+            bundle.card.task: bundle.card.weights_sha256
+            for bundle in (job.models.detector, job.models.segmenter)
+            if bundle
+        },
+        "parameters": job.request.config.model_dump(mode="json"),
+        "precision": "bfloat16" if half_precision(job.request.config.engine) else "float32",
+        "packages": dict(_versions()),
+        "counts": {name: len(frame) for name, frame in layers.items()},
+        "tiles": {"total": tiles_total, "skipped": tiles_skipped},
+        "shards": list(job.keys),
+        "seen_fraction": fraction,
+        "metrics": metrics,
+        "seconds": {name: round(value, 2) for name, value in clock.seconds.items()},
+        "peak_rss_mb": round(peak / 1024),
+    }
+
+
+def _scores(metrics: dict[str, Any]) -> dict[str, str]:
+    lines = {}
+    trucks = metrics.get("trucks", {}).get("centres", {}).get("20m")
+    if trucks:
+        shown = (
+            f"{name} {trucks[name]:.2f}" for name in ("precision", "recall", "f1") if trucks[name] is not None
+        )
+        lines["trucks against labels, 20 m"] = ", ".join(shown)
+    accuracy = metrics.get("landcover", {}).get("accuracy")
+    if accuracy is not None:
+        lines["land cover against labels"] = f"accuracy {accuracy:.1%}"
+    return lines
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for name in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            yield name, version(name)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds = seconds
+
+    @contextlib.contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.monotonic() - start

@@ -1,0 +1,241 @@
+"""The truck detector: torchvision's Faster R-CNN, made for objects of 3 to 5 pixels.
+
+What differs from the stock network, and why: the input is upsampled twice and the finest feature map keeps
+the full 10 m resolution, for a stride of 4 or more loses a truck; anchors have a truck's size; and at
+inference proposals are taken by score, never by rank, so that no cap couples a place to the rest of a tile.
+Everything is convolutional with batch norm, hence a bounded reach (see `pipeline.models.anatomy`).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image, remove_small_boxes
+
+from pipeline.errors import BundleError
+from pipeline.models.bundle import Card
+
+DEFAULT_ARGUMENTS: dict[str, Any] = {
+    "channels": [24, 48, 96],
+    "features": 40,
+    "anchor_sizes": [4.0],
+    "anchor_ratios": [0.6, 1.0, 1.67],
+    "head": 128,
+}
+
+
+def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    shortcut = None
+    if stride != 1 or inputs != outputs:
+        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+    return nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut), BasicBlock(outputs, outputs))
+
+
+class TruckBackbone(nn.Module):
+    """Truncated ResNet with a feature pyramid folded back to full resolution.
+
+    (N, C, H, W) normalised reflectance -> {"0": (N, F, H, W)}; H and W are multiples of 4.
+    """
+
+    def __init__(self, bands: int, channels: list[int], features: int) -> None:
+        super().__init__()
+        fine, middle, coarse = channels
+        self.out_channels = features
+        self.stem = nn.Sequential(
+            nn.Conv2d(bands, fine, 5, stride=2, padding=2, bias=False),
+            nn.BatchNorm2d(fine),
+            nn.ReLU(inplace=True),
+        )
+        self.stage1 = _stage(fine, fine, 1)
+        self.stage2 = _stage(fine, middle, 2)
+        self.stage3 = _stage(middle, coarse, 2)
+        self.lateral1 = nn.Conv2d(fine, features, 1)
+        self.lateral2 = nn.Conv2d(middle, features, 1)
+        self.lateral3 = nn.Conv2d(coarse, features, 1)
+        self.smooth2 = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1, bias=False),
+            nn.BatchNorm2d(features),
+            nn.ReLU(inplace=True),
+        )
+        self.smooth1 = nn.Sequential(
+            nn.Conv2d(features, features, 3, padding=1, bias=False),
+            nn.BatchNorm2d(features),
+            nn.ReLU(inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
+        """See the class."""
+        x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        fine = self.stage1(self.stem(x))
+        middle = self.stage2(fine)
+        coarse = self.stage3(middle)
+        top = self.lateral2(middle) + functional.interpolate(
+            self.lateral3(coarse), scale_factor=2.0, mode="nearest"
+        )
+        top = self.smooth2(top)
+        full = self.lateral1(fine) + functional.interpolate(top, scale_factor=2.0, mode="nearest")
+        return OrderedDict([("0", self.smooth1(full))])
+
+
+class ScoreProposals(RegionProposalNetwork):
+    """torchvision's region proposals; at inference all above a score, decoded only where they are.
+
+    Taking the best K of a tile, as torchvision does, makes a proposal depend on the rest of the tile, and
+    decoding each of the anchors costs more than the network: several anchors for every 10 m pixel.
+    """
+
+    min_objectness = 0.1
+
+    def forward(
+        self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
+    ) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Proposals of each image, (K, 4) boxes in pixels, and the losses when training."""
+        if self.training:
+            return super().forward(images, features, targets)
+        objectness, deltas = self.head(list(features.values()))
+        (cells,) = self.anchor_generator.cell_anchors  # type: ignore[union-attr]
+        logits, shifts = objectness[0].float(), deltas[0].float()
+        count, anchors, height, width = logits.shape
+        image, anchor, row, col = torch.nonzero(
+            logits > torch.logit(torch.tensor(self.min_objectness)), as_tuple=True
+        )
+        score = logits[image, anchor, row, col]
+        shift = shifts.view(count, anchors, 4, height, width)[image, anchor, :, row, col]
+        corners = torch.stack([col, row, col, row], dim=1).to(score.dtype) + cells.to(score.device)[anchor]
+        boxes = self.box_coder.decode_single(shift, corners)
+        proposals = []
+        for index, size in enumerate(images.image_sizes):
+            mine = image == index
+            inside = clip_boxes_to_image(boxes[mine], size)
+            big = remove_small_boxes(inside, self.min_size)
+            kept = batched_nms(inside[big], score[mine][big], torch.zeros_like(big), self.nms_thresh)
+            proposals.append(inside[big][kept])
+        return proposals, {}
+
+
+class TruckDetector(FasterRCNN):
+    """Faster R-CNN on normalised reflectance; boxes in 10 m pixels of the input.
+
+    Training: `detector(images, targets)` gives the losses. Inference: `detector(images)` gives, for each
+    image, `boxes` (K, 4) and `scores` (K,). Images are (C, H, W), H and W multiples of 4, all of one size.
+    """
+
+    def __init__(
+        self,
+        bands: int,
+        channels: list[int],
+        features: int,
+        anchor_sizes: list[float],
+        anchor_ratios: list[float],
+        head: int,
+    ) -> None:
+        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(anchor_ratios),))  # type: ignore[arg-type]
+        # The stock generator rounds anchors to whole pixels, which a truck of three pixels does not survive.
+        anchors.cell_anchors = [_cell_anchors(anchor_sizes, anchor_ratios)]
+        rpn_head = RPNHead(features, anchors.num_anchors_per_location()[0])
+        super().__init__(
+            TruckBackbone(bands, channels, features),
+            rpn_anchor_generator=anchors,
+            rpn_head=rpn_head,
+            rpn_pre_nms_top_n_train=600,
+            rpn_post_nms_top_n_train=300,
+            rpn_fg_iou_thresh=0.5,
+            rpn_bg_iou_thresh=0.3,
+            rpn_batch_size_per_image=256,
+            box_roi_pool=MultiScaleRoIAlign(["0"], output_size=5, sampling_ratio=2),
+            box_head=_BoxHead(features * 25, head),
+            box_predictor=_BoxPredictor(head),
+            box_score_thresh=0.05,
+            box_nms_thresh=0.35,
+            box_detections_per_img=1_000_000,
+            box_fg_iou_thresh=0.5,
+            box_bg_iou_thresh=0.5,
+            box_batch_size_per_image=128,
+            image_mean=[0.0] * bands,
+            image_std=[1.0] * bands,
+            size_divisible=4,
+            _skip_resize=True,
+        )
+        stock = self.rpn
+        self.rpn = ScoreProposals(
+            stock.anchor_generator,
+            stock.head,
+            stock.proposal_matcher.high_threshold,
+            stock.proposal_matcher.low_threshold,
+            stock.fg_bg_sampler.batch_size_per_image,
+            stock.fg_bg_sampler.positive_fraction,
+            stock._pre_nms_top_n,
+            stock._post_nms_top_n,
+            stock.nms_thresh,
+        )
+        self.half_precision = False
+
+    def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """See the class; with `half_precision` the convolutions run in bfloat16, the boxes in float32."""
+        batch = images if isinstance(images, Tensor) else torch.stack(images)
+        sizes = [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch)
+        with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
+            features = self.backbone(batch)
+        listed = ImageList(batch, sizes)
+        features = OrderedDict((name, value.float()) for name, value in features.items())
+        proposals, proposal_losses = self.rpn(listed, features, targets)
+        detections, detector_losses = self.roi_heads(features, proposals, sizes, targets)
+        return {**proposal_losses, **detector_losses} if self.training else detections
+
+
+class _BoxHead(nn.Sequential):
+    def __init__(self, inputs: int, hidden: int) -> None:
+        super().__init__(
+            nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU()
+        )
+
+
+class _BoxPredictor(nn.Module):
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.cls_score = nn.Linear(inputs, 2)
+        self.bbox_pred = nn.Linear(inputs, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.cls_score(x), self.bbox_pred(x)
+
+
+def _cell_anchors(sizes: list[float], ratios: list[float]) -> Tensor:
+    """(A, 4) boxes around the centre of the pixel at the origin; ratio is height over width."""
+    boxes = []
+    for ratio in ratios:
+        for size in sizes:
+            width, height = size / ratio**0.5, size * ratio**0.5
+            boxes.append([0.5 - width / 2, 0.5 - height / 2, 0.5 + width / 2, 0.5 + height / 2])
+    return torch.tensor(boxes)
+
+
+DETECTORS = {"faster_rcnn": TruckDetector}
+
+
+def build_detector(card: Card) -> TruckDetector:
+    """The untrained network that a card describes.
+
+    Raises
+    ------
+    BundleError
+        If the architecture or one of its arguments is unknown.
+    """
+    if card.architecture not in DETECTORS:
+        raise BundleError(
+            f"Unknown detector architecture {card.architecture} in bundle {card.id}. Known: {', '.join(DETECTORS)}."
+        )
+    try:
+        return DETECTORS[card.architecture](bands=len(card.bands), **{**DEFAULT_ARGUMENTS, **card.arguments})
+    except TypeError as error:
+        raise BundleError(f"Arguments of bundle {card.id} don't fit {card.architecture}: {error}.") from error
