@@ -26,7 +26,8 @@ NEAR_M = 60.0
 """A prediction and a reference this close that don't match are taken to mean the same truck."""
 CROWD_M = 40.0
 """Trucks closer together than this blend into each other."""
-EDGE_M = 50.0
+EDGE_M = 15.0
+"""Within about a box of the border of what was looked at, a detection may have its centre outside."""
 MIN_CASE_HA = 1.0
 
 TRUCK_COLUMNS = (

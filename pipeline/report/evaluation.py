@@ -20,7 +20,7 @@ from pipeline.evaluation.labels import (
 )
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
 from pipeline.layers.export import replacing, write_gpkg
-from pipeline.report.page import ReportContext, write_evaluation_report
+from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
 from pipeline.report.pictures import quicklook, scene_chips
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
@@ -74,7 +74,7 @@ def write_evaluation(
         raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
     with replacing(out / METRICS) as part:
         part.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    write_gpkg(out / CASES, layers, {})
+    write_gpkg(out / CASES, layers, case_styles(context.legend))
     write_evaluation_report(
         out / REPORT,
         context,

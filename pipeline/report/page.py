@@ -152,7 +152,7 @@ def _write(
 ) -> None:
     images = []
     if context.picture is not None:
-        images.append(ImageLayer("satellite image", map_image(context.picture)))
+        images.append(ImageLayer("true colour", map_image(context.picture)))
     areas = None
     if context.landcover_raster is not None:
         image = map_image(class_picture(context.landcover_raster, context.legend), lossless=True)
@@ -180,6 +180,21 @@ def _write(
     )
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def case_styles(legend: Sequence[LegendClass]) -> dict[str, str]:
+    """QGIS styles (QML) of the confusion cases: trucks by outcome, land cover by the class mapped."""
+    template = _environment().get_template("cases.qml.j2")
+    trucks = [(outcome, meaning, COLOURS[outcome]) for outcome, meaning in MEANING.items()]
+    landcover = [(item.name, f"mapped as {item.name}", item.colour) for item in legend]
+
+    def style(attribute: str, categories: Sequence[tuple[str, str, str]]) -> str:
+        rows = [
+            (value, label, ",".join(map(str, bytes.fromhex(hue[1:])))) for value, label, hue in categories
+        ]
+        return template.render(attribute=attribute, categories=rows)
+
+    return {"trucks": style("outcome", trucks), "landcover": style("predicted_class", landcover)}
 
 
 def copernicus_notice(scene: Scene | None) -> str:

@@ -24,10 +24,11 @@ from pipeline.scenes.scene import Scene
 
 TRUE_COLOUR = ("B04", "B03", "B02")
 QUICKLOOK_PX = 1600
-CHIP_PX = 28
+CHIP_PX = 24
 WEB_MERCATOR = "EPSG:3857"
 WGS84 = "EPSG:4326"
 _SHARP_PX = 800
+_CHIP_BRIGHTEST = 95.0  # roofs beside a road may burn out, so that the dim colours of a truck can be seen
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ ChipReader = Callable[[float, float], Picture | None]
 def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
     """A true-colour picture of the whole scene, at most `max_px` wide or high; None without B02, B03 or B04.
 
-    Reads from the rasters' overviews (JPEG 2000 resolution levels), so a whole granule takes seconds. Each
-    band is stretched between its 1st and 99th percentile; what has no data is transparent.
+    Reads from the rasters' overviews (JPEG 2000 resolution levels), so a whole granule takes seconds. What
+    has no data is transparent.
     """
     if any(band not in scene.bands for band in TRUE_COLOUR):
         return None
@@ -83,21 +84,23 @@ def scene_chips(scene: Scene, size_px: int = CHIP_PX) -> ChipReader:
         if left >= right or top >= bottom or any(band not in scene.bands for band in TRUE_COLOUR):
             return None
         pixels = scene.read(Window(left, top, right - left, bottom - top), TRUE_COLOUR)
-        return Picture(true_colour(pixels.reflectance, pixels.valid), pixels.grid)
+        return Picture(true_colour(pixels.reflectance, pixels.valid, _CHIP_BRIGHTEST), pixels.grid)
 
     return read
 
 
-def true_colour(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+def true_colour(
+    reflectance: NDArray[np.float32], valid: NDArray[np.bool_], brightest: float = 99.0
+) -> NDArray[np.uint8]:
     """(H, W, 4) uint8 from red, green, blue reflectance, (3, H, W); invalid pixels are transparent.
 
-    The darkest percent of each band becomes black, which takes the haze off; the range up to the brightest
-    percent is the widest of the three bands', so hues are kept.
+    The darkest percent of each band becomes black, which takes the haze off. The range from there up to the
+    percentile `brightest` is the widest of the three bands', so hues are kept.
     """
     rgba = np.zeros((*valid.shape, 4), dtype=np.uint8)
     if valid.any():
         seen = reflectance[:, valid]
-        low, high = np.percentile(seen, [1, 99], axis=1)
+        low, high = np.percentile(seen, [1, brightest], axis=1)
         span = max(float((high - low).max()), 0.02)
         rgba[valid, :3] = (255 * np.clip((seen.T - low) / span, 0, 1) ** 0.8).astype(np.uint8)
         rgba[valid, 3] = 255

@@ -1,0 +1,201 @@
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import geopandas as gpd
+import numpy as np
+import pytest
+from shapely.geometry import box
+
+from pipeline.evaluation.detection import evaluate_trucks
+from pipeline.evaluation.labels import read_truck_labels
+from pipeline.models.bundle import Card
+from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.report.page import (
+    ReportContext,
+    case_styles,
+    class_areas,
+    write_evaluation_report,
+    write_run_report,
+)
+from pipeline.report.pictures import quicklook, scene_chips
+from pipeline.scenes.raster import open_geotiff
+from tests.evaluation.test_detection import boxes, labels
+from tests.evaluation.test_labels import write_raster
+
+
+class Page(HTMLParser):
+    """A page taken apart: what it would load, its sections, its texts, and whether its tags are closed."""
+
+    VOID = ("meta", "link", "img", "br", "hr", "input")
+
+    def __init__(self, path):
+        super().__init__()
+        self.loads, self.ids, self.chips, self.open, self.text = [], [], 0, [], ""
+        self.scripts: dict[str, str] = {}
+        self.script = None
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.chips += tag == "figure"
+        self.ids += [attributes["id"]] if "id" in attributes and tag in ("section", "div") else []
+        for name in ("src", "srcset", "poster", "data") + (() if tag == "a" else ("href", "xlink:href")):
+            if name in attributes:
+                self.loads.append(attributes[name])
+        if tag == "script":
+            self.script = attributes.get("id", f"script{len(self.scripts)}")
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.handle_starttag(tag, attrs)
+        if tag not in self.VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+        self.script = None
+
+    def handle_data(self, data):
+        if self.script:
+            self.scripts[self.script] = self.scripts.get(self.script, "") + data
+        elif self.open and self.open[-1] == "style":
+            self.loads += re.findall(r"url\(([^)#]*)\)|@import\s+(\S+)", data)[0:]
+        else:
+            self.text += data
+
+
+def external(page):
+    targets = ["".join(item) for item in page.loads]
+    return [item for item in targets if item and not item.startswith(("#", "data:", "none"))]
+
+
+@pytest.fixture
+def a2(shared_data):
+    scene = open_geotiff(shared_data / "trucks" / "a2_braunschweig.tif")
+    reference = read_truck_labels(shared_data / "trucks" / "a2_braunschweig_trucks.gpkg")
+    return ReportContext("A2", scene=scene, picture=quicklook(scene), chips=scene_chips(scene)), reference
+
+
+def found_on_a2(reference):
+    """Made-up detections: the labels of the A2 without the first, and one more in a field."""
+    places = [*reference.geometry[1:], reference.geometry[0].buffer(0).envelope]
+    frame = gpd.GeoDataFrame(
+        {"score": np.linspace(0.5, 0.9, len(places))}, geometry=places, crs=reference.crs
+    )
+    frame.geometry = [*frame.geometry[:-1], box(602_000, 5_797_800, 602_040, 5_797_830)]
+    return frame.assign(id=[f"<t&{i}>" for i in range(len(places))], heading_deg=109.0, speed_kmh=80.0)
+
+
+def test_a_report_loads_nothing_and_its_map_has_every_case(a2, tmp_path):
+    context, reference = a2
+    evaluation = evaluate_trucks(found_on_a2(reference), reference)
+    write_evaluation_report(tmp_path / "report.html", context, trucks=evaluation)
+    page = Page(tmp_path / "report.html")
+    assert external(page) == []
+    assert page.open == []
+    assert "sourceMappingURL" not in page.scripts["script1"]
+    assert "BSD 2-Clause" in page.scripts["script1"]
+    data = json.loads(page.scripts["map-data"])
+    shown = {layer["name"]: len(layer["geojson"]["features"]) for layer in data["layers"]}
+    assert shown == {"found": 16, "false alarm": 1, "missed": 1, "uncertain label, not counted": 2}
+    assert page.chips == 18
+    assert {"trucks", "map", "scores", "gallery"} <= set(page.ids)
+    assert "Of 17 labelled trucks where the model looked, 16 were found (94.1 %)" in page.text
+    south, west = data["images"][0]["image"]["south_west"]
+    north, east = data["images"][0]["image"]["north_east"]
+    lon, lat = reference.to_crs(4326).geometry[0].centroid.coords[0]
+    assert south < lat < north and west < lon < east
+
+
+def test_what_the_data_say_is_never_taken_for_markup(a2, tmp_path):
+    context, reference = a2
+    evaluation = evaluate_trucks(found_on_a2(reference), reference)
+    write_evaluation_report(
+        tmp_path / "r.html", replace(context, title="<script>alert(1)</script>"), evaluation
+    )
+    text = (tmp_path / "r.html").read_text()
+    assert "<script>alert" not in text
+    assert "<t&0>" not in text
+    properties = json.loads(Page(tmp_path / "r.html").scripts["map-data"])["layers"][0]["geojson"]["features"]
+    assert properties[0]["properties"]["prediction_id"] == "<t&0>"
+
+
+def test_a_run_without_labels(a2, tmp_path):
+    context, reference = a2
+    not_seen = gpd.GeoDataFrame(
+        {"reason": ["no_road"], "area_m2": [2e6]},
+        geometry=[box(601_200, 5_797_400, 601_300, 5_797_500)],
+        crs=32632,
+    )
+    card = Card(
+        id="trucks",
+        version="1",
+        task="detection",
+        architecture="faster_rcnn",
+        bands=("B02",),
+        mean=(0.1,),
+        std=(0.1,),
+        classes=(),
+        halo=64,
+        stride=8,
+        quality={"f1": 0.91},
+        limitations=("parked trucks are not found",),
+    )
+    context = replace(context, seen_fraction=0.25, not_seen=not_seen, cards=(card,))
+    write_run_report(tmp_path / "report.html", context, found_on_a2(reference))
+    page = Page(tmp_path / "report.html")
+    assert external(page) == []
+    assert {"found", "gallery", "not-seen", "models"} <= set(page.ids)
+    assert "trucks" not in page.ids and "simulated" not in page.ids
+    assert "19 moving trucks found, looking at 25.0 % of the scene" in page.text
+    assert "parked trucks are not found" in page.text
+    assert "Contains modified Copernicus Sentinel data" in page.text
+
+
+def test_a_simulated_scene_says_so(a2, tmp_path):
+    context, _ = a2
+    scene = replace(context.scene, simulated=True)
+    write_run_report(tmp_path / "report.html", replace(context, scene=scene), None)
+    page = Page(tmp_path / "report.html")
+    assert "simulated" in page.ids
+    assert "no satellite has seen this" in page.text
+    assert "Contains modified Copernicus" not in page.text
+
+
+def test_no_trucks_and_no_scene_still_make_a_page(tmp_path):
+    empty = gpd.GeoDataFrame({"score": []}, geometry=[], crs=32632)
+    write_run_report(tmp_path / "run.html", ReportContext("empty"), empty)
+    assert "0 moving trucks found" in Page(tmp_path / "run.html").text
+    write_evaluation_report(
+        tmp_path / "e.html", ReportContext("empty"), trucks=evaluate_trucks(empty, labels())
+    )
+    assert "n/a" in Page(tmp_path / "e.html").text
+
+
+def test_a_report_is_the_same_bytes_for_the_same_results(tmp_path):
+    evaluation = evaluate_trucks(boxes((0, 0), (900, 0), score=[0.9, 0.4]), labels((0, 0)))
+    for name in ("a.html", "b.html"):
+        write_evaluation_report(tmp_path / name, ReportContext("same"), trucks=evaluation)
+    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+
+
+def test_areas_of_land_cover(tmp_path):
+    values = np.full((4, 6), 255, np.uint8)
+    values[:3], values[3, :3] = 1, 0
+    areas = class_areas(write_raster(tmp_path / "l.tif", values), DYNAMIC_WORLD)
+    assert [(item.name, round(hectares, 4), round(share, 4)) for item, hectares, share in areas] == [
+        ("water", 0.03, 0.1429),
+        ("trees", 0.18, 0.8571),
+    ]
+
+
+def test_styles_have_a_category_for_every_outcome():
+    styles = case_styles(DYNAMIC_WORLD)
+    assert [f'value="{name}"' in styles["trucks"] for name in ("TP", "FP", "FN", "ignored", "not_seen")] == [
+        True
+    ] * 5
+    assert styles["landcover"].count("<category ") == 9

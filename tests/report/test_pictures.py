@@ -1,0 +1,90 @@
+import base64
+import io
+
+import numpy as np
+import pytest
+from odc.geo.geobox import GeoBox
+from PIL import Image
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.report.pictures import (
+    Picture,
+    class_picture,
+    data_uri,
+    map_image,
+    quicklook,
+    scene_chips,
+    true_colour,
+)
+from pipeline.scenes.raster import open_geotiff
+from tests.evaluation.test_labels import GRID, write_raster
+
+
+def decode(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGBA"))
+
+
+def test_true_colour_keeps_hues_and_leaves_holes_transparent():
+    reflectance = np.zeros((3, 1, 3), np.float32)
+    reflectance[:, 0] = [[0.1, 0.3, 9], [0.1, 0.2, 9], [0.1, 0.1, 9]]
+    rgba = true_colour(reflectance, np.array([[True, True, False]]))
+    assert rgba[0, 0].tolist() == [0, 0, 0, 255]
+    assert rgba[0, 1, 0] > rgba[0, 1, 1] > rgba[0, 1, 2] == 0
+    assert rgba[0, 2].tolist() == [0, 0, 0, 0]
+
+
+def test_a_data_uri_gives_the_pixels_back():
+    rgba = np.random.default_rng(0).integers(1, 255, (5, 7, 4), dtype=np.uint8)
+    rgba[..., 3] = 255
+    assert (decode(data_uri(rgba)) == rgba).all()
+
+
+def test_a_quicklook_covers_the_scene_and_stays_within_its_size(shared_data):
+    scene = open_geotiff(shared_data / "trucks" / "walserberg_a8.tif")
+    whole, small = quicklook(scene), quicklook(scene, max_px=100)
+    assert whole.rgba.shape == (360, 240, 4)
+    assert small.rgba.shape == (100, 67, 4)
+    assert small.grid.boundingbox.bbox == pytest.approx(scene.grid.boundingbox.bbox)
+
+
+def test_a_chip_is_the_scene_around_a_place(shared_data):
+    scene = open_geotiff(shared_data / "trucks" / "a2_braunschweig.tif")
+    read = scene_chips(scene, size_px=20)
+    x, y = scene.grid.affine * (50, 30)
+    chip = read(x, y)
+    assert chip.rgba.shape == (20, 20, 4)
+    assert ~chip.grid.affine * (x, y) == pytest.approx((10, 10))
+    corner = read(*(scene.grid.affine * (0, 0)))
+    assert corner.rgba.shape == (10, 10, 4)
+    assert read(*(scene.grid.affine * (-50, 0))) is None
+
+
+def test_the_map_shows_a_pixel_where_it_lies():
+    """A red pixel, looked up at its centre's longitude and latitude in the warped picture."""
+    grid = GeoBox((200, 300), from_origin(450_000, 5_800_000, 10, 10), "EPSG:32632")
+    rgba = np.full((200, 300, 4), 255, np.uint8)
+    rgba[140:143, 220:223] = [255, 0, 0, 255]
+    image = map_image(Picture(rgba, grid))
+    pixels = decode(image.uri)
+    x, y = grid.affine * (221.5, 141.5)
+    merc_x, merc_y = transform("EPSG:32632", "EPSG:3857", [x], [y])
+    (south, west), (north, east) = image.south_west, image.north_east
+    (left, right), (bottom, top) = transform("EPSG:4326", "EPSG:3857", [west, east], [south, north])
+    col = int((merc_x[0] - left) / (right - left) * pixels.shape[1])
+    row = int((top - merc_y[0]) / (top - bottom) * pixels.shape[0])
+    assert pixels[row, col].tolist() == [255, 0, 0, 255]
+    red = (pixels == [255, 0, 0, 255]).all(axis=-1)
+    rows, cols = np.nonzero(red)
+    zoom = pixels.shape[1] / 300
+    assert (cols.mean() + 0.5 - col, rows.mean() + 0.5 - row) == pytest.approx((0.5, 0.5), abs=0.5 * zoom)
+
+
+def test_classes_in_the_colours_of_their_legend(tmp_path):
+    values = np.full((4, 6), 255, np.uint8)
+    values[1, 2] = 6
+    picture = class_picture(write_raster(tmp_path / "l.tif", values), DYNAMIC_WORLD)
+    assert picture.grid.boundingbox == GRID.boundingbox
+    assert picture.rgba[1, 2].tolist() == [0xC4, 0x28, 0x1B, 255]
+    assert picture.rgba[0, 0, 3] == 0
