@@ -10,11 +10,11 @@ import threading
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import rasterio
@@ -50,7 +50,10 @@ logging.getLogger("rasterio").addHandler(logging.NullHandler())
 # Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
+_T = TypeVar("_T")
+
 DEFAULT_SCALE = 1e-4
+"""Reflectance of one digital number in Sentinel-2 products."""
 REMOTE_OPTIONS: Mapping[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MAX_RETRY": 4,
@@ -65,7 +68,7 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
 # GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
 # GDAL 3.10). Parallel reading is left to the caller's threads.
 _OPTIONS = {"GDAL_NUM_THREADS": "1"}
-_REMOTE_ATTEMPTS = 4
+_REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
 _OPEN_PER_THREAD = 32
 _GRID_TOLERANCE_PX = 1e-3
 _PIXEL_M = (9.5, 10.5)
@@ -305,31 +308,44 @@ def _decode_reflectance(
 def _decode(
     source: BandSource, rows: slice, cols: slice
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-    """Digital numbers of a rectangle of a raster's own grid, and its internal mask if it has one.
-
-    GDAL repeats requests that failed, but not a body that was cut short: then the file is opened afresh.
-    """
+    """Digital numbers of a rectangle of a raster's own grid, and its internal mask if it has one."""
     window = Window.from_slices(rows, cols)
     datasets = _Datasets.of_this_thread()
-    attempts = _REMOTE_ATTEMPTS if is_remote(source.href) else 1
-    for attempt in range(attempts):
+
+    def decode() -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
         dataset = datasets.get(source)
         try:
             with _environment(source.href):
                 numbers = dataset.read(source.index, window=window)
-                masked = MaskFlags.per_dataset in dataset.mask_flag_enums[source.index - 1]
-                mask = dataset.read_masks(source.index, window=window) != 0 if masked else None
-        except RasterioError as error:
+                flags = dataset.mask_flag_enums[source.index - 1]
+                # GDAL takes the fourth of four 8-bit bands for opacity; here it is near infrared.
+                if MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags:
+                    return numbers, None
+                return numbers, dataset.read_masks(source.index, window=window) != 0
+        except RasterioError:
             datasets.drop(source)
-            if attempt + 1 == attempts:
-                raise CorruptImageError(
-                    f"Band {source.name} can't be decoded at rows {rows.start}-{rows.stop}, columns "
-                    f"{cols.start}-{cols.stop}: {source.href} is truncated or damaged; fetch it again."
-                ) from error
-            time.sleep(0.2 * 2**attempt)
-        else:
-            return numbers, mask
-    raise AssertionError("unreachable: the last attempt returns or raises")
+            raise
+
+    try:
+        return _persistently(source.href, decode)
+    except RasterioError as error:
+        raise CorruptImageError(
+            f"Band {source.name} can't be decoded at rows {rows.start}-{rows.stop}, columns "
+            f"{cols.start}-{cols.stop}: {source.href} is truncated or damaged; fetch it again."
+        ) from error
+
+
+def _persistently(href: str, action: Callable[[], _T]) -> _T:
+    """What `action` returns; behind a URL it is tried again a few times.
+
+    GDAL repeats requests that failed by itself, but not when a body was cut short.
+    """
+    for pause in _REMOTE_PAUSES_S if is_remote(href) else ():
+        try:
+            return action()
+        except RasterioError:
+            time.sleep(pause)
+    return action()
 
 
 class _Datasets(threading.local):
@@ -402,18 +418,17 @@ def _environment(href: str) -> rasterio.Env:
 
 def open_raster(href: str, what: str) -> DatasetReader:
     """An open rasterio dataset; `what` names it in the CorruptImageError raised if it can't be opened."""
-    attempts = _REMOTE_ATTEMPTS if is_remote(href) else 1
-    for attempt in range(attempts):
-        try:
-            with _environment(href):
-                return rasterio.open(href)
-        except RasterioIOError as error:
-            if attempt + 1 == attempts:
-                raise CorruptImageError(
-                    f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
-                ) from error
-            time.sleep(0.2 * 2**attempt)
-    raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def open_it() -> DatasetReader:
+        with _environment(href):
+            return rasterio.open(href)
+
+    try:
+        return _persistently(href, open_it)
+    except RasterioIOError as error:
+        raise CorruptImageError(
+            f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
+        ) from error
 
 
 # ---------------------------------------------------------------------------------------- opening

@@ -214,6 +214,20 @@ def test_internal_masks_are_honoured(tmp_path):
     assert open_geotiff(path).read(Window(0, 0, 2, 1), ["B02"]).valid.tolist() == [[True, False]]
 
 
+def test_a_fourth_band_of_8_bits_is_not_taken_for_opacity(tmp_path):
+    array = np.full((4, 1, 2), 51, np.uint8)
+    array[3, 0, 0] = 0
+    names = ("B04", "B03", "B02", "B08")
+    path = write_raster(
+        tmp_path / "x.tif", array, descriptions=names, scales=(1 / 255,) * 4, photometric="RGB"
+    )
+    with rasterio.open(path) as dataset:
+        assert dataset.colorinterp[3].name == "alpha"
+    pixels = open_geotiff(path).read(Window(0, 0, 2, 1), names)
+    assert pixels.valid.all()
+    np.testing.assert_allclose(pixels.reflectance[:, 0], [[0.2, 0.2]] * 3 + [[0, 0.2]], atol=1e-6)
+
+
 def test_classes_come_from_the_pixel_that_holds_the_centre(folder, tmp_path):
     scene = open_band_folder(folder)
     path = write_raster(tmp_path / "scl.tif", np.array([[4, 8], [9, 3]], np.uint8), 20, (X - 10, Y + 10))
