@@ -100,7 +100,7 @@ def measure_displacement(
     inside = (cols >= 0) & (cols < width) & (rows >= 0) & (rows < height)
     rows, cols = np.where(inside, rows, 0), np.where(inside, cols, 0)
     complete = np.flatnonzero((inside & valid[rows, cols]).all(axis=1))
-    for part in np.split(complete, range(_CHUNK, len(complete), _CHUNK)):
+    for part in np.split(complete, range(_CHUNK, len(complete), _CHUNK)) if len(complete) else []:
         values = reflectance[:, rows[part], cols[part]].transpose(1, 0, 2).astype(np.float64)
         move, axis, along = _fit(values, middle[part] - pixel[part] - 0.5)
         displacement[part] = np.stack([move * np.sin(axis), -move * np.cos(axis)], axis=1)
@@ -176,9 +176,11 @@ class _Frame:
         return np.exp(-(along**2) / 2), np.exp(-(across**2) / 2)
 
     def blob_grid(self, s: Array, t: Array) -> Array:
-        """(N, S * T, P) the same for all pairs of s, (N, S), and t, (N, T)."""
+        """(N, T, S, P) blobs without background for all pairs of s, (N, S), and t, (N, T)."""
         along, across = self.profiles(s, t)
-        return np.asarray((along[:, :, None] * across[:, None]).reshape(len(along), -1, along.shape[-1]))
+        images = along[:, None] * (across * self.root[:, None])[:, :, None]
+        background = self.background[:, None]
+        return np.asarray(images - (images @ background) @ background.transpose(0, 1, 3, 2))
 
 
 def _turn(x: NDArray, y: NDArray, axis: Array) -> tuple[Array, Array]:
@@ -198,11 +200,11 @@ def _cost(explained: Array, total: Array, freedom: Array) -> NDArray[np.float32]
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[_Frame, NDArray[np.float32]]:
-    """The frames of all axes, and (A * S * T, P) blobs of the coarse grid, projected and of unit length."""
+    """The frames of all axes, and (A, T * S, P) blobs of the coarse grid, scaled to unit length."""
     frame = _Frame.of(_AXES)
-    blobs = frame.without_background(frame.blob_grid(_PLACES[None] * _STEP, _CENTRES[None] * _STEP))
-    blobs *= frame.root[:, None] / np.linalg.norm(blobs, axis=-1, keepdims=True)
-    return frame, blobs.reshape(-1, len(_COLS)).astype(np.float32)
+    blobs = frame.blob_grid(_PLACES[None] * _STEP, _CENTRES[None] * _STEP)
+    blobs *= frame.root[:, None, None] / np.linalg.norm(blobs, axis=-1, keepdims=True)
+    return frame, blobs.reshape(len(_AXES), -1, len(_COLS)).astype(np.float32)
 
 
 def _search_axes(values: Array, centre: Array) -> tuple[Array, Array]:
@@ -213,10 +215,10 @@ def _search_axes(values: Array, centre: Array) -> tuple[Array, Array]:
     weighted = values[:, None] * frame.root[:, None]
     total = (weighted**2).sum(axis=-1) - ((weighted @ frame.background) ** 2).sum(axis=-1)
     total = np.maximum(total, _TINY).transpose(2, 0, 1)[..., None, None].astype(np.float32)
-    match = blobs @ values.transpose(0, 2, 1).astype(np.float32)
-    match = match.reshape(count, len(_AXES), len(_PLACES), len(_CENTRES), -1).transpose(4, 0, 1, 2, 3)
+    match = blobs @ values[:, None].transpose(0, 1, 3, 2).astype(np.float32)
+    match = match.reshape(count, len(_AXES), len(_CENTRES), len(_PLACES), -1).transpose(4, 0, 1, 2, 3)
     box_s, box_t = (box[..., None, None] for box in _turn(centre[:, :1], centre[:, 1:], _AXES))
-    s, t = _CENTRES[:, None] * _STEP, _CENTRES * _STEP
+    s, t = _CENTRES * _STEP, _CENTRES[:, None] * _STEP
     prior = (((s - box_s) ** 2 + (t - box_t) ** 2) / (2 * _CENTRE_SIGMA**2)).astype(np.float32)
     best, lowest = np.zeros((count, 5)), np.full(count, np.inf)
     for sign, penalty in ((1, 0.0), (-1, _DARK_PENALTY)):
@@ -224,11 +226,11 @@ def _search_axes(values: Array, centre: Array) -> tuple[Array, Array]:
         for move, shifts in zip(_MOVES, _SHIFTS, strict=True):
             cost = prior + np.float32(penalty + _move_cost(move))
             for band_cost, first in zip(band_costs, shifts + _CENTRES[0] - _PLACES[0], strict=True):
-                cost += band_cost[:, :, first : first + len(_CENTRES)]
+                cost += band_cost[..., first : first + len(_CENTRES)]
             flat = cost.reshape(count, -1)
             index = flat.argmin(axis=1)
-            axis, i, j = np.unravel_index(index, cost.shape[1:])
-            found = [s[i, 0], t[j], _AXES[axis], np.full(count, move * _STEP), np.full(count, sign)]
+            axis, j, i = np.unravel_index(index, cost.shape[1:])
+            found = [s[i], t[j, 0], _AXES[axis], np.full(count, move * _STEP), np.full(count, sign)]
             better = flat[rows, index] < lowest
             best[better], lowest[better] = np.stack(found, axis=1)[better], flat[rows, index][better]
     return best[:, :4], best[:, 4]
@@ -257,20 +259,22 @@ def _search_pairs(values: Array, centre: Array, at: Array, sign: Array) -> tuple
     box_s, _ = _turn(centre[:, 0], centre[:, 1], at[:, 2])
     s0, t0 = np.rint(box_s / _STEP) * _STEP, at[:, 1]
 
-    own = frame.blobs(s0[:, None] + _PLACES * _STEP, t0[:, None])
+    own = frame.without_background(frame.blobs(s0[:, None] + _PLACES * _STEP, t0[:, None])).astype(np.float32)
     other = frame.blob_grid(s0[:, None] + _OTHER_PLACES * _STEP, t0[:, None] + _OTHER_ACROSS * _STEP)
-    own, other = (frame.without_background(images).astype(np.float32) for images in (own, other))
-    data32 = data.astype(np.float32)
-    n, m = (own**2).sum(axis=-1)[:, None, :, None], (other**2).sum(axis=-1)[:, None, None] + _OTHER_RIDGE
-    g = (own @ other.transpose(0, 2, 1))[:, None]
-    u = (data32 @ own.transpose(0, 2, 1))[..., None]
-    w = (data32 @ other.transpose(0, 2, 1))[:, :, None]
+    other = other.astype(np.float32)
+    # axes from here on: trucks, bands, places of the truck, across and along for the other thing
+    n, m = (
+        (own**2).sum(axis=-1)[:, None, :, None, None],
+        (other**2).sum(axis=-1)[:, None, None] + _OTHER_RIDGE,
+    )
+    g = (own[:, None] @ other.transpose(0, 1, 3, 2)).transpose(0, 2, 1, 3)[:, None]
+    u = (data.astype(np.float32) @ own.transpose(0, 2, 1))[..., None, None]
+    w = (data[:, None].astype(np.float32) @ other.transpose(0, 1, 3, 2)).transpose(0, 2, 1, 3)[:, :, None]
     a, c = _two_heights(n, m, g, u, w)
-    total = np.maximum((data**2).sum(axis=-1), _TINY).astype(np.float32)[..., None, None]
-    freedom = frame.freedom[:, None, None, None]
-    pair = _cost(a * u + c * w, total, freedom)
-    pair = pair.reshape(*pair.shape[:3], len(_OTHER_PLACES), len(_OTHER_ACROSS)).transpose(1, 2, 0, 3, 4)
-    alone = _cost(np.maximum(u, 0) ** 2 / n, total, freedom)[..., 0].transpose(1, 2, 0)
+    total = np.maximum((data**2).sum(axis=-1), _TINY).astype(np.float32)[..., None, None, None]
+    freedom = frame.freedom[:, None, None, None, None]
+    pair = _cost(a * u + c * w, total, freedom).transpose(1, 2, 0, 3, 4)
+    alone = _cost(np.maximum(u, 0) ** 2 / n, total, freedom)[..., 0, 0].transpose(1, 2, 0)
 
     best, by_move = np.full((count, 5), np.nan), np.full((len(_MOVES), count), np.inf)
     lowest = np.full(count, np.inf)
@@ -281,16 +285,16 @@ def _search_pairs(values: Array, centre: Array, at: Array, sign: Array) -> tuple
             own_place = place + shifts - _PLACES[0]
             nothing = np.full(count, np.nan)
             found = [(prior + sum(alone[b, i] for b, i in enumerate(own_place)), nothing, nothing, nothing)]
-            distance = np.hypot(_OTHER_ALONG[:, None] - place, _OTHER_ACROSS) * _STEP
+            distance = np.hypot(_OTHER_ALONG - place, _OTHER_ACROSS[:, None]) * _STEP
             for way in (1, -1, 0):
                 first = way * shifts + _OTHER_ALONG[0] - _OTHER_PLACES[0]
                 cost = sum(
-                    pair[b, i, :, f : f + len(_OTHER_ALONG)]
+                    pair[b, i, ..., f : f + len(_OTHER_ALONG)]
                     for b, (i, f) in enumerate(zip(own_place, first, strict=True))
                 )
                 cost = np.where(distance < _APART * abs(way), np.float32(np.inf), cost).reshape(count, -1)
                 index = cost.argmin(axis=1)
-                i, j = np.unravel_index(index, distance.shape)
+                j, i = np.unravel_index(index, distance.shape)
                 found.append(
                     (
                         prior + _OTHER_PENALTY + cost[rows, index],
