@@ -11,6 +11,7 @@ import rasterio.warp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -218,11 +219,9 @@ def test_a_fourth_band_of_8_bits_is_not_taken_for_opacity(tmp_path):
     array = np.full((4, 1, 2), 51, np.uint8)
     array[3, 0, 0] = 0
     names = ("B04", "B03", "B02", "B08")
-    path = write_raster(
-        tmp_path / "x.tif", array, descriptions=names, scales=(1 / 255,) * 4, photometric="RGB"
-    )
-    with rasterio.open(path) as dataset:
-        assert dataset.colorinterp[3].name == "alpha"
+    path = write_raster(tmp_path / "x.tif", array, descriptions=names, scales=(1 / 255,) * 4)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.colorinterp = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
     pixels = open_geotiff(path).read(Window(0, 0, 2, 1), names)
     assert pixels.valid.all()
     np.testing.assert_allclose(pixels.reflectance[:, 0], [[0.2, 0.2]] * 3 + [[0, 0.2]], atol=1e-6)
