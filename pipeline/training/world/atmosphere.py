@@ -42,10 +42,9 @@ class Sky:
 
 def cloud_field(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
     """Opacity of the clouds above each place, (len(ys), len(xs)), 0-1 with soft edges."""
-    scale = 95.0
-    field = fractal_field(xs, ys, scale, world.seed + 120, 6, 0.5)
+    field = fractal_field(xs, ys, world.cloud_scale, world.field_seed + 120, 6, world.cloud_gain)
     threshold = ndtri(1 - world.cloud_cover)
-    opacity = np.clip((field - np.float32(threshold)) / np.float32(0.5), 0, 1)
+    opacity = np.clip((field - np.float32(threshold)) / np.float32(world.cloud_softness), 0, 1)
     return np.asarray(opacity * opacity * (3 - 2 * opacity), np.float32)
 
 
@@ -55,7 +54,7 @@ def sky(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> Sky:
     azimuth = np.deg2rad(world.season.sun_azimuth_deg)
     # the cloud that shades a place stands towards the sun from it
     shadow = cloud_field(world, xs + height * np.sin(azimuth), ys - height * np.cos(azimuth))
-    veil = smooth_field(xs, ys, 260, world.seed + 130) - np.float32(1.3)
+    veil = smooth_field(xs, ys, 260, world.field_seed + 130) - np.float32(1.3)
     return Sky(cloud_field(world, xs, ys), np.clip(veil * np.float32(0.16), 0, 0.2), shadow)
 
 
@@ -72,14 +71,14 @@ def add_sky(
     Clouds are high, so each band sees them elsewhere: by cloud height over orbital height times the way the
     satellite flew between the bands, the other way round for even detectors.
     """
-    brightness = 0.42 + 0.34 * above.cloud + 0.05 * smooth_field(xs, ys, 11, world.seed + 131)
+    brightness = 0.42 + 0.34 * above.cloud + 0.05 * smooth_field(xs, ys, 11, world.field_seed + 131)
     clouded = bool(above.cloud.any())
     if clouded:
         wide_x = np.arange(-_MARGIN, len(xs) + _MARGIN) + xs[0]
         wide_y = np.arange(-_MARGIN, len(ys) + _MARGIN) + ys[0]
         wide = cloud_field(world, wide_x, wide_y)
         odd = world.detector(xs[None, :], ys[:, None]) % 2 == 1
-    haze = np.float32(0.006) * (1 + smooth_field(xs, ys, 400, world.seed + 132))
+    haze = np.float32(0.006) * (1 + smooth_field(xs, ys, 400, world.field_seed + 132))
     for channel, band in enumerate(bands):
         ground = image[channel]
         ground *= 1 - np.float32(0.62) * above.shadow

@@ -39,7 +39,7 @@ class _Canvas:
         self.material = np.full(shape, INDEX["meadow"], np.uint8)
         self.shade = np.zeros(shape, np.uint8)
         self.light = np.ones(shape, np.float32)
-        self.mix = fractal_field(xs, ys, 26, world.seed + 40, 4, 0.6)
+        self.mix = fractal_field(xs, ys, 26, world.field_seed + 40, 4, 0.6)
 
     def put(self, where: NDArray[np.bool_], material: str, shade: NDArray[np.uint8] | int = 0) -> None:
         self.material[where] = INDEX[material]
@@ -77,7 +77,7 @@ def _paint_fields(canvas: _Canvas) -> None:
 
     The blocks are Voronoi cells of a jittered lattice; each is cut into strips, and these across.
     """
-    world, seed = canvas.world, canvas.world.seed
+    world, seed = canvas.world, canvas.world.field_seed
     bend_x = smooth_field(canvas.xs, canvas.ys, 70, seed + 1) * np.float32(4)
     bend_y = smooth_field(canvas.xs, canvas.ys, 70, seed + 2) * np.float32(4)
     x = canvas.xs.astype(np.float32)[None, :] + bend_x
@@ -112,7 +112,7 @@ def _paint_fields(canvas: _Canvas) -> None:
     rows = np.cos((v * width) * np.float32(2 * np.pi) / (1.9 + 2.6 * uniform(seed + 13, parcel)))
     drill = uniform(seed + 14, parcel, np.floor(v * width * 0.9).astype(np.int32)) - np.float32(0.5)
     canvas.light += (rows * np.float32(0.016) + drill * np.float32(0.05)) * (0.3 + uniform(seed + 15, parcel))
-    canvas.light += smooth_field(canvas.xs, canvas.ys, 7, seed + 16) * np.float32(0.022)
+    canvas.light += smooth_field(canvas.xs, canvas.ys, 7, seed + 16) * np.float32(0.03)
 
     margin = np.minimum(v - np.floor(v), np.ceil(v) - v) * width < 0.22
     margin &= ~joined & (uniform(seed + 17, name, strip) < 0.5)
@@ -169,12 +169,12 @@ def _voronoi(x: NDArray[np.float32], y: NDArray[np.float32], seed: int) -> _Cell
 
 
 def _paint_forest(canvas: _Canvas) -> None:
-    seed, xs, ys = canvas.world.seed, canvas.xs, canvas.ys
+    seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
     big = fractal_field(xs, ys, 150, seed + 60, 5, 0.55)
     # shade is the parcel's own number: whole parcels are wooded or cleared, which makes straight edges
     stand = (canvas.shade.astype(np.float32) / np.float32(VARIANTS) - np.float32(0.5)) * np.float32(0.7)
     level = big + stand - np.float32(FOREST_SHARE_LEVEL)
-    scrub = (level > -0.12) & (level <= 0.0) & (smooth_field(xs, ys, 40, seed + 66) > 0.5)
+    scrub = (level > -0.12) & (level <= 0.0) & (smooth_field(xs, ys, 40, seed + 66) > 0.2)
     forest = level > 0
     canvas.put(scrub, "shrub")
     conifer = forest & (fractal_field(xs, ys, 60, seed + 67, 4) > 0.15)
@@ -197,7 +197,7 @@ def _paint_forest(canvas: _Canvas) -> None:
 
 
 def _paint_water(canvas: _Canvas) -> None:
-    seed, xs, ys = canvas.world.seed, canvas.xs, canvas.ys
+    seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
     for lake in canvas.world.lakes:
         part, u, v = canvas.local(lake.x, lake.y, 0.0, lake.radius * 1.7)
         if u.size == 0 or v.size == 0:
@@ -217,6 +217,7 @@ def _paint_water(canvas: _Canvas) -> None:
         swing = np.sin(near.along / 41.0) * np.sign(near.offset) + 0.6 * bars[near.rows, near.cols]
         for bank, material in (
             ((distance < half + 4 + wobble[near.rows, near.cols] * 3), "broadleaf"),
+            ((distance < half + 3 * wobble[near.rows, near.cols]) & (swing < -0.4), "marsh"),
             ((distance < half + 1.4) & (swing > 1.0), "gravel"),
             ((distance < half), "river"),
         ):
@@ -235,7 +236,7 @@ def _put_part(
 
 
 def _paint_towns(canvas: _Canvas) -> None:
-    seed, xs, ys = canvas.world.seed, canvas.xs, canvas.ys
+    seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
     for town in canvas.world.towns:
         part, u, v = canvas.local(town.x, town.y, town.angle, town.radius * 2.2)
         if u.size == 0 or v.size == 0:
@@ -258,7 +259,7 @@ def _paint_towns(canvas: _Canvas) -> None:
 
 
 def _paint_zones(canvas: _Canvas) -> None:
-    seed, xs, ys = canvas.world.seed, canvas.xs, canvas.ys
+    seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
     for k, zone in enumerate(canvas.world.zones):
         part, u, v = canvas.local(
             zone.x, zone.y, zone.angle, float(np.hypot(zone.half_length, zone.half_width)) * 1.3
@@ -289,8 +290,8 @@ def _paint_zones(canvas: _Canvas) -> None:
 
 def _reflectance(canvas: _Canvas, bands: tuple[str, ...]) -> NDArray[np.float32]:
     """Spectra of the materials, mixed with their companions, lit, and averaged to 10 m."""
-    seed, xs, ys = canvas.world.seed, canvas.xs, canvas.ys
-    shades = spectra.palette(np.random.default_rng([seed, 404]))
+    seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
+    shades = spectra.palette(np.random.default_rng([canvas.world.seed, 404]))
     code = canvas.material.astype(np.uint16) * VARIANTS + canvas.shade
     companion = spectra.COMPANION[canvas.material] * VARIANTS + (canvas.shade ^ np.uint8(21)) % VARIANTS
     amount = spectra.MIXING[canvas.material]
@@ -301,7 +302,7 @@ def _reflectance(canvas: _Canvas, bands: tuple[str, ...]) -> NDArray[np.float32]
     light = canvas.light * (
         1 + (speckle - np.float32(0.5)) * np.float32(2.4) * spectra.GRAIN[canvas.material]
     )
-    light *= 1 + canvas.mix * np.float32(0.045)
+    light *= 1 + canvas.mix * np.float32(0.06)
     np.clip(light, 0.3, 2.0, out=light)
     height, width = len(ys) // 2, len(xs) // 2
     out = np.empty((len(bands), height, width), np.float32)

@@ -132,6 +132,17 @@ class World:
     detector_start: float
     cloud_cover: float
     cloud_height_m: float
+    cloud_scale: float
+    """Size of the clouds, pixels."""
+    cloud_gain: float
+    """How ragged they are: amplitude of each octave of detail, relative to the one before."""
+    cloud_softness: float
+    """Width of their edges, in standard deviations of the cloud field."""
+
+    @property
+    def field_seed(self) -> int:
+        """Seed of the random fields, far enough from the next world's to leave room for each field's own."""
+        return self.seed * 1000
 
     def detector(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.uint8]:
         """Number of the MSI detector that sees each place; odd ones see B02 first, even ones B04."""
@@ -168,6 +179,9 @@ def plan_world(size: int, seed: int) -> World:
         detector_start=float(rng.uniform(-0.3, 0.0)) * width,
         cloud_cover=float(rng.uniform(0.01, 0.05)),
         cloud_height_m=float(rng.uniform(900, 1800)),
+        cloud_scale=float(rng.uniform(40, 110)),
+        cloud_gain=float(rng.uniform(0.48, 0.62)),
+        cloud_softness=float(rng.uniform(0.4, 1.1)),
     )
 
 
