@@ -56,7 +56,7 @@ def layers_task(job: Job, say: Callable[[str], None]) -> Result:
     return finish(job, say)
 
 
-@flow(name="run-scene", flow_run_name="{scene}", log_prints=False, validate_parameters=False)
+@flow(name="run-scene", flow_run_name="{scene}")
 def run_scene(
     scene: str,
     out: str,
@@ -108,9 +108,7 @@ def _shards_flow(
     def shards() -> Result:
         job = prepared()
         missing = job.missing()
-        say(
-            f"{len(job.shards) - len(missing)} of {len(job.shards)} shards are there, {len(missing)} to compute"
-        )
+        say(f"{len(missing)} of {len(job.shards)} shards to compute")
         _in_flight(job, missing, config.runner.workers)
         result: Result = layers_task.fn(job, say)
         create_markdown_artifact(summary_markdown(result), key="scene-summary", description=job.scene.id)
@@ -125,7 +123,7 @@ def _in_flight(job: Job, indices: list[int], workers: int) -> None:
     running: list[PrefectFuture[str]] = []
     while waiting or running:
         while waiting and len(running) < workers:
-            running.append(shard_task.submit(opaque(job), waiting.pop()))
+            running.append(shard_task.submit(opaque(job), waiting.pop()))  # type: ignore[call-overload]
         done = next(iter(as_completed(running)))
         running.remove(done)
         done.result()

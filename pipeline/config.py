@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,6 +19,9 @@ class Settings(BaseModel):
     """Base of all groups of settings: immutable, and strict about names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Group = TypeVar("Group", bound=Settings)
 
 
 class Tiling(Settings):
@@ -85,7 +88,15 @@ class Config(Settings):
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """The settings of a YAML file (the defaults without one), then `a.b=c` overrides in order.
+    """The settings of a run from a YAML file (the defaults without one), then `a.b=c` overrides in order.
+
+    Raises ConfigError as `load_settings`.
+    """
+    return load_settings(Config, path, overrides)
+
+
+def load_settings(kind: type[Group], path: Path | None, overrides: Iterable[str] = ()) -> Group:
+    """Settings of any kind from a YAML file (the defaults without one), then `a.b=c` overrides in order.
 
     Raises
     ------
@@ -97,9 +108,9 @@ def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Conf
     for override in overrides:
         _apply(tree, override)
     try:
-        return Config.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from error
+        raise ConfigError(_explain(error, kind, path)) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -158,12 +169,12 @@ def setting_names() -> list[str]:
     ]
 
 
-def _explain(error: ValidationError, path: Path | None) -> str:
+def _explain(error: ValidationError, kind: type[Settings], path: Path | None) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     where = f" (in {path})" if path else ""
     if first["type"] == "extra_forbidden":
-        known = [*setting_names(), *Config.model_fields]
+        known = [*(setting_names() if kind is Config else ()), *kind.model_fields]
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
         hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(known)}."
         return f"Unknown setting {name}{where}.{hint}"

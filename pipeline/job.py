@@ -25,6 +25,7 @@ from rasterio.windows import Window
 from pipeline.config import Config
 from pipeline.errors import OutputError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
+from pipeline.files import replacing
 from pipeline.inference.engine import (
     ENGINE_VERSION,
     Models,
@@ -37,7 +38,7 @@ from pipeline.inference.merging import merge_shards
 from pipeline.inference.predictions import SEEN, Detections
 from pipeline.inference.shards import content_key, read_shard, shard_path, write_shard
 from pipeline.layers.catalog import build_item, write_item
-from pipeline.layers.export import replacing, write_formats, write_gpkg, write_trucks_geojson
+from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.seen import seen_fraction, seen_layers
 from pipeline.layers.styles import landcover_style, not_seen_style, seen_style, truck_style
@@ -352,7 +353,7 @@ def _truck_layers(
             near_cloud=_near_cloud(job.scene, part, settings.cloud_buffer_m),
         )
 
-    xs, ys = job.scene.grid.affine * tuple(detections.centres.T)  # type: ignore[operator]
+    xs, ys = _map_points(job.scene, detections.centres)
     looked_at = detections.take(read_points(_plain(str(status)), xs, ys) == SEEN)
     good = looked_at.scores >= threshold
     trucks = layer(looked_at.take(good))
@@ -360,6 +361,14 @@ def _truck_layers(
         slow = trucks["speed_kmh"].astype(float) < settings.min_speed_kmh
         trucks = trucks[~slow.fillna(False)].reset_index(drop=True)
     return trucks, layer(looked_at.take(~good & (looked_at.scores >= _SAVED_FROM_SCORE)))
+
+
+def _map_points(
+    scene: Scene, centres: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N,) x and (N,) y on the map of (N, 2) pixels."""
+    affine = scene.grid.affine
+    return affine.c + centres[:, 0] * affine.a, affine.f + centres[:, 1] * affine.e
 
 
 def _plain(raster: str) -> BandSource:

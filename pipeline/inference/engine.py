@@ -228,9 +228,9 @@ def _motion(
         return np.zeros((0, 2)), np.zeros(0)
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     order = [bands.index(band) for band in MOTION_BANDS]
-    return measure_displacement(
-        pixels.reflectance[order], pixels.valid, boxes - np.array([col, row, col, row])
-    )
+    mine: NDArray[np.float64] = boxes - np.array([col, row, col, row])
+    displacement, sigma = measure_displacement(pixels.reflectance[order], pixels.valid, mine)
+    return displacement.astype(np.float64), sigma.astype(np.float64)
 
 
 def widest_tile(memory_mb: int, models: Models, half: bool) -> int:

@@ -56,7 +56,7 @@ _CENTRE_SIGMA = 0.6
 """How well the centre of a box is known beforehand, in pixels."""
 _USUAL_MOVE, _USUAL_MOVE_SIGMA = 2.2, 0.6
 """Displacement of a truck on a motorway; weighed against the pixels in the searches, not in the result."""
-_DARK_PENALTY, _OTHER_PENALTY = 8.0, 10.0
+_DARK_PENALTY, _OTHER_PENALTY = 8.0, 25.0
 """What the pixels must say, in units of log-likelihood, for a truck darker than its road, or for company."""
 _APART = 2.0
 """Two vehicles' centres are at least so far from each other, in pixels."""
@@ -70,6 +70,8 @@ _MISREGISTRATION, _INFLATION = 0.1, 1.1
 
 _OTHER_RIDGE, _TINY = 0.02, 1e-12
 """Keep a blob at the window's border from growing without limit, and a flat image from dividing by zero."""
+_MODEL_ERROR = 0.01
+"""Share of the image that the model can't explain even without noise: trucks are no Gaussians."""
 _CHUNK = 64
 _AXIS = 2
 _DELTAS = np.array([0.02, 0.02, 0.01, 0.02])
@@ -194,7 +196,7 @@ def _move_cost(steps: np.integer) -> float:
 
 def _cost(explained: Array, total: Array, freedom: Array) -> NDArray[np.float32]:
     """Minus the log-likelihood, up to a constant, if each band's noise is what is left in it."""
-    left = np.maximum(total - explained, np.float32(1e-3) * total)
+    left = np.maximum(total - explained, 0) + np.float32(_MODEL_ERROR) * total
     return np.log(left) * (freedom / 2).astype(np.float32)
 
 

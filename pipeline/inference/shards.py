@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputError
+from pipeline.files import replacing
 from pipeline.inference.predictions import Detections
 
 
@@ -52,7 +51,6 @@ def write_shard(path: Path, shard: Shard) -> None:
     OutputError
         If the folder can't be written.
     """
-    part = path.with_suffix(f".{os.getpid()}.part")
     arrays = {
         "rows": np.array([shard.first_row, shard.tiles_total, shard.tiles_skipped]),
         "status": shard.status,
@@ -63,16 +61,8 @@ def write_shard(path: Path, shard: Shard) -> None:
     }
     if shard.landcover is not None:
         arrays["landcover"] = shard.landcover
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OutputError(
-            f"Can't write to {path.parent} ({error.strerror}); choose another --out."
-        ) from error
+    with replacing(path) as part, part.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_shard(path: Path) -> Shard | None:
@@ -90,7 +80,5 @@ def read_shard(path: Path) -> Shard | None:
                 total,
                 skipped,
             )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         return None

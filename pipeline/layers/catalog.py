@@ -16,7 +16,8 @@ import shapely
 from pystac import MediaType
 
 from pipeline.errors import GeoreferenceError
-from pipeline.layers.export import GEOJSON_DECIMALS, replacing
+from pipeline.files import replacing
+from pipeline.layers.export import GEOJSON_DECIMALS
 from pipeline.layers.landcover import NODATA
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.scene import Scene

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
-from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,9 @@ from pyproj.exceptions import CRSError, ProjError
 from rasterio._err import CPLE_BaseError  # the only name under which a failing raster copy can be caught
 from rasterio.errors import RasterioError
 
+from pipeline import files
 from pipeline.config import ExportFormat
-from pipeline.errors import GeoreferenceError, OutputError
+from pipeline.errors import GeoreferenceError
 
 GEOJSON_DECIMALS = 7
 """About a centimetre."""
@@ -37,29 +37,12 @@ CREATE TABLE layer_styles (
 )"""
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name in the folder of `path`; what was written there replaces `path` once it is whole.
+_DRIVER_FAILURES = (RasterioError, CPLE_BaseError, DataSourceError, DataLayerError, sqlite3.Error)
 
-    Raises
-    ------
-    OutputError
-        If writing fails; then `path` is as it was and nothing else stays.
-    """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
-    with suppress(OSError):
-        part.unlink()
-    try:
-        yield part
-        part.replace(path)
-    except (
-        OSError, RasterioError, CPLE_BaseError, DataSourceError, DataLayerError, sqlite3.Error,
-    ) as error:  # fmt: skip
-        raise OutputError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
-    finally:
-        with suppress(OSError):
-            for left in path.parent.glob(f"{escape(part.name)}*"):  # with the drivers' journals and the like
-                left.unlink()
+
+def replacing(path: Path) -> AbstractContextManager[Path]:
+    """`files.replacing` for what GDAL and SQLite write."""
+    return files.replacing(path, *_DRIVER_FAILURES)
 
 
 def write_trucks_geojson(trucks: gpd.GeoDataFrame, path: Path) -> None:

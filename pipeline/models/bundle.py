@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pipeline.errors import BundleError
+from pipeline.errors import BundleError, OutputError
+from pipeline.files import replacing
 
 SHIPPED = Path(__file__).parent / "bundles"
 
@@ -147,13 +148,15 @@ def shipped_bundles() -> list[Bundle]:
 
 def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle:
     """Write weights (half precision halves the file and is exact enough) and card; the card gets the hash."""
-    folder.mkdir(parents=True, exist_ok=True)
-    part = folder / "weights.safetensors.part"
-    save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part)
-    sealed = card.model_copy(update={"weights_sha256": hashlib.sha256(part.read_bytes()).hexdigest()})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} can't be made ({error.strerror}).") from error
+    with replacing(folder / "weights.safetensors") as part:
+        save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part)
+        digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    sealed = card.model_copy(update={"weights_sha256": digest})
     text = yaml.safe_dump(sealed.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
-    card_part = folder / "card.yaml.part"
-    card_part.write_text(text, encoding="utf-8")
-    part.replace(folder / "weights.safetensors")
-    card_part.replace(folder / "card.yaml")
+    with replacing(folder / "card.yaml") as part:
+        part.write_text(text, encoding="utf-8")
     return Bundle(folder=folder, card=sealed)

@@ -166,8 +166,8 @@ class TruckDetector(FasterRCNN):
             size_divisible=4,
             _skip_resize=True,
         )
-        stock = self.rpn
-        self.rpn = ScoreProposals(
+        stock: RegionProposalNetwork = self.rpn
+        self.rpn: RegionProposalNetwork = ScoreProposals(
             stock.anchor_generator,
             stock.head,
             stock.proposal_matcher.high_threshold,
@@ -233,7 +233,7 @@ def build_detector(card: Card) -> TruckDetector:
     """
     if card.architecture not in DETECTORS:
         raise BundleError(
-            f"Unknown detector architecture {card.architecture} in bundle {card.id}. Known: {', '.join(DETECTORS)}."
+            f"Unknown detector {card.architecture} in bundle {card.id}. Known: {', '.join(DETECTORS)}."
         )
     try:
         return DETECTORS[card.architecture](bands=len(card.bands), **{**DEFAULT_ARGUMENTS, **card.arguments})

@@ -19,7 +19,8 @@ from pipeline.evaluation.labels import (
     read_truck_labels,
 )
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
-from pipeline.layers.export import replacing, write_gpkg
+from pipeline.files import replacing
+from pipeline.layers.export import write_gpkg
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
 from pipeline.report.pictures import quicklook, scene_chips
 from pipeline.scenes.roads import read_roads

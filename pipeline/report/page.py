@@ -18,7 +18,7 @@ from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import TruckEvaluation, column
 from pipeline.evaluation.matching import UNMATCHED
 from pipeline.evaluation.segmentation import LandcoverEvaluation
-from pipeline.layers.export import replacing
+from pipeline.files import replacing
 from pipeline.models.bundle import Card, LegendClass
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.charts import precision_recall_chart

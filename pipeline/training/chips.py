@@ -53,6 +53,16 @@ class Chip:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """A simulated scene with its own roads and trucks, to cut examples from."""
+
+    reflectance: Image
+    """(4, H, W) of `CHIP_BANDS`."""
+    boxes: NDArray[np.float32]
+    """(N, 4): x_min, y_min, x_max, y_max in pixels."""
+
+
+@dataclass(frozen=True)
 class _World:
     """What is the same all over a chip."""
 
@@ -226,7 +236,8 @@ def _add_road(rng: np.random.Generator, image: Image, world: _World) -> list[tup
     shoulder = rng.uniform(0.1, 0.4) if motorway else rng.uniform(0, 0.1)
     median = rng.uniform(0.2, 1.2) if motorway else 0.0
     road = _Road(
-        *rng.uniform(0.15 * size, 0.85 * size, 2),
+        float(rng.uniform(0.15 * size, 0.85 * size)),
+        float(rng.uniform(0.15 * size, 0.85 * size)),
         rng.uniform(0, 360),
         0.0 if rng.uniform() < 0.5 else rng.normal(0, 0.006),
     )
@@ -255,7 +266,44 @@ def _add_road(rng: np.random.Generator, image: Image, world: _World) -> list[tup
     if rng.uniform() < 0.15:  # a faint, half covered road, as under trees
         fade = np.float32(rng.uniform(0.1, 0.6))
         image += fade * (share_before - image)
+    if rng.uniform() < 0.45:
+        _add_standing(rng, image, world, road, median / 2 + carriageway)
     return _add_traffic(rng, image, world, road, lanes, lane_px, shoulder, median, driving_side, surfaces)
+
+
+def _add_standing(
+    rng: np.random.Generator, image: Image, world: _World, road: _Road, half_width: float
+) -> None:
+    """What stands on or beside a road and is as bright as a truck: queues, bridges, signs, patches, roofs."""
+    size = image.shape[1]
+    gap_px = float(np.exp(rng.uniform(np.log(4), np.log(40))))
+    colours = ["white", "grey"] if rng.uniform() < 0.6 else list(_ROOFS)
+    s = rng.uniform(-size, -size + gap_px)
+    while s < size:
+        x, y, heading = road.place(s, rng.uniform(-1, 1) * (half_width + rng.choice([0.0, 1.0])))
+        colour = _colour(rng, str(rng.choice(colours))) * np.float32(rng.uniform(0.5, 1.0))
+        length, width = (
+            rng.choice([rng.uniform(0.4, 1.9), rng.uniform(1.5, 6)], p=[0.75, 0.25]),
+            rng.uniform(0.2, 0.7),
+        )
+        turned = heading + (90 if rng.uniform() < 0.15 else 0)
+        for channel, band in enumerate(CHIP_BANDS):
+            add_rectangle(
+                image[channel], x, y, turned, length, width, float(colour[channel]), world.sigma[band]
+            )
+        s += max(2.0, rng.exponential(gap_px))
+
+
+def _add_banks(rng: np.random.Generator, image: Image, world: _World) -> None:
+    """Bright broken strips, as gravel banks, walls, platforms and field tracks make."""
+    size = image.shape[1]
+    for _ in range(int(rng.integers(1, 4))):
+        line = _Road(
+            float(rng.uniform(0, size)), float(rng.uniform(0, size)), rng.uniform(0, 360), rng.normal(0, 0.02)
+        )
+        share = strip_coverage(line.distance(size), rng.uniform(0.2, 1.6), 0.5)
+        broken = np.clip(_fractal(rng, size, rng.uniform(1, 4)) + rng.uniform(-1, 1.5), 0, 1)
+        _blend(image, share * broken, _asphalt(rng) * np.float32(rng.uniform(0.8, 2.5)))
 
 
 def _add_traffic(
@@ -364,7 +412,9 @@ def _visible(truck: Vehicle, road: Image, world: _World) -> bool:
 
 def _add_train(rng: np.random.Generator, image: Image, world: _World) -> None:
     size = image.shape[1]
-    track = _Road(*rng.uniform(0.1 * size, 0.9 * size, 2), rng.uniform(0, 360), 0.0)
+    track = _Road(
+        float(rng.uniform(0.1, 0.9)) * size, float(rng.uniform(0.1, 0.9)) * size, rng.uniform(0, 360), 0.0
+    )
     _blend(image, strip_coverage(track.distance(size), rng.uniform(0.6, 1.4), 0.5), _asphalt(rng))
     if rng.uniform() < 0.6:
         colour = dict(zip(CHIP_BANDS, _colour(rng, _truck_colour(rng)).tolist(), strict=True))
@@ -378,7 +428,13 @@ def _add_aircraft(rng: np.random.Generator, image: Image, world: _World) -> None
     size = image.shape[1]
     colour = dict(zip(CHIP_BANDS, _colour(rng, "white").tolist(), strict=True))
     plane = Vehicle(
-        *rng.uniform(0, size, 2), rng.uniform(0, 360), rng.uniform(350, 900), rng.uniform(25, 60), 4.5, colour
+        float(rng.uniform(0, size)),
+        float(rng.uniform(0, size)),
+        rng.uniform(0, 360),
+        rng.uniform(350, 900),
+        rng.uniform(25, 60),
+        4.5,
+        colour,
     )
     add_vehicle(image, CHIP_BANDS, plane, world.order, world.sigma)
     wings = replace(plane, length_m=5.0, width_m=plane.length_m * 0.9)
@@ -434,12 +490,22 @@ def _observe(rng: np.random.Generator, image: NDArray[np.floating], world: _Worl
     return np.clip(image, 0, 1.5).astype(np.float32)
 
 
-def draw_chip(rng: np.random.Generator, backgrounds: Sequence[Image], size: int = 64) -> Chip:
-    """A random training chip of `size` pixels; `backgrounds` are (4, H, W) reflectance of `CHIP_BANDS`."""
+def draw_chip(
+    rng: np.random.Generator, backgrounds: Sequence[Image], scenes: Sequence[Traffic] = (), size: int = 64
+) -> Chip:
+    """A random training chip of `size` pixels.
+
+    `backgrounds` are (4, H, W) reflectance of `CHIP_BANDS`, without traffic; of `scenes` every fifth chip is
+    cut as it is.
+    """
     world = _world(rng)
+    if scenes and rng.uniform() < 0.2:
+        return _cut(rng, scenes[int(rng.integers(len(scenes)))], size, world)
     image = _ground(rng, backgrounds, size).copy()
     if rng.uniform() < 0.45:
         _add_buildings(rng, image, world)
+    if rng.uniform() < 0.12:
+        _add_banks(rng, image, world)
     if rng.uniform() < 0.06:
         _add_train(rng, image, world)
     trucks: list[tuple[Vehicle, Image]] = []
@@ -455,6 +521,29 @@ def draw_chip(rng: np.random.Generator, backgrounds: Sequence[Image], size: int 
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     inside = ((centre > 0) & (centre < size)).all(axis=1)
     return Chip(_observe(rng, image, world), np.clip(boxes[inside], 0, size))
+
+
+def _cut(rng: np.random.Generator, scene: Traffic, size: int, world: _World) -> Chip:
+    """A part of a simulated scene, as often as not with a truck near its middle, turned or mirrored."""
+    height, width = scene.reflectance.shape[1:]
+    x, y = rng.uniform(0, width), rng.uniform(0, height)
+    if len(scene.boxes) and rng.uniform() < 0.7:
+        x, y = scene.boxes[int(rng.integers(len(scene.boxes)))][:2] + rng.uniform(-size / 3, size / 3, 2)
+    left = int(np.clip(x - size / 2, 0, width - size))
+    top = int(np.clip(y - size / 2, 0, height - size))
+    image = scene.reflectance[:, top : top + size, left : left + size].copy()
+    boxes = scene.boxes - np.array([left, top, left, top], dtype=np.float32)
+    if rng.uniform() < 0.5:
+        image, boxes = image[:, :, ::-1], boxes[:, [2, 1, 0, 3]]
+        boxes[:, [0, 2]] = size - boxes[:, [0, 2]]
+    if rng.uniform() < 0.5:
+        image, boxes = image.transpose(0, 2, 1), boxes[:, [1, 0, 3, 2]]
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = ((centre > 0) & (centre < size)).all(axis=1)
+    quiet = replace(world, noise=world.noise * 0.3)
+    return Chip(
+        _observe(rng, np.ascontiguousarray(image), quiet), np.clip(boxes[inside], 0, size).astype(np.float32)
+    )
 
 
 def _clear(truck: Vehicle, opacity: Image) -> bool:

@@ -13,23 +13,33 @@ import torch
 from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from pydantic import Field
+from rasterio.windows import Window
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from pipeline.config import Settings
-from pipeline.models.bundle import Bundle, Card, LegendClass, save_bundle
+from pipeline.config import Settings, load_settings
+from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import DEFAULT_ARGUMENTS, build_detector
 from pipeline.models.inputs import normalise
-from pipeline.training.chips import CHIP_BANDS, Image, draw_chip
+from pipeline.scenes.opening import open_scene
+from pipeline.training.chips import CHIP_BANDS, Image, Traffic, draw_chip
+from pipeline.training.simulate import simulate_scene
 
 log = logging.getLogger(__name__)
 
 HALO, STRIDE = 48, 4
-"""The halo covers the reach of the network (`anatomy`) and of a proposal's box around a centre in the core."""
+"""The halo covers the reach of the network (`anatomy`) and of a proposal around a centre in the core."""
 
 
 class DetectorTraining(Settings):
     """Settings of a training of the truck detector."""
+
+    scenes: tuple[str, ...] = Field((), description="real scenes without labels: ground to draw traffic on")
+    simulated: tuple[int, ...] = Field(
+        (), description="seeds of simulated scenes, as ground and with traffic"
+    )
+    simulated_px: int = Field(768, ge=128)
+    start_from: str | None = Field(None, description="a bundle whose weights to start from")
 
     steps: int = Field(4000, ge=1)
     batch: int = Field(16, ge=1)
@@ -43,17 +53,20 @@ class DetectorTraining(Settings):
 
 
 class ChipStream(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless training chips, normalised, (4, H, W), with their boxes; the same for the same seed and worker."""
+    """Endless training chips, normalised (4, H, W), with their boxes; the same for the same seed."""
 
-    def __init__(self, card: Card, backgrounds: Sequence[Image], size: int, seed: int) -> None:
-        self.card, self.backgrounds, self.size, self.seed = card, backgrounds, size, seed
+    def __init__(
+        self, card: Card, backgrounds: Sequence[Image], scenes: Sequence[Traffic], size: int, seed: int
+    ) -> None:
+        self.card, self.backgrounds, self.scenes = card, backgrounds, scenes
+        self.size, self.seed = size, seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         info = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, info.id if info else 0))
         everywhere = np.ones((self.size, self.size), dtype=bool)
         while True:
-            chip = draw_chip(rng, self.backgrounds, self.size)
+            chip = draw_chip(rng, self.backgrounds, self.scenes, self.size)
             yield normalise(chip.reflectance, everywhere, self.card), torch.from_numpy(chip.boxes)
 
 
@@ -112,18 +125,49 @@ def blank_card(arguments: dict[str, Any] | None = None) -> Card:
     )
 
 
-def train_detector(
-    settings: DetectorTraining, backgrounds: Sequence[Image], out: Path, card: Card | None = None
-) -> Bundle:
-    """Train on chips over `backgrounds`, (4, H, W) reflectance each; resumes from `out/last.ckpt`.
+def real_ground(scene: str) -> Image:
+    """A whole real scene as (4, H, W) reflectance of `CHIP_BANDS`, 0 where it has no data."""
+    opened = open_scene(scene)
+    rows, cols = opened.shape
+    return opened.read(Window(0, 0, cols, rows), CHIP_BANDS).reflectance
+
+
+def simulated_traffic(size: int, seed: int) -> Traffic:
+    """A simulated scene with its trucks."""
+    scene = simulate_scene(size, seed, CHIP_BANDS)
+    boxes = np.array([truck.box for truck in scene.trucks], dtype=np.float32).reshape(-1, 4)
+    return Traffic(scene.reflectance, boxes)
+
+
+def train_from_config(config: Path | None, out: Path) -> Bundle:
+    """Train by the settings of a YAML file; see `DetectorTraining` for what it may hold.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range.
+    """
+    return train_detector(load_settings(DetectorTraining, config), out)
+
+
+def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
+    """Train on chips drawn over the settings' scenes; resumes from `out/last.ckpt`.
 
     Leaves checkpoints and `metrics.csv` in `out`, and the bundle in `out/bundle`.
     """
     torch.set_num_threads(settings.threads)
     pl.seed_everything(settings.seed)
-    card = card or blank_card(settings.arguments)
+    card = blank_card(settings.arguments)
     module = DetectorModule(card, settings)
-    chips = ChipStream(card, backgrounds, settings.chip_px, settings.seed)
+    if settings.start_from:
+        open_bundle(settings.start_from).load_into(module.detector).train()
+    backgrounds = [real_ground(scene) for scene in settings.scenes]
+    backgrounds += [
+        simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance
+        for seed in settings.simulated
+    ]
+    traffic = [simulated_traffic(settings.simulated_px, seed) for seed in settings.simulated]
+    chips = ChipStream(card, backgrounds, traffic, settings.chip_px, settings.seed)
     loader = DataLoader(chips, settings.batch, collate_fn=_collate, num_workers=1, persistent_workers=True)
     checkpoint = ModelCheckpoint(dirpath=out, save_last=True, save_top_k=0, every_n_train_steps=200)
     trainer = pl.Trainer(

@@ -1,0 +1,191 @@
+"""Exactness: what a tile says is what the whole scene would have said, for any tiling."""
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.transform import from_origin
+
+from pipeline.config import Engine
+from pipeline.errors import CorruptImageError
+from pipeline.inference.engine import Models, Search, half_precision, predict_shard, widest_tile
+from pipeline.inference.merging import one_per_truck
+from pipeline.inference.predictions import NO_ROAD, NODATA, SEEN, Detections
+from pipeline.models.bundle import Card, LegendClass, open_bundle, save_bundle
+from pipeline.models.detector import build_detector
+from pipeline.models.segmenter import build_segmenter
+from pipeline.scenes.opening import open_scene
+from pipeline.scenes.roads import read_roads
+from pipeline.tiling import plan
+
+FLOAT32 = Engine(precision="float32", threads=1)
+BANDS = ("B02", "B03", "B04", "B08")
+
+
+@pytest.fixture(scope="module")
+def small_models(tmp_path_factory) -> Models:
+    """Both networks, small and untrained: exactness is a property of the architecture, not of weights."""
+    folder = tmp_path_factory.mktemp("bundles")
+    torch.manual_seed(5)
+    common = {"bands": BANDS, "mean": (0.1,) * 4, "std": (0.1,) * 4}
+    legend = tuple(LegendClass(value=value, name=str(value), colour="#000000") for value in range(9))
+    segment = Card(
+        id="s",
+        version="1",
+        task="segmentation",
+        architecture="unet",
+        arguments={"widths": [4, 6, 8]},
+        classes=legend,
+        halo=24,
+        stride=4,
+        **common,
+    )
+    detect = Card(
+        id="d",
+        version="1",
+        task="detection",
+        architecture="faster_rcnn",
+        arguments={"channels": [4, 4, 4], "features": 4, "head": 8},
+        classes=(LegendClass(value=1, name="truck", colour="#FF00FF"),),
+        score_threshold=0.5,
+        halo=48,
+        stride=4,
+        **common,
+    )
+    detector = build_detector(detect)
+    with torch.no_grad():  # few proposals, as from a trained network
+        detector.rpn.head.cls_logits.bias.fill_(-4.5)
+        detector.rpn.head.cls_logits.weight.mul_(60)
+    return Models(
+        save_bundle(folder / "d", detect, detector.state_dict()),
+        save_bundle(folder / "s", segment, build_segmenter(segment).state_dict()),
+    )
+
+
+def write_scene(path, rows: int, cols: int, seed: int):
+    rng = np.random.default_rng(seed)
+    numbers = rng.integers(300, 3000, (4, rows, cols)).astype(np.uint16)
+    numbers[:, rows // 3 : rows // 3 + 2, : cols // 2] = 0
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=rows,
+        width=cols,
+        count=4,
+        dtype="uint16",
+        nodata=0,
+        crs="EPSG:32632",
+        transform=from_origin(600000, 5800000, 10, 10),
+    ) as dataset:
+        dataset.write(numbers)
+        dataset.descriptions = BANDS
+    return open_scene(str(path))
+
+
+def predict(scene, models: Models, tile_px: int):
+    """Everything that tiles of one size say, put together."""
+    tiles = plan(scene.shape, tile_px, models.halo, models.stride)
+    shard = predict_shard(scene, tiles, models, Search(), FLOAT32)
+    return shard, one_per_truck(shard.detections)
+
+
+def test_models_know_what_they_need(small_models):
+    assert small_models.bands == BANDS
+    assert (small_models.halo, small_models.stride) == (48, 4)
+    assert Models(None, small_models.segmenter).halo == 24
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([16, 32, 52, 64, 128]), st.integers(0, 9))
+def test_tiles_equal_the_whole_scene(small_models, tmp_path, rows, cols, tile_px, seed):
+    scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
+    whole, whole_trucks = predict(scene, small_models, 10980)
+    tiled, tiled_trucks = predict(scene, small_models, tile_px)
+    np.testing.assert_array_equal(tiled.status, whole.status)
+    # Untrained logits are nearly equal everywhere, so rounding may turn a pixel in ten thousand.
+    assert (tiled.landcover != whole.landcover).mean() <= 1e-3
+    assert len(tiled_trucks) == len(whole_trucks)
+    np.testing.assert_allclose(tiled_trucks.boxes, whole_trucks.boxes, atol=0.01)
+    np.testing.assert_allclose(tiled_trucks.scores, whole_trucks.scores, atol=1e-3)
+
+
+def test_the_shipped_models_give_the_same_for_every_tiling(shared_data):
+    scene = open_scene(str(shared_data / "trucks" / "walserberg_a8.tif"))
+    models = Models(open_bundle("trucks"), open_bundle("landcover"))
+    whole, whole_trucks = predict(scene, models, 10980)
+    assert len(whole_trucks) > 5
+    for tile_px in (64, 144):
+        tiled, tiled_trucks = predict(scene, models, tile_px)
+        assert (tiled.landcover != whole.landcover).mean() <= 1e-4
+        assert len(tiled_trucks) == len(whole_trucks)
+        np.testing.assert_allclose(tiled_trucks.boxes, whole_trucks.boxes, atol=0.01)
+        np.testing.assert_allclose(tiled_trucks.scores, whole_trucks.scores, atol=1e-3)
+        np.testing.assert_allclose(tiled_trucks.displacement, whole_trucks.displacement, atol=0.02)
+
+
+def test_half_precision_changes_almost_nothing(shared_data):
+    scene = open_scene(str(shared_data / "trucks" / "a2_braunschweig.tif"))
+    models = Models(open_bundle("trucks"), open_bundle("landcover"))
+    tiles = plan(scene.shape, 512, models.halo, models.stride)
+    full = predict_shard(scene, tiles, models, Search(), FLOAT32)
+    half = predict_shard(scene, tiles, models, Search(), Engine(precision="bfloat16", threads=1))
+    assert (full.landcover == half.landcover).mean() >= 0.98
+    sure = (full.detections.scores > 0.7).sum()
+    assert abs(int((half.detections.scores > 0.7).sum()) - int(sure)) <= 1
+
+
+def test_status_tells_what_was_looked_at(small_models, tmp_path, shared_data):
+    scene = open_scene(str(shared_data / "trucks" / "a2_braunschweig.tif"))
+    roads = read_roads(shared_data / "trucks" / "a2_braunschweig_roads.gpkg", scene.grid.crs.to_wkt())
+    tiles = plan(scene.shape, 64, small_models.halo, small_models.stride)
+    near = predict_shard(scene, tiles, small_models, Search(roads, 30), FLOAT32)
+    assert set(np.unique(near.status)) == {SEEN, NO_ROAD}
+    assert 0.1 < (near.status == SEEN).mean() < 0.3
+    assert near.tiles_total == 6
+    assert (near.landcover != 255).all()
+
+
+def test_nothing_is_computed_where_there_is_no_data(small_models, tmp_path):
+    path = tmp_path / "empty.tif"
+    write_scene(path, 40, 40, 0)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write(np.zeros((4, 40, 40), np.uint16))
+    shard, trucks = predict(open_scene(str(path)), small_models, 16)
+    assert (shard.status == NODATA).all()
+    assert (shard.landcover == 255).all()
+    assert len(trucks) == 0
+    assert shard.tiles_skipped == shard.tiles_total == 9
+
+
+def test_a_failing_read_ends_the_run_with_its_cause(small_models, tmp_path):
+    path = tmp_path / "cut.tif"
+    scene = write_scene(path, 120, 120, 0)
+    path.write_bytes(path.read_bytes()[:20000])
+    with pytest.raises(CorruptImageError, match="cut.tif"):
+        predict(scene, small_models, 32)
+
+
+def test_one_network_alone(small_models, tmp_path):
+    scene = write_scene(tmp_path / "a.tif", 40, 40, 1)
+    tiles = plan(scene.shape, 16, 48, 4)
+    without_trucks = predict_shard(scene, tiles, Models(None, small_models.segmenter), Search(), FLOAT32)
+    assert len(without_trucks.detections) == 0
+    assert without_trucks.landcover is not None
+    without_landcover = predict_shard(scene, tiles, Models(small_models.detector, None), Search(), FLOAT32)
+    assert without_landcover.landcover is None
+    assert isinstance(without_landcover.detections, Detections)
+
+
+def test_precision_is_what_was_asked_for():
+    assert half_precision(Engine(precision="bfloat16"))
+    assert not half_precision(Engine(precision="float32"))
+
+
+def test_tiles_shrink_with_memory(small_models):
+    sides = [widest_tile(memory, small_models, half=False) for memory in (600, 1000, 2500, 8000)]
+    assert sides == sorted(sides)
+    assert sides[0] == 64
+    assert sides[2] > 512
