@@ -47,7 +47,7 @@ def test_every_prediction_and_every_reference_is_one_case():
 
 
 def test_what_was_not_looked_at_is_its_own_outcome():
-    seen = gpd.GeoDataFrame(geometry=[box(X - 500, Y - 500, X + 1040, Y + 500)], crs=UTM)
+    seen = gpd.GeoDataFrame(geometry=[box(X - 500, Y - 500, X + 1010, Y + 500)], crs=UTM)
     evaluation = evaluate_trucks(boxes(score=[]), labels((0, 0), (1000, 0), (2000, 0)), seen=seen)
     assert outcomes(truck_cases(evaluation, seen=seen)) == [
         ("FN", "unknown"),

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 from shapely.geometry import box
 
 from pipeline.evaluation.detection import evaluate_trucks
@@ -22,7 +23,7 @@ from pipeline.report.page import (
 from pipeline.report.pictures import quicklook, scene_chips
 from pipeline.scenes.raster import open_geotiff
 from tests.evaluation.test_detection import boxes, labels
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.test_labels import GRID, write_raster
 
 
 class Page(HTMLParser):
@@ -199,3 +200,23 @@ def test_styles_have_a_category_for_every_outcome():
         True
     ] * 5
     assert styles["landcover"].count("<category ") == 9
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 40), (30, 20)])
+def test_the_smallest_scene_and_one_without_data(tmp_path, shape):
+    path = tmp_path / "scene.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=shape[1], height=shape[0], count=3, dtype="uint16", nodata=0,
+        crs="EPSG:32632", transform=GRID.affine,
+    ) as target:  # fmt: skip
+        for index, band in enumerate(("B02", "B03", "B04"), start=1):
+            target.set_band_description(index, band)
+            target.write(np.full(shape, 0 if shape == (30, 20) else 900, np.uint16), index)
+    scene = open_geotiff(path)
+    context = ReportContext("small", scene=scene, picture=quicklook(scene), chips=scene_chips(scene))
+    nothing_seen = gpd.GeoDataFrame({"status": []}, geometry=[], crs=32632)
+    evaluation = evaluate_trucks(boxes((0, 0), score=[0.9]), labels((0, 0), (500, 0)), seen=nothing_seen)
+    write_evaluation_report(tmp_path / "report.html", context, trucks=evaluation)
+    assert (
+        "Another 1 labelled truck stood where the model did not look" in Page(tmp_path / "report.html").text
+    )
