@@ -143,7 +143,7 @@ def test_a_run_without_labels(a2, tmp_path):
         classes=(),
         halo=64,
         stride=8,
-        quality={"f1": 0.91},
+        quality={"recall": 0.91, "A2": {"f1_20m": 0.95}},
         limitations=("parked trucks are not found",),
     )
     context = replace(context, seen_fraction=0.25, not_seen=not_seen, cards=(card,))
@@ -154,6 +154,7 @@ def test_a_run_without_labels(a2, tmp_path):
     assert "trucks" not in page.ids and "simulated" not in page.ids
     assert "19 moving trucks found, looking at 25.0 % of the scene" in page.text
     assert "parked trucks are not found" in page.text
+    assert "recall: 0.91" in page.text and "A2: f1 20m 0.95" in page.text
     assert "Contains modified Copernicus Sentinel data" in page.text
 
 
