@@ -56,7 +56,7 @@ _CENTRE_SIGMA = 0.6
 """How well the centre of a box is known beforehand, in pixels."""
 _USUAL_MOVE, _USUAL_MOVE_SIGMA = 2.2, 0.6
 """Displacement of a truck on a motorway; weighed against the pixels in the searches, not in the result."""
-_DARK_PENALTY, _OTHER_PENALTY = 8.0, 25.0
+_DARK_PENALTY, _OTHER_PENALTY = 8.0, 15.0
 """What the pixels must say, in units of log-likelihood, for a truck darker than its road, or for company."""
 _APART = 2.0
 """Two vehicles' centres are at least so far from each other, in pixels."""
@@ -91,7 +91,7 @@ def measure_displacement(
     Returns (N, 2) dx, dy and (N,) the deviation along the motion (across it is less), in pixels; NaN where
     pixels are missing, or no displacement is clearly more likely than all others. Nothing beyond
     `MOTION_MARGIN_PX` from a box matters, and no box matters to another: any tile that holds the box with
-    that margin gives the same. Takes about 5 ms a truck, and 150 MB.
+    that margin gives the same. Takes about 5 ms a truck, and 200 MB.
     """
     height, width = valid.shape
     displacement, sigma = np.full((len(boxes), 2), np.nan), np.full(len(boxes), np.nan)

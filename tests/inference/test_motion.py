@@ -90,11 +90,11 @@ def measured(cases):
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize("heading", [0, 37, 90, 200, 315])
 def test_points_from_blue_to_red(heading, order):
-    image, sigma = road(heading)
+    image, sigma = road(heading, np.random.default_rng(1), 0.003)
     truck = vehicle(heading, 80)
     add_vehicle(image, MOTION_BANDS, truck, order, sigma)
     found, deviation = measure_displacement(image, everywhere(image), np.array([truck.box(order)]))
-    assert np.abs(found[0] - displacement(truck, order)).max() < 0.1
+    assert np.abs(found[0] - displacement(truck, order)).max() < 2.5 * deviation[0]
     assert 0.1 <= deviation[0] < 0.2  # the registration of the bands stays uncertain
 
 
@@ -108,7 +108,7 @@ def test_points_from_blue_to_red(heading, order):
     ],
 )
 def test_simulated_trucks(contrast, colour, company, median, rmse, known):
-    error, sigma, backwards, share = measured([simulate(i, contrast, colour, company) for i in range(64)])
+    error, sigma, backwards, share = measured([simulate(i, contrast, colour, company) for i in range(48)])
     assert share >= known
     assert np.median(np.abs(error)) < median
     assert np.sqrt((error**2).mean()) < rmse
@@ -133,8 +133,8 @@ def test_what_rests_does_not_move():
 
 
 def test_an_empty_road_has_no_displacement():
-    image = np.concatenate([road(60, np.random.default_rng(i), 0.004)[0] for i in range(32)], axis=2)
-    boxes = np.array([[13.5, 14, 17.5, 17]]) + np.arange(32)[:, None] * [SIZE, 0, SIZE, 0]
+    image = np.concatenate([road(60, np.random.default_rng(i), 0.004)[0] for i in range(16)], axis=2)
+    boxes = np.array([[13.5, 14, 17.5, 17]]) + np.arange(16)[:, None] * [SIZE, 0, SIZE, 0]
     found, deviation = measure_displacement(image, everywhere(image), boxes)
     assert np.isnan(deviation).mean() > 0.6
     np.testing.assert_array_equal(np.isnan(found).any(axis=1), np.isnan(deviation))
