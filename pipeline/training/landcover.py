@@ -1,0 +1,358 @@
+"""Labelled scenes and augmented crops for the land-cover network.
+
+Labels are of three kinds: pseudo-labels (the Dynamic World model run on a scene), land use of OpenStreetMap,
+which is trusted where the two disagree, and the simulator's truth. Square blocks of every real scene are
+held out: no label in them, nor within a guard band around them, is ever trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox, geobox_union_conservative
+from rasterio.windows import Window
+from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter, minimum_filter
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from pipeline.errors import TrainingError
+from pipeline.evaluation.labels import UNLABELLED, read_landcover_labels
+from pipeline.models.bundle import Card
+from pipeline.models.inputs import normalise
+from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.scenes.raster import open_band_folder, open_geotiff
+from pipeline.scenes.scene import BANDS_10M, Scene
+from pipeline.training.simulate import simulate_scene
+
+PSEUDO_LABEL = "dynamicworld_pseudolabel.tif"
+LAND_USE = "osm_landuse_west.gpkg"
+
+VALUES = {item.name: item.value for item in DYNAMIC_WORLD}
+
+TRUST: Mapping[str, Mapping[str, float]] = {
+    # Dynamic World reads the bright sand and surf of this coast as snow; there was none.
+    "virginia": {"snow and ice": 0.0},
+    "brandenburg": {},
+    # The model expects L1C: on these L2A patches green crops read as grass and harvested ones as bare.
+    "bigearthnet": {
+        "grass": 0.3,
+        "crops": 0.5,
+        "shrub and scrub": 0.3,
+        "flooded vegetation": 0.0,
+        "bare": 0.0,
+        "snow and ice": 0.0,
+    },
+}
+"""How much the pseudo-label of a class counts in a scene, where not 1."""
+
+PATH_RADIANCE = {
+    "B01": 1.2, "B02": 1.0, "B03": 0.6, "B04": 0.35, "B05": 0.28, "B06": 0.22, "B07": 0.18, "B08": 0.13,
+    "B8A": 0.1, "B09": 0.05, "B11": 0.02, "B12": 0.01,
+}  # fmt: skip
+"""What a clear atmosphere adds to the reflectance, relative to B02 (about wavelength to the power -4)."""
+
+CLOUDED = 0.3
+"""Opacity from which the simulator's truth can't be seen."""
+
+Block = tuple[int, int, int, int]
+"""First row, first column, rows, columns."""
+
+
+@dataclass(frozen=True)
+class LabelledScene:
+    """Pixels and labels on one 10 m grid, held in memory: about 24 bytes a pixel with four bands."""
+
+    name: str
+    kind: str
+    """Scenes of a kind share its part of the crops."""
+    reflectance: NDArray[np.float32]
+    """(C, H, W), 0-1."""
+    valid: NDArray[np.bool_]
+    """(H, W)."""
+    classes: NDArray[np.uint8]
+    """(H, W), what is learnt."""
+    weights: NDArray[np.float32]
+    """(H, W), how much a pixel counts in the loss; 0 in held-out blocks and their guard bands."""
+    pseudo: NDArray[np.uint8]
+    """(H, W), the pseudo-label, or the simulator's truth; `UNLABELLED` where there is none."""
+    land_use: NDArray[np.uint8] | None = None
+    """(H, W), classes of OpenStreetMap's polygons."""
+    held_out: tuple[Block, ...] = ()
+    hazy: bool = True
+    """Whether the atmosphere is still in it (L1C)."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        rows, cols = self.valid.shape
+        return rows, cols
+
+    @property
+    def held_out_mask(self) -> NDArray[np.bool_]:
+        """(H, W), True in the held-out blocks."""
+        mask = np.zeros(self.shape, bool)
+        for top, left, rows, cols in self.held_out:
+            mask[top : top + rows, left : left + cols] = True
+        return mask
+
+    @cached_property
+    def centres(self) -> list[NDArray[np.intp]]:
+        """Flat indices of some pixels that count, for each class that has any."""
+        rng = np.random.default_rng(0)
+        counts = (self.weights > 0) & self.valid
+        places = (np.flatnonzero(counts & (self.classes == value)) for value in range(len(DYNAMIC_WORLD)))
+        return [rng.choice(place, min(20_000, len(place)), replace=False) for place in places if len(place)]
+
+
+def held_out_blocks(shape: tuple[int, int], side: int) -> tuple[Block, ...]:
+    """Every fourth block of a grid of `side` x `side` px blocks, a knight's move from one to the next."""
+    return tuple(
+        (top, left, min(side, shape[0] - top), min(side, shape[1] - left))
+        for row, top in enumerate(range(0, shape[0], side))
+        for col, left in enumerate(range(0, shape[1], side))
+        if (2 * row + col) % 4 == 1
+    )
+
+
+def hold_out(scene: LabelledScene, blocks: tuple[Block, ...], guard_px: int) -> LabelledScene:
+    """The scene with no weight in `blocks` and within `guard_px` of them."""
+    scene = replace(scene, held_out=blocks)
+    guarded = scene.held_out_mask
+    if guard_px and blocks:
+        guarded = binary_dilation(guarded, np.ones((3, 3), bool), iterations=guard_px)
+    return replace(scene, weights=np.where(guarded, np.float32(0), scene.weights))
+
+
+def read_scene(
+    folder: Path, bands: Sequence[str], land_use_weight: float, block_px: int, guard_px: int
+) -> LabelledScene:
+    """The labelled scene in a folder of band files with its pseudo-label and, where there is one, land use.
+
+    Land use counts `land_use_weight` times, except in pixels next to another polygon or to none: there it
+    only takes the weight off a pseudo-label that says something else.
+
+    Raises
+    ------
+    TrainingError
+        If there is no pseudo-label; and what `open_band_folder`, `Scene.read` and the labels raise.
+    """
+    if not (folder / PSEUDO_LABEL).is_file():
+        raise TrainingError(f"A training scene needs labels: {folder} holds no {PSEUDO_LABEL}.")
+    scene = open_band_folder(folder)
+    whole = Window(0, 0, scene.shape[1], scene.shape[0])
+    pixels = scene.read(whole, bands)
+    pseudo = read_landcover_labels(folder / PSEUDO_LABEL, scene.grid).read(whole)
+    classes, weights, land_use = pseudo, trust(folder.name)[pseudo], None
+    if (folder / LAND_USE).is_file():
+        land_use = read_landcover_labels(folder / LAND_USE, scene.grid).read(whole)
+        inside = (minimum_filter(land_use, 3) == land_use) & (maximum_filter(land_use, 3) == land_use)
+        sure = inside & (land_use != UNLABELLED)
+        doubtful = ~sure & (land_use != UNLABELLED) & (land_use != pseudo)
+        classes = np.where(sure, land_use, pseudo)
+        weights = np.where(sure, np.float32(land_use_weight), np.where(doubtful, np.float32(0), weights))
+    labelled = LabelledScene(
+        name=folder.name,
+        kind=folder.name,
+        reflectance=pixels.reflectance,
+        valid=pixels.valid,
+        classes=classes,
+        weights=weights,
+        pseudo=pseudo,
+        land_use=land_use,
+        hazy=scene.level != "L2A",
+    )
+    return hold_out(labelled, held_out_blocks(scene.shape, block_px), guard_px)
+
+
+def trust(kind: str) -> NDArray[np.float32]:
+    """(256,) weights by class value of the pseudo-labels of a kind of scene; 0 for what is no class."""
+    weights = np.zeros(256, np.float32)
+    weights[: len(DYNAMIC_WORLD)] = 1
+    for name, weight in TRUST.get(kind, {}).items():
+        weights[VALUES[name]] = weight
+    return weights
+
+
+PATCHES = (
+    ("26_57", "27_55", "27_56", "27_57", "27_58", "27_59"),
+    ("33_69", "33_70", "34_69", "34_70", "34_71", "35_69"),
+)
+"""BigEarthNet patches with pseudo-labels, by neighbourhood."""
+HELD_OUT_PATCHES = ("27_57", "33_69", "35_69")
+
+
+def read_patches(folder: Path, guard_px: int) -> list[LabelledScene]:
+    """The BigEarthNet patches (four 10 m bands), neighbours put together, three of them held out."""
+    return [_mosaic(folder, names, guard_px) for names in PATCHES]
+
+
+def _mosaic(folder: Path, names: Sequence[str], guard_px: int) -> LabelledScene:
+    scenes: dict[str, Scene] = {}
+    for name in names:
+        (path,) = folder.glob(f"*_{name}_10m.tif")
+        scenes[name] = open_geotiff(path)
+    grid: GeoBox = geobox_union_conservative([scene.grid for scene in scenes.values()])
+    shape = (int(grid.height), int(grid.width))
+    reflectance = np.zeros((len(BANDS_10M), *shape), np.float32)
+    valid = np.zeros(shape, bool)
+    pseudo = np.full(shape, UNLABELLED, np.uint8)
+    held_out = []
+    for name, scene in scenes.items():
+        left, top = (round(at) for at in ~grid.affine * (scene.grid.affine.c, scene.grid.affine.f))
+        height, width = scene.shape
+        here = (slice(top, top + height), slice(left, left + width))
+        pixels = scene.read(Window(0, 0, width, height), BANDS_10M)
+        reflectance[:, *here], valid[here] = pixels.reflectance, pixels.valid
+        (labels,) = folder.glob(f"*_{name}_dynamicworld.tif")
+        pseudo[here] = read_landcover_labels(labels, scene.grid).read(Window(0, 0, width, height))
+        if name in HELD_OUT_PATCHES:
+            held_out.append((top, left, height, width))
+    mosaic = LabelledScene(
+        name=f"bigearthnet-{names[0]}",
+        kind="bigearthnet",
+        reflectance=reflectance,
+        valid=valid,
+        classes=pseudo,
+        weights=trust("bigearthnet")[pseudo],
+        pseudo=pseudo,
+        hazy=False,
+    )
+    return hold_out(mosaic, tuple(held_out), guard_px)
+
+
+def simulated_scene(size: int, seed: int, bands: Sequence[str], held_out: bool = False) -> LabelledScene:
+    """A simulated L2A scene with its truth, held out as a whole or not at all; clouds are not learnt."""
+    scene = simulate_scene(size, seed, tuple(bands))
+    labelled = LabelledScene(
+        name=f"simulated-{seed}",
+        kind="simulated",
+        reflectance=scene.reflectance,
+        valid=np.ones((size, size), bool),
+        classes=scene.landcover,
+        weights=trust("simulated")[scene.landcover] * (scene.cloud < CLOUDED),
+        pseudo=np.where(scene.cloud < CLOUDED, scene.landcover, np.uint8(UNLABELLED)),
+        hazy=False,
+    )
+    return hold_out(labelled, ((0, 0, size, size),) if held_out else (), 0)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of a scene: reflectance (C, H, W), and validity, classes and label weights (H, W)."""
+
+    reflectance: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    classes: NDArray[np.uint8]
+    weights: NDArray[np.float32]
+
+
+def cut(scene: LabelledScene, row: int, col: int, side: int) -> Crop:
+    """The `side` x `side` px crop whose upper left pixel is (row, col); beyond the scene there is no data."""
+    height, width = scene.shape
+    top, left = max(0, row), max(0, col)
+    source = (slice(top, max(top, min(height, row + side))), slice(left, max(left, min(width, col + side))))
+    target = (
+        slice(top - row, source[0].stop - row),
+        slice(left - col, source[1].stop - col),
+    )
+    crop = Crop(
+        np.zeros((len(scene.reflectance), side, side), np.float32),
+        np.zeros((side, side), bool),
+        np.full((side, side), UNLABELLED, np.uint8),
+        np.zeros((side, side), np.float32),
+    )
+    crop.reflectance[:, *target] = scene.reflectance[:, *source]
+    crop.valid[target] = scene.valid[source]
+    crop.classes[target] = scene.classes[source]
+    crop.weights[target] = scene.weights[source]
+    return crop
+
+
+def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generator) -> Crop:
+    """The crop turned, and in the light, atmosphere, sharpness, noise and encoding of another scene.
+
+    A `hazy` crop (L1C) mostly loses path radiance, another mostly gains it, so that the network meets both
+    levels with either's labels.
+    """
+    turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+
+    def turn(array: NDArray) -> NDArray:
+        turned = np.rot90(array, turns, axes=(-2, -1))
+        return np.ascontiguousarray(turned[..., ::-1] if mirrored else turned)
+
+    image, valid = turn(crop.reflectance), turn(crop.valid)
+    haze = rng.uniform(-0.08, 0.03) if hazy else rng.uniform(-0.01, 0.08)
+    path = np.array([PATH_RADIANCE[band] for band in bands], np.float32)[:, None, None]
+    gain = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, (len(bands), 1, 1))
+    image = image * gain.astype(np.float32) + np.float32(haze) * path
+    if rng.random() < 0.3:
+        sigma = rng.uniform(0.3, 0.8)
+        image = gaussian_filter(image, (0, sigma, sigma))
+    if rng.random() < 0.5:
+        image = image + rng.normal(0, rng.uniform(0, 0.006), image.shape).astype(np.float32)
+    if rng.random() < 0.15:
+        image = np.round(image * 255) / 255
+    if rng.random() < 0.1:
+        valid = valid & _swath(valid.shape[0], rng)
+    return Crop(np.maximum(image, 1e-4).astype(np.float32), valid, turn(crop.classes), turn(crop.weights))
+
+
+def _swath(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """(side, side), True on one side of a straight edge of data."""
+    angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.45) * side
+    rows, cols = np.mgrid[:side, :side] - side / 2
+    inside: NDArray[np.bool_] = rows * np.sin(angle) + cols * np.cos(angle) < distance
+    return inside
+
+
+class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Augmented training crops without end; crop `i` is the same whenever the seed is.
+
+    Half of the crops show a pixel of a class drawn evenly, so that small classes are seen. An item is the
+    normalised image (C, H, W), the classes (H, W) and the label weights (H, W).
+    """
+
+    def __init__(
+        self, scenes: Sequence[LabelledScene], shares: Sequence[float], card: Card, side: int, seed: int
+    ) -> None:
+        self.scenes, self.card, self.side, self.seed = list(scenes), card, side, seed
+        self.shares = np.asarray(shares, float) / sum(shares)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        rng = np.random.default_rng((self.seed, index))
+        scene = self.scenes[int(rng.choice(len(self.scenes), p=self.shares))]
+        by_class = scene.centres
+        any_class = rng.random() < 0.5
+        places = np.concatenate(by_class) if any_class else by_class[int(rng.integers(len(by_class)))]
+        row, col = divmod(int(rng.choice(places)), scene.shape[1])
+        # The pixel lies in the middle half, where the crop's border is far.
+        down, right = rng.integers(self.side // 4, 3 * self.side // 4, 2)
+        crop = cut(scene, row - int(down), col - int(right), self.side)
+        crop = augment(crop, self.card.bands, scene.hazy, rng)
+        weights = np.where(crop.valid, crop.weights, np.float32(0))
+        classes = np.where(weights > 0, crop.classes, 0).astype(np.int64)
+        image = normalise(crop.reflectance, crop.valid, self.card)
+        return image, torch.from_numpy(classes), torch.from_numpy(weights)
+
+
+class EpochSampler(Sampler[int]):
+    """Indices that go on from epoch to epoch, so that a resumed training sees what it would have seen."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.epoch = size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.size, (self.epoch + 1) * self.size))
+
+    def __len__(self) -> int:
+        return self.size

@@ -1,0 +1,172 @@
+"""The land-cover network: tiles equal the whole, and the shipped one is what its card says."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import BundleError
+from pipeline.models.anatomy import anatomy
+from pipeline.models.bundle import SHIPPED, Card, open_bundle
+from pipeline.models.segmenter import DYNAMIC_WORLD, UNet, build_segmenter
+from pipeline.tiling import plan
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small convolutions are quicker so, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def small_card(**changes) -> Card:
+    values = {
+        "id": "small",
+        "version": "1",
+        "task": "segmentation",
+        "architecture": "unet",
+        "arguments": {"widths": [4, 6, 8]},
+        "bands": ("B02", "B03"),
+        "mean": (0.1, 0.1),
+        "std": (0.05, 0.05),
+        "classes": DYNAMIC_WORLD,
+        "halo": 24,
+        "stride": 4,
+    }
+    return Card(**(values | changes))
+
+
+def randomised(card: Card) -> torch.nn.Module:
+    """The network with batch norms as after a training, not the identity they start as."""
+    torch.manual_seed(0)
+    network = build_segmenter(card)
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = None
+            torch.nn.init.normal_(module.bias)
+    network(torch.randn(4, len(card.bands), 32, 32))
+    return network.eval()
+
+
+@torch.inference_mode()
+def tiled(network: torch.nn.Module, image: torch.Tensor, side: int, card: Card) -> torch.Tensor:
+    _, height, width = image.shape
+    logits = torch.full((len(card.classes), height, width), torch.nan)
+    for tile in plan((height, width), side, card.halo, card.stride):
+        rows, cols = tile.window.toslices()
+        out = network(image[None, :, rows, cols])[0]
+        logits[:, *tile.core.toslices()] = out[:, *tile.core_in_window]
+    return logits
+
+
+def test_output_has_the_size_of_the_input_and_a_channel_a_class():
+    network = build_segmenter(small_card()).eval()
+    assert network(torch.zeros(2, 2, 16, 24)).shape == (2, 9, 16, 24)
+
+
+def test_halo_and_stride_of_the_default_network():
+    seen = anatomy(UNet(4, 9), (4, 64, 64))
+    assert (seen.halo, seen.stride) == (112, 16)
+    assert seen.unbounded == ()
+
+
+def test_no_pixel_beyond_the_halo_moves_a_logit():
+    card = small_card()
+    network = randomised(card)
+    # Without ReLU and with means for maxima nothing that is connected is ever switched off.
+    network.down = torch.nn.AvgPool2d(2)
+    for block in (*network.encoder, *network.decoder):
+        block[2] = block[5] = torch.nn.Identity()
+    image = torch.randn(1, 2, 96, 96, dtype=torch.float64, requires_grad=True)
+    reach = 0
+    for at in range(48, 52):
+        (gradient,) = torch.autograd.grad(network.double()(image)[0, :, at, at].sum(), image)
+        seen = np.flatnonzero(gradient[0].abs().sum((0, 1)).numpy())
+        reach = max(reach, at - seen[0], seen[-1] - at)
+    assert card.halo - card.stride < reach <= card.halo
+
+
+@pytest.mark.parametrize("side", [20, 36, 200])
+def test_tiles_equal_the_whole_scene(side):
+    card = small_card()
+    network = randomised(card)
+    image = torch.randn(2, 60, 76)
+    with torch.inference_mode():
+        whole = network(image[None])[0]
+    torch.testing.assert_close(tiled(network, image, side, card), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_a_smaller_halo_would_show():
+    card = small_card()
+    network = randomised(card)
+    image = torch.randn(2, 60, 76)
+    with torch.inference_mode():
+        whole = network(image[None])[0]
+    cramped = tiled(network, image, 36, card.model_copy(update={"halo": 8}))
+    assert (cramped - whole).abs().max() > 1e-2
+
+
+def test_unknown_architecture_is_refused_by_name():
+    with pytest.raises(BundleError, match=r"transformer, which is not a segmenter\. Known: unet"):
+        build_segmenter(small_card(architecture="transformer"))
+
+
+def test_arguments_the_network_does_not_take_are_refused():
+    with pytest.raises(BundleError, match="depth"):
+        build_segmenter(small_card(arguments={"depth": 3}))
+
+
+def test_legend_has_nine_classes_in_their_official_colours():
+    assert [item.value for item in DYNAMIC_WORLD] == list(range(9))
+    assert DYNAMIC_WORLD[4].name == "crops"
+    assert DYNAMIC_WORLD[4].colour == "#E49635"
+
+
+@pytest.fixture(scope="module")
+def shipped() -> tuple[Card, torch.nn.Module]:
+    bundle = open_bundle("landcover")
+    return bundle.card, bundle.load_into(build_segmenter(bundle.card))
+
+
+def test_shipped_bundle_is_small_and_runs_on_the_four_10_m_bands():
+    files = list((SHIPPED / "landcover").iterdir())
+    assert sum(file.stat().st_size for file in files) <= 15 * MEGABYTE
+    assert set(open_bundle("landcover").card.bands) == {"B02", "B03", "B04", "B08"}
+
+
+def test_card_of_the_shipped_bundle_has_the_network_s_own_halo_and_stride(shipped):
+    card, network = shipped
+    seen = anatomy(network, (len(card.bands), 256, 256))
+    assert (card.halo, card.stride) == (seen.halo, seen.stride)
+    assert card.halo <= 128
+
+
+def test_shipped_network_gives_the_same_land_cover_tile_by_tile(shipped):
+    card, network = shipped
+    torch.manual_seed(1)
+    coarse = torch.randn(1, len(card.bands), 24, 30)
+    image = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bicubic")[0]
+    with torch.inference_mode():
+        whole = network(image[None])[0]
+    torch.testing.assert_close(tiled(network, image, 128, card), whole, rtol=1e-3, atol=1e-3)
+    assert len(whole.argmax(0).unique()) > 1
+
+
+def test_card_of_the_shipped_bundle_names_data_licences_and_held_out_blocks(shipped):
+    card, _ = shipped
+    by_name = {entry["name"]: entry for entry in card.training_data}
+    assert {"virginia", "brandenburg"} <= set(by_name)
+    assert "ODbL" in by_name["brandenburg"]["labels"]
+    assert all(len(block) == 4 for block in by_name["virginia"]["held_out_blocks"])
+
+
+def test_shipped_network_keeps_the_promises_of_its_card(shipped):
+    quality = shipped[0].quality
+    assert quality["virginia"]["held_out"]["accuracy"] >= 0.70
+    assert quality["brandenburg"]["held_out"]["accuracy"] >= 0.70
+    for where in ("land_use_held_out", "land_use_everywhere"):
+        figures = quality["brandenburg"][where]
+        assert figures["accuracy"] >= figures["pseudo_label_accuracy"]
