@@ -19,6 +19,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import rasterio
 from numpy.typing import NDArray
 from rasterio.windows import Window
 
@@ -35,7 +36,7 @@ from pipeline.inference.engine import (
     widest_tile,
 )
 from pipeline.inference.merging import merge_shards
-from pipeline.inference.predictions import SEEN, Detections
+from pipeline.inference.predictions import CLOUD, NODATA, SEEN, Detections
 from pipeline.inference.shards import content_key, read_shard, shard_path, write_shard
 from pipeline.layers.catalog import build_item, write_item
 from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
@@ -350,7 +351,8 @@ def _truck_layers(
             landcover=classes,
             roads=job.roads,
             road_buffer_m=settings.road_buffer_m,
-            near_cloud=_near_cloud(job.scene, part, settings.cloud_buffer_m),
+            touches_nodata=_touches_nodata(job.scene, part, status),
+            near_cloud=_near_cloud(job.scene, part, settings.cloud_buffer_m, status),
         )
 
     xs, ys = _map_points(job.scene, detections.centres)
@@ -375,20 +377,36 @@ def _plain(raster: str) -> BandSource:
     return BandSource("classes", raster, nodata=None)
 
 
-def _near_cloud(scene: Scene, detections: Detections, buffer_m: float) -> NDArray[np.bool_] | None:
+def _touches_nodata(scene: Scene, detections: Detections, status: Path) -> NDArray[np.bool_]:
+    """(N,) whether any pixel of a box has no data."""
+    rows, cols = scene.shape
+    flags = np.zeros(len(detections), dtype=bool)
+    with rasterio.open(status) as codes:
+        for index, (x_min, y_min, x_max, y_max) in enumerate(detections.boxes):
+            top, bottom = int(max(0, y_min)), int(min(rows, np.ceil(y_max)))
+            left, right = int(max(0, x_min)), int(min(cols, np.ceil(x_max)))
+            window = Window.from_slices((top, bottom), (left, right))
+            flags[index] = bool((codes.read(1, window=window) == NODATA).any())
+    return flags
+
+
+def _near_cloud(
+    scene: Scene, detections: Detections, buffer_m: float, status: Path
+) -> NDArray[np.bool_] | None:
     """(N,) whether there is cloud or cirrus within the buffer of a centre; None where clouds are unknown."""
     if not has_clouds_information(scene):
         return None
     rows, cols = scene.shape
     reach = int(np.ceil(buffer_m / abs(scene.grid.resolution.x)))
     flags = np.zeros(len(detections), dtype=bool)
-    for index, (x, y) in enumerate(detections.centres):
-        top, left = max(0, int(y) - reach), max(0, int(x) - reach)
-        window = Window.from_slices(
-            (top, min(rows, int(y) + reach + 1)), (left, min(cols, int(x) + reach + 1))
-        )
-        clouds = cloud_mask(scene, window, cirrus=True)
-        if clouds is not None and clouds.any():
+    with rasterio.open(status) as codes:
+        for index, (x, y) in enumerate(detections.centres):
+            top, left = max(0, int(y) - reach), max(0, int(x) - reach)
+            bottom, right = min(rows, int(y) + reach + 1), min(cols, int(x) + reach + 1)
+            window = Window.from_slices((top, bottom), (left, right))
+            clouds = codes.read(1, window=window) == CLOUD
+            if scene.scl is not None:  # only there is cirrus known, which does not stop the search
+                clouds |= cloud_mask(scene, window, cirrus=True)
             row, col = np.nonzero(clouds)
             flags[index] = bool((np.hypot(row + 0.5 + top - y, col + 0.5 + left - x) <= reach).any())
     return flags

@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import settings
+import rasterio
+from rasterio.transform import from_origin
 
-# How long an example takes says more about what else the machine does than about the code.
-settings.register_profile("truckscape", settings(), deadline=None)
-settings.load_profile("truckscape")
+from pipeline.training.simulate import SimulatedProduct, simulate
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -18,3 +18,29 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the real imagery of {SHARED}, which is not on this machine")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def product(tmp_path_factory) -> SimulatedProduct:
+    """A simulated product of 256 x 256 pixels with its truth; nothing was trained on its seed."""
+    return simulate(tmp_path_factory.mktemp("product"), size=256, seed=77)
+
+
+def write_geotiff(path: Path, numbers: np.ndarray, crs: str | None = "EPSG:32632", described=True) -> Path:
+    """A four-band GeoTIFF of Sentinel-2 numbers, (4, H, W) uint16, 0 = nodata."""
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        height=numbers.shape[1],
+        width=numbers.shape[2],
+        count=4,
+        dtype="uint16",
+        nodata=0,
+        crs=crs,
+        transform=from_origin(600000, 5800000, 10, 10),
+    ) as dataset:
+        dataset.write(numbers)
+        if described:
+            dataset.descriptions = ("B02", "B03", "B04", "B08")
+    return path

@@ -65,7 +65,8 @@ def truck_layer(
     `MOVING_SIGMAS`; a heading needs the order of the bands too. Speeds are km/h over the ground, with the
     deviation along the motion. `roads` has `road_id` and `road_class`; a truck takes those of the nearest
     road within `road_buffer_m` of its centre. `near_cloud` and `touches_nodata` are (N,) flags; without
-    the former the column is null, and a box on the border of the scene touches the edge in any case.
+    the former the column is null, and a box on the border of the scene touches the edge in any case. Scores
+    are rounded to four decimals, degrees and km/h to one: beyond that there is only noise.
     """
     order = _north_to_south(detections.boxes)
     detections = detections.take(order)
@@ -82,10 +83,10 @@ def truck_layer(
     cloudy: list[bool | None] = [None] * len(boxes) if near_cloud is None else near_cloud[order].tolist()
     columns: dict[str, Any] = {
         "id": _text(_ids(boxes, scene.id, model)),
-        "score": detections.scores,
+        "score": np.round(detections.scores, 4),
         "scene_id": _text([scene.id] * len(boxes)),
         "acquired": _text([_rfc3339(scene.acquired)] * len(boxes)),
-        **motion,
+        **{name: np.round(column, 1) for name, column in motion.items()},
         "msi_detector": pd.array([int(d) or None for d in detectors], dtype="Int64"),
         "band_order": _text(band_order),
         "landcover": _text([None] * len(boxes) if landcover is None else landcover(xs, ys)),

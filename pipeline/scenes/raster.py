@@ -67,7 +67,7 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
 
 # GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
 # GDAL 3.10). Parallel reading is left to the caller's threads.
-_OPTIONS = {"GDAL_NUM_THREADS": "1"}
+_OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_CACHEMAX": 256}
 _REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
 _OPEN_PER_THREAD = 32
 _GRID_TOLERANCE_PX = 1e-3

@@ -102,7 +102,7 @@ def test_axis_runs_clockwise_from_north(displacement, axis):
 def test_what_hardly_moves_points_nowhere():
     layer = truck_layer(detections([EAST], (0.3, 0), 0.2), scene(msi=Swath()), model="m")
     assert np.isnan(layer[["heading_deg", "axis_deg"]].to_numpy()).all()
-    assert layer["speed_kmh"][0] == pytest.approx(0.3 * 10 * 3.6 / 1.005)
+    assert layer["speed_kmh"][0] == round(0.3 * 10 * 3.6 / 1.005, 1)
 
 
 def test_what_cannot_be_measured_is_null():
