@@ -277,8 +277,8 @@ def cut(scene: LabelledScene, row: int, col: int, side: int) -> Crop:
 def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generator) -> Crop:
     """The crop turned, and in the light, atmosphere, sharpness, noise and encoding of another scene.
 
-    A `hazy` crop (L1C) mostly loses path radiance, another mostly gains it, so that the network meets both
-    levels with either's labels.
+    Most crops change a little. A third change much: then a `hazy` one (L1C) mostly loses path radiance and
+    another mostly gains it, so that the network meets both levels with either's labels.
     """
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
 
@@ -287,15 +287,19 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
         return np.ascontiguousarray(turned[..., ::-1] if mirrored else turned)
 
     image, valid = turn(crop.reflectance), turn(crop.valid)
-    haze = rng.uniform(-0.08, 0.03) if hazy else rng.uniform(-0.01, 0.08)
-    path = np.array([PATH_RADIANCE[band] for band in bands], np.float32)[:, None, None]
-    gain = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, (len(bands), 1, 1))
-    image = image * gain.astype(np.float32) + np.float32(haze) * path
     if rng.random() < 0.3:
+        haze = rng.uniform(-0.08, 0.03) if hazy else rng.uniform(-0.01, 0.08)
+        gain = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, (len(bands), 1, 1))
+    else:
+        haze = rng.uniform(-0.008, 0.008)
+        gain = rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, (len(bands), 1, 1))
+    path = np.array([PATH_RADIANCE[band] for band in bands], np.float32)[:, None, None]
+    image = image * gain.astype(np.float32) + np.float32(haze) * path
+    if rng.random() < 0.2:
         sigma = rng.uniform(0.3, 0.8)
         image = gaussian_filter(image, (0, sigma, sigma))
-    if rng.random() < 0.5:
-        image = image + rng.normal(0, rng.uniform(0, 0.006), image.shape).astype(np.float32)
+    if rng.random() < 0.3:
+        image = image + rng.normal(0, rng.uniform(0, 0.005), image.shape).astype(np.float32)
     if rng.random() < 0.15:
         image = np.round(image * 255) / 255
     if rng.random() < 0.1:

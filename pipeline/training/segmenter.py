@@ -181,6 +181,10 @@ class SegmenterModule(lightning.LightningModule):
         self.class_weights: Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)
 
+    def on_train_epoch_start(self) -> None:
+        """Dropout drawn afresh for each epoch, so that a resumed training draws what it would have drawn."""
+        torch.manual_seed(self.settings.seed + 1_000_003 * self.global_step)
+
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
         """Mean loss over the pixels that count, each by its weight and its class's."""
         images, classes, weights = batch
