@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
@@ -13,8 +14,9 @@ from prefect.futures import PrefectFuture, as_completed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import opaque
 
-from pipeline.config import Config, Runner, load_config
+from pipeline.config import Runner, load_config
 from pipeline.errors import MissingExtraError
+from pipeline.inference.engine import report_tiles
 from pipeline.job import Job, Request, Result, finish, prepare, run_shard
 
 
@@ -50,12 +52,6 @@ def shard_task(job: Job, index: int) -> str:
     return str(run_shard(job, index))
 
 
-@task(name="layers", cache_policy=NO_CACHE, persist_result=False)
-def layers_task(job: Job, say: Callable[[str], None]) -> Result:
-    """Merge, vectorise, export, evaluate."""
-    return finish(job, say)
-
-
 @flow(name="run-scene", flow_run_name="{scene}")
 def run_scene(
     scene: str,
@@ -83,50 +79,66 @@ def run_scene(
         truck_labels=_path(truck_labels),
         landcover_labels=_path(landcover_labels),
     )
-    log = get_run_logger()
-    result: Result = _shards_flow(tree, lambda: prepare(request), log.info)()
-    return str(result.folder)
+    return str(_run(prepare(request), get_run_logger().info, "shards").folder)
 
 
 def run_prepared(job: Job, say: Callable[[str], None]) -> Result:
     """The flow for the command line, which checks the input before Prefect starts."""
-    config = job.request.config
-    result: Result = _shards_flow(config, lambda: job, say, name="run-scene", run_name=job.scene.id)()
+    return _run(job, say, "run-scene")
+
+
+class _Handover(dict[str, tuple[Job, Callable[[str], None]]]):
+    """Jobs on their way into a flow, whose parameters Prefect stores as JSON, by token.
+
+    Prefect pickles a flow with the globals it uses for other processes: there it is empty.
+    """
+
+    def __reduce__(self) -> tuple[type[_Handover], tuple[()]]:
+        return _Handover, ()
+
+
+_HANDED_OVER = _Handover()
+
+
+def _run(job: Job, say: Callable[[str], None], name: str) -> Result:
+    """The shards and layers of a job as a flow on the runner of the settings."""
+    token = uuid4().hex
+    _HANDED_OVER[token] = job, say
+    runner = task_runner(job.request.config.runner)
+    try:
+        result: Result = _shards.with_options(name=name, flow_run_name=job.scene.id, task_runner=runner)(
+            token
+        )
+    finally:
+        del _HANDED_OVER[token]
     return result
 
 
-def _shards_flow(
-    config: Config,
-    prepared: Callable[[], Job],
-    say: Callable[[str], None],
-    name: str = "shards",
-    run_name: str | None = None,
-) -> Any:
-    """A flow on the runner of the settings, which Prefect wants to know before the flow starts."""
-
-    @flow(name=name, flow_run_name=run_name, task_runner=task_runner(config.runner), persist_result=False)
-    def shards() -> Result:
-        job = prepared()
-        missing = job.missing()
-        say(f"{len(missing)} of {len(job.shards)} shards to compute")
-        _in_flight(job, missing, config.runner.workers)
-        result: Result = layers_task.fn(job, say)
-        create_markdown_artifact(summary_markdown(result), key="scene-summary", description=job.scene.id)
-        return result
-
-    return shards
+@flow(name="shards", persist_result=False)
+def _shards(token: str) -> Result:
+    job, say = _HANDED_OVER[token]
+    missing = job.missing()
+    say(f"{len(missing)} of {len(job.shards)} shards to compute")
+    _in_flight(job, missing)
+    result = finish(job, say)
+    create_markdown_artifact(summary_markdown(result), key="scene-summary", description=job.scene.id)
+    return result
 
 
-def _in_flight(job: Job, indices: list[int], workers: int) -> None:
-    """Run the shards, at most `workers` at a time; the first failure ends the run with its cause."""
+def _in_flight(job: Job, indices: list[int]) -> None:
+    """Run the shards, as many at a time as there are workers; the first failure ends the run."""
+    runner = job.request.config.runner
     waiting = list(reversed(indices))
-    running: list[PrefectFuture[str]] = []
+    running: dict[PrefectFuture[str], int] = {}
     while waiting or running:
-        while waiting and len(running) < workers:
-            running.append(shard_task.submit(opaque(job), waiting.pop()))  # type: ignore[call-overload]
-        done = next(iter(as_completed(running)))
-        running.remove(done)
+        while waiting and len(running) < runner.workers:
+            index = waiting.pop()
+            running[shard_task.submit(opaque(job), index)] = index  # type: ignore[call-overload]
+        done = next(iter(as_completed(list(running))))
         done.result()
+        index = running.pop(done)
+        if runner.kind != "threads":  # what other processes log is not heard here
+            report_tiles(len(job.shards[index]))
 
 
 def summary_markdown(result: Result) -> str:

@@ -122,8 +122,8 @@ def simulate(
 
     with _status("simulating"):
         product = write_product(out, size=size, seed=seed)
-    _say(f"[bold]simulated scene[/]  {product.safe}")
-    _say(f"[bold]truth[/]            {product.trucks.parent}")
+    _say_path("simulated scene", product.safe)
+    _say_path("truth          ", product.trucks.parent)
 
 
 @evaluate_app.command("trucks")
@@ -205,11 +205,17 @@ def models_anatomy(
     found = card_anatomy(open_bundle(name).card, side)
     rows = found.to_table()
     table = Table(*rows[0], box=None, header_style="bold")
-    for row in rows[1:]:
-        table.add_row(*(str(cell) for cell in row))
+    for row in rows:
+        table.add_row(*row.values())
     _say(table)
-    work = f"{found.macs / 1e9:.2f} GMAC"
-    _say(f"parameters {found.parameters:,}; work {work}; halo {found.halo} px; stride {found.stride} px")
+    halo = (
+        f"halo {found.halo} px"
+        if found.halo is not None
+        else f"sees everything: {', '.join(found.unbounded)}"
+    )
+    _say(
+        f"parameters {found.parameters:,}; work {found.macs / 1e9:.2f} GMAC; {halo}; stride {found.stride} px"
+    )
 
 
 @train_app.command("detector")
@@ -224,7 +230,7 @@ def train_detector(
     from pipeline.training.detector import train_from_config
 
     bundle = train_from_config(config, out)
-    _say(f"[bold]bundle[/]  {bundle.folder}")
+    _say_path("bundle", bundle.folder)
 
 
 @train_app.command("segmenter")
@@ -239,7 +245,7 @@ def train_segmenter(
     from pipeline.training.segmenter import train_from_config
 
     bundle = train_from_config(config, out)
-    _say(f"[bold]bundle[/]  {bundle.folder}")
+    _say_path("bundle", bundle.folder)
 
 
 # --- what people see ------------------------------------------------------------------------------------
@@ -263,6 +269,12 @@ def _say(what: Any, **options: Any) -> None:
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=True).print(what, **options)
+
+
+def _say_path(what: str, path: Path) -> None:
+    from rich.text import Text
+
+    _say(Text.assemble((what, "bold"), f"  {path}"))
 
 
 @contextmanager
@@ -321,7 +333,7 @@ def _progress(job: Job) -> Iterator[Any]:
         def say(text: str) -> None:
             bar.update(line, description=text)
             if not console.is_terminal:
-                console.print(text)
+                console.print(text, markup=False)
 
         handler = _TileCounter(total, advance)
         logger.addHandler(handler)
@@ -345,8 +357,8 @@ def _print_result(result: Result) -> None:
         table.add_row(name, value)
     _say(table)
     _say("")
-    _say(f"[bold]layers[/]  {result.folder}")
-    _say(f"[bold]report[/]  {result.report}")
+    _say_path("layers", result.folder)
+    _say_path("report", result.report)
 
 
 def _print_scores(kind: str, metrics: dict[str, Any], out: Path) -> None:
@@ -362,7 +374,7 @@ def _print_scores(kind: str, metrics: dict[str, Any], out: Path) -> None:
             shown = ", ".join(f"{key} {part:.3f}" for key, part in value.items() if isinstance(part, float))
             table.add_row(name.replace("_", " "), shown)
     _say(table)
-    _say(f"[bold]report[/]  {out / 'report.html'}")
+    _say_path("report", out / "report.html")
 
 
 def main() -> None:
@@ -370,14 +382,21 @@ def main() -> None:
     try:
         app()
     except TruckscapeError as error:
-        if os.environ.get("TRUCKSCAPE_DEBUG"):
-            raise
-        from rich.console import Console
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001 the last resort: what nobody foresaw is told in one line as well
+        _fail(f"unexpected {type(error).__name__}: {error} (truckscape --debug ... shows where)")
 
-        Console(stderr=True, highlight=False, soft_wrap=True).print(
-            "[bold red]error:[/]", str(error), markup=True
-        )
-        sys.exit(1)
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted; the same command goes on where this one was\n")
-        sys.exit(130)
+
+def _fail(message: str) -> None:
+    if os.environ.get("TRUCKSCAPE_DEBUG"):
+        raise  # noqa: PLE0704 called while an exception is handled
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(("error: ", "bold red"), " ".join(message.split()))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -59,6 +59,8 @@ log = logging.getLogger(__name__)
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
 _SAVED_FROM_SCORE = 0.05
+_NOT_COMPUTED_WITH = {"quality", "training_data", "limitations", "licence", "score_threshold"}
+"""What a card says that no shard depends on."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ class Job:
     keys: tuple[str, ...]
     inputs: dict[str, str]
     """SHA-256 of every local input file, by path."""
-    started: float
+    begun: float
+    """When, in seconds since 1970."""
 
     @property
     def folder(self) -> Path:
@@ -145,7 +148,7 @@ def prepare(request: Request) -> Job:
     Nothing is written but the output folder. Any TruckscapeError may be raised: here is where wrong input
     shows, before any work is done.
     """
-    started = time.monotonic()
+    begun = time.time()
     config = request.config
     scene = open_scene(request.scene, request.bands)
     models = Models(
@@ -170,7 +173,7 @@ def prepare(request: Request) -> Job:
     shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
     inputs = _hashes(scene, request)
     job = Job(
-        request, scene, models, roads, shards, _keys(request, scene, models, shards, inputs), inputs, started
+        request, scene, models, roads, shards, _keys(request, scene, models, shards, inputs), inputs, begun
     )
     _claim(job.folder)
     return job
@@ -210,10 +213,10 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     LabelsError
         If labels can't be compared with this scene.
     """
-    clock = _Clock({"prepare and networks": time.monotonic() - job.started})
+    clock = _Clock({"prepare and networks": time.time() - job.begun})
     folder, request, config = job.folder, job.request, job.request.config
     (folder / "run.json").unlink(missing_ok=True)
-    work = job.store / "merging"
+    work = job.store / f"merging-{os.getpid()}"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     with clock("merge"):
@@ -452,7 +455,8 @@ def _keys(
             for name in models.bands
         },
         "models": [
-            bundle.card.weights_sha256 if bundle else None for bundle in (models.detector, models.segmenter)
+            bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
+            for bundle in (models.detector, models.segmenter)
         ],
         "half": half_precision(request.config.engine),
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
@@ -485,9 +489,9 @@ def _shard(job: Job, index: int) -> Any:
 def _tidy(job: Job) -> None:
     """Leave only this run's shards: they make the next run, with other thresholds or labels, instant."""
     mine = {job.shard_file(index) for index in range(len(job.shards))}
-    shutil.rmtree(job.store / "merging", ignore_errors=True)
-    for file in job.store.iterdir():
-        if file not in mine:
+    shutil.rmtree(job.store / f"merging-{os.getpid()}", ignore_errors=True)
+    for file in job.store.glob("*.npz"):
+        if file not in mine and file.stat().st_mtime < job.begun:
             file.unlink(missing_ok=True)
 
 

@@ -5,9 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import settings
 from rasterio.transform import from_origin
 
 from pipeline.training.simulate import SimulatedProduct, simulate
+
+# How long an example takes says more about what else the machine does than about the code.
+settings.register_profile("truckscape", settings(), deadline=None)
+settings.load_profile("truckscape")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

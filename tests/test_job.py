@@ -173,7 +173,7 @@ def test_labels_without_crs_are_refused_before_any_work(product, tmp_path):
     boxes = gpd.read_file(product.trucks)
     boxes.crs = None
     boxes.to_file(tmp_path / "nowhere.gpkg")
-    with pytest.raises(LabelsError, match="nowhere.gpkg"):
+    with pytest.raises(LabelsError, match=r"nowhere\.gpkg"):
         prepare(request_for(product, tmp_path / "out", truck_labels=tmp_path / "nowhere.gpkg"))
     assert not (tmp_path / "out").exists()
 

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from math import lcm
 
 import geopandas as gpd
 import numpy as np
@@ -63,8 +64,8 @@ class Models:
 
     @property
     def stride(self) -> int:
-        """What the origins of windows are multiples of: the larger stride, which the smaller one divides."""
-        return max((bundle.card.stride for bundle in (self.detector, self.segmenter) if bundle), default=1)
+        """What the origins of windows are multiples of, so that both networks sample the same pixels."""
+        return lcm(*(bundle.card.stride for bundle in (self.detector, self.segmenter) if bundle))
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,11 @@ class Search:
     roads: gpd.GeoDataFrame | None = None
     """In the scene's CRS; None to look everywhere."""
     road_buffer_m: float = 30.0
+
+
+def report_tiles(count: int) -> None:
+    """Tell whoever listens to this module's log (a progress bar, say) that tiles are done."""
+    log.info("tiles done", extra={"tiles_done": count})
 
 
 def half_precision(engine: Engine) -> bool:
@@ -125,7 +131,7 @@ def predict_shard(
             found.append(_detect(tile, pixels, models, half))
         else:
             skipped += 1
-        log.info("tile done", extra={"tiles_done": 1})
+        report_tiles(1)
     return Shard(first, status, landcover, Detections.concatenate(found), len(tiles), skipped)
 
 

@@ -176,7 +176,7 @@ def test_a_failing_read_ends_the_run_with_its_cause(small_models, tmp_path):
     path = tmp_path / "cut.tif"
     scene = write_scene(path, 120, 120, 0)
     path.write_bytes(path.read_bytes()[:20000])
-    with pytest.raises(CorruptImageError, match="cut.tif"):
+    with pytest.raises(CorruptImageError, match=r"cut\.tif"):
         predict(scene, small_models, 32)
 
 
