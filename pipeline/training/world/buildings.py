@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import cos, sin
 
 import numpy as np
 import shapely
@@ -18,6 +19,10 @@ _HOUSES = (("tile", 0.40), ("brown", 0.22), ("slate", 0.15), ("grey", 0.13), ("l
 _HALLS = (("white", 0.20), ("light", 0.28), ("grey", 0.27), ("slate", 0.19), ("tile", 0.04), ("red", 0.02))
 
 
+Spectrum = tuple[float, ...]
+"""Reflectance by band, in the order of `spectra.BANDS`."""
+
+
 @dataclass(frozen=True)
 class Block:
     """A rectangle with a roof. Lengths in pixels."""
@@ -27,8 +32,7 @@ class Block:
     heading_deg: float
     length: float
     width: float
-    reflectance: tuple[float, ...]
-    """By band, in the order of `spectra.BANDS`."""
+    reflectance: Spectrum
     shadow: float = 0.0
     """Length of its shadow."""
 
@@ -57,43 +61,51 @@ def _beside_roads(blocks: list[Block], world: World) -> tuple[Block, ...]:
     centres = shapely.points([(block.x, block.y) for block in blocks])
     reach = np.array([max(block.length, block.width) / 2 for block in blocks])
     free = np.ones(len(blocks), bool)
+    tree = shapely.STRtree(centres)
     for road in world.roads:
-        line = road.line
-        shapely.prepare(line)
-        near = np.flatnonzero(shapely.dwithin(line, centres, float(reach.max()) + 3))
-        free[near] &= shapely.distance(line, centres[near]) > reach[near] + road.half_width_m / PIXEL_M
+        near = tree.query(road.line, predicate="dwithin", distance=float(reach.max()) + 3)
+        free[near] &= shapely.distance(road.line, centres[near]) > reach[near] + road.half_width_m / PIXEL_M
     return tuple(block for block, keep in zip(blocks, free, strict=True) if keep)
 
 
-def _roof(kinds: tuple[tuple[str, float], ...], rng: np.random.Generator) -> tuple[float, ...]:
+def _roofs(kinds: tuple[tuple[str, float], ...], count: int, rng: np.random.Generator) -> list[Spectrum]:
     names, shares = zip(*kinds, strict=True)
-    spectrum = np.asarray(ROOFS[str(rng.choice(names, p=shares))])
-    return tuple(np.minimum(spectrum * np.exp(rng.normal(0, 0.22)), 1.0))
+    spectra = np.array([ROOFS[name] for name in names])[rng.choice(len(names), count, p=shares)]
+    shades = np.minimum(spectra * np.exp(rng.normal(0, 0.22, (count, 1))), 1.0)
+    return [tuple(shade) for shade in shades.tolist()]
+
+
+def _roof(kinds: tuple[tuple[str, float], ...], rng: np.random.Generator) -> Spectrum:
+    return _roofs(kinds, 1, rng)[0]
 
 
 def _on(centre: tuple[float, float], angle: float, u: float, v: float) -> tuple[float, float]:
-    c, s = np.cos(angle), np.sin(angle)
+    c, s = cos(angle), sin(angle)
     return float(centre[0] + u * c - v * s), float(centre[1] + u * s + v * c)
 
 
 def _houses(town: Town, shade: float, rng: np.random.Generator) -> list[Block]:
+    """Houses on both sides of a town's streets, denser and bigger towards the middle."""
+    reach = 2 * (int(town.radius / STREET_ACROSS) + 1)
+    rows = np.add.outer(np.arange(-reach, reach + 1) * STREET_ACROSS, [-1.25, 1.25]).ravel()
+    lots = np.arange(-1.9 * town.radius, 1.9 * town.radius, 2.05)
+    u, v = (axis.ravel() for axis in np.meshgrid(lots, rows))
+    u, v = u + rng.normal(0, 0.2, u.size), v + rng.normal(0, 0.15, v.size)
+    outwards = town.outwards(u, v)
+    built = (outwards < 0.97) & (rng.random(u.size) < 0.93 - 0.35 * outwards)
+    u, v, outwards = u[built], v[built], outwards[built]
+    count = u.size
+    core = rng.random(count) < 0.10 * (1.2 - outwards) * min(1.5, town.radius / 25)
+    length = np.where(core, rng.uniform(2.2, 4.5, count), rng.uniform(0.95, 1.5, count))
+    width = np.where(core, rng.uniform(1.2, 2.0, count), rng.uniform(0.75, 1.1, count))
+    turned = np.rad2deg(town.angle) + 90 + rng.normal(0, 4, count) + 90 * (rng.random(count) < 0.3)
+    hall = core & (rng.random(count) < 0.6)
+    houses, halls = _roofs(_HOUSES, count, rng), _roofs(_HALLS, count, rng)
     blocks = []
-    heading = float(np.rad2deg(town.angle)) + 90
-    reach = int(town.radius / STREET_ACROSS) + 1
-    for street in range(-2 * reach, 2 * reach + 1):
-        for side in (-1.25, 1.25):
-            for u in np.arange(-1.9 * town.radius, 1.9 * town.radius, 2.05) + rng.uniform(-0.4, 0.4):
-                v = street * STREET_ACROSS + side + rng.normal(0, 0.15)
-                centre = float(town.outwards(u, v))
-                if centre > 0.97 or rng.random() > 0.93 - 0.35 * centre:
-                    continue
-                core = rng.random() < 0.10 * (1.2 - centre) * min(1.5, town.radius / 25)
-                length = rng.uniform(2.2, 4.5) if core else rng.uniform(0.95, 1.5)
-                width = rng.uniform(1.2, 2.0) if core else rng.uniform(0.75, 1.1)
-                x, y = _on((town.x, town.y), town.angle, u + rng.normal(0, 0.2), v)
-                turned = heading + rng.normal(0, 4) + (90 if rng.random() < 0.3 else 0)
-                kinds = _HALLS if core and rng.random() < 0.6 else _HOUSES
-                blocks.append(Block(x, y, turned, length, width, _roof(kinds, rng), 7 * shade))
+    for i in range(count):
+        x, y = _on((town.x, town.y), town.angle, u[i], v[i])
+        roof = halls[i] if hall[i] else houses[i]
+        blocks.append(Block(x, y, float(turned[i]), float(length[i]), float(width[i]), roof, 7 * shade))
     return blocks
 
 

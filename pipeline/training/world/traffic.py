@@ -16,6 +16,7 @@ PAINT_SHARES = {
     "white": 0.46, "silver": 0.19, "grey": 0.10, "blue": 0.08,
     "red": 0.06, "yellow": 0.05, "green": 0.03, "dark": 0.03,
 }  # fmt: skip
+_SHARES = tuple(PAINT_SHARES.values())
 TRUCK_GAP_M = 45.0
 BORDER_PX = 2.0
 
@@ -50,13 +51,10 @@ def make_traffic(world: World) -> Traffic:
 
 def roof(rng: np.random.Generator) -> dict[str, float]:
     """Reflectance by band of a random roof: mostly white, silver or grey."""
-    paint = PAINTS[str(rng.choice(list(PAINT_SHARES), p=list(PAINT_SHARES.values())))]
-    brightness = float(np.clip(rng.normal(1.0, 0.14), 0.6, 1.35))
-    tilt = rng.normal(0, 0.06)
-    return {
-        band: float(np.clip(value * brightness * (1 + tilt * (i / 5.5 - 1)), 0.02, 1.05))
-        for i, (band, value) in enumerate(zip(BANDS, paint, strict=True))
-    }
+    paint = np.asarray(PAINTS[list(PAINT_SHARES)[int(rng.choice(len(PAINT_SHARES), p=_SHARES))]])
+    brightness = min(max(rng.normal(1.0, 0.14), 0.6), 1.35)
+    tilt = 1 + rng.normal(0, 0.06) * np.linspace(-1, 1, len(BANDS))
+    return dict(zip(BANDS, np.clip(paint * brightness * tilt, 0.02, 1.05).tolist(), strict=True))
 
 
 def _trucks(
