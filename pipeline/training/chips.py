@@ -15,7 +15,14 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.training.rendering import PIXEL_M, Vehicle, add_rectangle, add_vehicle, strip_coverage
+from pipeline.training.rendering import (
+    PIXEL_M,
+    Vehicle,
+    add_rectangle,
+    add_vehicle,
+    car_reflectance,
+    strip_coverage,
+)
 
 CHIP_BANDS = ("B02", "B03", "B04", "B08")
 Image = NDArray[np.float32]
@@ -323,57 +330,51 @@ def _add_traffic(
     gap_px = float(np.exp(rng.uniform(np.log(5), np.log(60))))
     trucks: list[tuple[Vehicle, Image]] = []
     for side in (-1, 1):
-        forward = side == driving_side
+        backwards = side != driving_side
         s = rng.uniform(-size, -size + gap_px)
         while s < size:
             lane = lanes - 1 if rng.uniform() < 0.85 else int(rng.integers(0, lanes))
-            across = side * (median / 2 + shoulder + (lane + 0.5) * lane_px)
-            x, y, heading = road.place(s, across)
+            x, y, heading = road.place(s, side * (median / 2 + shoulder + (lane + 0.5) * lane_px))
             if -3 < x < size + 3 and -3 < y < size + 3:
-                car = rng.uniform() < 0.35
-                speed = float(np.clip(rng.normal(typical, 7), 38, 112)) if not car else rng.uniform(60, 150)
-                vehicle = Vehicle(
-                    x=x,
-                    y=y,
-                    heading_deg=heading if forward else (heading + 180) % 360,
-                    speed_kmh=speed,
-                    length_m=rng.uniform(3.8, 5.0)
-                    if car
-                    else float(rng.choice([rng.uniform(8, 12), rng.uniform(13, 19)], p=[0.3, 0.7])),
-                    width_m=rng.uniform(1.7, 1.9) if car else rng.uniform(2.4, 3.0),
-                    reflectance=dict(
-                        zip(
-                            CHIP_BANDS,
-                            _colour(
-                                rng, _truck_colour(rng) if not car else str(rng.choice(list(_ROOFS)))
-                            ).tolist(),
-                            strict=True,
-                        )
-                    ),
-                )
-                if not car:
-                    _add_shadow(rng, image, world, vehicle, surfaces[side])
-                add_vehicle(image, CHIP_BANDS, vehicle, world.order, world.sigma)
-                if not car:
-                    if rng.uniform() < 0.3:
-                        vehicle_cab = _cab(rng, vehicle)
-                        add_vehicle(image, CHIP_BANDS, vehicle_cab, world.order, world.sigma)
-                    trucks.append((vehicle, surfaces[side]))
+                heading = (heading + 180) % 360 if backwards else heading
+                if rng.uniform() < 0.35:
+                    add_vehicle(image, CHIP_BANDS, _car(rng, x, y, heading), world.order, world.sigma)
+                else:
+                    speed = float(np.clip(rng.normal(typical, 7), 38, 112))
+                    truck = _truck(rng, x, y, heading, speed)
+                    _add_truck(rng, image, world, truck, surfaces[side])
+                    trucks.append((truck, surfaces[side]))
             s += max(4.5, rng.exponential(gap_px))
     return trucks
+
+
+def _paint(rng: np.random.Generator, name: str) -> dict[str, float]:
+    return dict(zip(CHIP_BANDS, _colour(rng, name).tolist(), strict=True))
+
+
+def _car(rng: np.random.Generator, x: float, y: float, heading: float) -> Vehicle:
+    paint = car_reflectance(_paint(rng, str(rng.choice(list(_ROOFS)))))
+    return Vehicle(x, y, heading, rng.uniform(60, 150), rng.uniform(3.8, 5.0), rng.uniform(1.7, 1.9), paint)
+
+
+def _truck(rng: np.random.Generator, x: float, y: float, heading: float, speed: float) -> Vehicle:
+    length = rng.uniform(13, 19) if rng.uniform() < 0.7 else rng.uniform(8, 12)
+    return Vehicle(x, y, heading, speed, length, rng.uniform(2.4, 3.0), _paint(rng, _truck_colour(rng)))
+
+
+def _add_truck(rng: np.random.Generator, image: Image, world: _World, truck: Vehicle, surface: Image) -> None:
+    """Its shadow, its load, and now and then a cab of another colour."""
+    _add_shadow(rng, image, world, truck, surface)
+    add_vehicle(image, CHIP_BANDS, truck, world.order, world.sigma)
+    if rng.uniform() < 0.3:
+        add_vehicle(image, CHIP_BANDS, _cab(rng, truck), world.order, world.sigma)
 
 
 def _cab(rng: np.random.Generator, truck: Vehicle) -> Vehicle:
     dx, dy = truck.direction
     ahead = (truck.length_m / 2 - 1.2) / PIXEL_M
-    colour = _colour(rng, _truck_colour(rng)).tolist()
-    return replace(
-        truck,
-        x=truck.x + ahead * dx,
-        y=truck.y + ahead * dy,
-        length_m=2.4,
-        reflectance=dict(zip(CHIP_BANDS, colour, strict=True)),
-    )
+    x, y = truck.x + ahead * dx, truck.y + ahead * dy
+    return replace(truck, x=x, y=y, length_m=2.4, reflectance=_paint(rng, _truck_colour(rng)))
 
 
 def _add_shadow(
@@ -417,7 +418,7 @@ def _add_train(rng: np.random.Generator, image: Image, world: _World) -> None:
     )
     _blend(image, strip_coverage(track.distance(size), rng.uniform(0.6, 1.4), 0.5), _asphalt(rng))
     if rng.uniform() < 0.6:
-        colour = dict(zip(CHIP_BANDS, _colour(rng, _truck_colour(rng)).tolist(), strict=True))
+        colour = _paint(rng, _truck_colour(rng))
         train = Vehicle(
             track.x, track.y, track.heading_deg, rng.uniform(40, 220), rng.uniform(60, 300), 3.0, colour
         )
@@ -426,7 +427,7 @@ def _add_train(rng: np.random.Generator, image: Image, world: _World) -> None:
 
 def _add_aircraft(rng: np.random.Generator, image: Image, world: _World) -> None:
     size = image.shape[1]
-    colour = dict(zip(CHIP_BANDS, _colour(rng, "white").tolist(), strict=True))
+    colour = _paint(rng, "white")
     plane = Vehicle(
         float(rng.uniform(0, size)),
         float(rng.uniform(0, size)),

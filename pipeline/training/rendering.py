@@ -75,6 +75,23 @@ class Vehicle:
         return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
+GLASS_REFLECTANCE = 0.04
+CAR_PAINT_SHARE = 0.4
+
+
+def car_reflectance(paint: Mapping[str, float]) -> dict[str, float]:
+    """Mean reflectance of a car seen from above, by band, from that of its paint.
+
+    More than half of it is glass, tyres and gaps, and its curved bonnet mirrors the sun elsewhere; a lorry's
+    flat tarpaulin shows its paint all over. So a car of 8 m2 hides far better than a truck of a fourth of the
+    contrast would suggest.
+    """
+    return {
+        band: CAR_PAINT_SHARE * value + (1 - CAR_PAINT_SHARE) * GLASS_REFLECTANCE
+        for band, value in paint.items()
+    }
+
+
 def rectangle_coverage(
     shape: tuple[int, int],
     x: float,

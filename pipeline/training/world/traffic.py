@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 
 import numpy as np
 
-from pipeline.training.rendering import PIXEL_M, Vehicle
+from pipeline.training.rendering import PIXEL_M, Vehicle, car_reflectance
 from pipeline.training.world.layout import World
 from pipeline.training.world.network import Road
 from pipeline.training.world.spectra import BANDS, PAINTS
@@ -92,7 +92,8 @@ def _cars(world: World, road: Road, backwards: bool, rng: np.random.Generator) -
         speed = float(
             np.clip(rng.normal(122, 14), 85, 160) if motorway else np.clip(rng.normal(75, 12), 40, 105)
         )
-        found.append(_vehicle(road, backwards, distance, lane, speed, rng.normal(4.5, 0.3), 1.8, rng))
+        car = _vehicle(road, backwards, distance, lane, speed, rng.normal(4.5, 0.3), 1.8, rng)
+        found.append(replace(car, reflectance=car_reflectance(car.reflectance)))
     return found
 
 
