@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipeline.errors import TruckscapeError
+from pipeline.errors import MissingExtraError, TruckscapeError
 
 if TYPE_CHECKING:
     from pipeline.job import Job, Request, Result
@@ -227,8 +227,8 @@ def train_detector(
 
     Example: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
     """
-    from pipeline.training.detector import train_from_config
-
+    with _training_extra():
+        from pipeline.training.detector import train_from_config
     bundle = train_from_config(config, out)
     _say_path("bundle", bundle.folder)
 
@@ -242,10 +242,21 @@ def train_segmenter(
 
     Example: `truckscape train segmenter --config configs/train-segmenter.yaml --out runs/segmenter`
     """
-    from pipeline.training.segmenter import train_from_config
-
+    with _training_extra():
+        from pipeline.training.segmenter import train_from_config
     bundle = train_from_config(config, out)
     _say_path("bundle", bundle.folder)
+
+
+@contextmanager
+def _training_extra() -> Iterator[None]:
+    """Name the extra that training needs, where it is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"Training needs {error.name}, which comes with an extra: pip install 'truckscape[train]'."
+        ) from error
 
 
 # --- what people see ------------------------------------------------------------------------------------

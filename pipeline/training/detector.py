@@ -174,7 +174,7 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
         max_steps=settings.steps,
         accelerator="auto",
         logger=CSVLogger(out, name="", version=""),
-        log_every_n_steps=20,
+        log_every_n_steps=min(20, settings.steps),
         callbacks=[checkpoint, EMAWeightAveraging(decay=0.995)],
         gradient_clip_val=5.0,
         enable_progress_bar=False,

@@ -1,0 +1,105 @@
+"""The truck detector: torchvision's Faster R-CNN whose proposals depend on a bounded neighbourhood only."""
+
+import pytest
+import torch
+
+from pipeline.errors import BundleError
+from pipeline.models.anatomy import card_anatomy
+from pipeline.models.bundle import open_bundle
+from pipeline.models.detector import build_detector
+from pipeline.training.detector import blank_card
+
+SMALL = {"channels": [4, 4, 4], "features": 4, "head": 8}
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    bundle = open_bundle("trucks")
+    return bundle.load_into(build_detector(bundle.card))
+
+
+def truck_on_asphalt(x: float = 24.0, y: float = 20.0, speed_kmh: float = 85.0) -> torch.Tensor:
+    """A white truck that drives east over asphalt, as the shipped detector is fed, (4, 48, 48)."""
+    import numpy as np
+
+    from pipeline.models.inputs import normalise
+    from pipeline.training.rendering import Vehicle, add_vehicle
+
+    card = open_bundle("trucks").card
+    image = np.full((4, 48, 48), 0.05, np.float32)
+    image[3] = 0.25
+    image[:, 17:23] = np.array([0.07, 0.08, 0.09, 0.11], np.float32)[:, None, None]
+    paint = dict.fromkeys(card.bands, 0.5)
+    add_vehicle(
+        image, card.bands, Vehicle(x, y, 90, speed_kmh, 16, 2.6, paint), 1, dict.fromkeys(card.bands, 0.5)
+    )
+    return normalise(image, np.ones((48, 48), bool), card)
+
+
+def test_training_gives_four_losses():
+    detector = build_detector(blank_card(SMALL | {"anchor_sizes": [4.0], "anchor_ratios": [1.0]})).train()
+    targets = [{"boxes": torch.tensor([[10.0, 10.0, 14.0, 13.0]]), "labels": torch.tensor([1])}]
+    losses = detector(torch.randn(1, 4, 32, 32), targets)
+    assert sorted(losses) == ["loss_box_reg", "loss_classifier", "loss_objectness", "loss_rpn_box_reg"]
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+def test_an_image_without_trucks_can_be_trained_on():
+    detector = build_detector(blank_card(SMALL)).train()
+    nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
+    assert torch.isfinite(sum(detector(torch.randn(1, 4, 32, 32), nothing).values()))
+
+
+def test_anchors_keep_their_fractions_of_a_pixel():
+    detector = build_detector(blank_card(SMALL | {"anchor_sizes": [3.3], "anchor_ratios": [1.0]}))
+    (cell,) = detector.rpn.anchor_generator.cell_anchors
+    assert cell.tolist() == [pytest.approx([-1.15, -1.15, 2.15, 2.15])]
+
+
+def test_a_moving_truck_is_found_where_it_is(shipped):
+    with torch.inference_mode():
+        (found,) = shipped([truck_on_asphalt()])
+    best = found["boxes"][found["scores"].argmax()]
+    assert found["scores"].max() > 0.8
+    assert ((best[:2] + best[2:]) / 2).tolist() == pytest.approx([24, 20], abs=0.7)
+
+
+def test_a_parked_truck_is_not(shipped):
+    with torch.inference_mode():
+        (found,) = shipped([truck_on_asphalt(speed_kmh=0.0)])
+    assert not (found["scores"] > 0.5).any()
+
+
+def test_a_truck_moves_with_the_image(shipped):
+    with torch.inference_mode():
+        first, second = shipped([truck_on_asphalt(24, 20), truck_on_asphalt(28, 20)])
+    gap = second["boxes"][second["scores"].argmax()] - first["boxes"][first["scores"].argmax()]
+    assert gap.tolist() == pytest.approx([4, 0, 4, 0], abs=0.02)
+
+
+def test_images_of_a_batch_do_not_matter_to_each_other(shipped):
+    images = [truck_on_asphalt(24, 20), truck_on_asphalt(15, 20)]
+    with torch.inference_mode():
+        together = shipped(images)
+        alone = [shipped([image])[0] for image in images]
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one["boxes"], other["boxes"], atol=1e-3, rtol=0)
+        torch.testing.assert_close(one["scores"], other["scores"], atol=1e-4, rtol=0)
+
+
+def test_the_cards_halo_covers_what_the_network_sees():
+    card = open_bundle("trucks").card
+    found = card_anatomy(card, 128)
+    # A proposal reaches half a box beyond the place that proposes it, and its pooled features as far again.
+    assert found.halo + 8 <= card.halo <= 64
+    assert card.stride % found.stride == 0
+
+
+def test_an_unknown_architecture_is_named():
+    with pytest.raises(BundleError, match=r"Unknown detector yolo .* Known: faster_rcnn"):
+        build_detector(blank_card().model_copy(update={"architecture": "yolo"}))
+
+
+def test_unknown_arguments_are_refused():
+    with pytest.raises(BundleError, match="don't fit faster_rcnn"):
+        build_detector(blank_card({"depth": 50}))

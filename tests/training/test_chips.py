@@ -1,0 +1,69 @@
+"""Training chips: random worlds in which boxes hold moving trucks, and nothing else does."""
+
+import numpy as np
+import pytest
+
+from pipeline.training.chips import CHIP_BANDS, Traffic, draw_chip, patchwork
+from pipeline.training.rendering import car_reflectance
+
+GROUND = np.full((4, 200, 150), 0.1, np.float32) * np.array([1, 1, 1, 2], np.float32)[:, None, None]
+
+
+def chips(count: int, seed: int = 0, **options):
+    rng = np.random.default_rng(seed)
+    return [draw_chip(rng, [GROUND], **options) for _ in range(count)]
+
+
+def test_the_same_seed_draws_the_same_chips():
+    for one, other in zip(chips(5, 3), chips(5, 3), strict=True):
+        np.testing.assert_array_equal(one.reflectance, other.reflectance)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
+def test_chips_are_reflectance_of_the_four_bands():
+    for chip in chips(20):
+        assert chip.reflectance.shape == (len(CHIP_BANDS), 64, 64)
+        assert chip.reflectance.dtype == np.float32
+        assert np.isfinite(chip.reflectance).all()
+        assert chip.reflectance.min() >= 0
+        assert chip.reflectance.max() <= 1.5
+
+
+def test_boxes_lie_in_the_chip_and_have_the_size_of_trucks():
+    boxes = np.concatenate([chip.boxes for chip in chips(60)])
+    assert len(boxes) > 60
+    assert boxes.min() >= 0
+    assert boxes.max() <= 64
+    sides = boxes[:, 2:] - boxes[:, :2]
+    assert np.median(sides) == pytest.approx(3.5, abs=0.6)
+    assert sides.max() < 9
+
+
+def test_some_chips_hold_no_truck():
+    counts = [len(chip.boxes) for chip in chips(60)]
+    assert 0 in counts
+    assert max(counts) > 8
+
+
+def test_chips_are_cut_from_simulated_scenes_with_their_trucks():
+    image = GROUND.copy()
+    image[:, 100, 70] = 0.9
+    scene = Traffic(image, np.array([[69, 99, 72, 102]], np.float32))
+    rng = np.random.default_rng(1)
+    cut = [chip for chip in (draw_chip(rng, [GROUND], [scene]) for _ in range(120)) if len(chip.boxes) == 1]
+    on_truck = 0
+    for chip in cut:
+        x0, y0, x1, y1 = chip.boxes[0]
+        row, col = np.unravel_index(chip.reflectance.sum(0).argmax(), (64, 64))
+        on_truck += bool(x0 - 1 <= col <= x1 + 1 and y0 - 1 <= row <= y1 + 1)
+    assert on_truck >= 10
+
+
+def test_a_patchwork_has_parcels_of_many_spectra():
+    image = patchwork(np.random.default_rng(0), 64)
+    assert image.shape == (4, 64, 64)
+    assert image[3].std() > 0.02
+
+
+def test_a_car_shows_less_of_its_paint_than_a_truck():
+    assert car_reflectance({"B02": 0.54})["B02"] == pytest.approx(0.4 * 0.54 + 0.6 * 0.04)
