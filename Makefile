@@ -45,7 +45,7 @@ lint: install
 	$(BIN)/mypy
 
 bench: install
-	$(BIN)/python -m pytest -m slow --timeout 3600
+	$(BIN)/python benchmarks/scenes.py
 
 clean:
 	rm -rf .venv build dist *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

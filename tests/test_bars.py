@@ -1,0 +1,128 @@
+"""How good the shipped models must be, on real scenes kept out of training and on seeds nobody trained on."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import rasterio
+from rasterio.windows import Window
+
+from pipeline.config import load_config
+from pipeline.evaluation.labels import read_landcover_labels
+from pipeline.job import Request, Result, run_directly
+from pipeline.models.bundle import open_bundle
+from pipeline.scenes.opening import open_scene
+from pipeline.training.simulate import simulate
+
+TRUCKS_ONLY = ["landcover.enabled=false"]
+LANDCOVER_ONLY = ["trucks.enabled=false"]
+
+
+def trucks_of(shared_data, tmp_path, name: str, with_roads: bool) -> dict:
+    folder = shared_data / "trucks"
+    result = run_directly(
+        Request(
+            str(folder / f"{name}.tif"),
+            tmp_path,
+            load_config(None, TRUCKS_ONLY),
+            roads=folder / f"{name}_roads.gpkg" if with_roads else None,
+            truck_labels=folder / f"{name}_trucks.gpkg",
+        )
+    )
+    return result.metrics["trucks"]["centres"]["20m"]
+
+
+@pytest.mark.parametrize(
+    ("name", "with_roads", "bar"),
+    [("a2_braunschweig", True, 0.90), ("a2_braunschweig", False, 0.80), ("walserberg_a8", True, 0.60)],
+)
+def test_trucks_on_real_motorways(shared_data, tmp_path, name, with_roads, bar):
+    assert trucks_of(shared_data, tmp_path, name, with_roads)["f1"] >= bar
+
+
+def test_trucks_speeds_and_headings_on_unseen_simulated_seeds(tmp_path):
+    scores, headings, speeds = [], [], []
+    for seed in (42, 123):
+        product = simulate(tmp_path / f"scene{seed}", size=640, seed=seed)
+        result = run_directly(
+            Request(
+                str(product.safe),
+                tmp_path / "out",
+                load_config(None, TRUCKS_ONLY),
+                roads=product.roads,
+                truck_labels=product.trucks,
+            )
+        )
+        metrics = result.metrics["trucks"]
+        scores.append(metrics["centres"]["20m"])
+        headings.append(metrics["heading"])
+        speeds.append(metrics["speed"])
+    found, false, missed = (sum(score[name] for score in scores) for name in ("tp", "fp", "fn"))
+    assert found + missed > 50
+    assert 2 * found / (2 * found + false + missed) >= 0.90
+    assert sum(heading["flips"] for heading in headings) < 0.03 * sum(
+        heading["known"] for heading in headings
+    )
+    assert max(speed["median_error_kmh"] for speed in speeds) <= 15
+
+
+def held_out(scene: str, shape: tuple[int, int]) -> np.ndarray:
+    """Where nothing was learned, by the card."""
+    (source,) = [entry for entry in open_bundle("landcover").card.training_data if entry["name"] == scene]
+    mask = np.zeros(shape, bool)
+    for row, col, height, width in source["held_out_blocks"]:
+        mask[row : row + height, col : col + width] = True
+    return mask
+
+
+@pytest.fixture(scope="module")
+def mapped(shared_data, tmp_path_factory):
+    """The land-cover run of a scene, once."""
+    done: dict[str, Result] = {}
+
+    def run(scene: str) -> np.ndarray:
+        if scene not in done:
+            out = tmp_path_factory.mktemp(scene)
+            request = Request(str(shared_data / "landcover" / scene), out, load_config(None, LANDCOVER_ONLY))
+            done[scene] = run_directly(request)
+        with rasterio.open(done[scene].folder / "landcover.tif") as raster:
+            return raster.read(1)
+
+    return run
+
+
+@pytest.mark.parametrize("scene", ["virginia", "brandenburg"])
+def test_landcover_agrees_with_the_pseudo_label_where_nothing_was_learned(shared_data, mapped, scene):
+    predicted = mapped(scene)
+    with rasterio.open(shared_data / "landcover" / scene / "dynamicworld_pseudolabel.tif") as raster:
+        label = raster.read(1)
+    both = held_out(scene, predicted.shape) & (label != 255) & (predicted != 255)
+    assert both.mean() > 0.1
+    assert (predicted[both] == label[both]).mean() >= 0.70
+
+
+@pytest.mark.parametrize("where", ["held out", "everywhere"])
+def test_landcover_is_no_worse_than_the_pseudo_label_on_real_land_use(shared_data, mapped, where):
+    folder = shared_data / "landcover" / "brandenburg"
+    predicted = mapped("brandenburg")
+    grid = open_scene(str(folder)).grid
+    truth = read_landcover_labels(folder / "osm_landuse_west.gpkg", grid).read(
+        Window(0, 0, predicted.shape[1], predicted.shape[0])
+    )
+    with rasterio.open(folder / "dynamicworld_pseudolabel.tif") as raster:
+        label = raster.read(1)
+    both = (truth != 255) & (label != 255) & (predicted != 255)
+    if where == "held out":
+        both &= held_out("brandenburg", predicted.shape)
+    assert both.sum() > 10_000
+    assert (predicted == truth)[both].mean() >= (label == truth)[both].mean()
+
+
+def test_scores_fall_in_order(shared_data, tmp_path):
+    """A higher threshold never finds more."""
+    name, counts = "a2_braunschweig", []
+    for threshold in (0.2, 0.5, 0.9):
+        config = load_config(None, [*TRUCKS_ONLY, f"trucks.score_threshold={threshold}"])
+        request = Request(str(shared_data / "trucks" / f"{name}.tif"), tmp_path, config)
+        counts.append(run_directly(request).run["counts"]["trucks"])
+    assert all(more >= fewer for more, fewer in pairwise(counts))
