@@ -65,20 +65,20 @@ class SegmenterTraining(Settings):
     version: str = "1"
     bands: tuple[str, ...] = BANDS_10M
     widths: tuple[int, ...] = Field((24, 48, 96, 160, 224), description="channels of each level")
-    steps: int = Field(1200, ge=1)
-    batch: int = Field(6, ge=1, description="crops a step")
+    steps: int = Field(2000, ge=1)
+    batch: int = Field(4, ge=1, description="crops a step")
     crop_px: int = Field(192, ge=16, description="a multiple of the stride")
     learning_rate: float = Field(2e-3, gt=0)
     weight_decay: float = Field(0.02, ge=0)
     dropout: float = Field(0.1, ge=0, lt=1)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
     class_balance: float = Field(
-        0.35, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
+        0.1, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
     )
-    average: float = Field(0.99, ge=0, lt=1, description="decay of the moving average of the weights")
+    average: float = Field(0.98, ge=0, lt=1, description="decay of the moving average of the weights")
     land_use_weight: float = Field(3.0, ge=0, description="of a pixel with real land use")
     shares: dict[str, float] = Field(
-        {"virginia": 2.0, "brandenburg": 2.5, "bigearthnet": 1.0, "simulated": 1.5},
+        {"virginia": 2.0, "brandenburg": 3.5, "bigearthnet": 0.5, "simulated": 1.0},
         description="of the crops, by kind of scene: a folder of landcover/, or simulated",
     )
     simulated_scenes: int = Field(10, ge=1, description="for training; one more is held out")

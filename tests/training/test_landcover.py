@@ -89,7 +89,7 @@ def test_a_crop_elsewhere_is_empty():
 @pytest.mark.parametrize("seed", range(12))
 def test_labels_turn_with_their_pixels(seed):
     rng = np.random.default_rng(seed)
-    classes = rng.integers(0, 2, (24, 24)).astype(np.uint8)
+    classes = np.kron(rng.integers(0, 2, (4, 4)), np.ones((6, 6))).astype(np.uint8)
     image = np.repeat(classes[None] * np.float32(0.8) + 0.1, 4, axis=0)
     crop = augment(
         Crop(image, np.ones((24, 24), bool), classes, np.ones((24, 24), np.float32)), BANDS, True, rng
