@@ -27,7 +27,7 @@ Group = TypeVar("Group", bound=Settings)
 class Tiling(Settings):
     """How a scene is cut; no result depends on it."""
 
-    tile_px: int = Field(512, ge=16, le=10980, description="side of a tile's core, in 10 m pixels")
+    tile_px: int = Field(1024, ge=16, le=10980, description="side of a tile's core, in 10 m pixels")
     shards: int = Field(4, ge=1, description="units of work and of resuming; each is whole strips of tiles")
 
 
