@@ -39,6 +39,9 @@ class DetectorTraining(Settings):
         (), description="seeds of simulated scenes, as ground and with traffic"
     )
     simulated_px: int = Field(768, ge=128)
+    sources: tuple[dict[str, Any], ...] = Field(
+        (), description="the scenes with their licences, for the card"
+    )
     start_from: str | None = Field(None, description="a bundle whose weights to start from")
 
     steps: int = Field(4000, ge=1)
@@ -183,4 +186,8 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
     last = out / "last.ckpt"
     # Only our own training state is read back here, and only tensors and plain values of it.
     trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
-    return save_bundle(out / "bundle", card, module.detector.state_dict())
+    return save_bundle(
+        out / "bundle",
+        card.model_copy(update={"training_data": settings.sources}),
+        module.detector.state_dict(),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import hypot
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -227,7 +228,7 @@ def _towns(size: int, motorways: list[Road], rng: np.random.Generator) -> tuple[
     for _ in range(wanted * 12):
         radius = float(np.clip(rng.lognormal(2.95, 0.5), 9, 75)) * min(1.0, size / 400)
         x, y = rng.uniform(0.03, 0.97, 2) * size
-        apart = all(np.hypot(t.x - x, t.y - y) > 1.6 * (t.radius + radius) + 12 for t in towns)
+        apart = all(hypot(t.x - x, t.y - y) > 1.6 * (t.radius + radius) + 12 for t in towns)
         if apart and _clearance(motorways, x, y) > radius + 12:
             lobes = tuple(
                 (float(a), float(phase))
@@ -241,7 +242,7 @@ def _towns(size: int, motorways: list[Road], rng: np.random.Generator) -> tuple[
 
 def _secondary(size: int, towns: tuple[Town, ...], rng: np.random.Generator) -> list[Road]:
     places = [np.array([t.x, t.y]) for t in towns]
-    at = np.array(places)
+    at = np.array(places).reshape(-1, 2)
     squared = ((at[:, None] - at[None]) ** 2).sum(axis=2)
     # Gabriel graph: neighbours with no third town in the circle between them, so roads don't run in parallel
     ends = [
@@ -328,7 +329,7 @@ def _lakes(
         radius = float(np.clip(rng.lognormal(2.5, 0.65), 5, 80)) * min(1.0, size / 600)
         x, y = rng.uniform(0, 1, 2) * size
         dry = _clearance(motorways, x, y) > 1.4 * radius + 8
-        if dry and all(np.hypot(t.x - x, t.y - y) > t.radius + 1.3 * radius for t in towns):
+        if dry and all(hypot(t.x - x, t.y - y) > t.radius + 1.3 * radius for t in towns):
             lakes.append(Lake(float(x), float(y), radius))
         if len(lakes) == max(1, round(4 * (size / 1024) ** 2)):
             break

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import hypot
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pipeline.training.rendering import PIXEL_M, Vehicle, car_reflectance
 from pipeline.training.world.layout import World
@@ -37,15 +38,17 @@ def make_traffic(world: World) -> Traffic:
     """
     rng = np.random.default_rng([world.seed, 202])
     trucks: list[Vehicle] = []
+    places = np.empty((0, 2))
     cars: list[Vehicle] = []
     for road in world.roads:
         if road.oneway:
             continue
         on_this_road: list[Vehicle] = []
         for backwards in (False, True):
-            on_this_road += _trucks(world, road, backwards, trucks, on_this_road, rng)
+            on_this_road += _trucks(world, road, backwards, places, on_this_road, rng)
             cars += _cars(world, road, backwards, rng)
         trucks += on_this_road
+        places = np.array([(truck.x, truck.y) for truck in trucks]).reshape(-1, 2) if on_this_road else places
     return Traffic(tuple(trucks), tuple(cars), _aircraft(world, rng))
 
 
@@ -61,7 +64,7 @@ def _trucks(
     world: World,
     road: Road,
     backwards: bool,
-    elsewhere: list[Vehicle],
+    elsewhere: NDArray[np.float64],
     opposite: list[Vehicle],
     rng: np.random.Generator,
 ) -> list[Vehicle]:
@@ -78,8 +81,9 @@ def _trucks(
         x, y = vehicle.x, vehicle.y
         x0, y0, x1, y1 = vehicle.box(world.order(x, y))
         inside = min(x0, y0) >= BORDER_PX and max(x1, y1) <= world.size - BORDER_PX
-        others = found + elsewhere + ([] if motorway else opposite)
-        if inside and all(hypot(other.x - x, other.y - y) > apart + 2 for other in others):
+        near = np.hypot(*(elsewhere - [x, y]).T) <= apart + 2
+        others = found if motorway else found + opposite
+        if inside and not near.any() and all(hypot(o.x - x, o.y - y) > apart + 2 for o in others):
             found.append(vehicle)
     return found
 
