@@ -272,6 +272,8 @@ def _quiet_prefect() -> None:
     """Prefect must not call home, nor print tracebacks: what went wrong is told once, by `main`."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Its own server starts within seconds on a quiet machine; a busy one needs patience.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     if not os.environ.get("TRUCKSCAPE_DEBUG"):
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
 

@@ -14,6 +14,7 @@ from flows.scene import task_runner
 from pipeline.config import Runner
 from pipeline.errors import MissingExtraError
 
+PATIENT = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 TRUCKSCAPE = [sys.executable, "-m", "pipeline.cli"]
 
 
@@ -77,7 +78,7 @@ asyncio.run(main())
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "CRITICAL"},
+        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "CRITICAL", **PATIENT},
         capture_output=True,
         text=True,
         timeout=120,
@@ -124,7 +125,7 @@ print("FOLDER", run_scene(scene={str(product.safe)!r}, out={str(tmp_path / "out"
 """
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PREFECT_HOME": str(tmp_path / "home"), "OMP_NUM_THREADS": "1", **PATIENT},
         capture_output=True,
         text=True,
         timeout=240,
