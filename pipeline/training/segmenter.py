@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pipeline.config import Settings
+from pipeline.config import Settings, load_settings
 from pipeline.errors import TrainingError
 from pipeline.evaluation.labels import UNLABELLED
 from pipeline.evaluation.segmentation import LandcoverEvaluation
@@ -95,6 +95,17 @@ class SegmenterTraining(Settings):
     threads: int | None = Field(None, ge=1)
     precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
     epoch_steps: int = Field(25, ge=1, description="steps from one checkpoint to the next")
+
+
+def train_from_config(config: Path | None, out: Path) -> Bundle:
+    """Train by the settings of a YAML file; see `SegmenterTraining` for what it may hold.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range; errors of `train` otherwise.
+    """
+    return train(load_settings(SegmenterTraining, config), out)
 
 
 def train(settings: SegmenterTraining, out: Path) -> Bundle:

@@ -8,11 +8,18 @@ import rasterio
 import torch
 from rasterio.transform import from_origin
 
-from pipeline.errors import TrainingError
+from pipeline.errors import ConfigError, TrainingError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.segmenter import build_segmenter
 from pipeline.training.landcover import Crops
-from pipeline.training.segmenter import SegmenterTraining, agreement, class_weights, labelled_scenes, train
+from pipeline.training.segmenter import (
+    SegmenterTraining,
+    agreement,
+    class_weights,
+    labelled_scenes,
+    train,
+    train_from_config,
+)
 
 SIDE = 64
 
@@ -150,3 +157,9 @@ def test_agreement_counts_where_both_have_a_class():
     found = np.array([[0, 0, 0, 255]], np.uint8)
     result = agreement(truth, found, np.ones((1, 4), bool))
     assert (result.pixels, result.accuracy) == (2, 0.5)
+
+
+def test_settings_come_from_a_file(tmp_path):
+    (tmp_path / "t.yaml").write_text("stepps: 3\n")
+    with pytest.raises(ConfigError, match=r"Unknown setting stepps .*Did you mean steps\?"):
+        train_from_config(tmp_path / "t.yaml", tmp_path / "out")
