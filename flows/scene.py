@@ -17,7 +17,7 @@ from prefect.utilities.annotations import opaque
 from pipeline.config import Runner, load_config
 from pipeline.errors import MissingExtraError
 from pipeline.inference.engine import report_tiles
-from pipeline.job import Job, Request, Result, finish, prepare, run_shard
+from pipeline.job import Job, Request, Result, finish, prepare, run_shard, tidy_after_failure
 
 
 def task_runner(settings: Runner) -> TaskRunner[Any]:
@@ -106,9 +106,10 @@ def _run(job: Job, say: Callable[[str], None], name: str) -> Result:
     _HANDED_OVER[token] = job, say
     runner = task_runner(job.request.config.runner)
     try:
-        result: Result = _shards.with_options(name=name, flow_run_name=job.scene.id, task_runner=runner)(
-            token
-        )
+        with tidy_after_failure(job):
+            result: Result = _shards.with_options(name=name, flow_run_name=job.scene.id, task_runner=runner)(
+                token
+            )
     finally:
         del _HANDED_OVER[token]
     return result

@@ -102,6 +102,11 @@ class Job:
         """Where the shards lie; what a crashed run left there is used again."""
         return self.folder / ".shards"
 
+    @property
+    def work(self) -> Path:
+        """Rasters on their way into layers; this process's own."""
+        return self.store / f"merging-{os.getpid()}"
+
     def shard_file(self, index: int) -> Path:
         """The file of one shard."""
         return shard_path(self.store, self.keys[index])
@@ -216,13 +221,12 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     clock = _Clock({"prepare and networks": time.time() - job.begun})
     folder, request, config = job.folder, job.request, job.request.config
     (folder / "run.json").unlink(missing_ok=True)
-    work = job.store / f"merging-{os.getpid()}"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    shutil.rmtree(job.work, ignore_errors=True)
+    job.work.mkdir(parents=True)
     with clock("merge"):
         say("merging")
         shards = (_shard(job, index) for index in range(len(job.shards)))
-        predictions = merge_shards(shards, job.scene.grid, work)
+        predictions = merge_shards(shards, job.scene.grid, job.work)
     status, raster = Path(predictions.status_raster), predictions.landcover_raster
     legend = job.models.segmenter.card.classes if job.models.segmenter else ()
     layers: dict[str, gpd.GeoDataFrame] = {}
@@ -294,9 +298,23 @@ def run_directly(request: Request, say: Callable[[str], None] = log.info) -> Res
 
 def run_prepared_directly(job: Job, say: Callable[[str], None] = log.info) -> Result:
     """The rest of a prepared job in this process, without an orchestrator."""
-    for index in range(len(job.shards)):
-        run_shard(job, index)
-    return finish(job, say)
+    with tidy_after_failure(job):
+        for index in range(len(job.shards)):
+            run_shard(job, index)
+        return finish(job, say)
+
+
+@contextlib.contextmanager
+def tidy_after_failure(job: Job) -> Iterator[None]:
+    """Where a job fails, leave its finished shards, which the next run takes up, and no empty folders."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(job.work, ignore_errors=True)
+        for folder in (job.store, job.folder, job.request.out):
+            with contextlib.suppress(OSError):  # not empty: then it holds something to keep
+                folder.rmdir()
+        raise
 
 
 # --- layers ---------------------------------------------------------------------------------------------
@@ -489,7 +507,7 @@ def _shard(job: Job, index: int) -> Any:
 def _tidy(job: Job) -> None:
     """Leave only this run's shards: they make the next run, with other thresholds or labels, instant."""
     mine = {job.shard_file(index) for index in range(len(job.shards))}
-    shutil.rmtree(job.store / f"merging-{os.getpid()}", ignore_errors=True)
+    shutil.rmtree(job.work, ignore_errors=True)
     for file in job.store.glob("*.npz"):
         if file not in mine and file.stat().st_mtime < job.begun:
             file.unlink(missing_ok=True)
