@@ -171,6 +171,5 @@ def test_shipped_network_keeps_the_promises_of_its_card(shipped):
         assert figures["accuracy"] >= figures["pseudo_label_accuracy"]
 
 
-@pytest.mark.xfail(strict=True, reason="0.697 with the weights of version 1; train on")
 def test_shipped_network_agrees_with_the_pseudo_label_on_brandenburg(shipped):
     assert shipped[0].quality["brandenburg"]["held_out"]["accuracy"] >= 0.70
