@@ -125,10 +125,10 @@ def predict_shard(
         status[core] = _status(scene, tile, pixels, search)
         there = status[core]
         if landcover is not None and models.segmenter and bool(np.isin(there, (SEEN, NO_ROAD)).any()):
-            classes = _segment(tile, pixels, models, half)
+            classes = _segment(tile, pixels, models.segmenter, models.bands, half)
             landcover[core] = np.where(np.isin(there, (SEEN, NO_ROAD)), classes, NO_CLASS)
         if models.detector and bool((there == SEEN).any()):
-            found.append(_detect(tile, pixels, models, half))
+            found.append(_detect(tile, pixels, models.detector, models.bands, half))
         else:
             skipped += 1
         report_tiles(1)
@@ -191,13 +191,12 @@ def _input(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str]) -> 
     return functional.pad(tensor, padding)[None].contiguous(memory_format=torch.channels_last), top, left
 
 
-def _segment(tile: Tile, pixels: Pixels, models: Models, half: bool) -> NDArray[np.uint8]:
+def _segment(
+    tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
+) -> NDArray[np.uint8]:
     """The class of each pixel of the core, (H, W)."""
-    bundle = models.segmenter
-    if bundle is None:
-        raise ValueError("There is no segmenter in this run.")
     network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
-    tensor, top, left = _input(tile, pixels, bundle, models.bands)
+    tensor, top, left = _input(tile, pixels, bundle, bands)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
         logits = network(tensor)[0]
     rows = slice(tile.row - top, tile.row - top + tile.height)
@@ -207,13 +206,10 @@ def _segment(tile: Tile, pixels: Pixels, models: Models, half: bool) -> NDArray[
     return np.asarray(values[index])
 
 
-def _detect(tile: Tile, pixels: Pixels, models: Models, half: bool) -> Detections:
+def _detect(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool) -> Detections:
     """The trucks whose centres the tile owns (or all but owns: see `merging.one_per_truck`)."""
-    bundle = models.detector
-    if bundle is None:
-        raise ValueError("There is no detector in this run.")
     network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
-    tensor, top, left = _input(tile, pixels, bundle, models.bands)
+    tensor, top, left = _input(tile, pixels, bundle, bands)
     with torch.inference_mode():
         (result,) = network(tensor)
     boxes = result["boxes"].double().numpy() + np.array([left, top, left, top])
@@ -223,7 +219,7 @@ def _detect(tile: Tile, pixels: Pixels, models: Models, half: bool) -> Detection
     high = np.array([tile.col + tile.width, tile.row + tile.height]) + _CLAIM_PX
     mine = ((centres >= low) & (centres <= high)).all(axis=1)
     boxes, scores = boxes[mine], scores[mine]
-    displacement, sigma = _motion(pixels, boxes, models.bands)
+    displacement, sigma = _motion(pixels, boxes, bands)
     return Detections(boxes, scores, displacement, sigma)
 
 
