@@ -59,7 +59,14 @@ log = logging.getLogger(__name__)
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
 _SAVED_FROM_SCORE = 0.05
-_NOT_COMPUTED_WITH = {"quality", "training_data", "limitations", "licence", "score_threshold"}
+_NOT_COMPUTED_WITH = {
+    "quality",
+    "training_data",
+    "limitations",
+    "licence",
+    "score_threshold",
+    "score_threshold_near_roads",
+}
 """What a card says that no shard depends on."""
 
 
@@ -106,6 +113,14 @@ class Job:
     def work(self) -> Path:
         """Rasters on their way into layers; this process's own."""
         return self.store / f"merging-{os.getpid()}"
+
+    @property
+    def score_threshold(self) -> float | None:
+        """From which score on a detection is a truck: as set, else as the card says; None without trucks."""
+        detector, chosen = self.models.detector, self.request.config.trucks.score_threshold
+        if detector is None or chosen is not None:
+            return chosen
+        return detector.card.default_threshold(near_roads=self.roads is not None)
 
     def shard_file(self, index: int) -> Path:
         """The file of one shard."""
@@ -354,9 +369,6 @@ def _truck_layers(
     """The trucks, and what looked like one but stayed below the threshold; both only where we looked."""
     bundle: Bundle = job.models.detector  # type: ignore[assignment]
     settings = job.request.config.trucks
-    threshold = settings.score_threshold
-    if threshold is None:
-        threshold = bundle.card.score_threshold or 0.5
     names = {item.value: item.name for item in legend}
 
     def classes(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> list[str | None]:
@@ -378,7 +390,7 @@ def _truck_layers(
 
     xs, ys = _map_points(job.scene, detections.centres)
     looked_at = detections.take(read_points(_plain(str(status)), xs, ys) == SEEN)
-    good = looked_at.scores >= threshold
+    good = looked_at.scores >= job.score_threshold
     trucks = layer(looked_at.take(good))
     if settings.min_speed_kmh > 0:
         slow = trucks["speed_kmh"].astype(float) < settings.min_speed_kmh
@@ -547,6 +559,7 @@ def _run_record(
             if bundle
         },
         "parameters": job.request.config.model_dump(mode="json"),
+        "score_threshold": job.score_threshold,
         "precision": "bfloat16" if half_precision(job.request.config.engine) else "float32",
         "packages": dict(_versions()),
         "counts": {name: len(frame) for name, frame in layers.items()},

@@ -213,7 +213,7 @@ def _detect(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], ha
     with torch.inference_mode():
         (result,) = network(tensor)
     boxes = result["boxes"].double().numpy() + np.array([left, top, left, top])
-    scores = result["scores"].double().numpy()
+    scores = bundle.card.calibration.probability(result["scores"].double().numpy())
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     low = np.array([tile.col, tile.row]) - _CLAIM_PX
     high = np.array([tile.col + tile.width, tile.row + tile.height]) + _CLAIM_PX

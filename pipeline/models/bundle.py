@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import yaml
+from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from pipeline.errors import BundleError, OutputError
@@ -26,6 +29,24 @@ class LegendClass(BaseModel):
     value: int
     name: str
     colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$")
+
+
+class Calibration(BaseModel):
+    """How a network's score becomes the probability of being right: a straight line between log-odds.
+
+    logit(probability) = logit(score) / temperature + offset: temperature scaling (Guo et al., "On Calibration
+    of Modern Neural Networks", ICML 2017) with the offset of Platt (1999), which objects need: most of what
+    a detector looks at is none, and how many are differs from training to use. The order stays.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    temperature: float = Field(1.0, gt=0)
+    offset: float = 0.0
+
+    def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """Probabilities of being right for scores of the network, both 0-1 and of the same shape."""
+        log_odds = logit(np.asarray(scores, dtype=np.float64))
+        return np.asarray(expit(log_odds / self.temperature + self.offset))
 
 
 class Card(BaseModel):
@@ -46,7 +67,12 @@ class Card(BaseModel):
     std: tuple[float, ...]
     """Normalisation: (reflectance - mean) / std, by band; pixels without data become 0 after it."""
     classes: tuple[LegendClass, ...]
+    calibration: Calibration = Calibration()
+    """Every score of a detector that leaves the engine went through it; thresholds are of such scores."""
     score_threshold: float | None = None
+    """For scenes without roads, where nearly all that is looked at is no truck."""
+    score_threshold_near_roads: float | None = None
+    """Where a road mask is given; None: as without."""
     halo: int
     """Pixels (10 m) around a core that can change its result, rounded up to the stride."""
     stride: int
@@ -56,6 +82,12 @@ class Card(BaseModel):
     limitations: tuple[str, ...] = ()
     licence: str = "Apache-2.0"
     weights_sha256: str = ""
+
+    def default_threshold(self, near_roads: bool) -> float:
+        """The score from which a detection counts where the user sets none; 0.5 where the card has none."""
+        near = self.score_threshold_near_roads if near_roads else None
+        chosen = self.score_threshold if near is None else near
+        return 0.5 if chosen is None else chosen
 
 
 class Bundle(BaseModel):
@@ -155,8 +187,12 @@ def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle
     with replacing(folder / "weights.safetensors") as part:
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part)
         digest = hashlib.sha256(part.read_bytes()).hexdigest()
-    sealed = card.model_copy(update={"weights_sha256": digest})
-    text = yaml.safe_dump(sealed.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
+    return save_card(folder, card.model_copy(update={"weights_sha256": digest}))
+
+
+def save_card(folder: Path, card: Card) -> Bundle:
+    """Write a card beside the weights that are in `folder`; OutputError if it can't be written."""
+    text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
     with replacing(folder / "card.yaml") as part:
         part.write_text(text, encoding="utf-8")
-    return Bundle(folder=folder, card=sealed)
+    return Bundle(folder=folder, card=card)
