@@ -482,7 +482,7 @@ def _keys(
         "files": sorted(digest for path, digest in inputs.items() if path not in labels),
         "bands": {
             name: [scene.bands[name].scale, scene.bands[name].offset, scene.bands[name].nodata]
-            for name in models.bands
+            for name in models.bands_of(scene)
         },
         "models": [
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
@@ -550,6 +550,11 @@ def _run_record(
         "inputs": job.inputs,
         "models": {
             bundle.card.task: f"{bundle.card.id}-{bundle.card.version}"
+            for bundle in (job.models.detector, job.models.segmenter)
+            if bundle
+        },
+        "bands": {
+            bundle.card.task: list(bundle.card.bands_used(job.scene.bands))
             for bundle in (job.models.detector, job.models.segmenter)
             if bundle
         },

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import lcm
 
@@ -15,6 +15,7 @@ import geopandas as gpd
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.windows import Window
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,13 +50,25 @@ class Models:
 
     @property
     def bands(self) -> tuple[str, ...]:
-        """All bands to decode, each once."""
+        """The bands that must be decoded, each once."""
         wanted: list[str] = []
         for bundle in (self.detector, self.segmenter):
-            wanted += [band for band in (bundle.card.bands if bundle else ()) if band not in wanted]
+            wanted += [band for band in (bundle.card.required_bands if bundle else ()) if band not in wanted]
         if self.detector:
             wanted += [band for band in MOTION_BANDS if band not in wanted]
         return tuple(wanted)
+
+    def optional_bands(self, scene: Scene) -> tuple[str, ...]:
+        """Further bands to decode, each once: a bundle's optional ones, if the scene has all of them."""
+        wanted: list[str] = []
+        for bundle in (self.detector, self.segmenter):
+            used = bundle.card.bands_used(scene.bands) if bundle else ()
+            wanted += [band for band in used if band not in (*self.bands, *wanted)]
+        return tuple(wanted)
+
+    def bands_of(self, scene: Scene) -> tuple[str, ...]:
+        """All bands that are decoded of a scene, in order."""
+        return (*self.bands, *self.optional_bands(scene))
 
     @property
     def halo(self) -> int:
@@ -117,7 +130,8 @@ def predict_shard(
     half = half_precision(engine)
     found: list[Detections] = []
     skipped = 0
-    for tile, pixels in _decoded(scene, tiles, models.bands):
+    bands = models.bands_of(scene)
+    for tile, pixels in _decoded(scene, tiles, models):
         core = (
             slice(tile.row - first, tile.row - first + tile.height),
             slice(tile.col, tile.col + tile.width),
@@ -125,24 +139,34 @@ def predict_shard(
         status[core] = _status(scene, tile, pixels, search)
         there = status[core]
         if landcover is not None and models.segmenter and bool(np.isin(there, (SEEN, NO_ROAD)).any()):
-            classes = _segment(tile, pixels, models.segmenter, models.bands, half)
+            classes = _segment(tile, pixels, models.segmenter, bands, half)
             landcover[core] = np.where(np.isin(there, (SEEN, NO_ROAD)), classes, NO_CLASS)
         if models.detector and bool((there == SEEN).any()):
-            found.append(_detect(tile, pixels, models.detector, models.bands, half))
+            found.append(_detect(tile, pixels, models.detector, bands, half))
         else:
             skipped += 1
         report_tiles(1)
     return Shard(first, status, landcover, Detections.concatenate(found), len(tiles), skipped)
 
 
-def _decoded(scene: Scene, tiles: Sequence[Tile], bands: Sequence[str]) -> Iterator[tuple[Tile, Pixels]]:
+def _read(scene: Scene, window: Window, models: Models) -> Pixels:
+    """All bands that are used; valid is where those that must be there have data, an optional one may be NaN."""
+    pixels, optional = scene.read(window, models.bands), models.optional_bands(scene)
+    if not optional:
+        return pixels
+    further = scene.read(window, optional)
+    values = np.where(further.valid, further.reflectance, np.float32(np.nan))
+    return replace(pixels, reflectance=np.concatenate((pixels.reflectance, values)))
+
+
+def _decoded(scene: Scene, tiles: Sequence[Tile], models: Models) -> Iterator[tuple[Tile, Pixels]]:
     """Each tile with its pixels, the next one being decoded meanwhile; a failure surfaces at its tile."""
     with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder:
-        ahead = decoder.submit(scene.read, tiles[0].window, bands)
+        ahead = decoder.submit(_read, scene, tiles[0].window, models)
         for tile, following in zip(tiles, [*tiles[1:], None], strict=True):
             pixels = ahead.result()
             if following:
-                ahead = decoder.submit(scene.read, following.window, bands)
+                ahead = decoder.submit(_read, scene, following.window, models)
             yield tile, pixels
 
 
@@ -184,8 +208,9 @@ def _input(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str]) -> 
     right = min(tile.scene_width, tile.col + tile.width + reach)
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     part = (slice(top - row, bottom - row), slice(left - col, right - col))
-    index = [bands.index(band) for band in card.bands]
-    tensor = normalise(pixels.reflectance[(index, *part)], pixels.valid[part], card)
+    used = card.bands_used(bands)
+    index = [bands.index(band) for band in used]
+    tensor = normalise(pixels.reflectance[(index, *part)], pixels.valid[part], card, used)
     height, width = tensor.shape[-2:]
     padding = (0, round_up(width, card.stride) - width, 0, round_up(height, card.stride) - height)
     return functional.pad(tensor, padding)[None].contiguous(memory_format=torch.channels_last), top, left

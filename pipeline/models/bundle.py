@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from scipy.special import expit, logit
@@ -61,6 +61,8 @@ class Card(BaseModel):
     arguments: dict[str, Any] = {}
     bands: tuple[str, ...]
     """In the order of the network's input channels."""
+    optional_bands: tuple[str, ...] = ()
+    """Those of `bands` that a scene may lack: the network was trained with all and with none of them."""
     units: Literal["reflectance"] = "reflectance"
     gsd: float = 10.0
     mean: tuple[float, ...]
@@ -83,11 +85,27 @@ class Card(BaseModel):
     licence: str = "Apache-2.0"
     weights_sha256: str = ""
 
+    @model_validator(mode="after")
+    def _optional_ones_are_bands(self) -> Card:
+        unknown = [band for band in self.optional_bands if band not in self.bands]
+        if unknown:
+            raise ValueError(f"optional_bands are some of bands; {', '.join(unknown)} is not among them")
+        return self
+
+    @property
+    def required_bands(self) -> tuple[str, ...]:
+        """The bands that a scene must have."""
+        return tuple(band for band in self.bands if band not in self.optional_bands)
+
     def default_threshold(self, near_roads: bool) -> float:
         """The score from which a detection counts where the user sets none; 0.5 where the card has none."""
         near = self.score_threshold_near_roads if near_roads else None
         chosen = self.score_threshold if near is None else near
         return 0.5 if chosen is None else chosen
+
+    def bands_used(self, available: Iterable[str]) -> tuple[str, ...]:
+        """What is fed of a scene that has the bands `available`: the optional ones only if all are there."""
+        return self.bands if set(self.optional_bands) <= set(available) else self.required_bands
 
 
 class Bundle(BaseModel):
@@ -135,8 +153,11 @@ class Bundle(BaseModel):
         return module.eval()
 
     def check_scene(self, available: Mapping[str, Any] | tuple[str, ...], gsd: float, scene_id: str) -> None:
-        """Raise BundleError, naming what is missing, if a scene can't be fed to this model."""
-        missing = [band for band in self.card.bands if band not in available]
+        """Raise BundleError, naming what is missing, if a scene can't be fed to this model.
+
+        Optional bands may be missing.
+        """
+        missing = [band for band in self.card.required_bands if band not in available]
         if missing:
             raise BundleError(
                 f"Model {self.card.id} needs band {', '.join(missing)}, which {scene_id} lacks. "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,22 +12,35 @@ from torch import Tensor
 from pipeline.models.bundle import Card
 
 
-def normalise(reflectance: NDArray[np.float32], valid: NDArray[np.bool_], card: Card) -> Tensor:
-    """(reflectance - mean) / std by band of the card: (C, H, W) float32, 0 where not valid.
+def normalise(
+    reflectance: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    card: Card,
+    bands: Sequence[str] | None = None,
+) -> Tensor:
+    """(reflectance - mean) / std by band of the card: (C, H, W) float32, 0 where there is no data.
 
-    `reflectance` is (C, H, W), 0-1, its bands in the card's order; `valid` is (H, W). A pixel without data
-    gets the value that a convolution pads with beyond the scene's border, so both look the same.
+    `reflectance` is (B, H, W), 0-1; `bands` names its bands, those of the card in the card's order unless
+    given. `valid` is (H, W); a single band may lack data where it is NaN. What has no data - a pixel, or an
+    optional band that `bands` lacks - gets the value that a convolution pads with beyond the scene's border,
+    so all look the same.
 
     Raises
     ------
     ValueError
-        If the number of bands is not the card's, or the mask has another shape.
+        If the bands are not those named, one that is not optional is missing, or the mask has another shape.
     """
-    if reflectance.shape[0] != len(card.bands) or reflectance.shape[1:] != valid.shape:
+    bands = card.bands if bands is None else bands
+    lacking = [band for band in card.required_bands if band not in bands]
+    if lacking or reflectance.shape[0] != len(bands) or reflectance.shape[1:] != valid.shape:
         raise ValueError(
-            f"{card.id} takes {len(card.bands)} bands and a mask of their shape. "
-            f"Received: reflectance {reflectance.shape}, valid {valid.shape}"
+            f"{card.id} takes {', '.join(card.required_bands)} and a mask of their shape. "
+            f"Received: {', '.join(bands)} as reflectance {reflectance.shape}, valid {valid.shape}"
         )
-    mean = np.asarray(card.mean, np.float32)[:, None, None]
-    std = np.asarray(card.std, np.float32)[:, None, None]
-    return torch.from_numpy(np.where(valid, (reflectance - mean) / std, np.float32(0)).astype(np.float32))
+    image = np.zeros((len(card.bands), *valid.shape), np.float32)
+    for channel, (band, mean, std) in enumerate(zip(card.bands, card.mean, card.std, strict=True)):
+        if band in bands:
+            values = reflectance[bands.index(band)]
+            scaled = (values - np.float32(mean)) / np.float32(std)
+            image[channel] = np.where(valid & np.isfinite(values), scaled, np.float32(0))
+    return torch.from_numpy(image)

@@ -1,5 +1,7 @@
 """Exactness: what a tile says is what the whole scene would have said, for any tiling."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
@@ -14,7 +16,7 @@ from pipeline.errors import CorruptImageError
 from pipeline.inference.engine import Models, Search, half_precision, predict_shard, widest_tile
 from pipeline.inference.merging import one_per_truck
 from pipeline.inference.predictions import NO_ROAD, NODATA, SEEN, Detections
-from pipeline.models.bundle import Card, LegendClass, open_bundle, save_bundle
+from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import build_detector
 from pipeline.models.segmenter import build_segmenter
 from pipeline.scenes.opening import open_scene
@@ -104,10 +106,62 @@ def test_the_small_models_have_something_to_say(small_models, tmp_path):
     assert len(np.unique(shard.landcover)) > 5
 
 
-def test_models_know_what_they_need(small_models):
+def test_models_know_what_they_need(small_models, tmp_path):
     assert small_models.bands == BANDS
+    assert small_models.optional_bands(write_scene(tmp_path / "a.tif", 20, 20, 0)) == ()
     assert (small_models.halo, small_models.stride) == (48, 4)
     assert Models(None, small_models.segmenter).halo == 24
+
+
+def without(scene, bands: set[str]):
+    return replace(scene, bands={name: source for name, source in scene.bands.items() if name not in bands})
+
+
+def blind_to(model: Bundle, bands: tuple[str, ...], folder) -> Bundle:
+    """The same segmenter, its weights for some bands gone: what they show then can't matter."""
+    state = model.state_dict()
+    for name in bands:
+        state["encoder.0.0.weight"][:, model.card.bands.index(name)] = 0
+    return save_bundle(folder, model.card, state)
+
+
+def test_optional_bands_count_where_a_scene_has_all_of_them(small_models, tmp_path):
+    optional = ("B03", "B08")
+    card = small_models.segmenter.card.model_copy(update={"optional_bands": optional})
+    models = Models(None, save_bundle(tmp_path / "s", card, small_models.segmenter.state_dict()))
+    scene = write_scene(tmp_path / "a.tif", 90, 120, 0)
+    assert models.bands == ("B02", "B04")
+    assert models.bands_of(scene) == ("B02", "B04", *optional)
+    assert models.bands_of(without(scene, {"B03"})) == ("B02", "B04")
+    whole, _ = predict(scene, small_models, 10980)
+    same, _ = predict(scene, models, 10980)
+    np.testing.assert_array_equal(same.landcover, whole.landcover)
+
+
+def test_a_scene_without_optional_bands_looks_as_if_they_were_average(small_models, tmp_path):
+    """Zero after normalisation says what a network says that gives those bands no weight."""
+    optional = ("B03", "B08")
+    card = small_models.segmenter.card.model_copy(update={"optional_bands": optional})
+    models = Models(None, save_bundle(tmp_path / "s", card, small_models.segmenter.state_dict()))
+    blind = Models(None, blind_to(models.segmenter, optional, tmp_path / "blind"))
+    scene = write_scene(tmp_path / "a.tif", 90, 120, 0)
+    expected, _ = predict(scene, blind, 10980)
+    got, _ = predict(without(scene, {"B08"}), models, 10980)
+    np.testing.assert_array_equal(got.landcover, expected.landcover)
+
+
+def test_where_only_an_optional_band_lacks_data_there_is_land_cover_all_the_same(small_models, tmp_path):
+    card = small_models.segmenter.card.model_copy(update={"optional_bands": ("B08",)})
+    models = Models(None, save_bundle(tmp_path / "s", card, small_models.segmenter.state_dict()))
+    scene = write_scene(tmp_path / "a.tif", 90, 120, 0)
+    with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
+        infrared = dataset.read(4)
+        infrared[60:] = 0
+        dataset.write(infrared, 4)
+    shard, _ = predict(scene, models, 10980)
+    assert (shard.status[60:] == SEEN).all()
+    assert (shard.landcover[60:] < 9).all()
+    assert (predict(scene, small_models, 10980)[0].status[60:] == NODATA).all()
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -55,6 +55,27 @@ def test_the_same_weights_make_the_same_bytes(bundle, tmp_path, network):
     assert again.card == bundle.card
 
 
+OPTIONAL = CARD.model_copy(update={"optional_bands": ("B03", "B08")})
+
+
+def test_optional_bands_are_used_if_all_are_there():
+    assert OPTIONAL.required_bands == ("B02", "B04")
+    assert OPTIONAL.bands_used(("B01", "B08", "B04", "B03", "B02")) == OPTIONAL.bands
+    assert OPTIONAL.bands_used(("B02", "B03", "B04")) == ("B02", "B04")
+
+
+def test_a_scene_may_lack_optional_bands_and_no_others(bundle):
+    lenient = bundle.model_copy(update={"card": OPTIONAL})
+    lenient.check_scene(("B02", "B04"), 10.0, "S2_X")
+    with pytest.raises(BundleError, match="needs band B04, which S2_X lacks"):
+        lenient.check_scene(("B02", "B03", "B08"), 10.0, "S2_X")
+
+
+def test_optional_bands_are_among_the_bands():
+    with pytest.raises(ValueError, match="B11 is not among them"):
+        Card.model_validate({**CARD.model_dump(), "optional_bands": ["B11"]})
+
+
 def test_a_network_is_loaded_in_evaluation_mode(bundle, network):
     fresh = nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)).train()
     loaded = bundle.load_into(fresh)
