@@ -43,6 +43,10 @@ TRUCK_COLUMNS = (
 MOVING_SIGMAS = 2.0
 """A displacement of fewer standard deviations than this points nowhere: no heading, no axis."""
 
+DELAY_SIGMA = 0.02
+"""Relative uncertainty of the time between B02 and B04: of the handbook's figure, and generous for that from
+the viewing angles, which tells detectors apart but takes the orbit's mean height (1 % off at the poles)."""
+
 Lookup = Callable[[NDArray[np.float64], NDArray[np.float64]], Sequence[str | None]]
 """Names of the classes at places, given as x and y in the scene's CRS; None where there is none."""
 
@@ -63,19 +67,20 @@ def truck_layer(
     Headings and axes are degrees clockwise from the grid north of the scene's CRS (off true north by the
     meridian convergence, less than 3 degrees on a UTM tile), null unless the truck moved by at least
     `MOVING_SIGMAS`; a heading needs the order of the bands too. Speeds are km/h over the ground, with the
-    deviation along the motion. `roads` has `road_id` and `road_class`; a truck takes those of the nearest
-    road within `road_buffer_m` of its centre. `near_cloud` and `touches_nodata` are (N,) flags; without
-    the former the column is null, and a box on the border of the scene touches the edge in any case. Scores
-    are rounded to four decimals, degrees and km/h to one: beyond that there is only noise.
+    delay of the MSI detector that saw the truck (the handbook's where it is unknown), and their deviation
+    holds that of the motion and of the delay. `roads` has `road_id` and `road_class`; a truck takes those of
+    the nearest road within `road_buffer_m` of its centre. `near_cloud` and `touches_nodata` are (N,) flags;
+    without the former the column is null, and a box on the border of the scene touches the edge in any case.
+    Scores are rounded to four decimals, degrees and km/h to one: beyond that there is only noise.
     """
     order = _north_to_south(detections.boxes)
     detections = detections.take(order)
     boxes = detections.boxes
     affine = scene.grid.affine
     xs, ys = _to_map(affine, *detections.centres.T)
-    detectors = np.zeros(len(boxes), int) if scene.msi is None else scene.msi.detectors_at(xs, ys)
+    detectors = np.zeros(len(boxes), np.int64) if scene.msi is None else scene.msi.detectors_at(xs, ys)
     band_order = [None if scene.msi is None or not d else scene.msi.band_order(int(d)) for d in detectors]
-    motion = _motion(detections, scene, band_order)
+    motion = _motion(detections, scene, detectors, band_order)
     road_id, road_class = _nearest_road(xs, ys, scene, roads, road_buffer_m)
     on_edge = _on_border(boxes, scene.shape)
     if touches_nodata is not None:
@@ -140,7 +145,7 @@ def _ids(boxes: NDArray[np.float64], scene_id: str, model: str) -> list[str]:
 
 
 def _motion(
-    detections: Detections, scene: Scene, band_order: Sequence[str | None]
+    detections: Detections, scene: Scene, detectors: NDArray[np.int64], band_order: Sequence[str | None]
 ) -> dict[str, NDArray[np.float64]]:
     """Heading, axis, speed and its deviation from the displacement between B02 and B04."""
     affine = scene.grid.affine
@@ -152,7 +157,10 @@ def _motion(
     metres_per_pixel = np.divide(
         metres, pixels, out=np.full(len(pixels), abs(affine.determinant) ** 0.5), where=pixels > 0
     )
-    kmh_per_metre = 3.6 / (BAND_DELAYS_S["B04"] - BAND_DELAYS_S["B02"])
+    known = {int(d): scene.msi.delay_s(int(d)) for d in set(detectors.tolist()) if d} if scene.msi else {}
+    delay_s = np.array([abs(known.get(int(d)) or BAND_DELAYS_S["B04"]) for d in detectors])
+    speed = metres / delay_s * 3.6
+    speed_sigma = np.hypot(sigma * metres_per_pixel / delay_s * 3.6, DELAY_SIGMA * speed)
 
     towards_b04 = np.degrees(np.arctan2(east, north)) % 360
     moves = pixels >= MOVING_SIGMAS * sigma
@@ -162,8 +170,8 @@ def _motion(
     return {
         "heading_deg": np.where(moves, (towards_b04 + turn) % 360, np.nan),
         "axis_deg": np.where(moves, towards_b04 % 180, np.nan),
-        "speed_kmh": metres * kmh_per_metre,
-        "speed_kmh_sigma": np.where(np.isnan(metres), np.nan, sigma * metres_per_pixel * kmh_per_metre),
+        "speed_kmh": speed,
+        "speed_kmh_sigma": speed_sigma,
     }
 
 

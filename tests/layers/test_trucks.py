@@ -31,6 +31,9 @@ class Swath:
     def band_order(self, detector):
         return {4: "red_first", 5: "blue_first"}[detector]
 
+    def delay_s(self, detector):
+        return {4: -0.98, 5: 1.02}[detector]
+
 
 def scene(**changes):
     return dataclasses.replace(Scene("S2A_TEST", "here", GRID, {}), **changes)
@@ -87,7 +90,12 @@ def test_heading_takes_the_order_of_the_bands():
 def test_speed_is_displacement_over_delay():
     layer = truck_layer(detections([WEST], (0, -2.01), 0.1005), scene(), model="m")
     assert layer["speed_kmh"][0] == pytest.approx(72)  # 20.1 m in 1.005 s
-    assert layer["speed_kmh_sigma"][0] == pytest.approx(3.6)
+    assert layer["speed_kmh_sigma"][0] == pytest.approx(np.hypot(3.6, 0.02 * 72), abs=0.05)
+
+
+def test_the_delay_is_that_of_the_detector():
+    layer = truck_layer(detections([UNKNOWN, WEST, EAST], (0, -2.0)), scene(msi=Swath()), model="m")
+    np.testing.assert_allclose(layer["speed_kmh"], [72 / 1.005, 72 / 0.98, 72 / 1.02], atol=0.05)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +110,7 @@ def test_axis_runs_clockwise_from_north(displacement, axis):
 def test_what_hardly_moves_points_nowhere():
     layer = truck_layer(detections([EAST], (0.3, 0), 0.2), scene(msi=Swath()), model="m")
     assert np.isnan(layer[["heading_deg", "axis_deg"]].to_numpy()).all()
-    assert layer["speed_kmh"][0] == round(0.3 * 10 * 3.6 / 1.005, 1)
+    assert layer["speed_kmh"][0] == round(0.3 * 10 * 3.6 / 1.02, 1)
 
 
 def test_what_cannot_be_measured_is_null():
