@@ -255,7 +255,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
         seen, not_seen = seen_layers(status)
         if job.models.detector:
             say("trucks as layers")
-            trucks, below = _truck_layers(job, predictions.detections, status, raster, legend)
+            trucks, below = truck_layers(job, predictions.detections, status, raster, legend)
             layers["trucks"] = trucks
             _write_trucks(folder, trucks, seen, not_seen, outputs)
     with clock("further formats"):
@@ -363,11 +363,12 @@ def _write_trucks(
     )
 
 
-def _truck_layers(
+def truck_layers(
     job: Job, detections: Detections, status: Path, raster: str | None, legend: Sequence[LegendClass]
 ) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
     """The trucks, and what looked like one but stayed below the threshold; both only where we looked."""
     bundle: Bundle = job.models.detector  # type: ignore[assignment]
+    threshold: float = job.score_threshold  # type: ignore[assignment]
     settings = job.request.config.trucks
     names = {item.value: item.name for item in legend}
 
@@ -390,7 +391,7 @@ def _truck_layers(
 
     xs, ys = _map_points(job.scene, detections.centres)
     looked_at = detections.take(read_points(_plain(str(status)), xs, ys) == SEEN)
-    good = looked_at.scores >= job.score_threshold
+    good = looked_at.scores >= threshold
     trucks = layer(looked_at.take(good))
     if settings.min_speed_kmh > 0:
         slow = trucks["speed_kmh"].astype(float) < settings.min_speed_kmh
