@@ -210,6 +210,7 @@ def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
     table = gpd.GeoDataFrame(
         {
             "id": [f"sim-{stage.world.seed}-{number:04d}" for number in range(1, len(trucks) + 1)],
+            "kind": [truck.kind for truck in trucks],
             "confidence": [truck.confidence for truck in trucks],
             "travel_deg": [truck.vehicle.heading_deg for truck in trucks],
             "speed_kmh": [truck.vehicle.speed_kmh for truck in trucks],
@@ -236,7 +237,12 @@ def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
                 )
     classes, refs, lanes = zip(*attributes, strict=True) if attributes else ((), (), ())
     roads = gpd.GeoDataFrame(
-        {"road_class": list(classes), "ref": list(refs), "lanes": np.array(lanes, np.int32)},
+        {
+            "road_class": list(classes),
+            "ref": list(refs),
+            "lanes": np.array(lanes, np.int32),
+            "driving_side": "right" if stage.world.driving_side > 0 else "left",
+        },
         geometry=lines,
         crs=EPSG,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from math import cos, sin
 
 import numpy as np
@@ -10,7 +11,8 @@ import shapely
 
 from pipeline.training.rendering import PIXEL_M
 from pipeline.training.world.layout import Town, World, Zone
-from pipeline.training.world.spectra import PAINTS, ROOFS
+from pipeline.training.world.network import Road
+from pipeline.training.world.spectra import MATERIALS, PAINTS, ROOFS
 
 STREET_ALONG, STREET_ACROSS = 9.0, 5.2
 """Spacing of a town's streets along and across its angle, in pixels."""
@@ -53,7 +55,7 @@ def make_blocks(world: World) -> tuple[Block, ...]:
             blocks += _rows(zone, rng)
     for _ in range(round(24 * (world.size / 1024) ** 2)):
         blocks += _farm(rng.uniform(0, world.size, 2), shade, rng)
-    return _beside_roads(blocks, world)
+    return (*_beside_roads(blocks, world), *_on_roads(world))
 
 
 def _beside_roads(blocks: list[Block], world: World) -> tuple[Block, ...]:
@@ -62,10 +64,59 @@ def _beside_roads(blocks: list[Block], world: World) -> tuple[Block, ...]:
     reach = np.array([max(block.length, block.width) / 2 for block in blocks])
     free = np.ones(len(blocks), bool)
     tree = shapely.STRtree(centres)
-    for road in world.roads:
+    for road in (*world.roads, *world.railways):
         near = tree.query(road.line, predicate="dwithin", distance=float(reach.max()) + 3)
         free[near] &= shapely.distance(road.line, centres[near]) > reach[near] + road.half_width_m / PIXEL_M
     return tuple(block for block, keep in zip(blocks, free, strict=True) if keep)
+
+
+def _on_roads(world: World) -> list[Block]:
+    """Bridges, sign gantries, and what stands on shoulders and in the median: works, signs, a lorry."""
+    rng = np.random.default_rng([world.seed, 304])
+    shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
+    motorways = [road for road in world.roads if road.road_class == "motorway"]
+    minor = [road for road in world.roads if road.road_class in {"secondary", "tertiary"}]
+    blocks = []
+    for below, above in product(motorways, minor):
+        crossings = shapely.get_parts(below.line.intersection(above.line))
+        for crossing in (part for part in crossings if part.geom_type == "Point"):
+            length, width = 2 * below.half_width_m + rng.uniform(10, 30), 2 * above.half_width_m + 3
+            deck = _worn(MATERIALS["concrete" if rng.random() < 0.6 else "asphalt"].spectrum, rng)
+            at = above.line.project(crossing)
+            blocks.append(_along(above, at, 0.0, length, width, deck, 6 * shade))
+    for road in motorways:
+        km = road.line.length * PIXEL_M / 1000
+        for at in rng.uniform(0, road.line.length, rng.poisson(0.2 * km)):
+            gantry = _worn(ROOFS["light"], rng)
+            side, lanes = rng.choice([-1, 1]), road.carriageway_m
+            middle = float(side * (road.median_m + lanes) / 2)
+            blocks.append(_along(road, at, middle, rng.uniform(0.6, 1.5), lanes, gantry))
+        for at in rng.uniform(0, road.line.length, rng.poisson(0.4 * km)):
+            edge = float(rng.choice([-1, 0, 1])) * (road.half_width_m - 1.3)
+            spectrum = _worn(PAINTS[str(rng.choice(["white", "grey", "grey", "yellow", "red", "dark"]))], rng)
+            blocks.append(_along(road, at, edge, rng.uniform(3, 17), rng.uniform(1.0, 2.5), spectrum))
+    return blocks
+
+
+def _along(
+    road: Road,
+    at: float,
+    right_m: float,
+    length_m: float,
+    width_m: float,
+    roof: Spectrum,
+    shadow: float = 0.0,
+) -> Block:
+    """A block along a road, so far to the right of its middle line."""
+    (x, y), (dx, dy) = road.place(at)
+    heading = float(np.rad2deg(np.arctan2(dx, -dy)) % 360)
+    x, y = x - dy * right_m / PIXEL_M, y + dx * right_m / PIXEL_M
+    return Block(float(x), float(y), heading, length_m / PIXEL_M, width_m / PIXEL_M, roof, shadow)
+
+
+def _worn(spectrum: Spectrum, rng: np.random.Generator) -> Spectrum:
+    shade = rng.uniform(0.5, 1.0)
+    return tuple(shade * value for value in spectrum)
 
 
 def _roofs(kinds: tuple[tuple[str, float], ...], count: int, rng: np.random.Generator) -> list[Spectrum]:

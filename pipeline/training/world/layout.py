@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import hypot
 
@@ -117,6 +117,31 @@ class Lake:
 
 
 @dataclass(frozen=True)
+class Flight:
+    """An aircraft: x, y in pixels as B02 sees it, heading in degrees clockwise from north."""
+
+    x: float
+    y: float
+    heading_deg: float
+    speed_kmh: float
+    height_m: float
+    length_m: float
+
+
+@dataclass(frozen=True)
+class Contrail:
+    """A straight streak of thin high cloud; lengths in pixels, its middle as B02 sees it."""
+
+    x: float
+    y: float
+    heading_deg: float
+    length: float
+    width: float
+    opacity: float
+    height_m: float
+
+
+@dataclass(frozen=True)
 class World:
     """Everything that has a place; the land between is a function of `seed`. Lengths in 10 m pixels."""
 
@@ -139,6 +164,15 @@ class World:
     """How ragged they are: amplitude of each octave of detail, relative to the one before."""
     cloud_softness: float
     """Width of their edges, in standard deviations of the cloud field."""
+    wind_ms: tuple[float, float]
+    """With which clouds drift: east and south, metres per second."""
+    haze: float
+    """Mean path reflectance left in B02 by the atmospheric correction."""
+    railways: tuple[Road, ...]
+    flights: tuple[Flight, ...]
+    contrails: tuple[Contrail, ...]
+    driving_side: int
+    """+1 where traffic keeps to the right, -1 where it keeps to the left."""
 
     @property
     def field_seed(self) -> int:
@@ -166,6 +200,11 @@ def plan_world(size: int, seed: int) -> World:
     zones = _zones(size, motorways, rng)
     lakes = _lakes(size, motorways, towns, rng)
     width = min(DETECTOR_WIDTH_PX, size * rng.uniform(0.42, 0.6))
+    own = np.random.default_rng([seed, 111])
+    driving_side = 1 if seed == 0 or own.random() < 0.75 else -1
+    roads = [_surfaced(road, driving_side, own) for road in (*motorways, *links, *secondary)]
+    flights, contrails = _air(size, own)
+    broken = own.random() < 0.15
     return World(
         size=size,
         seed=seed,
@@ -174,16 +213,74 @@ def plan_world(size: int, seed: int) -> World:
         zones=zones,
         rivers=rivers,
         lakes=lakes,
-        roads=(*motorways, *links, *secondary),
+        roads=tuple(roads),
         first_detector=int(rng.integers(3, 7)),
         detector_width=width,
         detector_start=float(rng.uniform(-0.3, 0.0)) * width,
-        cloud_cover=float(rng.uniform(0.01, 0.05)),
+        cloud_cover=float(rng.uniform(0.01, 0.05)) * (5 if broken else 1),
         cloud_height_m=float(rng.uniform(900, 1800)),
         cloud_scale=float(rng.uniform(40, 110)),
         cloud_gain=float(rng.uniform(0.48, 0.62)),
         cloud_softness=float(rng.uniform(0.4, 1.1)),
+        wind_ms=_wind(own),
+        haze=float(own.uniform(0.002, 0.012)),
+        railways=_railways(size, own),
+        flights=flights,
+        contrails=contrails,
+        driving_side=driving_side,
     )
+
+
+def _surfaced(road: Road, driving_side: int, rng: np.random.Generator) -> Road:
+    """A road with the age and material of its surface, and a lane more here and there."""
+    concrete = float(rng.uniform(0.3, 1)) if rng.random() < 0.3 else 0.0
+    wide = road.road_class == "secondary" and rng.random() < 0.12
+    # ramps are laid out for traffic on the right: elsewhere they are driven the other way
+    points = road.points[::-1] if road.oneway and driving_side < 0 else road.points
+    return replace(
+        road,
+        points=points,
+        lanes=2 if wide else road.lanes,
+        driving_side=driving_side,
+        shade=float(np.clip(rng.lognormal(0, 0.2), 0.65, 1.6)),
+        concrete=concrete if road.road_class == "motorway" else 0.0,
+    )
+
+
+def _wind(rng: np.random.Generator) -> tuple[float, float]:
+    speed, towards = rng.uniform(1, 10), rng.uniform(0, 2 * np.pi)
+    return float(speed * np.cos(towards)), float(speed * np.sin(towards))
+
+
+def _railways(size: int, rng: np.random.Generator) -> tuple[Road, ...]:
+    """In half of the worlds a railway of two tracks from edge to edge."""
+    if rng.random() < 0.5:
+        return ()
+    ends = rng.uniform(0.1, 0.9, 2) * size
+    edges = np.array([[-30.0, ends[0]], [size + 30.0, ends[1]]])
+    start, end = edges if rng.random() < 0.5 else edges[:, ::-1]
+    points = bent_line(start, end, rng, 0.03)
+    return (Road(points, "railway", "", 1, shade=float(rng.uniform(0.7, 1.2))),)
+
+
+def _air(size: int, rng: np.random.Generator) -> tuple[tuple[Flight, ...], tuple[Contrail, ...]]:
+    """Aircraft, some of them with a contrail, and contrails whose aircraft is gone."""
+    flights, contrails = [], []
+    for _ in range(int(rng.poisson(0.5 * min(1.0, (size / 768) ** 2) + 0.05 * (size / 1024) ** 2))):
+        x, y = (rng.uniform(0.1, 0.9, 2) * size).tolist()
+        heading, gone = float(rng.uniform(0, 360)), rng.random() < 0.3
+        cruising = gone or rng.random() < 0.65
+        height = float(rng.uniform(8500, 11500) if cruising else rng.uniform(300, 2500))
+        if not gone:
+            speed = float(rng.uniform(740, 930) if cruising else rng.uniform(240, 450))
+            flights.append(Flight(x, y, heading, speed, height, float(rng.uniform(28, 65))))
+        if gone or (cruising and rng.random() < 0.6):
+            length, angle = float(rng.uniform(40, 400)), np.deg2rad(heading)
+            behind = length / 2 + 6
+            width = float(rng.uniform(3, 12) if gone else rng.uniform(2, 4))
+            middle = float(x - behind * np.sin(angle)), float(y + behind * np.cos(angle))
+            contrails.append(Contrail(*middle, heading, length, width, float(rng.uniform(0.08, 0.4)), height))
+    return tuple(flights), tuple(contrails)
 
 
 def _motorways(size: int, rng: np.random.Generator) -> list[Road]:

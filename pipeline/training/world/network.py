@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,13 +11,14 @@ from numpy.typing import NDArray
 from shapely import LineString
 
 from pipeline.training.rendering import PIXEL_M, strip_coverage
+from pipeline.training.world.noise import uniform
 
 LANE_M = 3.75
 
 
 @dataclass(frozen=True)
 class Road:
-    """A road's middle line and cross section; traffic keeps to the right."""
+    """A road's (or railway's) middle line, cross section and surface."""
 
     points: NDArray[np.float64]
     """(N, 2): x, y in pixels of the 10 m grid."""
@@ -26,6 +28,12 @@ class Road:
     """In each direction; links have one direction."""
     median_m: float = 0.0
     shoulder_m: float = 0.5
+    driving_side: int = 1
+    """+1 where traffic keeps to the right, -1 where it keeps to the left."""
+    shade: float = 1.0
+    """Brightness of its surface, relative to its material's."""
+    concrete: float = 0.0
+    """Share of concrete in its surface."""
 
     @property
     def oneway(self) -> bool:
@@ -51,16 +59,22 @@ class Road:
         """Lines a map would have, in pixels: one for each carriageway, in its direction of travel."""
         if self.median_m == 0:
             return [self.line]
-        side = (self.median_m + self.carriageway_m) / 2 / PIXEL_M
+        side = self.driving_side * (self.median_m + self.carriageway_m) / 2 / PIXEL_M
         normals = np.gradient(self.points, axis=0)[:, ::-1] * [-1, 1]
         normals /= np.hypot(*normals.T)[:, None]
         return [LineString(self.points + side * normals), LineString((self.points - side * normals)[::-1])]
 
     def lane_offset_m(self, lane: int) -> float:
-        """Distance of a lane's middle from the middle line, to the right; lane 0 is the innermost."""
+        """Distance of a lane's middle from the middle line, to the right of travel; 0 is the inner."""
         if self.oneway:
             return 0.0
-        return self.median_m / 2 + (lane + 0.5) * LANE_M + (self.shoulder_m * 0.2)
+        return self.driving_side * (self.median_m / 2 + (lane + 0.5) * LANE_M + self.shoulder_m * 0.2)
+
+    def surface(self, materials: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Mean reflectance (C,) of its carriageways, from `asphalt`, `worn`, `ballast` and `concrete`."""
+        own = {"motorway": "asphalt", "motorway_link": "asphalt", "railway": "ballast"}
+        base = materials[own.get(self.road_class, "worn")]
+        return np.float32(self.shade) * (base + np.float32(self.concrete) * (materials["concrete"] - base))
 
     def place(self, distance_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Point and unit tangent (dx, dy) at a distance along the middle line."""
@@ -126,15 +140,16 @@ def paint_road(
 ) -> None:
     """Paint a road over (C, H, W) reflectance and add its share to `covered` (H, W), both in place.
 
-    `surfaces` gives (C,) reflectance of `asphalt`, `worn` (asphalt of minor roads), `verge` and `median`.
+    `surfaces` gives (C,) reflectance of what `Road.surface` takes, and of `verge` and `median`.
     """
     verge_m = {"motorway": 15.0, "secondary": 2.0}.get(road.road_class, 1.0)
     near = near_line(road.points, xs, ys, (road.half_width_m + verge_m) / PIXEL_M + 2.0)
     if not len(near.rows):
         return
     distance = near.offset
-    # wear and repairs: stretches of asphalt differ by some percent
-    wear = 1 + 0.07 * np.sin(near.along / 37.0) * np.sin(near.along / 11.3 + 1) + 0.03 * np.sign(distance)
+    # wear and repairs: each stretch of half a kilometre was paved in another year
+    years = uniform(int(1e4 * road.shade), np.floor(near.along / 47).astype(np.int64), distance > 0)
+    wear = 1 + 0.07 * np.sin(near.along / 37.0) * np.sin(near.along / 11.3 + 1) + 0.16 * (years - 0.5)
     _blend(
         image,
         near,
@@ -142,8 +157,7 @@ def paint_road(
         surfaces["verge"],
     )
     asphalt = strip_coverage(distance, 2 * road.half_width_m / PIXEL_M, sigma_px)
-    major = road.road_class.startswith("motorway")
-    _blend(image, near, asphalt, surfaces["asphalt" if major else "worn"], wear.astype(np.float32))
+    _blend(image, near, asphalt, road.surface(surfaces), wear.astype(np.float32))
     if road.median_m:
         _blend(image, near, strip_coverage(distance, road.median_m / PIXEL_M, sigma_px), surfaces["median"])
     covered[near.rows, near.cols] = np.maximum(covered[near.rows, near.cols], asphalt)

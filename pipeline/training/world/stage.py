@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.ndimage import convolve1d
+from shapely import Point, STRtree
 
-from pipeline.training.rendering import PIXEL_M, Vehicle, add_vehicle, rectangle_coverage
+from pipeline.training.rendering import PIXEL_M, Vehicle, add_vehicle, band_times, rectangle_coverage
 from pipeline.training.world import atmosphere, buildings, landscape, network, spectra
 from pipeline.training.world.layout import World, plan_world
 from pipeline.training.world.spectra import BANDS
-from pipeline.training.world.traffic import Traffic, make_traffic
+from pipeline.training.world.traffic import Aircraft, Traffic, contrast, is_inside, make_traffic
 
 BLOCK_PX = 540
 """Scenes are rendered by blocks of this side, a multiple of `GRID_PX`."""
@@ -22,8 +23,15 @@ GRID_PX = 6
 """What is rendered is rounded up to whole pixels of 60 m."""
 FAINT_PX = 0.05
 """Reflectance times pixels by which a truck must differ from the road to be seen by eye."""
-HIDDEN_OPACITY = 0.2
-"""Under more cloud than this a truck is not in the truth."""
+GLIMPSED_PX = FAINT_PX / 2
+"""By which any other vehicle must differ to be in the truth at all: it may well pass for a truck."""
+SLOW_KMH = 35.0
+"""Below this speed the colours of a truck hardly part."""
+VEILED = 0.8
+"""Share of its contrast that must be left under cloud, haze and shadow for a truck to be seen for certain."""
+HIDDEN = 0.25
+"""With less of the contrast left nothing is in the truth."""
+TRUCK_HEIGHT_M = 3.8
 _HALO = 8
 _REACH = 30.0
 """No object is longer than twice this, nor moves further."""
@@ -32,29 +40,34 @@ _DRAWN_SIGMA = 0.4
 PSF_SIGMA_PX = {"B02": 0.50, "B03": 0.51, "B04": 0.54, "B08": 0.56}
 """Blur of the 10 m bands; the pixel's own area comes on top."""
 _OTHER_SIGMA_PX = 0.8
+MISREGISTERED_PX = 0.15
+"""By which a band may lie off its place."""
 
 
 @dataclass(frozen=True)
 class SimulatedTruck:
-    """A moving truck that can be seen."""
+    """A vehicle of the truth: a moving truck, or what may pass for one."""
 
     vehicle: Vehicle
     detector: int
     order: int
     """+1 where its detector sees B02 first, -1 where B04."""
+    kind: str
+    """`truck`, `bus`, `van` or `car`."""
+    contrast: float
+    """Reflectance times pixels by which it differs from its road, as `traffic.contrast` counts."""
+    light: float
+    """Share of the contrast that cloud, haze and cloud shadow leave, 0-1."""
 
     @property
     def confidence(self) -> str:
-        """`high`, or `low` where the roof hardly differs from asphalt in two of the visible bands.
+        """`high`, or `low` where a person could not tell, or would take another vehicle for a truck.
 
-        Labels drawn by eye would miss such a truck; the score of a detector leaves it out.
+        That is for trucks that hardly differ from their road, stand under haze or in cloud shadow, or crawl
+        in a jam, and for every bus, van or car that shows. The score of a detector leaves these out.
         """
-        asphalt = dict(zip(BANDS, spectra.MATERIALS["asphalt"].spectrum, strict=True))
-        contrasts = sorted(
-            abs(self.vehicle.reflectance[band] - asphalt[band]) for band in ("B02", "B03", "B04")
-        )
-        area_px = self.vehicle.length_m * self.vehicle.width_m / PIXEL_M**2
-        return "high" if contrasts[1] * area_px > FAINT_PX else "low"
+        seen = self.contrast * self.light > FAINT_PX and self.light > VEILED
+        return "high" if self.kind == "truck" and seen and self.vehicle.speed_kmh >= SLOW_KMH else "low"
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -90,24 +103,36 @@ class Stage:
     def of(cls, size: int, seed: int, traffic: bool = True) -> Stage:
         """The stage of a size and seed."""
         world = plan_world(size, seed)
-        moving = make_traffic(world) if traffic else Traffic((), (), ())
+        moving = make_traffic(world) if traffic else Traffic()
         blocks = buildings.make_blocks(world)
         return cls(world, moving, blocks, np.array([(block.x, block.y) for block in blocks]).reshape(-1, 2))
 
     def trucks(self) -> tuple[SimulatedTruck, ...]:
-        """The trucks that are not hidden by cloud."""
-        return tuple(
-            SimulatedTruck(vehicle, int(self._detector(vehicle)), self.world.order(vehicle.x, vehicle.y))
-            for vehicle in self.traffic.trucks
-            if self._is_seen(vehicle)
-        )
+        """The trucks, and other road vehicles that may pass for one, which are not hidden by cloud."""
+        roads = [road for road in self.world.roads if not road.oneway]
+        surfaces = [road.surface(_materials(range(len(BANDS)))).tolist() for road in roads]
+        lines = STRtree([road.line for road in roads])
+        found = []
+        for kind, vehicles, least in (
+            ("truck", self.traffic.trucks, 0.0),
+            ("bus", self.traffic.buses, GLIMPSED_PX),
+            ("van", self.traffic.vans, GLIMPSED_PX),
+            ("car", self.traffic.cars, GLIMPSED_PX),
+        ):
+            for vehicle in vehicles:
+                shows = contrast(vehicle, surfaces[int(lines.nearest(Point(vehicle.x, vehicle.y)))])
+                if shows < least or not is_inside(self.world, vehicle):
+                    continue
+                light = self._light(vehicle)
+                if light > HIDDEN:
+                    detector = int(self.world.detector(np.array(vehicle.x), np.array(vehicle.y)))
+                    order = self.world.order(vehicle.x, vehicle.y)
+                    found.append(SimulatedTruck(vehicle, detector, order, kind, shows, light))
+        return tuple(found)
 
-    def _detector(self, vehicle: Vehicle) -> int:
-        return int(self.world.detector(np.array(vehicle.x), np.array(vehicle.y)))
-
-    def _is_seen(self, vehicle: Vehicle) -> bool:
+    def _light(self, vehicle: Vehicle) -> float:
         xs, ys = vehicle.x + np.arange(-3.0, 4.0), vehicle.y + np.arange(-3.0, 4.0)
-        return bool(atmosphere.cloud_field(self.world, xs, ys).max() < HIDDEN_OPACITY)
+        return float(atmosphere.light_left(self.world, xs, ys).min())
 
     def render(self, bands: tuple[str, ...]) -> Iterator[RenderedBlock]:
         """The scene block by block, row by row, its sides rounded up to a multiple of `GRID_PX` pixels."""
@@ -127,7 +152,7 @@ class Stage:
         for channel in range(len(bands)):
             image[channel] = _blurred(image[channel], _DRAWN_SIGMA**2, (0.0, 0.0))
         covered = np.zeros(image.shape[1:], np.float32)
-        surfaces = self._surfaces(bands)
+        surfaces = _materials([BANDS.index(band) for band in bands])
         for road in self._painting_order():
             network.paint_road(image, covered, road, xs, ys, surfaces, _DRAWN_SIGMA)
         ground.landcover[covered >= 0.5] = spectra.BUILT
@@ -154,19 +179,9 @@ class Stage:
             atmosphere.Sky(above.cloud[inner], above.cirrus[inner], above.shadow[inner]),
         )
 
-    def _surfaces(self, bands: tuple[str, ...]) -> dict[str, NDArray[np.float32]]:
-        picked = [BANDS.index(band) for band in bands]
-        spectrum: dict[str, NDArray[np.float32]] = {
-            name: np.asarray(spectra.MATERIALS[name].spectrum, np.float32)[picked]
-            for name in ("asphalt", "verge", "concrete")
-        }
-        spectrum["median"] = np.float32(0.5) * (spectrum["asphalt"] + spectrum["verge"])
-        spectrum["worn"] = np.float32(0.5) * (spectrum["asphalt"] + spectrum["concrete"])
-        return spectrum
-
     def _painting_order(self) -> list[network.Road]:
-        rank = {"motorway_link": 0, "motorway": 1, "tertiary": 2, "secondary": 3}
-        return sorted(self.world.roads, key=lambda road: rank[road.road_class])
+        rank = {"railway": 0, "motorway_link": 1, "motorway": 2, "tertiary": 3, "secondary": 4}
+        return sorted((*self.world.railways, *self.world.roads), key=lambda road: rank[road.road_class])
 
     def _add_blocks(
         self,
@@ -208,23 +223,79 @@ class Stage:
     ) -> None:
         height, width = image.shape[1:]
         sigma = dict.fromkeys(bands, _DRAWN_SIGMA)
-        for vehicle in (*self.traffic.cars, *self.traffic.trucks, *self.traffic.aircraft):
+        traffic = self.traffic
+        high = {id(vehicle) for vehicle in (*traffic.trucks, *traffic.buses)}
+        for vehicle in (
+            *traffic.cars, *traffic.vans, *traffic.buses, *traffic.trucks, *traffic.details, *traffic.wagons,
+        ):  # fmt: skip
             x, y = vehicle.x - left, vehicle.y - top
             if -_REACH < x < width + _REACH and -_REACH < y < height + _REACH:
-                add_vehicle(
-                    image, bands, _moved(vehicle, x, y), self.world.order(vehicle.x, vehicle.y), sigma
+                here, order = replace(vehicle, x=x, y=y), self.world.order(vehicle.x, vehicle.y)
+                if id(vehicle) in high:
+                    self._shade(image, bands, here, order)
+                add_vehicle(image, bands, here, order, sigma)
+        for aircraft in traffic.aircraft:
+            self._add_aircraft(image, bands, aircraft, left, top)
+
+    def _shade(
+        self, image: NDArray[np.float32], bands: tuple[str, ...], vehicle: Vehicle, order: int
+    ) -> None:
+        """Darken the ground beside a vehicle by its shadow, which moves with it."""
+        season, times = self.world.season, band_times(order)
+        length = TRUCK_HEIGHT_M * np.tan(np.deg2rad(season.sun_zenith_deg)) / PIXEL_M
+        azimuth = np.deg2rad(season.sun_azimuth_deg)
+        across = abs(np.sin(azimuth - np.deg2rad(vehicle.heading_deg))) * length
+        for channel, band in enumerate(bands):
+            if band in times:
+                x, y = vehicle.position(times[band])
+                x, y = x - length / 2 * np.sin(azimuth), y + length / 2 * np.cos(azimuth)
+                part, share = rectangle_coverage(
+                    image[channel].shape,
+                    x,
+                    y,
+                    vehicle.heading_deg,
+                    vehicle.length_m / PIXEL_M,
+                    across,
+                    _DRAWN_SIGMA,
                 )
+                image[channel, *part] *= 1 - np.float32(0.6) * share
+
+    def _add_aircraft(
+        self, image: NDArray[np.float32], bands: tuple[str, ...], aircraft: Aircraft, left: float, top: float
+    ) -> None:
+        """Draw an aircraft where each band sees it: further on its way, and elsewhere for its height."""
+        for part in aircraft.parts:
+            order = self.world.order(part.x, part.y)
+            for channel, band in enumerate(bands):
+                right, down = atmosphere.parallax(band, order, aircraft.height_m)
+                here = replace(part, x=part.x - left + right, y=part.y - top + down)
+                add_vehicle(image[channel : channel + 1], (band,), here, order, {band: _DRAWN_SIGMA})
 
 
-def _moved(vehicle: Vehicle, x: float, y: float) -> Vehicle:
-    return Vehicle(
-        x, y, vehicle.heading_deg, vehicle.speed_kmh, vehicle.length_m, vehicle.width_m, vehicle.reflectance
-    )
+def _materials(picked: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+    """What roads are painted with: (C,) reflectance in the bands at the indices `picked` of `BANDS`."""
+    kept = list(picked)
+    spectrum: dict[str, NDArray[np.float32]] = {
+        name: np.asarray(spectra.MATERIALS[name].spectrum, np.float32)[kept]
+        for name in ("asphalt", "verge", "concrete", "gravel")
+    }
+    half = np.float32(0.5)
+    spectrum["median"] = half * (spectrum["asphalt"] + spectrum["verge"])
+    spectrum["worn"] = half * (spectrum["asphalt"] + spectrum["concrete"])
+    spectrum["ballast"] = half * (spectrum["asphalt"] + spectrum["gravel"])
+    return spectrum
+
+
+def misregistration(rng: np.random.Generator) -> tuple[float, float]:
+    """A band's shift down and right in pixels, at most 0.15 px in length."""
+    shift = rng.normal(0, 0.06, 2)
+    down, right = (shift * min(1.0, MISREGISTERED_PX / max(float(np.hypot(*shift)), 1e-9))).tolist()
+    return down, right
 
 
 def _through_optics(image: NDArray[np.float32], band: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """One band with the rest of its blur, and misregistered by up to 0.15 px each way."""
-    down, right = np.clip(rng.normal(0, 0.06, 2), -0.15, 0.15).tolist()
+    """One band with the rest of its blur, and misregistered: any two bands by up to 0.3 px."""
+    down, right = misregistration(rng)
     return _blurred(image, PSF_SIGMA_PX.get(band, _OTHER_SIGMA_PX) ** 2 - _DRAWN_SIGMA**2, (down, right))
 
 
