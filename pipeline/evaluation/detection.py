@@ -69,6 +69,8 @@ class PrecisionRecall:
     """(K,), as counted, not interpolated."""
     score: NDArray[np.float64]
     """(K,), falling."""
+    correct: NDArray[np.bool_]
+    """(K,): whether the detection with this score is right; ignored ones are left out."""
     average_precision: float
     """Mean of the interpolated precision at recall 0, 0.01, ..., 1 (COCO); NaN without references."""
 
@@ -253,12 +255,12 @@ def _curve(hit: NDArray[np.bool_], score: NDArray[np.float64], references: int) 
     found = np.cumsum(hit)
     precision = found / np.arange(1, len(hit) + 1)
     if not references:
-        return PrecisionRecall(np.full(len(hit), np.nan), precision, score, float("nan"))
+        return PrecisionRecall(np.full(len(hit), np.nan), precision, score, hit, float("nan"))
     recall = found / references
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(recall, _RECALL_LEVELS, side="left")
     average = float(np.append(envelope, 0.0)[at].mean())
-    return PrecisionRecall(recall, precision, score, average)
+    return PrecisionRecall(recall, precision, score, hit, average)
 
 
 def centres(frame: gpd.GeoDataFrame) -> NDArray[np.float64]:

@@ -1,0 +1,77 @@
+"""Whether a score means what it says, and the line between log-odds that makes it so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from scipy.special import expit, logit
+
+from pipeline.models.bundle import Calibration
+
+BINS = 10
+_SURE = 1e-6
+"""Scores nearer to 0 or 1 than this count as this: log-odds must stay finite to be fitted."""
+_SLOPES = (0.05, 20.0)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Scores in bins of equal width, with the share that was right in each; bins without scores left out."""
+
+    score: NDArray[np.float64]
+    """(K,): mean score of a bin."""
+    right: NDArray[np.float64]
+    """(K,): share of its detections that are right."""
+    count: NDArray[np.int64]
+    """(K,): its detections."""
+
+    @property
+    def expected_error(self) -> float:
+        """Expected calibration error: mean distance of score and share, by detections; NaN without any.
+
+        Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al., ICML 2017.
+        """
+        if not self.count.sum():
+            return float("nan")
+        return float(np.average(np.abs(self.score - self.right), weights=self.count))
+
+
+def reliability(scores: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
+    """The reliability diagram of detections: `scores` (N,) in 0-1 and whether each is `correct`, (N,)."""
+    score = np.asarray(scores, dtype=np.float64).reshape(-1)
+    right = np.asarray(correct, dtype=np.float64).reshape(-1)
+    bin_of = np.minimum((score * bins).astype(np.intp), bins - 1)
+    count = np.bincount(bin_of, minlength=bins)
+    there = count > 0
+    return Reliability(
+        np.bincount(bin_of, score, bins)[there] / count[there],
+        np.bincount(bin_of, right, bins)[there] / count[there],
+        count[there],
+    )
+
+
+def fit_calibration(scores: ArrayLike, correct: ArrayLike) -> Calibration:
+    """The calibration under which what was right, `correct` (N,), is most likely, given the `scores` (N,).
+
+    A logistic regression on the log-odds, with the targets of Platt ("Probabilistic outputs for support
+    vector machines", 1999), which keep it finite where one score parts right from wrong. Without any scores
+    it changes nothing.
+    """
+    log_odds = logit(np.clip(np.asarray(scores, dtype=np.float64).reshape(-1), _SURE, 1 - _SURE))
+    right = np.asarray(correct, dtype=bool).reshape(-1)
+    if not len(right):
+        return Calibration()
+    target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
+
+    def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = line[0] * log_odds + line[1]
+        error = expit(z) - target
+        value = np.mean(np.logaddexp(0, z) - target * z)
+        return float(value), np.array([np.mean(error * log_odds), np.mean(error)])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[_SLOPES, (None, None)])
+    slope, offset = found.x
+    return Calibration(temperature=round(1 / float(slope), 4), offset=round(float(offset), 4))
