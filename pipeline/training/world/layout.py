@@ -233,7 +233,8 @@ def plan_world(size: int, seed: int) -> World:
 
 def _surfaced(road: Road, driving_side: int, rng: np.random.Generator) -> Road:
     """A road with the age and material of its surface, and a lane more here and there."""
-    concrete = float(rng.uniform(0.3, 1)) if rng.random() < 0.3 else 0.0
+    concrete = float(rng.uniform(0.3, 0.8)) if rng.random() < 0.3 else 0.0
+    verge = {"motorway": (3, 18), "secondary": (1, 4)}.get(road.road_class, (0.5, 1.5))
     wide = road.road_class == "secondary" and rng.random() < 0.12
     # ramps are laid out for traffic on the right: elsewhere they are driven the other way
     points = road.points[::-1] if road.oneway and driving_side < 0 else road.points
@@ -242,7 +243,8 @@ def _surfaced(road: Road, driving_side: int, rng: np.random.Generator) -> Road:
         points=points,
         lanes=2 if wide else road.lanes,
         driving_side=driving_side,
-        shade=float(np.clip(rng.lognormal(0, 0.2), 0.65, 1.6)),
+        shade=float(np.clip(rng.lognormal(0, 0.2), 0.65, 1.1 if concrete else 1.6)),
+        verge_m=float(rng.uniform(*verge)),
         concrete=concrete if road.road_class == "motorway" else 0.0,
     )
 

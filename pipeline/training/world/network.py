@@ -34,6 +34,8 @@ class Road:
     """Brightness of its surface, relative to its material's."""
     concrete: float = 0.0
     """Share of concrete in its surface."""
+    verge_m: float = 1.0
+    """Width of the mown or bare strip on each side."""
 
     @property
     def oneway(self) -> bool:
@@ -142,8 +144,7 @@ def paint_road(
 
     `surfaces` gives (C,) reflectance of what `Road.surface` takes, and of `verge` and `median`.
     """
-    verge_m = {"motorway": 15.0, "secondary": 2.0}.get(road.road_class, 1.0)
-    near = near_line(road.points, xs, ys, (road.half_width_m + verge_m) / PIXEL_M + 2.0)
+    near = near_line(road.points, xs, ys, (road.half_width_m + road.verge_m) / PIXEL_M + 2.0)
     if not len(near.rows):
         return
     distance = near.offset
@@ -153,7 +154,7 @@ def paint_road(
     _blend(
         image,
         near,
-        strip_coverage(distance, 2 * (road.half_width_m + verge_m) / PIXEL_M, sigma_px),
+        strip_coverage(distance, 2 * (road.half_width_m + road.verge_m) / PIXEL_M, sigma_px),
         surfaces["verge"],
     )
     asphalt = strip_coverage(distance, 2 * road.half_width_m / PIXEL_M, sigma_px)
