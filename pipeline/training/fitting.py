@@ -1,0 +1,352 @@
+"""What every training shares: precision, checkpoints that survive a kill, early stopping, logs, the curve.
+
+A training is a sequence of steps, cut into epochs of `check_every` steps. After each epoch the validation
+data are looked at and `last.ckpt` is replaced. An example is a function of the seed and its index, and the
+random numbers of a step are a function of the seed and the step, so a training that was killed goes on as if
+nothing had happened: the same command again ends in the same bytes.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as pl
+import torch
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    ModelCheckpoint,
+    RichProgressBar,
+)
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from pydantic import Field
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.config import Engine, Settings
+from pipeline.errors import OutputError, TrainingError
+from pipeline.files import replacing
+from pipeline.inference import engine
+from pipeline.training.learning_curve import draw_learning_curve
+
+log = logging.getLogger(__name__)
+
+LAST, BEST = "last.ckpt", "best.ckpt"
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAY_CHANGE = ("threads", "workers")
+"""Settings that a resumed training may have otherwise: they say how, not what is computed."""
+
+
+class FitSettings(Settings):
+    """Settings that every training has."""
+
+    steps: int = Field(1000, ge=1, description="optimiser steps; rounded to whole checks")
+    batch: int = Field(16, ge=1, description="examples a step")
+    check_every: int = Field(
+        200, ge=1, description="steps from one checkpoint and look at the validation data to the next"
+    )
+    patience: int = Field(
+        0, ge=0, description="checks without a better validation figure before it stops early; 0: never"
+    )
+    average: float = Field(0.995, ge=0, lt=1, description="decay of the moving average of the weights")
+    average_from: int = Field(0, ge=0, description="step from which on weights are averaged")
+    clip: float = Field(5.0, gt=0, description="norm to which gradients are clipped")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the processor computes it natively, else float32"
+    )
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(None, ge=1, description="of the processor; all cores when not set")
+    workers: int = Field(0, ge=0, description="processes that make examples beside the training")
+
+    @property
+    def epochs(self) -> int:
+        """How often the training is checked."""
+        return max(1, round(self.steps / self.check_every))
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps from one check to the next: nearly `check_every`."""
+        return max(1, round(self.steps / self.epochs))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a training ended."""
+
+    steps: int
+    stopped_early: bool
+    best: float | None
+    """The best of the figure that was watched, where one was; the weights are those that reached it."""
+
+
+class EpochSampler(Sampler[int]):
+    """Indices that go on from epoch to epoch, so that a resumed training sees what it would have seen."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.epoch = size, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this at the start of each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.epoch * self.size, (self.epoch + 1) * self.size))
+
+    def __len__(self) -> int:
+        return self.size
+
+
+def training_loader(
+    examples: Dataset[Any], settings: FitSettings, collate: Callable[[list[Any]], Any] | None = None
+) -> DataLoader[Any]:
+    """Batches of examples without end; `examples[i]` must be the same whenever the seed and `i` are."""
+    return DataLoader(
+        examples,
+        settings.batch,
+        sampler=EpochSampler(settings.batch * settings.epoch_steps),
+        collate_fn=collate,
+        num_workers=settings.workers,
+        persistent_workers=settings.workers > 0,
+    )
+
+
+def half_precision(settings: FitSettings) -> bool:
+    """Whether to compute in bfloat16: if asked for, or by itself where the processor or the GPU can."""
+    if settings.precision == "auto" and torch.cuda.is_available():
+        return bool(torch.cuda.is_bf16_supported())
+    return engine.half_precision(Engine(precision=settings.precision))
+
+
+def prepare(settings: FitSettings) -> None:
+    """Threads and seeds; to be called before the network is built, so that its weights repeat too."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    pl.seed_everything(settings.seed, verbose=False)
+
+
+def fit(
+    module: pl.LightningModule,
+    train_loader: DataLoader[Any],
+    validation_loader: DataLoader[Any] | None,
+    settings: FitSettings,
+    out: Path,
+    *,
+    monitor: str = "val_loss",
+    better: Literal["min", "max"] = "min",
+    autocast: bool = True,
+) -> Fit:
+    """Train `module`; it then holds the moving average of its weights, with `patience` the best one's.
+
+    `train_loader` comes from `training_loader`. `monitor` is a figure that the module logs in
+    `validation_step`; `autocast=False` is for a module that itself chooses what runs in half precision.
+    Leaves in `out`: `last.ckpt` (and `best.ckpt` with `patience`), `metrics.csv`, `tensorboard/` and
+    `learning_curve.png`. Goes on from `out/last.ckpt` where there is one.
+
+    Raises
+    ------
+    TrainingError
+        If `out` holds a training with other settings, or a checkpoint that can't be read.
+    OutputError
+        If the disk is full or `out` can't be written; checkpoints that were there stay whole.
+    """
+    with _told_when_full(out):
+        out.mkdir(parents=True, exist_ok=True)
+        earlier = _read_checkpoint(out / LAST)
+        if earlier is not None:
+            _check_same_settings(earlier, settings, out)
+        step = int(earlier["global_step"]) if earlier else 0
+        watched = settings.patience > 0 and validation_loader is not None
+        stopped = _stopped_early(earlier, settings)
+        if not stopped and step < settings.epochs * settings.epoch_steps:
+            if isinstance(
+                train_loader.sampler, EpochSampler
+            ):  # workers fetch before Lightning tells the epoch
+                train_loader.sampler.set_epoch(step // settings.epoch_steps)
+            trainer = _trainer(settings, out, step, monitor if watched else None, better, autocast)
+            trainer.fit(
+                module,
+                train_loader,
+                validation_loader,
+                ckpt_path=out / LAST if earlier else None,
+                weights_only=True,
+            )
+            earlier = _read_checkpoint(out / LAST)
+            stopped = _stopped_early(earlier, settings)
+            draw_learning_curve(out / "metrics.csv", out / "learning_curve.png")
+    final = _read_checkpoint(out / BEST) if watched else earlier
+    if earlier is None or final is None:
+        raise TrainingError(f"{out} has lost its checkpoints; train again into an empty folder.")
+    module.load_state_dict(final["state_dict"])
+    return Fit(int(earlier["global_step"]), stopped, _best(earlier) if watched else None)
+
+
+def _trainer(
+    settings: FitSettings,
+    out: Path,
+    step: int,
+    monitor: str | None,
+    better: Literal["min", "max"],
+    autocast: bool,
+) -> pl.Trainer:
+    whole: dict[str, Any] = {"enable_version_counter": False, "save_on_train_epoch_end": True}
+    callbacks: list[Callback] = [
+        _SeedSteps(settings),
+        EMAWeightAveraging(decay=settings.average, update_starting_at_step=settings.average_from),
+        _Tell(settings.epochs * settings.epoch_steps),
+    ]
+    if monitor:
+        callbacks += [
+            EarlyStopping(monitor, patience=settings.patience, mode=better, check_finite=False),
+            ModelCheckpoint(out, filename=Path(BEST).stem, monitor=monitor, mode=better, **whole),
+        ]
+    # Without a figure to rank them, the one checkpoint that is kept is the last one.
+    callbacks.append(ModelCheckpoint(out, filename=Path(LAST).stem, **whole))
+    on_terminal = sys.stderr.isatty()
+    if on_terminal:
+        callbacks.append(RichProgressBar(leave=True))
+    return pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        precision="bf16-mixed" if autocast and half_precision(settings) else "32-true",
+        max_epochs=settings.epochs,
+        gradient_clip_val=settings.clip,
+        num_sanity_val_steps=0,
+        logger=[_csv_logger(out, step), TensorBoardLogger(out, name="tensorboard", version="")],
+        log_every_n_steps=min(20, settings.epoch_steps),
+        callbacks=callbacks,
+        plugins=[_WholeCheckpoints()],
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+class _SeedSteps(Callback):
+    """Dropout and sampling drawn afresh for each step, and the settings kept with the checkpoint."""
+
+    def __init__(self, settings: FitSettings) -> None:
+        self.settings = settings
+
+    def on_train_batch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        torch.manual_seed(self.settings.seed + 1_000_003 * (trainer.global_step + 1))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"settings": self.settings.model_dump(mode="json")}
+
+
+class _Tell(Callback):
+    """A line in the log for each check."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.began: tuple[int, float] | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.began = trainer.global_step, time.monotonic()
+        if trainer.global_step:
+            log.info("goes on from step %d of %d", trainer.global_step, self.total)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step, (first, since) = trainer.global_step, self.began or (0, time.monotonic())
+        left = (time.monotonic() - since) / max(1, step - first) * (self.total - step)
+        figures = ", ".join(f"{name} {float(value):.3f}" for name, value in trainer.callback_metrics.items())
+        log.info("step %d of %d: %s; about %.0f min left", step, self.total, figures, left / 60)
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that appear whole or not at all; Lightning's own moves them from another file system."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        # Through memory: torch's own writer hides which error the disk gave.
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        try:
+            with replacing(Path(path)) as part:
+                part.write_bytes(buffer.getbuffer())
+        except OutputError as error:
+            raise OutputError(
+                f"{error}. Make room and give the same command again: earlier checkpoints are whole, "
+                "and it goes on from the last one."
+            ) from error
+
+
+@contextmanager
+def _told_when_full(out: Path) -> Iterator[None]:
+    """A full disk, wherever it strikes, is one clear line."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise OutputError(
+                f"The disk of {out} is full ({error.strerror}). Make room and give the same command again: "
+                "it goes on from the last checkpoint."
+            ) from error
+        if isinstance(error, FileExistsError | NotADirectoryError | PermissionError):
+            raise OutputError(f"The folder {out} can't be written ({error.strerror}).") from error
+        raise
+
+
+def _csv_logger(out: Path, step: int) -> CSVLogger:
+    """Lightning's logger, which deletes what it finds, with the rows before `step` kept."""
+    path = out / "metrics.csv"
+    rows: list[dict[str, str]] = []
+    if step and path.is_file():
+        with path.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if int(row["step"] or 0) < step]
+    path.unlink(missing_ok=True)
+    logger = CSVLogger(out, name="", version="", flush_logs_every_n_steps=1)
+    for row in rows:  # as they were written, so that the file's bytes don't tell of the stop
+        known: dict[str, Any] = {name: value for name, value in row.items() if value and name != "step"}
+        logger.experiment.log_metrics(known, int(row["step"]))
+    return logger
+
+
+def _read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Our own training state, only tensors and plain values of it; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a file that is not its own
+        raise TrainingError(
+            f"{path} is not a checkpoint that can be read ({type(error).__name__}). "
+            "Delete it to train from the start."
+        ) from error
+    return checkpoint
+
+
+def _check_same_settings(checkpoint: dict[str, Any], settings: FitSettings, out: Path) -> None:
+    before = checkpoint.get("callbacks", {}).get(_SeedSteps.__qualname__, {}).get("settings", {})
+    now = settings.model_dump(mode="json")
+    for name in sorted({*before, *now} - {*_MAY_CHANGE}):
+        if before.get(name) != now.get(name):
+            raise TrainingError(
+                f"{out} holds a training with another {name}: {before.get(name)!r}, now {now.get(name)!r}. "
+                "Give the same settings to go on, or another --out."
+            )
+
+
+def _state_of(checkpoint: dict[str, Any], callback: type[Callback]) -> dict[str, Any]:
+    states = checkpoint["callbacks"].items()
+    return next((state for name, state in states if name.startswith(callback.__qualname__)), {})
+
+
+def _stopped_early(checkpoint: dict[str, Any] | None, settings: FitSettings) -> bool:
+    state = _state_of(checkpoint, EarlyStopping) if checkpoint else {}
+    return bool(state) and state["wait_count"] >= settings.patience
+
+
+def _best(checkpoint: dict[str, Any]) -> float | None:
+    score = _state_of(checkpoint, EarlyStopping).get("best_score")
+    return None if score is None else float(score)
