@@ -23,13 +23,13 @@ GRID_PX = 6
 """What is rendered is rounded up to whole pixels of 60 m."""
 FAINT_PX = 0.05
 """Reflectance times pixels by which a truck must differ from the road to be seen by eye."""
-GLIMPSED_PX = FAINT_PX / 2
+GLIMPSED_PX = 0.4 * FAINT_PX
 """By which any other vehicle must differ to be in the truth at all: it may well pass for a truck."""
 SLOW_KMH = 35.0
 """Below this speed the colours of a truck hardly part."""
 VEILED = 0.8
 """Share of its contrast that must be left under cloud, haze and shadow for a truck to be seen for certain."""
-HIDDEN = 0.25
+HIDDEN = 0.1
 """With less of the contrast left nothing is in the truth."""
 TRUCK_HEIGHT_M = 3.8
 _HALO = 8
