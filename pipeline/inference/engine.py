@@ -24,7 +24,7 @@ from pipeline.inference.motion import measure_displacement
 from pipeline.inference.predictions import CLOUD, MOTION_BANDS, NO_ROAD, NODATA, SEEN, Detections
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Bundle, open_bundle
-from pipeline.models.detector import TruckDetector, build_detector
+from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise
 from pipeline.models.segmenter import build_segmenter
 from pipeline.scenes.clouds import cloud_mask
@@ -188,11 +188,11 @@ def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray
 def _network(folder: str, sha256: str, half: bool) -> nn.Module:
     """A network ready to run; one for each process."""
     bundle = open_bundle(folder)
-    build = build_detector if bundle.card.task == "detection" else build_segmenter
-    network = bundle.load_into(build(bundle.card)).to(memory_format=torch.channels_last)
-    if isinstance(network, TruckDetector):
-        network.half_precision = half
-    return network
+    if bundle.card.task == "segmentation":
+        return bundle.load_into(build_segmenter(bundle.card)).to(memory_format=torch.channels_last)
+    detector = build_detector(bundle.card)
+    detector.half_precision = half
+    return bundle.load_into(detector).to(memory_format=torch.channels_last)
 
 
 def _input(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str]) -> tuple[Tensor, int, int]:

@@ -24,6 +24,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from pipeline.models.bundle import Card
 from pipeline.models.detector import build_detector
 from pipeline.models.segmenter import build_segmenter
+from pipeline.models.single_stage import PixelHead, SingleStageDetector
 from pipeline.tiling import round_up
 
 Pair = tuple[int, int]
@@ -273,16 +274,18 @@ def card_anatomy(card: Card, side: int = 256) -> Anatomy:
 
 
 class DensePart(nn.Module):
-    """Backbone and region proposal head of a torchvision detector: all that slides over the image."""
+    """All of a detector that slides over the image: backbone, and region proposal or pixel head."""
 
-    def __init__(self, detector: GeneralizedRCNN) -> None:
+    def __init__(self, detector: GeneralizedRCNN | SingleStageDetector) -> None:
         super().__init__()
-        self.backbone, self.rpn_head = detector.backbone, detector.rpn.head
+        self.backbone = detector.backbone
+        self.head = detector.head if isinstance(detector, SingleStageDetector) else detector.rpn.head
 
-    def forward(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Objectness and box shifts by pyramid level, of normalised images (N, C, H, W)."""
+    def forward(self, images: Tensor) -> tuple[Tensor | list[Tensor], ...]:
+        """Scores, boxes (and centre-ness) by place and pyramid level, of normalised images (N, C, H, W)."""
         features = self.backbone(images)
-        return self.rpn_head(list(features.values()) if isinstance(features, Mapping) else [features])
+        levels = list(features.values()) if isinstance(features, Mapping) else [features]
+        return self.head.maps(levels[0]) if isinstance(self.head, PixelHead) else self.head(levels)
 
 
 class _Watch(TorchDispatchMode):

@@ -9,21 +9,28 @@ Everything is convolutional with batch norm, hence a bounded reach (see `pipelin
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
-from torchvision.models.resnet import BasicBlock
-from torchvision.ops import MultiScaleRoIAlign, batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import (
+    MultiScaleRoIAlign,
+    batched_nms,
+    box_iou,
+    clip_boxes_to_image,
+    remove_small_boxes,
+)
 
 from pipeline.errors import BundleError
+from pipeline.models.backbone import TruckBackbone
 from pipeline.models.bundle import Card
+from pipeline.models.single_stage import SINGLE_STAGE_ARGUMENTS, SingleStageDetector
 
 DEFAULT_ARGUMENTS: dict[str, Any] = {
     "channels": [24, 48, 96],
@@ -32,59 +39,7 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
     "anchor_ratios": [0.6, 1.0, 1.67],
     "head": 128,
 }
-
-
-def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    shortcut = None
-    if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-    return nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut), BasicBlock(outputs, outputs))
-
-
-class TruckBackbone(nn.Module):
-    """Truncated ResNet with a feature pyramid folded back to full resolution.
-
-    (N, C, H, W) normalised reflectance -> {"0": (N, F, H, W)}; H and W are multiples of 4.
-    """
-
-    def __init__(self, bands: int, channels: list[int], features: int) -> None:
-        super().__init__()
-        fine, middle, coarse = channels
-        self.out_channels = features
-        self.stem = nn.Sequential(
-            nn.Conv2d(bands, fine, 5, stride=2, padding=2, bias=False),
-            nn.BatchNorm2d(fine),
-            nn.ReLU(inplace=True),
-        )
-        self.stage1 = _stage(fine, fine, 1)
-        self.stage2 = _stage(fine, middle, 2)
-        self.stage3 = _stage(middle, coarse, 2)
-        self.lateral1 = nn.Conv2d(fine, features, 1)
-        self.lateral2 = nn.Conv2d(middle, features, 1)
-        self.lateral3 = nn.Conv2d(coarse, features, 1)
-        self.smooth2 = nn.Sequential(
-            nn.Conv2d(features, features, 3, padding=1, bias=False),
-            nn.BatchNorm2d(features),
-            nn.ReLU(inplace=True),
-        )
-        self.smooth1 = nn.Sequential(
-            nn.Conv2d(features, features, 3, padding=1, bias=False),
-            nn.BatchNorm2d(features),
-            nn.ReLU(inplace=True),
-        )
-
-    def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """See the class."""
-        x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
-        fine = self.stage1(self.stem(x))
-        middle = self.stage2(fine)
-        coarse = self.stage3(middle)
-        top = self.lateral2(middle) + functional.interpolate(
-            self.lateral3(coarse), scale_factor=2.0, mode="nearest"
-        )
-        top = self.smooth2(top)
-        full = self.lateral1(fine) + functional.interpolate(top, scale_factor=2.0, mode="nearest")
-        return OrderedDict([("0", self.smooth1(full))])
+FOREGROUND_IOU = 0.5
 
 
 class ScoreProposals(RegionProposalNetwork):
@@ -122,11 +77,38 @@ class ScoreProposals(RegionProposalNetwork):
             proposals.append(inside[big][kept])
         return proposals, {}
 
+    def assign_targets_to_anchors(
+        self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Labels (1 truck, 0 ground, -1 neither) and boxes of the anchors; in ignored boxes is no ground."""
+        labels, matched = super().assign_targets_to_anchors(anchors, targets)
+        for label, anchor, target in zip(labels, anchors, targets, strict=True):
+            if "ignored" in target:
+                label[(label == 0) & centred_in(anchor, target["ignored"])] = -1
+        return labels, matched
+
+
+def centred_in(boxes: Tensor, areas: Tensor) -> Tensor:
+    """(N,) whether the centre of each box (N, 4) lies in any of the areas (M, 4) or within a pixel of it."""
+    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    return ((centre > areas[:, :2] - 1) & (centre < areas[:, 2:] + 1)).all(dim=2).any(dim=1)
+
+
+def without_ignored(proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
+    """The proposals (K, 4) that teach something: those on a truck, and those outside the ignored boxes."""
+    if "ignored" not in target or not len(target["ignored"]):
+        return proposals
+    taught = ~centred_in(proposals, target["ignored"])
+    if len(target["boxes"]):
+        taught |= box_iou(proposals, target["boxes"]).amax(dim=1) >= FOREGROUND_IOU
+    return proposals[taught]
+
 
 class TruckDetector(FasterRCNN):
     """Faster R-CNN on normalised reflectance; boxes in 10 m pixels of the input.
 
-    Training: `detector(images, targets)` gives the losses. Inference: `detector(images)` gives, for each
+    Training: `detector(images, targets)` gives the losses; a target holds `boxes` (N, 4) and `labels` (N,),
+    and may hold `ignored` (M, 4), where nothing is learnt. Inference: `detector(images)` gives, for each
     image, `boxes` (K, 4) and `scores` (K,). Images are (C, H, W), H and W multiples of 4, all of one size.
     """
 
@@ -149,7 +131,7 @@ class TruckDetector(FasterRCNN):
             rpn_head=rpn_head,
             rpn_pre_nms_top_n_train=600,
             rpn_post_nms_top_n_train=300,
-            rpn_fg_iou_thresh=0.5,
+            rpn_fg_iou_thresh=FOREGROUND_IOU,
             rpn_bg_iou_thresh=0.3,
             rpn_batch_size_per_image=256,
             box_roi_pool=MultiScaleRoIAlign(["0"], output_size=5, sampling_ratio=2),
@@ -158,9 +140,9 @@ class TruckDetector(FasterRCNN):
             box_score_thresh=0.05,
             box_nms_thresh=0.35,
             box_detections_per_img=1_000_000,
-            box_fg_iou_thresh=0.5,
-            box_bg_iou_thresh=0.5,
-            box_batch_size_per_image=128,
+            box_fg_iou_thresh=FOREGROUND_IOU,
+            box_bg_iou_thresh=FOREGROUND_IOU,
+            box_batch_size_per_image=64,
             image_mean=[0.0] * bands,
             image_std=[1.0] * bands,
             size_divisible=4,
@@ -189,6 +171,8 @@ class TruckDetector(FasterRCNN):
         listed = ImageList(batch, sizes)
         features = OrderedDict((name, value.float()) for name, value in features.items())
         proposals, proposal_losses = self.rpn(listed, features, targets)
+        if targets is not None:
+            proposals = [without_ignored(*pair) for pair in zip(proposals, targets, strict=True)]
         detections, detector_losses = self.roi_heads(features, proposals, sizes, targets)
         return {**proposal_losses, **detector_losses} if self.training else detections
 
@@ -220,10 +204,14 @@ def _cell_anchors(sizes: list[float], ratios: list[float]) -> Tensor:
     return torch.tensor(boxes)
 
 
-DETECTORS = {"faster_rcnn": TruckDetector}
+DETECTORS: dict[str, tuple[Callable[..., TruckDetector | SingleStageDetector], dict[str, Any]]] = {
+    "faster_rcnn": (TruckDetector, DEFAULT_ARGUMENTS),
+    "fcos": (SingleStageDetector, SINGLE_STAGE_ARGUMENTS),
+}
+"""Families by the name a card gives them, each with the arguments it has where a card says nothing."""
 
 
-def build_detector(card: Card) -> TruckDetector:
+def build_detector(card: Card) -> TruckDetector | SingleStageDetector:
     """The untrained network that a card describes.
 
     Raises
@@ -235,7 +223,8 @@ def build_detector(card: Card) -> TruckDetector:
         raise BundleError(
             f"Unknown detector {card.architecture} in bundle {card.id}. Known: {', '.join(DETECTORS)}."
         )
+    family, defaults = DETECTORS[card.architecture]
     try:
-        return DETECTORS[card.architecture](bands=len(card.bands), **{**DEFAULT_ARGUMENTS, **card.arguments})
+        return family(bands=len(card.bands), **{**defaults, **card.arguments})
     except TypeError as error:
         raise BundleError(f"Arguments of bundle {card.id} don't fit {card.architecture}: {error}.") from error

@@ -16,6 +16,7 @@ from pipeline.errors import CorruptImageError
 from pipeline.inference.engine import Models, Search, half_precision, predict_shard, widest_tile
 from pipeline.inference.merging import one_per_truck
 from pipeline.inference.predictions import NO_ROAD, NODATA, SEEN, Detections
+from pipeline.models.anatomy import DensePart
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import build_detector
 from pipeline.models.segmenter import build_segmenter
@@ -45,31 +46,52 @@ def small_models(tmp_path_factory) -> Models:
         stride=4,
         **common,
     )
-    detect = Card(
+    segmenter = build_segmenter(segment).eval()
+    with torch.no_grad():  # let it say different things at different places, as trained ones do
+        last = [module for module in segmenter.modules() if isinstance(module, nn.Conv2d)][-1]
+        last.bias.sub_(segmenter(torch.rand(1, 4, 64, 64) * 2.7 - 0.7).mean((0, 2, 3)))
+    return Models(
+        small_detector(folder / "d", "faster_rcnn", {"channels": [4, 4, 4], "features": 4, "head": 8}),
+        save_bundle(folder / "s", segment, segmenter.state_dict()),
+    )
+
+
+def small_detector(folder, architecture: str, arguments: dict) -> Bundle:
+    """An untrained detector that finds something in noise."""
+    card = Card(
         id="d",
         version="1",
         task="detection",
-        architecture="faster_rcnn",
-        arguments={"channels": [4, 4, 4], "features": 4, "head": 8},
+        architecture=architecture,
+        arguments=arguments,
+        bands=BANDS,
+        mean=(0.1,) * 4,
+        std=(0.1,) * 4,
         classes=(LegendClass(value=1, name="truck", colour="#FF00FF"),),
         score_threshold=0.5,
         halo=48,
         stride=4,
-        **common,
     )
-    detector, segmenter = build_detector(detect).eval(), build_segmenter(segment).eval()
+    detector = build_detector(card).eval()
     example = torch.rand(1, 4, 64, 64) * 2.7 - 0.7
-    with torch.no_grad():  # let them say different things at different places, as trained ones do
-        logits = detector.rpn.head([*detector.backbone(example).values()])[0][0]
-        detector.rpn.head.cls_logits.weight.mul_(4 / logits.std())
-        logits = detector.rpn.head([*detector.backbone(example).values()])[0][0]
-        detector.rpn.head.cls_logits.bias.sub_(logits.quantile(0.997) + 2.2)
-        last = [module for module in segmenter.modules() if isinstance(module, nn.Conv2d)][-1]
-        last.bias.sub_(segmenter(example).mean((0, 2, 3)))
-    return Models(
-        save_bundle(folder / "d", detect, detector.state_dict()),
-        save_bundle(folder / "s", segment, segmenter.state_dict()),
-    )
+    sliding = DensePart(detector)
+
+    def logits() -> torch.Tensor:
+        first = sliding(example)[0]
+        return first[0] if isinstance(first, list) else first
+
+    head = sliding.head.classification_head if architecture == "fcos" else sliding.head
+    with torch.no_grad():
+        head.cls_logits.weight.mul_(4 / logits().std())
+        head.cls_logits.bias.sub_(logits().quantile(0.997) + 2.2)
+    return save_bundle(folder, card, detector.state_dict())
+
+
+@pytest.fixture(scope="module")
+def single_stage(tmp_path_factory) -> Models:
+    torch.manual_seed(5)
+    arguments = {"channels": [4, 4, 4], "features": 4, "convolutions": 1}
+    return Models(small_detector(tmp_path_factory.mktemp("fcos"), "fcos", arguments), None)
 
 
 def write_scene(path, rows: int, cols: int, seed: int):
@@ -176,6 +198,24 @@ def test_tiles_equal_the_whole_scene(small_models, tmp_path, rows, cols, tile_px
     assert len(tiled_trucks) == len(whole_trucks)
     np.testing.assert_allclose(tiled_trucks.boxes, whole_trucks.boxes, atol=0.01)
     np.testing.assert_allclose(tiled_trucks.scores, whole_trucks.scores, atol=1e-3)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([16, 32, 52, 64, 128]), st.integers(0, 9))
+def test_tiles_of_a_single_stage_detector_equal_the_whole_scene(
+    single_stage, tmp_path, rows, cols, tile_px, seed
+):
+    scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
+    _, whole = predict(scene, single_stage, 10980)
+    _, tiled = predict(scene, single_stage, tile_px)
+    assert len(tiled) == len(whole)
+    np.testing.assert_allclose(tiled.boxes, whole.boxes, atol=0.01)
+    np.testing.assert_allclose(tiled.scores, whole.scores, atol=1e-3)
+
+
+def test_the_small_single_stage_detector_has_something_to_say(single_stage, tmp_path):
+    _, trucks = predict(write_scene(tmp_path / "a.tif", 120, 120, 0), single_stage, 10980)
+    assert len(trucks) > 20
 
 
 def test_the_shipped_models_give_the_same_for_every_tiling(shared_data):

@@ -96,7 +96,7 @@ def test_the_cards_halo_covers_what_the_network_sees():
 
 
 def test_an_unknown_architecture_is_named():
-    with pytest.raises(BundleError, match=r"Unknown detector yolo .* Known: faster_rcnn"):
+    with pytest.raises(BundleError, match=r"Unknown detector yolo .* Known: faster_rcnn, fcos"):
         build_detector(blank_card().model_copy(update={"architecture": "yolo"}))
 
 

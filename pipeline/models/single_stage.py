@@ -1,0 +1,158 @@
+"""A single-stage truck detector: torchvision's FCOS, made for objects of 3 to 5 pixels.
+
+Tian, Shen, Chen and He, "FCOS: Fully Convolutional One-Stage Object Detection", 2019 (arXiv:1904.01355).
+Every 10 m pixel says whether it lies in the middle of a truck, how far the box reaches from it to each side,
+and how central it is: no anchors to choose, no second look at each proposal. What differs from the stock
+network: one feature map at full resolution, batch norm for group norm (which looks at the whole image), boxes
+that count neither way in training, and all detections above a score for the best K of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchvision.models.detection import FCOS
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from pipeline.models.backbone import TruckBackbone
+
+SINGLE_STAGE_ARGUMENTS: dict[str, Any] = {"channels": [24, 48, 96], "features": 40, "convolutions": 2}
+
+_NEVER_A_TRUCK = -30.0
+"""A logit so low that focal loss and its gradient vanish where there is no truck."""
+
+
+class PixelHead(FCOSHead):
+    """FCOS's two towers of convolutions, with batch norm."""
+
+    def __init__(self, features: int, convolutions: int) -> None:
+        super().__init__(features, num_anchors=1, num_classes=1, num_convs=0)
+        self.classification_head = FCOSClassificationHead(
+            features, 1, 1, convolutions, norm_layer=nn.BatchNorm2d
+        )
+        self.regression_head = FCOSRegressionHead(features, 1, convolutions, norm_layer=nn.BatchNorm2d)
+        # Sides are rectified: starting at a truck's half extent, in pixels, none of them starts dead.
+        nn.init.constant_(self.regression_head.bbox_reg.bias, 2.0)
+
+    def maps(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (N, 1, H, W), sides (N, 4, H, W) and logits of centre-ness (N, 1, H, W) of features.
+
+        Sides are distances to the left, upper, right and lower edge of the box, in pixels.
+        """
+        place = self.regression_head.conv(features)
+        return (
+            self.classification_head.cls_logits(self.classification_head.conv(features)),
+            functional.relu(self.regression_head.bbox_reg(place)),
+            self.regression_head.bbox_ctrness(place),
+        )
+
+    def compute_loss(
+        self,
+        targets: list[dict[str, Tensor]],
+        head_outputs: dict[str, Tensor],
+        anchors: list[Tensor],
+        matched_idxs: list[Tensor],
+    ) -> dict[str, Tensor]:
+        """FCOS's losses; a pixel in an ignored box that belongs to no truck adds nothing to them."""
+        silent = torch.stack(
+            [
+                _inside(pixels, target["ignored"]) & (truck < 0)
+                for pixels, target, truck in zip(anchors, targets, matched_idxs, strict=True)
+            ]
+        )
+        logits = head_outputs["cls_logits"].masked_fill(silent[..., None], _NEVER_A_TRUCK)
+        losses: dict[str, Tensor] = super().compute_loss(
+            targets, {**head_outputs, "cls_logits": logits}, anchors, matched_idxs
+        )
+        return losses
+
+
+class SingleStageDetector(FCOS):
+    """FCOS on normalised reflectance; boxes in 10 m pixels of the input.
+
+    Training: `detector(images, targets)` gives the losses; a target holds `boxes` (N, 4), `labels` (N,), all
+    1, and may hold `ignored` (M, 4), boxes that count neither way. Inference: `detector(images)` gives, for
+    each image, `boxes` (K, 4), `scores` (K,) and `labels` (K,). Images are (C, H, W), H and W multiples of 4,
+    all of one size. A score is the root of probability times centre-ness, as in the paper.
+    """
+
+    def __init__(self, bands: int, channels: Sequence[int], features: int, convolutions: int) -> None:
+        pixels = AnchorGenerator(((1,),), ((1.0,),))
+        # The stock generator rounds a box of one pixel to nothing; here each location is its own pixel.
+        pixels.cell_anchors = [torch.tensor([[0.0, 0.0, 1.0, 1.0]])]
+        super().__init__(
+            TruckBackbone(bands, list(channels), features),
+            num_classes=1,
+            anchor_generator=pixels,
+            head=PixelHead(features, convolutions),
+            center_sampling_radius=1.5,
+            score_thresh=0.05,
+            nms_thresh=0.35,
+            image_mean=[0.0] * bands,
+            image_std=[1.0] * bands,
+        )
+        self.half_precision = False
+
+    def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """See the class; with `half_precision` the convolutions run in bfloat16, the boxes in float32."""
+        batch = images if isinstance(images, Tensor) else torch.stack(images)
+        with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
+            maps = self.head.maps(self.backbone(batch)["0"])
+        logits, sides, centreness = (part.float() for part in maps)
+        if not self.training:
+            return self._detections(logits, sides, centreness)
+        if targets is None:
+            raise ValueError("Training needs targets: one dictionary of boxes and labels for each image.")
+        listed = ImageList(batch, [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch))
+        places = self.anchor_generator(listed, [logits])
+        outputs = {
+            name: part.flatten(2).transpose(1, 2)
+            for name, part in (
+                ("cls_logits", logits),
+                ("bbox_regression", sides),
+                ("bbox_ctrness", centreness),
+            )
+        }
+        return self.compute_loss([_target(one) for one in targets], outputs, places, [len(places[0])])
+
+    def _detections(self, logits: Tensor, sides: Tensor, centreness: Tensor) -> list[dict[str, Tensor]]:
+        """All boxes above the score of each image, the best of those that overlap."""
+        scores = (logits.sigmoid() * centreness.sigmoid()).sqrt()[:, 0]
+        size = (int(scores.shape[-2]), int(scores.shape[-1]))
+        image, row, col = torch.nonzero(scores > self.score_thresh, as_tuple=True)
+        left, top, right, bottom = sides[image, :, row, col].unbind(1)
+        x, y = col + 0.5, row + 0.5
+        boxes = clip_boxes_to_image(torch.stack([x - left, y - top, x + right, y + bottom], dim=1), size)
+        kept = batched_nms(boxes, scores[image, row, col], image, self.nms_thresh)
+        image, boxes, best = image[kept], boxes[kept], scores[image, row, col][kept]
+        return [
+            {
+                "boxes": boxes[image == index],
+                "scores": best[image == index],
+                "labels": torch.ones(int((image == index).sum()), dtype=torch.int64),
+            }
+            for index in range(len(scores))
+        ]
+
+
+def _target(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A target as FCOS counts: the first class is 0, and there always are ignored boxes, if none."""
+    return {
+        "boxes": given["boxes"],
+        "labels": given["labels"] - 1,
+        "ignored": given.get("ignored", given["boxes"].new_zeros(0, 4)),
+    }
+
+
+def _inside(pixels: Tensor, boxes: Tensor) -> Tensor:
+    """(P,): whether the middle of each pixel (P, 4) lies in any of the boxes (M, 4)."""
+    middle = (pixels[:, None, :2] + pixels[:, None, 2:]) / 2
+    return ((middle > boxes[None, :, :2]) & (middle < boxes[None, :, 2:])).all(2).any(1)
