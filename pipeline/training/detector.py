@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import lightning as pl
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
+from numpy.typing import NDArray
 from pydantic import Field
 from rasterio.windows import Window
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import Dataset
 
 from pipeline.config import Settings, load_settings
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import DEFAULT_ARGUMENTS, build_detector
 from pipeline.models.inputs import normalise
 from pipeline.scenes.opening import open_scene
-from pipeline.training.chips import CHIP_BANDS, Image, Traffic, draw_chip
+from pipeline.training.chips import CHIP_BANDS, Ground, draw_chip
+from pipeline.training.fitting import FitSettings, fit, half_precision, prepare, training_loader
 from pipeline.training.simulate import simulate_scene
-
-log = logging.getLogger(__name__)
 
 HALO, STRIDE = 48, 4
 """The halo covers the reach of the network (`anatomy`) and of a proposal around a centre in the core."""
 
 
-class DetectorTraining(Settings):
+PixelBox = tuple[float, float, float, float]
+
+
+class GroundScene(Settings):
+    """A real scene to draw traffic on, and the vehicles that are in it."""
+
+    path: str
+    trucks: tuple[PixelBox, ...] = Field((), description="boxes in pixels: x_min, y_min, x_max, y_max")
+    doubtful: tuple[PixelBox, ...] = Field(
+        (), description="boxes of what may be one: nothing is learnt there"
+    )
+
+
+class DetectorTraining(FitSettings):
     """Settings of a training of the truck detector."""
 
-    scenes: tuple[str, ...] = Field((), description="real scenes without labels: ground to draw traffic on")
+    scenes: tuple[GroundScene, ...] = Field((), description="real scenes: ground to draw traffic on")
     simulated: tuple[int, ...] = Field(
         (), description="seeds of simulated scenes, as ground and with traffic"
     )
@@ -45,37 +55,39 @@ class DetectorTraining(Settings):
     start_from: str | None = Field(None, description="a bundle whose weights to start from")
 
     steps: int = Field(4000, ge=1)
-    batch: int = Field(16, ge=1)
     chip_px: int = Field(64, ge=32, multiple_of=4)
     learning_rate: float = Field(1.5e-3, gt=0)
     warmup: int = Field(150, ge=1)
-    seed: int = 0
-    threads: int = Field(1, ge=1, description="more help only where the cores are free")
-    half_precision: bool = True
     arguments: dict[str, Any] = DEFAULT_ARGUMENTS
 
 
-class ChipStream(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless training chips, normalised (4, H, W), with their boxes; the same for the same seed."""
+Target = dict[str, Tensor]
+
+
+class Chips(Dataset[tuple[Tensor, Target]]):
+    """Training chips without end, normalised (4, H, W), with targets; chip `i` is the same for a seed."""
 
     def __init__(
-        self, card: Card, backgrounds: Sequence[Image], scenes: Sequence[Traffic], size: int, seed: int
+        self, card: Card, grounds: Sequence[Ground], scenes: Sequence[Ground], size: int, seed: int
     ) -> None:
-        self.card, self.backgrounds, self.scenes = card, backgrounds, scenes
+        self.card, self.grounds, self.scenes = card, grounds, scenes
         self.size, self.seed = size, seed
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        info = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng((self.seed, info.id if info else 0))
+    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
+        rng = np.random.default_rng((self.seed, index))
+        chip = draw_chip(rng, self.grounds, self.scenes, self.size)
         everywhere = np.ones((self.size, self.size), dtype=bool)
-        while True:
-            chip = draw_chip(rng, self.backgrounds, self.scenes, self.size)
-            yield normalise(chip.reflectance, everywhere, self.card), torch.from_numpy(chip.boxes)
+        target = {
+            "boxes": torch.from_numpy(chip.boxes),
+            "labels": torch.ones(len(chip.boxes), dtype=torch.int64),
+            "ignored": torch.from_numpy(chip.ignored),
+        }
+        return normalise(chip.reflectance, everywhere, self.card), target
 
 
-def _collate(examples: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, list[Tensor]]:
-    images, boxes = zip(*examples, strict=True)
-    return torch.stack(images), list(boxes)
+def _collate(examples: list[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target]]:
+    images, targets = zip(*examples, strict=True)
+    return torch.stack(images), list(targets)
 
 
 class DetectorModule(pl.LightningModule):
@@ -85,14 +97,12 @@ class DetectorModule(pl.LightningModule):
         super().__init__()
         self.settings = settings
         self.detector = build_detector(card).to(memory_format=torch.channels_last)
-        self.detector.half_precision = settings.half_precision
+        self.detector.half_precision = half_precision(settings)
 
-    def training_step(self, batch: tuple[Tensor, list[Tensor]], index: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, list[Target]], index: int) -> Tensor:
         """The sum of the losses of proposals and boxes."""
-        images, boxes = batch
-        images = images.contiguous(memory_format=torch.channels_last)
-        targets = [{"boxes": box, "labels": torch.ones(len(box), dtype=torch.int64)} for box in boxes]
-        losses = self.detector(images, targets)
+        images, targets = batch
+        losses = self.detector(images.contiguous(memory_format=torch.channels_last), targets)
         total = torch.stack(list(losses.values())).sum()
         self.log_dict({"loss": total, **losses})
         return total
@@ -128,18 +138,24 @@ def blank_card(arguments: dict[str, Any] | None = None) -> Card:
     )
 
 
-def real_ground(scene: str) -> Image:
-    """A whole real scene as (4, H, W) reflectance of `CHIP_BANDS`, 0 where it has no data."""
-    opened = open_scene(scene)
+def real_ground(scene: GroundScene) -> Ground:
+    """A whole real scene, reflectance 0 where it has no data, with the vehicles that are known in it."""
+    opened = open_scene(scene.path)
     rows, cols = opened.shape
-    return opened.read(Window(0, 0, cols, rows), CHIP_BANDS).reflectance
+    pixels = opened.read(Window(0, 0, cols, rows), CHIP_BANDS)
+    return Ground(pixels.reflectance, _boxes(scene.trucks), _boxes(scene.doubtful))
 
 
-def simulated_traffic(size: int, seed: int) -> Traffic:
-    """A simulated scene with its trucks."""
+def simulated_traffic(size: int, seed: int) -> Ground:
+    """A simulated scene with its trucks; those that count neither way are doubtful."""
     scene = simulate_scene(size, seed, CHIP_BANDS)
-    boxes = np.array([truck.box for truck in scene.trucks], dtype=np.float32).reshape(-1, 4)
-    return Traffic(scene.reflectance, boxes)
+    firm = [truck.box for truck in scene.trucks if truck.confidence != "low"]
+    doubtful = [truck.box for truck in scene.trucks if truck.confidence == "low"]
+    return Ground(scene.reflectance, _boxes(firm), _boxes(doubtful))
+
+
+def _boxes(boxes: Sequence[tuple[float, ...]]) -> NDArray[np.float32]:
+    return np.array(boxes, np.float32).reshape(-1, 4)
 
 
 def train_from_config(config: Path | None, out: Path) -> Bundle:
@@ -158,34 +174,20 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
 
     Leaves checkpoints and `metrics.csv` in `out`, and the bundle in `out/bundle`.
     """
-    torch.set_num_threads(settings.threads)
-    pl.seed_everything(settings.seed)
+    prepare(settings)
     card = blank_card(settings.arguments)
     module = DetectorModule(card, settings)
     if settings.start_from:
         open_bundle(settings.start_from).load_into(module.detector).train()
-    backgrounds = [real_ground(scene) for scene in settings.scenes]
-    backgrounds += [
-        simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance
+    grounds = [real_ground(scene) for scene in settings.scenes]
+    grounds += [
+        Ground(simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance)
         for seed in settings.simulated
     ]
     traffic = [simulated_traffic(settings.simulated_px, seed) for seed in settings.simulated]
-    chips = ChipStream(card, backgrounds, traffic, settings.chip_px, settings.seed)
-    loader = DataLoader(chips, settings.batch, collate_fn=_collate, num_workers=1, persistent_workers=True)
-    checkpoint = ModelCheckpoint(dirpath=out, save_last=True, save_top_k=0, every_n_train_steps=200)
-    trainer = pl.Trainer(
-        max_steps=settings.steps,
-        accelerator="auto",
-        logger=CSVLogger(out, name="", version=""),
-        log_every_n_steps=min(20, settings.steps),
-        callbacks=[checkpoint, EMAWeightAveraging(decay=0.995)],
-        gradient_clip_val=5.0,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-    last = out / "last.ckpt"
-    # Only our own training state is read back here, and only tensors and plain values of it.
-    trainer.fit(module, loader, ckpt_path=last if last.exists() else None, weights_only=True)
+    chips = Chips(card, grounds, traffic, settings.chip_px, settings.seed)
+    # The detector runs its convolutions in half precision, and its boxes in single, by itself.
+    fit(module, training_loader(chips, settings, _collate), None, settings, out, autocast=False)
     return save_bundle(
         out / "bundle",
         card.model_copy(update={"training_data": settings.sources}),

@@ -6,7 +6,7 @@ import torch
 from pipeline.errors import BundleError
 from pipeline.models.anatomy import card_anatomy
 from pipeline.models.bundle import open_bundle
-from pipeline.models.detector import build_detector
+from pipeline.models.detector import build_detector, without_ignored
 from pipeline.training.detector import blank_card
 
 SMALL = {"channels": [4, 4, 4], "features": 4, "head": 8}
@@ -103,3 +103,22 @@ def test_an_unknown_architecture_is_named():
 def test_unknown_arguments_are_refused():
     with pytest.raises(BundleError, match="don't fit faster_rcnn"):
         build_detector(blank_card({"depth": 50}))
+
+
+def test_nothing_is_learnt_in_ignored_boxes():
+    area = torch.tensor([[10.0, 10.0, 14.0, 14.0]])
+    boxes = torch.tensor([[10.5, 10.5, 14.0, 14.0], [20.0, 20.0, 24.0, 24.0], [10.0, 10.0, 13.5, 14.0]])
+    truck = {"boxes": torch.zeros(0, 4), "ignored": area}
+    assert torch.equal(without_ignored(boxes, truck), boxes[1:2])
+    assert torch.equal(without_ignored(boxes, truck | {"boxes": boxes[2:]}), boxes)
+    assert torch.equal(without_ignored(boxes, {"boxes": boxes[:1]}), boxes)
+
+
+def test_anchors_in_ignored_boxes_are_neither_truck_nor_ground():
+    detector = build_detector(blank_card(SMALL))
+    ground = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+    anchors = torch.tensor([[10.0, 10.0, 14.0, 14.0], [20.0, 20.0, 24.0, 24.0]])
+    (labels,), _ = detector.rpn.assign_targets_to_anchors([anchors], [ground])
+    assert labels.tolist() == [0, 0]
+    (labels,), _ = detector.rpn.assign_targets_to_anchors([anchors], [ground | {"ignored": anchors[:1]}])
+    assert labels.tolist() == [-1, 0]

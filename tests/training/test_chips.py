@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from pipeline.training.chips import CHIP_BANDS, Traffic, draw_chip, patchwork
-from pipeline.training.rendering import car_reflectance
+from pipeline.training.chips import CHIP_BANDS, Ground, draw_chip
 
-GROUND = np.full((4, 200, 150), 0.1, np.float32) * np.array([1, 1, 1, 2], np.float32)[:, None, None]
+GROUND = Ground(np.full((4, 200, 150), 0.1, np.float32) * np.array([1, 1, 1, 2], np.float32)[:, None, None])
 
 
 def chips(count: int, seed: int = 0, **options):
@@ -18,6 +17,7 @@ def test_the_same_seed_draws_the_same_chips():
     for one, other in zip(chips(5, 3), chips(5, 3), strict=True):
         np.testing.assert_array_equal(one.reflectance, other.reflectance)
         np.testing.assert_array_equal(one.boxes, other.boxes)
+        np.testing.assert_array_equal(one.ignored, other.ignored)
 
 
 def test_chips_are_reflectance_of_the_four_bands():
@@ -39,31 +39,34 @@ def test_boxes_lie_in_the_chip_and_have_the_size_of_trucks():
     assert sides.max() < 9
 
 
-def test_some_chips_hold_no_truck():
-    counts = [len(chip.boxes) for chip in chips(60)]
+def test_some_chips_hold_no_truck_and_some_hold_what_counts_neither_way():
+    drawn = chips(60)
+    counts = [len(chip.boxes) for chip in drawn]
     assert 0 in counts
     assert max(counts) > 8
+    assert 0 < sum(len(chip.ignored) for chip in drawn) < sum(counts)
 
 
-def test_chips_are_cut_from_simulated_scenes_with_their_trucks():
-    image = GROUND.copy()
+def test_chips_are_cut_from_scenes_with_their_trucks_and_doubtful_ones():
+    image = GROUND.reflectance.copy()
     image[:, 100, 70] = 0.9
-    scene = Traffic(image, np.array([[69, 99, 72, 102]], np.float32))
+    truck, other = np.array([[69, 99, 72, 102]], np.float32), np.array([[79, 99, 82, 102]], np.float32)
     rng = np.random.default_rng(1)
-    cut = [chip for chip in (draw_chip(rng, [GROUND], [scene]) for _ in range(120)) if len(chip.boxes) == 1]
+    scene = Ground(image, truck, other)
+    cut = [chip for chip in (draw_chip(rng, [GROUND], [scene]) for _ in range(150)) if len(chip.boxes) == 1]
     on_truck = 0
     for chip in cut:
         x0, y0, x1, y1 = chip.boxes[0]
         row, col = np.unravel_index(chip.reflectance.sum(0).argmax(), (64, 64))
-        on_truck += bool(x0 - 1 <= col <= x1 + 1 and y0 - 1 <= row <= y1 + 1)
+        if x0 - 1 <= col <= x1 + 1 and y0 - 1 <= row <= y1 + 1:
+            on_truck += 1
+            assert all(np.hypot(*(box[:2] - chip.boxes[0][:2])) == pytest.approx(10) for box in chip.ignored)
     assert on_truck >= 10
 
 
-def test_a_patchwork_has_parcels_of_many_spectra():
-    image = patchwork(np.random.default_rng(0), 64)
-    assert image.shape == (4, 64, 64)
-    assert image[3].std() > 0.02
-
-
-def test_a_car_shows_less_of_its_paint_than_a_truck():
-    assert car_reflectance({"B02": 0.54})["B02"] == pytest.approx(0.4 * 0.54 + 0.6 * 0.04)
+def test_vehicles_known_in_real_ground_stay_in_the_truth():
+    image = GROUND.reflectance
+    boxes = np.array([[x, y, x + 3, y + 3] for x in range(0, 147, 10) for y in range(0, 197, 10)], np.float32)
+    rng = np.random.default_rng(2)
+    most = [len(draw_chip(rng, [Ground(image, doubtful=boxes)]).ignored) for _ in range(30)]
+    assert sum(count > 30 for count in most) > 15
