@@ -10,6 +10,7 @@ known to be local counts as seeing everything: a halo is either right or not giv
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,13 +22,21 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 
+from pipeline.errors import BundleError
 from pipeline.models.bundle import Card
 from pipeline.models.detector import build_detector
 from pipeline.models.segmenter import build_segmenter
 from pipeline.models.single_stage import PixelHead, SingleStageDetector
 from pipeline.tiling import round_up
 
+log = logging.getLogger(__name__)
+
 Pair = tuple[int, int]
+
+BOX_REACH = 8
+"""Pixels that a detection reaches beyond what its place sees: half a box and its rivals' other half."""
+_CHEAP_HALO = {"detection": 64, "segmentation": 128, "screening": 64}
+_EXAMPLE_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -271,6 +280,38 @@ def card_anatomy(card: Card, side: int = 256) -> Anatomy:
     is_detector = card.task == "detection"
     network: nn.Module = DensePart(build_detector(card)) if is_detector else build_segmenter(card)
     return anatomy(network, (len(card.bands), side, side))
+
+
+def with_halo(card: Card) -> Card:
+    """The card with the halo and stride of its network; a halo that costs much is told in the log.
+
+    A detector's halo also holds `BOX_REACH`: half a box, and the boxes that it competes with.
+
+    Raises
+    ------
+    BundleError
+        If a layer looks at the whole image: then no halo makes a tile equal the scene.
+    """
+    seen = card_anatomy(card, _EXAMPLE_SIDE)
+    if seen.reach is None:
+        layers = ", ".join(name or "the network itself" for name in seen.unbounded[:3])
+        more = f" and {len(seen.unbounded) - 3} more" if len(seen.unbounded) > 3 else ""
+        raise BundleError(
+            f"Model {card.id} can't be cut into tiles: in its {card.architecture} these layers look at the "
+            f"whole image: {layers}{more}. Choose one without squeeze-and-excitation, attention, global "
+            "pooling, and norms over space."
+        )
+    reach = max(seen.reach) + (BOX_REACH if card.task == "detection" else 0)
+    halo, cheap = round_up(reach, seen.stride), _CHEAP_HALO[card.task]
+    if halo > cheap:
+        log.warning(
+            "Model %s needs a halo of %d px, more than the %d px that are cheap: tiles stay exact, but take "
+            "longer. A smaller depth helps.",
+            card.id,
+            halo,
+            cheap,
+        )
+    return card.model_copy(update={"halo": halo, "stride": seen.stride})
 
 
 class DensePart(nn.Module):

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import BundleError
 from pipeline.models.bundle import Card, LegendClass
+from pipeline.models.segmenter_library import fcn, smp_unet
 
 DYNAMIC_WORLD = tuple(
     LegendClass(value=value, name=name, colour=colour)
@@ -82,7 +83,7 @@ class UNet(nn.Module):
         return self.head(features)
 
 
-SEGMENTERS: dict[str, Callable[..., nn.Module]] = {"unet": UNet}
+SEGMENTERS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "fcn": fcn, "smp_unet": smp_unet}
 """Architectures by the name a card gives them; called with bands, classes and the card's arguments."""
 
 
