@@ -50,6 +50,7 @@ class SimulatedScene:
     shadow: NDArray[np.float32]
     """(H, W), share of sunlight that clouds take away."""
     trucks: tuple[SimulatedTruck, ...]
+    """The truth; those of `confidence` "low" (also buses, vans and bright cars) should count neither way."""
     world: World
 
     @property

@@ -88,6 +88,14 @@ def test_bands_are_apart_by_speed_times_delay(heading, speed, order):
         assert moved == pytest.approx(expected, abs=0.02)
 
 
+@settings(max_examples=10, deadline=None)
+@given(headings, st.sampled_from([1, -1]))
+def test_parked_truck_is_seen_in_one_place(heading, order):
+    seen = drawn(vehicle(heading=heading, speed=0), order)
+    for band in seen.values():
+        np.testing.assert_array_equal(band, seen["B02"])
+
+
 def test_eastbound_truck_at_80_kmh_is_seen_22_m_further_on_in_red():
     seen = drawn(vehicle(heading=90, speed=80), order=1)
     moved = centroid(seen["B04"]) - centroid(seen["B02"])
@@ -101,11 +109,18 @@ def test_middle_of_blue_and_red_is_the_vehicles_place():
 
 
 @settings(max_examples=25, deadline=None)
-@given(headings, st.floats(0, 95), st.floats(8, 19), st.sampled_from([1, -1]))
-def test_box_holds_the_energy_of_every_band(heading, speed, length, order):
-    truck = vehicle(heading=heading, speed=speed, length=length)
+@given(headings, st.floats(0, 110), st.floats(8, 19), st.floats(2.4, 3.2), st.sampled_from([1, -1]))
+def test_box_holds_the_truck_in_every_band(heading, speed, length, width, order):
+    truck = vehicle(heading=heading, speed=speed, length=length, width=width)
     x0, y0, x1, y1 = truck.box(order)
     assert min(x1 - x0, y1 - y0) >= 3 - 1e-9
+    forward = np.array(truck.direction)
+    sideways = np.array([-forward[1], forward[0]])
+    for seconds in band_times(order).values():
+        for along, across in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+            corner = truck.position(seconds) + along * length / 20 * forward + across * width / 20 * sideways
+            assert x0 <= corner[0] <= x1
+            assert y0 <= corner[1] <= y1
     rows, cols = slice(int(y0), int(np.ceil(y1))), slice(int(x0), int(np.ceil(x1)))
     for band in drawn(truck, order).values():
         assert band[rows, cols].sum() > 0.8 * band.sum()

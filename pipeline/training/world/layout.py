@@ -405,7 +405,10 @@ def _zones(size: int, motorways: list[Road], rng: np.random.Generator) -> tuple[
         ("quarry", 1.5, (12, 26), (8, 18)),
         ("solar", 1, (10, 20), (6, 12)),
     ):
-        number = max(1 if kind == "industry" else 0, round(count * (size / 1024) ** 2))
+        wanted = count * (size / 1024) ** 2
+        number = max(1 if kind == "industry" else 0, round(wanted))
+        if number == 0:  # a small scene has what is rare now and then
+            number = int(rng.random() < wanted)
         for _ in range(number):
             road = motorways[int(rng.integers(len(motorways)))]
             point, tangent = road.place(rng.uniform(0.12, 0.88) * road.line.length)

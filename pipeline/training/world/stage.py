@@ -150,7 +150,7 @@ class Stage:
         ground = landscape.render_ground(world, xs, ys, bands)
         image = ground.reflectance
         for channel in range(len(bands)):
-            image[channel] = _blurred(image[channel], _DRAWN_SIGMA**2, (0.0, 0.0))
+            image[channel] = blurred(image[channel], _DRAWN_SIGMA**2, (0.0, 0.0))
         covered = np.zeros(image.shape[1:], np.float32)
         surfaces = _materials([BANDS.index(band) for band in bands])
         for road in self._painting_order():
@@ -224,16 +224,18 @@ class Stage:
         height, width = image.shape[1:]
         sigma = dict.fromkeys(bands, _DRAWN_SIGMA)
         traffic = self.traffic
-        high = {id(vehicle) for vehicle in (*traffic.trucks, *traffic.buses)}
-        for vehicle in (
-            *traffic.cars, *traffic.vans, *traffic.buses, *traffic.trucks, *traffic.details, *traffic.wagons,
-        ):  # fmt: skip
-            x, y = vehicle.x - left, vehicle.y - top
-            if -_REACH < x < width + _REACH and -_REACH < y < height + _REACH:
-                here, order = replace(vehicle, x=x, y=y), self.world.order(vehicle.x, vehicle.y)
-                if id(vehicle) in high:
-                    self._shade(image, bands, here, order)
-                add_vehicle(image, bands, here, order, sigma)
+        for vehicles, tall in (
+            ((*traffic.cars, *traffic.vans), False),
+            ((*traffic.buses, *traffic.trucks), True),
+            ((*traffic.details, *traffic.wagons), False),
+        ):
+            for vehicle in vehicles:
+                x, y = vehicle.x - left, vehicle.y - top
+                if -_REACH < x < width + _REACH and -_REACH < y < height + _REACH:
+                    here, order = replace(vehicle, x=x, y=y), self.world.order(vehicle.x, vehicle.y)
+                    if tall:
+                        self._shade(image, bands, here, order)
+                    add_vehicle(image, bands, here, order, sigma)
         for aircraft in traffic.aircraft:
             self._add_aircraft(image, bands, aircraft, left, top)
 
@@ -296,10 +298,10 @@ def misregistration(rng: np.random.Generator) -> tuple[float, float]:
 def _through_optics(image: NDArray[np.float32], band: str, rng: np.random.Generator) -> NDArray[np.float32]:
     """One band with the rest of its blur, and misregistered: any two bands by up to 0.3 px."""
     down, right = misregistration(rng)
-    return _blurred(image, PSF_SIGMA_PX.get(band, _OTHER_SIGMA_PX) ** 2 - _DRAWN_SIGMA**2, (down, right))
+    return blurred(image, PSF_SIGMA_PX.get(band, _OTHER_SIGMA_PX) ** 2 - _DRAWN_SIGMA**2, (down, right))
 
 
-def _blurred(image: NDArray[np.float32], variance: float, shift: tuple[float, float]) -> NDArray[np.float32]:
+def blurred(image: NDArray[np.float32], variance: float, shift: tuple[float, float]) -> NDArray[np.float32]:
     """An image (H, W) through three taps a side whose mean and variance are exactly those asked for."""
     for axis, move in enumerate(shift):
         second = variance + move**2
