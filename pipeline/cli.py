@@ -25,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 evaluate_app = typer.Typer(help="Score predictions against labels.", no_args_is_help=True)
-models_app = typer.Typer(help="The model bundles: list, show, anatomy.", no_args_is_help=True)
+models_app = typer.Typer(help="The model bundles: list, show, measure, anatomy.", no_args_is_help=True)
 train_app = typer.Typer(help="Train a model; ends in a bundle.", no_args_is_help=True)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(models_app, name="models")
@@ -182,13 +182,38 @@ def models_list() -> None:
 def models_show(
     name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a bundle's folder.")],
 ) -> None:
-    """A bundle's card: what it needs, what it was trained on, how good it was measured to be."""
-    import yaml
-
+    """A bundle's card: what it needs, what it learned from, how good it was measured to be, its layers."""
     from pipeline.models.bundle import open_bundle
+    from pipeline.report.card import card_page
 
-    card = open_bundle(name).card.model_dump(mode="json")
-    _say(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=100), markup=False)
+    _say_page(card_page(open_bundle(name)))
+
+
+@models_app.command("measure")
+def models_measure(
+    name: Annotated[str, typer.Argument(help="A shipped detector's name, or a bundle's folder.")],
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", help="What to measure on; simulated scenes only where not given."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for a copy of the bundle; itself where not given.")
+    ] = None,
+) -> None:
+    """Measure a detector, calibrate it, choose its thresholds, and write all of it into its card.
+
+    Example: `truckscape models measure runs/detector/bundle --config configs/measure-detector.yaml`
+    """
+    from pipeline.config import load_settings
+    from pipeline.models.bundle import open_bundle
+    from pipeline.report.card import card_page
+    from pipeline.training.quality import DetectorMeasurement, measure_detector, write_quality
+
+    settings = load_settings(DetectorMeasurement, config)
+    bundle = open_bundle(name)
+    measured = write_quality(measure_detector(bundle, settings, _note), bundle, out)
+    _say_page(card_page(measured))
+    _say_path("card", measured.folder / "card.yaml")
 
 
 @models_app.command("anatomy")
@@ -197,25 +222,11 @@ def models_anatomy(
     side: Annotated[int, typer.Option(min=64, help="Side of the example tile, in pixels.")] = 256,
 ) -> None:
     """A network layer by layer: kernel, stride, output size, receptive field, parameters, work."""
-    from rich.table import Table
-
     from pipeline.models.anatomy import card_anatomy
     from pipeline.models.bundle import open_bundle
+    from pipeline.report.card import anatomy_page
 
-    found = card_anatomy(open_bundle(name).card, side)
-    rows = found.to_table()
-    table = Table(*rows[0], box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row.values())
-    _say(table)
-    halo = (
-        f"halo {found.halo} px"
-        if found.halo is not None
-        else f"sees everything: {', '.join(found.unbounded)}"
-    )
-    _say(
-        f"parameters {found.parameters:,}; work {found.macs / 1e9:.2f} GMAC; {halo}; stride {found.stride} px"
-    )
+    _say_page(anatomy_page(card_anatomy(open_bundle(name).card, side)))
 
 
 @train_app.command("detector")
@@ -282,6 +293,23 @@ def _say(what: Any, **options: Any) -> None:
     from rich.console import Console
 
     Console(highlight=False, soft_wrap=True).print(what, **options)
+
+
+def _say_page(page: Any) -> None:
+    """A page with wide tables: a file or a pipe has room for them."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 150)
+    console.print(page)
+
+
+def _note(text: str) -> None:
+    """What is being done now, beside the results."""
+    from rich.console import Console
+
+    Console(stderr=True, highlight=False).print(text, markup=False)
 
 
 def _say_path(what: str, path: Path) -> None:

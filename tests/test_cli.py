@@ -57,7 +57,8 @@ def scene(tmp_path) -> str:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "simulate", "evaluate trucks", "models anatomy", "train detector"]
+    "command",
+    ["", "run", "simulate", "evaluate trucks", "models anatomy", "models measure", "train detector"],
 )
 def test_help_has_an_example_or_the_commands(command):
     result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
@@ -156,7 +157,8 @@ def test_models_are_listed_shown_and_taken_apart():
     assert "faster_rcnn" in listed
     assert "unet" in listed
     shown = CliRunner().invoke(cli.app, ["models", "show", "trucks"]).output
-    assert "architecture: faster_rcnn" in shown
+    for expected in ("faster_rcnn", "a detection counts from", "Learned from", "licence", "f1", "GMAC; halo"):
+        assert expected in shown
     anatomy = CliRunner().invoke(cli.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
     assert "halo 112 px; stride 16 px" in anatomy
 

@@ -133,12 +133,12 @@ def _score_line(score: Mapping[str, Any]) -> str:
 
 
 def _series(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Text:
-    """A table on its side: a line for each column, shares with bars behind them."""
+    """A table on its side: a line for each column, with bars behind shares but for the first."""
     width = max((len(_label(name)) for name in columns), default=0)
     lines = []
-    for name, values in zip(columns, zip(*rows, strict=True), strict=False):
+    for number, (name, values) in enumerate(zip(columns, zip(*rows, strict=True), strict=False)):
         cells = " ".join(f"{_short(value):>4}" for value in values)
-        shares = all(value is not None and 0 <= value <= 1 for value in values)
+        shares = number > 0 and all(value is not None and 0 <= value <= 1 for value in values)
         bars = "".join(_BARS[min(7, int(value * 8))] for value in values) if shares else ""
         lines.append(f"{_label(name):<{width}}  {cells}  {bars}".rstrip())
     return Text("\n".join(lines), no_wrap=True)

@@ -67,7 +67,8 @@ def quality_figure(
         axes.title.set_fontsize(10)
         axes.grid(color="#e5e7eb", lw=0.8)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower left")
+    right.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
 
 

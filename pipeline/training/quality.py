@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import platform
 import re
 import shutil
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.config import Engine, Settings
+from pipeline.errors import BundleError
 from pipeline.evaluation.bootstrap import TRUCK_BLOCK_M, block_bootstrap, precision_recall_f1, truck_counts
 from pipeline.evaluation.calibration import Reliability, fit_calibration, reliability
 from pipeline.evaluation.confusion import truck_cases
@@ -85,9 +85,13 @@ def measure_detector(
 
     Raises
     ------
+    BundleError
+        If the bundle is no detector.
     TruckscapeError
-        Whatever a run or its labels may raise.
+        Whatever else a run or its labels may raise.
     """
+    if bundle.card.task != "detection":
+        raise BundleError(f"Detectors are measured here; {bundle.card.id} is for {bundle.card.task}.")
     raw = _observe(bundle, settings, say)
     curve = pool("calibration", raw.fitting).evaluate(near_roads=True).curves[PRIMARY_CURVE]
     calibration = fit_calibration(curve.score, curve.correct)
@@ -311,8 +315,8 @@ def confusions(observed: Observed, evaluation: TruckEvaluation, threshold: float
 def speed(bundle: Bundle) -> dict[str, Any]:
     """Seconds of the network for a million pixels of a simulated scene, on this machine's processor.
 
-    Of one thread it is processor time, which does not depend on what else the machine does; of all cores it
-    is the best of three by the clock. Decoding and the measurement of motion are not in it.
+    It is the processor's time of a single thread, which does not depend on what else the machine does.
+    Decoding and the measurement of motion are not in it.
     """
     card, half = bundle.card, half_precision(Engine())
     pixels = simulate_scene(_SPEED_PX, 0, card.bands).reflectance
@@ -320,26 +324,18 @@ def speed(bundle: Bundle) -> dict[str, Any]:
     image = image.contiguous(memory_format=torch.channels_last)
     network = bundle.load_into(build_detector(card)).to(memory_format=torch.channels_last)
     network.half_precision = half  # type: ignore[assignment]
-    cores, before = os.cpu_count() or 1, torch.get_num_threads()
-
-    def best(threads: int, clock: Callable[[], float]) -> float:
-        torch.set_num_threads(threads)
-        spent = []
+    before, spent = torch.get_num_threads(), []
+    try:
+        torch.set_num_threads(1)
         with torch.inference_mode():
             for _ in range(3):
-                start = clock()
+                start = time.thread_time()
                 network(image)
-                spent.append(clock() - start)
-        return min(spent) / (_SPEED_PX**2 / 1e6)
-
-    try:
-        alone, together = best(1, time.thread_time), best(cores, time.perf_counter)
+                spent.append(time.thread_time() - start)
     finally:
         torch.set_num_threads(before)
     return {
-        "seconds_per_mpx_one_thread": round(alone, 2),
-        "seconds_per_mpx_all_cores": round(together, 2),
-        "cores": cores,
+        "seconds_per_mpx_one_thread": round(min(spent) / (_SPEED_PX**2 / 1e6), 2),
         "precision": "bfloat16" if half else "float32",
         "processor": _processor(),
     }
