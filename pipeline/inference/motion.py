@@ -65,8 +65,16 @@ _ANOTHER_MOVE, _CLEAR = 1.2, 3.0
 """A displacement is clear if any that differs so much, in pixels, is so much less likely."""
 _DRIFT = 0.8
 """A fit that ends further from where the search began, in pixels, is none."""
-_MISREGISTRATION, _INFLATION = 0.1, 1.1
-"""Uncertainty that the fit can't see: the bands' registration, in pixels, and correlated residuals."""
+_SLOWEST = 0.5
+"""What moves less, in pixels (18 km/h), is taken for something at rest near the truck: parked cars, a bridge,
+the edge of a field. A truck at rest shows no row of colours, and isn't detected."""
+_VAGUE = 0.6
+"""With a larger deviation, in pixels, a displacement says nothing."""
+_REGISTRATION = 0.1
+"""Uncertainty that the fit can't see, in pixels. Two bands of Sentinel-2 lie within 0.3 px of each other in
+99.7 % of cases (ESA's requirement), so each is off by 0.062 px (one sigma) in either direction, and a line
+through the positions in four bands, at `_LAG`, by 1.35 times that: 0.084. The rest is for cabs, loads and
+shadows of another colour, which move a truck's own middle from band to band."""
 
 _OTHER_RIDGE, _TINY = 0.02, 1e-12
 """Keep a blob at the window's border from growing without limit, and a flat image from dividing by zero."""
@@ -89,9 +97,11 @@ def measure_displacement(
     `reflectance` is (4, H, W) in the order of `MOTION_BANDS`, `valid` (H, W), `boxes` (N, 4) x_min, y_min,
     x_max, y_max in pixels of that array, counted from the upper left corner of its upper left pixel.
     Returns (N, 2) dx, dy and (N,) the deviation along the motion (across it is less), in pixels; NaN where
-    pixels are missing, or no displacement is clearly more likely than all others. Nothing beyond
-    `MOTION_MARGIN_PX` from a box matters, and no box matters to another: any tile that holds the box with
-    that margin gives the same. Takes about 6 ms of one core a truck, and less than 200 MB.
+    pixels are missing, no displacement is clearly more likely than all others, or the likeliest is hardly
+    one. The deviation is that of the fit, whose noise is what the model leaves of each band, and that of the
+    bands' registration; that of their delays is not in it. Nothing beyond `MOTION_MARGIN_PX` from a box
+    matters, and no box matters to another: any tile that holds the box with that margin gives the same.
+    Takes about 6 ms of one core a truck, and less than 200 MB.
     """
     height, width = valid.shape
     displacement, sigma = np.full((len(boxes), 2), np.nan), np.full(len(boxes), np.nan)
@@ -122,9 +132,10 @@ def _fit(values: Array, centre: Array) -> tuple[Array, Array, Array]:
     values = _without_other(values, start, other, sign)
     at, covariance = _refine(values, centre, start, sign, iterations=6)
     move, axis = at[:, 3], at[:, 2]
-    move = np.where((clear >= _CLEAR) & (np.abs(move - start[:, 3]) <= _DRIFT), move, np.nan)
-    sigma = np.hypot(_INFLATION * np.sqrt(covariance[:, 3, 3]), _MISREGISTRATION)
-    return move, axis, np.where(np.isnan(move), np.nan, sigma)
+    sigma = np.hypot(np.sqrt(covariance[:, 3, 3]), _REGISTRATION)
+    believed = (clear >= _CLEAR) & (np.abs(move - start[:, 3]) <= _DRIFT)
+    believed &= (np.abs(move) >= _SLOWEST) & (sigma <= _VAGUE)
+    return np.where(believed, move, np.nan), axis, np.where(believed, sigma, np.nan)
 
 
 @dataclass(frozen=True)
