@@ -13,8 +13,9 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, LabelsError, OutputError
+from pipeline.inference.shards import read_shard
 from pipeline.job import Request, finish, prepare, run_directly, run_shard
-from pipeline.models.bundle import Card, LegendClass, save_bundle
+from pipeline.models.bundle import Calibration, Card, LegendClass, open_bundle, save_bundle, save_card
 from tests.conftest import write_geotiff
 
 FAST = ["engine.threads=1", "tiling.tile_px=128", "tiling.shards=2"]
@@ -123,6 +124,65 @@ def test_other_roads_are_other_shards_but_other_labels_are_not(result, product):
     job = prepare(request_for(product, result.folder.parent, truck_labels=None))
     assert job.missing() == []
     assert prepare(request_for(product, result.folder.parent, roads=None)).missing() == [0, 1]
+
+
+@pytest.fixture
+def calibrated(tmp_path):
+    """A copy of the shipped detector whose card can be changed."""
+    shipped = open_bundle("trucks")
+    folder = tmp_path / "calibrated"
+    folder.mkdir()
+    shutil.copyfile(shipped.weights, folder / shipped.weights.name)
+
+    def with_card(**changes) -> str:
+        return str(save_card(folder, shipped.card.model_copy(update=changes)).folder)
+
+    return with_card
+
+
+def trucks_only(*settings: str):
+    return load_config(None, [*FAST, "landcover.enabled=false", *settings])
+
+
+def test_the_threshold_is_the_users_else_the_cards_for_the_case(product, tmp_path, calibrated):
+    bundle = calibrated(score_threshold=0.9, score_threshold_near_roads=0.4)
+    ours, theirs = (
+        trucks_only(f"trucks.bundle={bundle}", *more) for more in ((), ("trucks.score_threshold=0",))
+    )
+    roads = {"roads": product.roads, "none": None}
+    jobs = {
+        (name, config.trucks.score_threshold): prepare(
+            request_for(product, tmp_path, config=config, roads=path)
+        )
+        for name, path in roads.items()
+        for config in (ours, theirs)
+    }
+    found = {key: job.score_threshold for key, job in jobs.items()}
+    assert found == {("roads", None): 0.4, ("none", None): 0.9, ("roads", 0): 0, ("none", 0): 0}
+
+
+def test_another_calibration_is_another_shard_but_another_threshold_is_not(product, tmp_path, calibrated):
+    def keys(**changes) -> tuple[str, ...]:
+        config = trucks_only(f"trucks.bundle={calibrated(**changes)}")
+        return prepare(request_for(product, tmp_path, config=config)).keys
+
+    plain = keys(calibration=Calibration())
+    assert keys(calibration=Calibration(), score_threshold_near_roads=0.1, score_threshold=0.2) == plain
+    assert keys(calibration=Calibration(offset=-0.5)) != plain
+
+
+def test_scores_of_the_layer_are_calibrated(product, tmp_path, calibrated):
+    """A calibration moves the scores as its formula says, and nothing else."""
+    scores = []
+    for calibration in (Calibration(), Calibration(temperature=2.0, offset=-0.3)):
+        config = trucks_only(
+            f"trucks.bundle={calibrated(calibration=calibration)}", "trucks.score_threshold=0"
+        )
+        job = prepare(request_for(product, tmp_path, config=config))
+        scores.append(read_shard(run_shard(job, 0)).detections.scores)
+    assert len(scores[0]) > 0
+    log_odds = np.log(scores[0] / (1 - scores[0]))
+    np.testing.assert_allclose(scores[1], 1 / (1 + np.exp(-(log_odds / 2 - 0.3))), rtol=1e-6)
 
 
 def test_the_tiling_changes_nothing(product, tmp_path):

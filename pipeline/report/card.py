@@ -43,6 +43,22 @@ def card_page(bundle: Bundle, side: int = 256) -> RenderableType:
     return Group(*blocks)
 
 
+def headlines(card: Card) -> list[str]:
+    """The measured figures that fit in a line each: no curves, no tables."""
+    lines = []
+    for name, value in card.quality.items():
+        if not isinstance(value, Mapping):
+            lines.append(f"{_label(name)}: {_plain(value)}")
+            continue
+        numbers = {key: part for key, part in value.items() if isinstance(part, int | float)}
+        if numbers:
+            lines.append(f"{_label(name)}: {_plain(numbers)}")
+        for key, part in value.items():
+            if _is_score(part):
+                lines.append(f"{_label(name)}, {_label(key)}: {_score_line(part)}")
+    return lines
+
+
 def anatomy_page(found: Anatomy) -> RenderableType:
     """The layers of a network as a table, and what they add up to."""
     rows = found.to_table()
@@ -107,13 +123,17 @@ def _figures(quality: Mapping[str, Any]) -> Iterator[RenderableType]:
         elif {"columns", "rows"} <= value.keys():
             yield Text(f"{label}:")
             yield _indented(_series(value["columns"], value["rows"]))
-        elif {"precision", "recall", "f1"} <= value.keys():
+        elif _is_score(value):
             yield Text(f"{label}: {_score_line(value)}")
         elif all(_is_flat(part) for part in value.values()):
             yield Text(f"{label}: {_plain(value)}")
         else:
             yield Text(f"{label}:")
             yield _indented(Group(*_figures(value)))
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, Mapping) and {"precision", "recall", "f1"} <= value.keys()
 
 
 def _score_line(score: Mapping[str, Any]) -> str:

@@ -21,6 +21,7 @@ from pipeline.evaluation.segmentation import LandcoverEvaluation
 from pipeline.files import replacing
 from pipeline.models.bundle import Card, LegendClass
 from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.report.card import headlines
 from pipeline.report.charts import precision_recall_chart
 from pipeline.report.gallery import Chip, Gallery, chip
 from pipeline.report.map import (
@@ -177,6 +178,7 @@ def _write(
         leaflet_style=leaflet_style(),
         colours=COLOURS,
         meaning=MEANING,
+        headlines=headlines,
     )
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")

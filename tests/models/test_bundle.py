@@ -9,7 +9,16 @@ import yaml
 from torch import nn
 
 from pipeline.errors import BundleError
-from pipeline.models.bundle import SHIPPED, Card, LegendClass, open_bundle, save_bundle, shipped_bundles
+from pipeline.models.bundle import (
+    SHIPPED,
+    Calibration,
+    Card,
+    LegendClass,
+    open_bundle,
+    save_bundle,
+    save_card,
+    shipped_bundles,
+)
 
 CARD = Card(
     id="trial",
@@ -53,6 +62,31 @@ def test_the_same_weights_make_the_same_bytes(bundle, tmp_path, network):
     again = save_bundle(tmp_path / "again", CARD, network.state_dict())
     assert again.weights.read_bytes() == bundle.weights.read_bytes()
     assert again.card == bundle.card
+
+
+def test_thresholds_with_and_without_roads():
+    card = CARD.model_copy(update={"score_threshold": 0.9, "score_threshold_near_roads": 0.0})
+    assert [card.default_threshold(near) for near in (True, False)] == [0.0, 0.9]
+    same = CARD.model_copy(update={"score_threshold": 0.7})
+    assert [same.default_threshold(near) for near in (True, False)] == [0.7, 0.7]
+    assert CARD.default_threshold(near_roads=True) == 0.5
+
+
+def test_calibration_is_part_of_the_card(bundle):
+    assert bundle.card.calibration == Calibration()  # changes nothing
+    edit(bundle, lambda card: card.update(calibration={"temperature": 1.5, "offset": -0.5}))
+    assert open_bundle(str(bundle.folder)).card.calibration == Calibration(temperature=1.5, offset=-0.5)
+    edit(bundle, lambda card: card.update(calibration={"temperature": 0.0}))
+    with pytest.raises(BundleError, match="temperature"):
+        open_bundle(str(bundle.folder))
+
+
+def test_a_new_card_leaves_the_weights_alone(bundle):
+    before = bundle.weights.read_bytes()
+    saved = save_card(bundle.folder, bundle.card.model_copy(update={"quality": {"f1": 0.95}}))
+    assert open_bundle(str(bundle.folder)).card == saved.card
+    assert saved.state_dict()
+    assert bundle.weights.read_bytes() == before
 
 
 OPTIONAL = CARD.model_copy(update={"optional_bands": ("B03", "B08")})
