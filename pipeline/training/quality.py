@@ -29,13 +29,13 @@ from pipeline.inference.engine import half_precision
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
 from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise
+from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
 from pipeline.training.observing import Observed, Place, Seed, observe_place, observe_seed, pool
 from pipeline.training.simulate import simulate_scene
 
 log = logging.getLogger(__name__)
 
-PICTURE = "quality.png"
 PRIMARY_CURVE = "centre_20m"
 _THRESHOLDS = np.arange(1, 100) / 100
 _AS_GOOD = 0.002
