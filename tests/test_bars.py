@@ -9,10 +9,13 @@ from rasterio.windows import Window
 
 from pipeline.config import load_config
 from pipeline.evaluation.labels import read_landcover_labels
+from pipeline.inference.motion import measure_displacement
+from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.job import Request, Result, run_directly
 from pipeline.models.bundle import open_bundle
+from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.opening import open_scene
-from pipeline.training.simulate import simulate
+from pipeline.training.simulate import simulate, simulate_scene
 
 TRUCKS_ONLY = ["landcover.enabled=false"]
 LANDCOVER_ONLY = ["trucks.enabled=false"]
@@ -64,6 +67,28 @@ def test_trucks_speeds_and_headings_on_unseen_simulated_seeds(tmp_path):
         heading["known"] for heading in headings
     )
     assert max(speed["median_error_kmh"] for speed in speeds) <= 15
+
+
+def test_speeds_and_headings_where_the_trucks_are_known():
+    """The fit by itself, on boxes that are off by 0.5 px; benchmarks/MOTION.md has more seeds."""
+    kmh_per_px = 36 / BAND_DELAYS_S["B04"]
+    rows = []
+    for seed in (901, 902):
+        scene = simulate_scene(768, seed, MOTION_BANDS)
+        trucks = [truck for truck in scene.trucks if truck.confidence == "high"]
+        jitter = np.random.default_rng(seed).normal(0, 0.5, (len(trucks), 2))
+        boxes = np.array([truck.box for truck in trucks]) + np.tile(jitter, 2)
+        moved, sigma = measure_displacement(scene.reflectance, np.ones((768, 768), bool), boxes)
+        towards_b04 = np.array([np.array(truck.vehicle.direction) * truck.order for truck in trucks])
+        error = np.hypot(*moved.T) * kmh_per_px - [truck.vehicle.speed_kmh for truck in trucks]
+        rows.append(np.stack([error, sigma * kmh_per_px, (moved * towards_b04).sum(axis=1)]))
+    error, sigma, forward = np.concatenate(rows, axis=1)
+    known = ~np.isnan(error)
+    assert known.sum() > 40 and known.mean() >= 0.85
+    error, sigma, forward = error[known], sigma[known], forward[known]
+    assert np.sqrt((error**2).mean()) <= 10
+    assert 0.55 < (np.abs(error) <= sigma).mean() < 0.81
+    assert (forward < 0).mean() <= 0.03
 
 
 def held_out(scene: str, shape: tuple[int, int]) -> np.ndarray:
