@@ -1,12 +1,14 @@
 """Figures of a card: thresholds by the stated rule, counts that add up, and nothing that was not measured."""
 
+from pathlib import Path
+
 import geopandas as gpd
 import numpy as np
 import pytest
 import yaml
 from shapely import LineString, box
 
-from pipeline.config import Engine
+from pipeline.config import Engine, load_settings
 from pipeline.errors import BundleError
 from pipeline.evaluation.detection import precision_recall
 from pipeline.models.bundle import Calibration, open_bundle
@@ -114,6 +116,14 @@ def test_causes_of_mistakes_are_counted():
     found = confusions(place, place.evaluate(True, 0.5), 0.5)
     assert found["false_positives"] == {"unknown": 1}
     assert found["false_negatives"] == {"low score": 1, "unknown": 1}
+
+
+def test_what_the_shipped_detector_is_measured_on():
+    file = Path(__file__).resolve().parents[2] / "configs" / "measure-detector.yaml"
+    settings = load_settings(DetectorMeasurement, file)
+    assert [place.name for place in settings.places] == ["a2_braunschweig", "walserberg_a8"]
+    assert [place.name for place in settings.quiet] == ["virginia", "brandenburg"]
+    assert {seed.seed for seed in settings.calibration}.isdisjoint(seed.seed for seed in settings.held_out)
 
 
 def test_a_segmenter_is_refused():
