@@ -54,6 +54,9 @@ class Trucks(Settings):
     enabled: bool = True
     bundle: str = Field("trucks", description="name of a shipped bundle, or a path to one")
     score_threshold: float | None = Field(None, ge=0, le=1, description="the card's when not set")
+    screener: str | None = Field(
+        None, description="bundle of a screener: blocks that it rejects are not searched; none when not set"
+    )
     road_buffer_m: float = Field(30.0, gt=0, description="a truck's centre lies at most this far from a road")
     cloud_buffer_m: float = Field(100.0, ge=0, description="trucks nearer to a cloud are flagged near_cloud")
     min_speed_kmh: float = Field(0.0, ge=0, description="slower detections are dropped")

@@ -174,10 +174,10 @@ def prepare(request: Request) -> Job:
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
         open_bundle(config.landcover.bundle) if config.landcover.enabled else None,
+        open_bundle(config.trucks.screener) if config.trucks.enabled and config.trucks.screener else None,
     )
-    for bundle in (models.detector, models.segmenter):
-        if bundle:
-            bundle.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
+    for bundle in models.bundles:
+        bundle.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     roads = (
         read_roads(request.roads, crs, _bounds(scene, config.trucks.road_buffer_m)) if request.roads else None
@@ -487,8 +487,9 @@ def _keys(
         },
         "models": [
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
-            for bundle in (models.detector, models.segmenter)
+            for bundle in (models.detector, models.segmenter, models.screener)
         ],
+        "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "half": half_precision(request.config.engine),
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
         "clouds": has_clouds_information(scene),
@@ -550,20 +551,12 @@ def _run_record(
         "finished": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "inputs": job.inputs,
         "models": {
-            bundle.card.task: f"{bundle.card.id}-{bundle.card.version}"
-            for bundle in (job.models.detector, job.models.segmenter)
-            if bundle
+            bundle.card.task: f"{bundle.card.id}-{bundle.card.version}" for bundle in job.models.bundles
         },
         "bands": {
-            bundle.card.task: list(bundle.card.bands_used(job.scene.bands))
-            for bundle in (job.models.detector, job.models.segmenter)
-            if bundle
+            bundle.card.task: list(bundle.card.bands_used(job.scene.bands)) for bundle in job.models.bundles
         },
-        "weights": {
-            bundle.card.task: bundle.card.weights_sha256
-            for bundle in (job.models.detector, job.models.segmenter)
-            if bundle
-        },
+        "weights": {bundle.card.task: bundle.card.weights_sha256 for bundle in job.models.bundles},
         "parameters": job.request.config.model_dump(mode="json"),
         "score_threshold": job.score_threshold,
         "precision": "bfloat16" if half_precision(job.request.config.engine) else "float32",

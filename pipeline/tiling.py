@@ -7,9 +7,11 @@ sample the same pixels as they would on the whole scene; then the core equals th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
+import numpy as np
+from numpy.typing import NDArray
 from rasterio.windows import Window
 
 
@@ -88,6 +90,67 @@ def plan(shape: tuple[int, int], tile_px: int, halo: int, stride: int) -> list[T
         for row in range(0, rows, side)
         for col in range(0, cols, side)
     ]
+
+
+def parts(tile: Tile, wanted: NDArray[np.bool_], side: int, halo: int) -> list[Tile]:
+    """Tiles within `tile` whose cores hold every wanted pixel of its own, with little else to compute.
+
+    `wanted` is (height, width) of the core. The cores are made of blocks of `side` pixels from the tile's
+    corner on, and don't overlap; a rectangle is split wherever two smaller ones, each with its halo, are less
+    area than one. None where nothing is wanted.
+    """
+    rows, cols = -(-tile.height // side), -(-tile.width // side)
+    padded = np.zeros((rows * side, cols * side), bool)
+    padded[: tile.height, : tile.width] = wanted
+    blocks: NDArray[np.bool_] = np.logical_or.reduce(padded.reshape(rows, side, cols, side), axis=(1, 3))
+    return [
+        replace(
+            tile,
+            row=tile.row + top * side,
+            col=tile.col + left * side,
+            height=min(bottom * side, tile.height) - top * side,
+            width=min(right * side, tile.width) - left * side,
+        )
+        for top, bottom, left, right in _rectangles(blocks, 2 * halo / side)
+    ]
+
+
+_Rectangle = tuple[int, int, int, int]
+
+
+def _rectangles(blocks: NDArray[np.bool_], margin: float) -> list[_Rectangle]:
+    """(top, bottom, left, right) of rectangles that hold every true block, each costing `margin` more."""
+
+    def bounds(top: int, bottom: int, left: int, right: int) -> _Rectangle:
+        inside = blocks[top:bottom, left:right]
+        filled_rows, filled_cols = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+        return (
+            top + int(filled_rows[0]),
+            top + int(filled_rows[-1]) + 1,
+            left + int(filled_cols[0]),
+            left + int(filled_cols[-1]) + 1,
+        )
+
+    def cost(rectangle: _Rectangle) -> float:
+        top, bottom, left, right = rectangle
+        return (bottom - top + margin) * (right - left + margin)
+
+    def split(whole: _Rectangle) -> list[_Rectangle]:
+        top, bottom, left, right = whole
+        pairs = [
+            (bounds(top, row, left, right), bounds(row, bottom, left, right))
+            for row in range(top + 1, bottom)
+        ]
+        pairs += [
+            (bounds(top, bottom, left, col), bounds(top, bottom, col, right))
+            for col in range(left + 1, right)
+        ]
+        best = min(pairs, key=lambda pair: cost(pair[0]) + cost(pair[1]), default=None)
+        if best is None or cost(best[0]) + cost(best[1]) >= cost(whole):
+            return [whole]
+        return [*split(best[0]), *split(best[1])]
+
+    return split(bounds(0, blocks.shape[0], 0, blocks.shape[1])) if blocks.any() else []
 
 
 def strips(tiles: list[Tile]) -> list[list[Tile]]:

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
-from pipeline.tiling import plan, round_up, shard, strips
+from pipeline.tiling import Tile, parts, plan, round_up, shard, strips
 
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 sides, halos, strides = st.integers(6, 64), st.integers(0, 50), st.integers(1, 32)
@@ -152,3 +152,53 @@ def edges(window: Window) -> tuple[int, int, int, int]:
         window.row_off + window.height,
         window.col_off + window.width,
     )
+
+
+# --- parts of a tile ------------------------------------------------------------------------------------
+
+
+def wanted(shape: tuple[int, int], *places: tuple[int, int]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    for row, col in places:
+        mask[row, col] = True
+    return mask
+
+
+TILE = Tile(128, 256, 200, 256, 48, 1000, 1000)
+
+
+def test_one_wanted_pixel_needs_one_block():
+    (part,) = parts(TILE, wanted((200, 256), (70, 130)), 64, 48)
+    assert (part.row, part.col, part.height, part.width) == (128 + 64, 256 + 128, 64, 64)
+    assert (part.halo, part.scene_height, part.scene_width) == (48, 1000, 1000)
+
+
+def test_nothing_wanted_needs_nothing_and_everything_needs_the_tile():
+    assert parts(TILE, np.zeros((200, 256), bool), 64, 48) == []
+    assert parts(TILE, np.ones((200, 256), bool), 64, 48) == [TILE]
+
+
+def test_parts_far_apart_are_searched_apart_and_near_ones_together():
+    corners = wanted((200, 256), (0, 0), (199, 255))
+    assert len(parts(TILE, corners, 64, 8)) == 2
+    assert len(parts(TILE, corners, 64, 500)) == 1  # two halos would be more than the tile
+
+
+@given(
+    st.integers(1, 200),
+    st.integers(1, 200),
+    st.sampled_from([16, 64]),
+    st.integers(0, 60),
+    st.integers(0, 99),
+)
+def test_parts_hold_all_that_is_wanted_once_and_on_the_grid_of_blocks(rows, cols, side, halo, seed):
+    tile = Tile(64, 128, rows, cols, halo, 300, 400)
+    rng = np.random.default_rng(seed)
+    mask = rng.uniform(size=(rows, cols)) < rng.choice([0.0, 0.001, 0.01])
+    covered = np.zeros((rows, cols), int)
+    for part in parts(tile, mask, side, halo):
+        assert (part.row - tile.row) % side == (part.col - tile.col) % side == 0
+        top, left = part.row - tile.row, part.col - tile.col
+        covered[top : top + part.height, left : left + part.width] += 1
+    assert covered.max(initial=0) <= 1
+    assert covered[mask].all()

@@ -21,16 +21,17 @@ from torch.nn import functional
 
 from pipeline.config import Engine
 from pipeline.inference.motion import measure_displacement
-from pipeline.inference.predictions import CLOUD, MOTION_BANDS, NO_ROAD, NODATA, SEEN, Detections
+from pipeline.inference.predictions import CLOUD, MOTION_BANDS, NO_ROAD, NODATA, SCREENED, SEEN, Detections
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise
+from pipeline.models.screener import BLOCK_PX, accepted, build_screener
 from pipeline.models.segmenter import build_segmenter
 from pipeline.scenes.clouds import cloud_mask
 from pipeline.scenes.roads import road_mask
 from pipeline.scenes.scene import Pixels, Scene
-from pipeline.tiling import Tile, round_up
+from pipeline.tiling import Tile, parts, round_up
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,10 @@ ENGINE_VERSION = 1
 """Raise it when the same input gives another result: shards of older versions are then computed again."""
 
 NO_CLASS = 255
+_ON_GROUND = (SEEN, NO_ROAD, SCREENED)
+"""Where there is land cover: wherever there are data and no cloud."""
 _CLAIM_PX = 0.5
+_PART_PX = 64
 
 
 @dataclass(frozen=True)
@@ -47,13 +51,20 @@ class Models:
 
     detector: Bundle | None
     segmenter: Bundle | None
+    screener: Bundle | None = None
+    """Blocks of the scene that it rejects are not searched for trucks."""
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """Those that are there."""
+        return tuple(bundle for bundle in (self.detector, self.segmenter, self.screener) if bundle)
 
     @property
     def bands(self) -> tuple[str, ...]:
         """The bands that must be decoded, each once."""
         wanted: list[str] = []
-        for bundle in (self.detector, self.segmenter):
-            wanted += [band for band in (bundle.card.required_bands if bundle else ()) if band not in wanted]
+        for bundle in self.bundles:
+            wanted += [band for band in bundle.card.required_bands if band not in wanted]
         if self.detector:
             wanted += [band for band in MOTION_BANDS if band not in wanted]
         return tuple(wanted)
@@ -61,8 +72,8 @@ class Models:
     def optional_bands(self, scene: Scene) -> tuple[str, ...]:
         """Further bands to decode, each once: a bundle's optional ones, if the scene has all of them."""
         wanted: list[str] = []
-        for bundle in (self.detector, self.segmenter):
-            used = bundle.card.bands_used(scene.bands) if bundle else ()
+        for bundle in self.bundles:
+            used = bundle.card.bands_used(scene.bands)
             wanted += [band for band in used if band not in (*self.bands, *wanted)]
         return tuple(wanted)
 
@@ -73,12 +84,12 @@ class Models:
     @property
     def halo(self) -> int:
         """Pixels to read around a core."""
-        return max((bundle.card.halo for bundle in (self.detector, self.segmenter) if bundle), default=0)
+        return max((bundle.card.halo for bundle in self.bundles), default=0)
 
     @property
     def stride(self) -> int:
-        """What the origins of windows are multiples of, so that both networks sample the same pixels."""
-        return lcm(*(bundle.card.stride for bundle in (self.detector, self.segmenter) if bundle))
+        """What the origins of windows are multiples of, so that all networks sample the same pixels."""
+        return lcm(*(bundle.card.stride for bundle in self.bundles))
 
 
 @dataclass(frozen=True)
@@ -138,13 +149,14 @@ def predict_shard(
         )
         status[core] = _status(scene, tile, pixels, search)
         there = status[core]
-        if landcover is not None and models.segmenter and bool(np.isin(there, (SEEN, NO_ROAD)).any()):
+        if models.screener and bool((there == SEEN).any()):
+            there[(there == SEEN) & ~_screen(tile, pixels, models.screener, bands, half)] = SCREENED
+        if landcover is not None and models.segmenter and bool(np.isin(there, _ON_GROUND).any()):
             classes = _segment(tile, pixels, models.segmenter, bands, half)
-            landcover[core] = np.where(np.isin(there, (SEEN, NO_ROAD)), classes, NO_CLASS)
-        if models.detector and bool((there == SEEN).any()):
-            found.append(_detect(tile, pixels, models.detector, bands, half))
-        else:
-            skipped += 1
+            landcover[core] = np.where(np.isin(there, _ON_GROUND), classes, NO_CLASS)
+        searched = _search(tile, pixels, there == SEEN, models.detector, bands, half)
+        found += searched
+        skipped += not searched
         report_tiles(1)
     return Shard(first, status, landcover, Detections.concatenate(found), len(tiles), skipped)
 
@@ -188,8 +200,9 @@ def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray
 def _network(folder: str, sha256: str, half: bool) -> nn.Module:
     """A network ready to run; one for each process."""
     bundle = open_bundle(folder)
-    if bundle.card.task == "segmentation":
-        return bundle.load_into(build_segmenter(bundle.card)).to(memory_format=torch.channels_last)
+    build = {"segmentation": build_segmenter, "screening": build_screener}.get(bundle.card.task)
+    if build:
+        return bundle.load_into(build(bundle.card)).to(memory_format=torch.channels_last)
     detector = build_detector(bundle.card)
     detector.half_precision = half
     return bundle.load_into(detector).to(memory_format=torch.channels_last)
@@ -229,6 +242,35 @@ def _segment(
     index = logits[:, rows, cols].argmax(0).numpy()
     values = np.array([item.value for item in bundle.card.classes], np.uint8)
     return np.asarray(values[index])
+
+
+def _screen(
+    tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
+) -> NDArray[np.bool_]:
+    """The pixels of the core that lie in blocks which could hold a truck, (H, W)."""
+    network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
+    tensor, top, left = _input(tile, pixels, bundle, bands)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
+        logits = network(tensor)[0, 0].float()
+    blocks = logits[(tile.row - top) // BLOCK_PX :, (tile.col - left) // BLOCK_PX :]
+    return accepted(blocks, bundle.card.score_threshold or 0.5, (tile.height, tile.width))
+
+
+def _search(
+    tile: Tile,
+    pixels: Pixels,
+    wanted: NDArray[np.bool_],
+    bundle: Bundle | None,
+    bands: Sequence[str],
+    half: bool,
+) -> list[Detections]:
+    """The trucks of a tile, found in those parts of it where they are looked for, (H, W) `wanted`."""
+    if bundle is None:
+        return []
+    side = round_up(_PART_PX, bundle.card.stride)
+    return [
+        _detect(part, pixels, bundle, bands, half) for part in parts(tile, wanted, side, bundle.card.halo)
+    ]
 
 
 def _detect(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool) -> Detections:

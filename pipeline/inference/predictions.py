@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 MOTION_BANDS = ("B02", "B08", "B03", "B04")
 """Bands whose positions give a truck's motion, in the order in which an odd MSI detector sees them."""
 
-SEEN, NODATA, CLOUD, NO_ROAD = 1, 0, 2, 3
+SEEN, NODATA, CLOUD, NO_ROAD, SCREENED = 1, 0, 2, 3, 4
 """Codes of the status raster: what became of a pixel in the search for trucks."""
-STATUS_NAMES = {SEEN: "seen", NODATA: "nodata", CLOUD: "cloud", NO_ROAD: "no_road"}
+STATUS_NAMES = {SEEN: "seen", NODATA: "nodata", CLOUD: "cloud", NO_ROAD: "no_road", SCREENED: "screened"}
+LOOKED_AT = (SEEN, SCREENED)
+"""A screener that sees no truck has looked: what it misses is missed, and counts against recall."""
 
 
 @dataclass(frozen=True)

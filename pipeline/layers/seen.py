@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 
-from pipeline.inference.predictions import SEEN, STATUS_NAMES
+from pipeline.inference.predictions import LOOKED_AT, STATUS_NAMES
 from pipeline.layers.regions import label_regions, outline
 
 _NO_CODE = 255
@@ -18,6 +18,7 @@ _NO_CODE = 255
 def seen_layers(status_raster: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
     """Polygons of what was looked at (`status`, `area_m2`), and of what was not (`reason`, `area_m2`).
 
+    `status` is `seen`, or `screened` where a screener saw no truck and the detector was not asked;
     `reason` is `nodata`, `cloud` or `no_road`. One row a 4-connected region, in the raster's CRS, along pixel
     edges; both layers together cover the scene once and share their nodes. Memory: about 15 bytes a pixel.
     """
@@ -34,7 +35,7 @@ def seen_layers(status_raster: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame
             crs=crs,
         )
 
-    looked_at = regions.values == SEEN
+    looked_at = np.isin(regions.values, LOOKED_AT)
     return layer("status", looked_at), layer("reason", ~looked_at)
 
 
@@ -43,5 +44,5 @@ def seen_fraction(status_raster: Path) -> float:
     seen = 0
     with rasterio.open(status_raster) as source:
         for _, window in source.block_windows(1):
-            seen += int(np.count_nonzero(source.read(1, window=window) == SEEN))
+            seen += int(np.count_nonzero(np.isin(source.read(1, window=window), LOOKED_AT)))
         return seen / (source.width * source.height)

@@ -25,6 +25,7 @@ from torchvision.models.detection.generalized_rcnn import GeneralizedRCNN
 from pipeline.errors import BundleError
 from pipeline.models.bundle import Card
 from pipeline.models.detector import build_detector
+from pipeline.models.screener import build_screener
 from pipeline.models.segmenter import build_segmenter
 from pipeline.models.single_stage import PixelHead, SingleStageDetector
 from pipeline.tiling import round_up
@@ -277,8 +278,12 @@ def card_anatomy(card: Card, side: int = 256) -> Anatomy:
     Of a detector it is that of its dense part, from the image to the region proposals; boxes are then
     pooled and judged on their own, and reach half a box further. BundleError if the card can't be built.
     """
-    is_detector = card.task == "detection"
-    network: nn.Module = DensePart(build_detector(card)) if is_detector else build_segmenter(card)
+    build: Callable[[Card], nn.Module] = {
+        "detection": lambda card: DensePart(build_detector(card)),
+        "segmentation": build_segmenter,
+        "screening": build_screener,
+    }[card.task]
+    network = build(card)
     return anatomy(network, (len(card.bands), side, side))
 
 

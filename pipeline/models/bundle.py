@@ -55,7 +55,7 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     id: str
     version: str
-    task: Literal["detection", "segmentation"]
+    task: Literal["detection", "segmentation", "screening"]
     architecture: str
     """A key of the detector or segmenter registry, e.g. `faster_rcnn` or `unet`."""
     arguments: dict[str, Any] = {}

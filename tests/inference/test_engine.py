@@ -15,14 +15,16 @@ from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
 from pipeline.inference.engine import Models, Search, half_precision, predict_shard, widest_tile
 from pipeline.inference.merging import one_per_truck
-from pipeline.inference.predictions import NO_ROAD, NODATA, SEEN, Detections
+from pipeline.inference.predictions import NO_ROAD, NODATA, SCREENED, SEEN, Detections
 from pipeline.models.anatomy import DensePart
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import build_detector
+from pipeline.models.screener import build_screener
 from pipeline.models.segmenter import build_segmenter
 from pipeline.scenes.opening import open_scene
 from pipeline.scenes.roads import read_roads
 from pipeline.tiling import plan
+from tests.models.test_screener import screener_card
 
 FLOAT32 = Engine(precision="float32", threads=1)
 BANDS = ("B02", "B03", "B04", "B08")
@@ -216,6 +218,70 @@ def test_tiles_of_a_single_stage_detector_equal_the_whole_scene(
 def test_the_small_single_stage_detector_has_something_to_say(single_stage, tmp_path):
     _, trucks = predict(write_scene(tmp_path / "a.tif", 120, 120, 0), single_stage, 10980)
     assert len(trucks) > 20
+
+
+# --- screening ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def screened(small_models, tmp_path_factory) -> Models:
+    """The small models with a screener that rejects about half of the blocks of noise."""
+    torch.manual_seed(2)
+    card = screener_card()
+    screener = build_screener(card).eval()
+    with torch.no_grad():
+        logits = screener(torch.rand(1, 4, 320, 320) * 2.7 - 0.7)
+        screener.head.weight.mul_(4 / logits.std())
+        screener.head.bias.sub_(screener(torch.rand(1, 4, 320, 320) * 2.7 - 0.7).median())
+    bundle = save_bundle(tmp_path_factory.mktemp("screener"), card, screener.state_dict())
+    return Models(small_models.detector, small_models.segmenter, bundle)
+
+
+def kept(shard, trucks: Detections) -> Detections:
+    """The trucks that count: those whose centre lies on a pixel that was searched."""
+    cols, rows = np.floor(trucks.centres).astype(int).T
+    return trucks.take(shard.status[rows, cols] == SEEN)
+
+
+def assert_same_trucks(some: Detections, others: Detections) -> None:
+    """Each box of one is a box of the other; trucks side by side may come in another order."""
+    assert len(some) == len(others)
+    for box in some.boxes:
+        assert np.abs(others.boxes - box).max(axis=1).min() < 0.01
+
+
+def test_a_screener_leaves_blocks_out_and_nothing_else_changes(small_models, screened, tmp_path):
+    scene = write_scene(tmp_path / "a.tif", 200, 170, 3)
+    shard, trucks = predict(scene, screened, 10980)
+    plain, all_trucks = predict(scene, small_models, 10980)
+    blocks = shard.status[:, :170]
+    assert set(np.unique(blocks)) == {SEEN, SCREENED, NODATA}
+    np.testing.assert_array_equal(shard.status == NODATA, plain.status == NODATA)
+    for row, col in np.ndindex(4, 3):  # a block is searched or not as a whole
+        block = blocks[row * 64 : row * 64 + 64, col * 64 : col * 64 + 64]
+        assert len(set(np.unique(block)) - {NODATA}) == 1
+    np.testing.assert_array_equal(shard.landcover, plain.landcover)
+    expected = kept(shard, all_trucks)
+    assert 0 < len(expected) < len(all_trucks)
+    assert_same_trucks(kept(shard, trucks), expected)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 200), st.integers(1, 200), st.sampled_from([16, 64, 128]), st.integers(0, 9))
+def test_screened_tiles_equal_the_screened_scene(screened, tmp_path, rows, cols, tile_px, seed):
+    scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
+    whole, whole_trucks = predict(scene, screened, 10980)
+    tiled, tiled_trucks = predict(scene, screened, tile_px)
+    np.testing.assert_array_equal(tiled.status, whole.status)
+    assert_same_trucks(kept(tiled, tiled_trucks), kept(whole, whole_trucks))
+
+
+def test_tiles_without_an_accepted_block_are_skipped(screened, tmp_path):
+    card = screened.screener.card.model_copy(update={"score_threshold": 1.0})
+    models = Models(screened.detector, None, Bundle(folder=screened.screener.folder, card=card))
+    shard, trucks = predict(write_scene(tmp_path / "a.tif", 100, 100, 0), models, 64)
+    assert len(trucks) == 0
+    assert shard.tiles_skipped == shard.tiles_total == 4
 
 
 def test_the_shipped_models_give_the_same_for_every_tiling(shared_data):

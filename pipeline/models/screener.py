@@ -1,0 +1,87 @@
+"""The tile screener: a small network that says which blocks of a scene could hold a truck at all.
+
+It looks at fixed blocks of the scene's own grid, so its word never depends on how a scene is cut into tiles.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from pipeline.errors import BundleError
+from pipeline.models.bundle import Card
+
+BLOCK_PX = 64
+"""Side of a block, in 10 m pixels; also the network's total stride."""
+CELL_PX = 8
+"""Side of the cells that a block is judged by: its score is that of its best cell."""
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, padding=kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class TruckScreener(nn.Module):
+    """A few strided convolutions with batch norm, then the maximum over a block.
+
+    (N, bands, H, W), normalised, H and W multiples of 64 -> logits (N, 1, H / 64, W / 64).
+    """
+
+    def __init__(self, bands: int, widths: tuple[int, ...] = (16, 24, 48)) -> None:
+        super().__init__()
+        fine, middle, coarse = widths
+        self.features = nn.Sequential(
+            _convolution(bands, fine, 5, 2),
+            _convolution(fine, middle, 3, 2),
+            _convolution(middle, coarse, 3, 2),
+            _convolution(coarse, coarse, 3, 1),
+        )
+        self.head = nn.Conv2d(coarse, 1, 1)
+        self.block = nn.MaxPool2d(BLOCK_PX // CELL_PX)
+
+    def cells(self, images: Tensor) -> Tensor:
+        """Logits (N, 1, H / 8, W / 8): whether the middle of a truck lies in a cell."""
+        logits: Tensor = self.head(self.features(images))
+        return logits
+
+    def forward(self, images: Tensor) -> Tensor:
+        """See the class."""
+        blocks: Tensor = self.block(self.cells(images))
+        return blocks
+
+
+SCREENERS = {"block_screener": TruckScreener}
+
+
+def build_screener(card: Card) -> TruckScreener:
+    """The untrained network that a card describes.
+
+    Raises
+    ------
+    BundleError
+        If the card is not that of a screener, or has arguments that it does not take.
+    """
+    if card.task != "screening" or card.architecture not in SCREENERS:
+        raise BundleError(
+            f"Model {card.id} is no screener: it has task {card.task} and architecture {card.architecture}. "
+            f"Expected: screening and {', '.join(SCREENERS)}."
+        )
+    try:
+        return SCREENERS[card.architecture](len(card.bands), **card.arguments)
+    except (TypeError, ValueError) as error:
+        raise BundleError(f"Arguments of bundle {card.id} don't fit {card.architecture}: {error}.") from error
+
+
+def accepted(logits: Tensor, threshold: float, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) of `shape`: the pixels of the blocks whose probability is at least `threshold`.
+
+    `logits` (R, C) are those of the blocks from the shape's upper left corner on.
+    """
+    blocks = logits.double().sigmoid() >= threshold
+    pixels = blocks.repeat_interleave(BLOCK_PX, 0).repeat_interleave(BLOCK_PX, 1)
+    return np.asarray(pixels[: shape[0], : shape[1]].numpy(), dtype=np.bool_)
