@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config import Engine, Settings
 from pipeline.errors import BundleError
@@ -60,6 +60,15 @@ class DetectorMeasurement(Settings):
     )
     quiet_per_10_km2: float = Field(0.5, gt=0, description="most false alarms without roads that are allowed")
     threads: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _each_only_once(self) -> DetectorMeasurement:
+        names = [place.name for place in (*self.places, *self.quiet)]
+        seeds = [str(seed.seed) for seed in (*self.calibration, *self.held_out)]
+        twice = sorted({name for group in (names, seeds) for name in group if group.count(name) > 1})
+        if twice:
+            raise ValueError(f"each place and each seed is measured once; {', '.join(twice)} is given twice")
+        return self
 
 
 @dataclass(frozen=True)

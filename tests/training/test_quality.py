@@ -126,6 +126,13 @@ def test_what_the_shipped_detector_is_measured_on():
     assert {seed.seed for seed in settings.calibration}.isdisjoint(seed.seed for seed in settings.held_out)
 
 
+def test_no_seed_is_both_fitted_and_reported():
+    with pytest.raises(ValueError, match="42 is given twice"):
+        DetectorMeasurement(calibration=(Seed(seed=42),), held_out=(Seed(seed=42),))
+    with pytest.raises(ValueError, match="a2 is given twice"):
+        DetectorMeasurement(places=(Place(name="a2", scene="x"),), quiet=(Place(name="a2", scene="y"),))
+
+
 def test_a_segmenter_is_refused():
     with pytest.raises(BundleError, match="landcover is for segmentation"):
         measure_detector(open_bundle("landcover"), DetectorMeasurement())
