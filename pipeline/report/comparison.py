@@ -1,0 +1,137 @@
+"""A comparison of models as a table for the terminal, as Markdown and as a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from pipeline.errors import OutputError
+from pipeline.files import replacing
+
+_COLOURS = ("#0f766e", "#b45309", "#6366f1", "#be123c", "#4d7c0f", "#0369a1")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One model's line in the table."""
+
+    model: str
+    family: str
+    task: str
+    parameters: int
+    receptive_field: int | None
+    """Side of what a place sees, in 10 m pixels; None where it is the whole image."""
+    halo: int
+    kilomacs_px: float
+    """Thousand multiply-accumulate operations for each 10 m pixel; of a detector without its boxes' part."""
+    ms_per_mpx: float
+    """Processor time of the network for a million 10 m pixels, one thread: what a quiet machine takes."""
+    scores: dict[str, float]
+    """Of detectors `AP`, `precision`, `recall`, `F1` (centres within 20 m), of segmenters `OA`, `mIoU`."""
+
+
+def cells(lines: Sequence[Compared]) -> list[dict[str, str]]:
+    """One row a model, every cell as text."""
+    return [
+        {
+            "model": line.model,
+            "family": line.family,
+            **{name: "none" if math.isnan(value) else f"{value:.2f}" for name, value in line.scores.items()},
+            "ms per Mpx": f"{line.ms_per_mpx:,.0f}",
+            "parameters": f"{line.parameters:,}",
+            "receptive field": "all" if line.receptive_field is None else f"{line.receptive_field} px",
+            "halo": f"{line.halo} px",
+            "kMAC per px": f"{line.kilomacs_px:,.0f}",
+        }
+        for line in lines
+    ]
+
+
+def comparison_table(lines: Sequence[Compared]) -> Table:
+    """For the terminal."""
+    rows = cells(lines)
+    table = Table(box=None, header_style="bold")
+    for column in rows[0]:
+        table.add_column(column, justify="left" if column in {"model", "family"} else "right")
+    for row in rows:
+        table.add_row(*row.values())
+    return table
+
+
+def comparison_markdown(lines: Sequence[Compared]) -> str:
+    """For documents."""
+    rows = cells(lines)
+    text = [
+        " | ".join(rows[0]),
+        " | ".join("---" if name in {"model", "family"} else "---:" for name in rows[0]),
+    ]
+    text += [" | ".join(row.values()) for row in rows]
+    return "".join(f"| {line} |\n" for line in text)
+
+
+def comparison_figure(lines: Sequence[Compared]) -> Figure:
+    """Quality over cost, one point a model, its area by its parameters; beside it the scores as bars."""
+    figure = Figure(figsize=(10, 3.9), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    headline = next(name for name in ("AP", "OA") if name in lines[0].scores)
+    names = [f"{line.model} ({line.family})" for line in lines]
+    largest = max(line.parameters for line in lines)
+    for index, (line, name) in enumerate(zip(lines, names, strict=True)):
+        colour = _COLOURS[index % len(_COLOURS)]
+        area = 60 + 340 * line.parameters / largest
+        left.scatter(line.ms_per_mpx, line.scores[headline], area, color=colour, alpha=0.85, label=name)
+    left.set(xlabel="milliseconds per Mpx, one thread", ylabel=headline, ylim=(0, 1.04))
+    left.set_xlim(0, 1.15 * max(line.ms_per_mpx for line in lines))
+    left.set_title("Quality over cost; area: parameters", fontsize=10)
+    width = 0.8 / len(lines)
+    for index, (line, name) in enumerate(zip(lines, names, strict=True)):
+        places = [at + (index - (len(lines) - 1) / 2) * width for at in range(len(line.scores))]
+        values = [0.0 if math.isnan(value) else value for value in line.scores.values()]
+        right.bar(places, values, 0.92 * width, color=_COLOURS[index % len(_COLOURS)], label=name)
+    right.set_xticks(range(len(lines[0].scores)), list(lines[0].scores))
+    right.set(ylim=(0, 1.04))
+    right.set_title("On the same scenes", fontsize=10)
+    for axes in (left, right):
+        axes.grid(axis="both" if axes is left else "y", color="#e5e7eb", lw=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    handles, labels = right.get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside lower center", ncols=min(3, len(lines)), frameon=False, fontsize=8
+    )
+    return figure
+
+
+def write_comparison(lines: Sequence[Compared], out: Path) -> dict[str, Path]:
+    """Leave `comparison.md`, `comparison.png` and `comparison.json` in `out`; where they lie, by name.
+
+    Raises
+    ------
+    OutputError
+        If the folder can't be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
+    paths = {kind: out / f"comparison.{kind}" for kind in ("md", "png", "json")}
+    with replacing(paths["md"]) as part:
+        part.write_text(comparison_markdown(lines), encoding="utf-8")
+    with replacing(paths["png"]) as part:
+        comparison_figure(lines).savefig(part, format="png", dpi=110)
+    plain = [
+        {
+            **asdict(line),
+            "scores": {name: None if math.isnan(value) else value for name, value in line.scores.items()},
+        }
+        for line in lines
+    ]
+    with replacing(paths["json"]) as part:
+        part.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    return paths
