@@ -54,13 +54,14 @@ def cells(lines: Sequence[Compared]) -> list[dict[str, str]]:
 
 
 def comparison_table(lines: Sequence[Compared]) -> Table:
-    """For the terminal."""
+    """For the terminal: a column a model, so that its width suffices."""
     rows = cells(lines)
-    table = Table(box=None, header_style="bold")
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column in {"model", "family"} else "right")
-    for row in rows:
-        table.add_row(*row.values())
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    for _ in rows:
+        table.add_column(justify="right", overflow="fold")
+    for name in rows[0]:
+        table.add_row(name, *(row[name] for row in rows), style="bold" if name == "model" else None)
     return table
 
 
