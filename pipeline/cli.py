@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -85,7 +86,7 @@ def run(
         scene=scene,
         out=out,
         config=load_config(config, settings or ()),
-        bands=tuple(part.strip() for part in bands.split(",")) if bands else None,
+        bands=_names(bands),
         roads=roads,
         truck_labels=truck_labels,
         landcover_labels=landcover_labels,
@@ -229,34 +230,189 @@ def models_anatomy(
     _say_page(anatomy_page(card_anatomy(open_bundle(name).card, side)))
 
 
+@models_app.command("compare")
+def models_compare(
+    out: Out,
+    scene: Annotated[list[str], typer.Option("--scene", help="A scene, as for `run`; may be repeated.")],
+    labels: Annotated[list[Path], typer.Option("--labels", help="Its labels, one file for each --scene.")],
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BUNDLE]...",
+            help="Shipped names or folders; the shipped ones that fit the labels where none is given.",
+        ),
+    ] = None,
+    roads: Annotated[
+        list[Path] | None, typer.Option("--roads", help="Its roads, one file for each --scene or none.")
+    ] = None,
+) -> None:
+    """Models side by side on the same scenes: how good, how fast, how large, how far they see.
+
+    Example: `truckscape models compare trucks runs/fcos/bundle --scene a.tif --labels a.gpkg --out compared`
+    """
+    from pipeline.report.comparison import comparison_table, write_comparison
+    from pipeline.training.comparison import compare, places_of
+
+    with _status("comparing"):
+        lines = compare(names or (), places_of(scene, labels, roads or ()))
+    paths = write_comparison(lines, out)
+    _say(comparison_table(lines))
+    _say_path("table  ", paths["md"])
+    _say_path("picture", paths["png"])
+
+
+Imagery = Annotated[
+    list[str] | None,
+    typer.Option("--imagery", help="A scene of your own to learn from, as for `run`; may be repeated."),
+]
+Labels = Annotated[
+    list[Path] | None, typer.Option("--labels", help="Its labels, one file for each --imagery.")
+]
+TrainingConfig = Annotated[
+    Path | None, typer.Option("--config", help="Settings of the training as YAML; see configs/train-*.yaml.")
+]
+TrainingSettings = Annotated[
+    list[str] | None, typer.Option("--set", help="One setting, e.g. steps=800; may be repeated.")
+]
+Bands = Annotated[
+    str | None, typer.Option(help="Names of a GeoTIFF's bands where it has no descriptions: B04,B03,...")
+]
+Publish = Annotated[Path | None, typer.Option(help="Folder to copy the finished bundle to, under its id.")]
+Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")]
+
+
 @train_app.command("detector")
 def train_detector(
     out: Out,
-    config: Config = None,
+    imagery: Imagery = None,
+    labels: Labels = None,
+    complete: Annotated[
+        Path | None,
+        typer.Option(help="Polygons in which every truck is labelled; else blocks with a box count as such."),
+    ] = None,
+    bands: Bands = None,
+    config: TrainingConfig = None,
+    settings: TrainingSettings = None,
+    publish: Publish = None,
+    prefect: Prefect = True,
 ) -> None:
-    """Train the truck detector on simulated traffic over real scenes.
+    """Train the truck detector: the shipped one on your own boxes, or from nothing on simulated traffic.
 
-    Example: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
+    A training that was interrupted goes on where it was: give the same command again.
+
+    Your own boxes: `truckscape train detector --imagery scene.tif --labels boxes.gpkg --out runs/mine`
+
+    From nothing: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
     """
-    with _training_extra():
-        from pipeline.training.detector import train_from_config
-    bundle = train_from_config(config, out)
-    _say_path("bundle", bundle.folder)
+    _train("detector", out, imagery, labels, bands, config, settings, publish, prefect, complete)
 
 
 @train_app.command("segmenter")
 def train_segmenter(
     out: Out,
-    config: Config = None,
+    imagery: Imagery = None,
+    labels: Labels = None,
+    bands: Bands = None,
+    config: TrainingConfig = None,
+    settings: TrainingSettings = None,
+    publish: Publish = None,
+    prefect: Prefect = True,
 ) -> None:
-    """Train the land-cover U-Net.
+    """Train the land-cover network: the shipped one on your own classes, or from nothing.
 
-    Example: `truckscape train segmenter --config configs/train-segmenter.yaml --out runs/segmenter`
+    A training that was interrupted goes on where it was: give the same command again.
+
+    Your own labels: `truckscape train segmenter --imagery scene.tif --labels areas.gpkg --out runs/mine`
+
+    From nothing: `truckscape train segmenter --config configs/train-segmenter.yaml --out runs/segmenter`
     """
+    _train("segmenter", out, imagery, labels, bands, config, settings, publish, prefect)
+
+
+@train_app.command("screener")
+def train_screener(out: Out, config: TrainingConfig = None, settings: TrainingSettings = None) -> None:
+    """Train the tile screener, which says what parts of a scene need no search for trucks.
+
+    Example: `truckscape train screener --config configs/train-screener.yaml --out runs/screener`
+    """
+    from pipeline.config import load_settings
+
     with _training_extra():
-        from pipeline.training.segmenter import train_from_config
-    bundle = train_from_config(config, out)
+        from pipeline.training.screener import ScreenerTraining, train_screener
+    bundle = train_screener(load_settings(ScreenerTraining, config, settings or ()), out)
     _say_path("bundle", bundle.folder)
+
+
+def _train(
+    kind: Literal["detector", "segmenter"],
+    out: Path,
+    imagery: list[str] | None,
+    labels: list[Path] | None,
+    bands: str | None,
+    config: Path | None,
+    settings: list[str] | None,
+    publish: Path | None,
+    prefect: bool,
+    complete: Path | None = None,
+) -> None:
+    with _training_extra():
+        from pipeline.training.request import (
+            TrainingRequest,
+            publish_bundle,
+            run_training,
+            training_settings,
+        )
+
+        request = TrainingRequest(
+            kind=kind,
+            out=out,
+            config=config,
+            overrides=tuple(settings or ()),
+            imagery=tuple(imagery or ()),
+            labels=tuple(labels or ()),
+            bands=_names(bands),
+            complete=complete,
+            publish=publish,
+        )
+        training_settings(request)  # what is wrong with them is told before anything starts
+    with _training_log():
+        if prefect:
+            _quiet_prefect()
+            from flows.training import train_requested
+
+            bundle = train_requested(request)
+        else:
+            bundle = run_training(request)
+            if publish:
+                bundle = publish_bundle(bundle, publish)
+    _say_path("bundle        ", bundle.folder)
+    _say_path("learning curve", out / "learning_curve.png")
+    for page in sorted(out.glob("held_out/*/report.html")):
+        _say_path("held-out blocks", page)
+
+
+def _names(bands: str | None) -> tuple[str, ...] | None:
+    return tuple(part.strip() for part in bands.split(",")) if bands else None
+
+
+@contextmanager
+def _training_log() -> Iterator[None]:
+    """What a training tells, a line each, without the chatter of the libraries."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    handler = logging.StreamHandler(sys.stderr)
+    logger = logging.getLogger("pipeline")
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @contextmanager

@@ -58,7 +58,10 @@ def scene(tmp_path) -> str:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "run", "simulate", "evaluate trucks", "models anatomy", "models measure", "train detector"],
+    [
+        *("", "run", "simulate", "evaluate trucks", "models anatomy", "models measure"),
+        *("train detector", "train segmenter"),
+    ],
 )
 def test_help_has_an_example_or_the_commands(command):
     result = CliRunner().invoke(cli.app, [*command.split(), "--help"])

@@ -233,7 +233,10 @@ def check_classes(labels: Path, known: Iterable[str], setting: str) -> None:
 def _held_out(
     share: float, firm: NDArray[np.intp], labelled: NDArray[np.bool_], seed: int
 ) -> NDArray[np.bool_]:
-    """(B,) which blocks are held out: in random order until they hold the share of the certain boxes."""
+    """(B,) which blocks are held out: in random order until they hold the share of the certain boxes.
+
+    A block that would take them far beyond it is passed over, unless there are only such.
+    """
     held_out = np.zeros(len(firm), np.bool_)
     if share == 0:
         return held_out
@@ -241,9 +244,10 @@ def _held_out(
     wanted = share * firm[labelled].sum()
     positive = rng.permutation(np.flatnonzero(labelled & (firm > 0)))
     for index in positive[:-1]:  # the last one is always learnt from
-        if firm[held_out].sum() >= wanted:
-            break
-        held_out[index] = True
+        if firm[held_out].sum() < wanted and firm[held_out].sum() + firm[index] <= 1.5 * wanted:
+            held_out[index] = True
+    if len(positive) > 1 and not held_out.any():
+        held_out[positive[np.argmin(firm[positive])]] = True
     rest = np.flatnonzero(labelled & (firm == 0))
     held_out[rng.permutation(rest)[: round(share * len(rest))]] = True
     return held_out

@@ -39,6 +39,7 @@ class Place(Settings):
     labels: Path | None = Field(None, description="boxes of trucks; without them there is hardly a truck")
     roads: Path | None = None
     within: Path | None = Field(None, description="polygons to keep to, such as blocks held out of training")
+    bands: tuple[str, ...] | None = Field(None, description="names of a GeoTIFF's bands, where it has none")
 
 
 class Seed(Settings):
@@ -89,7 +90,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
         trucks=Trucks(bundle=str(_uncalibrated(bundle, folder).folder), score_threshold=0.0),
         landcover=Landcover(enabled=False),
     )
-    job = prepare(Request(place.scene, folder / place.name, config))
+    job = prepare(Request(place.scene, folder / place.name, config, place.bands))
     shards = (read_shard(run_shard(job, index)) for index in range(len(job.shards)))
     job.work.mkdir(parents=True)
     predictions = merge_shards((shard for shard in shards if shard), job.scene.grid, job.work)

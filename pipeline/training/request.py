@@ -1,0 +1,130 @@
+"""A training as a user asks for it, from the command line or on a schedule: train, evaluate, publish."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline.config import load_settings
+from pipeline.errors import ConfigError, OutputError
+from pipeline.models.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """What is to be trained, with what, and where it goes."""
+
+    kind: Literal["detector", "segmenter"]
+    out: Path
+    config: Path | None = None
+    overrides: tuple[str, ...] = ()
+    """Settings as `a.b=c`, after those of `config`."""
+    imagery: tuple[str, ...] = ()
+    """One's own scenes: then a shipped bundle is fine-tuned, on `labels`, one file for each scene."""
+    labels: tuple[Path, ...] = ()
+    bands: tuple[str, ...] | None = None
+    """Names of a GeoTIFF's bands where it has no descriptions."""
+    complete: Path | None = None
+    """Polygons in which every truck is labelled."""
+    publish: Path | None = None
+    """Folder where bundles are picked up from; the new one appears there whole, under its id."""
+
+
+def training_settings(request: TrainingRequest) -> Any:
+    """The settings of a request, checked before anything heavy starts.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range, or imagery and labels don't go together.
+    """
+    if len(request.imagery) != len(request.labels):
+        raise ConfigError(
+            "Each --imagery needs its --labels, in the same order. "
+            f"Received: {len(request.imagery)} of imagery, {len(request.labels)} of labels."
+        )
+    if request.kind == "detector":
+        return _detector_settings(request)
+    return _segmenter_settings(request)
+
+
+def run_training(request: TrainingRequest) -> Bundle:
+    """Train and evaluate; the bundle lies in `request.out/bundle`.
+
+    Raises
+    ------
+    TruckscapeError
+        As `training_settings` and the trainings.
+    """
+    settings = training_settings(request)
+    if request.kind == "detector":
+        from pipeline.training.detector import train_detector
+
+        return train_detector(settings, request.out)
+    if request.imagery:
+        from pipeline.training.own_landcover import fine_tune
+
+        return fine_tune(settings, request.out)
+    from pipeline.training.segmenter import train
+
+    return train(settings, request.out)
+
+
+def publish_bundle(bundle: Bundle, folder: Path) -> Bundle:
+    """Copy a bundle to `folder/<its id>`; a reader finds the old one or the new one, never half of one.
+
+    Raises
+    ------
+    OutputError
+        If the folder can't be written; what was published before stays.
+    """
+    target, part = folder / bundle.card.id, folder / f".{bundle.card.id}.{os.getpid()}.part"
+    old = part.with_suffix(".old")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(bundle.folder, part)
+        if target.exists():
+            target.rename(old)  # a folder can't be replaced by another at once: this is as near as it gets
+        part.rename(target)
+    except (OSError, shutil.Error) as error:
+        if old.exists() and not target.exists():
+            old.rename(target)
+        raise OutputError(f"The bundle can't be published in {folder}: {error}") from error
+    finally:
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
+    return Bundle(folder=target, card=bundle.card)
+
+
+def _detector_settings(request: TrainingRequest) -> Any:
+    from pipeline.training.detector import DetectorTraining, FineTuning
+    from pipeline.training.labelled import LabelledSource
+
+    if not request.imagery:
+        return load_settings(DetectorTraining, request.config, request.overrides)
+    settings = load_settings(FineTuning, request.config, request.overrides)
+    own = tuple(
+        LabelledSource(imagery=scene, labels=boxes, bands=request.bands, complete=request.complete)
+        for scene, boxes in zip(request.imagery, request.labels, strict=True)
+    )
+    return settings.model_copy(update={"labelled": settings.labelled + own})
+
+
+def _segmenter_settings(request: TrainingRequest) -> Any:
+    if not request.imagery:
+        from pipeline.training.segmenter import SegmenterTraining
+
+        return load_settings(SegmenterTraining, request.config, request.overrides)
+    from pipeline.training.own_landcover import OwnLandcover
+
+    if len(request.imagery) > 1:
+        raise ConfigError(
+            f"A land-cover model is fine-tuned on one scene. Received: {', '.join(request.imagery)}."
+        )
+    given = [f"imagery={request.imagery[0]}", f"labels={request.labels[0]}"]
+    if request.bands:
+        given.append(f"bands=[{', '.join(request.bands)}]")
+    return load_settings(OwnLandcover, request.config, (*request.overrides, *given))

@@ -1,0 +1,70 @@
+"""A training as it is asked for: settings are checked before anything starts, bundles are published whole."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from pipeline.errors import ConfigError, OutputError
+from pipeline.models.bundle import open_bundle, save_bundle
+from pipeline.training.detector import DetectorTraining, FineTuning, blank_card
+from pipeline.training.request import TrainingRequest, publish_bundle, training_settings
+from pipeline.training.segmenter import SegmenterTraining
+
+HERE = Path("runs/x")
+
+
+def test_ones_own_boxes_are_a_fine_tuning_of_the_shipped_detector():
+    request = TrainingRequest(
+        "detector",
+        HERE,
+        overrides=("steps=7", "labels.block_px=64"),
+        imagery=("a.tif",),
+        labels=(Path("a.gpkg"),),
+        bands=("B02", "B03", "B04", "B08"),
+        complete=Path("area.gpkg"),
+    )
+    settings = training_settings(request)
+    assert isinstance(settings, FineTuning)
+    assert (settings.start_from, settings.steps, settings.labels.block_px) == ("trucks", 7, 64)
+    (source,) = settings.labelled
+    assert (source.imagery, source.bands[0], source.complete) == ("a.tif", "B02", Path("area.gpkg"))
+
+
+def test_without_imagery_a_training_is_from_nothing(tmp_path):
+    (tmp_path / "t.yaml").write_text("steps: 5")
+    settings = training_settings(TrainingRequest("detector", HERE, tmp_path / "t.yaml"))
+    assert type(settings) is DetectorTraining
+    assert settings.steps == 5
+    assert isinstance(training_settings(TrainingRequest("segmenter", HERE)), SegmenterTraining)
+
+
+@pytest.mark.parametrize("kind", ["detector", "segmenter"])
+def test_imagery_without_labels_is_refused(kind):
+    with pytest.raises(ConfigError, match=r"Each --imagery needs its --labels.* 1 of imagery, 0 of labels"):
+        training_settings(TrainingRequest(kind, HERE, imagery=("a.tif",)))
+
+
+def test_an_unknown_setting_names_the_nearest():
+    with pytest.raises(ConfigError, match=r"Unknown setting stepps\. Did you mean steps\?"):
+        training_settings(TrainingRequest("detector", HERE, overrides=("stepps=3",)))
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    return save_bundle(tmp_path / "out" / "bundle", blank_card(), {"a": torch.zeros(3)})
+
+
+def test_a_bundle_is_published_under_its_id(bundle, tmp_path):
+    folder = tmp_path / "models"
+    assert publish_bundle(bundle, folder).folder == folder / "trucks"
+    newer = save_bundle(tmp_path / "newer", bundle.card, {"a": torch.ones(3)})
+    publish_bundle(newer, folder)
+    assert open_bundle(str(folder / "trucks")).state_dict()["a"].tolist() == [1, 1, 1]
+    assert [path.name for path in folder.iterdir()] == ["trucks"]
+
+
+def test_a_folder_that_cannot_be_written_is_named(bundle, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"can't be published in .*file"):
+        publish_bundle(bundle, tmp_path / "file")
