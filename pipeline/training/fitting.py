@@ -183,6 +183,7 @@ def fit(
             )
             earlier = _read_checkpoint(out / LAST)
             stopped = _stopped_early(earlier, settings)
+        if (out / "metrics.csv").is_file():
             draw_learning_curve(out / "metrics.csv", out / "learning_curve.png")
     final = _read_checkpoint(out / BEST) if watched else earlier
     if earlier is None or final is None:
@@ -329,10 +330,10 @@ def _read_checkpoint(path: Path) -> dict[str, Any] | None:
 def _check_same_settings(checkpoint: dict[str, Any], settings: FitSettings, out: Path) -> None:
     before = checkpoint.get("callbacks", {}).get(_SeedSteps.__qualname__, {}).get("settings", {})
     now = settings.model_dump(mode="json")
-    for name in sorted({*before, *now} - {*_MAY_CHANGE}):
-        if before.get(name) != now.get(name):
+    for name in sorted({*before} & {*now} - {*_MAY_CHANGE}):  # a newer version may know more settings
+        if before[name] != now[name]:
             raise TrainingError(
-                f"{out} holds a training with another {name}: {before.get(name)!r}, now {now.get(name)!r}. "
+                f"{out} holds a training with another {name}: {before[name]!r}, now {now[name]!r}. "
                 "Give the same settings to go on, or another --out."
             )
 
