@@ -53,8 +53,10 @@ def reliability(scores: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reli
     )
 
 
-def fit_calibration(scores: ArrayLike, correct: ArrayLike) -> Calibration:
+def fit_calibration(scores: ArrayLike, correct: ArrayLike, evidence: ArrayLike = 0.0) -> Calibration:
     """The calibration under which what was right, `correct` (N,), is most likely, given the `scores` (N,).
+
+    `evidence` (N,) is that of motion; without any it counts for nothing.
 
     A logistic regression on the log-odds, with the targets of Platt ("Probabilistic outputs for support
     vector machines", 1999), which keep it finite where one score parts right from wrong. Without any scores
@@ -66,12 +68,17 @@ def fit_calibration(scores: ArrayLike, correct: ArrayLike) -> Calibration:
         return Calibration()
     target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
 
-    def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        z = line[0] * log_odds + line[1]
-        error = expit(z) - target
-        value = np.mean(np.logaddexp(0, z) - target * z)
-        return float(value), np.array([np.mean(error * log_odds), np.mean(error)])
+    known = np.stack([log_odds, np.ones(len(right)), np.broadcast_to(evidence, right.shape)])
 
-    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[_SLOPES, (None, None)])
-    slope, offset = found.x
-    return Calibration(temperature=round(1 / float(slope), 4), offset=round(float(offset), 4))
+    def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = weights @ known
+        value = np.mean(np.logaddexp(0, z) - target * z)
+        return float(value), known @ (expit(z) - target) / len(right)
+
+    bounds = [_SLOPES, (None, None), (0.0, None)]
+    slope, offset, motion = minimize(loss, [1.0, 0.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds).x
+    return Calibration(
+        temperature=round(1 / float(slope), 4),
+        offset=round(float(offset), 4),
+        motion=round(float(motion), 4),
+    )

@@ -71,6 +71,8 @@ class PrecisionRecall:
     """(K,), falling."""
     correct: NDArray[np.bool_]
     """(K,): whether the detection with this score is right; ignored ones are left out."""
+    detection: NDArray[np.intp]
+    """(K,): which of the detections has this score."""
     average_precision: float
     """Mean of the interpolated precision at recall 0, 0.01, ..., 1 (COCO); NaN without references."""
 
@@ -248,19 +250,21 @@ def precision_recall(
                 counts[detection] = not ignored[reference]
                 break
     order = order[counts[order]]
-    return _curve(hit[order], score[order], int((~ignored).sum()))
+    return _curve(hit[order], score[order], order, int((~ignored).sum()))
 
 
-def _curve(hit: NDArray[np.bool_], score: NDArray[np.float64], references: int) -> PrecisionRecall:
+def _curve(
+    hit: NDArray[np.bool_], score: NDArray[np.float64], detection: NDArray[np.intp], references: int
+) -> PrecisionRecall:
     found = np.cumsum(hit)
     precision = found / np.arange(1, len(hit) + 1)
     if not references:
-        return PrecisionRecall(np.full(len(hit), np.nan), precision, score, hit, float("nan"))
+        return PrecisionRecall(np.full(len(hit), np.nan), precision, score, hit, detection, float("nan"))
     recall = found / references
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     at = np.searchsorted(recall, _RECALL_LEVELS, side="left")
     average = float(np.append(envelope, 0.0)[at].mean())
-    return PrecisionRecall(recall, precision, score, hit, average)
+    return PrecisionRecall(recall, precision, score, hit, detection, average)
 
 
 def centres(frame: gpd.GeoDataFrame) -> NDArray[np.float64]:

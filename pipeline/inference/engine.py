@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import Engine
-from pipeline.inference.motion import measure_displacement
+from pipeline.inference.motion import evidence, measure_displacement
 from pipeline.inference.predictions import CLOUD, MOTION_BANDS, NO_ROAD, NODATA, SCREENED, SEEN, Detections
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Bundle, open_bundle
@@ -35,7 +35,7 @@ from pipeline.tiling import Tile, parts, round_up
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 1
+ENGINE_VERSION = 2
 """Raise it when the same input gives another result: shards of older versions are then computed again."""
 
 NO_CLASS = 255
@@ -280,14 +280,15 @@ def _detect(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], ha
     with torch.inference_mode():
         (result,) = network(tensor)
     boxes = result["boxes"].double().numpy() + np.array([left, top, left, top])
-    scores = bundle.card.calibration.probability(result["scores"].double().numpy())
+    scores = result["scores"].double().numpy()
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     low = np.array([tile.col, tile.row]) - _CLAIM_PX
     high = np.array([tile.col + tile.width, tile.row + tile.height]) + _CLAIM_PX
     mine = ((centres >= low) & (centres <= high)).all(axis=1)
     boxes, scores = boxes[mine], scores[mine]
     displacement, sigma = _motion(pixels, boxes, bands)
-    return Detections(boxes, scores, displacement, sigma)
+    probability = bundle.card.calibration.probability(scores, evidence(displacement, sigma))
+    return Detections(boxes, probability, displacement, sigma)
 
 
 def _motion(

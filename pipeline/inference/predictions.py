@@ -32,7 +32,7 @@ class Detections:
     displacement: NDArray[np.float64]
     """(N, 2): where B04 sees the truck minus where B02 sees it, (dx, dy) in pixels; NaN if not measurable."""
     displacement_sigma: NDArray[np.float64]
-    """(N,): one standard deviation of either component of `displacement`, in pixels; NaN with it."""
+    """(N,): its standard deviation, in pixels; infinite where pixels do not tell, NaN where they lack."""
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -171,7 +171,7 @@ def _motion(
         "heading_deg": np.where(moves, (towards_b04 + turn) % 360, np.nan),
         "axis_deg": np.where(moves, towards_b04 % 180, np.nan),
         "speed_kmh": speed,
-        "speed_kmh_sigma": speed_sigma,
+        "speed_kmh_sigma": np.where(np.isfinite(speed), speed_sigma, np.nan),
     }
 
 

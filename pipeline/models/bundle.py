@@ -36,17 +36,22 @@ class Calibration(BaseModel):
 
     logit(probability) = logit(score) / temperature + offset: temperature scaling (Guo et al., "On Calibration
     of Modern Neural Networks", ICML 2017) with the offset of Platt (1999), which objects need: most of what
-    a detector looks at is none, and how many are differs from training to use. The order stays.
+    a detector looks at is none, and how many are differs from training to use. To the log-odds comes what
+    the pixels say for themselves: `motion` for each standard deviation by which a box is seen to move.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     temperature: float = Field(1.0, gt=0)
     offset: float = 0.0
+    motion: float = Field(0.0, ge=0)
 
-    def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
-        """Probabilities of being right for scores of the network, both 0-1 and of the same shape."""
-        log_odds = logit(np.asarray(scores, dtype=np.float64))
-        return np.asarray(expit(log_odds / self.temperature + self.offset))
+    def probability(self, scores: ArrayLike, evidence: ArrayLike = 0.0) -> NDArray[np.float64]:
+        """Probabilities of being right for scores of the network, both 0-1 and of the same shape.
+
+        `evidence` is that of `pipeline.inference.motion.evidence`.
+        """
+        log_odds = logit(np.asarray(scores, dtype=np.float64)) / self.temperature + self.offset
+        return np.asarray(expit(log_odds + self.motion * np.asarray(evidence, dtype=np.float64)))
 
 
 class Card(BaseModel):

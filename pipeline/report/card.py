@@ -100,7 +100,8 @@ def _scores(card: Card) -> RenderableType:
     else:
         lines.append(
             "calibrated: log-odds of the network / "
-            f"{card.calibration.temperature:g} {card.calibration.offset:+g}; 0.8 means 80 %"
+            f"{card.calibration.temperature:g} {card.calibration.offset:+g}, and "
+            f"{card.calibration.motion:+g} for each standard deviation of motion; 0.8 means 80 %"
         )
     return Group(*map(Text, lines))
 

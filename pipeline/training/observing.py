@@ -8,17 +8,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import shapely
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pipeline.config import Config, Engine, Landcover, Settings, Trucks
 from pipeline.evaluation.detection import TruckEvaluation, centres, evaluate_trucks, to_metres
 from pipeline.evaluation.labels import read_polygons, read_truck_labels
 from pipeline.inference.merging import merge_shards
+from pipeline.inference.motion import evidence
 from pipeline.inference.shards import read_shard
 from pipeline.job import Request, prepare, run_shard, truck_layers
 from pipeline.layers.seen import seen_layers
+from pipeline.layers.trucks import DELAY_SIGMA
 from pipeline.models.bundle import Bundle, Calibration, save_card
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.scenes.raster import read_points
@@ -55,7 +59,10 @@ class Observed:
 
     name: str
     trucks: gpd.GeoDataFrame
-    """As `pipeline.layers.trucks` makes them; `score` as the network gives it until `calibrated`."""
+    """As `pipeline.layers.trucks` makes them; `score` as the network gives it until `calibrated`.
+
+    With a column `evidence`, see `pipeline.inference.motion.evidence`.
+    """
     reference: gpd.GeoDataFrame
     """As `read_truck_labels` gives them."""
     seen: gpd.GeoDataFrame
@@ -68,7 +75,7 @@ class Observed:
 
     def calibrated(self, calibration: Calibration) -> Observed:
         """The same with scores that are probabilities."""
-        scores = calibration.probability(self.trucks["score"].to_numpy())
+        scores = calibration.probability(self.trucks["score"].to_numpy(), self.trucks["evidence"].to_numpy())
         return replace(self, trucks=self.trucks.assign(score=scores))
 
     def evaluate(self, near_roads: bool, threshold: float = 0.0) -> TruckEvaluation:
@@ -96,6 +103,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     predictions = merge_shards((shard for shard in shards if shard), job.scene.grid, job.work)
     status = Path(predictions.status_raster)
     trucks, _ = truck_layers(job, predictions.detections, status, None, ())
+    trucks["evidence"] = _evidence(trucks)
     seen, _ = seen_layers(status)
     if place.labels:
         reference = read_truck_labels(place.labels, trucks.crs)
@@ -153,6 +161,15 @@ def pool(name: str, places: Sequence[Observed]) -> Observed:
         together([place.seen for place in places]),
         together(roads) if len(roads) == len(places) else None,
     )
+
+
+def _evidence(trucks: gpd.GeoDataFrame) -> NDArray[np.float64]:
+    """How clearly each truck moves, from its speed and the deviation of that less the delay's part of it."""
+    speed, sigma = (trucks[name].to_numpy(dtype=np.float64) for name in ("speed_kmh", "speed_kmh_sigma"))
+    seen = np.isfinite(speed)
+    own = np.sqrt(np.maximum(sigma**2 - (DELAY_SIGMA * speed) ** 2, 1e-6))
+    moved = np.where(seen, [speed, 0 * speed], np.nan).T
+    return evidence(moved, np.where(seen, own, np.inf)).astype(np.float64)
 
 
 def _uncalibrated(bundle: Bundle, folder: Path) -> Bundle:

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -102,13 +102,9 @@ def measure_detector(
     if bundle.card.task != "detection":
         raise BundleError(f"Detectors are measured here; {bundle.card.id} is for {bundle.card.task}.")
     raw = _observe(bundle, settings, say)
-    curve = pool("calibration", raw.fitting).evaluate(near_roads=True).curves[PRIMARY_CURVE]
-    calibration = fit_calibration(curve.score, curve.correct)
-    curve = pool("held out", raw.held_out).evaluate(near_roads=True).curves[PRIMARY_CURVE]
-    before, after = (
-        reliability(score, curve.correct) for score in (curve.score, calibration.probability(curve.score))
-    )
+    calibration = fit_calibration(*_near_roads(raw.fitting))
     seen = raw.calibrated(calibration)
+    before, after = (reliability(*_near_roads(part.held_out)[:2]) for part in (raw, seen))
     unseen = pool("held out", seen.held_out)
     near = best_threshold(pool("calibration", seen.fitting).evaluate(near_roads=True).curves[PRIMARY_CURVE])
     anywhere = max([near, *(quiet_threshold(place, settings.quiet_per_10_km2) for place in seen.quiet)])
@@ -168,6 +164,14 @@ def measure_detector(
         }
     )
     return Measured(card, curves, {"as the network gives it": before, "calibrated": after})
+
+
+def _near_roads(places: Sequence[Observed]) -> tuple[NDArray, NDArray, NDArray]:
+    """Score, whether it is right, and evidence of motion of every detection near roads."""
+    evaluation = pool("near roads", places).evaluate(near_roads=True)
+    curve = evaluation.curves[PRIMARY_CURVE]
+    evidence = evaluation.predicted["evidence"].to_numpy(dtype=np.float64)
+    return curve.score, curve.correct, evidence[curve.detection]
 
 
 @dataclass(frozen=True)

@@ -78,3 +78,15 @@ def test_calibration_by_hand():
     odds = 9.0  # of 0.9; its square root is 3
     assert Calibration(temperature=2.0).probability(odds / (1 + odds)) == pytest.approx(0.75)
     assert Calibration(offset=float(np.log(2))).probability(0.5) == pytest.approx(2 / 3)
+
+
+def test_the_fit_finds_what_motion_says():
+    rng = np.random.default_rng(5)
+    evidence = rng.uniform(0, 8, 20_000)
+    score = rng.uniform(0.05, 0.95, 20_000)
+    true = Calibration(temperature=1.2, offset=-2.0, motion=0.5)
+    right = rng.uniform(size=20_000) < true.probability(score, evidence)
+    found = fit_calibration(score, right, evidence)
+    assert found.motion == pytest.approx(0.5, abs=0.03)
+    assert found.offset == pytest.approx(-2.0, abs=0.1)
+    assert found.temperature == pytest.approx(1.2, abs=0.06)

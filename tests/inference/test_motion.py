@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline.inference.motion import MOTION_MARGIN_PX, measure_displacement
+from pipeline.inference.motion import MOTION_MARGIN_PX, evidence, measure_displacement
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.training.rendering import Vehicle, add_rectangle, add_vehicle, strip_coverage
@@ -81,7 +81,7 @@ def measured(cases):
     strip = np.concatenate(list(images), axis=2)
     boxes = boxes + np.arange(len(boxes))[:, None] * [SIZE, 0, SIZE, 0]
     found, sigma = measure_displacement(strip, everywhere(strip), boxes)
-    known = ~np.isnan(sigma)
+    known = np.isfinite(sigma)
     length = np.linalg.norm(truth, axis=1)
     along = (found * truth).sum(axis=1) / length
     return (along - length)[known] * KMH_PER_PX, sigma[known] * KMH_PER_PX, (along < 0)[known], known.mean()
@@ -129,7 +129,7 @@ def test_what_rests_does_not_move():
     for i, band in enumerate(MOTION_BANDS):
         add_rectangle(image[i], SIZE / 2, SIZE / 2, 60, 1.4, 0.26, 0.7, sigma[band])
     found, deviation = measure_displacement(image, everywhere(image), np.array([[13.5, 14, 17.5, 17]]))
-    assert np.isnan(found).all() and np.isnan(deviation).all()
+    assert np.isnan(found).all() and np.isinf(deviation).all()
 
 
 def test_what_is_beside_a_faint_truck_is_not_its_motion():
@@ -156,14 +156,14 @@ def test_an_empty_road_has_no_displacement():
     image = np.concatenate([road(60, np.random.default_rng(i), 0.004)[0] for i in range(16)], axis=2)
     boxes = np.array([[13.5, 14, 17.5, 17]]) + np.arange(16)[:, None] * [SIZE, 0, SIZE, 0]
     found, deviation = measure_displacement(image, everywhere(image), boxes)
-    assert np.isnan(deviation).mean() > 0.6
-    np.testing.assert_array_equal(np.isnan(found).any(axis=1), np.isnan(deviation))
+    assert np.isinf(deviation).mean() > 0.6
+    np.testing.assert_array_equal(np.isnan(found).any(axis=1), np.isinf(deviation))
 
 
 def test_a_flat_image_has_none_either():
     image = np.full((4, SIZE, SIZE), 0.1, np.float32)
     found, deviation = measure_displacement(image, everywhere(image), np.array([[13.5, 14, 17.5, 17]]))
-    assert np.isnan(found).all() and np.isnan(deviation).all()
+    assert np.isnan(found).all() and np.isinf(deviation).all()
 
 
 def test_missing_pixels_leave_it_open():
@@ -237,3 +237,8 @@ def test_real_trucks_at_walserberg(shared_data):
     assert np.abs(off[high]).max() < 20  # blue first here too
     # towards the border post on the A8 they slow down
     assert speed[high].min() > 30 and speed[high].max() < 100
+
+
+def test_evidence_is_how_clearly_a_truck_moves():
+    moved = np.array([[3.0, 4.0], [30.0, 40.0], [np.nan, np.nan], [np.nan, np.nan]])
+    assert evidence(moved, np.array([2.5, 0.1, np.inf, np.nan])).tolist() == [2.0, 8.0, 0.0, 2.0]

@@ -56,13 +56,16 @@ def test_calibration_and_thresholds_are_told(tmp_path):
     told = page(
         with_card(
             tmp_path,
-            calibration=Calibration(temperature=1.5, offset=-0.25),
+            calibration=Calibration(temperature=1.5, offset=-0.25, motion=0.4),
             score_threshold=0.9,
             score_threshold_near_roads=0.4,
         )
     )
     assert "counts from 0.4 on near roads, from 0.9 where no roads are given" in told
-    assert "log-odds of the network / 1.5 -0.25; 0.8 means 80 %" in told
+    assert (
+        "log-odds of the network / 1.5 -0.25, and +0.4 for each standard deviation of motion; 0.8 means 80 %"
+        in told
+    )
 
 
 def test_the_network_is_shown_layer_by_layer():

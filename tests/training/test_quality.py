@@ -1,5 +1,6 @@
 """Figures of a card: thresholds by the stated rule, counts that add up, and nothing that was not measured."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -37,7 +38,7 @@ def boxes(places, **columns) -> gpd.GeoDataFrame:
 def observed(found: dict[int, float], truth, side_m: float = 10_000.0, roads=True) -> Observed:
     return Observed(
         "place",
-        boxes(found, score=list(found.values())),
+        boxes(found, score=list(found.values()), evidence=0.0),
         boxes(truth, confidence="high", travel_deg=90.0, speed_kmh=80.0),
         gpd.GeoDataFrame(geometry=[box(-100, -side_m / 2, side_m - 100, side_m / 2)], crs=UTM),
         gpd.GeoDataFrame(geometry=[LineString([(-100, 0), (4000, 0)])], crs=UTM) if roads else None,
@@ -76,6 +77,13 @@ def test_calibration_changes_scores_and_nothing_else():
     assert after.trucks["score"].tolist() == pytest.approx([0.75, 0.5])
     assert after.trucks.drop(columns="score").equals(before.trucks.drop(columns="score"))
     assert before.trucks["score"].tolist() == [0.9, 0.5]
+
+
+def test_what_is_seen_to_move_is_believed_more():
+    still = observed({0: 0.5, 1000: 0.5}, [0])
+    moving = replace(still, trucks=still.trucks.assign(evidence=[0.0, 2.0]))
+    odds = moving.calibrated(Calibration(motion=np.log(2.0))).trucks["score"] / 0.5
+    assert odds.tolist() == pytest.approx([1.0, 0.8 / 0.5])
 
 
 def test_figures_count_what_is_at_least_the_threshold():
