@@ -30,7 +30,7 @@ from pipeline.report.comparison import Compared
 from pipeline.scenes.opening import open_scene
 from pipeline.training.observing import Observed, Place, observe_place, pool
 
-TIMED_PX = 512
+TIMED_PX = 256
 _REPEATS = 3
 
 
@@ -90,7 +90,7 @@ def _bundles(names: Sequence[str], places: Sequence[Place]) -> list[Bundle]:
 
 def _compared(bundle: Bundle, places: Sequence[Place], engine: Engine, scores: dict[str, float]) -> Compared:
     card = bundle.card
-    dense = card_anatomy(card, TIMED_PX // 2)
+    dense = card_anatomy(card, TIMED_PX)
     network = build_detector(card) if card.task == "detection" else build_segmenter(card)
     return Compared(
         model=f"{card.id}-{card.version}",
@@ -99,7 +99,7 @@ def _compared(bundle: Bundle, places: Sequence[Place], engine: Engine, scores: d
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         receptive_field=max(dense.receptive_field) if dense.receptive_field else None,
         halo=card.halo,
-        kilomacs_px=dense.macs / (TIMED_PX // 2) ** 2 / 1e3,
+        kilomacs_px=dense.macs / TIMED_PX**2 / 1e3,
         ms_per_mpx=milliseconds_per_megapixel(bundle, places[0], engine),
         scores=scores,
     )
@@ -175,7 +175,7 @@ def milliseconds_per_megapixel(bundle: Bundle, place: Place, engine: Engine) -> 
 
 
 def _window(bundle: Bundle, place: Place) -> Tensor:
-    """(1, C, 512, 512), normalised: the upper left of a scene."""
+    """(1, C, 256, 256), normalised: the upper left of a scene."""
     scene = open_scene(place.scene, place.bands)
     rows, cols = (min(TIMED_PX, extent) for extent in scene.shape)
     used = bundle.card.bands_used(scene.bands)

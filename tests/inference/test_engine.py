@@ -85,7 +85,8 @@ def small_detector(folder, architecture: str, arguments: dict) -> Bundle:
     head = sliding.head.classification_head if architecture == "fcos" else sliding.head
     with torch.no_grad():
         head.cls_logits.weight.mul_(4 / logits().std())
-        head.cls_logits.bias.sub_(logits().quantile(0.997) + 2.2)
+        share = 0.98 if architecture == "fcos" else 0.997
+        head.cls_logits.bias.sub_(logits().quantile(share) + 2.2)
     return save_bundle(folder, card, detector.state_dict())
 
 
