@@ -7,27 +7,28 @@ held out: no label in them, nor within a guard band around them, is ever trained
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import rasterio
 import torch
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox, geobox_union_conservative
 from rasterio.windows import Window
-from scipy.ndimage import binary_dilation, gaussian_filter, maximum_filter, minimum_filter
+from scipy.ndimage import gaussian_filter, maximum_filter, minimum_filter, zoom
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from pipeline.errors import TrainingError
 from pipeline.evaluation.labels import UNLABELLED, read_landcover_labels
 from pipeline.models.bundle import Card
 from pipeline.models.inputs import normalise
 from pipeline.models.segmenter import DYNAMIC_WORLD
-from pipeline.scenes.raster import open_band_folder, open_geotiff
-from pipeline.scenes.scene import BANDS_10M, Scene
+from pipeline.scenes.raster import band_name, native_gsd, open_band_folder, open_geotiff
+from pipeline.scenes.scene import BANDS_20M, BandSource, Scene
 from pipeline.training.simulate import simulate_scene
 
 PSEUDO_LABEL = "dynamicworld_pseudolabel.tif"
@@ -56,6 +57,12 @@ PATH_RADIANCE = {
     "B8A": 0.1, "B09": 0.05, "B11": 0.02, "B12": 0.01,
 }  # fmt: skip
 """What a clear atmosphere adds to the reflectance, relative to B02 (about wavelength to the power -4)."""
+
+CLOUD_REFLECTANCE = {
+    "B01": 1.0, "B02": 1.0, "B03": 0.98, "B04": 0.97, "B05": 1.0, "B06": 1.02, "B07": 1.03, "B08": 1.03,
+    "B8A": 1.04, "B09": 0.9, "B11": 0.62, "B12": 0.48,
+}  # fmt: skip
+"""Of a water cloud, relative to B02: ice and water absorb in the short-wave infrared."""
 
 CLOUDED = 0.3
 """Opacity from which the simulator's truth can't be seen."""
@@ -106,33 +113,53 @@ class LabelledScene:
         """Flat indices of some pixels that count, for each class that has any."""
         rng = np.random.default_rng(0)
         counts = (self.weights > 0) & self.valid
-        places = (np.flatnonzero(counts & (self.classes == value)) for value in range(len(DYNAMIC_WORLD)))
-        return [rng.choice(place, min(20_000, len(place)), replace=False) for place in places if len(place)]
+        values = np.unique(self.classes[counts])
+        places = (np.flatnonzero(counts & (self.classes == value)) for value in values)
+        return [rng.choice(place, min(20_000, len(place)), replace=False) for place in places]
 
 
-def held_out_blocks(shape: tuple[int, int], side: int) -> tuple[Block, ...]:
-    """Every fourth block of a grid of `side` x `side` px blocks, a knight's move from one to the next."""
+def held_out_blocks(shape: tuple[int, int], side: int, fold: int = 1, folds: int = 4) -> tuple[Block, ...]:
+    """Every `folds`th block of a grid of `side` x `side` px blocks, a knight's move from one to the next.
+
+    The blocks of all folds together are the scene, none twice.
+    """
     return tuple(
         (top, left, min(side, shape[0] - top), min(side, shape[1] - left))
         for row, top in enumerate(range(0, shape[0], side))
         for col, left in enumerate(range(0, shape[1], side))
-        if (2 * row + col) % 4 == 1
+        if (2 * row + col) % folds == fold % folds
     )
 
 
 def hold_out(scene: LabelledScene, blocks: tuple[Block, ...], guard_px: int) -> LabelledScene:
     """The scene with no weight in `blocks` and within `guard_px` of them."""
     scene = replace(scene, held_out=blocks)
-    guarded = scene.held_out_mask
-    if guard_px and blocks:
-        guarded = binary_dilation(guarded, np.ones((3, 3), bool), iterations=guard_px)
-    return replace(scene, weights=np.where(guarded, np.float32(0), scene.weights))
+    return _without(scene, scene.held_out_mask, guard_px)
 
 
-def read_scene(
-    folder: Path, bands: Sequence[str], land_use_weight: float, block_px: int, guard_px: int
-) -> LabelledScene:
+def _without(scene: LabelledScene, region: NDArray[np.bool_], guard_px: int) -> LabelledScene:
+    """The scene with no weight in a region and within `guard_px` of it."""
+    if guard_px and region.any():
+        region = maximum_filter(region, 2 * guard_px + 1)
+    return replace(scene, weights=np.where(region, np.float32(0), scene.weights))
+
+
+def without_land_use(scene: LabelledScene, guard_px: int) -> LabelledScene:
+    """The scene with pseudo-labels only, and none of them in the rectangle that holds land use."""
+    if scene.land_use is None:
+        return scene
+    region = np.zeros(scene.shape, bool)
+    rows, cols = np.nonzero(scene.land_use != UNLABELLED)
+    if len(rows):
+        region[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1] = True
+    pseudo_only = replace(scene, classes=scene.pseudo, weights=trust(scene.kind)[scene.pseudo])
+    return _without(hold_out(pseudo_only, scene.held_out, guard_px), region, guard_px)
+
+
+def read_scene(folder: Path, bands: Sequence[str], land_use_weight: float) -> LabelledScene:
     """The labelled scene in a folder of band files with its pseudo-label and, where there is one, land use.
+
+    Nothing is held out yet.
 
     Land use counts `land_use_weight` times, except in pixels next to another polygon or to none: there it
     only takes the weight off a pseudo-label that says something else.
@@ -156,7 +183,7 @@ def read_scene(
         doubtful = ~sure & (land_use != UNLABELLED) & (land_use != pseudo)
         classes = np.where(sure, land_use, pseudo)
         weights = np.where(sure, np.float32(land_use_weight), np.where(doubtful, np.float32(0), weights))
-    labelled = LabelledScene(
+    return LabelledScene(
         name=folder.name,
         kind=folder.name,
         reflectance=pixels.reflectance,
@@ -167,7 +194,6 @@ def read_scene(
         land_use=land_use,
         hazy=scene.level != "L2A",
     )
-    return hold_out(labelled, held_out_blocks(scene.shape, block_px), guard_px)
 
 
 def trust(kind: str) -> NDArray[np.float32]:
@@ -187,19 +213,30 @@ PATCHES = (
 HELD_OUT_PATCHES = ("27_57", "33_69", "35_69")
 
 
-def read_patches(folder: Path, guard_px: int) -> list[LabelledScene]:
-    """The BigEarthNet patches (four 10 m bands), neighbours put together, three of them held out."""
-    return [_mosaic(folder, names, guard_px) for names in PATCHES]
+def read_patches(folder: Path, bands: Sequence[str], guard_px: int) -> list[LabelledScene]:
+    """The BigEarthNet patches (10 m and 20 m bands), neighbours put together, three of them held out."""
+    return [_mosaic(folder, names, bands, guard_px) for names in PATCHES]
 
 
-def _mosaic(folder: Path, names: Sequence[str], guard_px: int) -> LabelledScene:
-    scenes: dict[str, Scene] = {}
-    for name in names:
-        (path,) = folder.glob(f"*_{name}_10m.tif")
-        scenes[name] = open_geotiff(path)
+def _patch(folder: Path, name: str) -> Scene:
+    """A patch with the bands of its 10 m and 20 m files."""
+    (fine,), (coarse,) = (folder.glob(f"*_{name}_{gsd}m.tif") for gsd in (10, 20))
+    scene = open_geotiff(fine)
+    with rasterio.open(coarse) as file:
+        names = [band_name(description) or "" for description in file.descriptions]
+    further = {
+        band: BandSource(band, str(coarse), index, gsd=native_gsd(band))
+        for index, band in enumerate(names, start=1)
+        if band in BANDS_20M
+    }
+    return replace(scene, bands={**further, **scene.bands})
+
+
+def _mosaic(folder: Path, names: Sequence[str], bands: Sequence[str], guard_px: int) -> LabelledScene:
+    scenes = {name: _patch(folder, name) for name in names}
     grid: GeoBox = geobox_union_conservative([scene.grid for scene in scenes.values()])
     shape = (int(grid.height), int(grid.width))
-    reflectance = np.zeros((len(BANDS_10M), *shape), np.float32)
+    reflectance = np.zeros((len(bands), *shape), np.float32)
     valid = np.zeros(shape, bool)
     pseudo = np.full(shape, UNLABELLED, np.uint8)
     held_out = []
@@ -207,7 +244,7 @@ def _mosaic(folder: Path, names: Sequence[str], guard_px: int) -> LabelledScene:
         left, top = (round(at) for at in ~grid.affine * (scene.grid.affine.c, scene.grid.affine.f))
         height, width = scene.shape
         here = (slice(top, top + height), slice(left, left + width))
-        pixels = scene.read(Window(0, 0, width, height), BANDS_10M)
+        pixels = scene.read(Window(0, 0, width, height), bands)
         reflectance[:, *here], valid[here] = pixels.reflectance, pixels.valid
         (labels,) = folder.glob(f"*_{name}_dynamicworld.tif")
         pseudo[here] = read_landcover_labels(labels, scene.grid).read(Window(0, 0, width, height))
@@ -275,7 +312,7 @@ def cut(scene: LabelledScene, row: int, col: int, side: int) -> Crop:
 
 
 def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generator) -> Crop:
-    """The crop turned, and in the light, atmosphere, sharpness, noise and encoding of another scene.
+    """The crop turned, and in the light, weather, atmosphere, sharpness, noise and encoding of another scene.
 
     Most crops change a little. A third change much: then a `hazy` one (L1C) mostly loses path radiance and
     another mostly gains it, so that the network meets both levels with either's labels.
@@ -295,6 +332,8 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
         gain = rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, (len(bands), 1, 1))
     path = np.array([PATH_RADIANCE[band] for band in bands], np.float32)[:, None, None]
     image = image * gain.astype(np.float32) + np.float32(haze) * path
+    if rng.random() < 0.35:
+        image = _under_clouds(image, bands, rng)
     if rng.random() < 0.2:
         sigma = rng.uniform(0.3, 0.8)
         image = gaussian_filter(image, (0, sigma, sigma))
@@ -305,6 +344,34 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
     if rng.random() < 0.1:
         valid = valid & _swath(valid.shape[0], rng)
     return Crop(np.maximum(image, 1e-4).astype(np.float32), valid, turn(crop.classes), turn(crop.weights))
+
+
+def _under_clouds(
+    image: NDArray[np.float32], bands: Sequence[str], rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """The image (C, S, S) under thin cloud and in the shadow of thicker ones; what it shows stays the same.
+
+    Linear mixing with a cloud's own reflectance; in shadow the sky still lights the blue bands best.
+    """
+
+    def patches(strongest: float) -> NDArray[np.float32]:
+        coarse = int(rng.integers(3, 7))
+        smooth = zoom(rng.random((coarse, coarse)), image.shape[-1] / coarse, order=1)
+        from_there = rng.uniform(0.2, 0.7)
+        field: NDArray[np.float32] = np.clip((smooth - from_there) / (1 - from_there), 0, 1).astype(
+            np.float32
+        )
+        return field * np.float32(rng.uniform(0.2, strongest))
+
+    def of_bands(values: Mapping[str, float]) -> NDArray[np.float32]:
+        return np.array([values[band] for band in bands], np.float32)[:, None, None]
+
+    if rng.random() < 0.6:
+        image = image * (1 - patches(0.8) * (1 - 0.3 * of_bands(PATH_RADIANCE)))
+    if rng.random() < 0.6:
+        opacity, cloud = patches(0.9), np.float32(rng.uniform(0.3, 0.7)) * of_bands(CLOUD_REFLECTANCE)
+        image = image * (1 - opacity) + cloud * opacity
+    return image
 
 
 def _swath(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -319,13 +386,21 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     """Augmented training crops without end; crop `i` is the same whenever the seed is.
 
     Half of the crops show a pixel of a class drawn evenly, so that small classes are seen. An item is the
-    normalised image (C, H, W), the classes (H, W) and the label weights (H, W).
+    normalised image (C, H, W), the classes (H, W) and the label weights (H, W). A share `band_dropout` of
+    the crops lacks the optional bands, as scenes do that don't have them.
     """
 
     def __init__(
-        self, scenes: Sequence[LabelledScene], shares: Sequence[float], card: Card, side: int, seed: int
+        self,
+        scenes: Sequence[LabelledScene],
+        shares: Sequence[float],
+        card: Card,
+        side: int,
+        seed: int,
+        band_dropout: float = 0.0,
     ) -> None:
         self.scenes, self.card, self.side, self.seed = list(scenes), card, side, seed
+        self.band_dropout = band_dropout
         self.shares = np.asarray(shares, float) / sum(shares)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -342,21 +417,36 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         weights = np.where(crop.valid, crop.weights, np.float32(0))
         classes = np.where(weights > 0, crop.classes, 0).astype(np.int64)
         image = normalise(crop.reflectance, crop.valid, self.card)
+        if self.card.optional_bands and rng.random() < self.band_dropout:
+            image[[band in self.card.optional_bands for band in self.card.bands]] = 0
         return image, torch.from_numpy(classes), torch.from_numpy(weights)
 
 
-class EpochSampler(Sampler[int]):
-    """Indices that go on from epoch to epoch, so that a resumed training sees what it would have seen."""
+class HeldOutCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+    """Crops of held-out blocks as they are, to see how a training does; items are as those of `Crops`.
 
-    def __init__(self, size: int) -> None:
-        self.size, self.epoch = size, 0
+    There are at most `limit` of them, spread over all blocks. Only labels inside the blocks count, land use
+    before pseudo-labels.
+    """
 
-    def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this at the start of each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.epoch * self.size, (self.epoch + 1) * self.size))
+    def __init__(self, scenes: Sequence[LabelledScene], card: Card, side: int, limit: int = 12) -> None:
+        self.card, self.side = card, side
+        places = [(scene, block) for scene in scenes for block in scene.held_out]
+        every = max(1, -(-len(places) // limit))
+        self.places = places[::every]
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.places)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        scene, (top, left, rows, cols) = self.places[index]
+        truth = scene.pseudo
+        if scene.land_use is not None:
+            truth = np.where(scene.land_use != UNLABELLED, scene.land_use, truth)
+        there = scene.held_out_mask & (truth < len(self.card.classes))
+        shown = replace(scene, classes=truth, weights=there.astype(np.float32))
+        crop = cut(shown, top + (rows - self.side) // 2, left + (cols - self.side) // 2, self.side)
+        weights = np.where(crop.valid, crop.weights, np.float32(0))
+        classes = np.where(weights > 0, crop.classes, 0).astype(np.int64)
+        image = normalise(crop.reflectance, crop.valid, self.card)
+        return image, torch.from_numpy(classes), torch.from_numpy(weights)

@@ -1,40 +1,48 @@
-"""Training of the land-cover network, from labelled scenes to a bundle with its measured quality."""
+"""Training of the land-cover network, from labelled scenes to a bundle with its measured quality.
+
+It has two stages. The first learns from pseudo-labels and simulated scenes, and sees nothing of the place
+that has real land use. The second goes on with that place and its land use. So the second stage can be
+cross-validated: each fold starts from the first stage's network, which knows nothing of any fold.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pipeline.config import Settings, load_settings
-from pipeline.errors import TrainingError
+from pipeline.config import load_settings
+from pipeline.errors import BundleError, TrainingError
 from pipeline.evaluation.labels import UNLABELLED
-from pipeline.evaluation.segmentation import LandcoverEvaluation
-from pipeline.models.anatomy import anatomy
-from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
-from pipeline.models.inputs import normalise
+from pipeline.models.anatomy import with_halo
+from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
+from pipeline.models.segmenter_library import Pretrained, start_encoder
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
-from pipeline.tiling import plan, round_up
+from pipeline.training.fitting import FitSettings, fit, prepare, training_loader
 from pipeline.training.landcover import (
     Crops,
-    EpochSampler,
+    HeldOutCrops,
     LabelledScene,
+    held_out_blocks,
+    hold_out,
     read_patches,
     read_scene,
     simulated_scene,
+    without_land_use,
 )
+from pipeline.training.segmenter_quality import land_use_figures, measure, segment
+
+log = logging.getLogger(__name__)
 
 NORMALISATION: Mapping[str, tuple[float, float]] = {
     "B02": (0.11, 0.05),
@@ -55,46 +63,78 @@ FIRST_SIMULATED_SEED = 9000
 """Simulated scenes have this seed and the ones after it; demo and tests use others."""
 
 
-class SegmenterTraining(Settings):
-    """Settings of a training."""
+class SegmenterSettings(FitSettings):
+    """Settings of every training of a land-cover network."""
+
+    version: str = "1"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    class_balance: float = Field(
+        0.1, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
+    )
+    band_dropout: float = Field(
+        0.35, ge=0, le=1, description="share of the crops that are shown without the optional bands"
+    )
+    crop_px: int = Field(192, ge=16, description="a multiple of the stride")
+    batch: int = Field(6, ge=1, description="crops a step")
+    average: float = Field(0.97, ge=0, lt=1, description="decay of the moving average of the weights")
+    clip: float = Field(1.0, gt=0, description="norm to which gradients are clipped")
+    check_every: int = Field(50, ge=1, description="steps from one checkpoint to the next")
+    seed: int = Field(1, ge=0)
+
+
+class SegmenterTraining(SegmenterSettings):
+    """Settings of a training from scratch; `steps` is the length of the last stage."""
 
     data: Path = Field(
         Path("../shared/data"), description="holds landcover/virginia, brandenburg, bigearthnet"
     )
     id: str = "landcover"
-    version: str = "1"
-    bands: tuple[str, ...] = BANDS_10M
-    widths: tuple[int, ...] = Field((24, 48, 96, 160, 224), description="channels of each level")
-    steps: int = Field(2000, ge=1)
-    batch: int = Field(4, ge=1, description="crops a step")
-    crop_px: int = Field(192, ge=16, description="a multiple of the stride")
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.02, ge=0)
-    dropout: float = Field(0.1, ge=0, lt=1)
-    label_smoothing: float = Field(0.05, ge=0, lt=1)
-    class_balance: float = Field(
-        0.1, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
+    architecture: str = Field("unet", description="a segmenter of the registry")
+    arguments: dict[str, Any] = Field(
+        {"widths": [24, 48, 96, 160, 224], "dropout": 0.1},
+        description="what the architecture is built with; those of the U-Net, or the family's own",
     )
-    average: float = Field(0.98, ge=0, lt=1, description="decay of the moving average of the weights")
+    pretrained: Pretrained = Field(
+        "no", description="Sentinel-2 weights for the encoder of smp_unet; prefer: go on without if need be"
+    )
+    pretrained_weights: str = Field("SENTINEL2_ALL_MOCO", description="their name in torchgeo")
+    pretrained_source: str | None = Field(
+        None, description="file or URL that holds them, where torchgeo's own address can't be reached"
+    )
+    bands: tuple[str, ...] = (*BANDS_10M, *BANDS_20M)
+    optional_bands: tuple[str, ...] = Field(BANDS_20M, description="of the bands, those a scene may lack")
+    first_steps: int = Field(
+        1150, ge=0, description="steps of the first stage, without land use and its place; 0: no such stage"
+    )
+    first_learning_rate: float = Field(2e-3, gt=0)
+    steps: int = Field(350, ge=1, description="steps of the last stage and of each fold")
     land_use_weight: float = Field(3.0, ge=0, description="of a pixel with real land use")
-    shares: dict[str, float] = Field(
-        {"virginia": 2.0, "brandenburg": 3.5, "bigearthnet": 0.5, "simulated": 1.0},
-        description="of the crops, by kind of scene: a folder of landcover/, or simulated",
+    first_shares: dict[str, float] = Field(
+        {"virginia": 2.0, "brandenburg": 2.0, "bigearthnet": 0.6, "simulated": 0.6},
+        description="of the crops, by kind of scene: a folder of landcover/, or simulated; first stage",
     )
-    simulated_scenes: int = Field(10, ge=1, description="for training; one more is held out")
-    simulated_px: int = Field(640, ge=64)
+    shares: dict[str, float] = Field(
+        {"virginia": 1.5, "brandenburg": 4.5, "bigearthnet": 0.4, "simulated": 0.3},
+        description="the same in the last stage, and the scenes that are used at all",
+    )
+    simulated_scenes: int = Field(4, ge=1, description="for training; one more is held out")
+    simulated_px: int = Field(512, ge=64)
     block_px: int = Field(256, ge=16, description="side of the held-out blocks")
     guard_px: int = Field(32, ge=0, description="labels so near to a held-out block are not used either")
-    compare_steps: int = Field(
-        0, ge=0, description="steps for measuring what the 20 m bands bring; 0: not measured"
-    )
+    folds: int = Field(0, ge=0, description="of the cross-validation on land use; 0: not cross-validated")
+    fold_block_px: int = Field(192, ge=16, description="side of the blocks of the cross-validation")
     initial: str | None = Field(
-        None, description="bundle (name or path) whose weights to start from, with the same widths and bands"
+        None,
+        description="bundle (name or path) whose weights to start from; it must not have seen land use if "
+        "there is a cross-validation",
     )
-    seed: int = 1
-    threads: int | None = Field(None, ge=1)
-    precision: Literal["bf16-mixed", "32-true"] = "bf16-mixed"
-    epoch_steps: int = Field(25, ge=1, description="steps from one checkpoint to the next")
+
+    @property
+    def network_arguments(self) -> dict[str, Any]:
+        """What the network is built with: the family's own where the settings say nothing."""
+        return self.arguments if self.architecture == "unet" or "arguments" in self.model_fields_set else {}
 
 
 def train_from_config(config: Path | None, out: Path) -> Bundle:
@@ -111,32 +151,42 @@ def train_from_config(config: Path | None, out: Path) -> Bundle:
 def train(settings: SegmenterTraining, out: Path) -> Bundle:
     """Train the land-cover network and leave a bundle in `out/bundle`, its quality measured and in its card.
 
-    `out/checkpoints` and `out/metrics.csv` are written as it goes; a training that was cut short goes on
-    from its last checkpoint. The same settings and number of threads give the same weights.
+    Each stage and fold has a folder in `out` with its checkpoint, figures and learning curve; a training that
+    was cut short goes on from its last checkpoint. The same settings and number of threads give the same
+    weights.
 
     Raises
     ------
     TrainingError
         If labels are missing or a band has no normalisation; errors of reading scenes as they come.
     """
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    prepare(settings)
     card = blank_card(settings)
     scenes = labelled_scenes(settings, settings.bands)
-    network = fit(card, scenes, settings, out)
-    state = {key: value.half() if value.ndim > 1 else value for key, value in network.state_dict().items()}
-    network.load_state_dict({key: value.float() for key, value in state.items()})
-    quality = measure(network.eval(), scenes, card)
-    if settings.compare_steps:
-        quality["more_bands"] = compare_bands(settings, out)
+    start = open_bundle(settings.initial) if settings.initial else pretrained_start(card, settings, out)
+    if settings.first_steps:
+        log.info("first stage: pseudo-labels and simulated scenes")
+        first = settings.model_copy(
+            update={"steps": settings.first_steps, "learning_rate": settings.first_learning_rate}
+        )
+        apart = [without_land_use(held_out(scene, settings), settings.guard_px) for scene in scenes]
+        network = trained(card, apart, shares(apart, settings.first_shares), first, out / "first", start)
+        start = save_bundle(out / "first" / "bundle", card, rounded(network))
+    quality: dict[str, Any] = {}
+    if settings.folds:
+        quality["cross_validation"] = cross_validate(card, scenes, settings, out, start)
+    log.info("last stage: with land use")
+    scenes = [held_out(scene, settings) for scene in scenes]
+    network = trained(card, scenes, shares(scenes, settings.shares), settings, out / "last", start)
+    quality |= measure(network, scenes, card)
     card = card.model_copy(
         update={"quality": quality, "training_data": provenance(scenes), "limitations": LIMITATIONS}
     )
-    return save_bundle(out / "bundle", card, state)
+    return save_bundle(out / "bundle", card, rounded(network))
 
 
 def labelled_scenes(settings: SegmenterTraining, bands: Sequence[str]) -> list[LabelledScene]:
-    """The scenes of every kind in `settings.shares`; of simulated ones the first is held out."""
+    """The scenes of every kind in `settings.shares`; only of patches and simulated ones some are held out."""
     folder = settings.data / "landcover"
     scenes: list[LabelledScene] = []
     for kind in settings.shares:
@@ -148,17 +198,20 @@ def labelled_scenes(settings: SegmenterTraining, bands: Sequence[str]) -> list[L
         elif not (folder / kind).is_dir():
             raise TrainingError(f"No training data for {kind}: {folder / kind} is not a folder.")
         elif kind == "bigearthnet":
-            scenes += read_patches(folder / kind, settings.guard_px // 2)
+            scenes += read_patches(folder / kind, bands, settings.guard_px // 2)
         else:
-            scenes.append(
-                read_scene(
-                    folder / kind, bands, settings.land_use_weight, settings.block_px, settings.guard_px
-                )
-            )
+            scenes.append(read_scene(folder / kind, bands, settings.land_use_weight))
     return scenes
 
 
-def blank_card(settings: SegmenterTraining) -> Card:
+def held_out(scene: LabelledScene, settings: SegmenterTraining) -> LabelledScene:
+    """The scene with every fourth block held out, if nothing is held out yet and not all of it is learnt."""
+    if scene.held_out or scene.kind in ("simulated", "bigearthnet"):
+        return scene
+    return hold_out(scene, held_out_blocks(scene.shape, settings.block_px), settings.guard_px)
+
+
+def blank_card(settings: SegmenterTraining, classes: tuple[LegendClass, ...] = DYNAMIC_WORLD) -> Card:
     """The card of the network that will be trained, before anything is known of its quality."""
     unknown = [band for band in settings.bands if band not in NORMALISATION]
     if unknown:
@@ -167,37 +220,50 @@ def blank_card(settings: SegmenterTraining) -> Card:
         id=settings.id,
         version=settings.version,
         task="segmentation",
-        architecture="unet",
-        arguments={"widths": list(settings.widths)},
+        architecture=settings.architecture,
+        arguments=settings.network_arguments,
         bands=settings.bands,
+        optional_bands=tuple(band for band in settings.optional_bands if band in settings.bands),
         mean=tuple(NORMALISATION[band][0] for band in settings.bands),
         std=tuple(NORMALISATION[band][1] for band in settings.bands),
-        classes=DYNAMIC_WORLD,
+        classes=classes,
         halo=0,
         stride=1,
     )
-    side = 2 ** len(settings.widths)
-    seen = anatomy(build_segmenter(card), (len(settings.bands), side, side))
-    return card.model_copy(update={"halo": seen.halo, "stride": seen.stride})
+    return with_halo(card)
+
+
+def pretrained_start(card: Card, settings: SegmenterTraining, out: Path) -> Bundle | None:
+    """A bundle whose encoder has Sentinel-2 weights, where the settings ask for them and they can be had."""
+    network = build_segmenter(card)
+    weights, source = settings.pretrained_weights, settings.pretrained_source
+    if not start_encoder(network, card, settings.pretrained, weights, source):
+        return None
+    return save_bundle(out / "pretrained", card, rounded(network))
 
 
 class SegmenterModule(lightning.LightningModule):
     """The network in training: weighted cross entropy, AdamW, a short warm-up and a cosine to zero."""
 
-    def __init__(self, card: Card, settings: SegmenterTraining, class_weights: Tensor) -> None:
+    def __init__(self, card: Card, settings: SegmenterSettings, class_weights: Tensor) -> None:
         super().__init__()
-        with_dropout = card.model_copy(update={"arguments": {**card.arguments, "dropout": settings.dropout}})
-        self.network = build_segmenter(with_dropout).to(memory_format=torch.channels_last)
+        self.network = build_segmenter(card).to(memory_format=torch.channels_last)
         self.settings = settings
         self.class_weights: Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def on_train_epoch_start(self) -> None:
-        """Dropout drawn afresh for each epoch, so that a resumed training draws what it would have drawn."""
-        torch.manual_seed(self.settings.seed + 1_000_003 * self.global_step)
-
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
         """Mean loss over the pixels that count, each by its weight and its class's."""
+        loss, agreement = self._compare(batch)
+        self.log_dict({"loss": loss, "agreement": agreement}, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> None:
+        """The same figures in held-out blocks."""
+        loss, agreement = self._compare(batch)
+        self.log_dict({"val_loss": loss, "val_agreement": agreement}, batch_size=len(batch[0]))
+
+    def _compare(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         images, classes, weights = batch
         logits = self.network(images.contiguous(memory_format=torch.channels_last)).float()
         losses = nn.functional.cross_entropy(
@@ -206,8 +272,7 @@ class SegmenterModule(lightning.LightningModule):
         balanced = weights * self.class_weights[classes]
         loss = (losses * balanced).sum() / balanced.sum().clamp_min(1.0)
         agree = ((logits.argmax(1) == classes) & (weights > 0)).sum() / (weights > 0).sum().clamp_min(1)
-        self.log_dict({"loss": loss, "agreement": agree}, on_step=False, on_epoch=True)
-        return loss
+        return loss, agree
 
     def configure_optimizers(self) -> Any:
         """AdamW (no decay of biases and batch norms), learning rate set at every step."""
@@ -222,7 +287,8 @@ class SegmenterModule(lightning.LightningModule):
             ],
             lr=self.settings.learning_rate,
         )
-        steps, warm_up = self.settings.steps, max(1, min(50, self.settings.steps // 10))
+        steps = self.settings.epochs * self.settings.epoch_steps
+        warm_up = max(1, min(50, steps // 10))
 
         def rate(step: int) -> float:
             if step < warm_up:
@@ -233,141 +299,161 @@ class SegmenterModule(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def fit(card: Card, scenes: Sequence[LabelledScene], settings: SegmenterTraining, out: Path) -> nn.Module:
-    """The network of a card, trained on crops of the scenes: the moving average of its weights.
+def shares(scenes: Sequence[LabelledScene], of_kinds: Mapping[str, float]) -> list[float]:
+    """Of the crops, by scene: those of a kind share its part; a scene with nothing to learn gets none."""
+    learnt = [scene.kind for scene in scenes if scene.centres]
+    return [
+        of_kinds.get(scene.kind, 0.0) / learnt.count(scene.kind) if scene.centres else 0.0 for scene in scenes
+    ]
 
-    Goes on from `out/checkpoints/last.ckpt` where there is one.
+
+def trained(
+    card: Card,
+    scenes: Sequence[LabelledScene],
+    crop_shares: Sequence[float],
+    settings: SegmenterSettings,
+    out: Path,
+    start: Bundle | None = None,
+) -> nn.Module:
+    """The network of a card, trained on crops of the scenes: the moving average of its weights, rounded.
+
+    Goes on from `out/last.ckpt` where there is one.
+
+    Raises
+    ------
+    TrainingError
+        If no pixel has a label to learn; see also `fit` of `pipeline.training.fitting`.
     """
-    lightning.seed_everything(settings.seed, verbose=False)
-    scenes = [scene for scene in scenes if scene.centres]
-    kinds = [scene.kind for scene in scenes]
-    shares = [settings.shares[kind] / kinds.count(kind) for kind in kinds]
-    module = SegmenterModule(card, settings, class_weights(scenes, shares, settings.class_balance))
-    if settings.initial:
-        open_bundle(settings.initial).load_into(module.network)
-        module.network.train()
-    crops = Crops(scenes, shares, card, settings.crop_px, settings.seed)
-    sampler = EpochSampler(settings.batch * settings.epoch_steps)
-    trainer = lightning.Trainer(
-        accelerator="cpu",
-        devices=1,
-        precision=settings.precision,
-        max_steps=settings.steps,
-        max_epochs=-1,
-        gradient_clip_val=1.0,
-        logger=CSVLogger(out.parent, name=out.name, version=""),
-        log_every_n_steps=settings.epoch_steps,
-        callbacks=[
-            EMAWeightAveraging(decay=settings.average, update_starting_at_step=settings.steps // 5),
-            # Without a metric to rank them, the one checkpoint that is kept is the last one.
-            ModelCheckpoint(out / "checkpoints", filename="last", enable_version_counter=False),
-        ],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
-    last = out / "checkpoints" / "last.ckpt"
-    trainer.fit(
+    learnt = [scene for scene, share in zip(scenes, crop_shares, strict=True) if share > 0 and scene.centres]
+    if not learnt:
+        raise TrainingError("No pixel outside the held-out blocks has a label: there is nothing to learn.")
+    parts = [share for scene, share in zip(scenes, crop_shares, strict=True) if share > 0 and scene.centres]
+    prepare(settings)
+    weights = class_weights(learnt, parts, settings.class_balance, len(card.classes))
+    module = SegmenterModule(card, settings, weights)
+    if start:
+        start_from(start, module.network, card)
+    crops = Crops(learnt, parts, card, settings.crop_px, settings.seed, settings.band_dropout)
+    validation = HeldOutCrops(scenes, card, settings.crop_px)
+    fit(
         module,
-        DataLoader(crops, batch_size=settings.batch, sampler=sampler),
-        ckpt_path=last if last.is_file() else None,
+        training_loader(crops, settings),
+        DataLoader(validation, settings.batch) if len(validation) else None,
+        settings,
+        out,
     )
-    return module.network
+    network = module.network.eval()
+    network.load_state_dict({name: value.float() for name, value in rounded(network).items()})
+    return network
 
 
-def class_weights(scenes: Sequence[LabelledScene], shares: Sequence[float], balance: float) -> Tensor:
-    """(K,) weights (median frequency / frequency) ** balance, kept between 0.4 and 2.5.
+def rounded(network: nn.Module) -> dict[str, Tensor]:
+    """The weights as a bundle keeps them: half precision, but for the few of biases and batch norms."""
+    return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}
+
+
+def start_from(bundle: Bundle, network: nn.Module, card: Card) -> None:
+    """Give `network` the weights of a bundle: bands and classes are matched by their names.
+
+    A band that the bundle does not know gets no weight at first, a class starts as the network has it.
+
+    Raises
+    ------
+    BundleError
+        If the bundle has another architecture.
+    """
+    theirs, ours = bundle.card, card
+    state = {name: value.float() for name, value in bundle.state_dict().items()}
+    own = network.state_dict()
+    convolutions = [name for name, value in own.items() if value.ndim == 4]
+    first, last = convolutions[0], convolutions[-1]
+    if theirs.architecture != ours.architecture or set(state) != set(own):
+        raise BundleError(
+            f"Model {theirs.id} is a {theirs.architecture} built with {theirs.arguments}; its weights can't "
+            f"start a {ours.architecture} built with {ours.arguments}."
+        )
+    if theirs.bands != ours.bands:
+        known = torch.zeros_like(own[first])
+        for channel, band in enumerate(ours.bands):
+            if band in theirs.bands:
+                known[:, channel] = state[first][:, theirs.bands.index(band)]
+        state[first] = known
+    if theirs.classes != ours.classes:
+        names = [item.name for item in theirs.classes]
+        for name in (last, last.removesuffix("weight") + "bias"):
+            head = own[name].clone()
+            for channel, item in enumerate(ours.classes):
+                if item.name in names:
+                    head[channel] = state[name][names.index(item.name)]
+            state[name] = head
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(
+            f"Weights of model {theirs.id}, built with {theirs.arguments}, don't fit a {ours.architecture} "
+            f"built with {ours.arguments}."
+        ) from error
+
+
+def class_weights(
+    scenes: Sequence[LabelledScene], shares: Sequence[float], balance: float, count: int
+) -> Tensor:
+    """(count,) weights (median frequency / frequency) ** balance, kept between 0.4 and 2.5.
 
     Median frequency balancing after Eigen and Fergus (arXiv:1411.4734), softened by `balance`.
     """
-    frequency = np.zeros(len(DYNAMIC_WORLD))
+    frequency = np.zeros(count)
     for scene, share in zip(scenes, shares, strict=True):
-        counts = np.bincount(scene.classes[scene.weights > 0], minlength=len(DYNAMIC_WORLD))
+        counts = np.bincount(scene.classes[scene.weights > 0], minlength=count)
         frequency += share * counts / max(1, counts.sum())
     ratio = np.median(frequency) / np.maximum(frequency, 1e-6)
     return torch.tensor(np.clip(ratio**balance, 0.4, 2.5), dtype=torch.float32)
 
 
-@torch.inference_mode()
-def segment(network: nn.Module, scene: LabelledScene, card: Card, tile_px: int = 512) -> NDArray[np.uint8]:
-    """(H, W) class values of a scene, tile by tile; `UNLABELLED` where there is no data."""
-    classes = np.full(scene.shape, UNLABELLED, np.uint8)
-    for tile in plan(scene.shape, tile_px, card.halo, card.stride):
-        rows, cols = tile.window.toslices()
-        image = normalise(scene.reflectance[:, rows, cols], scene.valid[rows, cols], card)
-        height, width = image.shape[1:]
-        below, right = round_up(height, card.stride) - height, round_up(width, card.stride) - width
-        image = nn.functional.pad(image, (0, right, 0, below))
-        logits = network(image[None].contiguous(memory_format=torch.channels_last))[0]
-        classes[tile.core.toslices()] = logits.argmax(0)[tile.core_in_window].numpy().astype(np.uint8)
-    return np.where(scene.valid, classes, np.uint8(UNLABELLED))
+def cross_validate(
+    card: Card,
+    scenes: Sequence[LabelledScene],
+    settings: SegmenterTraining,
+    out: Path,
+    start: Bundle | None = None,
+) -> dict[str, Any]:
+    """Accuracy on land use of networks that never saw the block they are asked about, nor its surroundings.
 
-
-def agreement(
-    truth: NDArray[np.uint8], found: NDArray[np.uint8], where: NDArray[np.bool_]
-) -> LandcoverEvaluation:
-    """Comparison of class values (H, W) with true ones, where both have a class and `where` is True."""
-    count = len(DYNAMIC_WORLD)
-    both = where & (truth < count) & (found < count)
-    pairs = truth[both].astype(np.int64) * count + found[both]
-    matrix = np.bincount(pairs, minlength=count * count).reshape(count, count)
-    return LandcoverEvaluation(DYNAMIC_WORLD, matrix, 100.0)
-
-
-def measure(network: nn.Module, scenes: Sequence[LabelledScene], card: Card) -> dict[str, Any]:
-    """How well a network does on what was held out of each scene, as plain numbers for its card.
-
-    `held_out`: agreement with the pseudo-label (or with the simulator) in the held-out blocks. Where there
-    is land use: accuracy on its polygons, in held-out blocks and overall, beside the pseudo-label's own.
+    Each fold's network starts from `start`, which must not have seen any of the land use.
     """
-    quality: dict[str, Any] = {}
-    for scene in scenes:
-        if not scene.held_out:
-            continue
-        found = segment(network, scene, card)
-        held_out = scene.held_out_mask
-        figures = {"held_out": _figures(agreement(scene.pseudo, found, held_out))}
-        if scene.land_use is not None:
-            for name, where in (("held_out", held_out), ("everywhere", scene.valid)):
-                figures[f"land_use_{name}"] = _figures(agreement(scene.land_use, found, where)) | {
-                    "pseudo_label_accuracy": _round(agreement(scene.land_use, scene.pseudo, where).accuracy)
-                }
-        quality[scene.name] = figures
-    return quality
-
-
-def _figures(result: LandcoverEvaluation) -> dict[str, Any]:
+    real = [scene for scene in scenes if scene.land_use is not None]
+    found = {scene.name: np.full(scene.shape, UNLABELLED, np.uint8) for scene in real}
+    blind = {name: classes.copy() for name, classes in found.items()}
+    for fold in range(settings.folds):
+        log.info("cross-validation: fold %d of %d", fold + 1, settings.folds)
+        parts = [fold_of(scene, fold, settings) for scene in scenes]
+        network = trained(
+            card, parts, shares(parts, settings.shares), settings, out / f"fold-{fold + 1}", start
+        )
+        for part in parts:
+            if part.land_use is not None:
+                there = part.held_out_mask
+                found[part.name][there] = segment(network, part, card)[there]
+                blind[part.name][there] = segment(network, part, card, without=card.optional_bands)[there]
+    figures = {
+        scene.name: land_use_figures(scene, found[scene.name], scene.valid, card)
+        | {"without_optional_bands": land_use_figures(scene, blind[scene.name], scene.valid, card)}
+        for scene in real
+    }
     return {
-        "pixels": result.pixels,
-        "accuracy": _round(result.accuracy),
-        "iou": {
-            item.name: _round(result.iou[i]) for i, item in enumerate(result.legend) if result.labelled[i]
-        },
+        "folds": settings.folds,
+        "block_px": settings.fold_block_px,
+        "guard_px": settings.guard_px,
+        **figures,
     }
 
 
-def _round(share: float) -> float:
-    return round(float(share), 3)
-
-
-def compare_bands(settings: SegmenterTraining, out: Path) -> dict[str, Any]:
-    """Accuracy with and without the 20 m bands, each after `compare_steps` steps on the same crops."""
-    result: dict[str, Any] = {"steps": settings.compare_steps}
-    for bands in (BANDS_10M, (*BANDS_10M, *BANDS_20M)):
-        # The patches come without 20 m bands, so neither of the two sees them.
-        shares = {kind: share for kind, share in settings.shares.items() if kind != "bigearthnet"}
-        short = settings.model_copy(
-            update={"bands": bands, "steps": settings.compare_steps, "shares": shares}
-        )
-        scenes = labelled_scenes(short, bands)
-        card = blank_card(short)
-        network = fit(card, scenes, short, out / f"compare-{len(bands)}-bands").eval()
-        quality = measure(network, scenes, card)
-        result[f"{len(bands)}_bands"] = {
-            name: {key: value["accuracy"] for key, value in figures.items()}
-            for name, figures in quality.items()
-        }
-    return result
+def fold_of(scene: LabelledScene, fold: int, settings: SegmenterTraining) -> LabelledScene:
+    """The scene as a fold of the cross-validation sees it: where there is land use, its blocks held out."""
+    if scene.land_use is None:
+        return held_out(scene, settings)
+    blocks = held_out_blocks(scene.shape, settings.fold_block_px, fold, settings.folds)
+    return hold_out(scene, blocks, settings.guard_px)
 
 
 def provenance(scenes: Sequence[LabelledScene]) -> tuple[dict[str, Any], ...]:

@@ -1,5 +1,7 @@
 """Labelled scenes: what is held out stays out, labels follow their pixels, crops are repeatable."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,9 @@ from pipeline.training.landcover import (
     VALUES,
     Crop,
     Crops,
-    EpochSampler,
+    HeldOutCrops,
     LabelledScene,
+    _under_clouds,
     augment,
     cut,
     held_out_blocks,
@@ -19,6 +22,7 @@ from pipeline.training.landcover import (
     read_patches,
     read_scene,
     simulated_scene,
+    without_land_use,
 )
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -94,9 +98,25 @@ def test_labels_turn_with_their_pixels(seed):
     crop = augment(
         Crop(image, np.ones((24, 24), bool), classes, np.ones((24, 24), np.float32)), BANDS, True, rng
     )
-    bright = crop.reflectance[3] > crop.reflectance[3].mean()
-    assert (bright == crop.classes).mean() > 0.85
+    inside = crop.reflectance[3, crop.classes == 1].mean()
+    assert inside > 1.5 * crop.reflectance[3, crop.classes == 0].mean()
     assert crop.reflectance.min() > 0
+
+
+def test_clouds_and_shadows_leave_physical_values():
+    rng, dark = np.random.default_rng(0), np.full((6, 48, 48), 0.1, np.float32)
+    images = [_under_clouds(dark, TEN, rng) for _ in range(40)]
+    assert all(image.shape == dark.shape and image.dtype == np.float32 for image in images)
+    assert min(image.min() for image in images) > 0
+    assert max(image.max() for image in images) < 0.75
+    assert any(image.max() > 0.3 for image in images)
+    assert any(image.max() <= 0.1 and image.min() < 0.06 for image in images)  # shadow only
+
+
+def test_a_shadow_keeps_more_blue_than_red():
+    rng, grey = np.random.default_rng(0), np.full((6, 48, 48), 0.1, np.float32)
+    shadows = [image for image in (_under_clouds(grey, TEN, rng) for _ in range(40)) if image.max() <= 0.1]
+    assert all((image[0] >= image[2]).all() for image in shadows)
 
 
 def test_crops_are_the_same_for_a_seed_and_number():
@@ -105,11 +125,58 @@ def test_crops_are_the_same_for_a_seed_and_number():
     assert (first[0] != other[0]).any()
 
 
-def test_epochs_go_on_where_the_last_one_ended():
-    sampler = EpochSampler(3)
-    assert list(sampler) == [0, 1, 2]
-    sampler.set_epoch(2)
-    assert list(sampler) == [6, 7, 8]
+TEN = (*BANDS, "B11", "B12")
+OPTIONAL = CARD.model_copy(
+    update={"bands": TEN, "mean": (0.0,) * 6, "std": (1.0,) * 6, "optional_bands": ("B11", "B12")}
+)
+
+
+def test_some_crops_lack_the_optional_bands_and_never_others():
+    six = replace(scene(), reflectance=np.full((6, 40, 60), 0.3, np.float32))
+    crops = Crops([six], [1], OPTIONAL, 16, seed=0, band_dropout=0.4)
+    images = [crops[i][0] for i in range(100)]
+    lacking = [bool((image[4:] == 0).all()) for image in images]
+    assert 25 < sum(lacking) < 55
+    assert all((image[:4] != 0).any() for image in images)
+    for image, gone in zip(images, lacking, strict=True):
+        assert gone or ((image[5] == 0) == (image[0] == 0)).all()
+
+
+def test_folds_share_a_scene_between_them():
+    seen = np.zeros((70, 90), int)
+    for fold in range(3):
+        seen += replace(scene(70, 90), held_out=held_out_blocks((70, 90), 20, fold, 3)).held_out_mask
+    assert (seen == 1).all()
+
+
+def test_the_place_of_land_use_can_be_left_out():
+    land_use = np.full((40, 60), UNLABELLED, np.uint8)
+    land_use[10:20, 12:14], land_use[15, 25] = 4, 6
+    labelled = replace(scene(), kind="virginia", land_use=land_use, held_out=((0, 40, 40, 20),))
+    before = without_land_use(labelled, 2)
+    kept = before.weights > 0
+    assert not kept[8:22, 10:28].any()
+    assert not kept[:, 38:].any()
+    assert (kept[:, :10] == (labelled.pseudo[:, :10] != VALUES["snow and ice"])).all()
+    assert before.classes is labelled.pseudo
+
+
+def test_held_out_crops_show_only_held_out_labels_and_land_use_first():
+    land_use = np.full((40, 60), UNLABELLED, np.uint8)
+    land_use[:, 30:32] = 6
+    labelled = hold_out(replace(scene(), land_use=land_use), ((8, 20, 16, 16),), 2)
+    ((image, classes, weights),) = list(HeldOutCrops([labelled], CARD, 24))
+    assert image.shape == (4, 24, 24)
+    assert weights.sum() == 16 * 16
+    assert (classes[4:20, 14:16] == 6).all()
+    np.testing.assert_array_equal(classes[4:20, 4:14], labelled.pseudo[8:24, 20:30])
+
+
+def test_held_out_crops_are_few_and_from_everywhere():
+    labelled = hold_out(scene(), held_out_blocks((40, 60), 4), 0)
+    crops = HeldOutCrops([labelled], CARD, 8, limit=5)
+    assert 3 <= len(crops) <= 5
+    assert crops.places[-1][1][0] > 25
 
 
 def test_simulated_scenes_bring_their_truth_and_clouds_are_not_learnt():
@@ -121,7 +188,7 @@ def test_simulated_scenes_bring_their_truth_and_clouds_are_not_learnt():
 
 
 def test_real_land_use_is_trusted_over_the_pseudo_label(shared_data):
-    labelled = read_scene(shared_data / "landcover" / "brandenburg", BANDS, 3.0, 256, 32)
+    labelled = read_scene(shared_data / "landcover" / "brandenburg", BANDS, 3.0)
     assert labelled.reflectance.shape == (4, 768, 1536)
     sure = labelled.weights == 3
     assert sure.sum() > 50_000
@@ -129,13 +196,14 @@ def test_real_land_use_is_trusted_over_the_pseudo_label(shared_data):
     assert (labelled.pseudo[sure] != labelled.land_use[sure]).mean() > 0.3
     at_edges = (labelled.land_use != UNLABELLED) & ~sure & (labelled.weights > 0)
     assert (labelled.land_use[at_edges] == labelled.pseudo[at_edges]).all()
-    assert 0.2 < labelled.held_out_mask.mean() < 0.3
-    assert not labelled.weights[labelled.held_out_mask].any()
+    held = hold_out(labelled, held_out_blocks(labelled.shape, 256), 32)
+    assert 0.2 < held.held_out_mask.mean() < 0.3
+    assert not held.weights[held.held_out_mask].any()
 
 
 def test_patches_are_put_together_by_their_place(shared_data):
-    first, second = read_patches(shared_data / "landcover" / "bigearthnet", guard_px=16)
-    assert first.shape == (600, 240)
+    first, second = read_patches(shared_data / "landcover" / "bigearthnet", (*BANDS, "B11"), guard_px=16)
+    assert first.reflectance.shape == (5, 600, 240)
     assert second.shape == (360, 360)
     assert first.valid.sum() == 6 * 120 * 120
     assert [len(one.held_out) for one in (first, second)] == [1, 2]
@@ -143,3 +211,6 @@ def test_patches_are_put_together_by_their_place(shared_data):
     # Water is dark in the near infrared, so the labels lie where the pixels are.
     water = (first.pseudo == VALUES["water"]) & first.valid
     assert np.median(first.reflectance[3][water]) < 0.1
+    assert (
+        np.median(first.reflectance[4][water]) < 0.1 < np.median(first.reflectance[4][first.valid & ~water])
+    )
