@@ -312,6 +312,7 @@ def train_segmenter(
     out: Out,
     imagery: Imagery = None,
     labels: Labels = None,
+    class_field: Annotated[str | None, typer.Option(help="Column of the polygons' classes.")] = None,
     bands: Bands = None,
     config: TrainingConfig = None,
     settings: TrainingSettings = None,
@@ -326,7 +327,7 @@ def train_segmenter(
 
     From nothing: `truckscape train segmenter --config configs/train-segmenter.yaml --out runs/segmenter`
     """
-    _train("segmenter", out, imagery, labels, bands, config, settings, publish, prefect)
+    _train("segmenter", out, imagery, labels, bands, config, settings, publish, prefect, None, class_field)
 
 
 @train_app.command("screener")
@@ -354,6 +355,7 @@ def _train(
     publish: Path | None,
     prefect: bool,
     complete: Path | None = None,
+    class_field: str | None = None,
 ) -> None:
     with _training_extra():
         from pipeline.training.request import (
@@ -372,6 +374,7 @@ def _train(
             labels=tuple(labels or ()),
             bands=_names(bands),
             complete=complete,
+            class_field=class_field,
             publish=publish,
         )
         training_settings(request)  # what is wrong with them is told before anything starts
@@ -402,7 +405,7 @@ def _training_log() -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
     handler = logging.StreamHandler(sys.stderr)
-    logger = logging.getLogger("pipeline")
+    logger = logging.getLogger("pipeline.training")
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.propagate = False
