@@ -38,6 +38,7 @@ def train(
     labels: Iterable[str] = (),
     bands: Iterable[str] | None = None,
     complete: str | None = None,
+    class_field: str | None = None,
     publish: str | None = None,
 ) -> str:
     """Train a model and publish its bundle; returns the folder it lies in.
@@ -53,6 +54,7 @@ def train(
         labels=tuple(Path(path) for path in labels),
         bands=tuple(bands) if bands else None,
         complete=Path(complete) if complete else None,
+        class_field=class_field,
         publish=Path(publish) if publish else None,
     )
     return str(_train(request).folder)
@@ -70,6 +72,7 @@ def train_requested(request: TrainingRequest) -> Bundle:
         labels=[str(path) for path in request.labels],
         bands=list(request.bands) if request.bands else None,
         complete=str(request.complete) if request.complete else None,
+        class_field=request.class_field,
         publish=str(request.publish) if request.publish else None,
     )
     return open_bundle(folder)

@@ -205,7 +205,7 @@ def _polygons(settings: OwnLandcover, scene: Scene) -> OwnLabels:
     if field is None:
         raise LabelsError(
             f"{settings.labels} has no column {' or '.join(wanted)} for the class. "
-            f"It has: {', '.join(columns) or 'none'}. Name it with --set class_field=..."
+            f"It has: {', '.join(columns) or 'none'}. Name it with --class-field."
         )
     frame = frame[frame[field].notna()]
     values = frame[field].map(_text)

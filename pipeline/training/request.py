@@ -29,6 +29,8 @@ class TrainingRequest:
     """Names of a GeoTIFF's bands where it has no descriptions."""
     complete: Path | None = None
     """Polygons in which every truck is labelled."""
+    class_field: str | None = None
+    """Column of the classes of land-cover polygons."""
     publish: Path | None = None
     """Folder where bundles are picked up from; the new one appears there whole, under its id."""
 
@@ -127,4 +129,6 @@ def _segmenter_settings(request: TrainingRequest) -> Any:
     given = [f"imagery={request.imagery[0]}", f"labels={request.labels[0]}"]
     if request.bands:
         given.append(f"bands=[{', '.join(request.bands)}]")
+    if request.class_field:
+        given.append(f"class_field={request.class_field}")
     return load_settings(OwnLandcover, request.config, (*request.overrides, *given))

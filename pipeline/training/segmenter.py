@@ -20,7 +20,6 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pipeline.config import load_settings
 from pipeline.errors import BundleError, TrainingError
 from pipeline.evaluation.labels import UNLABELLED
 from pipeline.models.anatomy import with_halo
@@ -135,17 +134,6 @@ class SegmenterTraining(SegmenterSettings):
     def network_arguments(self) -> dict[str, Any]:
         """What the network is built with: the family's own where the settings say nothing."""
         return self.arguments if self.architecture == "unet" or "arguments" in self.model_fields_set else {}
-
-
-def train_from_config(config: Path | None, out: Path) -> Bundle:
-    """Train by the settings of a YAML file; see `SegmenterTraining` for what it may hold.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is unknown or out of range; errors of `train` otherwise.
-    """
-    return train(load_settings(SegmenterTraining, config), out)
 
 
 def train(settings: SegmenterTraining, out: Path) -> Bundle:

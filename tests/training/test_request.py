@@ -8,6 +8,7 @@ import torch
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import open_bundle, save_bundle
 from pipeline.training.detector import DetectorTraining, FineTuning, blank_card
+from pipeline.training.own_landcover import OwnLandcover
 from pipeline.training.request import TrainingRequest, publish_bundle, training_settings
 from pipeline.training.segmenter import SegmenterTraining
 
@@ -29,6 +30,15 @@ def test_ones_own_boxes_are_a_fine_tuning_of_the_shipped_detector():
     assert (settings.start_from, settings.steps, settings.labels.block_px) == ("trucks", 7, 64)
     (source,) = settings.labelled
     assert (source.imagery, source.bands[0], source.complete) == ("a.tif", "B02", Path("area.gpkg"))
+
+
+def test_one_s_own_land_cover_has_its_column_of_classes():
+    request = TrainingRequest(
+        "segmenter", HERE, imagery=("a.tif",), labels=(Path("a.gpkg"),), class_field="Nutzung"
+    )
+    settings = training_settings(request)
+    assert isinstance(settings, OwnLandcover)
+    assert (settings.imagery, settings.labels, settings.class_field) == ("a.tif", Path("a.gpkg"), "Nutzung")
 
 
 def test_without_imagery_a_training_is_from_nothing(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from rasterio.transform import from_origin
 from shapely import box
 
-from pipeline.errors import BundleError, ConfigError, TrainingError
+from pipeline.errors import BundleError, TrainingError
 from pipeline.models.bundle import LegendClass, open_bundle
 from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
 from pipeline.scenes.scene import BANDS_10M
@@ -23,7 +23,6 @@ from pipeline.training.segmenter import (
     labelled_scenes,
     start_from,
     train,
-    train_from_config,
 )
 
 SIDE = 64
@@ -238,9 +237,3 @@ def test_rare_classes_count_more(data):
     assert water == trees == grass == 1
     water, trees, *_ = class_weights(scenes, [1.0], 0.5, 9)
     assert trees >= water
-
-
-def test_settings_come_from_a_file(tmp_path):
-    (tmp_path / "t.yaml").write_text("stepps: 3\n")
-    with pytest.raises(ConfigError, match=r"Unknown setting stepps .*Did you mean steps\?"):
-        train_from_config(tmp_path / "t.yaml", tmp_path / "out")
