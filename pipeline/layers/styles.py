@@ -46,8 +46,11 @@ def landcover_style(legend: Sequence[LegendClass]) -> str:
 
 
 def seen_style() -> str:
-    """A faint green over what was looked at."""
-    return _categorised("status", [("seen", "looked at", "#74C476", 40)])
+    """A faint green over what was looked at, fainter where only the screener did."""
+    return _categorised(
+        "status",
+        [("seen", "looked at", "#74C476", 40), ("screened", "looked at by the screener", "#C7E9C0", 40)],
+    )
 
 
 def not_seen_style() -> str:
