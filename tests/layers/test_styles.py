@@ -2,8 +2,8 @@ from itertools import pairwise
 
 from defusedxml.ElementTree import fromstring
 
-from pipeline.inference.predictions import STATUS_NAMES
-from pipeline.layers.styles import landcover_style, not_seen_style, truck_style
+from pipeline.inference.predictions import LOOKED_AT, STATUS_NAMES
+from pipeline.layers.styles import landcover_style, not_seen_style, seen_style, truck_style
 from pipeline.models.bundle import LegendClass
 
 
@@ -36,4 +36,10 @@ def test_truck_style_turns_an_arrow_by_the_heading():
 def test_every_reason_has_a_style():
     style = fromstring(not_seen_style().split("\n", 1)[1])
     values = {category.attrib["value"] for category in style.iter("category")}
-    assert values == set(STATUS_NAMES.values()) - {"seen"}
+    assert values == {name for code, name in STATUS_NAMES.items() if code not in LOOKED_AT}
+
+
+def test_everything_that_was_looked_at_has_a_style():
+    style = fromstring(seen_style().split("\n", 1)[1])
+    values = {category.attrib["value"] for category in style.iter("category")}
+    assert values == {STATUS_NAMES[code] for code in LOOKED_AT}
