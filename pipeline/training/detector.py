@@ -70,6 +70,7 @@ class DetectorTraining(FitSettings):
     sources: tuple[dict[str, Any], ...] = Field(
         (), description="the scenes with their licences, for the card"
     )
+    limitations: tuple[str, ...] = Field((), description="what users must know, for the card")
     labelled: tuple[LabelledSource, ...] = Field((), description="scenes with boxes of their trucks")
     labelled_share: float = Field(0.5, ge=0, le=1, description="of the chips, cut from labelled scenes")
     labels: LabelSettings = LabelSettings()
@@ -277,7 +278,8 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
     """
     if settings.start_from is None:
         card = blank_card(settings.architecture, settings.network_arguments)
-        return card.model_copy(update={"id": settings.id or card.id, "training_data": settings.sources})
+        told = {"training_data": settings.sources, "limitations": settings.limitations}
+        return card.model_copy(update={"id": settings.id or card.id, **told})
     card = open_bundle(settings.start_from).card
     if card.task != "detection" or card.bands != CHIP_BANDS:
         raise TrainingError(

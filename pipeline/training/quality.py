@@ -106,8 +106,11 @@ def measure_detector(
     seen = raw.calibrated(calibration)
     before, after = (reliability(*_near_roads(part.held_out)[:2]) for part in (raw, seen))
     unseen = pool("held out", seen.held_out)
-    near = best_threshold(pool("calibration", seen.fitting).evaluate(near_roads=True).curves[PRIMARY_CURVE])
-    anywhere = max([near, *(quiet_threshold(place, settings.quiet_per_10_km2) for place in seen.quiet)])
+    on_roads = [pool("calibration", seen.fitting), *(one for one in seen.places if one.roads is not None)]
+    near = best_threshold(*(one.evaluate(near_roads=True).curves[PRIMARY_CURVE] for one in on_roads))
+    open_ground = [pool("calibration", seen.fitting), *seen.places]
+    best = best_threshold(*(one.evaluate(near_roads=False).curves[PRIMARY_CURVE] for one in open_ground))
+    anywhere = max([near, best, *(quiet_threshold(one, settings.quiet_per_10_km2) for one in seen.quiet)])
 
     def scored(place: Observed) -> dict[str, Any]:
         """Near roads where there are any, and everywhere, each at its threshold."""
@@ -120,10 +123,11 @@ def measure_detector(
     curves = {"simulated": unseen.evaluate(near_roads=True).curves[PRIMARY_CURVE]}
     quality: dict[str, Any] = {
         "thresholds": {
-            "near_roads": f"{near:g}: highest F1 near the roads of the calibration seeds (the middle of "
-            f"those within {_AS_GOOD:g} of it)",
-            "everywhere": f"{anywhere:g}: not below the other, and at most {settings.quiet_per_10_km2:g} "
-            f"detections per 10 km2 on {' and '.join(place.name for place in seen.quiet) or 'no scene'}",
+            "near_roads": f"{near:g}: highest mean of the F1 near the roads of "
+            f"{', '.join(one.name for one in on_roads)} (the middle of those within {_AS_GOOD:g} of it)",
+            "everywhere": f"{anywhere:g}: the same of {', '.join(one.name for one in open_ground)} without "
+            f"roads; not below the other, and at most {settings.quiet_per_10_km2:g} detections per 10 km2 on "
+            f"{' and '.join(place.name for place in seen.quiet) or 'no scene'}",
         },
         "intervals": f"95 %, bootstrap of blocks of {TRUCK_BLOCK_M:g} m",
         **{place.name: scored(place) for place in seen.places},
@@ -232,15 +236,23 @@ def write_quality(measured: Measured, bundle: Bundle, out: Path | None = None) -
     return save_card(folder, card)
 
 
-def best_threshold(curve: PrecisionRecall) -> float:
-    """The score with the highest F1, in hundredths: the middle of all that are as good; 0.5 where none is."""
-    last = np.searchsorted(-curve.score, -_THRESHOLDS, side="right") - 1
-    precision, recall = (np.append(values, 0.0)[last] for values in (curve.precision, curve.recall))
-    total = precision + recall
-    f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
+def best_threshold(*curves: PrecisionRecall) -> float:
+    """The score with the highest F1, the mean over all curves that have one, in hundredths.
+
+    It is the middle of all that are as good, and 0.5 where none is.
+    """
+    f1 = np.mean([_f1(curve) for curve in curves if len(curve.score)] or [np.zeros(len(_THRESHOLDS))], axis=0)
     if not f1.any():
         return 0.5
     return float(np.quantile(_THRESHOLDS[f1 >= f1.max() - _AS_GOOD], 0.5, method="lower"))
+
+
+def _f1(curve: PrecisionRecall) -> NDArray[np.float64]:
+    """F1 at each of `_THRESHOLDS`."""
+    last = np.searchsorted(-curve.score, -_THRESHOLDS, side="right") - 1
+    precision, recall = (np.append(values, 0.0)[last] for values in (curve.precision, curve.recall))
+    total = precision + recall
+    return np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
 
 
 def quiet_threshold(quiet: Observed, per_10_km2: float) -> float:

@@ -215,3 +215,22 @@ def test_indices_go_on_from_epoch_to_epoch():
 def test_half_precision_can_be_asked_for():
     assert half_precision(FitSettings(precision="bfloat16"))
     assert not half_precision(FitSettings(precision="float32"))
+
+
+def test_the_result_is_the_mean_of_the_steps_that_it_blends(whole, tmp_path):
+    settings = FitSettings(**SMALL, blend=(6,))
+    prepare(settings)
+    module = Slope()
+    fit(module, training_loader(Line(0), settings), None, settings, tmp_path)
+    early, last = (
+        torch.load(tmp_path / name, weights_only=True)["state_dict"] for name in ("step-6.ckpt", "last.ckpt")
+    )
+    key = "layers.0.weight"
+    assert not torch.equal(early[key], last[key])
+    torch.testing.assert_close(module.state_dict()[key], (early[key] + last[key]) / 2, rtol=0, atol=0)
+    assert train(tmp_path, watch=False, blend=(6,)) == train(tmp_path / "again", watch=False, blend=(6,))
+
+
+def test_a_step_that_is_never_checked_can_not_be_blended(tmp_path):
+    with pytest.raises(TrainingError, match="no checkpoint of step 5 to average with"):
+        train(tmp_path, blend=(5,))
