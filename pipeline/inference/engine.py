@@ -162,7 +162,7 @@ def predict_shard(
 
 
 def _read(scene: Scene, window: Window, models: Models) -> Pixels:
-    """All bands that are used; valid is where those that must be there have data; optional ones may be NaN."""
+    """All bands that are used; valid is where those that must be there have data; others may be NaN."""
     pixels, optional = scene.read(window, models.bands), models.optional_bands(scene)
     if not optional:
         return pixels
