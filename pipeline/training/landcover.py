@@ -332,7 +332,7 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
         gain = rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, (len(bands), 1, 1))
     path = np.array([PATH_RADIANCE[band] for band in bands], np.float32)[:, None, None]
     image = image * gain.astype(np.float32) + np.float32(haze) * path
-    if rng.random() < 0.35:
+    if rng.random() < 0.15:
         image = _under_clouds(image, bands, rng)
     if rng.random() < 0.2:
         sigma = rng.uniform(0.3, 0.8)
