@@ -66,7 +66,11 @@ class Landcover(Settings):
     """Land-cover segmentation and its polygons."""
 
     enabled: bool = True
-    bundle: str = Field("landcover", description="name of a shipped bundle, or a path to one")
+    bundle: str | None = Field(
+        None,
+        description="name of a shipped bundle, or a path to one; null: landcover, or landcover-10m where "
+        "a scene has no 20 m bands",
+    )
     min_area_m2: float = Field(500.0, ge=0, description="smaller areas go to their largest neighbour")
     simplify_m: float = Field(
         0.0, ge=0, description="tolerance of the coverage simplification; 0 keeps pixel edges"

@@ -173,7 +173,7 @@ def prepare(request: Request) -> Job:
     scene = open_scene(request.scene, request.bands)
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
-        open_bundle(config.landcover.bundle) if config.landcover.enabled else None,
+        _landcover_bundle(scene, config.landcover.bundle) if config.landcover.enabled else None,
         open_bundle(config.trucks.screener) if config.trucks.enabled and config.trucks.screener else None,
     )
     for bundle in models.bundles:
@@ -447,6 +447,14 @@ def _near_cloud(
 
 
 # --- identity, records, housekeeping --------------------------------------------------------------------
+
+
+def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:
+    """The bundle that was asked for, else the shipped one that does best with the bands there are."""
+    if name:
+        return open_bundle(name)
+    best = open_bundle("landcover")
+    return best if set(best.card.bands) <= set(scene.bands) else open_bundle("landcover-10m")
 
 
 def _bounds(scene: Scene, margin_m: float) -> tuple[float, float, float, float]:

@@ -275,3 +275,14 @@ def test_old_shards_go_with_a_finished_run(product, tmp_path):
     shutil.copy(next((first.folder / ".shards").glob("*.npz")), stray)
     run_directly(request_for(product, tmp_path))
     assert not stray.exists()
+
+
+def test_land_cover_takes_the_shipped_bundle_that_fits_the_bands(product, tmp_path, shared_data):
+    def chosen(scene: str, *settings: str) -> str:
+        request = Request(scene, tmp_path, load_config(None, ["trucks.enabled=false", *settings]))
+        return prepare(request).models.segmenter.card.id
+
+    four_bands = str(shared_data / "trucks" / "a2_braunschweig.tif")
+    assert chosen(str(product.safe)) == "landcover"
+    assert chosen(four_bands) == "landcover-10m"
+    assert chosen(four_bands, "landcover.bundle=landcover") == "landcover"
