@@ -37,16 +37,17 @@ def trucks_of(shared_data, tmp_path, name: str, with_roads: bool) -> dict:
 
 @pytest.mark.parametrize(
     ("name", "with_roads", "bar"),
-    [("a2_braunschweig", True, 0.90), ("a2_braunschweig", False, 0.80), ("walserberg_a8", True, 0.60)],
+    [("a2_braunschweig", True, 0.90), ("a2_braunschweig", False, 0.90), ("walserberg_a8", True, 0.80)],
 )
 def test_trucks_on_real_motorways(shared_data, tmp_path, name, with_roads, bar):
     assert trucks_of(shared_data, tmp_path, name, with_roads)["f1"] >= bar
 
 
 def test_trucks_speeds_and_headings_on_unseen_simulated_seeds(tmp_path):
-    scores, headings, speeds = [], [], []
-    for seed in (42, 123):
-        product = simulate(tmp_path / f"scene{seed}", size=640, seed=seed)
+    """Three of the scenes of the card; the speed's deviation with room for so small a sample."""
+    measured = []
+    for seed in (42, 123, 900):
+        product = simulate(tmp_path / f"scene{seed}", size=768, seed=seed)
         result = run_directly(
             Request(
                 str(product.safe),
@@ -56,17 +57,19 @@ def test_trucks_speeds_and_headings_on_unseen_simulated_seeds(tmp_path):
                 truck_labels=product.trucks,
             )
         )
-        metrics = result.metrics["trucks"]
-        scores.append(metrics["centres"]["20m"])
-        headings.append(metrics["heading"])
-        speeds.append(metrics["speed"])
-    found, false, missed = (sum(score[name] for score in scores) for name in ("tp", "fp", "fn"))
-    assert found + missed > 50
-    assert 2 * found / (2 * found + false + missed) >= 0.90
-    assert sum(heading["flips"] for heading in headings) < 0.03 * sum(
-        heading["known"] for heading in headings
+        measured.append(result.metrics["trucks"])
+    found, false, missed = (
+        sum(one["centres"]["20m"][name] for one in measured) for name in ("tp", "fp", "fn")
     )
-    assert max(speed["median_error_kmh"] for speed in speeds) <= 15
+    assert found + missed > 100
+    assert 2 * found / (2 * found + false + missed) >= 0.93
+    headings = sum(one["heading"]["known"] for one in measured)
+    assert headings > 100
+    assert sum(one["heading"]["flips"] for one in measured) <= 0.02 * headings
+    speeds = [one["speed"] for one in measured]
+    known = np.array([speed["known"] for speed in speeds])
+    assert np.sqrt(np.average([speed["rmse_kmh"] ** 2 for speed in speeds], weights=known)) <= 10
+    assert 0.58 < np.average([speed["within_one_sigma"] for speed in speeds], weights=known) < 0.80
 
 
 def test_speeds_and_headings_where_the_trucks_are_known():

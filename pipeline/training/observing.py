@@ -11,18 +11,20 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
+from affine import Affine
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.spatial import cKDTree
 
 from pipeline.config import Config, Engine, Landcover, Settings, Trucks
 from pipeline.evaluation.detection import TruckEvaluation, centres, evaluate_trucks, to_metres
 from pipeline.evaluation.labels import read_polygons, read_truck_labels
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.motion import evidence
+from pipeline.inference.predictions import Detections
 from pipeline.inference.shards import read_shard
 from pipeline.job import Request, prepare, run_shard, truck_layers
 from pipeline.layers.seen import seen_layers
-from pipeline.layers.trucks import DELAY_SIGMA
 from pipeline.models.bundle import Bundle, Calibration, save_card
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.scenes.raster import read_points
@@ -103,7 +105,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     predictions = merge_shards((shard for shard in shards if shard), job.scene.grid, job.work)
     status = Path(predictions.status_raster)
     trucks, _ = truck_layers(job, predictions.detections, status, None, ())
-    trucks["evidence"] = _evidence(trucks)
+    trucks["evidence"] = _evidence(trucks, predictions.detections, job.scene.grid.affine)
     seen, _ = seen_layers(status)
     if place.labels:
         reference = read_truck_labels(place.labels, trucks.crs)
@@ -163,13 +165,13 @@ def pool(name: str, places: Sequence[Observed]) -> Observed:
     )
 
 
-def _evidence(trucks: gpd.GeoDataFrame) -> NDArray[np.float64]:
-    """How clearly each truck moves, from its speed and the deviation of that less the delay's part of it."""
-    speed, sigma = (trucks[name].to_numpy(dtype=np.float64) for name in ("speed_kmh", "speed_kmh_sigma"))
-    seen = np.isfinite(speed)
-    own = np.sqrt(np.maximum(sigma**2 - (DELAY_SIGMA * speed) ** 2, 1e-6))
-    moved = np.where(seen, [speed, 0 * speed], np.nan).T
-    return evidence(moved, np.where(seen, own, np.inf)).astype(np.float64)
+def _evidence(trucks: gpd.GeoDataFrame, found: Detections, affine: Affine) -> NDArray[np.float64]:
+    """How clearly each truck of the layer moves: that of the detection at its place."""
+    if not len(trucks):
+        return np.zeros(0)
+    places = np.stack(affine * tuple(found.centres.T), axis=1)
+    _, index = cKDTree(places).query(centres(trucks))
+    return evidence(found.displacement[index], found.displacement_sigma[index]).astype(np.float64)
 
 
 def _uncalibrated(bundle: Bundle, folder: Path) -> Bundle:

@@ -37,7 +37,9 @@ def truck_on_asphalt(x: float = 24.0, y: float = 20.0, speed_kmh: float = 85.0) 
 
 
 def test_training_gives_four_losses():
-    detector = build_detector(blank_card(SMALL | {"anchor_sizes": [4.0], "anchor_ratios": [1.0]})).train()
+    detector = build_detector(
+        blank_card(arguments=SMALL | {"anchor_sizes": [4.0], "anchor_ratios": [1.0]})
+    ).train()
     targets = [{"boxes": torch.tensor([[10.0, 10.0, 14.0, 13.0]]), "labels": torch.tensor([1])}]
     losses = detector(torch.randn(1, 4, 32, 32), targets)
     assert sorted(losses) == ["loss_box_reg", "loss_classifier", "loss_objectness", "loss_rpn_box_reg"]
@@ -45,13 +47,13 @@ def test_training_gives_four_losses():
 
 
 def test_an_image_without_trucks_can_be_trained_on():
-    detector = build_detector(blank_card(SMALL)).train()
+    detector = build_detector(blank_card(arguments=SMALL)).train()
     nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
     assert torch.isfinite(sum(detector(torch.randn(1, 4, 32, 32), nothing).values()))
 
 
 def test_anchors_keep_their_fractions_of_a_pixel():
-    detector = build_detector(blank_card(SMALL | {"anchor_sizes": [3.3], "anchor_ratios": [1.0]}))
+    detector = build_detector(blank_card(arguments=SMALL | {"anchor_sizes": [3.3], "anchor_ratios": [1.0]}))
     (cell,) = detector.rpn.anchor_generator.cell_anchors
     assert cell.tolist() == [pytest.approx([-1.15, -1.15, 2.15, 2.15])]
 
@@ -102,7 +104,7 @@ def test_an_unknown_architecture_is_named():
 
 def test_unknown_arguments_are_refused():
     with pytest.raises(BundleError, match="don't fit faster_rcnn"):
-        build_detector(blank_card({"depth": 50}))
+        build_detector(blank_card(arguments={"depth": 50}))
 
 
 def test_nothing_is_learnt_in_ignored_boxes():
@@ -115,7 +117,7 @@ def test_nothing_is_learnt_in_ignored_boxes():
 
 
 def test_anchors_in_ignored_boxes_are_neither_truck_nor_ground():
-    detector = build_detector(blank_card(SMALL))
+    detector = build_detector(blank_card(arguments=SMALL))
     ground = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     anchors = torch.tensor([[10.0, 10.0, 14.0, 14.0], [20.0, 20.0, 24.0, 24.0]])
     (labels,), _ = detector.rpn.assign_targets_to_anchors([anchors], [ground])

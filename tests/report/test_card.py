@@ -51,7 +51,7 @@ def test_curves_lie_on_their_side_with_bars(tmp_path):
 
 
 def test_calibration_and_thresholds_are_told(tmp_path):
-    bare = page(with_card(tmp_path))
+    bare = page(with_card(tmp_path, calibration=Calibration()))
     assert "a score is no probability" in bare
     told = page(
         with_card(
