@@ -229,14 +229,21 @@ def _input(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str]) -> 
     return functional.pad(tensor, padding)[None].contiguous(memory_format=torch.channels_last), top, left
 
 
+def _logits(
+    tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
+) -> tuple[Tensor, int, int]:
+    """What a network without boxes says, (K, H, W), and its input's origin (row, column) in the scene."""
+    network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
+    tensor, top, left = _input(tile, pixels, bundle, bands)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
+        return network(tensor)[0], top, left
+
+
 def _segment(
     tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
 ) -> NDArray[np.uint8]:
     """The class of each pixel of the core, (H, W)."""
-    network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
-    tensor, top, left = _input(tile, pixels, bundle, bands)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
-        logits = network(tensor)[0]
+    logits, top, left = _logits(tile, pixels, bundle, bands, half)
     rows = slice(tile.row - top, tile.row - top + tile.height)
     cols = slice(tile.col - left, tile.col - left + tile.width)
     index = logits[:, rows, cols].argmax(0).numpy()
@@ -248,11 +255,8 @@ def _screen(
     tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
 ) -> NDArray[np.bool_]:
     """The pixels of the core that lie in blocks which could hold a truck, (H, W)."""
-    network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
-    tensor, top, left = _input(tile, pixels, bundle, bands)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
-        logits = network(tensor)[0, 0].float()
-    blocks = logits[(tile.row - top) // BLOCK_PX :, (tile.col - left) // BLOCK_PX :]
+    logits, top, left = _logits(tile, pixels, bundle, bands, half)
+    blocks = logits[0].float()[(tile.row - top) // BLOCK_PX :, (tile.col - left) // BLOCK_PX :]
     return accepted(blocks, bundle.card.score_threshold or 0.5, (tile.height, tile.width))
 
 

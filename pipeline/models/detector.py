@@ -30,6 +30,7 @@ from torchvision.ops import (
 from pipeline.errors import BundleError
 from pipeline.models.backbone import TruckBackbone
 from pipeline.models.bundle import Card
+from pipeline.models.ignored import centred_in
 from pipeline.models.single_stage import SINGLE_STAGE_ARGUMENTS, SingleStageDetector
 
 DEFAULT_ARGUMENTS: dict[str, Any] = {
@@ -40,6 +41,8 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
     "head": 128,
 }
 FOREGROUND_IOU = 0.5
+_MARGIN_PX = 1.0
+"""Anchors and proposals so near to an ignored box are of what it holds."""
 
 
 class ScoreProposals(RegionProposalNetwork):
@@ -84,21 +87,15 @@ class ScoreProposals(RegionProposalNetwork):
         labels, matched = super().assign_targets_to_anchors(anchors, targets)
         for label, anchor, target in zip(labels, anchors, targets, strict=True):
             if "ignored" in target:
-                label[(label == 0) & centred_in(anchor, target["ignored"])] = -1
+                label[(label == 0) & centred_in(anchor, target["ignored"], _MARGIN_PX)] = -1
         return labels, matched
-
-
-def centred_in(boxes: Tensor, areas: Tensor) -> Tensor:
-    """(N,) whether the centre of each box (N, 4) lies in any of the areas (M, 4) or within a pixel of it."""
-    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
-    return ((centre > areas[:, :2] - 1) & (centre < areas[:, 2:] + 1)).all(dim=2).any(dim=1)
 
 
 def without_ignored(proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
     """The proposals (K, 4) that teach something: those on a truck, and those outside the ignored boxes."""
     if "ignored" not in target or not len(target["ignored"]):
         return proposals
-    taught = ~centred_in(proposals, target["ignored"])
+    taught = ~centred_in(proposals, target["ignored"], _MARGIN_PX)
     if len(target["boxes"]):
         taught |= box_iou(proposals, target["boxes"]).amax(dim=1) >= FOREGROUND_IOU
     return proposals[taught]

@@ -23,6 +23,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
 from pipeline.models.backbone import TruckBackbone
+from pipeline.models.ignored import centred_in
 
 SINGLE_STAGE_ARGUMENTS: dict[str, Any] = {"channels": [24, 48, 96], "features": 40, "convolutions": 2}
 
@@ -64,7 +65,7 @@ class PixelHead(FCOSHead):
         """FCOS's losses; a pixel in an ignored box that belongs to no truck adds nothing to them."""
         silent = torch.stack(
             [
-                _inside(pixels, target["ignored"]) & (truck < 0)
+                centred_in(pixels, target["ignored"]) & (truck < 0)
                 for pixels, target, truck in zip(anchors, targets, matched_idxs, strict=True)
             ]
         )
@@ -150,9 +151,3 @@ def _target(given: dict[str, Tensor]) -> dict[str, Tensor]:
         "labels": given["labels"] - 1,
         "ignored": given.get("ignored", given["boxes"].new_zeros(0, 4)),
     }
-
-
-def _inside(pixels: Tensor, boxes: Tensor) -> Tensor:
-    """(P,): whether the middle of each pixel (P, 4) lies in any of the boxes (M, 4)."""
-    middle = (pixels[:, None, :2] + pixels[:, None, 2:]) / 2
-    return ((middle > boxes[None, :, :2]) & (middle < boxes[None, :, 2:])).all(2).any(1)

@@ -25,7 +25,14 @@ from pipeline.models.detector import DEFAULT_ARGUMENTS, DETECTORS, build_detecto
 from pipeline.models.inputs import normalise
 from pipeline.scenes.opening import open_scene
 from pipeline.training.chips import CHIP_BANDS, Ground, draw_chip
-from pipeline.training.fitting import FitSettings, fit, half_precision, prepare, training_loader
+from pipeline.training.fitting import (
+    FitSettings,
+    fit,
+    half_precision,
+    prepare,
+    training_loader,
+    warm_cosine,
+)
 from pipeline.training.held_out import evaluate_held_out
 from pipeline.training.labelled import (
     LabelledBlocks,
@@ -59,8 +66,8 @@ class GroundScene(Settings):
     )
 
 
-class DetectorTraining(FitSettings):
-    """Settings of a training of the truck detector."""
+class ChipTraining(FitSettings):
+    """Settings of a training on chips: where their ground and traffic come from."""
 
     scenes: tuple[GroundScene, ...] = Field((), description="real scenes: ground to draw traffic on")
     simulated: tuple[int, ...] = Field(
@@ -70,6 +77,11 @@ class DetectorTraining(FitSettings):
     sources: tuple[dict[str, Any], ...] = Field(
         (), description="the scenes with their licences, for the card"
     )
+
+
+class DetectorTraining(ChipTraining):
+    """Settings of a training of the truck detector."""
+
     limitations: tuple[str, ...] = Field((), description="what users must know, for the card")
     labelled: tuple[LabelledSource, ...] = Field((), description="scenes with boxes of their trucks")
     labelled_share: float = Field(0.5, ge=0, le=1, description="of the chips, cut from labelled scenes")
@@ -207,15 +219,7 @@ class DetectorModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Learning rate: linear warm-up, then half a cosine to a fiftieth."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.settings.learning_rate, weight_decay=1e-3)
-
-        def rate(step: int) -> float:
-            warm = min(1.0, (step + 1) / self.settings.warmup)
-            progress = min(1.0, step / self.settings.steps)
-            return warm * (0.02 + 0.98 * 0.5 * (1 + float(np.cos(np.pi * progress))))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return warm_cosine(self.parameters(), self.settings, floor=0.02)
 
 
 def average_precision(found: Sequence[tuple[Target, Target]]) -> float:
@@ -367,13 +371,18 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
     return evaluate_held_out(bundle, settings.start_from, settings.labelled, labelled, out / "held_out")
 
 
-def _chips(card: Card, settings: DetectorTraining, labelled: Sequence[LabelledBlocks]) -> Chips:
+def grounds_and_traffic(settings: ChipTraining) -> tuple[list[Ground], list[Ground]]:
+    """Ground to draw traffic on, real and simulated, and simulated scenes that have their own."""
     grounds = [real_ground(scene) for scene in settings.scenes]
     grounds += [
         Ground(simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance)
         for seed in settings.simulated
     ]
-    traffic = [simulated_traffic(settings.simulated_px, seed) for seed in settings.simulated]
+    return grounds, [simulated_traffic(settings.simulated_px, seed) for seed in settings.simulated]
+
+
+def _chips(card: Card, settings: DetectorTraining, labelled: Sequence[LabelledBlocks]) -> Chips:
+    grounds, traffic = grounds_and_traffic(settings)
     blocks = [block for one in labelled for block in one.training]
     return Chips(card, grounds, traffic, settings.chip_px, settings.seed, blocks, settings.labelled_share)
 

@@ -14,13 +14,14 @@ import io
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as pl
+import numpy as np
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import (
@@ -323,6 +324,23 @@ class _WholeCheckpoints(TorchCheckpointIO):
                 f"{error}. Make room and give the same command again: earlier checkpoints are whole, "
                 "and it goes on from the last one."
             ) from error
+
+
+def warm_cosine(parameters: Iterable[torch.nn.Parameter], settings: Any, floor: float) -> dict[str, Any]:
+    """AdamW whose learning rate warms up linearly and falls by half a cosine to a `floor` of itself.
+
+    `settings` have `learning_rate`, `warmup` and `steps`; the result is for Lightning's
+    `configure_optimizers`.
+    """
+    optimizer = torch.optim.AdamW(parameters, lr=settings.learning_rate, weight_decay=1e-3)
+
+    def rate(step: int) -> float:
+        warm = min(1.0, (step + 1) / settings.warmup)
+        progress = min(1.0, step / settings.steps)
+        return warm * (floor + (1 - floor) * 0.5 * (1 + float(np.cos(np.pi * progress))))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
 @contextmanager

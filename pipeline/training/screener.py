@@ -24,26 +24,19 @@ from pipeline.models.inputs import normalise
 from pipeline.models.screener import BLOCK_PX, CELL_PX, build_screener
 from pipeline.scenes.opening import open_scene
 from pipeline.tiling import plan
-from pipeline.training.chips import CHIP_BANDS, Ground
-from pipeline.training.detector import Chips, GroundScene, Target, blank_card, real_ground, simulated_traffic
-from pipeline.training.fitting import FitSettings, fit, prepare, training_loader
+from pipeline.training.chips import CHIP_BANDS
+from pipeline.training.detector import Chips, ChipTraining, Target, blank_card, grounds_and_traffic
+from pipeline.training.fitting import fit, prepare, training_loader, warm_cosine
 from pipeline.training.simulate import simulate, simulate_scene
 
 _TRUCK_WEIGHT = 4.0
 """Of a cell with a truck against one without: a miss costs a truck, a false alarm some milliseconds."""
 
 
-class ScreenerTraining(FitSettings):
+class ScreenerTraining(ChipTraining):
     """Settings of a training of the tile screener."""
 
-    scenes: tuple[GroundScene, ...] = Field((), description="real scenes: ground to draw traffic on")
-    simulated: tuple[int, ...] = Field(
-        (), description="seeds of simulated scenes, as ground and with traffic"
-    )
     simulated_px: int = Field(512, ge=128)
-    sources: tuple[dict[str, Any], ...] = Field(
-        (), description="the scenes with their licences, for the card"
-    )
     widths: tuple[int, int, int] = (16, 24, 48)
     steps: int = Field(1200, ge=1)
     chip_px: int = Field(64, ge=64, multiple_of=BLOCK_PX)
@@ -88,12 +81,7 @@ def train_screener(settings: ScreenerTraining, out: Path) -> Bundle:
         )
     )
     module = ScreenerModule(card, settings)
-    grounds = [real_ground(scene) for scene in settings.scenes]
-    traffic = [simulated_traffic(settings.simulated_px, seed) for seed in settings.simulated]
-    grounds += [
-        Ground(simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance)
-        for seed in settings.simulated
-    ]
+    grounds, traffic = grounds_and_traffic(settings)
     chips = Chips(card, grounds, traffic, settings.chip_px, settings.seed)
     fit(module, training_loader(chips, settings, collate), None, settings, out)
     network = module.screener.eval()
@@ -130,15 +118,7 @@ class ScreenerModule(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Learning rate: linear warm-up, then half a cosine to a hundredth."""
-        optimizer = torch.optim.AdamW(self.parameters(), lr=self.settings.learning_rate, weight_decay=1e-3)
-
-        def rate(step: int) -> float:
-            warm = min(1.0, (step + 1) / self.settings.warmup)
-            progress = min(1.0, step / self.settings.steps)
-            return warm * (0.01 + 0.99 * 0.5 * (1 + float(np.cos(np.pi * progress))))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return warm_cosine(self.parameters(), self.settings, floor=0.01)
 
 
 def collate(examples: list[tuple[Tensor, Target]]) -> tuple[Tensor, Tensor, Tensor]:

@@ -313,10 +313,10 @@ def trained(
     TrainingError
         If no pixel has a label to learn; see also `fit` of `pipeline.training.fitting`.
     """
-    learnt = [scene for scene, share in zip(scenes, crop_shares, strict=True) if share > 0 and scene.centres]
-    if not learnt:
+    pairs = [pair for pair in zip(scenes, crop_shares, strict=True) if pair[1] > 0 and pair[0].centres]
+    if not pairs:
         raise TrainingError("No pixel outside the held-out blocks has a label: there is nothing to learn.")
-    parts = [share for scene, share in zip(scenes, crop_shares, strict=True) if share > 0 and scene.centres]
+    learnt, parts = zip(*pairs, strict=True)
     prepare(settings)
     weights = class_weights(learnt, parts, settings.class_balance, len(card.classes))
     weights *= torch.tensor([settings.emphasis.get(item.name, 1.0) for item in card.classes])
