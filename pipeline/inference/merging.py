@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy.spatial import KDTree
 
@@ -15,6 +16,9 @@ from pipeline.inference.shards import Shard
 
 SAME_TRUCK_PX = 0.5
 """Boxes whose centres are nearer than this are one truck, seen from the cores of two tiles."""
+PLACE_STEP_PX = 1 / 32
+SCORE_STEP = 1e-4
+"""Finer differences are rounding noise, see `one_per_truck`."""
 
 
 def merge_shards(shards: Iterable[Shard], grid: GeoBox, folder: Path) -> Predictions:
@@ -68,21 +72,57 @@ def _strips(path: Path, grid: GeoBox, nodata: int) -> rasterio.io.DatasetWriter:
 def one_per_truck(detections: Detections) -> Detections:
     """The best box of each truck, from top to bottom; the order they come in does not matter.
 
-    Of boxes whose centres are within `SAME_TRUCK_PX` the one with the highest score stays (of equals the
-    upper, then the left one).
+    The best box of all stays, and every other whose centre is within `SAME_TRUCK_PX` of it goes; then the
+    best of the rest stays, and so on. Best is the highest score, of equals the upper, then the left one.
+
+    Another tiling sums in another order, and gives the same box other last digits. So everything is decided
+    on scores rounded to `SCORE_STEP` and centres rounded to `PLACE_STEP_PX`: what is equal but for such
+    noise is equal here, above all where it is so by its nature (borders, halves of a pixel, scores of 1).
+    No rule on rounded numbers is free of edges. A number within the noise of the middle between two steps
+    (under 1 % of the coordinates for noise of 1e-4 px) may fall to either side; then two boxes may swap
+    places, and of two that are half a pixel apart one may stay or both. Which of the boxes of one truck
+    stays may differ too, but not by more than the noise.
+
+    Takes about 1.6 s and 0.12 GB for a million boxes, a quarter of them seen twice. There are half as many
+    rounds as the longest chain has boxes in which each is within reach of the next and better than it.
     """
-    centres = detections.centres
-    order = np.lexsort((*detections.boxes.T[::-1], -detections.scores))
-    rank = np.empty(len(order), dtype=np.intp)
-    rank[order] = np.arange(len(order))
-    beaten = np.zeros(len(detections), dtype=bool)
-    if len(detections):
-        pairs = KDTree(centres).query_pairs(SAME_TRUCK_PX, output_type="ndarray")
-        for first, second in pairs[
-            np.argsort(np.minimum(rank[pairs[:, 0]], rank[pairs[:, 1]]), kind="stable")
-        ]:
-            better, worse = (first, second) if rank[first] < rank[second] else (second, first)
-            if not beaten[better]:
-                beaten[worse] = True
-    kept = detections.take(~beaten)
-    return kept.take(np.lexsort((*kept.boxes.T, *kept.centres.T)))
+    places = np.rint(detections.centres / PLACE_STEP_PX)
+    tree = KDTree(places, balanced_tree=False)  # a million points: 0.6 s with the query, STRtree 3.4 s
+    pairs = tree.query_pairs(SAME_TRUCK_PX / PLACE_STEP_PX, output_type="ndarray")
+    crowded = np.zeros(len(detections), dtype=bool)
+    crowded[pairs] = True
+    rank = np.empty(len(detections), dtype=np.intp)
+    rank[crowded] = _rank(detections.take(crowded), places[crowded])
+    free = np.flatnonzero(~_beaten(rank, pairs))
+    x, y = places[free].T
+    return detections.take(free[np.lexsort((x, y))])
+
+
+def _rank(detections: Detections, places: NDArray[np.float64]) -> NDArray[np.intp]:
+    """(N,) 0 for the best. What is equal after rounding is ranked by all digits, lest the order counts."""
+    digits = np.column_stack(
+        (detections.scores, detections.boxes, detections.displacement, detections.displacement_sigma)
+    )
+    rounded = np.column_stack((places, -np.rint(detections.scores / SCORE_STEP)))
+    rank = np.empty(len(detections), dtype=np.intp)
+    rank[np.lexsort((*digits.T, *rounded.T))] = np.arange(len(detections))
+    return rank
+
+
+def _beaten(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """(N,) which boxes go, of (P, 2) pairs of which only one can stay; no box takes others with it that went.
+
+    In each round those stay that have no better one beside them, and beat all beside them.
+    """
+    beaten = np.zeros(len(rank), dtype=bool)
+    first, second = pairs.T
+    ahead = rank[first] < rank[second]
+    better, worse = np.where(ahead, first, second), np.where(ahead, second, first)
+    contested = np.zeros(len(rank), dtype=bool)
+    while len(better):
+        contested[worse] = True
+        beaten[worse[~contested[better]]] = True
+        contested[worse] = False
+        undecided = ~(beaten[better] | beaten[worse])
+        better, worse = better[undecided], worse[undecided]
+    return beaten
