@@ -19,7 +19,7 @@ from rasterio.warp import calculate_default_transform, reproject
 from rasterio.windows import Window, from_bounds
 
 from pipeline.models.bundle import LegendClass
-from pipeline.scenes.raster import REMOTE_OPTIONS, is_remote, open_raster
+from pipeline.scenes.datasets import REMOTE_OPTIONS, is_remote, open_raster
 from pipeline.scenes.scene import Scene
 
 TRUE_COLOUR = ("B04", "B03", "B02")

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import re
-import threading
-import time
-import warnings
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
-import rasterio
 from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.enums import MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from pipeline.errors import (
     ConfigError,
-    CorruptImageError,
     GeoreferenceError,
     MetadataError,
     MissingBandError,
     NotAProductError,
 )
+from pipeline.scenes.blocks import Raster, raster_of, read
+from pipeline.scenes.datasets import open_raster
 from pipeline.scenes.radiometry import to_reflectance
 from pipeline.scenes.scene import (
     BAND_NAMES,
@@ -45,34 +37,8 @@ from pipeline.scenes.scene import (
     Scene,
 )
 
-# What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
-logging.getLogger("rasterio").addHandler(logging.NullHandler())
-# Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-_T = TypeVar("_T")
-
 DEFAULT_SCALE = 1e-4
 """Reflectance of one digital number in Sentinel-2 products."""
-REMOTE_OPTIONS: Mapping[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": 4,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-    "GDAL_HTTP_CONNECTTIMEOUT": 20,
-    "GDAL_HTTP_TIMEOUT": 120,
-    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
-    "VSI_CACHE": True,
-}
-"""GDAL settings under which rasters behind a URL are opened and read."""
-
-# GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
-# GDAL 3.10). Parallel reading is left to the caller's threads.
-_OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1"}
-# A row of JPEG 2000 blocks of four bands of a granule takes 92 MB; GDAL would take 5 % of the machine.
-# Not in `_OPTIONS`: leaving an environment that sets it empties the cache.
-os.environ.setdefault("GDAL_CACHEMAX", "256")
-_REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
-_OPEN_PER_THREAD = 32
 _GRID_TOLERANCE_PX = 1e-3
 _PIXEL_M = (9.5, 10.5)
 _NUMBER = re.compile(r"^b(?:and)?[ _-]?0?(1[0-2]|[1-9]|8a)(?:[ _-](?:10|20|60)m)?$", re.IGNORECASE)
@@ -104,8 +70,8 @@ def read_pixels(scene: Scene, window: Window, bands: Sequence[str]) -> Pixels:
     pixel of theirs without data lends no weight, and the result is valid where the source pixel that holds
     its centre is. What a pixel gets depends on its place only, never on the window it is read in.
 
-    Safe to call from several threads; each keeps its own datasets open. Memory: about 9 bytes a pixel and
-    band, and the blocks that GDAL caches.
+    Safe to call from several threads: a block that one of them decodes is there for all of them. Memory:
+    about 9 bytes a pixel and band, and the blocks that are kept (`pipeline.scenes.blocks`).
 
     Raises
     ------
@@ -114,7 +80,7 @@ def read_pixels(scene: Scene, window: Window, bands: Sequence[str]) -> Pixels:
     MissingBandError
         If a band is not in the scene.
     CorruptImageError
-        If a raster can't be decoded.
+        If a block can't be decoded, naming file, band and block.
     """
     rows, cols = _slices(scene, window)
     require_bands(scene, bands)
@@ -134,13 +100,13 @@ def read_classes(scene: Scene, source: BandSource, window: Window) -> NDArray[np
     Where the raster does not reach, its nodata value (0 where it has none). Errors as `read_pixels`.
     """
     rows, cols = _slices(scene, window)
-    dataset = _Datasets.of_this_thread().get(source)
-    y = _Axis.along_rows(dataset, scene.grid, rows)
-    x = _Axis.along_cols(dataset, scene.grid, cols)
+    raster = raster_of(source)
+    y = _Axis.along_rows(raster, scene.grid, rows)
+    x = _Axis.along_cols(raster, scene.grid, cols)
     outside = 0 if source.nodata is None else source.nodata
-    values = np.full((len(y.position), len(x.position)), outside, dataset.dtypes[source.index - 1])
+    values = np.full((len(y.position), len(x.position)), outside, raster.dtypes[source.index - 1])
     if y.inside.any() and x.inside.any():
-        numbers, _ = _decode(source, y.source, x.source)
+        numbers, _ = read(source, y.source, x.source)
         values[np.ix_(y.inside, x.inside)] = numbers[np.ix_(y.nearest[y.inside], x.nearest[x.inside])]
     return values
 
@@ -153,20 +119,43 @@ def read_points(
     Reads the blocks of `block` x `block` pixels in which there are points, one after the other. Raises
     CorruptImageError.
     """
-    dataset = _Datasets.of_this_thread().get(source)
-    theirs = dataset.transform
+    raster = raster_of(source)
+    theirs = raster.transform
     cols = np.floor((xs - theirs.c) / theirs.a).astype(np.intp)
     rows = np.floor((ys - theirs.f) / theirs.e).astype(np.intp)
-    values = np.zeros(len(xs), dataset.dtypes[source.index - 1])
-    inside = (rows >= 0) & (rows < dataset.height) & (cols >= 0) & (cols < dataset.width)
+    values = np.zeros(len(xs), raster.dtypes[source.index - 1])
+    inside = (rows >= 0) & (rows < raster.shape[0]) & (cols >= 0) & (cols < raster.shape[1])
     blocks = np.stack([rows[inside] // block, cols[inside] // block], axis=1)
     for row, col in np.unique(blocks, axis=0):
         here = inside & (rows // block == row) & (cols // block == col)
         top, left = int(rows[here].min()), int(cols[here].min())
         bottom, right = int(rows[here].max()) + 1, int(cols[here].max()) + 1
-        numbers, _ = _decode(source, slice(top, bottom), slice(left, right))
+        numbers, _ = read(source, slice(top, bottom), slice(left, right))
         values[here] = numbers[rows[here] - top, cols[here] - left]
     return values
+
+
+def rectangles(
+    scene: Scene, window: Window, bands: Iterable[str]
+) -> Iterator[tuple[BandSource, slice, slice]]:
+    """What reading `bands` (SCL is one, too) in `window` of the 10 m grid needs of each raster's own grid.
+
+    Each band with its rows and columns; without those that don't reach the window. Errors as `read_pixels`.
+    """
+    rows, cols = _slices(scene, window)
+    for band in bands:
+        source = scene.scl if band == "SCL" else scene.bands.get(band)
+        if source is None:
+            require_bands(scene, [band])
+            continue
+        raster = raster_of(source)
+        if _same_grid(raster, scene.grid):
+            yield source, rows, cols
+            continue
+        y = _Axis.along_rows(raster, scene.grid, rows)
+        x = _Axis.along_cols(raster, scene.grid, cols)
+        if y.inside.any() and x.inside.any():
+            yield source, y.source, x.source
 
 
 def require_bands(scene: Scene, bands: Iterable[str]) -> None:
@@ -199,11 +188,11 @@ def _slices(scene: Scene, window: Window) -> tuple[slice, slice]:
 def _read_band(
     scene: Scene, source: BandSource, rows: slice, cols: slice
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    dataset = _Datasets.of_this_thread().get(source)
-    if _same_grid(dataset, scene.grid):
+    raster = raster_of(source)
+    if _same_grid(raster, scene.grid):
         return _decode_reflectance(source, rows, cols)
-    y = _Axis.along_rows(dataset, scene.grid, rows)
-    x = _Axis.along_cols(dataset, scene.grid, cols)
+    y = _Axis.along_rows(raster, scene.grid, rows)
+    x = _Axis.along_cols(raster, scene.grid, cols)
     shape = (len(y.position), len(x.position))
     if not (y.inside.any() and x.inside.any()):
         return np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
@@ -223,11 +212,11 @@ def _read_band(
     return blend, valid
 
 
-def _same_grid(dataset: DatasetReader, grid: GeoBox) -> bool:
-    rows, cols = dataset.shape
+def _same_grid(raster: Raster, grid: GeoBox) -> bool:
+    rows, cols = raster.shape
     if (rows, cols) != tuple(grid.shape):
         return False
-    ours, theirs = grid.affine, dataset.transform
+    ours, theirs = grid.affine, raster.transform
     apart = (
         ours.c - theirs.c,
         ours.f - theirs.f,
@@ -249,14 +238,14 @@ class _Axis:
     """The raster's pixels that are needed."""
 
     @classmethod
-    def along_cols(cls, dataset: DatasetReader, grid: GeoBox, pixels: slice) -> _Axis:
-        ours, theirs = grid.affine, dataset.transform
-        return cls._of(ours.c, ours.a, theirs.c, theirs.a, dataset.width, pixels)
+    def along_cols(cls, raster: Raster, grid: GeoBox, pixels: slice) -> _Axis:
+        ours, theirs = grid.affine, raster.transform
+        return cls._of(ours.c, ours.a, theirs.c, theirs.a, raster.shape[1], pixels)
 
     @classmethod
-    def along_rows(cls, dataset: DatasetReader, grid: GeoBox, pixels: slice) -> _Axis:
-        ours, theirs = grid.affine, dataset.transform
-        return cls._of(ours.f, ours.e, theirs.f, theirs.e, dataset.height, pixels)
+    def along_rows(cls, raster: Raster, grid: GeoBox, pixels: slice) -> _Axis:
+        ours, theirs = grid.affine, raster.transform
+        return cls._of(ours.f, ours.e, theirs.f, theirs.e, raster.shape[0], pixels)
 
     @classmethod
     def _of(
@@ -300,138 +289,12 @@ def _bilinear(values: NDArray[np.float32], y: _Axis, x: _Axis) -> NDArray[np.flo
 def _decode_reflectance(
     source: BandSource, rows: slice, cols: slice
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    numbers, mask = _decode(source, rows, cols)
+    numbers, mask = read(source, rows, cols)
     reflectance, valid = to_reflectance(numbers, source)
     if mask is not None:
         valid &= mask
         reflectance[~valid] = 0.0
     return reflectance, valid
-
-
-def _decode(
-    source: BandSource, rows: slice, cols: slice
-) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-    """Digital numbers of a rectangle of a raster's own grid, and its internal mask if it has one."""
-    window = Window.from_slices(rows, cols)
-    datasets = _Datasets.of_this_thread()
-
-    def decode() -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-        dataset = datasets.get(source)
-        try:
-            with _environment(source.href):
-                numbers = dataset.read(source.index, window=window)
-                flags = dataset.mask_flag_enums[source.index - 1]
-                # GDAL takes the fourth of four 8-bit bands for opacity; here it is near infrared.
-                if MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags:
-                    return numbers, None
-                return numbers, dataset.read_masks(source.index, window=window) != 0
-        except RasterioError:
-            datasets.drop(source)
-            raise
-
-    try:
-        return _persistently(source.href, decode)
-    except RasterioError as error:
-        raise CorruptImageError(
-            f"Band {source.name} can't be decoded at rows {rows.start}-{rows.stop}, columns "
-            f"{cols.start}-{cols.stop}: {source.href} is truncated or damaged; fetch it again."
-        ) from error
-
-
-def _persistently(href: str, action: Callable[[], _T]) -> _T:
-    """What `action` returns; behind a URL it is tried again a few times.
-
-    GDAL repeats requests that failed by itself, but not when a body was cut short.
-    """
-    for pause in _REMOTE_PAUSES_S if is_remote(href) else ():
-        try:
-            return action()
-        except RasterioError:
-            time.sleep(pause)
-    return action()
-
-
-class _Datasets(threading.local):
-    """Rasters this thread has open, the least recently used closed first.
-
-    GDAL datasets are not safe to share between threads, nor across a fork; and opening a JPEG 2000 file
-    for every window costs more than decoding it.
-    """
-
-    def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._open: OrderedDict[tuple[str, object], DatasetReader] = OrderedDict()
-
-    @staticmethod
-    def of_this_thread() -> _Datasets:
-        if _datasets._pid != os.getpid():
-            _datasets._start()
-        return _datasets
-
-    def get(self, source: BandSource) -> DatasetReader:
-        key = self._key(source.href)
-        if key not in self._open:
-            while len(self._open) >= _OPEN_PER_THREAD:
-                self._open.popitem(last=False)[1].close()
-            self._open[key] = open_raster(source.href, source.name)
-        self._open.move_to_end(key)
-        return self._open[key]
-
-    def drop(self, source: BandSource) -> None:
-        dataset = self._open.pop(self._key(source.href), None)
-        if dataset is not None:
-            dataset.close()
-
-    @staticmethod
-    def _key(href: str) -> tuple[str, object]:
-        """A file that was replaced since is another one."""
-        path = local_file(href)
-        try:
-            status = path.stat() if path else None
-        except OSError:
-            status = None
-        return href, status and (status.st_mtime_ns, status.st_size, status.st_ino)
-
-
-_datasets = _Datasets()
-
-
-def is_remote(href: str) -> bool:
-    """Whether GDAL reads `href` over the network."""
-    return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
-
-
-def local_file(href: str) -> Path | None:
-    """The file on this machine that `href` is read from: itself, or the zip around it; None if remote."""
-    if href.startswith("/vsizip/"):
-        archive, _, _ = href.removeprefix("/vsizip/").removeprefix("{").partition("}")
-        return Path(archive)
-    return None if href.startswith("/vsi") else Path(href)
-
-
-def _environment(href: str) -> rasterio.Env:
-    if not is_remote(href):
-        return rasterio.Env(**_OPTIONS)
-    # Else GDAL would remember the broken answer, and opening afresh would see it again.
-    return rasterio.Env(**_OPTIONS, **REMOTE_OPTIONS, CPL_VSIL_CURL_NON_CACHED=href)
-
-
-def open_raster(href: str, what: str) -> DatasetReader:
-    """An open rasterio dataset; `what` names it in the CorruptImageError raised if it can't be opened."""
-
-    def open_it() -> DatasetReader:
-        with _environment(href):
-            return rasterio.open(href)
-
-    try:
-        return _persistently(href, open_it)
-    except RasterioIOError as error:
-        raise CorruptImageError(
-            f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
-        ) from error
 
 
 # ---------------------------------------------------------------------------------------- opening

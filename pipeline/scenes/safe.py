@@ -15,8 +15,9 @@ from defusedxml.ElementTree import fromstring
 from odc.geo.geobox import GeoBox
 
 from pipeline.errors import MetadataError, MissingBandError, NotAProductError
+from pipeline.scenes.datasets import open_raster
 from pipeline.scenes.msi import MsiGeometry, angle_nodes, footprint_polygons, viewing_delays
-from pipeline.scenes.raster import native_gsd, open_raster, parse_time, scene_grid
+from pipeline.scenes.raster import native_gsd, parse_time, scene_grid
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
 
 SIMULATED_DOI = "simulated by truckscape"

@@ -18,12 +18,11 @@ from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
+from pipeline.scenes.datasets import local_file, open_raster
 from pipeline.scenes.raster import (
     DEFAULT_SCALE,
     band_name,
-    local_file,
     native_gsd,
-    open_raster,
     parse_time,
     scene_grid,
 )

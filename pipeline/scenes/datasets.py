@@ -1,0 +1,173 @@
+"""GDAL datasets of rasters, local and remote: open once a thread, opened anew when their file has changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rasterio
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
+
+from pipeline.errors import CorruptImageError
+
+# What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
+# Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+_T = TypeVar("_T")
+
+FileState = tuple[int, ...] | None
+"""What tells one version of a local file from another; None where nobody can tell."""
+
+REMOTE_OPTIONS: Mapping[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_HTTP_MAX_RETRY": 4,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 20,
+    "GDAL_HTTP_TIMEOUT": 120,
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "VSI_CACHE": True,
+}
+"""GDAL settings under which rasters behind a URL are opened and read."""
+
+# GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
+# GDAL 3.10). Parallel reading is left to the caller's threads.
+_OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1"}
+# A row of JPEG 2000 blocks of four bands of a granule takes 92 MB; GDAL would take 5 % of the machine.
+# Not in `_OPTIONS`: leaving an environment that sets it empties the cache.
+os.environ.setdefault("GDAL_CACHEMAX", "256")
+_REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
+_OPEN_PER_THREAD = 32
+
+
+def is_remote(href: str) -> bool:
+    """Whether GDAL reads `href` over the network."""
+    return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
+
+
+def local_file(href: str) -> Path | None:
+    """The file on this machine that `href` is read from: itself, or the zip around it; None if remote."""
+    if href.startswith("/vsizip/"):
+        archive, _, _ = href.removeprefix("/vsizip/").removeprefix("{").partition("}")
+        return Path(archive)
+    return None if href.startswith("/vsi") else Path(href)
+
+
+def file_state(href: str) -> FileState:
+    """The state of the local file behind `href` right now.
+
+    The time of change of its inode is part of it: copies that keep the time of modification are noticed.
+    """
+    path = local_file(href)
+    try:
+        status = os.stat(path) if path else None  # noqa: PTH116 (asked for at every read)
+    except OSError:
+        return None
+    return status and (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+def open_raster(href: str, what: str) -> DatasetReader:
+    """An open rasterio dataset; `what` names it in the CorruptImageError raised if it can't be opened."""
+
+    def open_it() -> DatasetReader:
+        with _environment(href):
+            return rasterio.open(href)
+
+    try:
+        return _persistently(href, open_it)
+    except RasterioIOError as error:
+        raise CorruptImageError(
+            f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
+        ) from error
+
+
+def with_dataset(href: str, what: str, state: FileState, action: Callable[[DatasetReader], _T]) -> _T:
+    """What `action` returns for this thread's dataset of `href`; behind a URL it is tried a few times.
+
+    `state` is the version of the file that is wanted: a dataset of an older one is closed.
+
+    Raises
+    ------
+    RasterioError
+        If `action` raises it, the last time. The dataset is closed then.
+    CorruptImageError
+        If the raster can't be opened.
+    """
+    datasets = _Datasets.of_this_thread()
+
+    def act() -> _T:
+        try:
+            with _environment(href):
+                return action(datasets.get(href, what, state))
+        except RasterioError:
+            datasets.drop(href)
+            raise
+
+    return _persistently(href, act)
+
+
+def _persistently(href: str, action: Callable[[], _T]) -> _T:
+    """What `action` returns; behind a URL it is tried again a few times.
+
+    GDAL repeats requests that failed by itself, but not when a body was cut short.
+    """
+    for pause in _REMOTE_PAUSES_S if is_remote(href) else ():
+        try:
+            return action()
+        except RasterioError:
+            time.sleep(pause)
+    return action()
+
+
+def _environment(href: str) -> rasterio.Env:
+    if not is_remote(href):
+        return rasterio.Env(**_OPTIONS)
+    # Else GDAL would remember the broken answer, and opening afresh would see it again.
+    return rasterio.Env(**_OPTIONS, **REMOTE_OPTIONS, CPL_VSIL_CURL_NON_CACHED=href)
+
+
+class _Datasets(threading.local):
+    """Rasters this thread has open, the least recently used closed first.
+
+    GDAL datasets are not safe to share between threads, nor across a fork; and opening a JPEG 2000 file
+    for every window costs more than decoding it.
+    """
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._open: OrderedDict[str, tuple[FileState, DatasetReader]] = OrderedDict()
+
+    @staticmethod
+    def of_this_thread() -> _Datasets:
+        if _datasets._pid != os.getpid():
+            _datasets._start()
+        return _datasets
+
+    def get(self, href: str, what: str, state: FileState) -> DatasetReader:
+        if href in self._open and self._open[href][0] != state:
+            self.drop(href)
+        if href not in self._open:
+            while len(self._open) >= _OPEN_PER_THREAD:
+                self._open.popitem(last=False)[1][1].close()
+            self._open[href] = (state, open_raster(href, what))
+        self._open.move_to_end(href)
+        return self._open[href][1]
+
+    def drop(self, href: str) -> None:
+        if href in self._open:
+            self._open.pop(href)[1].close()
+
+
+_datasets = _Datasets()
