@@ -37,7 +37,7 @@ from pipeline.inference.engine import (
 )
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.predictions import CLOUD, NODATA, SEEN, Detections
-from pipeline.inference.shards import content_key, read_shard, shard_path, write_shard
+from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
 from pipeline.layers.catalog import build_item, write_item
 from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
@@ -128,7 +128,7 @@ class Job:
 
     def missing(self) -> list[int]:
         """Shards that are still to be computed."""
-        return [index for index in range(len(self.shards)) if read_shard(self.shard_file(index)) is None]
+        return [index for index in range(len(self.shards)) if not is_whole(self.shard_file(index))]
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def run_shard(job: Job, index: int) -> Path:
         If the shard can't be written.
     """
     file = job.shard_file(index)
-    if read_shard(file) is None:
+    if not is_whole(file):
         trucks = job.request.config.trucks
         search = Search(job.roads, trucks.road_buffer_m)
         runner = job.request.config.runner
@@ -519,10 +519,16 @@ def _claim(folder: Path) -> None:
         raise OutputError(f"Can't write to {folder} ({error.strerror}); choose another --out.") from error
 
 
-def _shard(job: Job, index: int) -> Any:
-    found = read_shard(job.shard_file(index))
+def _shard(job: Job, index: int) -> Shard:
+    """A shard, computed again where its file has gone, or turns out to be damaged though it looks whole."""
+    file = job.shard_file(index)
+    found = read_shard(file)
     if found is None:
-        raise OutputError(f"Shard {index + 1} of {len(job.shards)} has gone from {job.store}; run again.")
+        log.warning("shard %d of %d is damaged; it is computed again", index + 1, len(job.shards))
+        file.unlink(missing_ok=True)
+        found = read_shard(run_shard(job, index))
+    if found is None:
+        raise OutputError(f"What was just written to {file} can't be read back; choose another --out.")
     return found
 
 

@@ -120,6 +120,19 @@ def test_only_what_is_missing_is_computed_again(result, product):
     assert job.missing() == []
 
 
+def test_a_shard_damaged_on_the_disk_is_computed_again_and_nobody_has_to_delete_it(result, product):
+    before = {name: (result.folder / name).read_bytes() for name in ("trucks.geojson", "landcover.tif")}
+    job = prepare(request_for(product, result.folder.parent))
+    whole = job.shard_file(0).read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(whole) // 2] ^= 0xFF
+    job.shard_file(0).write_bytes(damaged)
+    job.shard_file(1).unlink()
+    again = finish(job)
+    assert {name: (again.folder / name).read_bytes() for name in before} == before
+    assert job.shard_file(0).read_bytes() == whole
+
+
 def test_other_roads_are_other_shards_but_other_labels_are_not(result, product):
     job = prepare(request_for(product, result.folder.parent, truck_labels=None))
     assert job.missing() == []
