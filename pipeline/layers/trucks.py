@@ -47,6 +47,8 @@ DELAY_SIGMA = 0.02
 """Relative uncertainty of the time between B02 and B04: of the handbook's figure, and generous for that from
 the viewing angles, which tells detectors apart but takes the orbit's mean height (1 % off at the poles)."""
 
+_PIECES_AT_ONCE = 50_000
+
 Lookup = Callable[[NDArray[np.float64], NDArray[np.float64]], Sequence[str | None]]
 """Names of the classes at places, given as x and y in the scene's CRS; None where there is none."""
 
@@ -136,8 +138,8 @@ def _ids(boxes: NDArray[np.float64], scene_id: str, model: str) -> list[str]:
     """Hashes of scene, model and the box to a tenth of a pixel; boxes equal to that are counted through."""
     seen: Counter[str] = Counter()
     ids = []
-    for box in boxes:
-        name = "|".join([scene_id, model, *(f"{side + 0.0:.1f}" for side in np.round(box, 1))])
+    for sides in (np.round(boxes, 1) + 0.0).tolist():
+        name = "|".join([scene_id, model, *(f"{side:.1f}" for side in sides)])
         text = f"{name}|{seen[name]}"
         seen[name] += 1
         ids.append(hashlib.sha256(text.encode()).hexdigest()[:16])
@@ -189,13 +191,41 @@ def _nearest_road(
     if roads.crs is None:
         raise LabelsError("the roads have no CRS, so their place is unknown; save them with one")
     roads = roads.to_crs(_crs(scene)).reset_index(drop=True)
-    truck, road = roads.sindex.nearest(shapely.points(xs, ys), max_distance=buffer_m, return_all=True)
-    ids, classes = none.copy(), none.copy()
-    first = pd.Series(road).groupby(truck).min()
-    for t, r in zip(first.index.to_numpy(), first.to_numpy(), strict=True):
-        ids[t] = str(roads["road_id"].iloc[r])
-        classes[t] = None if pd.isna(roads["road_class"].iloc[r]) else str(roads["road_class"].iloc[r])
-    return ids, classes
+    truck, road, metres = _roads_within(shapely.points(xs, ys), roads.geometry.to_numpy(), buffer_m)
+    order = np.lexsort((road, metres, truck))
+    near, first = np.unique(truck[order], return_index=True)
+    nearest = road[order][first]
+
+    def names(column: str) -> list[str | None]:
+        values = roads[column].to_numpy(dtype=object)[nearest].tolist()
+        found = none.copy()
+        for index, value in zip(near.tolist(), values, strict=True):
+            found[index] = None if pd.isna(value) else str(value)
+        return found
+
+    return names("road_id"), names("road_class")
+
+
+def _roads_within(
+    places: NDArray[np.object_], roads: NDArray[np.object_], metres: float
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
+    """Place, road and the distance from one to the other, for all pairs that are near.
+
+    Straight piece by straight piece: the rectangle around a long road holds half of the scene's trucks.
+    """
+    parts, road_of_part = shapely.get_parts(roads, return_index=True)
+    corners, part_of = shapely.get_coordinates(parts, return_index=True)
+    begins = np.flatnonzero(part_of[1:] == part_of[:-1])
+    tree = shapely.STRtree(places)
+    found = []
+    for start in range(0, max(1, len(begins)), _PIECES_AT_ONCE):
+        begin = begins[start : start + _PIECES_AT_ONCE]
+        pieces = shapely.linestrings(np.stack([corners[begin], corners[begin + 1]], axis=1))
+        piece, place = tree.query(pieces, predicate="dwithin", distance=metres)
+        apart = shapely.distance(pieces[piece], places[place])
+        found.append((place, road_of_part[part_of[begin[piece]]], apart))
+    place, road, apart = (np.concatenate(columns) for columns in zip(*found, strict=True))
+    return place, road, apart
 
 
 def _on_border(boxes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:
