@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from scipy.special import expit, logit
-from torch import Tensor, nn
 
 from pipeline.errors import BundleError, OutputError
 from pipeline.files import replacing
+
+if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
+    from torch import Tensor, nn
 
 SHIPPED = Path(__file__).parent / "bundles"
 
@@ -50,6 +50,8 @@ class Calibration(BaseModel):
 
         `evidence` is that of `pipeline.inference.motion.evidence`.
         """
+        from scipy.special import expit, logit
+
         log_odds = logit(np.asarray(scores, dtype=np.float64)) / self.temperature + self.offset
         return np.asarray(expit(log_odds + self.motion * np.asarray(evidence, dtype=np.float64)))
 
@@ -133,6 +135,8 @@ class Bundle(BaseModel):
         BundleError
             If the file is missing, is not safetensors, or is not the one the card describes.
         """
+        from safetensors.torch import load_file
+
         try:
             digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
             if digest != self.card.weights_sha256:
@@ -206,6 +210,8 @@ def shipped_bundles() -> list[Bundle]:
 
 def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle:
     """Write weights (half precision halves the file and is exact enough) and card; the card gets the hash."""
+    from safetensors.torch import save_file
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
