@@ -52,7 +52,7 @@ class Sweep:
     def done(self, number: int) -> None:
         """Window `number` has been read: blocks that no other one needs are the first to be given up."""
         with self._lock:
-            self._uses.subtract(self._needed[number])
+            self._uses.subtract(list(self._needed[number]))
             last = [block for block in self._needed[number] if not self._uses[block]]
         CACHE.retire(last)
 
