@@ -18,10 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
-import numpy as np
-import rasterio
-from numpy.typing import NDArray
-from rasterio.windows import Window
 
 from pipeline.config import Config
 from pipeline.errors import OutputError
@@ -36,29 +32,27 @@ from pipeline.inference.engine import (
     widest_tile,
 )
 from pipeline.inference.merging import merge_shards
-from pipeline.inference.predictions import CLOUD, NODATA, SEEN, Detections
+from pipeline.inference.predictions import Detections
 from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
 from pipeline.layers.catalog import build_item, write_item
 from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.seen import seen_fraction, seen_layers
 from pipeline.layers.styles import landcover_style, not_seen_style, seen_style, truck_style
-from pipeline.layers.trucks import truck_layer
+from pipeline.layers.trucks import found_trucks, nearly_trucks
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, write_run_report
 from pipeline.report.pictures import quicklook, scene_chips
-from pipeline.scenes.clouds import cloud_mask, has_clouds_information
+from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.opening import open_scene
-from pipeline.scenes.raster import read_points
 from pipeline.scenes.roads import read_roads
-from pipeline.scenes.scene import BandSource, Scene
+from pipeline.scenes.scene import Scene
 from pipeline.tiling import Tile, plan, shard
 
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
-_SAVED_FROM_SCORE = 0.05
 _NOT_COMPUTED_WITH = {
     "quality",
     "training_data",
@@ -242,22 +236,21 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
         say("merging")
         shards = (_shard(job, index) for index in range(len(job.shards)))
         predictions = merge_shards(shards, job.scene.grid, job.work)
-    status, raster = Path(predictions.status_raster), predictions.landcover_raster
+    status = Path(predictions.status_raster)
+    landcover = Path(predictions.landcover_raster) if predictions.landcover_raster else None
     legend = job.models.segmenter.card.classes if job.models.segmenter else ()
     layers: dict[str, gpd.GeoDataFrame] = {}
     outputs: dict[str, Path] = {}
-    below: gpd.GeoDataFrame | None = None
     with clock("land cover"):
-        if raster:
+        if landcover:
             say("land cover as a COG and as polygons")
-            layers["landcover"] = _write_landcover(job, Path(raster), legend, outputs)
+            layers["landcover"] = _write_landcover(job, landcover, legend, outputs)
     with clock("trucks"):
         seen, not_seen = seen_layers(status)
         if job.models.detector:
             say("trucks as layers")
-            trucks, below = truck_layers(job, predictions.detections, status, raster, legend)
-            layers["trucks"] = trucks
-            _write_trucks(folder, trucks, seen, not_seen, outputs)
+            layers["trucks"] = trucks_of(job, predictions.detections, status, landcover, legend)
+            _write_trucks(folder, layers["trucks"], seen, not_seen, outputs)
     with clock("further formats"):
         outputs.update(write_formats(layers, folder, config.export.formats))
     fraction = seen_fraction(status)
@@ -288,7 +281,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
                 trucks=layers.get("trucks"),
                 truck_labels=request.truck_labels,
                 seen=seen,
-                below_threshold=below,
+                below_threshold=_nearly_trucks(job, predictions.detections, status),
                 roads=job.roads,
                 landcover=outputs.get("landcover.tif"),
                 landcover_labels=request.landcover_labels,
@@ -363,87 +356,29 @@ def _write_trucks(
     )
 
 
-def truck_layers(
-    job: Job, detections: Detections, status: Path, raster: str | None, legend: Sequence[LegendClass]
-) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
-    """The trucks, and what looked like one but stayed below the threshold; both only where we looked."""
+def trucks_of(
+    job: Job, detections: Detections, status: Path, landcover: Path | None, legend: Sequence[LegendClass]
+) -> gpd.GeoDataFrame:
+    """The trucks of a job whose shards were merged; see `found_trucks`."""
     bundle: Bundle = job.models.detector  # type: ignore[assignment]
     threshold: float = job.score_threshold  # type: ignore[assignment]
-    settings = job.request.config.trucks
-    names = {item.value: item.name for item in legend}
-
-    def classes(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> list[str | None]:
-        if not raster:
-            return [None] * len(xs)
-        return [names.get(int(value)) for value in read_points(_plain(raster), xs, ys)]
-
-    def layer(part: Detections) -> gpd.GeoDataFrame:
-        return truck_layer(
-            part,
-            job.scene,
-            model=f"{bundle.card.id}-{bundle.card.version}",
-            landcover=classes,
-            roads=job.roads,
-            road_buffer_m=settings.road_buffer_m,
-            touches_nodata=_touches_nodata(job.scene, part, status),
-            near_cloud=_near_cloud(job.scene, part, settings.cloud_buffer_m, status),
-        )
-
-    xs, ys = _map_points(job.scene, detections.centres)
-    looked_at = detections.take(read_points(_plain(str(status)), xs, ys) == SEEN)
-    good = looked_at.scores >= threshold
-    trucks = layer(looked_at.take(good))
-    if settings.min_speed_kmh > 0:
-        slow = trucks["speed_kmh"].astype(float) < settings.min_speed_kmh
-        trucks = trucks[~slow.fillna(False)].reset_index(drop=True)
-    return trucks, layer(looked_at.take(~good & (looked_at.scores >= _SAVED_FROM_SCORE)))
+    return found_trucks(
+        detections,
+        job.scene,
+        status,
+        job.request.config.trucks,
+        threshold,
+        model=f"{bundle.card.id}-{bundle.card.version}",
+        landcover=landcover,
+        legend=legend,
+        roads=job.roads,
+    )
 
 
-def _map_points(
-    scene: Scene, centres: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(N,) x and (N,) y on the map of (N, 2) pixels."""
-    affine = scene.grid.affine
-    return affine.c + centres[:, 0] * affine.a, affine.f + centres[:, 1] * affine.e
-
-
-def _plain(raster: str) -> BandSource:
-    return BandSource("classes", raster, nodata=None)
-
-
-def _touches_nodata(scene: Scene, detections: Detections, status: Path) -> NDArray[np.bool_]:
-    """(N,) whether any pixel of a box has no data."""
-    rows, cols = scene.shape
-    flags = np.zeros(len(detections), dtype=bool)
-    with rasterio.open(status) as codes:
-        for index, (x_min, y_min, x_max, y_max) in enumerate(detections.boxes):
-            top, bottom = int(max(0, y_min)), int(min(rows, np.ceil(y_max)))
-            left, right = int(max(0, x_min)), int(min(cols, np.ceil(x_max)))
-            window = Window.from_slices((top, bottom), (left, right))
-            flags[index] = bool((codes.read(1, window=window) == NODATA).any())
-    return flags
-
-
-def _near_cloud(
-    scene: Scene, detections: Detections, buffer_m: float, status: Path
-) -> NDArray[np.bool_] | None:
-    """(N,) whether there is cloud or cirrus within the buffer of a centre; None where clouds are unknown."""
-    if not has_clouds_information(scene):
+def _nearly_trucks(job: Job, detections: Detections, status: Path) -> gpd.GeoDataFrame | None:
+    if job.models.detector is None or job.score_threshold is None:
         return None
-    rows, cols = scene.shape
-    reach = int(np.ceil(buffer_m / abs(scene.grid.resolution.x)))
-    flags = np.zeros(len(detections), dtype=bool)
-    with rasterio.open(status) as codes:
-        for index, (x, y) in enumerate(detections.centres):
-            top, left = max(0, int(y) - reach), max(0, int(x) - reach)
-            bottom, right = min(rows, int(y) + reach + 1), min(cols, int(x) + reach + 1)
-            window = Window.from_slices((top, bottom), (left, right))
-            clouds = codes.read(1, window=window) == CLOUD
-            if scene.scl is not None:  # only there is cirrus known, which does not stop the search
-                clouds |= cloud_mask(scene, window, cirrus=True)
-            row, col = np.nonzero(clouds)
-            flags[index] = bool((np.hypot(row + 0.5 + top - y, col + 0.5 + left - x) <= reach).any())
-    return flags
+    return nearly_trucks(detections, job.scene, status, job.score_threshold)
 
 
 # --- identity, records, housekeeping --------------------------------------------------------------------

@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 import rasterio
 
-from pipeline.inference.predictions import LOOKED_AT, STATUS_NAMES
+from pipeline.inference.predictions import LOOKED_AT, SEEN, STATUS_NAMES, Detections
 from pipeline.layers.regions import label_regions, outline
+from pipeline.scenes.raster import read_points
+from pipeline.scenes.scene import BandSource
 
 _NO_CODE = 255
 
@@ -46,3 +48,12 @@ def seen_fraction(status_raster: Path) -> float:
         for _, window in source.block_windows(1):
             seen += int(np.count_nonzero(np.isin(source.read(1, window=window), LOOKED_AT)))
         return seen / (source.width * source.height)
+
+
+def where_seen(detections: Detections, status_raster: Path) -> Detections:
+    """The detections, in pixels of the raster, whose centre lies on a pixel that the detector looked at."""
+    with rasterio.open(status_raster) as source:
+        affine = source.transform
+    xs, ys = affine.c + detections.centres[:, 0] * affine.a, affine.f + detections.centres[:, 1] * affine.e
+    codes = read_points(BandSource("status", str(status_raster), nodata=None), xs, ys)
+    return detections.take(codes == SEEN)

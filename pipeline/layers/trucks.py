@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -15,10 +16,15 @@ import shapely
 from affine import Affine
 from numpy.typing import NDArray
 
+from pipeline.config import Trucks
 from pipeline.errors import LabelsError
 from pipeline.inference.predictions import Detections
+from pipeline.layers.seen import where_seen
+from pipeline.layers.surroundings import near_cloud, touches_nodata
+from pipeline.models.bundle import LegendClass
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.scenes.scene import Scene
+from pipeline.scenes.raster import read_points
+from pipeline.scenes.scene import BandSource, Scene
 
 TRUCK_COLUMNS = (
     "id",
@@ -49,8 +55,58 @@ the viewing angles, which tells detectors apart but takes the orbit's mean heigh
 
 _PIECES_AT_ONCE = 50_000
 
+WEAKEST_SCORE = 0.05
+"""What scores less is not even told as a truck that was nearly found."""
+
 Lookup = Callable[[NDArray[np.float64], NDArray[np.float64]], Sequence[str | None]]
 """Names of the classes at places, given as x and y in the scene's CRS; None where there is none."""
+
+
+def found_trucks(
+    detections: Detections,
+    scene: Scene,
+    status: Path,
+    settings: Trucks,
+    threshold: float,
+    *,
+    model: str,
+    landcover: Path | None = None,
+    legend: Sequence[LegendClass] = (),
+    roads: gpd.GeoDataFrame | None = None,
+) -> gpd.GeoDataFrame:
+    """The trucks of a scene, as `truck_layer`: scores from `threshold` on, where we looked, fast enough.
+
+    `status` and `landcover` are rasters of the scene's grid as in `pipeline.inference.predictions`, `legend`
+    names the latter's classes.
+
+    Raises
+    ------
+    CorruptImageError
+        If a raster of the scene (detector footprints, scene classification) can't be decoded.
+    """
+    good = where_seen(detections.take(detections.scores >= threshold), status)
+    trucks = truck_layer(
+        good,
+        scene,
+        model=model,
+        landcover=None if landcover is None else _class_names(landcover, legend),
+        roads=roads,
+        road_buffer_m=settings.road_buffer_m,
+        touches_nodata=touches_nodata(good.boxes, status),
+        near_cloud=near_cloud(scene, good.centres, settings.cloud_buffer_m, status),
+    )
+    if settings.min_speed_kmh > 0:
+        slow = trucks["speed_kmh"].astype(float) < settings.min_speed_kmh
+        trucks = trucks[~slow.fillna(False)].reset_index(drop=True)
+    return trucks
+
+
+def nearly_trucks(detections: Detections, scene: Scene, status: Path, threshold: float) -> gpd.GeoDataFrame:
+    """What looked like a truck but stayed below the threshold, where we looked: `score` and the box."""
+    scores = detections.scores
+    weak = where_seen(detections.take((scores < threshold) & (scores >= WEAKEST_SCORE)), status)
+    boxes = _box_polygons(weak.boxes, scene.grid.affine)
+    return gpd.GeoDataFrame({"score": np.round(weak.scores, 4), "geometry": boxes}, crs=_crs(scene))
 
 
 def truck_layer(
@@ -105,6 +161,12 @@ def truck_layer(
         "geometry": _box_polygons(boxes, affine),
     }
     return gpd.GeoDataFrame(columns, columns=list(TRUCK_COLUMNS), crs=_crs(scene))
+
+
+def _class_names(raster: Path, legend: Sequence[LegendClass]) -> Lookup:
+    names = {entry.value: entry.name for entry in legend}
+    source = BandSource("land cover", str(raster), nodata=None)
+    return lambda xs, ys: [names.get(value) for value in read_points(source, xs, ys).tolist()]
 
 
 def _north_to_south(boxes: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -191,7 +253,8 @@ def _nearest_road(
     if roads.crs is None:
         raise LabelsError("the roads have no CRS, so their place is unknown; save them with one")
     roads = roads.to_crs(_crs(scene)).reset_index(drop=True)
-    truck, road, metres = _roads_within(shapely.points(xs, ys), roads.geometry.to_numpy(), buffer_m)
+    places = np.asarray(shapely.points(xs, ys), dtype=object)
+    truck, road, metres = _roads_within(places, roads.geometry.to_numpy(), buffer_m)
     order = np.lexsort((road, metres, truck))
     near, first = np.unique(truck[order], return_index=True)
     nearest = road[order][first]
@@ -220,12 +283,13 @@ def _roads_within(
     found = []
     for start in range(0, max(1, len(begins)), _PIECES_AT_ONCE):
         begin = begins[start : start + _PIECES_AT_ONCE]
-        pieces = shapely.linestrings(np.stack([corners[begin], corners[begin + 1]], axis=1))
+        pieces = np.asarray(
+            shapely.linestrings(np.stack([corners[begin], corners[begin + 1]], axis=1)), dtype=object
+        )
         piece, place = tree.query(pieces, predicate="dwithin", distance=metres)
-        apart = shapely.distance(pieces[piece], places[place])
+        apart = np.asarray(shapely.distance(pieces[piece], places[place]))
         found.append((place, road_of_part[part_of[begin[piece]]], apart))
-    place, road, apart = (np.concatenate(columns) for columns in zip(*found, strict=True))
-    return place, road, apart
+    return tuple(np.concatenate(column) for column in zip(*found, strict=True))  # type: ignore[return-value]
 
 
 def _on_border(boxes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.bool_]:

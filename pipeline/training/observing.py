@@ -23,7 +23,7 @@ from pipeline.inference.merging import merge_shards
 from pipeline.inference.motion import evidence
 from pipeline.inference.predictions import Detections
 from pipeline.inference.shards import read_shard
-from pipeline.job import Request, prepare, run_shard, truck_layers
+from pipeline.job import Request, prepare, run_shard, trucks_of
 from pipeline.layers.seen import seen_layers
 from pipeline.models.bundle import Bundle, Calibration, save_card
 from pipeline.models.segmenter import DYNAMIC_WORLD
@@ -104,7 +104,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     job.work.mkdir(parents=True)
     predictions = merge_shards((shard for shard in shards if shard), job.scene.grid, job.work)
     status = Path(predictions.status_raster)
-    trucks, _ = truck_layers(job, predictions.detections, status, None, ())
+    trucks = trucks_of(job, predictions.detections, status, None, ())
     trucks["evidence"] = _evidence(trucks, predictions.detections, job.scene.grid.affine)
     seen, _ = seen_layers(status)
     if place.labels:
