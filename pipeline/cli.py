@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pipeline import __version__
 from pipeline.errors import MissingExtraError, TruckscapeError
 
 if TYPE_CHECKING:
@@ -42,8 +43,17 @@ Roads = Annotated[
 ]
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"truckscape {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and the orchestrator's log.")
     ] = False,
