@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import resource
 import shutil
 import time
@@ -22,7 +21,7 @@ import geopandas as gpd
 from pipeline.config import Config
 from pipeline.errors import OutputError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
-from pipeline.files import replacing
+from pipeline.files import remove_abandoned, replacing, temporary
 from pipeline.inference.engine import (
     ENGINE_VERSION,
     Models,
@@ -106,7 +105,7 @@ class Job:
     @property
     def work(self) -> Path:
         """Rasters on their way into layers; this process's own."""
-        return self.store / f"merging-{os.getpid()}"
+        return temporary(self.store / "merging")
 
     @property
     def score_threshold(self) -> float | None:
@@ -447,7 +446,7 @@ def _claim(folder: Path) -> None:
     """Make the output folder, or say why not, before any work is done."""
     try:
         (folder / ".shards").mkdir(parents=True, exist_ok=True)
-        probe = folder / ".shards" / f".{os.getpid()}.probe"
+        probe = temporary(folder / ".shards" / "probe")
         probe.touch()
         probe.unlink()
     except OSError as error:
@@ -468,12 +467,14 @@ def _shard(job: Job, index: int) -> Shard:
 
 
 def _tidy(job: Job) -> None:
-    """Leave only this run's shards: they make the next run, with other thresholds or labels, instant."""
+    """Leave only this run's shards, which make the next run, with other thresholds or labels, instant."""
     mine = {job.shard_file(index) for index in range(len(job.shards))}
     shutil.rmtree(job.work, ignore_errors=True)
     for file in job.store.glob("*.npz"):
         if file not in mine and file.stat().st_mtime < job.begun:
             file.unlink(missing_ok=True)
+    for folder in (job.store, job.folder, job.folder / "evaluation"):
+        remove_abandoned(folder)
 
 
 def _attribution(roads: gpd.GeoDataFrame | None) -> str | None:
