@@ -1,0 +1,70 @@
+"""Files appear whole or not at all, and what killed processes leave behind goes."""
+
+import os
+import subprocess
+
+import pytest
+
+from pipeline.errors import OutputError
+from pipeline.files import remove_abandoned, replacing, temporary
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    with replacing(tmp_path / "a.txt") as part:
+        part.write_text("new")
+        assert not (tmp_path / "a.txt").exists()
+        assert part.parent == tmp_path
+        assert part.suffix == ".txt"
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(OutputError, match="cannot be written"), replacing(tmp_path / "a.txt") as part:
+        part.write_text("half")
+        part.with_name(part.name + "-journal").write_text("of a driver")
+        raise OSError("No space left on device")
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+@pytest.fixture
+def gone() -> int:
+    """The number of a process that is no more."""
+    process = subprocess.Popen(["true"])
+    process.wait()
+    return process.pid
+
+
+def named(path, process: int, host: str | None = None):
+    """The temporary name that another process would give."""
+    ours = temporary(path).name
+    name = ours.replace(f"-{os.getpid()}.part", f"-{process}.part")
+    return path.with_name(name if host is None else f".{path.stem}.{host}-{process}.part{path.suffix}")
+
+
+def test_what_a_killed_process_left_goes(tmp_path, gone):
+    left = named(tmp_path / "trucks.gpkg", gone)
+    left.write_text("half")
+    left.with_name(left.name + "-journal").write_text("of a driver")
+    folder = named(tmp_path / "merging", gone)
+    folder.mkdir()
+    (folder / "status.part.tif").write_text("half")
+    remove_abandoned(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_at_work_stays(tmp_path, gone):
+    day = 24 * 3600
+    ours, parents = temporary(tmp_path / "a.tif"), named(tmp_path / "a.tif", os.getppid())
+    elsewhere, long_ago = named(tmp_path / "a.tif", gone, "node7"), named(tmp_path / "b.tif", gone, "node7")
+    others = [tmp_path / ".hidden", tmp_path / "a.part.tif", tmp_path / ".notes.part", tmp_path / "a.tif"]
+    for path in (ours, parents, elsewhere, long_ago, *others):
+        path.write_text("")
+    os.utime(long_ago, (long_ago.stat().st_mtime - day - 60,) * 2)
+    remove_abandoned(tmp_path)
+    assert set(tmp_path.iterdir()) == {ours, parents, elsewhere, *others}
+
+
+def test_there_may_be_no_folder(tmp_path):
+    remove_abandoned(tmp_path / "none")
