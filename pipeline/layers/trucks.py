@@ -32,6 +32,7 @@ TRUCK_COLUMNS = (
     "scene_id",
     "acquired",
     "heading_deg",
+    "heading_source",
     "axis_deg",
     "speed_kmh",
     "speed_kmh_sigma",
@@ -40,6 +41,7 @@ TRUCK_COLUMNS = (
     "landcover",
     "road_id",
     "road_class",
+    "segment_id",
     "near_cloud",
     "touches_edge",
     "model",
@@ -124,7 +126,8 @@ def truck_layer(
 
     Headings and axes are degrees clockwise from the grid north of the scene's CRS (off true north by the
     meridian convergence, less than 3 degrees on a UTM tile), null unless the truck moved by at least
-    `MOVING_SIGMAS`; a heading needs the order of the bands too. Speeds are km/h over the ground, with the
+    `MOVING_SIGMAS`; a heading needs the order of the bands too, and `heading_source` then says `band_order`
+    (`pipeline.layers.traffic` adds others, and `segment_id`). Speeds are km/h over the ground, with the
     delay of the MSI detector that saw the truck (the handbook's where it is unknown), and their deviation
     holds that of the motion and of the delay. `roads` has `road_id` and `road_class`; a truck takes those of
     the nearest road within `road_buffer_m` of its centre. `near_cloud` and `touches_nodata` are (N,) flags;
@@ -150,11 +153,15 @@ def truck_layer(
         "scene_id": _text([scene.id] * len(boxes)),
         "acquired": _text([_rfc3339(scene.acquired)] * len(boxes)),
         **{name: np.round(column, 1) for name, column in motion.items()},
+        "heading_source": _text(
+            "band_order" if known else None for known in np.isfinite(motion["heading_deg"])
+        ),
         "msi_detector": pd.array([int(d) or None for d in detectors], dtype="Int64"),
         "band_order": _text(band_order),
         "landcover": _text([None] * len(boxes) if landcover is None else landcover(xs, ys)),
         "road_id": _text(road_id),
         "road_class": _text(road_class),
+        "segment_id": _text([None] * len(boxes)),
         "near_cloud": pd.array(cloudy, dtype="boolean"),
         "touches_edge": on_edge,
         "model": _text([model] * len(boxes)),

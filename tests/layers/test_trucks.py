@@ -84,6 +84,7 @@ def test_heading_takes_the_order_of_the_bands():
     assert layer["band_order"].tolist() == [None, "red_first", "blue_first"]
     assert np.isnan(layer["heading_deg"][0])
     assert layer["heading_deg"][1:].tolist() == [270, 90]
+    assert layer["heading_source"].tolist() == [None, "band_order", "band_order"]
     assert layer["axis_deg"].tolist() == [90, 90, 90]
 
 
