@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Self
 
 from rasterio.windows import Window
 
@@ -35,26 +35,49 @@ def bytes_of(scene: Scene, window: Window, bands: Iterable[str]) -> int:
 
 
 class Sweep:
-    """Windows of a scene that are read one after the other, each block decoded once in least memory.
+    """Windows of a scene that are read one after the other, their blocks kept while others will need them.
 
-    `bands` are those that are read in every window, SCL too. Errors as `prefetch`.
+        with Sweep(scene, windows, bands) as sweep:
+            sweep.prefetch(0, pool)
+            ...  # read window 0
+            sweep.done(0)
+
+    `bands` are those that are read in every window, SCL too. Errors as `prefetch`. Several threads may work
+    at several windows.
     """
 
     def __init__(self, scene: Scene, windows: Sequence[Window], bands: Sequence[str]) -> None:
         self._needed = [_needed(scene, window, bands) for window in windows]
-        self._uses = Counter(block for needed in self._needed for block in needed)
         self._lock = threading.Lock()
+        self._uses: dict[Block, list[int]] = {}
+        """The windows still to be read that need a block, in order."""
+        for number, needed in enumerate(self._needed):
+            for block in needed:
+                self._uses.setdefault(block, []).append(number)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """No block is kept any longer for windows that were not read."""
+        CACHE.announce(dict.fromkeys(self._uses))
 
     def prefetch(self, number: int, pool: ThreadPoolExecutor) -> list[Future[None]]:
         """Let `pool` decode what window `number` needs, as the function of this name does."""
+        self._announce(number)
         return _submit(self._needed[number], pool)
 
     def done(self, number: int) -> None:
-        """Window `number` has been read: blocks that no other one needs are the first to be given up."""
+        """Window `number` has been read, or won't be: its blocks are kept for other windows only."""
+        self._announce(number, read=True)
+
+    def _announce(self, number: int, read: bool = False) -> None:
         with self._lock:
-            self._uses.subtract(list(self._needed[number]))
-            last = [block for block in self._needed[number] if not self._uses[block]]
-        CACHE.retire(last)
+            for block in self._needed[number] if read else ():
+                if number in self._uses[block]:
+                    self._uses[block].remove(number)
+            next_uses = {block: next(iter(self._uses[block]), None) for block in self._needed[number]}
+            CACHE.announce(next_uses)
 
     def bytes_needed(self, ahead: int = 1) -> int:
         """The budget with which each block is decoded once, if at most `ahead` windows are prefetched."""

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -97,7 +97,11 @@ class Raster:
 
 
 class BlockCache:
-    """Decoded blocks, the least recently used given up first. Safe to use from several threads.
+    """Decoded blocks, kept until others need the room. Safe to use from several threads.
+
+    Given up first are blocks that no one has announced to need, the least recently used before others; then
+    the one that is needed last (Belady, IBM Systems Journal 5(2):78, 1966). By time of use alone, windows
+    read row by row would lose each block just before it is needed again.
 
     Memory: `budget` bytes and the blocks that are being decoded; the block decoded last is kept even if it
     alone is larger. Not shared with forked processes, which begin with an empty one.
@@ -110,6 +114,7 @@ class BlockCache:
     def _start(self) -> None:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Block, NDArray[np.generic]] = OrderedDict()
+        self._next_use: dict[Block, int] = {}
         self._pending: dict[Block, Future[NDArray[np.generic]]] = {}
         self._held = 0
         self._decoded = 0
@@ -183,10 +188,14 @@ class BlockCache:
         pending.set_result(pixels)
         return pixels
 
-    def retire(self, blocks: Iterable[Block]) -> None:
-        """Let these be the first to be given up when the budget is reached."""
+    def announce(self, next_uses: Mapping[Block, int | None]) -> None:
+        """When blocks will be needed next, as a number that grows with time; None for never again."""
         with self._lock:
-            for block in blocks:
+            for block, next_use in next_uses.items():
+                if next_use is not None:
+                    self._next_use[block] = next_use
+                    continue
+                self._next_use.pop(block, None)
                 if block in self._kept:
                     self._kept.move_to_end(block, last=False)
 
@@ -199,8 +208,11 @@ class BlockCache:
 
     def _shrink(self) -> None:
         while self._held > self._budget and len(self._kept) > 1:
-            _, pixels = self._kept.popitem(last=False)
-            self._held -= pixels.nbytes
+            latest = next(reversed(self._kept))
+            others = (block for block in self._kept if block != latest)
+            # Of equals `max` takes the first: the least recently used.
+            last_needed = max(others, key=lambda block: self._next_use.get(block, math.inf))
+            self._held -= self._kept.pop(last_needed).nbytes
 
 
 CACHE = BlockCache()

@@ -58,13 +58,19 @@ def test_the_least_recently_used_goes_first_and_bytes_stay_within_the_budget():
     assert cache.held == 0
 
 
-def test_retired_blocks_go_before_all_others():
-    cache = BlockCache(budget=8)
-    for col in (0, 1):
+def test_what_is_needed_last_goes_first_and_what_nobody_needs_before_that():
+    cache = BlockCache(budget=12)
+    cache.announce({named(0): 5, named(1): 9, named(7): 1})
+    for col in (0, 1, 2):
         cache.get(named(col), lambda: pixels_of(4))
-    cache.retire([named(1), named(7)])
-    cache.get(named(2), lambda: pixels_of(4))
-    assert [named(col) in cache for col in range(3)] == [True, False, True]
+    cache.get(named(3), lambda: pixels_of(4))
+    assert [named(col) in cache for col in range(4)] == [True, True, False, True]
+    cache.announce({named(3): 10})
+    cache.get(named(4), lambda: pixels_of(4))
+    assert [named(col) in cache for col in range(5)] == [True, True, False, False, True]
+    cache.announce({named(0): None})
+    cache.get(named(5), lambda: pixels_of(4))
+    assert [named(col) in cache for col in range(6)] == [False, True, False, False, True, True]
 
 
 def test_the_last_block_is_kept_even_if_it_exceeds_the_budget():
