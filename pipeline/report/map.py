@@ -7,7 +7,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -52,9 +52,15 @@ def feature_layer(
     shown: bool = True,
     marked: bool = False,
     limit: int = MAX_FEATURES,
+    detail: float = 0.0,
 ) -> FeatureLayer:
-    """The first `limit` rows as GeoJSON in WGS 84, with what their columns say for the popup."""
+    """The first `limit` rows as GeoJSON in WGS 84, with what their columns say for the popup.
+
+    Outlines may be off by `detail`, in units of the frame's CRS.
+    """
     part = frame.iloc[:limit]
+    if detail > 0:
+        part = part.set_geometry(part.geometry.simplify(detail))
     part = part.to_crs(WGS84) if part.crs is not None else part
     rows = part.drop(columns=part.geometry.name).to_dict("records")
     shapes = shapely.set_precision(part.geometry.to_numpy(), _DEGREES, mode="pointwise")
@@ -75,8 +81,8 @@ def feature_layer(
 def map_json(images: Sequence[ImageLayer], layers: Sequence[FeatureLayer], attribution: str) -> Markup:
     """All of it for the page's script; safe to stand inside a `script` element."""
     data = {
-        "images": [asdict(image) for image in images],
-        "layers": [asdict(layer) for layer in layers],
+        "images": [{**vars(image), "image": vars(image.image)} for image in images],
+        "layers": [vars(layer) for layer in layers],
         "attribution": attribution,
     }
     text = json.dumps(data, allow_nan=False, separators=(",", ":"), default=str)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import geopandas as gpd
 import jinja2
@@ -22,7 +24,6 @@ from pipeline.files import replacing
 from pipeline.models.bundle import Card, LegendClass
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.card import headlines
-from pipeline.report.charts import precision_recall_chart
 from pipeline.report.gallery import Chip, Gallery, chip
 from pipeline.report.map import (
     FeatureLayer,
@@ -34,6 +35,8 @@ from pipeline.report.map import (
 )
 from pipeline.report.pictures import ChipReader, Picture, class_picture, map_image
 from pipeline.scenes.scene import Scene
+
+_T = TypeVar("_T")
 
 COLOURS = {
     "TP": "#14b8a6",
@@ -132,6 +135,8 @@ def write_evaluation_report(
             sections["landcover_cases"] = landcover_cases.head(10).to_dict("records")
             layers.append(feature_layer("land cover that differs", "#f97316", landcover_cases, limit=2000))
     if trucks is not None:
+        from pipeline.report.charts import precision_recall_chart  # Matplotlib takes long to import
+
         cases = truck_cases(trucks) if cases is None else cases
         sections["trucks"] = trucks
         sections["chart"] = precision_recall_chart(trucks.curves)
@@ -161,7 +166,9 @@ def _write(
         areas = class_areas(context.landcover_raster, context.legend)
     if context.not_seen is not None and len(context.not_seen):
         largest = context.not_seen.sort_values("area_m2", ascending=False, kind="stable")
-        outside = feature_layer("not looked at", "#64748b", largest, shown=False, limit=2000)
+        outside = feature_layer(
+            "not looked at", "#64748b", largest, shown=False, limit=2000, detail=_detail(context)
+        )
         layers = [outside, *layers]
     attribution = copernicus_notice(context.scene)
     page = _environment().get_template("report.html.j2")
@@ -250,7 +257,7 @@ def _truck_galleries(trucks: gpd.GeoDataFrame, context: ReportContext) -> list[G
     doubtful = range(max(half, len(located) - half), len(located))
 
     def chips(rows: Sequence[int]) -> tuple[Chip, ...]:
-        return _kept(_truck_chip(located.iloc[row], context.chips) for row in rows)
+        return _drawn(lambda row: _truck_chip(located.iloc[row], context.chips), rows)
 
     return [
         Gallery("Highest scores", "truck", "the surest detections", chips(surest), len(located)),
@@ -274,7 +281,8 @@ def _truck_chip(truck: pd.Series, read: ChipReader | None) -> Chip | None:
 def _case_galleries(
     trucks: TruckEvaluation, cases: gpd.GeoDataFrame, context: ReportContext
 ) -> list[Gallery]:
-    if context.chips is None:
+    read = context.chips
+    if read is None:
         return []
     located = _in_scene(cases, context)
     references = _in_scene(trucks.reference, context).geometry
@@ -288,15 +296,22 @@ def _case_galleries(
         part = located[located["outcome"] == outcome].sort_values(
             "score", ascending=outcome == "TP", kind="stable"
         )
-        chips = []
-        for row, case in part.head(GALLERY_CHIPS).iterrows():
-            boxes = [("reference" if outcome == "FN" else "predicted", case.geometry)]
-            if outcome == "TP":
-                partner = int(trucks.matching.reference_of[int(row)])  # type: ignore[call-overload]
-                boxes += [("reference", references.iloc[partner])] if partner != UNMATCHED else []
-            chips.append(chip(context.chips, boxes, _case_title(case), _case_lines(case)))
-        galleries.append(Gallery(MEANING[outcome].capitalize(), outcome, note, _kept(chips), len(part)))
+        chips = _drawn(
+            lambda case: _case_chip(int(case.name), case, trucks, references, read),
+            (case for _, case in part.head(GALLERY_CHIPS).iterrows()),
+        )
+        galleries.append(Gallery(MEANING[outcome].capitalize(), outcome, note, chips, len(part)))
     return galleries
+
+
+def _case_chip(
+    row: int, case: pd.Series, trucks: TruckEvaluation, references: gpd.GeoSeries, read: ChipReader
+) -> Chip | None:
+    boxes = [("reference" if case["outcome"] == "FN" else "predicted", case.geometry)]
+    if case["outcome"] == "TP":
+        partner = int(trucks.matching.reference_of[row])
+        boxes += [("reference", references.iloc[partner])] if partner != UNMATCHED else []
+    return chip(read, boxes, _case_title(case), _case_lines(case))
 
 
 def _case_title(case: pd.Series) -> str:
@@ -359,8 +374,18 @@ def _in_scene(frame: gpd.GeoDataFrame, context: ReportContext) -> gpd.GeoDataFra
     return frame.to_crs(context.scene.grid.crs.to_wkt())
 
 
-def _kept(chips: Any) -> tuple[Chip, ...]:
-    return tuple(item for item in chips if item is not None)
+def _drawn(draw: Callable[[_T], Chip | None], rows: Iterable[_T]) -> tuple[Chip, ...]:
+    """Chips in the order of their rows; several are drawn at a time, as decoding their pixels takes long."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(made for made in pool.map(draw, rows) if made is not None)
+
+
+def _detail(context: ReportContext) -> float:
+    """How far outlines may be off: by a pixel of the picture below them, not at all where that shows all."""
+    if context.picture is None or context.scene is None:
+        return 0.0
+    shown, whole = (abs(grid.resolution.x) for grid in (context.picture.grid, context.scene.grid))
+    return float(shown) if shown > whole else 0.0
 
 
 def _known(value: Any) -> bool:

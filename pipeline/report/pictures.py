@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,13 +59,13 @@ ChipReader = Callable[[float, float], Picture | None]
 def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
     """A true-colour picture of the whole scene, at most `max_px` wide or high; None without B02, B03 or B04.
 
-    Reads from the rasters' overviews (JPEG 2000 resolution levels), so a whole granule takes seconds. What
-    has no data is transparent.
+    Thinned by a power of two, as the rasters' overviews are (JPEG 2000 resolution levels), so no more is
+    decoded than is shown: 1 s for a whole granule. What has no data is transparent.
     """
     if any(band not in scene.bands for band in TRUE_COLOUR):
         return None
     rows, cols = scene.shape
-    step = max(1.0, max(rows, cols) / max_px)
+    step = 2 ** max(0, math.ceil(math.log2(max(rows, cols) / max_px)))
     shape = max(1, round(rows / step)), max(1, round(cols / step))
     bands = [_overview(scene, band, shape) for band in TRUE_COLOUR]
     reflectance = np.stack([band for band, _ in bands])
@@ -155,7 +156,7 @@ def data_uri(rgba: NDArray[np.uint8], lossless: bool = True) -> str:
     """The picture as a WebP in a `data:` URI."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(rgba)).save(
-        buffer, format="WEBP", lossless=lossless, quality=80, method=4
+        buffer, format="WEBP", lossless=lossless, quality=50 if lossless else 80, method=4
     )
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
