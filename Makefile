@@ -44,8 +44,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# On a machine that does nothing else. GRANULE=DIR takes a granule that was simulated before (a quarter of an hour).
 bench: install
-	$(BIN)/python benchmarks/scenes.py
+	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks $(if $(GRANULE),--granule $(GRANULE))
 
 clean:
 	rm -rf .venv build dist *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Measured against the hardware's floor and against peers; `python -m benchmarks` measures everything."""

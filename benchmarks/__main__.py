@@ -1,0 +1,24 @@
+"""All benchmarks, one after the other, on a machine that does nothing else: `python -m benchmarks`."""
+
+from __future__ import annotations
+
+import time
+
+from benchmarks import granule, landcover_peers, scenes, sizes, trucks_peers
+from benchmarks.products import say
+
+
+def main() -> None:
+    """Measure everything; each benchmark writes its section as soon as it is done."""
+    start = time.monotonic()
+    product = granule.arguments()
+    granule.main(product)
+    sizes.main(product)
+    trucks_peers.main()
+    landcover_peers.main()
+    scenes.main()
+    say(f"all done in {(time.monotonic() - start) / 60:.0f} minutes: benchmarks/RESULTS.md")
+
+
+if __name__ == "__main__":
+    main()

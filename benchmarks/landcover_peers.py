@@ -1,0 +1,49 @@
+"""Land cover by the engine, by torchgeo's sampler and in one pass: `python -m benchmarks.landcover_peers`."""
+
+from __future__ import annotations
+
+from benchmarks.peer_scene import peer_scene
+from benchmarks.peers import Run, run
+from benchmarks.results import save, table
+
+SIZE_PX = 2048
+
+
+def main(size: int = SIZE_PX) -> None:
+    """Measure all ways and write the section."""
+    scene = peer_scene(size)
+    patch = min(512, size // 2)
+    whole = run("plain torch, the whole image at once", scene, "whole", task="landcover")
+    others = [
+        run(f"torchgeo, patches of {patch}", scene, "torchgeo", patch_px=patch),
+        run(f"torchgeo, patches of {patch}, overlap 64", scene, "torchgeo", patch_px=patch, overlap_px=64),
+        run("engine, float32", scene, "engine", task="landcover", precision="float32"),
+        run("engine, precision auto", scene, "engine", task="landcover", precision="auto"),
+    ]
+
+    def differing(other: Run) -> int:
+        return int((other.found["classes"] != whole.found["classes"]).sum())
+
+    rows = [whole.row()] + [
+        other.row(
+            **{
+                "pixels unlike the whole": f"{differing(other):,}",
+                "share": f"{differing(other) / size**2:.3%}",
+            }
+        )
+        for other in others
+    ]
+    lines = [
+        f"The shipped land-cover network on one tiled GeoTIFF of {size} x {size} px and ten bands, from the "
+        "file to class values in memory (the engine also stores its shard); two torch threads for plain "
+        "torch, after a warm-up. torchgeo: `RasterDataset`, `GridGeoSampler`, `DataLoader` with one patch a "
+        "batch in the same process, float32; of overlapping patches half the overlap is cut off all round.",
+        "",
+        *table(rows),
+    ]
+    figures = {item.name: {**item.figures(), "differing": differing(item)} for item in (whole, *others)}
+    save("landcover_peers", "Land cover against peers", lines, figures)
+
+
+if __name__ == "__main__":
+    main()

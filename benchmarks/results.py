@@ -1,0 +1,118 @@
+"""RESULTS.md, made of one JSON file a benchmark in `results/`, so that each can be measured again alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import ROOT
+
+PAGE = ROOT / "benchmarks" / "RESULTS.md"
+PIECES = ROOT / "benchmarks" / "results"
+ORDER = ("granule", "sizes", "trucks_peers", "landcover_peers", "scenes")
+_PACKAGES = ("truckscape", "torch", "torchvision", "numpy", "rasterio", "sahi", "torchgeo")
+
+
+def bar(what: str, value: float, limit: float, at_most: bool, unit: str = "") -> dict[str, Any]:
+    """One bar of the engine and whether it is met."""
+    met = value <= limit if at_most else value >= limit
+    shown = f"{'at most' if at_most else 'at least'} {limit:g}{unit}"
+    return {"what": what, "measured": f"{value:.3g}{unit}", "bar": shown, "met": met}
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Lines of a Markdown table; its columns are the keys of the rows, in the order they first come."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    return [
+        f"| {' | '.join(columns)} |",
+        f"|{'---|' * len(columns)}",
+        *(f"| {' | '.join(str(row.get(column, '')) for column in columns)} |" for row in rows),
+    ]
+
+
+def save(
+    name: str,
+    title: str,
+    lines: Sequence[str],
+    figures: dict[str, Any],
+    bars: Sequence[dict[str, Any]] = (),
+) -> None:
+    """Keep what a benchmark measured, and write the page anew. `lines` are Markdown."""
+    piece = {
+        "title": title,
+        "command": f"python -m benchmarks.{name}",
+        "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": machine(),
+        "bars": list(bars),
+        "lines": list(lines),
+        "figures": figures,
+    }
+    PIECES.mkdir(exist_ok=True)
+    (PIECES / f"{name}.json").write_text(json.dumps(piece, indent=1) + "\n", encoding="utf-8")
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write("\n".join(["", f"## {title}", "", *lines, ""]))
+    sys.stdout.flush()
+
+
+def figures(name: str) -> dict[str, Any] | None:
+    """What a benchmark measured when it last ran; None if it never did."""
+    file = PIECES / f"{name}.json"
+    return json.loads(file.read_text())["figures"] if file.is_file() else None
+
+
+def page() -> str:
+    """The whole page."""
+    pieces = [json.loads((PIECES / f"{name}.json").read_text()) for name in ORDER if _measured(name)]
+    bars = [
+        {**item, "met": "yes" if item["met"] else "**no**", "section": piece["title"]}
+        for piece in pieces
+        for item in piece["bars"]
+    ]
+    lines = [
+        "# Measured",
+        "",
+        "Written by `make bench`; each section also by its own command. No figure is written by hand.",
+        "Seconds are of the clock, CPU seconds of all cores together; memory is the highest sum of what all "
+        "processes of a command had resident. Everything runs as a process of its own, one after the other.",
+        "",
+        *(table(bars) if bars else []),
+    ]
+    for piece in pieces:
+        lines += [
+            "",
+            f"## {piece['title']}",
+            "",
+            f"`{piece['command']}`, {piece['when']}, {piece['machine']}.",
+            "",
+            *piece["lines"],
+        ]
+    return "\n".join([*lines, ""])
+
+
+def machine() -> str:
+    """What the figures are measured on."""
+    model = platform.machine()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    packages = ", ".join(f"{name} {_version(name)}" for name in _PACKAGES)
+    return f"{os.cpu_count()} cores of {model}, Python {platform.python_version()}, {packages}"
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _measured(name: str) -> bool:
+    return (PIECES / f"{name}.json").is_file()

@@ -1,0 +1,137 @@
+"""Trucks by the engine and by sahi's sliced prediction, same weights: `python -m benchmarks.trucks_peers`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import geopandas as gpd
+import numpy as np
+import shapely
+
+from benchmarks.peer_scene import ROAD_BUFFER_M, PeerScene, peer_scene, share_near_roads
+from benchmarks.peers import Run, run
+from benchmarks.results import bar, save, table
+from pipeline.evaluation.detection import TruckEvaluation, evaluate_trucks
+from pipeline.evaluation.labels import read_truck_labels
+from pipeline.models.bundle import open_bundle
+from pipeline.scenes.opening import open_scene
+
+SIZE_PX = 2048
+SLICES_PX = (256, 512, 1024)
+TIMES, TIMES_NEAR_ROADS = 4.0, 10.0
+_CURVE = "centre_20m"
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good a way's boxes are, centres within 20 m."""
+
+    best_f1: float
+    at_score: float
+    """The threshold of the best F1."""
+    average_precision: float
+    boxes: int
+
+
+def main(size: int = SIZE_PX) -> None:
+    """Measure all ways and write the section."""
+    scene = peer_scene(size)
+    share = share_near_roads(scene)
+    slices = [px for px in SLICES_PX if px <= size]
+    peers = [run(f"sahi, slices of {px} px", scene, "sahi", slice_px=px) for px in slices]
+    half = run(f"sahi, slices of {slices[-1]} px, bfloat16", scene, "sahi", slice_px=slices[-1], half=True)
+    whole = run("plain torch, the whole image at once", scene, "whole", task="trucks")
+    exact = run("engine, float32", scene, "engine", task="trucks", precision="float32")
+    ours = run("engine, precision auto", scene, "engine", task="trucks", precision="auto")
+    near = run(
+        f"engine, {share:.0%} near roads",
+        scene,
+        "engine",
+        task="trucks",
+        precision="auto",
+        roads=str(scene.roads),
+    )
+    best = min(peers, key=lambda item: item.seconds)
+
+    rows = []
+    for item in (*peers, half, whole, exact, ours, near):
+        quality = judge(item, scene, near_roads=item is near)
+        rows.append(
+            item.row(
+                **{
+                    "times as fast as sahi's best": f"{best.seconds / item.seconds:.1f}",
+                    "best F1": f"{quality.best_f1:.3f}",
+                    "at score": f"{quality.at_score:.2f}",
+                    "AP": f"{quality.average_precision:.3f}",
+                    "boxes": f"{quality.boxes:,}",
+                }
+            )
+        )
+    peer, engine = judge(best, scene), judge(ours, scene)
+    peer_near, engine_near = judge(best, scene, near_roads=True), judge(near, scene, near_roads=True)
+    at_card = evaluate(ours, scene, from_score=open_bundle("trucks").card.default_threshold(near_roads=False))
+    lines = [
+        f"The shipped truck detector on one tiled GeoTIFF of {size} x {size} px, from the file to boxes in "
+        "memory (the engine also stores its shard and measures every truck's motion). sahi: "
+        "`get_sliced_prediction`, the network in float32 in plain torch on all cores, overlap 0.2 and its "
+        "own merging, without the extra pass over the whole image; its fastest slices count. Both sides "
+        "read the file, after a warm-up. F1 and AP: centres within 20 m of the truth, one to one; sahi's "
+        "scores are the network's own, the engine's are calibrated and weigh in motion, so each has the "
+        f"threshold that suits it best. At the card's threshold the engine's F1 is {at_card.primary.f1:.3f}.",
+        "",
+        *table(rows),
+        "",
+        f"Near roads: {share:.1%} of the pixels lie within {ROAD_BUFFER_M:g} m of the roads given; only "
+        f"trucks and boxes there count in that row. sahi's there: best F1 {peer_near.best_f1:.3f}.",
+    ]
+    bars = [
+        bar("times as fast as sahi, nothing skipped", best.seconds / ours.seconds, TIMES, at_most=False),
+        bar(
+            f"times as fast as sahi, {share:.1%} near roads",
+            best.seconds / near.seconds,
+            TIMES_NEAR_ROADS,
+            at_most=False,
+        ),
+        bar("F1 less sahi's", engine.best_f1 - peer.best_f1, 0.0, at_most=False),
+        bar("F1 less sahi's, near roads", engine_near.best_f1 - peer_near.best_f1, 0.0, at_most=False),
+    ]
+    figures = {
+        item.name: {**item.figures(), **vars(judge(item, scene, near_roads=item is near))}
+        for item in (*peers, half, whole, exact, ours, near)
+    }
+    save("trucks_peers", "Trucks against sahi", lines, {**figures, "share_near_roads": share}, bars)
+
+
+def judge(item: Run, scene: PeerScene, near_roads: bool = False) -> Quality:
+    """A way's boxes against the truth, at the threshold that suits it best."""
+    curve = evaluate(item, scene, near_roads).curves[_CURVE]
+    both = curve.precision + curve.recall
+    f1 = np.divide(2 * curve.precision * curve.recall, both, out=np.zeros(len(both)), where=both > 0)
+    place = int(f1.argmax()) if len(f1) else -1
+    return Quality(
+        best_f1=float(f1[place]) if len(f1) else 0.0,
+        at_score=float(curve.score[place]) if len(f1) else 1.0,
+        average_precision=curve.average_precision,
+        boxes=len(item.found["scores"]),
+    )
+
+
+def evaluate(
+    item: Run, scene: PeerScene, near_roads: bool = False, from_score: float = 0.0
+) -> TruckEvaluation:
+    """The project's own evaluation of a way's boxes."""
+    enough = item.found["scores"] >= from_score
+    boxes, scores = item.found["boxes"][enough], item.found["scores"][enough]
+    grid = open_scene(str(scene.image)).grid
+    x = grid.affine.c + boxes[:, [0, 2]].T * grid.affine.a
+    y = grid.affine.f + boxes[:, [3, 1]].T * grid.affine.e
+    predicted = gpd.GeoDataFrame(
+        {"score": scores}, geometry=shapely.box(x[0], y[0], x[1], y[1]), crs=str(grid.crs)
+    )
+    truth = read_truck_labels(scene.trucks, predicted.crs)
+    roads = gpd.read_file(scene.roads) if near_roads else None
+    return evaluate_trucks(predicted, truth, roads=roads, road_buffer_m=ROAD_BUFFER_M)
+
+
+if __name__ == "__main__":
+    main()
