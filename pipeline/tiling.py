@@ -46,19 +46,16 @@ class Tile:
         top, left = self.row - self.window.row_off, self.col - self.window.col_off
         return slice(top, top + self.height), slice(left, left + self.width)
 
-    def owns(self, x: float, y: float) -> bool:
-        """Whether the point (x, y), in pixels from the scene's upper left corner, lies in the core.
+    def claims(self, points: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+        """(N,) which of (N, 2) points x, y lie in the core or at most `margin` beside it.
 
-        Cores are half-open, so a point on a shared border has one owner; points at or beyond the scene's
-        own border belong to the tile that touches it.
+        All in pixels from the scene's upper left corner. Each point of the scene is claimed at least once,
+        even if it is not quite the same for each tile, as long as it differs by less than the margin; what
+        several tiles claim is for `pipeline.inference.merging` to make one.
         """
-        inside_x = (self.col <= x or self.col == 0) and (
-            x < self.col + self.width or self.col + self.width == self.scene_width
-        )
-        inside_y = (self.row <= y or self.row == 0) and (
-            y < self.row + self.height or self.row + self.height == self.scene_height
-        )
-        return inside_x and inside_y
+        low = np.array([self.col, self.row]) - margin
+        high = np.array([self.col + self.width, self.row + self.height]) + margin
+        return np.asarray(((points >= low) & (points <= high)).all(axis=1))
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -61,24 +61,22 @@ def test_what_is_cut_from_a_window_is_the_core(shape, side, halo, stride):
         assert np.array_equal(seen[tile.core_in_window], scene[tile.core.toslices()])
 
 
-@given(plans(), st.data())
-def test_every_point_has_exactly_one_owner(tiles, data):
-    height, width = tiles[0].scene_height, tiles[0].scene_width
-    # Whole numbers lie on borders between cores; a box's centre may lie a little outside the scene.
-    along = st.one_of(st.integers(-2, width + 2), st.floats(-2, width + 2))
-    down = st.one_of(st.integers(-2, height + 2), st.floats(-2, height + 2))
-    x, y = data.draw(along), data.draw(down)
-    (owner,) = [tile for tile in tiles if tile.owns(x, y)]
-    inside_x, inside_y = min(max(x, 0), width - 1e-9), min(max(y, 0), height - 1e-9)
-    assert owner.col <= inside_x <= owner.col + owner.width
-    assert owner.row <= inside_y <= owner.row + owner.height
+@given(plans(), st.integers(0, 2**32 - 1))
+def test_every_point_is_claimed_though_each_tile_sees_it_elsewhere(tiles, seed):
+    rng = np.random.default_rng(seed)
+    size = np.array([tiles[0].scene_width, tiles[0].scene_height])
+    inside = rng.uniform(0, size, (20, 2))
+    points = np.concatenate([inside, np.round(inside)])  # whole numbers lie on borders between cores
+    claimed = [tile.claims(points + rng.uniform(-0.4, 0.4, points.shape), 0.5) for tile in tiles]
+    assert np.any(claimed, axis=0).all()
 
 
-def test_a_point_on_a_shared_border_belongs_to_the_tile_that_begins_there():
+def test_what_is_beside_a_core_is_claimed_up_to_the_margin():
     left, right = plan((8, 16), tile_px=8, halo=0, stride=1)
-    assert not left.owns(8.0, 4.0)
-    assert right.owns(8.0, 4.0)
-    assert right.owns(16.0, 8.0)  # the scene's own corner
+    points = np.array([(0, 0), (7.4, 4), (7.5, 4), (8, 4), (8.5, 8.5), (8.6, 4), (16, 8), (-0.6, 4)])
+    assert left.claims(points, 0.5).tolist() == [True, True, True, True, True, False, False, False]
+    assert right.claims(points, 0.5).tolist() == [False, False, True, True, True, True, True, False]
+    assert left.claims(np.zeros((0, 2)), 0.5).tolist() == []
 
 
 @given(plans(), st.integers(1, 12))
