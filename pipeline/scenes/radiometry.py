@@ -22,8 +22,10 @@ def to_reflectance(
     valid = np.isfinite(numbers)
     if source.nodata is not None and np.isfinite(source.nodata):
         valid &= numbers != source.nodata
-    reflectance = np.where(valid, numbers, 0).astype(np.float32)
+    everywhere = bool(valid.all())
+    reflectance = (numbers if everywhere else np.where(valid, numbers, 0)).astype(np.float32)
     reflectance *= np.float32(source.scale)
     reflectance += np.float32(source.offset)
-    reflectance[~valid] = 0.0
+    if not everywhere:
+        reflectance[~valid] = 0.0
     return reflectance, valid
