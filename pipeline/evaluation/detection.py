@@ -305,8 +305,9 @@ def _scored(predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame) -> gpd.Geo
 def _within(frame: gpd.GeoDataFrame, areas: NDArray[np.object_]) -> NDArray[np.bool_]:
     """(N,): whether the centre of each geometry lies in any of the areas."""
     inside = np.zeros(len(frame), dtype=bool)
-    points = shapely.points(centres(frame))
-    inside[shapely.STRtree(areas).query(points, predicate="intersects")[0]] = True
+    # The areas are asked for their points, not the other way round: large areas are then indexed as well.
+    points = shapely.STRtree(shapely.points(centres(frame)))
+    inside[points.query(areas, predicate="intersects")[1]] = True
     return inside
 
 
