@@ -13,6 +13,16 @@ _SCORE_STEPS = (
     (0.7, 0.85, "#F03B20"),
     (0.85, 1.0, "#BD0026"),
 )
+_FLOW_STEPS = (
+    (-1.0, -0.5, "#969696", 0.3, "not seen"),
+    (-0.5, 0.0, "#6BAED6", 0.5, "no truck found"),
+    (0.0, 50.0, "#FECC5C", 0.7, "up to 50 trucks per hour"),
+    (50.0, 150.0, "#FD8D3C", 0.9, "50 - 150"),
+    (150.0, 300.0, "#F03B20", 1.2, "150 - 300"),
+    (300.0, 600.0, "#BD0026", 1.5, "300 - 600"),
+    (600.0, 1e9, "#67001F", 1.9, "more than 600"),
+)
+"""Trucks per hour from and to, colour, width in mm, and what the legend says."""
 _HAS_HEADING = '"heading_deg" IS NOT NULL'
 _HAS_AXIS_ONLY = '"heading_deg" IS NULL AND "axis_deg" IS NOT NULL'
 _REASONS = {"nodata": "#6E6E6E", "cloud": "#9ECAE1", "no_road": "#C7B299"}
@@ -58,6 +68,26 @@ def not_seen_style() -> str:
     return _categorised(
         "reason", [(reason, reason.replace("_", " "), colour, 110) for reason, colour in _REASONS.items()]
     )
+
+
+def road_segment_style() -> str:
+    """Lines by flow, wider and darker the more trucks an hour; thin and grey where nothing was seen."""
+    attribute = 'coalesce("flow_per_hour", -1)'
+    style, renderer = _style("graduatedSymbol", attr=attribute, graduatedMethod="GraduatedColor")
+    ranges, symbols = SubElement(renderer, "ranges"), SubElement(renderer, "symbols")
+    for number, (lower, upper, colour, width_mm, label) in enumerate(_FLOW_STEPS):
+        limits = {"lower": f"{lower:.15f}", "upper": f"{upper:.15f}", "label": label}
+        SubElement(ranges, "range", {**limits, "symbol": str(number), "render": "true"})
+        properties = {
+            "line_color": _rgba(colour),
+            "line_style": "solid",
+            "line_width": f"{width_mm:g}",
+            "line_width_unit": "MM",
+            "capstyle": "round",
+            "joinstyle": "round",
+        }
+        _layer(_symbol(symbols, "line", str(number)), "SimpleLine", properties)
+    return _text(style)
 
 
 def _categorised(attribute: str, categories: Iterable[tuple[str, str, str, int]]) -> str:

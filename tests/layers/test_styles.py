@@ -3,7 +3,13 @@ from itertools import pairwise
 from defusedxml.ElementTree import fromstring
 
 from pipeline.inference.predictions import LOOKED_AT, STATUS_NAMES
-from pipeline.layers.styles import landcover_style, not_seen_style, seen_style, truck_style
+from pipeline.layers.styles import (
+    landcover_style,
+    not_seen_style,
+    road_segment_style,
+    seen_style,
+    truck_style,
+)
 from pipeline.models.bundle import LegendClass
 
 
@@ -43,3 +49,15 @@ def test_everything_that_was_looked_at_has_a_style():
     style = fromstring(seen_style().split("\n", 1)[1])
     values = {category.attrib["value"] for category in style.iter("category")}
     assert values == {STATUS_NAMES[code] for code in LOOKED_AT}
+
+
+def test_every_flow_has_a_line():
+    """From the -1 that stands for null on, without gaps; the more trucks, the wider."""
+    style = fromstring(road_segment_style().split("\n", 1)[1])
+    ranges = [(float(r.attrib["lower"]), float(r.attrib["upper"])) for r in style.iter("range")]
+    assert ranges[0][0] == -1
+    assert ranges[-1][1] > 1e6
+    assert all(low[1] == high[0] for low, high in pairwise(ranges))
+    widths = [float(p.attrib["v"]) for p in style.iter("prop") if p.attrib["k"] == "line_width"]
+    assert len(widths) == len(ranges)
+    assert widths == sorted(widths)
