@@ -306,7 +306,7 @@ def _within(frame: gpd.GeoDataFrame, areas: NDArray[np.object_]) -> NDArray[np.b
     """(N,): whether the centre of each geometry lies in any of the areas."""
     inside = np.zeros(len(frame), dtype=bool)
     # The areas are asked for their points, not the other way round: large areas are then indexed as well.
-    points = shapely.STRtree(shapely.points(centres(frame)))
+    points = shapely.STRtree(np.asarray(shapely.points(centres(frame))))
     inside[points.query(areas, predicate="intersects")[1]] = True
     return inside
 
