@@ -29,6 +29,7 @@ DEFAULT_BUDGET = 256_000_000
 
 _SMALL_PX = 256
 _GROUP_PX = 512
+_GROUP_BYTES = 8_000_000
 
 
 class Block(NamedTuple):
@@ -46,7 +47,7 @@ class Raster:
     """One version of a raster file, and how it is cut into blocks.
 
     A block of ours is the file's own where that is at least 256 px a side; else as many of them as make up
-    512 px: strips and small blocks cost more to look up than to decode.
+    512 px, but not more than 8 MB: single strips and small blocks cost more to look up than to decode.
     """
 
     href: str
@@ -68,7 +69,10 @@ class Raster:
         rows, cols = (
             side if side >= _SMALL_PX else math.ceil(_GROUP_PX / side) * side for side in self.native
         )
-        return min(rows, self.shape[0]), min(cols, self.shape[1])
+        cols = min(cols, self.shape[1])
+        bytes_a_row = cols * sum(np.dtype(self.dtypes[index - 1]).itemsize for index in self.decoded_with(1))
+        at_most = max(1, _GROUP_BYTES // (self.native[0] * bytes_a_row)) * self.native[0]
+        return min(rows, at_most, self.shape[0]), cols
 
     def decoded_with(self, index: int) -> tuple[int, ...]:
         """The bands whose blocks come out of the decoder together with those of band `index`."""
