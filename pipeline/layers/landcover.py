@@ -16,7 +16,7 @@ import shapely
 from rasterio.enums import ColorInterp
 
 from pipeline.layers.export import replacing
-from pipeline.layers.regions import absorb_small, label_regions, outline
+from pipeline.layers.regions import absorb_small, label_regions, outline, read_strips
 from pipeline.layers.styles import rgb
 from pipeline.models.bundle import LegendClass
 
@@ -70,12 +70,13 @@ def polygonise(
     Columns `class`, `name`, `colour`, `area_m2` and geometry, one row a 4-connected region, in the order of
     their first pixels. Regions below `min_area_m2` go to their largest neighbour (see
     `regions.absorb_small`). With `simplify_m` 0 the polygons follow pixel edges and their areas are exactly
-    those of their pixels. Above 0 the inner borders are simplified by `shapely.coverage_simplify`
-    (Visvalingam-Whyatt; corners whose triangle is smaller than about `simplify_m` squared go): the coverage
-    stays valid and its outline, so its total area, stays as it was, while single polygons gain from or lose
-    to their neighbours; `area_m2` is then the simplified polygon's own area.
+    those of their pixels. Above 0 the inner borders are simplified by `shapely.coverage_simplify`, block by
+    block (see `regions.outline`): the coverage stays valid and its outline, so its total area, stays as it
+    was, while single polygons gain from or lose to their neighbours, and those smaller than `simplify_m`
+    squared may go to the one around them; `area_m2` is then the simplified polygon's own area.
 
-    Memory: about 15 bytes a pixel; time grows with pixels and nodes.
+    The raster is read strip by strip. Memory: about 10 bytes a run of equal pixels and 16 a polygon's corner,
+    besides the polygons themselves; time grows with pixels and corners.
 
     Raises
     ------
@@ -83,23 +84,31 @@ def polygonise(
         If the raster holds a class that the legend doesn't.
     """
     with rasterio.open(raster) as source:
-        pixels, transform, crs = source.read(1), source.transform, source.crs
+        transform, crs = source.transform, source.crs
+        regions = label_regions(read_strips(source), NODATA)
     pixel_area = abs(transform.determinant)
-    regions = absorb_small(label_regions(pixels, NODATA), math.ceil(min_area_m2 / pixel_area))
-    by_value = {entry.value: entry for entry in legend}
-    unknown = sorted(set(np.unique(regions.values).tolist()) - set(by_value))
+    regions = absorb_small(regions, math.ceil(min_area_m2 / pixel_area))
+    known = {entry.value for entry in legend}
+    unknown = sorted(set(np.unique(regions.values).tolist()) - known)
     if unknown:
-        raise ValueError(f"The legend has classes {sorted(by_value)}. Received in {raster.name}: {unknown}")
-    polygons, area = outline(regions, transform), regions.sizes * pixel_area
-    if simplify_m > 0 and len(polygons):
-        polygons = shapely.coverage_simplify(polygons, simplify_m, simplify_boundary=False)
+        raise ValueError(f"The legend has classes {sorted(known)}. Received in {raster.name}: {unknown}")
+    polygons, values, area = (
+        outline(regions, transform, simplify_m),
+        regions.values,
+        regions.sizes * pixel_area,
+    )
+    if simplify_m > 0:
         area = shapely.area(polygons)
-    entries = [by_value[value] for value in regions.values.tolist()]
+        left = area > 0
+        polygons, values, area = polygons[left], values[left], area[left]
+    entry_of = np.zeros(256, dtype=np.intp)
+    entry_of[[entry.value for entry in legend]] = np.arange(len(legend))
+    rows = entry_of[values]
     return gpd.GeoDataFrame(
         {
-            "class": regions.values.astype(np.int32),
-            "name": pd.Series([entry.name for entry in entries], dtype="str"),
-            "colour": pd.Series([entry.colour for entry in entries], dtype="str"),
+            "class": values.astype(np.int32),
+            "name": pd.array([entry.name for entry in legend], dtype="str").take(rows),
+            "colour": pd.array([entry.colour for entry in legend], dtype="str").take(rows),
             "area_m2": area.astype(np.float64),
         },
         geometry=gpd.GeoSeries(polygons, crs=crs),

@@ -10,7 +10,7 @@ import pandas as pd
 import rasterio
 
 from pipeline.inference.predictions import LOOKED_AT, SEEN, STATUS_NAMES, Detections
-from pipeline.layers.regions import label_regions, outline
+from pipeline.layers.regions import label_regions, outline, read_strips
 from pipeline.scenes.raster import read_points
 from pipeline.scenes.scene import BandSource
 
@@ -22,11 +22,11 @@ def seen_layers(status_raster: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame
 
     `status` is `seen`, or `screened` where a screener saw no truck and the detector was not asked;
     `reason` is `nodata`, `cloud` or `no_road`. One row a 4-connected region, in the raster's CRS, along pixel
-    edges; both layers together cover the scene once and share their nodes. Memory: about 15 bytes a pixel.
+    edges; both layers together cover the scene once and share their nodes. Read strip by strip.
     """
     with rasterio.open(status_raster) as source:
-        codes, transform, crs = source.read(1), source.transform, source.crs
-    regions = label_regions(codes, _NO_CODE)
+        transform, crs = source.transform, source.crs
+        regions = label_regions(read_strips(source), _NO_CODE)
     polygons, area = outline(regions, transform), regions.sizes * abs(transform.determinant)
     names = np.array([STATUS_NAMES[code] for code in regions.values.tolist()], dtype=object)
 
