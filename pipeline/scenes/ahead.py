@@ -49,8 +49,8 @@ class Sweep:
     def __init__(self, scene: Scene, windows: Sequence[Window], bands: Sequence[str]) -> None:
         self._needed = [_needed(scene, window, bands) for window in windows]
         self._lock = threading.Lock()
+        # The windows still to be read that need a block, in order.
         self._uses: dict[Block, list[int]] = {}
-        """The windows still to be read that need a block, in order."""
         for number, needed in enumerate(self._needed):
             for block in needed:
                 self._uses.setdefault(block, []).append(number)
@@ -80,7 +80,10 @@ class Sweep:
             CACHE.announce(next_uses)
 
     def bytes_needed(self, ahead: int = 1) -> int:
-        """The budget with which each block is decoded once, if at most `ahead` windows are prefetched."""
+        """The budget with which each block is decoded once (`BlockCache.budget`).
+
+        `ahead` is how far prefetching and reading may be beyond the first window that is not done.
+        """
         last_use = {block: number for number, needed in enumerate(self._needed) for block in needed}
         live: _Needed = {}
         most = size = 0

@@ -103,8 +103,8 @@ class Raster:
 class BlockCache:
     """Decoded blocks, kept until others need the room. Safe to use from several threads.
 
-    Given up first are blocks that no one has announced to need, the least recently used before others; then
-    the one that is needed last (Belady, IBM Systems Journal 5(2):78, 1966). By time of use alone, windows
+    Given up first are blocks that no one has announced to need, the least recently used of them; then the one
+    that is needed last (Belady, IBM Systems Journal 5(2):78, 1966). By time of use alone, windows
     read row by row would lose each block just before it is needed again.
 
     Memory: `budget` bytes and the blocks that are being decoded; the block decoded last is kept even if it
@@ -196,12 +196,10 @@ class BlockCache:
         """When blocks will be needed next, as a number that grows with time; None for never again."""
         with self._lock:
             for block, next_use in next_uses.items():
-                if next_use is not None:
+                if next_use is None:
+                    self._next_use.pop(block, None)
+                else:
                     self._next_use[block] = next_use
-                    continue
-                self._next_use.pop(block, None)
-                if block in self._kept:
-                    self._kept.move_to_end(block, last=False)
 
     def clear(self) -> None:
         """Give up all blocks, and what is known about rasters behind URLs, whose changes go unnoticed."""
