@@ -37,6 +37,9 @@ class Engine(Settings):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the processor computes it natively, else float32"
     )
+    backend: Literal["auto", "openvino", "torch"] = Field(
+        "auto", description="auto: the GPU by torch where there is one, else openvino where it is installed"
+    )
     memory_mb: int = Field(2500, ge=512, description="peak memory to stay under; tile size follows from it")
     threads: int | None = Field(None, ge=1, description="threads of the networks; all cores when not set")
 

@@ -22,16 +22,11 @@ from pipeline.config import Config
 from pipeline.errors import OutputError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
 from pipeline.files import remove_abandoned, replacing, temporary
-from pipeline.inference.engine import (
-    ENGINE_VERSION,
-    Models,
-    Search,
-    half_precision,
-    predict_shard,
-    widest_tile,
-)
+from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shard, widest_tile
 from pipeline.inference.merging import merge_shards
+from pipeline.inference.networks import Models
 from pipeline.inference.predictions import Detections
+from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
 from pipeline.layers.catalog import build_item, write_item
 from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
@@ -206,11 +201,9 @@ def run_shard(job: Job, index: int) -> Path:
     if not is_whole(file):
         trucks = job.request.config.trucks
         search = Search(job.roads, trucks.road_buffer_m)
-        runner = job.request.config.runner
-        engine = job.request.config.engine
-        write_shard(
-            file, predict_shard(job.scene, job.shards[index], job.models, search, engine, runner.workers)
-        )
+        runner, engine = job.request.config.runner, job.request.config.engine
+        processes = 1 if runner.kind == "threads" else runner.workers
+        write_shard(file, predict_shard(job.scene, job.shards[index], job.models, search, engine, processes))
     return file
 
 
@@ -433,6 +426,7 @@ def _keys(
         ],
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "half": half_precision(request.config.engine),
+        "backend": backend(request.config.engine),
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
         "clouds": has_clouds_information(scene),
     }
@@ -510,6 +504,7 @@ def _run_record(
         "parameters": job.request.config.model_dump(mode="json"),
         "score_threshold": job.score_threshold,
         "precision": "bfloat16" if half_precision(job.request.config.engine) else "float32",
+        "backend": backend(job.request.config.engine),
         "packages": dict(_versions()),
         "counts": {name: len(frame) for name, frame in layers.items()},
         "tiles": {"total": tiles_total, "skipped": tiles_skipped},

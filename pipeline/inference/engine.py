@@ -1,33 +1,32 @@
-"""Both networks over a stretch of a scene: each pixel is decoded once, each tile gives exactly its core."""
+"""Both networks over a stretch of a scene: each pixel is decoded once, each tile gives exactly its core.
+
+Four stages work side by side. Blocks are decoded ahead of the tiles that need them; a tile is made ready
+(which of its pixels are looked at, what the networks are fed); the networks run; what they found is measured
+and stored. Each stage is at most one tile ahead of the next, so memory depends on the tile, not on the scene.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import lcm
+from typing import TypeVar
 
 import geopandas as gpd
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from torch import Tensor, nn
-from torch.nn import functional
 
 from pipeline.config import Engine
 from pipeline.inference.motion import evidence, measure_displacement
+from pipeline.inference.networks import Image, Models, Networks, open_networks, threads_of
 from pipeline.inference.predictions import CLOUD, MOTION_BANDS, NO_ROAD, NODATA, SCREENED, SEEN, Detections
 from pipeline.inference.shards import Shard
-from pipeline.models.bundle import Bundle, open_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.inputs import normalise
-from pipeline.models.screener import BLOCK_PX, accepted, build_screener
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.bundle import Calibration
+from pipeline.scenes.ahead import Sweep
+from pipeline.scenes.blocks import CACHE
 from pipeline.scenes.clouds import cloud_mask
 from pipeline.scenes.roads import road_mask
 from pipeline.scenes.scene import Pixels, Scene
@@ -35,61 +34,16 @@ from pipeline.tiling import Tile, parts, round_up
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 """Raise it when the same input gives another result: shards of older versions are then computed again."""
 
 NO_CLASS = 255
 _ON_GROUND = (SEEN, NO_ROAD, SCREENED)
 """Where there is land cover: wherever there are data and no cloud."""
-_CLAIM_PX = 0.5
 _PART_PX = 64
 
-
-@dataclass(frozen=True)
-class Models:
-    """The networks of a run; either may be missing."""
-
-    detector: Bundle | None
-    segmenter: Bundle | None
-    screener: Bundle | None = None
-    """Blocks of the scene that it rejects are not searched for trucks."""
-
-    @property
-    def bundles(self) -> tuple[Bundle, ...]:
-        """Those that are there."""
-        return tuple(bundle for bundle in (self.detector, self.segmenter, self.screener) if bundle)
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """The bands that must be decoded, each once."""
-        wanted: list[str] = []
-        for bundle in self.bundles:
-            wanted += [band for band in bundle.card.required_bands if band not in wanted]
-        if self.detector:
-            wanted += [band for band in MOTION_BANDS if band not in wanted]
-        return tuple(wanted)
-
-    def optional_bands(self, scene: Scene) -> tuple[str, ...]:
-        """Further bands to decode, each once: a bundle's optional ones, if the scene has all of them."""
-        wanted: list[str] = []
-        for bundle in self.bundles:
-            used = bundle.card.bands_used(scene.bands)
-            wanted += [band for band in used if band not in (*self.bands, *wanted)]
-        return tuple(wanted)
-
-    def bands_of(self, scene: Scene) -> tuple[str, ...]:
-        """All bands that are decoded of a scene, in order."""
-        return (*self.bands, *self.optional_bands(scene))
-
-    @property
-    def halo(self) -> int:
-        """Pixels to read around a core."""
-        return max((bundle.card.halo for bundle in self.bundles), default=0)
-
-    @property
-    def stride(self) -> int:
-        """What the origins of windows are multiples of, so that all networks sample the same pixels."""
-        return lcm(*(bundle.card.stride for bundle in self.bundles))
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -106,59 +60,110 @@ def report_tiles(count: int) -> None:
     log.info("tiles done", extra={"tiles_done": count})
 
 
-def half_precision(engine: Engine) -> bool:
-    """Whether the networks compute in bfloat16: if asked for, or by themselves where the processor can."""
-    if engine.precision == "auto":
-        return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_bfloat16())
-    return engine.precision == "bfloat16"
-
-
-def _has_bfloat16() -> bool:
-    try:
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    except AttributeError:  # a private name: without it we compute in float32, which is always right
-        return False
-
-
 def predict_shard(
     scene: Scene, tiles: Sequence[Tile], models: Models, search: Search, engine: Engine, workers: int = 1
 ) -> Shard:
-    """What both networks say about whole strips of tiles.
+    """What both networks say about whole strips of tiles; one of `workers` processes on this machine.
 
-    Decoding of the next tile overlaps with the networks. Memory: two tiles of pixels, the networks' features
-    of one tile (about 1 kB a pixel), and the two rasters of the shard.
+    Memory: see `widest_tile`, and the two rasters of the shard.
 
     Raises
     ------
     CorruptImageError
-        If a tile can't be decoded, naming file, band and window.
+        If a tile can't be decoded, naming file, band and block; at once, whatever else is under way.
     """
-    torch.set_num_threads(engine.threads or max(1, (os.cpu_count() or 1) // workers))
-    first = tiles[0].row
-    height = max(tile.row + tile.height for tile in tiles) - first
-    status = np.full((height, tiles[0].scene_width), NODATA, np.uint8)
-    landcover = np.full_like(status, NO_CLASS) if models.segmenter else None
-    half = half_precision(engine)
-    found: list[Detections] = []
-    skipped = 0
+    threads = threads_of(engine, workers)
+    networks = open_networks(models, engine, threads)
+    canvas = _Canvas(tiles, landcover=models.segmenter is not None)
     bands = models.bands_of(scene)
-    for tile, pixels in _decoded(scene, tiles, models):
-        core = (
-            slice(tile.row - first, tile.row - first + tile.height),
-            slice(tile.col, tile.col + tile.width),
-        )
-        status[core] = _status(scene, tile, pixels, search)
-        there = status[core]
-        if models.screener and bool((there == SEEN).any()):
-            there[(there == SEEN) & ~_screen(tile, pixels, models.screener, bands, half)] = SCREENED
-        if landcover is not None and models.segmenter and bool(np.isin(there, _ON_GROUND).any()):
-            classes = _segment(tile, pixels, models.segmenter, bands, half)
-            landcover[core] = np.where(np.isin(there, _ON_GROUND), classes, NO_CLASS)
-        searched = _search(tile, pixels, there == SEEN, models.detector, bands, half)
-        found += searched
-        skipped += not searched
-        report_tiles(1)
-    return Shard(first, status, landcover, Detections.concatenate(found), len(tiles), skipped)
+    with (
+        Sweep(scene, [tile.window for tile in tiles], bands) as sweep,
+        _stage("decode", max(1, threads // 2)) as decoding,
+        _stage("prepare") as preparing,
+        _stage("settle") as settling,
+    ):
+        CACHE.budget = max(CACHE.budget, min(sweep.bytes_needed(), _cache_bytes(engine)))
+
+        def prepare(number: int) -> _Ready:
+            sweep.prefetch(number, decoding)
+            if number + 1 < len(tiles):
+                sweep.prefetch(number + 1, decoding)
+            ready = _prepare(scene, tiles[number], models, search, bands)
+            sweep.done(number)
+            return ready
+
+        found = _ahead(preparing, prepare, range(len(tiles)))
+        predicted = (_predict(ready, models, networks) for ready in found)
+        for _ in _ahead(settling, canvas.settle, predicted):
+            report_tiles(1)
+    return canvas.shard(len(tiles))
+
+
+@contextmanager
+def _stage(name: str, threads: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """The threads of a stage; what they have not begun when a run fails is never done."""
+    pool = ThreadPoolExecutor(threads, name)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, work: Callable[[_Given], _Made], given: Iterable[_Given]
+) -> Iterator[_Made]:
+    """`work` of each of `given`, in order and one ahead; what it raises comes up in its place."""
+    waiting = None
+    for item in given:
+        following = pool.submit(work, item)
+        if waiting:
+            yield waiting.result()
+        waiting = following
+    if waiting:
+        yield waiting.result()
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A tile that the networks can begin with."""
+
+    tile: Tile
+    status: NDArray[np.uint8]
+    """(H, W) of the core."""
+    images: dict[str, Image]
+    """What each model is fed, by task; those that have nothing to do here are not fed."""
+    motion: Pixels | None
+    """The bands that show motion, with the halo in which they do."""
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    """What the networks say about a tile; of `motion` only is left to be measured."""
+
+    tile: Tile
+    status: NDArray[np.uint8]
+    landcover: NDArray[np.uint8] | None
+    boxes: NDArray[np.float64] | None
+    """None where no truck was looked for."""
+    scores: NDArray[np.float64] | None
+    motion: Pixels | None
+    calibration: Calibration | None
+
+
+def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, bands: Sequence[str]) -> _Ready:
+    pixels = _read(scene, tile.window, models)
+    status = _status(scene, tile, pixels, search)
+    images: dict[str, Image] = {}
+    motion = None
+    if models.segmenter and bool(np.isin(status, _ON_GROUND).any()):
+        images["segmentation"] = Image.of(tile, pixels, models.segmenter.card, bands)
+    if models.detector and bool((status == SEEN).any()):
+        images["detection"] = Image.of(tile, pixels, models.detector.card, bands)
+        index = [bands.index(band) for band in MOTION_BANDS]
+        motion = replace(pixels, reflectance=pixels.reflectance[index])
+        if models.screener:
+            images["screening"] = Image.of(tile, pixels, models.screener.card, bands)
+    return _Ready(tile, status, images, motion)
 
 
 def _read(scene: Scene, window: Window, models: Models) -> Pixels:
@@ -167,19 +172,8 @@ def _read(scene: Scene, window: Window, models: Models) -> Pixels:
     if not optional:
         return pixels
     further = scene.read(window, optional)
-    values = np.where(further.valid, further.reflectance, np.float32(np.nan))
-    return replace(pixels, reflectance=np.concatenate((pixels.reflectance, values)))
-
-
-def _decoded(scene: Scene, tiles: Sequence[Tile], models: Models) -> Iterator[tuple[Tile, Pixels]]:
-    """Each tile with its pixels, the next one being decoded meanwhile; a failure surfaces at its tile."""
-    with ThreadPoolExecutor(1, thread_name_prefix="decode") as decoder:
-        ahead = decoder.submit(_read, scene, tiles[0].window, models)
-        for tile, following in zip(tiles, [*tiles[1:], None], strict=True):
-            pixels = ahead.result()
-            if following:
-                ahead = decoder.submit(_read, scene, following.window, models)
-            yield tile, pixels
+    further.reflectance[:, ~further.valid] = np.nan
+    return replace(pixels, reflectance=np.concatenate((pixels.reflectance, further.reflectance)))
 
 
 def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray[np.uint8]:
@@ -196,119 +190,80 @@ def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray
     return status
 
 
-@lru_cache(maxsize=4)
-def _network(folder: str, sha256: str, half: bool) -> nn.Module:
-    """A network ready to run; one for each process."""
-    bundle = open_bundle(folder)
-    build = {"segmentation": build_segmenter, "screening": build_screener}.get(bundle.card.task)
-    if build:
-        return bundle.load_into(build(bundle.card)).to(memory_format=torch.channels_last)
-    detector = build_detector(bundle.card)
-    detector.half_precision = half
-    return bundle.load_into(detector).to(memory_format=torch.channels_last)
+def _predict(ready: _Ready, models: Models, networks: Networks) -> _Predicted:
+    tile, status, images = ready.tile, ready.status, ready.images
+    if "screening" in images:
+        status[(status == SEEN) & ~networks.screen(images["screening"], tile)] = SCREENED
+    landcover = None
+    if "segmentation" in images:
+        classes = networks.segment(images["segmentation"], tile)
+        landcover = np.where(np.isin(status, _ON_GROUND), classes, np.uint8(NO_CLASS))
+    boxes = scores = calibration = None
+    if models.detector and "detection" in images:
+        card = models.detector.card
+        calibration = card.calibration
+        searched = parts(tile, status == SEEN, round_up(_PART_PX, card.stride), card.halo)
+        if searched:
+            boxes, scores = networks.detect(images["detection"], searched)
+    return _Predicted(tile, status, landcover, boxes, scores, ready.motion, calibration)
 
 
-def _input(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str]) -> tuple[Tensor, int, int]:
-    """The normalised input (1, C, H, W) of a network, and its origin (row, column) in the scene.
+class _Canvas:
+    """What is known about a shard so far."""
 
-    The network's own halo is often smaller than what was read for both. Beyond the lower and right border of
-    the scene zeros fill up to the stride, as they would for the scene as a whole.
-    """
-    card = bundle.card
-    reach = round_up(card.halo, card.stride)
-    top, left = max(0, tile.row - reach), max(0, tile.col - reach)
-    bottom = min(tile.scene_height, tile.row + tile.height + reach)
-    right = min(tile.scene_width, tile.col + tile.width + reach)
+    def __init__(self, tiles: Sequence[Tile], landcover: bool) -> None:
+        self._first_row = tiles[0].row
+        height = max(tile.row + tile.height for tile in tiles) - self._first_row
+        self._status = np.full((height, tiles[0].scene_width), NODATA, np.uint8)
+        self._landcover = np.full_like(self._status, NO_CLASS) if landcover else None
+        self._found: list[Detections] = []
+        self._skipped = 0
+
+    def settle(self, predicted: _Predicted) -> None:
+        """Measure how the trucks of a tile move, and keep all that is said about it."""
+        tile = predicted.tile
+        core = (
+            slice(tile.row - self._first_row, tile.row - self._first_row + tile.height),
+            slice(tile.col, tile.col + tile.width),
+        )
+        self._status[core] = predicted.status
+        if self._landcover is not None and predicted.landcover is not None:
+            self._landcover[core] = predicted.landcover
+        if predicted.boxes is None:
+            self._skipped += 1
+        else:
+            self._found.append(_measured(predicted))
+
+    def shard(self, tiles: int) -> Shard:
+        detections = Detections.concatenate(self._found)
+        return Shard(self._first_row, self._status, self._landcover, detections, tiles, self._skipped)
+
+
+def _measured(predicted: _Predicted) -> Detections:
+    """The detections of a tile, with how they move and scores that are probabilities."""
+    boxes, scores, pixels = predicted.boxes, predicted.scores, predicted.motion
+    if boxes is None or scores is None or pixels is None or predicted.calibration is None or not len(boxes):
+        return Detections.empty()
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
-    part = (slice(top - row, bottom - row), slice(left - col, right - col))
-    used = card.bands_used(bands)
-    index = [bands.index(band) for band in used]
-    tensor = normalise(pixels.reflectance[(index, *part)], pixels.valid[part], card, used)
-    height, width = tensor.shape[-2:]
-    padding = (0, round_up(width, card.stride) - width, 0, round_up(height, card.stride) - height)
-    return functional.pad(tensor, padding)[None].contiguous(memory_format=torch.channels_last), top, left
+    displacement, sigma = measure_displacement(
+        pixels.reflectance, pixels.valid, boxes - np.array([col, row, col, row])
+    )
+    probability = predicted.calibration.probability(scores, evidence(displacement, sigma))
+    return Detections(boxes, probability, displacement.astype(np.float64), sigma.astype(np.float64))
 
 
-def _logits(
-    tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
-) -> tuple[Tensor, int, int]:
-    """What a network without boxes says, (K, H, W), and its input's origin (row, column) in the scene."""
-    network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
-    tensor, top, left = _input(tile, pixels, bundle, bands)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16) if half else nullcontext():
-        return network(tensor)[0], top, left
-
-
-def _segment(
-    tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
-) -> NDArray[np.uint8]:
-    """The class of each pixel of the core, (H, W)."""
-    logits, top, left = _logits(tile, pixels, bundle, bands, half)
-    rows = slice(tile.row - top, tile.row - top + tile.height)
-    cols = slice(tile.col - left, tile.col - left + tile.width)
-    index = logits[:, rows, cols].argmax(0).numpy()
-    values = np.array([item.value for item in bundle.card.classes], np.uint8)
-    return np.asarray(values[index])
-
-
-def _screen(
-    tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool
-) -> NDArray[np.bool_]:
-    """The pixels of the core that lie in blocks which could hold a truck, (H, W)."""
-    logits, top, left = _logits(tile, pixels, bundle, bands, half)
-    blocks = logits[0].float()[(tile.row - top) // BLOCK_PX :, (tile.col - left) // BLOCK_PX :]
-    return accepted(blocks, bundle.card.score_threshold or 0.5, (tile.height, tile.width))
-
-
-def _search(
-    tile: Tile,
-    pixels: Pixels,
-    wanted: NDArray[np.bool_],
-    bundle: Bundle | None,
-    bands: Sequence[str],
-    half: bool,
-) -> list[Detections]:
-    """The trucks of a tile, found in those parts of it where they are looked for, (H, W) `wanted`."""
-    if bundle is None:
-        return []
-    side = round_up(_PART_PX, bundle.card.stride)
-    return [
-        _detect(part, pixels, bundle, bands, half) for part in parts(tile, wanted, side, bundle.card.halo)
-    ]
-
-
-def _detect(tile: Tile, pixels: Pixels, bundle: Bundle, bands: Sequence[str], half: bool) -> Detections:
-    """The trucks whose centres the tile owns (or all but owns: see `merging.one_per_truck`)."""
-    network = _network(str(bundle.folder), bundle.card.weights_sha256, half)
-    tensor, top, left = _input(tile, pixels, bundle, bands)
-    with torch.inference_mode():
-        (result,) = network(tensor)
-    boxes = result["boxes"].double().numpy() + np.array([left, top, left, top])
-    scores = result["scores"].double().numpy()
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    low = np.array([tile.col, tile.row]) - _CLAIM_PX
-    high = np.array([tile.col + tile.width, tile.row + tile.height]) + _CLAIM_PX
-    mine = ((centres >= low) & (centres <= high)).all(axis=1)
-    boxes, scores = boxes[mine], scores[mine]
-    displacement, sigma = _motion(pixels, boxes, bands)
-    probability = bundle.card.calibration.probability(scores, evidence(displacement, sigma))
-    return Detections(boxes, probability, displacement, sigma)
-
-
-def _motion(
-    pixels: Pixels, boxes: NDArray[np.float64], bands: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if not len(boxes):
-        return np.zeros((0, 2)), np.zeros(0)
-    row, col = int(pixels.window.row_off), int(pixels.window.col_off)
-    order = [bands.index(band) for band in MOTION_BANDS]
-    mine: NDArray[np.float64] = boxes - np.array([col, row, col, row])
-    displacement, sigma = measure_displacement(pixels.reflectance[order], pixels.valid, mine)
-    return displacement.astype(np.float64), sigma.astype(np.float64)
+def _cache_bytes(engine: Engine) -> int:
+    """What decoded blocks may take: the more, the fewer of them are decoded twice."""
+    return engine.memory_mb * 1_000_000 // 7
 
 
 def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
-    """The largest side of a core, in pixels, whose networks stay within `memory_mb` of memory."""
-    fixed_mb, bytes_per_pixel = 700, 500 if half else 900
+    """The largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
+
+    Measured with the shipped models: the process itself takes 900 MB, the networks' features 500 bytes for
+    each pixel of a tile (1000 in float32), pixels on their way through the stages 25 bytes a band.
+    """
+    bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
+    fixed_mb, bytes_per_pixel = 900 + memory_mb // 7, (500 if half else 1000) + 25 * bands
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torchvision.ops import (
     box_iou,
     clip_boxes_to_image,
     remove_small_boxes,
+    roi_align,
 )
 
 from pipeline.errors import BundleError
@@ -41,8 +42,22 @@ DEFAULT_ARGUMENTS: dict[str, Any] = {
     "head": 128,
 }
 FOREGROUND_IOU = 0.5
+POOLED_PX = 5
+"""Side of what a box is pooled to."""
+_SAMPLES = 2
+_POOLED_AT_ONCE = 512
 _MARGIN_PX = 1.0
 """Anchors and proposals so near to an ignored box are of what it holds."""
+
+
+class Detector(Protocol):
+    """What the engine asks of a truck detector: convolutions that slide over an image, then boxes."""
+
+    def dense(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps (N, H, W, channels) of normalised images (N, C, H, W): all that a tile's halo is for."""
+
+    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+        """`boxes` (K, 4), in pixels, and `scores` (K,) of each image, from its maps."""
 
 
 class ScoreProposals(RegionProposalNetwork):
@@ -54,31 +69,24 @@ class ScoreProposals(RegionProposalNetwork):
 
     min_objectness = 0.1
 
-    def forward(
-        self, images: ImageList, features: dict[str, Tensor], targets: list[dict[str, Tensor]] | None = None
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Proposals of each image, (K, 4) boxes in pixels, and the losses when training."""
-        if self.training:
-            return super().forward(images, features, targets)
-        objectness, deltas = self.head(list(features.values()))
+    def propose(self, objectness: Tensor, shifts: Tensor) -> list[Tensor]:
+        """Proposals of each image, (K, 4) boxes in pixels.
+
+        `objectness` is (N, H, W, anchors) in log-odds, `shifts` (N, H, W, 4 anchors) as the head gives them.
+        """
         (cells,) = self.anchor_generator.cell_anchors  # type: ignore[union-attr]
-        logits, shifts = objectness[0].float(), deltas[0].float()
-        count, anchors, height, width = logits.shape
-        image, anchor, row, col = torch.nonzero(
-            logits > torch.logit(torch.tensor(self.min_objectness)), as_tuple=True
+        count, height, width, anchors = objectness.shape
+        image, row, col, anchor = torch.nonzero(
+            objectness > torch.logit(torch.tensor(self.min_objectness)), as_tuple=True
         )
-        score = logits[image, anchor, row, col]
-        shift = shifts.view(count, anchors, 4, height, width)[image, anchor, :, row, col]
+        score = objectness[image, row, col, anchor]
+        shift = shifts.view(count, height, width, anchors, 4)[image, row, col, anchor]
         corners = torch.stack([col, row, col, row], dim=1).to(score.dtype) + cells.to(score.device)[anchor]
-        boxes = self.box_coder.decode_single(shift, corners)
-        proposals = []
-        for index, size in enumerate(images.image_sizes):
-            mine = image == index
-            inside = clip_boxes_to_image(boxes[mine], size)
-            big = remove_small_boxes(inside, self.min_size)
-            kept = batched_nms(inside[big], score[mine][big], torch.zeros_like(big), self.nms_thresh)
-            proposals.append(inside[big][kept])
-        return proposals, {}
+        boxes = clip_boxes_to_image(self.box_coder.decode_single(shift, corners), (height, width))
+        big = remove_small_boxes(boxes, self.min_size)
+        image, boxes, score = image[big], boxes[big], score[big]
+        kept = batched_nms(boxes, score, image, self.nms_thresh)
+        return [boxes[kept][image[kept] == index] for index in range(count)]
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
@@ -131,8 +139,8 @@ class TruckDetector(FasterRCNN):
             rpn_fg_iou_thresh=FOREGROUND_IOU,
             rpn_bg_iou_thresh=0.3,
             rpn_batch_size_per_image=256,
-            box_roi_pool=MultiScaleRoIAlign(["0"], output_size=5, sampling_ratio=2),
-            box_head=_BoxHead(features * 25, head),
+            box_roi_pool=MultiScaleRoIAlign(["0"], output_size=POOLED_PX, sampling_ratio=_SAMPLES),
+            box_head=_BoxHead(features * POOLED_PX**2, head),
             box_predictor=_BoxPredictor(head),
             box_score_thresh=0.05,
             box_nms_thresh=0.35,
@@ -162,16 +170,62 @@ class TruckDetector(FasterRCNN):
     def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
         """See the class; with `half_precision` the convolutions run in bfloat16, the boxes in float32."""
         batch = images if isinstance(images, Tensor) else torch.stack(images)
-        sizes = [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch)
         with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
-            features = self.backbone(batch)
-        listed = ImageList(batch, sizes)
+            if not self.training:
+                maps = self.dense(batch)
+            else:
+                features = self.backbone(batch)
+        if not self.training:
+            return self.detections(*maps)
+        sizes = [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch)
         features = OrderedDict((name, value.float()) for name, value in features.items())
-        proposals, proposal_losses = self.rpn(listed, features, targets)
+        proposals, proposal_losses = self.rpn(ImageList(batch, sizes), features, targets)
         if targets is not None:
             proposals = [without_ignored(*pair) for pair in zip(proposals, targets, strict=True)]
-        detections, detector_losses = self.roi_heads(features, proposals, sizes, targets)
-        return {**proposal_losses, **detector_losses} if self.training else detections
+        _, detector_losses = self.roi_heads(features, proposals, sizes, targets)
+        return {**proposal_losses, **detector_losses}
+
+    def dense(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Features (N, H, W, F), and the proposals' log-odds (N, H, W, A) and shifts (N, H, W, 4 A)."""
+        features = self.backbone(images)["0"]
+        objectness, shifts = self.rpn.head([features])
+        return tuple(part.permute(0, 2, 3, 1) for part in (features, objectness[0], shifts[0]))
+
+    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+        """What `forward` gives at inference, from the maps of `dense`."""
+        features, objectness, shifts = maps
+        proposals = self.rpn.propose(objectness.float(), shifts.float())  # type: ignore[operator]
+        sizes = [(int(features.shape[1]), int(features.shape[2]))] * len(features)
+        pooled = torch.cat([pool_boxes(*pair) for pair in zip(features, proposals, strict=True)])
+        logits, regression = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        found = self.roi_heads.postprocess_detections(logits, regression, proposals, sizes)
+        return [
+            {"boxes": boxes, "scores": scores, "labels": labels}
+            for boxes, scores, labels in zip(*found, strict=True)
+        ]
+
+
+def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
+    """torchvision's RoIAlign of the boxes (K, 4) of one image: (K, F, 5, 5) from features (H, W, F).
+
+    Each box is given its own patch of the features, for `roi_align` itself wants them as (F, H, W), and
+    turning those of a whole tile around takes longer than a convolution. Beyond the border a patch repeats
+    the last pixel, as `roi_align` does.
+    """
+    height, width, channels = features.shape
+    pooled = features.new_empty((len(boxes), channels, POOLED_PX, POOLED_PX), dtype=torch.float32)
+    sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1).clamp(min=1)
+    for part in sides.argsort().split(_POOLED_AT_ONCE) if len(boxes) else ():
+        near = boxes[part]
+        corner = near[:, :2].floor()
+        steps = torch.arange(int(sides[part].max().ceil()) + 2, device=boxes.device)
+        cols = (corner[:, :1].long() + steps).clamp(max=width - 1)
+        rows = (corner[:, 1:].long() + steps).clamp(max=height - 1)
+        patches = features[rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).float()
+        own = torch.arange(len(part), device=boxes.device, dtype=near.dtype)[:, None]
+        shifted = torch.cat([own, near - corner.repeat(1, 2)], dim=1)
+        pooled[part] = roi_align(patches, shifted, POOLED_PX, sampling_ratio=_SAMPLES)
+    return pooled
 
 
 class _BoxHead(nn.Sequential):

@@ -106,10 +106,10 @@ class SingleStageDetector(FCOS):
         """See the class; with `half_precision` the convolutions run in bfloat16, the boxes in float32."""
         batch = images if isinstance(images, Tensor) else torch.stack(images)
         with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
-            maps = self.head.maps(self.backbone(batch)["0"])
-        logits, sides, centreness = (part.float() for part in maps)
+            maps = self.dense(batch)
         if not self.training:
-            return self._detections(logits, sides, centreness)
+            return self.detections(*maps)
+        logits, sides, centreness = (part.float().permute(0, 3, 1, 2) for part in maps)
         if targets is None:
             raise ValueError("Training needs targets: one dictionary of boxes and labels for each image.")
         listed = ImageList(batch, [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch))
@@ -124,12 +124,17 @@ class SingleStageDetector(FCOS):
         }
         return self.compute_loss([_target(one) for one in targets], outputs, places, [len(places[0])])
 
-    def _detections(self, logits: Tensor, sides: Tensor, centreness: Tensor) -> list[dict[str, Tensor]]:
-        """All boxes above the score of each image, the best of those that overlap."""
-        scores = (logits.sigmoid() * centreness.sigmoid()).sqrt()[:, 0]
-        size = (int(scores.shape[-2]), int(scores.shape[-1]))
+    def dense(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Log-odds (N, H, W, 1), sides (N, H, W, 4) and log-odds of centre-ness (N, H, W, 1)."""
+        return tuple(part.permute(0, 2, 3, 1) for part in self.head.maps(self.backbone(images)["0"]))
+
+    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+        """All boxes above the score of each image, the best of those that overlap, from `dense`'s maps."""
+        logits, sides, centreness = (part.float() for part in maps)
+        scores = (logits.sigmoid() * centreness.sigmoid()).sqrt()[..., 0]
+        size = (int(scores.shape[1]), int(scores.shape[2]))
         image, row, col = torch.nonzero(scores > self.score_thresh, as_tuple=True)
-        left, top, right, bottom = sides[image, :, row, col].unbind(1)
+        left, top, right, bottom = sides[image, row, col].unbind(1)
         x, y = col + 0.5, row + 0.5
         boxes = clip_boxes_to_image(torch.stack([x - left, y - top, x + right, y + bottom], dim=1), size)
         kept = batched_nms(boxes, scores[image, row, col], image, self.nms_thresh)

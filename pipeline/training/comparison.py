@@ -17,8 +17,8 @@ from pipeline.config import Config, Engine, Landcover, Trucks
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.labels import read_landcover_labels
 from pipeline.evaluation.segmentation import LandcoverEvaluation, evaluate_landcover
-from pipeline.inference.engine import half_precision
 from pipeline.inference.merging import merge_shards
+from pipeline.inference.runtime import half_precision
 from pipeline.inference.shards import read_shard
 from pipeline.job import Request, prepare, run_shard
 from pipeline.models.anatomy import card_anatomy

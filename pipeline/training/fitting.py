@@ -38,7 +38,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline.config import Engine, Settings
 from pipeline.errors import OutputError, TrainingError
 from pipeline.files import replacing
-from pipeline.inference import engine
+from pipeline.inference import runtime
 from pipeline.training.learning_curve import draw_learning_curve
 
 log = logging.getLogger(__name__)
@@ -127,9 +127,7 @@ def training_loader(
 
 def half_precision(settings: FitSettings) -> bool:
     """Whether to compute in bfloat16: if asked for, or by itself where the processor or the GPU can."""
-    if settings.precision == "auto" and torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return engine.half_precision(Engine(precision=settings.precision))
+    return runtime.half_precision(Engine(precision=settings.precision))
 
 
 def prepare(settings: FitSettings) -> None:

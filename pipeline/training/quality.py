@@ -25,7 +25,7 @@ from pipeline.evaluation.calibration import Reliability, fit_calibration, reliab
 from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import PrecisionRecall, TruckEvaluation
 from pipeline.files import replacing
-from pipeline.inference.engine import half_precision
+from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
 from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise

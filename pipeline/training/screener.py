@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.config import Engine
 from pipeline.errors import TrainingError
-from pipeline.inference.engine import Models, Search, predict_shard
+from pipeline.inference.engine import Search, predict_shard
+from pipeline.inference.networks import Models
 from pipeline.models.anatomy import with_halo
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.inputs import normalise

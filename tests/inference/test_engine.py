@@ -13,9 +13,11 @@ from torch import nn
 
 from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
-from pipeline.inference.engine import Models, Search, half_precision, predict_shard, widest_tile
+from pipeline.inference.engine import Search, predict_shard, widest_tile
 from pipeline.inference.merging import one_per_truck
+from pipeline.inference.networks import Models
 from pipeline.inference.predictions import NO_ROAD, NODATA, SCREENED, SEEN, Detections
+from pipeline.inference.runtime import half_precision
 from pipeline.models.anatomy import DensePart
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import build_detector

@@ -1,0 +1,235 @@
+"""The networks of a run: what each of them is fed of a tile, and what it says about the tile's core."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import lcm
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from pipeline.config import Engine
+from pipeline.inference.predictions import MOTION_BANDS
+from pipeline.inference.runtime import half_precision, open_runtime
+from pipeline.models.bundle import Bundle, Card, open_bundle
+from pipeline.models.detector import build_detector
+from pipeline.models.inputs import normalise
+from pipeline.models.screener import BLOCK_PX, accepted, build_screener
+from pipeline.models.segmenter import build_segmenter
+from pipeline.scenes.scene import Pixels, Scene
+from pipeline.tiling import Tile, round_up
+
+_CLAIM_PX = 0.5
+"""Boxes centred so little beyond a core are taken too, lest rounding loses them between two cores."""
+_TOGETHER_PX = 2**20
+"""Pixels of the small windows that go through a network at once."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """The networks of a run; either may be missing."""
+
+    detector: Bundle | None
+    segmenter: Bundle | None
+    screener: Bundle | None = None
+    """Blocks of the scene that it rejects are not searched for trucks."""
+
+    @property
+    def bundles(self) -> tuple[Bundle, ...]:
+        """Those that are there."""
+        return tuple(bundle for bundle in (self.detector, self.segmenter, self.screener) if bundle)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands that must be decoded, each once."""
+        wanted: list[str] = []
+        for bundle in self.bundles:
+            wanted += [band for band in bundle.card.required_bands if band not in wanted]
+        if self.detector:
+            wanted += [band for band in MOTION_BANDS if band not in wanted]
+        return tuple(wanted)
+
+    def optional_bands(self, scene: Scene) -> tuple[str, ...]:
+        """Further bands to decode, each once: a bundle's optional ones, if the scene has all of them."""
+        wanted: list[str] = []
+        for bundle in self.bundles:
+            used = bundle.card.bands_used(scene.bands)
+            wanted += [band for band in used if band not in (*self.bands, *wanted)]
+        return tuple(wanted)
+
+    def bands_of(self, scene: Scene) -> tuple[str, ...]:
+        """All bands that are decoded of a scene, in order."""
+        return (*self.bands, *self.optional_bands(scene))
+
+    @property
+    def halo(self) -> int:
+        """Pixels to read around a core."""
+        return max((bundle.card.halo for bundle in self.bundles), default=0)
+
+    @property
+    def stride(self) -> int:
+        """What the origins of windows are multiples of, so that all networks sample the same pixels."""
+        return lcm(*(bundle.card.stride for bundle in self.bundles))
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a network is fed of a tile: normalised bands (C, H, W), and their origin in the scene."""
+
+    bands: Tensor
+    top: int
+    left: int
+    card: Card
+
+    @classmethod
+    def of(cls, tile: Tile, pixels: Pixels, card: Card, bands: Sequence[str]) -> Image:
+        """The tile's core with the network's own halo, which is often smaller than what was read."""
+        top, bottom, left, right = _around(tile, card)
+        row, col = int(pixels.window.row_off), int(pixels.window.col_off)
+        part = (slice(top - row, bottom - row), slice(left - col, right - col))
+        used = card.bands_used(bands)
+        index = [bands.index(band) for band in used]
+        if index == list(range(len(bands))):
+            reflectance = pixels.reflectance[(slice(None), *part)]
+        else:
+            reflectance = pixels.reflectance[(index, *part)]
+        return cls(normalise(reflectance, pixels.valid[part], card, used), top, left, card)
+
+    def around(self, part: Tile) -> Tensor:
+        """The pixels (C, H, W) for a part of the tile.
+
+        Beyond the lower and right border of the scene zeros fill up to the stride, as they would for the
+        scene as a whole.
+        """
+        top, bottom, left, right = _around(part, self.card)
+        cut = self.bands[:, top - self.top : bottom - self.top, left - self.left : right - self.left]
+        height, width = cut.shape[-2:]
+        stride = self.card.stride
+        return functional.pad(cut, (0, round_up(width, stride) - width, 0, round_up(height, stride) - height))
+
+
+def _around(tile: Tile, card: Card) -> tuple[int, int, int, int]:
+    """(top, bottom, left, right) of a core and a network's halo in the scene."""
+    reach = round_up(card.halo, card.stride)
+    return (
+        max(0, tile.row - reach),
+        min(tile.scene_height, tile.row + tile.height + reach),
+        max(0, tile.col - reach),
+        min(tile.scene_width, tile.col + tile.width + reach),
+    )
+
+
+class Networks:
+    """Models that are ready to run, one tile at a time: threads that share them wait for each other."""
+
+    def __init__(self, models: Models, engine: Engine, threads: int) -> None:
+        self._lock = threading.Lock()
+        modules = {bundle.card.task: bundle.load_into(_build(bundle.card)) for bundle in models.bundles}
+        self._detector = modules.get("detection")
+        self._runtime = open_runtime(
+            {
+                bundle.card.task: (modules[bundle.card.task], len(bundle.card.bands))
+                for bundle in models.bundles
+            },
+            engine,
+            threads,
+        )
+
+    def logits(self, image: Image, tile: Tile) -> Tensor:
+        """What a network without boxes says of a core: (H / s, W / s, K) for its output stride s."""
+        with self._lock:
+            return self._logits(image, tile).clone()
+
+    def segment(self, image: Image, tile: Tile) -> NDArray[np.uint8]:
+        """The class of each pixel of a core, (H, W), as a value of the legend."""
+        values = torch.tensor([item.value for item in image.card.classes], dtype=torch.uint8)
+        with self._lock:
+            return values[self._logits(image, tile).argmax(-1)].numpy()
+
+    def screen(self, image: Image, tile: Tile) -> NDArray[np.bool_]:
+        """The pixels of a core that lie in blocks which could hold a truck, (H, W)."""
+        with self._lock:
+            blocks = self._logits(image, tile)[..., 0].float()
+            return accepted(blocks, image.card.score_threshold or 0.5, (tile.height, tile.width))
+
+    def _logits(self, image: Image, tile: Tile) -> Tensor:
+        (maps,) = self._runtime.run({image.card.task: image.around(tile)[None]})[image.card.task]
+        step = BLOCK_PX if image.card.task == "screening" else 1
+        top, _, left, _ = _around(tile, image.card)
+        row, col = (tile.row - top) // step, (tile.col - left) // step
+        return maps[0, row : row - (-tile.height // step), col : col - (-tile.width // step)]
+
+    def detect(self, image: Image, parts: Sequence[Tile]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Boxes (N, 4), in pixels of the scene, and the network's scores (N,) of trucks centred in the parts.
+
+        Those centred within half a pixel of a part count too: see `pipeline.inference.merging`.
+        """
+        boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
+        for together in _alike(parts, image.card):
+            stacked = torch.stack([image.around(part) for part in together])
+            with self._lock, torch.inference_mode():
+                maps = self._runtime.run({image.card.task: stacked})[image.card.task]
+                results = self._detector.detections(*maps)  # type: ignore[union-attr, operator]
+            for part, result in zip(together, results, strict=True):
+                top, _, left, _ = _around(part, image.card)
+                found = result["boxes"].double().numpy() + np.array([left, top, left, top])
+                mine = _claimed(found, part)
+                boxes.append(found[mine])
+                scores.append(result["scores"].double().numpy()[mine])
+        return np.concatenate(boxes), np.concatenate(scores)
+
+
+def _claimed(boxes: NDArray[np.float64], tile: Tile) -> NDArray[np.bool_]:
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    low = np.array([tile.col, tile.row]) - _CLAIM_PX
+    high = np.array([tile.col + tile.width, tile.row + tile.height]) + _CLAIM_PX
+    return np.asarray(((centres >= low) & (centres <= high)).all(axis=1))
+
+
+def _alike(parts: Sequence[Tile], card: Card) -> Iterator[list[Tile]]:
+    """The parts in groups whose windows have the same shape, and not too many pixels in all."""
+    by_shape: dict[tuple[int, int], list[Tile]] = {}
+    for part in parts:
+        top, bottom, left, right = _around(part, card)
+        by_shape.setdefault((bottom - top, right - left), []).append(part)
+    for (height, width), alike in by_shape.items():
+        count = max(1, _TOGETHER_PX // (height * width))
+        yield from (alike[first : first + count] for first in range(0, len(alike), count))
+
+
+def open_networks(models: Models, engine: Engine, threads: int) -> Networks:
+    """The models ready to run; opened once for the process."""
+    bundles = (models.detector, models.segmenter, models.screener)
+    # By folder and hash: a card that changes nothing but a threshold opens nothing anew.
+    names = tuple((bundle.folder, bundle.card.weights_sha256) if bundle else None for bundle in bundles)
+    with _OPENING:  # or two threads would open them both
+        return _opened(names, engine.backend, half_precision(engine), threads)
+
+
+_OPENING = threading.Lock()
+
+
+@lru_cache(maxsize=2)
+def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool, threads: int) -> Networks:
+    bundles = (open_bundle(str(name[0])) if name else None for name in names)
+    precision = "bfloat16" if half else "float32"
+    return Networks(Models(*bundles), Engine(backend=backend, precision=precision), threads)
+
+
+def _build(card: Card) -> nn.Module:
+    if card.task == "detection":
+        return build_detector(card)
+    return build_segmenter(card) if card.task == "segmentation" else build_screener(card)
+
+
+def threads_of(engine: Engine, workers: int = 1) -> int:
+    """Threads of the networks of one of `workers` processes: as set, else its share of the cores."""
+    return engine.threads or max(1, (os.cpu_count() or 1) // workers)

@@ -1,0 +1,203 @@
+"""The convolutions of a run's networks, as fast as the machine computes them.
+
+On a processor that is OpenVINO where it is installed: it fuses batch norm and activations into convolutions
+that PyTorch computes one after the other. On a GPU, and wherever OpenVINO is not, it is PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pipeline.config import Engine
+from pipeline.errors import MissingExtraError
+
+_EXAMPLE_PX = 64
+"""Side of the image by which a network is traced; what is traced holds for every size."""
+_WIDE = 32
+"""Maps of so many channels are features, which leave OpenVINO in the precision that they are computed in."""
+
+# OpenVINO's own converter traces too, and PyTorch has nothing else yet that takes images of any size.
+warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
+
+
+class Dense(nn.Module):
+    """What slides over images (N, C, H, W) of a network: maps (N, H, W, channels).
+
+    Of a detector that is all but its boxes (see `pipeline.models.detector.Detector`).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        if hasattr(self.network, "dense"):
+            maps: tuple[Tensor, ...] = self.network.dense(images)
+            return maps
+        return (self.network(images).permute(0, 2, 3, 1),)
+
+
+class Runtime(Protocol):
+    """The dense parts of networks, ready to run, by name."""
+
+    def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+        """Maps of images (N, C, H, W) in float32, for any of the networks, each with images of its own size.
+
+        The maps are float32 or bfloat16, and stay as they are until the next call.
+        """
+
+
+def half_precision(engine: Engine) -> bool:
+    """Whether the networks compute in bfloat16: if asked for, or by themselves where the machine can."""
+    if engine.precision == "auto":
+        if torch.cuda.is_available():
+            return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_bfloat16())
+    return engine.precision == "bfloat16"
+
+
+def _has_bfloat16() -> bool:
+    try:
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    except AttributeError:  # a private name: without it we compute in float32, which is always right
+        return False
+
+
+def backend(engine: Engine) -> str:
+    """What computes the convolutions: `openvino` or `torch`.
+
+    Raises
+    ------
+    MissingExtraError
+        If OpenVINO was asked for and is not installed.
+    """
+    installed = find_spec("openvino") is not None
+    if engine.backend == "openvino" and not installed:
+        raise MissingExtraError("engine.backend=openvino needs OpenVINO: pip install openvino.")
+    if engine.backend != "auto":
+        return engine.backend
+    return "openvino" if installed and not torch.cuda.is_available() else "torch"
+
+
+def open_runtime(networks: Mapping[str, tuple[nn.Module, int]], engine: Engine, threads: int) -> Runtime:
+    """The networks, each with its number of input channels, ready to run; not by two threads at once."""
+    parts = {name: (Dense(network.eval()).eval(), bands) for name, (network, bands) in networks.items()}
+    half = half_precision(engine)
+    return (
+        OpenVinoRuntime(parts, half, threads)
+        if backend(engine) == "openvino"
+        else TorchRuntime(parts, half, threads)
+    )
+
+
+class TorchRuntime:
+    """Networks in PyTorch: channels last, with batch norm in the convolutions; on the GPU if there is one."""
+
+    def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool, threads: int) -> None:
+        torch.set_num_threads(threads)
+        self._half = half
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._networks = {
+            name: _fused(network).to(self._device, memory_format=torch.channels_last)
+            for name, (network, _) in networks.items()
+        }
+
+    @torch.inference_mode()
+    def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+        """See `Runtime`."""
+        results = {}
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            for name, image in images.items():
+                there = image.to(self._device, memory_format=torch.channels_last, non_blocking=True)
+                results[name] = tuple(part.cpu() for part in self._networks[name](there))
+        return results
+
+
+def _fused(network: nn.Module) -> nn.Module:
+    from torch.fx.experimental.optimization import fuse
+    from torch.fx.proxy import TraceError
+
+    try:
+        return fuse(network)
+    except TraceError:  # it asks for the shape of its input, as some library networks do: right, if slower
+        return network
+
+
+class OpenVinoRuntime:
+    """Networks in OpenVINO, as one graph: so they take each other's memory as they come and go.
+
+    A network that is not asked for is fed an image so small that its time does not show.
+    """
+
+    def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool, threads: int) -> None:
+        openvino = _openvino()
+        parts = [_converted(network, bands, half) for network, bands in networks.values()]
+        graph = openvino.Model(
+            [result for part in parts for result in part.get_results()],
+            [parameter for part in parts for parameter in part.get_parameters()],
+        )
+        settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if half else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            # Pinned threads would wait for cores on which others decode.
+            "ENABLE_CPU_PINNING": False,
+        }
+        self._request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
+        self._bfloat16 = openvino.Type.bf16
+        self._idle = {
+            name: np.zeros((1, bands, _EXAMPLE_PX, _EXAMPLE_PX), np.float32)
+            for name, (_, bands) in networks.items()
+        }
+        ends = np.cumsum([0, *(len(part.outputs) for part in parts)])
+        self._outputs = {name: range(*ends[i : i + 2]) for i, name in enumerate(networks)}
+
+    def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+        """See `Runtime`."""
+        given = {name: image.contiguous().numpy() for name, image in images.items()}
+        inputs = [given.get(name, idle) for name, idle in self._idle.items()]
+        self._request.infer(dict(enumerate(inputs)), share_inputs=True, share_outputs=True)
+        return {name: tuple(self._map(index) for index in self._outputs[name]) for name in images}
+
+    def _map(self, index: int) -> Tensor:
+        tensor = self._request.get_output_tensor(index)
+        if tensor.element_type == self._bfloat16:  # which numpy does not know
+            return torch.from_numpy(tensor.data.view(np.int16)).view(torch.bfloat16)
+        return torch.from_numpy(tensor.data)
+
+
+def _openvino() -> Any:
+    # It reports its use to its makers where this package is importable, without being asked.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def _converted(network: Dense, bands: int, half: bool) -> Any:
+    """A network as a graph of OpenVINO."""
+    openvino = _openvino()
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    with torch.inference_mode():
+        example = torch.zeros(1, bands, _EXAMPLE_PX, _EXAMPLE_PX)
+        traced = torch.jit.trace(network, example, check_trace=False)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(traced)  # the conversion does not keep it alive
+    graph = frontend.convert(frontend.load(decoder))
+    graph.reshape([-1, bands, -1, -1])
+    steps = openvino.preprocess.PrePostProcessor(graph)
+    for index, output in enumerate(graph.outputs):
+        if half and output.partial_shape[-1].get_max_length() >= _WIDE:
+            steps.output(index).tensor().set_element_type(openvino.Type.bf16)
+    return steps.build()
