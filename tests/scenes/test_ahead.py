@@ -93,8 +93,8 @@ def test_an_error_surfaces_where_the_pixels_are_read(tmp_path, pool):
         scene.read(Window(0, 0, 300, 300), ["B02"])
 
 
-@pytest.mark.parametrize(("tile_px", "halo"), [(256, 28), (200, 60), (2000, 0), (64, 8)])
-@pytest.mark.parametrize("prefetched", [0, 1, 3])
+@pytest.mark.parametrize(("tile_px", "halo"), [(256, 28), (200, 60), (2000, 0), (150, 8)])
+@pytest.mark.parametrize("prefetched", [0, 2])
 def test_with_the_bytes_it_needs_a_sweep_decodes_each_block_once(
     scene, pool, cache, tile_px, halo, prefetched
 ):
