@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from pipeline.errors import GeoreferenceError
 
 GEOJSON_DECIMALS = 7
 """About a centimetre."""
+_FEATURES_AT_ONCE = 10_000
 _SUFFIXES: Mapping[ExportFormat, str] = {"parquet": ".parquet", "flatgeobuf": ".fgb", "geojson": ".geojson"}
 _LAYER_STYLES = """
 CREATE TABLE layer_styles (
@@ -64,18 +65,22 @@ def write_geojson(layer: gpd.GeoDataFrame, path: Path, id_column: str | None = N
     OutputError
         If the file cannot be written.
     """
-    geometries = shapely.to_geojson(_lonlat(layer, path.name)).tolist()
-    names = [name for name in layer.columns if name != layer.geometry.name]
-    rows = zip(*([_json_value(value) for value in layer[name].tolist()] for name in names), strict=True)
+    with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('{"type":"FeatureCollection","features":[\n')
+        for start in range(0, max(1, len(layer)), _FEATURES_AT_ONCE):
+            features = _features(layer.iloc[start : start + _FEATURES_AT_ONCE], path.name, id_column)
+            file.write((",\n" if start else "") + ",\n".join(features))
+        file.write("\n]}\n")
+
+
+def _features(layer: gpd.GeoDataFrame, name: str, id_column: str | None) -> Iterator[str]:
+    geometries = shapely.to_geojson(_lonlat(layer, name)).tolist()
+    names = [column for column in layer.columns if column != layer.geometry.name]
+    rows = zip(*([_json_value(value) for value in layer[column].tolist()] for column in names), strict=True)
     records = [dict(zip(names, row, strict=True)) for row in rows] if names else [{} for _ in geometries]
-    features = []
     for properties, geometry in zip(records, geometries, strict=True):
         head = '{"type":"Feature",' + (f'"id":{_dump(properties[id_column])},' if id_column else "")
-        features.append(f'{head}"geometry":{geometry},"properties":{_dump(properties)}}}')
-    lines = ",\n".join(features)
-    with replacing(path) as part:
-        text = f'{{"type":"FeatureCollection","features":[\n{lines}\n]}}\n'
-        part.write_text(text, encoding="utf-8", newline="\n")
+        yield f'{head}"geometry":{geometry},"properties":{_dump(properties)}}}'
 
 
 def write_gpkg(path: Path, layers: Mapping[str, gpd.GeoDataFrame], styles: Mapping[str, str]) -> None:
