@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import granule, landcover_peers, scenes, sizes, trucks_peers
+from benchmarks import granule, landcover_peers, merging, scenes, sizes, startup, trucks_peers
 from benchmarks.products import say
 
 
@@ -17,6 +17,8 @@ def main() -> None:
     trucks_peers.main()
     landcover_peers.main()
     scenes.main()
+    merging.main()
+    startup.main()
     say(f"all done in {(time.monotonic() - start) / 60:.0f} minutes: benchmarks/RESULTS.md")
 
 
