@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,13 +11,13 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
-from rasterio.features import shapes, sieve
 from scipy.spatial import cKDTree
 
 from pipeline.evaluation.detection import TruckEvaluation, angle_between, centres, column
 from pipeline.evaluation.labels import LandcoverLabels
 from pipeline.evaluation.matching import UNMATCHED
 from pipeline.evaluation.segmentation import blocks, class_index, prediction_grid
+from pipeline.layers.regions import OUTSIDE, Regions, label_regions, outline
 from pipeline.models.bundle import LegendClass
 
 OUTCOMES = ("TP", "FP", "FN", "ignored", "not_seen")
@@ -29,6 +30,8 @@ CROWD_M = 40.0
 EDGE_M = 15.0
 """Within about a box of the border of what was looked at, a detection may have its centre outside."""
 MIN_CASE_HA = 1.0
+AGREE = 255
+"""In place of a pair of classes, where they don't differ."""
 
 TRUCK_COLUMNS = (
     "outcome",
@@ -127,42 +130,48 @@ def landcover_cases(
     """Connected areas mapped as one class and labelled as another, of at least `min_area_ha`, largest first.
 
     Columns `predicted_class`, `reference_class`, `area_ha`, `geometry` (along pixel edges, in the CRS of the
-    prediction). Takes about 3 bytes a pixel, and what the polygons take.
+    prediction). Read and compared strip by strip, outlined as the layers are; see `pipeline.layers.regions`.
     """
     grid = prediction_grid(predicted)
-    crs = grid.crs.to_wkt() if grid.crs else None
     pixel_ha = abs(grid.affine.determinant) / 10_000
-    min_pixels = max(1, int(np.ceil(min_area_ha / pixel_ha)))
-    pair = _disagreement(predicted, labels, legend, (int(grid.height), int(grid.width)))
-    if 1 < min_pixels < pair.size:
-        # A sieve gives small areas another value; those that kept theirs are large enough.
-        pair[sieve(pair, min_pixels) != pair] = 0
-    names = [item.name for item in legend]
-    rows = []
-    for geometry, code in shapes(pair, mask=pair > 0, transform=grid.affine):
-        polygon = shapely.geometry.shape(geometry)
-        if polygon.area >= min_area_ha * 10_000 * (1 - 1e-9):
-            truth, value = divmod(int(code) - 1, len(legend))
-            rows.append((names[value], names[truth], polygon.area / 10_000, polygon))
-    rows.sort(key=lambda row: (-row[2], row[3].bounds))
-    frame = pd.DataFrame(rows, columns=["predicted_class", "reference_class", "area_ha", "geometry"])
-    return gpd.GeoDataFrame(frame.astype({"area_ha": float}), geometry="geometry", crs=crs)
+    regions = label_regions(_disagreement(predicted, labels, legend), AGREE)
+    regions = _only(regions, regions.sizes * pixel_ha >= min_area_ha * (1 - 1e-9))
+    polygons = outline(regions, grid.affine)
+    bounds = shapely.bounds(polygons).reshape(-1, 4)
+    order = np.lexsort((*bounds.T[::-1], -regions.sizes))
+    truth, value = np.divmod(regions.values[order], len(legend))
+    names = np.array([item.name for item in legend], dtype=object)
+    return gpd.GeoDataFrame(
+        {
+            "predicted_class": names[value],
+            "reference_class": names[truth],
+            "area_ha": regions.sizes[order] * pixel_ha,
+        },
+        geometry=polygons[order],
+        crs=grid.crs.to_wkt() if grid.crs else None,
+    )
+
+
+def _only(regions: Regions, kept: NDArray[np.bool_]) -> Regions:
+    number = np.append(np.where(kept, np.cumsum(kept) - 1, OUTSIDE), OUTSIDE).astype(np.int32)
+    return replace(
+        regions,
+        run_regions=number[regions.run_regions],
+        values=regions.values[kept],
+        sizes=regions.sizes[kept],
+    )
 
 
 def _disagreement(
-    predicted: Path | str,
-    labels: LandcoverLabels,
-    legend: Sequence[LegendClass],
-    shape: tuple[int, int],
-) -> NDArray[np.uint8]:
-    """(H, W): 1 + label x K + prediction where both have a class and they differ, else 0; K up to 15."""
+    predicted: Path | str, labels: LandcoverLabels, legend: Sequence[LegendClass]
+) -> Iterator[NDArray[np.uint8]]:
+    """Strips of rows, (h, W): label x K + prediction where both have a class and they differ, else `AGREE`;
+    K up to 15."""
     index, count = class_index(legend), len(legend)
-    pair = np.zeros(shape, dtype=np.uint8)
-    for window, values, truth in blocks(predicted, labels):
+    for _, values, truth in blocks(predicted, labels):
         i, j = index[truth], index[values]
         differ = (i < count) & (j < count) & (i != j)
-        pair[window.toslices()] = np.where(differ, 1 + i * np.uint8(count) + j, 0)
-    return pair
+        yield np.where(differ, i * np.uint8(count) + j, np.uint8(AGREE))
 
 
 def _false_positive_causes(evaluation: TruckEvaluation) -> NDArray[np.object_]:
