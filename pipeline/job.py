@@ -38,6 +38,7 @@ from pipeline.models.bundle import Bundle, LegendClass, open_bundle
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, write_run_report
 from pipeline.report.pictures import quicklook, scene_chips
+from pipeline.scenes.blocks import CACHE
 from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.opening import open_scene
 from pipeline.scenes.roads import read_roads
@@ -220,6 +221,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
         If labels can't be compared with this scene.
     """
     clock = _Clock({"prepare and networks": time.time() - job.begun})
+    CACHE.clear()  # layers read a chip here and there, and want the memory
     folder, request, config = job.folder, job.request, job.request.config
     (folder / "run.json").unlink(missing_ok=True)
     shutil.rmtree(job.work, ignore_errors=True)

@@ -76,13 +76,14 @@ def predict_shard(
     networks = open_networks(models, engine, threads)
     canvas = _Canvas(tiles, landcover=models.segmenter is not None)
     bands = models.bands_of(scene)
+    decoded = (*bands, "SCL") if scene.scl else bands
     with (
-        Sweep(scene, [tile.window for tile in tiles], bands) as sweep,
+        Sweep(scene, [tile.window for tile in tiles], decoded) as sweep,
         _stage("decode", max(1, threads // 2)) as decoding,
         _stage("prepare") as preparing,
         _stage("settle") as settling,
     ):
-        CACHE.budget = max(CACHE.budget, min(sweep.bytes_needed(), _cache_bytes(engine)))
+        CACHE.budget = min(sweep.bytes_needed(), _cache_bytes(engine))
 
         def prepare(number: int) -> _Ready:
             sweep.prefetch(number, decoding)

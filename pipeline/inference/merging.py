@@ -13,6 +13,7 @@ from scipy.spatial import KDTree
 
 from pipeline.inference.predictions import NODATA, Detections, Predictions
 from pipeline.inference.shards import Shard
+from pipeline.models.suppression import beaten
 
 SAME_TRUCK_PX = 0.5
 """Boxes whose centres are nearer than this are one truck, seen from the cores of two tiles."""
@@ -93,7 +94,7 @@ def one_per_truck(detections: Detections) -> Detections:
     crowded[pairs] = True
     rank = np.empty(len(detections), dtype=np.intp)
     rank[crowded] = _rank(detections.take(crowded), places[crowded])
-    free = np.flatnonzero(~_beaten(rank, pairs))
+    free = np.flatnonzero(~beaten(rank, pairs))
     x, y = places[free].T
     return detections.take(free[np.lexsort((x, y))])
 
@@ -107,22 +108,3 @@ def _rank(detections: Detections, places: NDArray[np.float64]) -> NDArray[np.int
     rank = np.empty(len(detections), dtype=np.intp)
     rank[np.lexsort((*digits.T, *rounded.T))] = np.arange(len(detections))
     return rank
-
-
-def _beaten(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """(N,) which boxes go, of (P, 2) pairs of which only one can stay; no box takes others with it that went.
-
-    In each round those stay that have no better one beside them, and beat all beside them.
-    """
-    beaten = np.zeros(len(rank), dtype=bool)
-    first, second = pairs.T
-    ahead = rank[first] < rank[second]
-    better, worse = np.where(ahead, first, second), np.where(ahead, second, first)
-    contested = np.zeros(len(rank), dtype=bool)
-    while len(better):
-        contested[worse] = True
-        beaten[worse[~contested[better]]] = True
-        contested[worse] = False
-        undecided = ~(beaten[better] | beaten[worse])
-        better, worse = better[undecided], worse[undecided]
-    return beaten

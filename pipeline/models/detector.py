@@ -21,7 +21,6 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import RegionProposalNetwork, RPNHead
 from torchvision.ops import (
     MultiScaleRoIAlign,
-    batched_nms,
     box_iou,
     clip_boxes_to_image,
     remove_small_boxes,
@@ -33,6 +32,7 @@ from pipeline.models.backbone import TruckBackbone
 from pipeline.models.bundle import Card
 from pipeline.models.ignored import centred_in
 from pipeline.models.single_stage import SINGLE_STAGE_ARGUMENTS, SingleStageDetector
+from pipeline.models.suppression import suppress
 
 DEFAULT_ARGUMENTS: dict[str, Any] = {
     "channels": [24, 48, 96],
@@ -85,8 +85,8 @@ class ScoreProposals(RegionProposalNetwork):
         boxes = clip_boxes_to_image(self.box_coder.decode_single(shift, corners), (height, width))
         big = remove_small_boxes(boxes, self.min_size)
         image, boxes, score = image[big], boxes[big], score[big]
-        kept = batched_nms(boxes, score, image, self.nms_thresh)
-        return [boxes[kept][image[kept] == index] for index in range(count)]
+        found = [(boxes[image == index], score[image == index]) for index in range(count)]
+        return [mine[suppress(mine, ranked, self.nms_thresh)] for mine, ranked in found]
 
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]

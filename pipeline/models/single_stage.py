@@ -20,10 +20,11 @@ from torchvision.models.detection import FCOS
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead, FCOSRegressionHead
 from torchvision.models.detection.image_list import ImageList
-from torchvision.ops import batched_nms, clip_boxes_to_image
+from torchvision.ops import clip_boxes_to_image
 
 from pipeline.models.backbone import TruckBackbone
 from pipeline.models.ignored import centred_in
+from pipeline.models.suppression import suppress
 
 SINGLE_STAGE_ARGUMENTS: dict[str, Any] = {"channels": [24, 48, 96], "features": 40, "convolutions": 2}
 
@@ -137,15 +138,17 @@ class SingleStageDetector(FCOS):
         left, top, right, bottom = sides[image, row, col].unbind(1)
         x, y = col + 0.5, row + 0.5
         boxes = clip_boxes_to_image(torch.stack([x - left, y - top, x + right, y + bottom], dim=1), size)
-        kept = batched_nms(boxes, scores[image, row, col], image, self.nms_thresh)
-        image, boxes, best = image[kept], boxes[kept], scores[image, row, col][kept]
+        found = [
+            (boxes[image == index], scores[image, row, col][image == index]) for index in range(len(scores))
+        ]
+        kept = [suppress(*one, self.nms_thresh) for one in found]
         return [
             {
-                "boxes": boxes[image == index],
-                "scores": best[image == index],
-                "labels": torch.ones(int((image == index).sum()), dtype=torch.int64),
+                "boxes": mine[best],
+                "scores": ranked[best],
+                "labels": torch.ones(len(best), dtype=torch.int64, device=mine.device),
             }
-            for index in range(len(scores))
+            for (mine, ranked), best in zip(found, kept, strict=True)
         ]
 
 

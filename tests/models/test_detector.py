@@ -2,11 +2,12 @@
 
 import pytest
 import torch
+from torchvision.ops import clip_boxes_to_image, roi_align
 
 from pipeline.errors import BundleError
 from pipeline.models.anatomy import card_anatomy
 from pipeline.models.bundle import open_bundle
-from pipeline.models.detector import build_detector, without_ignored
+from pipeline.models.detector import POOLED_PX, build_detector, pool_boxes, without_ignored
 from pipeline.training.detector import blank_card
 
 SMALL = {"channels": [4, 4, 4], "features": 4, "head": 8}
@@ -124,3 +125,14 @@ def test_anchors_in_ignored_boxes_are_neither_truck_nor_ground():
     assert labels.tolist() == [0, 0]
     (labels,), _ = detector.rpn.assign_targets_to_anchors([anchors], [ground | {"ignored": anchors[:1]}])
     assert labels.tolist() == [-1, 0]
+
+
+def test_boxes_are_pooled_as_torchvision_pools_them():
+    torch.manual_seed(0)
+    features = torch.rand(30, 40, 6)
+    corners = torch.rand(700, 2) * torch.tensor([40.0, 30.0])
+    sides = torch.exp(torch.randn(700, 2)) * 4
+    boxes = clip_boxes_to_image(torch.cat([corners - sides / 2, corners + sides / 2], dim=1), (30, 40))
+    expected = roi_align(features.permute(2, 0, 1)[None].contiguous(), [boxes], POOLED_PX, sampling_ratio=2)
+    torch.testing.assert_close(pool_boxes(features, boxes), expected, atol=1e-5, rtol=1e-5)
+    assert pool_boxes(features, boxes[:0]).shape == (0, 6, POOLED_PX, POOLED_PX)
