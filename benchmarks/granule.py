@@ -50,6 +50,7 @@ def main(product: Product, tiles: int = TILES) -> None:
     ]
     by_record = ", ".join(f"{stage} {value:.1f}" for stage, value in done.run["seconds"].items())
     counts = ", ".join(f"{count:,} {name}" for name, count in done.run["counts"].items())
+    ways = ", ".join(f"{way} {seconds:.1f} s" for way, seconds in networks["seconds_of_ways"].items())
     lines = [
         "A simulated L2A product in SAFE layout, `truckscape run --no-prefect` with its defaults: "
         f"{done.run['precision']}, {done.run['tiles']['total']} tiles, {counts}. Stages are told apart by "
@@ -61,9 +62,9 @@ def main(product: Product, tiles: int = TILES) -> None:
         f"(1) all {decoding['blocks']:,} blocks of the {decoding['bands']} rasters that the run needs "
         f"({decoding['megapixels']:.0f} megapixels), each read once, by rasterio alone in one thread a core; "
         f"plus (2) both networks on {networks['tiles']} of the {networks['of']} tiles, evenly spread, that "
-        "lie in memory with the engine's halo, the way the engine runs them, one tile and one torch thread "
-        f"a core, scaled by the area of their cores ({networks['share_of_area']:.1%} of the scene). The "
-        "networks are the engine's own: the floor says how much is lost around them, not how fast they are.",
+        f"lie in memory with the engine's halo, {networks['way']} (the faster way: {ways}), scaled by the "
+        f"area of their cores ({networks['share_of_area']:.1%} of the scene). The networks run as the engine "
+        "runs them: the floor says how much is lost around them, not how fast they are.",
         "",
         f"Seconds by `run.json`: {by_record}.",
     ]
