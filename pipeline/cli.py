@@ -39,7 +39,12 @@ Settings = Annotated[
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made where needed.")]
 Roads = Annotated[
-    Path | None, typer.Option("--roads", help="Road lines; trucks are looked for near them only.")
+    Path | None,
+    typer.Option(
+        "--roads",
+        help="Road lines (GeoPackage, GeoJSON, Shapefile, .osm.pbf, .osm), or `overpass` to fetch "
+        "OpenStreetMap's; trucks are looked for near them only.",
+    ),
 ]
 
 

@@ -65,6 +65,25 @@ class Trucks(Settings):
     min_speed_kmh: float = Field(0.0, ge=0, description="slower detections are dropped")
 
 
+class Traffic(Settings):
+    """Traffic on the segments of roads, where roads are given."""
+
+    enabled: bool = True
+    segment_km: float = Field(2.0, gt=0, description="longest segment; they end at junctions, too")
+    driving_side: Literal["auto", "right", "left"] = Field(
+        "auto", description="auto: that of the country; near borders where it changes it is left open"
+    )
+    position_sigma_m: float = Field(
+        5.0, gt=0, description="standard deviation of trucks' places against the lines of roads, across them"
+    )
+    recall: float | None = Field(
+        None, gt=0, le=1, description="share of trucks that the detector finds; the card's when not set"
+    )
+    overpass_url: str = Field(
+        "https://overpass-api.de/api/interpreter", description="server that --roads overpass asks for roads"
+    )
+
+
 class Landcover(Settings):
     """Land-cover segmentation and its polygons."""
 
@@ -93,6 +112,7 @@ class Config(Settings):
     engine: Engine = Engine()
     runner: Runner = Runner()
     trucks: Trucks = Trucks()
+    traffic: Traffic = Traffic()
     landcover: Landcover = Landcover()
     export: Export = Export()
 

@@ -9,8 +9,8 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -32,7 +32,14 @@ from pipeline.layers.catalog import build_item, write_item
 from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.seen import seen_fraction, seen_layers
-from pipeline.layers.styles import landcover_style, not_seen_style, seen_style, truck_style
+from pipeline.layers.styles import (
+    landcover_style,
+    not_seen_style,
+    road_segment_style,
+    seen_style,
+    truck_style,
+)
+from pipeline.layers.traffic import road_traffic, write_traffic
 from pipeline.layers.trucks import found_trucks, nearly_trucks
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
 from pipeline.report.evaluation import write_evaluation
@@ -41,6 +48,7 @@ from pipeline.report.pictures import quicklook, scene_chips
 from pipeline.scenes.blocks import CACHE
 from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.opening import open_scene
+from pipeline.scenes.overpass import overpass_roads
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
 from pipeline.tiling import Tile, plan, shard
@@ -48,6 +56,10 @@ from pipeline.tiling import Tile, plan, shard
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
+_ROADS_MARGIN_M = 5000.0
+"""Roads are read this far around a scene: where they meet others tells how they are cut into segments."""
+_OVERPASS = "overpass"
+"""Given for a file of roads: they are fetched."""
 _NOT_COMPUTED_WITH = {
     "quality",
     "training_data",
@@ -69,6 +81,7 @@ class Request:
     bands: tuple[str, ...] | None = None
     """Names of the bands of a GeoTIFF without descriptions, in order."""
     roads: Path | None = None
+    """A file of lines, or `overpass`."""
     truck_labels: Path | None = None
     landcover_labels: Path | None = None
 
@@ -168,9 +181,8 @@ def prepare(request: Request) -> Job:
     for bundle in models.bundles:
         bundle.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
-    roads = (
-        read_roads(request.roads, crs, _bounds(scene, config.trucks.road_buffer_m)) if request.roads else None
-    )
+    request = _with_roads(request, scene)
+    roads = read_roads(request.roads, crs, _bounds(scene, _ROADS_MARGIN_M)) if request.roads else None
     if request.truck_labels:
         read_truck_labels(request.truck_labels, crs)
     if request.landcover_labels:
@@ -244,7 +256,10 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
         if job.models.detector:
             say("trucks as layers")
             layers["trucks"] = trucks_of(job, predictions.detections, status, landcover, legend)
-            _write_trucks(folder, layers["trucks"], seen, not_seen, outputs)
+            if job.roads is not None and config.traffic.enabled:
+                say("traffic on roads")
+                layers |= _traffic(job, layers["trucks"], status, outputs)
+            _write_trucks(folder, layers, seen, not_seen, outputs)
     with clock("further formats"):
         outputs.update(write_formats(layers, folder, config.export.formats))
     fraction = seen_fraction(status)
@@ -336,18 +351,48 @@ def _write_landcover(
 
 def _write_trucks(
     folder: Path,
-    trucks: gpd.GeoDataFrame,
+    layers: Mapping[str, gpd.GeoDataFrame],
     seen: gpd.GeoDataFrame,
     not_seen: gpd.GeoDataFrame,
     outputs: dict[str, Path],
 ) -> None:
     outputs["trucks.geojson"], outputs["trucks.gpkg"] = folder / "trucks.geojson", folder / "trucks.gpkg"
-    write_trucks_geojson(trucks, outputs["trucks.geojson"])
+    write_trucks_geojson(layers["trucks"], outputs["trucks.geojson"])
+    of_trucks = {name: layers[name] for name in ("trucks", "road_segments") if name in layers}
     write_gpkg(
         outputs["trucks.gpkg"],
-        {"trucks": trucks, "seen": seen, "not_seen": not_seen},
-        {"trucks": truck_style(), "seen": seen_style(), "not_seen": not_seen_style()},
+        {**of_trucks, "seen": seen, "not_seen": not_seen},
+        {
+            "trucks": truck_style(),
+            "road_segments": road_segment_style(),
+            "seen": seen_style(),
+            "not_seen": not_seen_style(),
+        },
     )
+
+
+def _traffic(
+    job: Job, trucks: gpd.GeoDataFrame, status: Path, outputs: dict[str, Path]
+) -> dict[str, gpd.GeoDataFrame]:
+    """Trucks and segments of a job with roads; its table is written beside those of other scenes."""
+    config = job.request.config
+    bundle: Bundle = job.models.detector  # type: ignore[assignment]
+    model = f"{bundle.card.id}-{bundle.card.version}"
+    traffic = road_traffic(
+        trucks,
+        job.roads,
+        job.scene,
+        status,
+        config.traffic,
+        buffer_m=config.trucks.road_buffer_m,
+        model=model,
+        quality=bundle.card.quality,
+        attribution=_attribution(job.roads),
+    )
+    table = job.request.out / "traffic.parquet"
+    outputs[table.name] = write_traffic(traffic.table, table, job.scene.id, model)
+    layers = {"trucks": traffic.trucks, "road_segments": traffic.segments}
+    return {name: layer for name, layer in layers.items() if name == "trucks" or len(layer)}
 
 
 def trucks_of(
@@ -384,6 +429,14 @@ def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:
         return open_bundle(name)
     best = open_bundle("landcover")
     return best if set(best.card.bands) <= set(scene.bands) else open_bundle("landcover-10m")
+
+
+def _with_roads(request: Request, scene: Scene) -> Request:
+    """The request with a file of roads, where it asks to fetch them."""
+    if request.roads is None or str(request.roads) != _OVERPASS or request.roads.exists():
+        return request
+    folder, url = request.out / ".roads", request.config.traffic.overpass_url
+    return replace(request, roads=overpass_roads(scene.grid, folder, margin_m=_ROADS_MARGIN_M, url=url))
 
 
 def _bounds(scene: Scene, margin_m: float) -> tuple[float, float, float, float]:

@@ -20,12 +20,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import rasterio
 import shapely
 from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline import config
 from pipeline.files import replacing
+from pipeline.inference.predictions import LOOKED_AT
 from pipeline.layers.trucks import DELAY_SIGMA
+from pipeline.scenes import driving_side as sides
+from pipeline.scenes.scene import Scene
 
 DrivingSide = Literal["right", "left"]
 Seen = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
@@ -81,6 +86,71 @@ class Snapped:
     """(N,) row of the segment a truck is on; -1 where it is on none."""
     direction: NDArray[np.int8]
     """(N,) 1 along the segment's line, -1 against it, 0 where that is not sure; on a one-way road it is."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a scene tells of the traffic on its roads."""
+
+    trucks: gpd.GeoDataFrame
+    segments: gpd.GeoDataFrame
+    """The layer `road_segments`."""
+    table: pa.Table
+    """The scene's part of `traffic.parquet`."""
+
+
+def road_traffic(
+    trucks: gpd.GeoDataFrame,
+    roads: gpd.GeoDataFrame,
+    scene: Scene,
+    status: Path,
+    settings: config.Traffic,
+    *,
+    buffer_m: float,
+    model: str,
+    quality: Mapping[str, Any],
+    attribution: str | None = None,
+) -> Traffic:
+    """The traffic on `roads` (as of `read_roads`, in the scene's CRS) that `trucks` are.
+
+    `status` is a raster of the scene's grid as in `pipeline.inference.predictions`, of which a byte a pixel
+    is held; `buffer_m` is how far a truck may be from its road, `quality` that of the detector's card.
+    """
+    box = scene.grid.extent.boundingbox
+    segments = split_roads(roads, settings.segment_km * 1000, (box.left, box.bottom, box.right, box.top))
+    side: DrivingSide | None
+    if settings.driving_side == "auto":
+        centre = scene.grid.geographic_extent.centroid.coords[0]
+        side = sides.driving_side(*centre)
+    else:
+        side = settings.driving_side
+    snapped = snap_trucks(
+        trucks, segments, buffer_m=buffer_m, position_sigma_m=settings.position_sigma_m, driving_side=side
+    )
+    if settings.recall is None:
+        recall = Recall.of_card(quality)
+    else:
+        recall = Recall(settings.recall, settings.recall, settings.recall)
+    seen_m = seen_length(segments, _looked_at(status))
+    rows = observe(snapped, segments, seen_m, recall)
+    table = traffic_table(
+        rows, segments, scene_id=scene.id, acquired=scene.acquired, model=model, attribution=attribution
+    )
+    return Traffic(snapped.trucks, segment_layer(rows, segments, seen_m, recall), table)
+
+
+def _looked_at(status: Path) -> Seen:
+    with rasterio.open(status) as source:
+        looked_at, backwards = np.isin(source.read(1), LOOKED_AT), ~source.transform
+
+    def seen(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.bool_]:
+        cols, rows = (np.floor(pixels).astype(np.intp) for pixels in backwards @ (xs, ys))
+        inside = (rows >= 0) & (rows < looked_at.shape[0]) & (cols >= 0) & (cols < looked_at.shape[1])
+        found = np.zeros(len(xs), np.bool_)
+        found[inside] = looked_at[rows[inside], cols[inside]]
+        return found
+
+    return seen
 
 
 # --- segments -------------------------------------------------------------------------------------------

@@ -233,14 +233,16 @@ def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
                         road.road_class,
                         road.ref,
                         road.lanes if road.median_m or road.oneway else 2 * road.lanes,
+                        "yes" if road.median_m or road.oneway else "no",
                     )
                 )
-    classes, refs, lanes = zip(*attributes, strict=True) if attributes else ((), (), ())
+    classes, refs, lanes, oneway = zip(*attributes, strict=True) if attributes else ((), (), (), ())
     roads = gpd.GeoDataFrame(
         {
             "road_class": list(classes),
             "ref": list(refs),
             "lanes": np.array(lanes, np.int32),
+            "oneway": list(oneway),
             "driving_side": "right" if stage.world.driving_side > 0 else "left",
         },
         geometry=lines,
