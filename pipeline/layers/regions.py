@@ -30,6 +30,8 @@ STRIP_ROWS = 256
 BLOCK_PX = 512
 """Side of the blocks in which outlines are traced and simplified."""
 _THREADS = 2
+_UNIT_TRIANGLE = 0.5
+"""Square pixels: the smallest triangle of three corners."""
 _POLYGONS_AT_ONCE = 50_000
 
 
@@ -298,6 +300,8 @@ def _trace(labels: NDArray[np.int32], top: int, left: int, width: int, tolerance
     ring_region = region[order[np.cumsum(lengths) - lengths]]
     kept = is_corner[start[order]]
     if tolerance > 0 and len(order):
+        if tolerance**2 > _UNIT_TRIANGLE:
+            xy, lengths = _without_unit_steps(labels, xy, lengths)
         xy, lengths, present = _simplified(xy, lengths, tolerance)
         ring_region = ring_region[present]
         kept = np.ones(len(xy), dtype=bool)
@@ -376,6 +380,52 @@ def _next_nodes(col: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     south[by_column] = np.roll(by_column, -1)
     north[by_column] = np.roll(by_column, 1)
     return [np.roll(index, -1), south, np.roll(index, 1), north]
+
+
+def _without_unit_steps(
+    labels: NDArray[np.int32], xy: NDArray[np.int32], lengths: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Rings without every other corner of stairs of one pixel, and without what then lies on a straight line.
+
+    Those are the smallest triangles, with which Visvalingam and Whyatt begin; on the pixel grid all can go at
+    once, which spares GEOS half of its work: such a triangle holds no other corner, and corners of one parity
+    are no neighbours, nor do two of them cut the same pixel, unless that is a region by itself.
+    """
+    down, right = labels[:-1] != labels[1:], labels[:, :-1] != labels[:, 1:]
+    inside = np.zeros(labels.shape, dtype=bool)
+    inside[1:-1, 1:-1] = labels[1:-1, 1:-1] != OUTSIDE
+    # Borders of one side of a pixel that lead from each corner: to the north, south, west and east.
+    north, south, west, east = right[:-1], right[1:], down[:, :-1], down[:, 1:]
+    turns = (north != south) & (west != east)
+    for upper_lower in (slice(None, -1), slice(1, None)):
+        turns &= inside[upper_lower, :-1] & inside[upper_lower, 1:]
+    ends = ~((north & south & ~west & ~east) | (west & east & ~north & ~south))
+    short = np.zeros_like(turns)
+    short[1:-1, 1:-1] = np.where(north[1:-1, 1:-1], ends[:-2, 1:-1], ends[2:, 1:-1])
+    short[1:-1, 1:-1] &= np.where(west[1:-1, 1:-1], ends[1:-1, :-2], ends[1:-1, 2:])
+    rows, cols = np.nonzero(turns & short)
+    even = (rows + cols) % 2 == 0
+    rows, cols = rows[even], cols[even]
+    # The pixel that the triangle cuts, in `labels`; it has to go on beyond the corner's two edges.
+    row, col = rows + ~north[rows, cols], cols + ~west[rows, cols]
+    own = labels[row, col]
+    away_row, away_col = np.where(north[rows, cols], -1, 1), np.where(west[rows, cols], -1, 1)
+    goes_on = (labels[row + away_row, col] == own) | (labels[row, col + away_col] == own)
+    cut = np.zeros(turns.shape, dtype=bool)
+    cut[rows[goes_on], cols[goes_on]] = True
+    simple = turns & ~cut
+    xy, lengths = _filtered(xy, lengths, ~cut[xy[:, 1], xy[:, 0]])
+    firsts = np.cumsum(lengths) - lengths
+    before, after = np.arange(-1, len(xy) - 1), np.arange(1, len(xy) + 1)
+    before[firsts], after[firsts + lengths - 1] = firsts + lengths - 1, firsts
+    (dx, dy), (ex, ey) = (xy - xy[before]).T, (xy[after] - xy).T
+    return _filtered(xy, lengths, (dx * ey != dy * ex) | ~simple[xy[:, 1], xy[:, 0]])
+
+
+def _filtered(
+    xy: NDArray[np.int32], lengths: NDArray[np.int64], kept: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    return xy[kept], np.add.reduceat(kept, np.cumsum(lengths) - lengths, dtype=np.int64)
 
 
 def _simplified(

@@ -1,0 +1,152 @@
+"""Land-cover polygons of a granule against `rasterio.features.shapes` alone, on the same sieved raster.
+
+    python -m benchmarks.landcover_polygons                    # patchy noise, 10980 x 10980
+    python -m benchmarks.landcover_polygons RASTER             # a class raster of your own
+
+Prints the seconds (clock and processor) and the peak memory of the whole process up to the written
+GeoPackage, then those of `shapes`, then checks the GeoPackage block by block.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import Process
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.features import shapes
+from scipy.ndimage import gaussian_filter
+
+from pipeline.layers.export import write_gpkg
+from pipeline.layers.landcover import NODATA, polygonise, write_cog
+from pipeline.layers.regions import absorb_small, label_regions, read_strips
+from pipeline.layers.styles import landcover_style
+from pipeline.models.bundle import open_bundle
+
+MIN_AREA_M2 = 500
+BLOCK_M = 5_000
+
+
+def patchy(side: int, seed: int, scale: float, classes: int = 9) -> NDArray[np.uint8]:
+    """(side, side): where which of several fields of smoothed noise is the highest; `scale` in pixels."""
+    rng = np.random.default_rng(seed)
+    highest = np.full((side, side), -np.inf, dtype=np.float32)
+    raster = np.zeros((side, side), dtype=np.uint8)
+    for value in range(classes):
+        noise = gaussian_filter(rng.standard_normal((side, side), dtype=np.float32), scale, truncate=3)
+        above = noise > highest
+        raster[above] = value
+        highest[above] = noise[above]
+    return raster
+
+
+def write_patchy(path: Path, side: int, seed: int, scale: float) -> None:
+    """A patchy raster, stored as the merged shards of a granule are."""
+    raster = patchy(side, seed, scale)
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=1, height=raster.shape[0], width=raster.shape[1],
+        crs="EPSG:32632", transform=Affine(10, 0, 500_000, 0, -10, 5_800_000), tiled=True, blockxsize=512,
+        blockysize=512, compress="deflate", zlevel=1,
+    ) as target:  # fmt: skip
+        target.write(raster, 1)
+
+
+@contextmanager
+def measured(name: str, figures: dict[str, NDArray[np.float64]]) -> Iterator[None]:
+    """Clock and processor seconds of what is done inside, also in threads, printed and kept."""
+    begun = np.array([time.perf_counter(), time.process_time()])
+    yield
+    figures[name] = np.array([time.perf_counter(), time.process_time()]) - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    clock, processor = figures[name]
+    say(f"{name}: {clock:.1f} s, {processor:.1f} s of processor; peak so far {peak:.0f} MB")
+
+
+def say(line: str) -> None:
+    """One line to the terminal."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def run(path: Path, folder: Path, simplify_m: float) -> None:
+    """Measure and check one raster."""
+    legend = open_bundle("landcover").card.classes
+    figures: dict[str, NDArray[np.float64]] = {}
+    gpkg = folder / "landcover.gpkg"
+    with measured("COG", figures):
+        write_cog(path, folder / "landcover.tif", legend)
+    with measured("polygons", figures):
+        layer = polygonise(path, legend, MIN_AREA_M2, simplify_m)
+    with measured("GeoPackage", figures):
+        write_gpkg(gpkg, {"landcover": layer}, {"landcover": landcover_style(legend)})
+    say(f"{len(layer)} polygons, {shapely.get_num_coordinates(layer.geometry.to_numpy()).sum()} coordinates")
+    areas = np.bincount(layer["class"], weights=layer.area_m2, minlength=256)
+    del layer
+
+    with rasterio.open(path) as source:
+        transform = source.transform
+        regions = label_regions(read_strips(source), NODATA)
+    pixel_area = abs(transform.determinant)
+    regions = absorb_small(regions, math.ceil(MIN_AREA_M2 / pixel_area))
+    before = np.bincount(regions.values, weights=regions.sizes, minlength=256) * pixel_area
+    present = before > 0
+    change = np.abs(areas[present] / before[present] - 1)
+    say(f"areas per class against the sieved raster: at most {change.max():.4%} off")
+    sieved = np.append(regions.values, np.uint8(NODATA))[regions.labels()]
+    extent = (regions.shape[1] * transform.a, regions.shape[0] * transform.e)
+    del regions
+    with measured("shapes alone", figures):
+        count = sum(1 for _ in shapes(sieved, mask=sieved != NODATA, connectivity=4, transform=transform))
+    ratio = (figures["polygons"] + figures["GeoPackage"]) / figures["shapes alone"]
+    say(f"{count} shapes; ratio {ratio[0]:.2f} by the clock, {ratio[1]:.2f} by the processor (bar: 4)")
+    del sieved
+    say(f"valid by blocks: {valid_by_blocks(gpkg, transform, extent)}")
+
+
+def valid_by_blocks(gpkg: Path, transform: Affine, extent: tuple[float, float]) -> bool:
+    """Whether the polygons that meet each block are valid, and a coverage there."""
+    for left in np.arange(0, extent[0], BLOCK_M):
+        for down in np.arange(0, -extent[1], BLOCK_M):
+            x, y = transform.c + left, transform.f - down
+            box = (x, y - BLOCK_M, x + BLOCK_M, y)
+            some = pyogrio.read_dataframe(gpkg, layer="landcover", bbox=box).geometry.to_numpy()
+            if not (shapely.is_valid(some).all() and shapely.coverage_is_valid(some)):
+                return False
+    return True
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("raster", nargs="?", type=Path, help="a class raster; without one, noise is made")
+    parser.add_argument("--side", type=int, default=10_980)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--scale", type=float, default=4.0, help="smoothing of the noise, pixels")
+    parser.add_argument("--simplify", type=float, default=15.0, help="metres")
+    arguments = parser.parse_args()
+    with TemporaryDirectory() as scratch:
+        path = arguments.raster or Path(scratch) / "classes.tif"
+        if arguments.raster is None:
+            # Another process, so that its memory doesn't count.
+            making = Process(
+                target=write_patchy, args=(path, arguments.side, arguments.seed, arguments.scale)
+            )
+            making.start()
+            making.join()
+        run(path, Path(scratch), arguments.simplify)
+
+
+if __name__ == "__main__":
+    main()
