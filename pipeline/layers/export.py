@@ -13,6 +13,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyogrio
 import shapely
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ from pipeline.errors import GeoreferenceError
 
 GEOJSON_DECIMALS = 7
 """About a centimetre."""
+_ROWS_AT_ONCE = 65_536
 _FEATURES_AT_ONCE = 10_000
 _SUFFIXES: Mapping[ExportFormat, str] = {"parquet": ".parquet", "flatgeobuf": ".fgb", "geojson": ".geojson"}
 _LAYER_STYLES = """
@@ -93,15 +95,19 @@ def write_gpkg(path: Path, layers: Mapping[str, gpd.GeoDataFrame], styles: Mappi
     """
     with replacing(path) as part:
         for number, (name, layer) in enumerate(layers.items()):
-            pyogrio.write_dataframe(
-                layer,
-                part,
-                driver="GPKG",
-                layer=name,
-                append=number > 0,
-                geometry_type=None if len(layer) else "Polygon",
-                **({} if number else {"dataset_options": {"VERSION": "1.2"}}),
-            )
+            creation = {} if number else {"dataset_options": {"VERSION": "1.2"}}
+            if len(layer) > _ROWS_AT_ONCE:
+                _write_in_parts(layer, part, layer_name=name, append=number > 0, **creation)
+            else:
+                pyogrio.write_dataframe(
+                    layer,
+                    part,
+                    driver="GPKG",
+                    layer=name,
+                    append=number > 0,
+                    geometry_type=None if len(layer) else "Polygon",
+                    **creation,
+                )
         _store_styles(part, {name: styles[name] for name in layers if name in styles})
 
 
@@ -136,6 +142,26 @@ def _write_format(layer: gpd.GeoDataFrame, name: str, path: Path, kind: ExportFo
         else:
             kinds = None if len(layer) else "Polygon"
             pyogrio.write_dataframe(layer, part, driver="FlatGeobuf", layer=name, geometry_type=kinds)
+
+
+def _write_in_parts(layer: gpd.GeoDataFrame, gpkg: Path, layer_name: str, **options: Any) -> None:
+    """A large layer of polygons through Arrow, so that only some rows exist a second time, as WKB."""
+
+    def table(rows: slice) -> pa.Table:
+        return pa.table(layer.iloc[rows].to_arrow(index=False))
+
+    starts = range(0, len(layer), _ROWS_AT_ONCE)
+    batches = (batch for start in starts for batch in table(slice(start, start + _ROWS_AT_ONCE)).to_batches())
+    pyogrio.write_arrow(
+        pa.RecordBatchReader.from_batches(table(slice(0)).schema, batches),
+        gpkg,
+        driver="GPKG",
+        layer=layer_name,
+        geometry_name=layer.geometry.name,
+        geometry_type="Polygon",
+        crs=layer.crs.to_wkt() if layer.crs else None,
+        **options,
+    )
 
 
 def _store_styles(gpkg: Path, styles: Mapping[str, str]) -> None:
