@@ -93,7 +93,7 @@ _OTHER_RIDGE, _TINY = 0.02, 1e-12
 """Keep a blob at the window's border from growing without limit, and a flat image from dividing by zero."""
 _MODEL_ERROR = 0.01
 """Share of the image that the model can't explain even without noise: trucks are no Gaussians."""
-_CHUNK = 32
+_CHUNK = 64
 _LARGEST_STEP = np.array([0.3, 0.3, 0.15, 0.4])
 
 _ROWS, _COLS = (np.argwhere(np.hypot(*np.mgrid[-_HALF : _HALF + 1, -_HALF : _HALF + 1]) <= _HALF) - _HALF).T
@@ -248,8 +248,9 @@ def _windows() -> NDArray[np.float32]:
 
 def _cost(explained: Array, total: Array, freedom: Array) -> NDArray[np.float32]:
     """Minus the log-likelihood, up to a constant, if each band's noise is what is left in it."""
-    left = np.maximum(total - explained, 0)
-    left += np.float32(_MODEL_ERROR) * total
+    least = np.float32(_MODEL_ERROR) * total
+    left = total + least - explained
+    np.maximum(left, least, out=left)
     np.log(left, out=left)
     left *= freedom / 2
     return left
@@ -273,10 +274,9 @@ def _search_axes(values: Array, centre: Array) -> tuple[Array, Array]:
     frame, blobs = _table()
     count = len(values)
     shape = (len(_CENTRES), len(_AXES), len(_CENTRES))
-    explained = ((values[:, None] @ (frame.root[:, None] * frame.background).swapaxes(1, 2)) ** 2).sum(
-        axis=-1
-    )
-    total = np.maximum(values**2 @ (frame.root**2).T - explained.swapaxes(1, 2), _TINY)
+    in_background = values[:, None] @ (frame.root[:, None] * frame.background).swapaxes(1, 2)
+    total = values**2 @ (frame.root**2).T - (in_background**2).sum(axis=-1).swapaxes(1, 2)
+    total = np.maximum(total, _TINY)
     # axes from here on: trucks, places along, bands, axes and places across
     match = values[:, None] @ blobs
     total, freedom = (np.repeat(each, len(_CENTRES), axis=-1) for each in (total[:, None], frame.freedom))
@@ -325,16 +325,16 @@ def _two_heights(n: Array, m: Array, g: Array, u: Array, w: Array) -> tuple[Arra
     return a, np.where(second, np.maximum(w, 0) / m, np.maximum(c, 0))
 
 
-def _explained_by_two(u: Array, w: Array, cosine: Array, sine2: Array) -> Array:
+def _explained_by_two(u: Array, w: Array, cosine: Array, scale: Array) -> Array:
     """What two blobs of unit length, neither of negative height, explain of data; arguments are broadcast.
 
-    `u` and `w` are their products with the data, `cosine` that with each other, `sine2` = 1 - cosine^2. One
+    `u` and `w` are their products with the data, `cosine` that with each other, `scale` = 1 / (1 - cosine^2). One
     explains what it does alone, and the other adds what it does for the rest. The lesser of both orders is
     that in which no height is negative (`np.where` would say so, but takes five times as long).
     """
     rest_w, rest_u = w - cosine * u, u - cosine * w
-    first = np.maximum(rest_w, 0) ** 2 / sine2 + np.maximum(u, 0) ** 2 + (rest_w > 0) * np.minimum(u, 0) ** 2
-    second = np.maximum(rest_u, 0) ** 2 / sine2 + np.maximum(w, 0) ** 2 + (rest_u > 0) * np.minimum(w, 0) ** 2
+    first = np.maximum(rest_w, 0) ** 2 * scale + np.maximum(u, 0) ** 2 + (rest_w > 0) * np.minimum(u, 0) ** 2
+    second = np.maximum(rest_u, 0) ** 2 * scale + np.maximum(w, 0) ** 2 + (rest_u > 0) * np.minimum(w, 0) ** 2
     return np.asarray(np.minimum(first, second))
 
 
@@ -360,11 +360,11 @@ def _pair_costs(frame: _Frame, data: Array, s0: Array, t0: Array) -> tuple[Array
     squares = across**2 @ (along**2).swapaxes(1, 2) - (in_background**2).sum(axis=2)
     length = np.sqrt(squares + _OTHER_RIDGE)[:, :, None]
     w, cosine = w / length, cosine / length
-    sine2 = np.maximum(1 - cosine**2, np.float32(1e-3))
+    scale = 1 / np.maximum(1 - cosine**2, np.float32(1e-3))
     pairs = []
     for band, reach in enumerate(_REACHES):
         mine, along_ = (slice(_REACH - reach, size - _REACH + reach) for size in cosine.shape[2:])
-        args = w[:, :, [band], along_], cosine[:, :, mine, along_], sine2[:, :, mine, along_]
+        args = w[:, :, [band], along_], cosine[:, :, mine, along_], scale[:, :, mine, along_]
         explained = _explained_by_two(u[:, None, band, mine, None], *args)
         costs = _cost(explained, total[:, band, None, None], frame.freedom[:, None, None, None])
         pairs.append(costs.transpose(0, 2, 3, 1).reshape(*costs.shape[::2], -1))
@@ -383,7 +383,6 @@ def _search_pairs(values: Array, centre: Array, at: Array, sign: Array) -> tuple
     data = frame.without_background(values * frame.root[:, None]) * sign[:, None, None]
     box_s, _ = _turn(centre[:, 0], centre[:, 1], at[:, 2])
     s0, t0 = np.rint(box_s / _STEP) * _STEP, at[:, 1]
-
     alone, pairs = _pair_costs(frame, data, s0[:, None], t0[:, None])
 
     # kinds of company: none, and one that goes the same way, the opposite way, or rests

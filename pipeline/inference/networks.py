@@ -181,17 +181,10 @@ class Networks:
             for part, result in zip(together, results, strict=True):
                 top, _, left, _ = _around(part, image.card)
                 found = result["boxes"].double().numpy() + np.array([left, top, left, top])
-                mine = _claimed(found, part)
+                mine = part.claims((found[:, :2] + found[:, 2:]) / 2, _CLAIM_PX)
                 boxes.append(found[mine])
                 scores.append(result["scores"].double().numpy()[mine])
         return np.concatenate(boxes), np.concatenate(scores)
-
-
-def _claimed(boxes: NDArray[np.float64], tile: Tile) -> NDArray[np.bool_]:
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    low = np.array([tile.col, tile.row]) - _CLAIM_PX
-    high = np.array([tile.col + tile.width, tile.row + tile.height]) + _CLAIM_PX
-    return np.asarray(((centres >= low) & (centres <= high)).all(axis=1))
 
 
 def _alike(parts: Sequence[Tile], card: Card) -> Iterator[list[Tile]]:

@@ -210,7 +210,7 @@ def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
 
     Each box is given its own patch of the features, for `roi_align` itself wants them as (F, H, W), and
     turning those of a whole tile around takes longer than a convolution. Beyond the border a patch repeats
-    the last pixel, as `roi_align` does.
+    the last pixel, as `roi_align` does (but for boxes less than a pixel wide that end there).
     """
     height, width, channels = features.shape
     pooled = features.new_empty((len(boxes), channels, POOLED_PX, POOLED_PX), dtype=torch.float32)

@@ -1,0 +1,102 @@
+"""The convolutions give the same wherever they are computed."""
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.config import Engine
+from pipeline.errors import MissingExtraError
+from pipeline.inference import runtime
+from pipeline.inference.runtime import backend, half_precision, open_runtime
+from pipeline.models.bundle import open_bundle
+from pipeline.models.detector import build_detector
+from pipeline.models.segmenter import UNet, build_segmenter
+
+
+@pytest.fixture(scope="module")
+def shipped() -> dict[str, tuple[nn.Module, int]]:
+    trucks, landcover = open_bundle("trucks"), open_bundle("landcover")
+    return {
+        "detection": (trucks.load_into(build_detector(trucks.card)), len(trucks.card.bands)),
+        "segmentation": (landcover.load_into(build_segmenter(landcover.card)), len(landcover.card.bands)),
+    }
+
+
+def images(height: int = 96, width: int = 128) -> dict[str, torch.Tensor]:
+    torch.manual_seed(3)
+    return {
+        "detection": torch.randn(1, 4, height, width),
+        "segmentation": torch.randn(1, 10, width, height),
+    }
+
+
+def eager(networks: dict[str, tuple[nn.Module, int]], name: str, image: torch.Tensor) -> tuple:
+    network, _ = networks[name]
+    with torch.inference_mode():
+        return network.dense(image) if name == "detection" else (network(image).permute(0, 2, 3, 1),)
+
+
+@pytest.mark.parametrize("which", ["torch", "openvino"])
+def test_maps_are_those_of_the_network(shipped, which):
+    opened = open_runtime(shipped, Engine(backend=which, precision="float32"), threads=1)
+    given = images()
+    for name, maps in opened.run(given).items():
+        for got, expected in zip(maps, eager(shipped, name, given[name]), strict=True):
+            torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_network_alone_says_the_same(shipped):
+    opened = open_runtime(shipped, Engine(backend="openvino", precision="float32"), threads=1)
+    given = images()
+    both = [part.clone() for part in opened.run(given)["segmentation"]]
+    opened.run({"detection": given["detection"]})
+    (alone,) = opened.run({"segmentation": given["segmentation"]}).values()
+    torch.testing.assert_close(alone[0], both[0], atol=0, rtol=0)
+
+
+def test_several_images_at_once_say_what_each_says(shipped):
+    opened = open_runtime(shipped, Engine(backend="openvino", precision="float32"), threads=1)
+    stack = torch.randn(3, 4, 64, 80)
+    together = [part.clone() for part in opened.run({"detection": stack})["detection"]]
+    for index in range(len(stack)):
+        alone = opened.run({"detection": stack[index : index + 1]})["detection"]
+        for got, expected in zip(alone, together, strict=True):
+            torch.testing.assert_close(got[0], expected[index], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("which", ["torch", "openvino"])
+def test_half_precision_is_near(shipped, which):
+    opened = open_runtime(shipped, Engine(backend=which, precision="bfloat16"), threads=1)
+    given = images()
+    ((logits,), (features, _, _)) = (opened.run(given)[name] for name in ("segmentation", "detection"))
+    (expected,) = eager(shipped, "segmentation", given["segmentation"])
+    assert features.dtype == torch.bfloat16
+    assert (logits.argmax(-1) == expected.argmax(-1)).float().mean() >= 0.99
+
+
+def test_batch_norm_is_part_of_the_convolutions():
+    network = UNet(4, 3, (4, 6)).eval()
+    opened = runtime.TorchRuntime({"n": (runtime.Dense(network), 4)}, half=False, threads=1)
+    left = [module for module in opened._networks["n"].modules() if isinstance(module, nn.BatchNorm2d)]
+    assert left == []
+
+
+def test_what_computes_can_be_chosen(monkeypatch):
+    assert backend(Engine(backend="torch")) == "torch"
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
+    assert backend(Engine()) == "torch"
+    with pytest.raises(MissingExtraError, match="pip install openvino"):
+        backend(Engine(backend="openvino"))
+
+
+def test_precision_is_what_was_asked_for():
+    assert half_precision(Engine(precision="bfloat16"))
+    assert not half_precision(Engine(precision="float32"))
+
+
+def test_nobody_is_told_that_it_runs():
+    """OpenVINO reports its imports to its makers where `openvino_telemetry` can be imported."""
+    runtime._openvino()
+    import sys
+
+    assert sys.modules["openvino_telemetry"] is None
