@@ -484,7 +484,7 @@ def test_a_scene_and_its_status(tmp_path, shared_data):
         raster.write(status, 1)
     extent = scene.grid.extent.boundingbox
     clear = box(extent.left + 60 * scene.grid.resolution.x, extent.bottom, extent.right, extent.top)
-    found = trucks([(601_800 - X, 5_797_641 - Y)], axis=110.0)
+    found = trucks([(601_940 - X, 5_797_620 - Y)], axis=110.0)
     traffic = road_traffic(
         found,
         network,
