@@ -134,6 +134,29 @@ def test_geopackage_holds_layers_and_styles(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["trucks.gpkg"]
 
 
+def test_a_large_layer_is_written_like_a_small_one(tmp_path):
+    x = 500_000 + 10.0 * np.arange(70_000)
+    layer = gpd.GeoDataFrame(
+        {
+            "class": np.arange(70_000, dtype=np.int32) % 9,
+            "name": pd.array(["trees", "bebaute Fläche"], dtype="str").take(np.arange(70_000) % 2),
+            "area_m2": np.linspace(0, 1, 70_000),
+        },
+        geometry=shapely.box(x, 5_800_000, x + 10, 5_800_010),
+        crs="EPSG:32632",
+    )
+    large, small = tmp_path / "large.gpkg", tmp_path / "small.gpkg"
+    write_gpkg(large, {"trucks": layer, "seen": layer[:3]}, {"trucks": truck_style()})
+    write_gpkg(small, {"trucks": layer[:3], "seen": layer[:3]}, {"trucks": truck_style()})
+    pd.testing.assert_frame_equal(pyogrio.read_dataframe(large, layer="trucks"), layer)
+    ours, usual = (pyogrio.read_info(path, layer="trucks") for path in (large, small))
+    assert all(ours[key] == usual[key] for key in ("crs", "geometry_type", "geometry_name", "fid_column"))
+    assert ours["dtypes"].tolist() == usual["dtypes"].tolist()
+    with closing(sqlite3.connect(large)) as database:
+        assert database.execute("SELECT count(*) FROM layer_styles").fetchone() == (1,)
+        assert database.execute("SELECT count(*) FROM rtree_trucks_geom").fetchone() == (70_000,)
+
+
 def test_an_unwritable_place_is_named_and_keeps_what_was_there(tmp_path):
     with pytest.raises(OutputError, match=r"trucks\.gpkg cannot be written"):
         write_gpkg(tmp_path / "missing" / "trucks.gpkg", {"trucks": trucks()}, {})
