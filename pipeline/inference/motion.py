@@ -116,7 +116,7 @@ def measure_displacement(
     whose noise is what the model leaves of each band, and that of the bands' registration; that of their
     delays is not in it. Nothing beyond `MOTION_MARGIN_PX` from a box matters, and no box matters to another:
     any tile that holds the box with that margin gives the same.
-    Takes about 1.1 ms of one core a truck in batches of 32 or more, 2 ms in fives, 7 ms alone, 80 ms once to
+    Takes about 1 ms of one core a truck in batches of 32 or more, 2 ms in fives, 7 ms alone, 0.1 s once to
     begin with, and less than 60 MB; starts no threads.
     """
     height, width = valid.shape
@@ -328,9 +328,9 @@ def _two_heights(n: Array, m: Array, g: Array, u: Array, w: Array) -> tuple[Arra
 def _explained_by_two(u: Array, w: Array, cosine: Array, scale: Array) -> Array:
     """What two blobs of unit length, neither of negative height, explain of data; arguments are broadcast.
 
-    `u` and `w` are their products with the data, `cosine` that with each other, `scale` = 1 / (1 - cosine^2). One
-    explains what it does alone, and the other adds what it does for the rest. The lesser of both orders is
-    that in which no height is negative (`np.where` would say so, but takes five times as long).
+    `u` and `w` are their products with the data, `cosine` that with each other, `scale` 1 / (1 - cosine^2).
+    One explains what it does alone, and the other adds what it does for the rest. The lesser of both orders
+    is that in which no height is negative (`np.where` would say so, but takes longer).
     """
     rest_w, rest_u = w - cosine * u, u - cosine * w
     first = np.maximum(rest_w, 0) ** 2 * scale + np.maximum(u, 0) ** 2 + (rest_w > 0) * np.minimum(u, 0) ** 2
