@@ -51,12 +51,11 @@ def class_values(logits: Tensor, bundle: Bundle) -> NDArray[np.uint8]:
 # --- ours ---------------------------------------------------------------------------------------------
 
 
-def engine_way(task: str, precision: str, roads: str | None = None) -> Way:
+def engine_way(task: str, precision: str, roads: str | None = None, road_buffer_m: float = 30.0) -> Way:
     """The engine with one network only, all that a job does up to its shards."""
     others = "landcover" if task == "trucks" else "trucks"
-    config = load_config(
-        None, [f"{others}.enabled=false", f"engine.precision={precision}", "tiling.shards=1"]
-    )
+    settings = (f"{others}.enabled=false", f"engine.precision={precision}", "tiling.shards=1")
+    config = load_config(None, [*settings, f"trucks.road_buffer_m={road_buffer_m}"])
 
     def run(image: Path) -> Found:
         with TemporaryDirectory() as folder:

@@ -5,20 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import geopandas as gpd
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
-from odc.geo.geobox import GeoBox
+import shapely
 from rasterio.windows import Window
 
 from benchmarks.products import KEPT, Product, product
 from pipeline.models.bundle import open_bundle
 from pipeline.scenes.opening import open_scene
-from pipeline.scenes.roads import read_roads, road_mask
+from pipeline.scenes.roads import read_roads
 
-ROAD_BUFFER_M = 30.0
 SHARE_NEAR_ROADS = 0.10
+_SAMPLE = 20_000
 
 
 @dataclass(frozen=True)
@@ -28,24 +26,26 @@ class PeerScene:
     image: Path
     trucks: Path
     roads: Path
-    """Some of the scene's roads: about a tenth of the pixels lies within 30 m of them."""
 
 
 def peer_scene(size: int) -> PeerScene:
     """The image of a simulated scene of `size` x `size` pixels; written unless it is there."""
     made = product(size)
-    scene = PeerScene(KEPT / f"peers-{size}.tif", made.trucks, KEPT / f"peers-{size}-roads.gpkg")
-    if not scene.image.is_file():
-        _write_image(made, scene.image)
-    if not scene.roads.is_file():
-        _write_roads(made, scene.roads)
-    return scene
+    image = KEPT / f"peers-{size}.tif"
+    if not image.is_file():
+        _write_image(made, image)
+    return PeerScene(image, made.trucks, made.roads)
 
 
-def share_near_roads(scene: PeerScene) -> float:
-    """The share of the pixels within 30 m of the scene's roads."""
+def tenth_near_roads(scene: PeerScene) -> float:
+    """Metres from the roads within which a tenth of the pixels lies, by a sample of them."""
     grid = open_scene(str(scene.image)).grid
-    return float(_near(gpd.read_file(scene.roads), grid).mean())
+    roads = read_roads(scene.roads, str(grid.crs)).geometry.to_numpy()
+    rows, cols = np.random.default_rng(0).uniform(0, tuple(grid.shape), (_SAMPLE, 2)).T
+    corner = grid.affine
+    points = shapely.points(corner.c + cols * corner.a, corner.f + rows * corner.e)
+    _, distance = shapely.STRtree(roads).query_nearest(points, return_distance=True, all_matches=False)
+    return float(np.quantile(distance, SHARE_NEAR_ROADS))
 
 
 def _write_image(made: Product, path: Path) -> None:
@@ -75,30 +75,3 @@ def _write_image(made: Product, path: Path) -> None:
         file.write(numbers)
         file.descriptions, file.scales = bands, [1e-4] * len(bands)
     part.replace(path)
-
-
-def _write_roads(made: Product, path: Path) -> None:
-    """As many of the scene's roads, the greatest classes and the longest first, as make up the share."""
-    grid = open_scene(str(made.safe)).grid
-    roads = read_roads(made.roads, str(grid.crs))
-    classes = ["motorway", "trunk", "primary", "secondary", "tertiary"]
-    rank = {name: place for place, name in enumerate(classes)}
-    order = sorted(
-        roads.index,
-        key=lambda i: (rank.get(roads.road_class[i] or "", len(rank)), -roads.geometry[i].length),
-    )
-    near = np.zeros(tuple(grid.shape), bool)
-    chosen = []
-    for index in order:
-        chosen.append(index)
-        near |= _near(roads.loc[[index]], grid)
-        if near.mean() >= SHARE_NEAR_ROADS:
-            break
-    part = path.with_suffix(".part.gpkg")
-    part.unlink(missing_ok=True)
-    roads.loc[chosen].to_file(part, layer="roads")
-    part.replace(path)
-
-
-def _near(roads: gpd.GeoDataFrame, grid: GeoBox) -> NDArray[np.bool_]:
-    return road_mask(roads, grid, ROAD_BUFFER_M)

@@ -8,7 +8,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 
-from benchmarks.peer_scene import ROAD_BUFFER_M, PeerScene, peer_scene, share_near_roads
+from benchmarks.peer_scene import SHARE_NEAR_ROADS, PeerScene, peer_scene, tenth_near_roads
 from benchmarks.peers import Run, run
 from benchmarks.results import bar, save, table
 from pipeline.evaluation.detection import TruckEvaluation, evaluate_trucks
@@ -36,7 +36,7 @@ class Quality:
 def main(size: int = SIZE_PX) -> None:
     """Measure all ways and write the section."""
     scene = peer_scene(size)
-    share = share_near_roads(scene)
+    buffer_m = tenth_near_roads(scene)
     slices = [px for px in SLICES_PX if px <= size]
     peers = [run(f"sahi, slices of {px} px", scene, "sahi", slice_px=px) for px in slices]
     half = run(f"sahi, slices of {slices[-1]} px, bfloat16", scene, "sahi", slice_px=slices[-1], half=True)
@@ -44,18 +44,19 @@ def main(size: int = SIZE_PX) -> None:
     exact = run("engine, float32", scene, "engine", task="trucks", precision="float32")
     ours = run("engine, precision auto", scene, "engine", task="trucks", precision="auto")
     near = run(
-        f"engine, {share:.0%} near roads",
+        f"engine, {SHARE_NEAR_ROADS:.0%} near roads",
         scene,
         "engine",
         task="trucks",
         precision="auto",
         roads=str(scene.roads),
+        road_buffer_m=buffer_m,
     )
     best = min(peers, key=lambda item: item.seconds)
 
     rows = []
     for item in (*peers, half, whole, exact, ours, near):
-        quality = judge(item, scene, near_roads=item is near)
+        quality = judge(item, scene, buffer_m if item is near else None)
         rows.append(
             item.row(
                 **{
@@ -68,7 +69,7 @@ def main(size: int = SIZE_PX) -> None:
             )
         )
     peer, engine = judge(best, scene), judge(ours, scene)
-    peer_near, engine_near = judge(best, scene, near_roads=True), judge(near, scene, near_roads=True)
+    peer_near, engine_near = judge(best, scene, buffer_m), judge(near, scene, buffer_m)
     at_card = evaluate(ours, scene, from_score=open_bundle("trucks").card.default_threshold(near_roads=False))
     lines = [
         f"The shipped truck detector on one tiled GeoTIFF of {size} x {size} px, from the file to boxes in "
@@ -81,13 +82,14 @@ def main(size: int = SIZE_PX) -> None:
         "",
         *table(rows),
         "",
-        f"Near roads: {share:.1%} of the pixels lie within {ROAD_BUFFER_M:g} m of the roads given; only "
-        f"trucks and boxes there count in that row. sahi's there: best F1 {peer_near.best_f1:.3f}.",
+        f"Near roads: {SHARE_NEAR_ROADS:.0%} of the pixels lie within {buffer_m:.0f} m of the scene's roads, "
+        "which is what `trucks.road_buffer_m` is set to; only trucks and boxes there count in that row. "
+        f"sahi's there: best F1 {peer_near.best_f1:.3f}.",
     ]
     bars = [
         bar("times as fast as sahi, nothing skipped", best.seconds / ours.seconds, TIMES, at_most=False),
         bar(
-            f"times as fast as sahi, {share:.1%} near roads",
+            f"times as fast as sahi, {SHARE_NEAR_ROADS:.0%} near roads",
             best.seconds / near.seconds,
             TIMES_NEAR_ROADS,
             at_most=False,
@@ -96,15 +98,15 @@ def main(size: int = SIZE_PX) -> None:
         bar("F1 less sahi's, near roads", engine_near.best_f1 - peer_near.best_f1, 0.0, at_most=False),
     ]
     figures = {
-        item.name: {**item.figures(), **vars(judge(item, scene, near_roads=item is near))}
+        item.name: {**item.figures(), **vars(judge(item, scene, buffer_m if item is near else None))}
         for item in (*peers, half, whole, exact, ours, near)
     }
-    save("trucks_peers", "Trucks against sahi", lines, {**figures, "share_near_roads": share}, bars)
+    save("trucks_peers", "Trucks against sahi", lines, {**figures, "road_buffer_m": buffer_m}, bars)
 
 
-def judge(item: Run, scene: PeerScene, near_roads: bool = False) -> Quality:
-    """A way's boxes against the truth, at the threshold that suits it best."""
-    curve = evaluate(item, scene, near_roads).curves[_CURVE]
+def judge(item: Run, scene: PeerScene, buffer_m: float | None = None) -> Quality:
+    """A way's boxes against the truth, near the roads or everywhere, at the threshold that suits it best."""
+    curve = evaluate(item, scene, buffer_m).curves[_CURVE]
     both = curve.precision + curve.recall
     f1 = np.divide(2 * curve.precision * curve.recall, both, out=np.zeros(len(both)), where=both > 0)
     place = int(f1.argmax()) if len(f1) else -1
@@ -117,7 +119,7 @@ def judge(item: Run, scene: PeerScene, near_roads: bool = False) -> Quality:
 
 
 def evaluate(
-    item: Run, scene: PeerScene, near_roads: bool = False, from_score: float = 0.0
+    item: Run, scene: PeerScene, buffer_m: float | None = None, from_score: float = 0.0
 ) -> TruckEvaluation:
     """The project's own evaluation of a way's boxes."""
     enough = item.found["scores"] >= from_score
@@ -129,8 +131,9 @@ def evaluate(
         {"score": scores}, geometry=shapely.box(x[0], y[0], x[1], y[1]), crs=str(grid.crs)
     )
     truth = read_truck_labels(scene.trucks, predicted.crs)
-    roads = gpd.read_file(scene.roads) if near_roads else None
-    return evaluate_trucks(predicted, truth, roads=roads, road_buffer_m=ROAD_BUFFER_M)
+    if buffer_m is None:
+        return evaluate_trucks(predicted, truth)
+    return evaluate_trucks(predicted, truth, roads=gpd.read_file(scene.roads), road_buffer_m=buffer_m)
 
 
 if __name__ == "__main__":
