@@ -1,5 +1,7 @@
 """Exactness: what a tile says is what the whole scene would have said, for any tiling."""
 
+import random
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -8,16 +10,18 @@ import rasterio
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from torch import nn
 
+from pipeline import tiling
 from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
 from pipeline.inference.engine import Search, predict_shard, widest_tile
 from pipeline.inference.merging import one_per_truck
-from pipeline.inference.networks import Models
+from pipeline.inference.networks import Image, Models, open_networks
 from pipeline.inference.predictions import NO_ROAD, NODATA, SCREENED, SEEN, Detections
-from pipeline.inference.runtime import half_precision
+from pipeline.inference.shards import Shard
 from pipeline.models.anatomy import DensePart
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import build_detector
@@ -191,18 +195,68 @@ def test_where_only_an_optional_band_lacks_data_there_is_land_cover_all_the_same
     assert (predict(scene, small_models, 10980)[0].status[60:] == NODATA).all()
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([16, 32, 52, 64, 128]), st.integers(0, 9))
-def test_tiles_equal_the_whole_scene(small_models, tmp_path, rows, cols, tile_px, seed):
+def predict_in_parts(
+    scene, models: Models, tile_px: int, shards: int, workers: int, seed: int
+) -> tuple[list[Shard], Detections]:
+    """What workers say who take the shards of a scene in any order."""
+    groups = tiling.shard(plan(scene.shape, tile_px, models.halo, models.stride), shards)
+    random.Random(seed).shuffle(groups)
+    with ThreadPoolExecutor(workers) as pool:
+        parts = list(pool.map(lambda tiles: predict_shard(scene, tiles, models, Search(), FLOAT32), groups))
+    found = one_per_truck(Detections.concatenate([part.detections for part in parts]))
+    return sorted(parts, key=lambda part: part.first_row), found
+
+
+def logits(scene, models: Models, tile_px: int) -> NDArray[np.float32]:
+    """What the land-cover network says of every pixel, tile by tile, (H, W, classes)."""
+    networks = open_networks(models, FLOAT32, 1)
+    card = models.segmenter.card
+    whole = np.full((*scene.shape, len(card.classes)), np.nan, np.float32)
+    for tile in plan(scene.shape, tile_px, models.halo, models.stride):
+        pixels = scene.read(tile.window, models.bands)
+        image = Image.of(tile, pixels, card, models.bands)
+        whole[tile.core.toslices()] = networks.logits(image, tile).numpy()
+    return whole
+
+
+@st.composite
+def scenes_and_tiles(draw, tiles_px=(128, 256, 512, 1024, 2048), pixels=120_000) -> tuple[int, int, int]:
+    """Rows, columns and side of the tiles: of one pixel, of three tiles and one, and between."""
+    tile_px = draw(st.sampled_from(tiles_px))
+    edges = [1, tile_px - 1, tile_px, tile_px + 1, 3 * tile_px + 1]
+    rows = draw(st.sampled_from(edges) | st.integers(1, 3 * tile_px + 1))
+    most = max(1, min(pixels // rows, 3 * tile_px + 1))
+    cols = draw(st.sampled_from([side for side in edges if side <= most]) | st.integers(1, most))
+    return (rows, cols, tile_px) if draw(st.booleans()) else (cols, rows, tile_px)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    scenes_and_tiles() | scenes_and_tiles((16, 32, 52, 64), 20_000),
+    st.integers(1, 7),
+    st.integers(1, 4),
+    st.integers(0, 9),
+)
+def test_parts_equal_the_whole_scene(small_models, tmp_path, shape, shards, workers, seed):
+    rows, cols, tile_px = shape
     scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
     whole, whole_trucks = predict(scene, small_models, 10980)
-    tiled, tiled_trucks = predict(scene, small_models, tile_px)
-    np.testing.assert_array_equal(tiled.status, whole.status)
+    parts, trucks = predict_in_parts(scene, small_models, tile_px, shards, workers, seed)
+    np.testing.assert_array_equal(np.vstack([part.status for part in parts]), whole.status)
     # Untrained logits are nearly equal everywhere, so rounding may turn a pixel in ten thousand.
-    assert (tiled.landcover != whole.landcover).mean() <= 1e-3
-    assert len(tiled_trucks) == len(whole_trucks)
-    np.testing.assert_allclose(tiled_trucks.boxes, whole_trucks.boxes, atol=0.01)
-    np.testing.assert_allclose(tiled_trucks.scores, whole_trucks.scores, atol=1e-3)
+    assert (np.vstack([part.landcover for part in parts]) != whole.landcover).mean() <= 1e-3
+    assert len(trucks) == len(whole_trucks)
+    np.testing.assert_allclose(trucks.boxes, whole_trucks.boxes, atol=0.01)
+    np.testing.assert_allclose(trucks.scores, whole_trucks.scores, atol=1e-3)
+
+
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(scenes_and_tiles((16, 52, 128, 2048), 60_000), st.integers(0, 9))
+def test_logits_of_tiles_equal_those_of_the_whole_scene(small_models, tmp_path, shape, seed):
+    rows, cols, tile_px = shape
+    scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
+    whole = logits(scene, small_models, 10980)
+    np.testing.assert_allclose(logits(scene, small_models, tile_px), whole, atol=1e-4)
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -286,18 +340,19 @@ def test_tiles_without_an_accepted_block_are_skipped(screened, tmp_path):
     assert shard.tiles_skipped == shard.tiles_total == 4
 
 
-def test_the_shipped_models_give_the_same_for_every_tiling(shared_data):
+@pytest.mark.parametrize(("tile_px", "shards", "workers"), [(128, 3, 2), (256, 1, 1)])
+def test_the_shipped_models_give_the_same_for_every_tiling(shared_data, tile_px, shards, workers):
     scene = open_scene(str(shared_data / "trucks" / "walserberg_a8.tif"))
-    models = Models(open_bundle("trucks"), open_bundle("landcover"))
+    models = Models(open_bundle("trucks"), open_bundle("landcover-10m"))
     whole, whole_trucks = predict(scene, models, 10980)
     assert len(whole_trucks) > 5
-    for tile_px in (144,):
-        tiled, tiled_trucks = predict(scene, models, tile_px)
-        assert (tiled.landcover != whole.landcover).mean() <= 1e-4
-        assert len(tiled_trucks) == len(whole_trucks)
-        np.testing.assert_allclose(tiled_trucks.boxes, whole_trucks.boxes, atol=0.01)
-        np.testing.assert_allclose(tiled_trucks.scores, whole_trucks.scores, atol=1e-3)
-        np.testing.assert_allclose(tiled_trucks.displacement, whole_trucks.displacement, atol=0.02)
+    parts, trucks = predict_in_parts(scene, models, tile_px, shards, workers, seed=0)
+    assert (np.vstack([part.landcover for part in parts]) != whole.landcover).mean() <= 1e-4
+    assert len(trucks) == len(whole_trucks)
+    np.testing.assert_allclose(trucks.boxes, whole_trucks.boxes, atol=0.01)
+    np.testing.assert_allclose(trucks.scores, whole_trucks.scores, atol=1e-3)
+    np.testing.assert_allclose(trucks.displacement, whole_trucks.displacement, atol=0.02)
+    np.testing.assert_allclose(logits(scene, models, tile_px), logits(scene, models, 10980), atol=1e-4)
 
 
 def test_half_precision_changes_almost_nothing(shared_data):
@@ -351,11 +406,6 @@ def test_one_network_alone(small_models, tmp_path):
     without_landcover = predict_shard(scene, tiles, Models(small_models.detector, None), Search(), FLOAT32)
     assert without_landcover.landcover is None
     assert isinstance(without_landcover.detections, Detections)
-
-
-def test_precision_is_what_was_asked_for():
-    assert half_precision(Engine(precision="bfloat16"))
-    assert not half_precision(Engine(precision="float32"))
 
 
 def test_tiles_shrink_with_memory(small_models):
