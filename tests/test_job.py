@@ -5,6 +5,7 @@ import shutil
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pystac
 import pytest
 import rasterio
@@ -72,6 +73,21 @@ def test_run_json_tells_how_it_came_about(result, product):
     assert run["packages"]["torch"]
     assert run["peak_rss_mb"] > 100
     assert run["seconds"]
+
+
+def test_traffic_lies_beside_the_scenes(result):
+    """Each truck is on the segment that counts it, and the table has a row for each direction."""
+    trucks, segments = (
+        gpd.read_file(result.folder / "trucks.gpkg", layer=name) for name in ("trucks", "road_segments")
+    )
+    assert len(segments) == result.run["counts"]["road_segments"]
+    counted = segments.set_index("segment_id")["count"]
+    assert trucks["segment_id"].value_counts().to_dict() == counted[counted > 0].to_dict()
+    assert trucks["heading_deg"].notna().equals(trucks["heading_source"].notna())
+    table = pd.read_parquet(result.folder.parent / "traffic.parquet")
+    assert set(table["scene_id"]) == {result.folder.name}
+    seen = segments[segments["seen_km"] > 0]
+    assert len(table) == (2 - seen["oneway"].abs()).sum()
 
 
 def test_layers_open_in_place(result, product):

@@ -465,6 +465,21 @@ def test_the_a2_chip(shared_data):
     assert east.sum() == 8
 
 
+def test_walserberg(shared_data):
+    """11 vehicles labelled by eye, on roads drawn as one line each: what the side tells is right."""
+    labels = gpd.read_file(shared_data / "trucks" / "walserberg_a8_trucks.gpkg")
+    segments = split_roads(read_roads(shared_data / "trucks" / "walserberg_a8_roads.gpkg", labels.crs))
+    centres = labels.geometry.centroid
+    found = snap(
+        trucks(np.stack([centres.x - X, centres.y - Y], axis=1), axis=labels["travel_deg"] % 180.0), segments
+    )
+    assert (found.segment >= 0).all()
+    told = found.trucks["heading_deg"].dropna()
+    assert len(told) >= 3
+    np.testing.assert_array_equal(told, labels["travel_deg"][told.index])
+    assert set(found.trucks["heading_source"].dropna()) == {"driving_side"}
+
+
 def test_a_scene_and_its_status(tmp_path, shared_data):
     """Half of the A2 chip is under cloud: the trucks are the labels', the lengths those of the other half."""
     scene = open_geotiff(shared_data / "trucks" / "a2_braunschweig.tif")
