@@ -68,11 +68,17 @@ class Recall:
     @classmethod
     def of_card(cls, quality: Mapping[str, Any], near_roads: bool = True) -> Recall | None:
         """That of a model card's labelled places, or of its simulated scenes; None where it tells none."""
+        area = "near_roads" if near_roads else "everywhere"
         for place in ("labelled_places_together", "simulated_held_out"):
-            figures = quality.get(place, {}).get("near_roads" if near_roads else "everywhere", {})
-            value, interval = figures.get("recall"), figures.get("interval_95", {}).get("recall")
-            if value and interval:
-                return cls(float(value), max(float(interval[0]), 0.01), float(interval[1]))
+            try:
+                value, (low, high) = (
+                    quality[place][area]["recall"],
+                    quality[place][area]["interval_95"]["recall"],
+                )
+                if value > 0:
+                    return cls(float(value), max(float(low), 0.01), float(high))
+            except (KeyError, TypeError, ValueError):  # cards are free in what they tell of quality
+                continue
         return None
 
 

@@ -367,7 +367,12 @@ def test_recall_is_read_off_the_card():
     }
     assert Recall.of_card(quality) == Recall(0.88, 0.727, 1.0)
     assert Recall.of_card({"simulated_held_out": quality["labelled_places_together"]}) is not None
-    assert Recall.of_card({}) is None
+    for other in (
+        {},
+        {"labelled_places_together": "good"},
+        {"simulated_held_out": {"near_roads": {"recall": None}}},
+    ):
+        assert Recall.of_card(other) is None
 
 
 # --- files
