@@ -75,6 +75,7 @@ def polygonise(
     block (see `regions.outline`): the coverage stays valid and its outline, so its total area, stays as it
     was, while single polygons gain from or lose to their neighbours, and those smaller than `simplify_m`
     squared may go to the one around them; `area_m2` is then the simplified polygon's own area.
+    Classes in small round patches lose area so, as with any simplification that cuts corners.
 
     The raster is read strip by strip. Memory: about 10 bytes a run of equal pixels and 16 a polygon's corner,
     besides the polygons themselves; time grows with pixels and corners.
