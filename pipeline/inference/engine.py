@@ -22,23 +22,32 @@ from rasterio.windows import Window
 from pipeline.config import Engine
 from pipeline.inference.motion import evidence, measure_displacement
 from pipeline.inference.networks import Image, Models, Networks, open_networks, threads_of
-from pipeline.inference.predictions import CLOUD, MOTION_BANDS, NO_ROAD, NODATA, SCREENED, SEEN, Detections
+from pipeline.inference.predictions import (
+    CLOUD,
+    MOTION_BANDS,
+    NO_ROAD,
+    NODATA,
+    SCREENED,
+    SEEN,
+    SHADOW,
+    Detections,
+)
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Calibration
 from pipeline.scenes.ahead import Sweep
 from pipeline.scenes.blocks import CACHE
-from pipeline.scenes.clouds import cloud_mask
+from pipeline.scenes.clouds import cloud_mask, shadow_mask
 from pipeline.scenes.roads import road_mask
 from pipeline.scenes.scene import Pixels, Scene
 from pipeline.tiling import Tile, parts, round_up
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 """Raise it when the same input gives another result: shards of older versions are then computed again."""
 
 NO_CLASS = 255
-_ON_GROUND = (SEEN, NO_ROAD, SCREENED)
+_ON_GROUND = (SEEN, NO_ROAD, SCREENED, SHADOW)
 """Where there is land cover: wherever there are data and no cloud."""
 _PART_PX = 64
 
@@ -185,9 +194,9 @@ def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray
         grid = scene.grid[tile.core.toslices()]
         status[valid & ~road_mask(search.roads, grid, search.road_buffer_m)] = NO_ROAD
     if valid.any():
-        clouds = cloud_mask(scene, tile.core)
-        if clouds is not None:
-            status[valid & clouds] = CLOUD
+        for hidden, code in ((shadow_mask(scene, tile.core), SHADOW), (cloud_mask(scene, tile.core), CLOUD)):
+            if hidden is not None:
+                status[valid & hidden] = code
     return status
 
 

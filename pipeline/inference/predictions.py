@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 MOTION_BANDS = ("B02", "B08", "B03", "B04")
 """Bands whose positions give a truck's motion, in the order in which an odd MSI detector sees them."""
 
-SEEN, NODATA, CLOUD, NO_ROAD, SCREENED = 1, 0, 2, 3, 4
+SEEN, NODATA, CLOUD, NO_ROAD, SCREENED, SHADOW = 1, 0, 2, 3, 4, 5
 """Codes of the status raster: what became of a pixel in the search for trucks."""
-STATUS_NAMES = {SEEN: "seen", NODATA: "nodata", CLOUD: "cloud", NO_ROAD: "no_road", SCREENED: "screened"}
+STATUS_NAMES = {
+    SEEN: "seen",
+    NODATA: "nodata",
+    CLOUD: "cloud",
+    NO_ROAD: "no_road",
+    SCREENED: "screened",
+    SHADOW: "shadow",
+}
 LOOKED_AT = (SEEN, SCREENED)
 """A screener that sees no truck has looked: what it misses is missed, and counts against recall."""
 

@@ -21,8 +21,9 @@ def seen_layers(status_raster: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame
     """Polygons of what was looked at (`status`, `area_m2`), and of what was not (`reason`, `area_m2`).
 
     `status` is `seen`, or `screened` where a screener saw no truck and the detector was not asked;
-    `reason` is `nodata`, `cloud` or `no_road`. One row a 4-connected region, in the raster's CRS, along pixel
-    edges; both layers together cover the scene once and share their nodes. Read strip by strip.
+    `reason` is `nodata`, `cloud`, `shadow` (of a cloud) or `no_road`. One row a 4-connected region, in the
+    raster's CRS, along pixel edges; both layers together cover the scene once and share their nodes. Read
+    strip by strip.
     """
     with rasterio.open(status_raster) as source:
         transform, crs = source.transform, source.crs

@@ -25,7 +25,7 @@ _FLOW_STEPS = (
 """Trucks per hour from and to, colour, width in mm, and what the legend says."""
 _HAS_HEADING = '"heading_deg" IS NOT NULL'
 _HAS_AXIS_ONLY = '"heading_deg" IS NULL AND "axis_deg" IS NOT NULL'
-_REASONS = {"nodata": "#6E6E6E", "cloud": "#9ECAE1", "no_road": "#C7B299"}
+_REASONS = {"nodata": "#6E6E6E", "cloud": "#9ECAE1", "shadow": "#54708A", "no_road": "#C7B299"}
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

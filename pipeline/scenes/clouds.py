@@ -1,4 +1,4 @@
-"""Where clouds are: from the scene classification of L2A, or from s2cloudless for L1C."""
+"""Where clouds and their shadows are: from the scene classification of L2A, or from s2cloudless for L1C."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pipeline.scenes.scene import Scene
 SCL_CLOUDS = (8, 9)
 """Classes of the scene classification: cloud of medium and of high probability."""
 SCL_CIRRUS = 10
+SCL_CLOUD_SHADOW = 3
 
 CLOUDLESS_BANDS = ("B01", "B02", "B04", "B05", "B08", "B8A", "B09", "B10", "B11", "B12")
 """The ten bands that the model of s2cloudless takes, in its order, as top-of-atmosphere reflectance."""
@@ -47,6 +48,16 @@ def cloud_mask(scene: Scene, window: Window, cirrus: bool = False) -> NDArray[np
         classes = (*SCL_CLOUDS, SCL_CIRRUS) if cirrus else SCL_CLOUDS
         return np.isin(read_classes(scene, scene.scl, window), classes)
     return _cloudless_mask(scene, window) if _suits_cloudless(scene) else None
+
+
+def shadow_mask(scene: Scene, window: Window) -> NDArray[np.bool_] | None:
+    """Where clouds cast their shadows (H, W) in `window` of the 10 m grid: class 3 of the SCL; None without.
+
+    Shadows of mountains and houses are dark areas (class 2) there, and are not meant. Errors as `Scene.read`.
+    """
+    if scene.scl is None:
+        return None
+    return np.asarray(read_classes(scene, scene.scl, window) == SCL_CLOUD_SHADOW)
 
 
 def _suits_cloudless(scene: Scene) -> bool:

@@ -20,7 +20,15 @@ from pipeline.errors import CorruptImageError
 from pipeline.inference.engine import Search, predict_shard, widest_tile
 from pipeline.inference.merging import one_per_truck
 from pipeline.inference.networks import Image, Models, open_networks
-from pipeline.inference.predictions import NO_ROAD, NODATA, SCREENED, SEEN, Detections
+from pipeline.inference.predictions import (
+    CLOUD,
+    NO_ROAD,
+    NODATA,
+    SCREENED,
+    SEEN,
+    SHADOW,
+    Detections,
+)
 from pipeline.inference.shards import Shard
 from pipeline.models.anatomy import DensePart
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
@@ -29,8 +37,10 @@ from pipeline.models.screener import build_screener
 from pipeline.models.segmenter import build_segmenter
 from pipeline.scenes.opening import open_scene
 from pipeline.scenes.roads import read_roads
+from pipeline.scenes.scene import BandSource
 from pipeline.tiling import plan
 from tests.models.test_screener import screener_card
+from tests.scenes.products import ORIGIN, write_raster
 
 FLOAT32 = Engine(precision="float32", threads=1)
 BANDS = ("B02", "B03", "B04", "B08")
@@ -375,6 +385,22 @@ def test_status_tells_what_was_looked_at(small_models, tmp_path, shared_data):
     assert 0.1 < (near.status == SEEN).mean() < 0.3
     assert near.tiles_total == 6
     assert (near.landcover != 255).all()
+
+
+def test_a_cloud_shadow_is_not_searched_but_its_land_cover_is_mapped(
+    small_models, tmp_path
+):
+    scene = write_scene(tmp_path / "a.tif", 40, 40, 0)
+    plain, _ = predict(scene, small_models, 32)
+    classes = np.full((20, 20), 4, np.uint8)
+    classes[:10], classes[:5, :5] = 3, 9
+    scl = write_raster(tmp_path / "scl.tif", classes, 20, ORIGIN)
+    shaded, _ = predict(replace(scene, scl=BandSource("SCL", str(scl), gsd=20.0)), small_models, 32)
+    expected = plain.status.copy()
+    expected[:20][expected[:20] == SEEN] = SHADOW
+    expected[:10, :10][expected[:10, :10] == SHADOW] = CLOUD
+    np.testing.assert_array_equal(shaded.status, expected)
+    np.testing.assert_array_equal(shaded.landcover, np.where(expected == CLOUD, 255, plain.landcover))
 
 
 def test_nothing_is_computed_where_there_is_no_data(small_models, tmp_path):

@@ -6,7 +6,7 @@ import rasterio
 import shapely
 from affine import Affine
 
-from pipeline.inference.predictions import CLOUD, NO_ROAD, NODATA, SEEN
+from pipeline.inference.predictions import CLOUD, NO_ROAD, NODATA, SEEN, SHADOW
 from pipeline.layers.seen import seen_fraction, seen_layers
 
 
@@ -21,12 +21,12 @@ def write_status(path: Path, codes: np.ndarray) -> Path:
 
 
 def test_seen_and_not_seen_cover_the_scene_once(tmp_path):
-    codes = np.array([[SEEN, SEEN, CLOUD], [SEEN, NO_ROAD, CLOUD], [NODATA, NODATA, SEEN]])
+    codes = np.array([[SEEN, SEEN, CLOUD], [SEEN, NO_ROAD, CLOUD], [SHADOW, NODATA, SEEN]])
     seen, not_seen = seen_layers(write_status(tmp_path / "status.tif", codes))
     assert seen.crs.to_epsg() == not_seen.crs.to_epsg() == 32632
     assert seen[["status", "area_m2"]].values.tolist() == [["seen", 300.0], ["seen", 100.0]]
     assert sorted(not_seen[["reason", "area_m2"]].values.tolist()) == [
-        ["cloud", 200.0], ["no_road", 100.0], ["nodata", 200.0],
+        ["cloud", 200.0], ["no_road", 100.0], ["nodata", 100.0], ["shadow", 100.0],
     ]  # fmt: skip
     both = np.concatenate([seen.geometry.values, not_seen.geometry.values])
     assert shapely.coverage_is_valid(both)

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
-from pipeline.scenes.clouds import CLOUDLESS_BANDS, cloud_mask, has_clouds_information
+from pipeline.scenes.clouds import CLOUDLESS_BANDS, cloud_mask, has_clouds_information, shadow_mask
 from pipeline.scenes.raster import open_band_folder
 from pipeline.scenes.scene import BandSource
 from tests.scenes.products import gsd_of, write_raster
@@ -81,6 +81,7 @@ def test_l2a_clouds_come_from_the_scene_classification(scene, tmp_path):
     mask = cloud_mask(l2a, Window(0, 0, 8, 2))
     assert mask[0].tolist() == [False, False, True, True, True, True, False, False]
     assert cloud_mask(l2a, Window(0, 0, 8, 2), cirrus=True)[1].tolist() == [False] * 2 + [True] * 6
+    assert shadow_mask(l2a, Window(0, 0, 4, 3)).tolist() == [[True, True, False, False]] * 2 + [[False] * 4]
     assert not cloud_mask(l2a, Window(0, 2, SIDE, SIDE - 2), cirrus=True).any()
 
 
@@ -89,6 +90,7 @@ def test_without_scl_or_bands_nobody_knows(scene):
     for unknown in (few, replace(scene, level="L2A"), replace(scene, level=None)):
         assert not has_clouds_information(unknown)
         assert cloud_mask(unknown, Window(0, 0, 4, 4)) is None
+        assert shadow_mask(unknown, Window(0, 0, 4, 4)) is None
 
 
 @needs_cloudless
