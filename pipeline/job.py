@@ -40,7 +40,7 @@ from pipeline.layers.styles import (
     truck_style,
 )
 from pipeline.layers.traffic import road_traffic, write_traffic
-from pipeline.layers.trucks import found_trucks, nearly_trucks
+from pipeline.layers.trucks import WEAKEST_SCORE, found_trucks, nearly_trucks
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, write_run_report
@@ -119,10 +119,12 @@ class Job:
     @property
     def score_threshold(self) -> float | None:
         """From which score on a detection is a truck: as set, else as the card says; None without trucks."""
-        detector, chosen = self.models.detector, self.request.config.trucks.score_threshold
-        if detector is None or chosen is not None:
-            return chosen
-        return detector.card.default_threshold(near_roads=self.roads is not None)
+        return _score_threshold(self.request, self.models)
+
+    @property
+    def least_score(self) -> float:
+        """From which score on detections are kept: trucks, and what nearly was one."""
+        return _least_score(self.request, self.models)
 
     def shard_file(self, index: int) -> Path:
         """The file of one shard."""
@@ -213,7 +215,7 @@ def run_shard(job: Job, index: int) -> Path:
     file = job.shard_file(index)
     if not is_whole(file):
         trucks = job.request.config.trucks
-        search = Search(job.roads, trucks.road_buffer_m)
+        search = Search(job.roads, trucks.road_buffer_m, job.least_score)
         runner, engine = job.request.config.runner, job.request.config.engine
         processes = 1 if runner.kind == "threads" else runner.workers
         write_shard(file, predict_shard(job.scene, job.shards[index], job.models, search, engine, processes))
@@ -457,6 +459,17 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _score_threshold(request: Request, models: Models) -> float | None:
+    chosen = request.config.trucks.score_threshold
+    if models.detector is None or chosen is not None:
+        return chosen
+    return models.detector.card.default_threshold(near_roads=request.roads is not None)
+
+
+def _least_score(request: Request, models: Models) -> float:
+    return min(WEAKEST_SCORE, _score_threshold(request, models) or 0.0)
+
+
 def _keys(
     request: Request,
     scene: Scene,
@@ -479,6 +492,7 @@ def _keys(
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
             for bundle in (models.detector, models.segmenter, models.screener)
         ],
+        "least_score": _least_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "half": half_precision(request.config.engine),
         "backend": backend(request.config.engine),

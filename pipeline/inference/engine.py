@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from pipeline.config import Engine
-from pipeline.inference.motion import evidence, measure_displacement
+from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
 from pipeline.inference.networks import Image, Models, Networks, open_networks, threads_of
 from pipeline.inference.predictions import (
     CLOUD,
@@ -62,6 +62,8 @@ class Search:
     roads: gpd.GeoDataFrame | None = None
     """In the scene's CRS; None to look everywhere."""
     road_buffer_m: float = 30.0
+    least_score: float = 0.0
+    """Boxes that can't reach it are not even measured: a fifth of a run's boxes are trucks."""
 
 
 def report_tiles(count: int) -> None:
@@ -103,7 +105,7 @@ def predict_shard(
             return ready
 
         found = _ahead(preparing, prepare, range(len(tiles)))
-        predicted = (_predict(ready, models, networks) for ready in found)
+        predicted = (_predict(ready, models, networks, search) for ready in found)
         for _ in _ahead(settling, canvas.settle, predicted):
             report_tiles(1)
     return canvas.shard(len(tiles))
@@ -148,16 +150,26 @@ class _Ready:
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What the networks say about a tile; of `motion` only is left to be measured."""
+    """What the networks say about a tile; how its trucks move is left to be measured."""
 
     tile: Tile
     status: NDArray[np.uint8]
     landcover: NDArray[np.uint8] | None
-    boxes: NDArray[np.float64] | None
+    candidates: _Candidates | None
     """None where no truck was looked for."""
-    scores: NDArray[np.float64] | None
-    motion: Pixels | None
-    calibration: Calibration | None
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """What may be trucks, and the pixels that show how they move."""
+
+    boxes: NDArray[np.float64]
+    """(N, 4) in pixels of the scene."""
+    scores: NDArray[np.float64]
+    """(N,) as the network gives them."""
+    pixels: Pixels
+    calibration: Calibration
+    least_score: float
 
 
 def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, bands: Sequence[str]) -> _Ready:
@@ -200,7 +212,7 @@ def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray
     return status
 
 
-def _predict(ready: _Ready, models: Models, networks: Networks) -> _Predicted:
+def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) -> _Predicted:
     tile, status, images = ready.tile, ready.status, ready.images
     if "screening" in images:
         status[(status == SEEN) & ~networks.screen(images["screening"], tile)] = SCREENED
@@ -208,14 +220,14 @@ def _predict(ready: _Ready, models: Models, networks: Networks) -> _Predicted:
     if "segmentation" in images:
         classes = networks.segment(images["segmentation"], tile)
         landcover = np.where(np.isin(status, _ON_GROUND), classes, np.uint8(NO_CLASS))
-    boxes = scores = calibration = None
-    if models.detector and "detection" in images:
+    candidates = None
+    if models.detector and ready.motion:
         card = models.detector.card
-        calibration = card.calibration
         searched = parts(tile, status == SEEN, round_up(_PART_PX, card.stride), card.halo)
         if searched:
             boxes, scores = networks.detect(images["detection"], searched)
-    return _Predicted(tile, status, landcover, boxes, scores, ready.motion, calibration)
+            candidates = _Candidates(boxes, scores, ready.motion, card.calibration, search.least_score)
+    return _Predicted(tile, status, landcover, candidates)
 
 
 class _Canvas:
@@ -239,27 +251,28 @@ class _Canvas:
         self._status[core] = predicted.status
         if self._landcover is not None and predicted.landcover is not None:
             self._landcover[core] = predicted.landcover
-        if predicted.boxes is None:
+        if predicted.candidates is None:
             self._skipped += 1
         else:
-            self._found.append(_measured(predicted))
+            self._found.append(_measured(predicted.candidates))
 
     def shard(self, tiles: int) -> Shard:
         detections = Detections.concatenate(self._found)
         return Shard(self._first_row, self._status, self._landcover, detections, tiles, self._skipped)
 
 
-def _measured(predicted: _Predicted) -> Detections:
-    """The detections of a tile, with how they move and scores that are probabilities."""
-    boxes, scores, pixels = predicted.boxes, predicted.scores, predicted.motion
-    if boxes is None or scores is None or pixels is None or predicted.calibration is None or not len(boxes):
-        return Detections.empty()
+def _measured(candidates: _Candidates) -> Detections:
+    """How trucks move, and with that the probability that they are some."""
+    calibration, pixels = candidates.calibration, candidates.pixels
+    possible = calibration.probability(candidates.scores, AMPLE_EVIDENCE) >= candidates.least_score
+    boxes, scores = candidates.boxes[possible], candidates.scores[possible]
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     displacement, sigma = measure_displacement(
         pixels.reflectance, pixels.valid, boxes - np.array([col, row, col, row])
     )
-    probability = predicted.calibration.probability(scores, evidence(displacement, sigma))
-    return Detections(boxes, probability, displacement.astype(np.float64), sigma.astype(np.float64))
+    probability = calibration.probability(scores, evidence(displacement, sigma))
+    detections = Detections(boxes, probability, displacement.astype(np.float64), sigma.astype(np.float64))
+    return detections.take(probability >= candidates.least_score)
 
 
 def _cache_bytes(engine: Engine) -> int:

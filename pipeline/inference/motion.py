@@ -86,8 +86,10 @@ _REGISTRATION = 0.1
 through the positions in four bands, at `_LAG`, by 1.35 times that: 0.084. The rest is for cabs, loads and
 shadows of another colour, which move a truck's own middle from band to band."""
 
-_AMPLE, _UNMEASURED = 8.0, 2.0
-"""Motion so clear, in standard deviations, that more says nothing; and what says neither yes nor no."""
+AMPLE_EVIDENCE = 8.0
+"""Motion so clear, in standard deviations, that more says nothing."""
+_UNMEASURED = 2.0
+"""What says neither yes nor no."""
 
 _OTHER_RIDGE, _TINY = 0.02, 1e-12
 """Keep a blob at the window's border from growing without limit, and a flat image from dividing by zero."""
@@ -137,13 +139,13 @@ def measure_displacement(
 
 
 def evidence(displacement: Array, sigma: Array) -> Array:
-    """By how many standard deviations each of N trucks is seen to move: at most `_AMPLE`, 0 if not clear.
+    """By how many standard deviations each of N trucks is seen to move: at most AMPLE_EVIDENCE, 0 if unclear.
 
     Takes what `measure_displacement` gives; `_UNMEASURED` where pixels were missing, as beside the border.
     """
     length = np.hypot(*displacement.T)
-    seen = np.minimum(np.divide(length, sigma, out=np.zeros(len(sigma)), where=np.isfinite(length)), _AMPLE)
-    return np.where(np.isnan(sigma), _UNMEASURED, seen)
+    seen = np.divide(length, sigma, out=np.zeros(len(sigma)), where=np.isfinite(length))
+    return np.where(np.isnan(sigma), _UNMEASURED, np.minimum(seen, AMPLE_EVIDENCE))
 
 
 def _fit(values: NDArray[np.float32], centre: Array) -> tuple[Array, Array, Array]:

@@ -41,8 +41,7 @@ class Dense(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         if hasattr(self.network, "dense"):
-            maps: tuple[Tensor, ...] = self.network.dense(images)
-            return maps
+            return tuple(self.network.dense(images))  # type: ignore[operator]
         return (self.network(images).permute(0, 2, 3, 1),)
 
 
@@ -107,7 +106,7 @@ class TorchRuntime:
         self._half = half
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._networks = {
-            name: _fused(network).to(self._device, memory_format=torch.channels_last)
+            name: _fused(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             for name, (network, _) in networks.items()
         }
 
