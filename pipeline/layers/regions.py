@@ -71,7 +71,7 @@ class Regions:
 class _Chains:
     """Rings, and open parts of rings, in pixel coordinates, each with its region on the left-hand side."""
 
-    xy: NDArray[np.int32]
+    xy: NDArray[np.integer]
     """(N, 2): column and row of the corners, without the last of each chain, where the next one starts."""
     lengths: NDArray[np.int64]
     """(C,): corners of each chain."""
@@ -200,7 +200,7 @@ def outline(
     seam and to what is OUTSIDE: each block is a valid coverage within an outline that didn't change,
     therefore all of them are one. A region that simplification swallows is an empty polygon.
 
-    Memory: 8 bytes a corner of a polygon, besides the polygons themselves.
+    Memory: 4 bytes a corner of a polygon (8 from 65536 rows or columns on), besides the polygons themselves.
     """
     if not len(regions):
         return np.empty(0, dtype=object)
@@ -282,10 +282,12 @@ def _framed(regions: Regions, first_row: int, stop_row: int) -> NDArray[np.int32
 
 def _trace_band(regions: Regions, top: int, block_px: int, tolerance: float) -> list[_Chains]:
     labels = _framed(regions, top, min(top + block_px, regions.shape[0]))
-    return [
+    place = np.uint16 if max(regions.shape) < 2**16 else np.int32  # of a patchy granule there are 44 million
+    blocks = (
         _trace(labels[:, left : left + block_px + 2], top, left, regions.shape[1], tolerance)
         for left in range(0, regions.shape[1], block_px)
-    ]
+    )
+    return [replace(block, xy=block.xy.astype(place)) for block in blocks]
 
 
 def _trace(labels: NDArray[np.int32], top: int, left: int, width: int, tolerance: float) -> _Chains:
