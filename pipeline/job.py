@@ -263,7 +263,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
                 layers |= _traffic(job, layers["trucks"], status, outputs)
             _write_trucks(folder, layers, seen, not_seen, outputs)
     with clock("further formats"):
-        outputs.update(write_formats(layers, folder, config.export.formats))
+        _write_formats(job, layers, legend, outputs)
     fraction = seen_fraction(status)
     picture = quicklook(job.scene)
     context = ReportContext(
@@ -347,7 +347,7 @@ def _write_landcover(
     write_cog(raster, outputs["landcover.tif"], legend)
     polygons = polygonise(raster, legend, settings.min_area_m2, settings.simplify_m)
     outputs["landcover.gpkg"] = job.folder / "landcover.gpkg"
-    write_gpkg(outputs["landcover.gpkg"], {"landcover": polygons}, {"landcover": landcover_style(legend)})
+    write_gpkg(outputs["landcover.gpkg"], {"landcover": polygons}, _styles(legend))
     return polygons
 
 
@@ -364,13 +364,33 @@ def _write_trucks(
     write_gpkg(
         outputs["trucks.gpkg"],
         {**of_trucks, "seen": seen, "not_seen": not_seen},
-        {
-            "trucks": truck_style(),
-            "road_segments": road_segment_style(),
-            "seen": seen_style(),
-            "not_seen": not_seen_style(),
-        },
+        _styles(),
     )
+
+
+def _write_formats(
+    job: Job,
+    layers: Mapping[str, gpd.GeoDataFrame],
+    legend: Sequence[LegendClass],
+    outputs: dict[str, Path],
+) -> None:
+    """Further formats, and QGIS styles beside what can't hold one: `<layer>.qml` is for all of that name."""
+    outputs.update(write_formats(layers, job.folder, job.request.config.export.formats))
+    unstyled = {path.stem for path in outputs.values() if path.suffix != ".gpkg"}
+    for name, qml in _styles(legend).items():
+        if name in layers and name in unstyled:
+            with replacing(job.folder / f"{name}.qml") as part:
+                part.write_text(qml, encoding="utf-8")
+
+
+def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:
+    return {
+        "trucks": truck_style(),
+        "road_segments": road_segment_style(),
+        "seen": seen_style(),
+        "not_seen": not_seen_style(),
+        "landcover": landcover_style(legend),
+    }
 
 
 def _traffic(

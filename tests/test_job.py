@@ -25,6 +25,8 @@ FILES = {
     "trucks.gpkg",
     "landcover.tif",
     "landcover.gpkg",
+    "landcover.qml",
+    "trucks.qml",
     "item.json",
     "run.json",
     "report.html",

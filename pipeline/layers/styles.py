@@ -1,4 +1,4 @@
-"""QGIS styles (QML, of QGIS 3.22 and later) of the layers, as they are stored in GeoPackages."""
+"""QGIS styles (QML, of QGIS 3.22 and later) of the layers: stored in GeoPackages, or beside other files."""
 
 from __future__ import annotations
 
@@ -15,17 +15,34 @@ _SCORE_STEPS = (
 )
 _FLOW_STEPS = (
     (-1.0, -0.5, "#969696", 0.3, "not seen"),
-    (-0.5, 0.0, "#6BAED6", 0.5, "no truck found"),
-    (0.0, 50.0, "#FECC5C", 0.7, "up to 50 trucks per hour"),
-    (50.0, 150.0, "#FD8D3C", 0.9, "50 - 150"),
-    (150.0, 300.0, "#F03B20", 1.2, "150 - 300"),
-    (300.0, 600.0, "#BD0026", 1.5, "300 - 600"),
-    (600.0, 1e9, "#67001F", 1.9, "more than 600"),
+    (-0.5, 0.0, "#74A9CF", 0.35, "no truck found"),
+    (0.0, 50.0, "#8C96C6", 0.5, "up to 50 trucks per hour"),
+    (50.0, 150.0, "#8C6BB1", 0.7, "50 - 150 trucks per hour"),
+    (150.0, 300.0, "#88419D", 0.9, "150 - 300 trucks per hour"),
+    (300.0, 600.0, "#6E016B", 1.1, "300 - 600 trucks per hour"),
+    (600.0, 1e9, "#4D004B", 1.4, "more than 600 trucks per hour"),
 )
-"""Trucks per hour from and to, colour, width in mm, and what the legend says."""
-_HAS_HEADING = '"heading_deg" IS NOT NULL'
-_HAS_AXIS_ONLY = '"heading_deg" IS NULL AND "axis_deg" IS NOT NULL'
-_REASONS = {"nodata": "#6E6E6E", "cloud": "#9ECAE1", "shadow": "#54708A", "no_road": "#C7B299"}
+"""Trucks per hour from and to, colour, width in mm, and what the legend says; violet, for trucks are red."""
+_REASONS = {
+    "nodata": ("no data", "#6E6E6E", 135, 1.5, 0.25),
+    "cloud": ("cloud", "#4292C6", 45, 1.5, 0.25),
+    "shadow": ("cloud shadow", "#54708A", 135, 1.5, 0.25),
+    "no_road": ("no road near", "#8C7B6B", 45, 4.0, 0.1),
+}
+"""What the legend says, colour, and of the hatching angle in degrees, distance and width of lines in mm."""
+_LOOKED_AT = {"seen": ("looked at", "solid"), "screened": ("looked at by the screener", "dash")}
+_LOOKED_AT_COLOUR = "#41AB5D"
+_POINTERS = (
+    ("triangle", "heading_deg", '"heading_deg" IS NOT NULL', 1.0, 0.45),
+    ("rectangle", "axis_deg", '"heading_deg" IS NULL AND "axis_deg" IS NOT NULL', 1.0, 0.2),
+    ("circle", "", '"heading_deg" IS NULL AND "axis_deg" IS NULL', 0.45, 0.45),
+)
+"""Shape, the field that turns it, what it is shown for, length and width in parts of the size."""
+_POINTER_MM = "clamp(2.5, 90000 / coalesce(@map_scale, 25000), 8)"
+"""90 m, but to be seen on small scales and no longer than a truck's box on large ones."""
+_BOXES_FROM = "coalesce(@map_scale, 1) < 15000"
+_SPEEDS_FROM_SCALE = 12_000
+_PROPERTY_KINDS = {"field": "2", "expression": "3"}  # QgsProperty's
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
@@ -35,39 +52,75 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def truck_style() -> str:
-    """Boxes outlined by score; an arrow shows the heading, a bar the axis where only that is known."""
+    """Pointers along the heading, coloured by score; a bar along the axis where only that is known, and a dot
+    where neither is. From 1 : 15,000 on with the box around, from 1 : 12,000 on with the speed beside."""
     style, renderer = _style("graduatedSymbol", attr="score", graduatedMethod="GraduatedColor")
     ranges, symbols = SubElement(renderer, "ranges"), SubElement(renderer, "symbols")
     for number, (lower, upper, colour) in enumerate(_SCORE_STEPS):
         limits = {"lower": f"{lower:.15f}", "upper": f"{upper:.15f}", "label": f"score {lower:g} - {upper:g}"}
         SubElement(ranges, "range", {**limits, "symbol": str(number), "render": "true"})
         symbol = _symbol(symbols, "fill", str(number))
-        _fill(symbol, colour, opacity=0, outline=colour, outline_mm=0.5)
+        box = _outline(symbol, colour, "solid", 0.3)
+        _data_defined(box, {"enabled": ("expression", _BOXES_FROM)})
         centroid = _layer(symbol, "CentroidFill", {"point_on_surface": "0", "clip_points": "0"})
         marker = _symbol(centroid, "marker", f"@{number}@1")
-        _pointer(marker, "arrow", colour, "heading_deg", _HAS_HEADING)
-        _pointer(marker, "line", colour, "axis_deg", _HAS_AXIS_ONLY)
+        for shape, angle_field, shown_if, length, width in _POINTERS:
+            _pointer(marker, shape, colour, angle_field, shown_if, {"height": length, "width": width})
+    _labels(style, """round("speed_kmh") || ' km/h'""", _SPEEDS_FROM_SCALE)
     return _text(style)
 
 
 def landcover_style(legend: Sequence[LegendClass]) -> str:
-    """Areas filled in their class's colour, without outlines, which would hide small ones."""
-    return _categorised("class", [(str(entry.value), entry.name, entry.colour, 255) for entry in legend])
+    """Areas in their class's colour, with a hair of it around, or what lies below would shine through the
+    edges; and the same for the raster of the classes, which finds its style in a `.qml` file beside it."""
+    style, symbols = _categorised("class", [(str(entry.value), entry.name) for entry in legend])
+    for number, entry in enumerate(legend):
+        _layer(
+            _symbol(symbols, "fill", str(number)),
+            "SimpleFill",
+            {
+                "color": _rgba(entry.colour),
+                "style": "solid",
+                "outline_color": _rgba(entry.colour),
+                "outline_style": "solid",
+                "outline_width": "0.1",
+                "outline_width_unit": "MM",
+                "joinstyle": "miter",
+            },
+        )
+    palette = SubElement(
+        SubElement(
+            SubElement(style, "pipe"),
+            "rasterrenderer",
+            type="paletted",
+            band="1",
+            opacity="1",
+            alphaBand="-1",
+        ),
+        "colorPalette",
+    )
+    for entry in legend:
+        colour = {"color": entry.colour.lower(), "alpha": "255"}
+        SubElement(palette, "paletteEntry", {"value": str(entry.value), "label": entry.name, **colour})
+    return _text(style)
 
 
 def seen_style() -> str:
-    """A faint green over what was looked at, fainter where only the screener did."""
-    return _categorised(
-        "status",
-        [("seen", "looked at", "#74C476", 40), ("screened", "looked at by the screener", "#C7E9C0", 40)],
-    )
+    """A thin line around what was looked at, broken where only the screener did, that hides nothing."""
+    style, symbols = _categorised("status", [(status, label) for status, (label, _) in _LOOKED_AT.items()])
+    for number, (_, line) in enumerate(_LOOKED_AT.values()):
+        _outline(_symbol(symbols, "fill", str(number)), _LOOKED_AT_COLOUR, line, 0.15)
+    return _text(style)
 
 
 def not_seen_style() -> str:
-    """Faint fills over what was not looked at, by reason."""
-    return _categorised(
-        "reason", [(reason, reason.replace("_", " "), colour, 110) for reason, colour in _REASONS.items()]
-    )
+    """What was not looked at is hatched by reason, so that what lies below can be seen."""
+    style, symbols = _categorised("reason", [(reason, label) for reason, (label, *_) in _REASONS.items()])
+    for number, (_, colour, angle, distance_mm, width_mm) in enumerate(_REASONS.values()):
+        hatching = {"angle": str(angle), "distance": f"{distance_mm:g}", "distance_unit": "MM"}
+        pattern = _layer(_symbol(symbols, "fill", str(number)), "LinePatternFill", hatching)
+        _line(_symbol(pattern, "line", f"@{number}@0"), colour, width_mm)
+    return _text(style)
 
 
 def road_segment_style() -> str:
@@ -78,30 +131,21 @@ def road_segment_style() -> str:
     for number, (lower, upper, colour, width_mm, label) in enumerate(_FLOW_STEPS):
         limits = {"lower": f"{lower:.15f}", "upper": f"{upper:.15f}", "label": label}
         SubElement(ranges, "range", {**limits, "symbol": str(number), "render": "true"})
-        properties = {
-            "line_color": _rgba(colour),
-            "line_style": "solid",
-            "line_width": f"{width_mm:g}",
-            "line_width_unit": "MM",
-            "capstyle": "round",
-            "joinstyle": "round",
-        }
-        _layer(_symbol(symbols, "line", str(number)), "SimpleLine", properties)
+        _line(_symbol(symbols, "line", str(number)), colour, width_mm)
     return _text(style)
 
 
-def _categorised(attribute: str, categories: Iterable[tuple[str, str, str, int]]) -> str:
-    """Fills by the value of an attribute: (value, label, colour, opacity 0-255)."""
+def _categorised(attribute: str, categories: Iterable[tuple[str, str]]) -> tuple[Element, Element]:
+    """A style by the value of an attribute, (value, label), and where its symbols go, in the same order."""
     style, renderer = _style("categorizedSymbol", attr=attribute)
     listed, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
-    for number, (value, label, colour, opacity) in enumerate(categories):
+    for number, (value, label) in enumerate(categories):
         SubElement(listed, "category", value=value, symbol=str(number), label=label, render="true")
-        _fill(_symbol(symbols, "fill", str(number)), colour, opacity)
-    return _text(style)
+    return style, symbols
 
 
 def _style(renderer: str, **attributes: str) -> tuple[Element, Element]:
-    style = Element("qgis", version="3.22.0", styleCategories="Symbology")
+    style = Element("qgis", version="3.22.0", styleCategories="Symbology|Labeling")
     fixed = {"symbollevels": "0", "enableorderby": "0", "forceraster": "0"}
     return style, SubElement(style, "renderer-v2", {"type": renderer, **fixed, **attributes})
 
@@ -123,52 +167,85 @@ def _layer(symbol: Element, kind: str, properties: Mapping[str, str]) -> Element
     return layer
 
 
-def _fill(
-    symbol: Element, colour: str, opacity: int, outline: str | None = None, outline_mm: float = 0.0
-) -> None:
-    _layer(
+def _outline(symbol: Element, colour: str, line: str, width_mm: float) -> Element:
+    return _layer(
         symbol,
         "SimpleFill",
         {
-            "color": _rgba(colour, opacity),
-            "style": "solid" if opacity else "no",
-            "outline_color": _rgba(outline or colour),
-            "outline_style": "solid" if outline else "no",
-            "outline_width": f"{outline_mm:g}",
+            "style": "no",
+            "outline_color": _rgba(colour),
+            "outline_style": line,
+            "outline_width": f"{width_mm:g}",
             "outline_width_unit": "MM",
             "joinstyle": "miter",
         },
     )
 
 
-def _pointer(marker: Element, shape: str, colour: str, angle_field: str, shown_if: str) -> None:
-    """A marker that is turned by a field, clockwise from north, and shown under a condition."""
-    layer = _layer(
-        marker,
-        "SimpleMarker",
+def _line(symbol: Element, colour: str, width_mm: float) -> None:
+    _layer(
+        symbol,
+        "SimpleLine",
         {
-            "name": shape,
-            "color": _rgba(colour),
-            "outline_color": _rgba(colour),
-            "outline_width": "0.4",
-            "size": "4",
-            "size_unit": "MM",
+            "line_color": _rgba(colour),
+            "line_style": "solid",
+            "line_width": f"{width_mm:g}",
+            "line_width_unit": "MM",
+            "capstyle": "round",
+            "joinstyle": "round",
         },
     )
+
+
+def _pointer(
+    marker: Element,
+    shape: str,
+    colour: str,
+    angle_field: str,
+    shown_if: str,
+    size: Mapping[str, float],
+) -> None:
+    """A marker of a part of `_POINTER_MM`, turned by a field clockwise from north, shown under a condition.
+
+    Its size is an expression, since QGIS 3.22 takes the limits of the height, in mm, for the width as well.
+    """
+    white_edge = {"outline_color": _rgba("#FFFFFF"), "outline_width": "0.15", "outline_width_unit": "MM"}
+    units = {"symbol_width_unit": "MM", "symbol_height_unit": "MM"}
+    shaped = {"symbol_name": shape, "color": _rgba(colour), **white_edge, **units}
+    layer = _layer(marker, "EllipseMarker", shaped)
+    turned = {"angle": ("field", angle_field)} if angle_field else {}
+    sized = {side: ("expression", f"{part:g} * {_POINTER_MM}") for side, part in size.items()}
+    _data_defined(layer, {**sized, **turned, "enabled": ("expression", shown_if)})
+
+
+def _data_defined(layer: Element, by_name: Mapping[str, tuple[str, str]]) -> None:
+    """Properties of a symbol layer that follow a feature: name to ("field" or "expression", which)."""
     collection = SubElement(SubElement(layer, "data_defined_properties"), "Option", type="Map")
     SubElement(collection, "Option", type="QString", name="name", value="")
     properties = SubElement(collection, "Option", type="Map", name="properties")
-    _data_defined(properties, "angle", "field", angle_field, kind=2)
-    _data_defined(properties, "enabled", "expression", shown_if, kind=3)
+    for name, (source, value) in by_name.items():
+        entry = SubElement(properties, "Option", type="Map", name=name)
+        SubElement(entry, "Option", type="bool", name="active", value="true")
+        SubElement(entry, "Option", type="QString", name=source, value=value)
+        SubElement(entry, "Option", type="int", name="type", value=_PROPERTY_KINDS[source])
     SubElement(collection, "Option", type="QString", name="type", value="collection")
 
 
-def _data_defined(properties: Element, name: str, source: str, value: str, kind: int) -> None:
-    """`kind` is QgsProperty's: 2 takes a field, 3 an expression."""
-    entry = SubElement(properties, "Option", type="Map", name=name)
-    SubElement(entry, "Option", type="bool", name="active", value="true")
-    SubElement(entry, "Option", type="QString", name=source, value=value)
-    SubElement(entry, "Option", type="int", name="type", value=str(kind))
+def _labels(style: Element, expression: str, from_scale: int) -> None:
+    """Small dark text with a white edge beside each polygon, from 1 : `from_scale` on."""
+    style.set("labelsEnabled", "1")
+    settings = SubElement(SubElement(style, "labeling", type="simple"), "settings")
+    dark, white = {"textColor": _rgba("#262626")}, {"bufferColor": _rgba("#FFFFFF")}
+    text = SubElement(
+        settings,
+        "text-style",
+        {"fieldName": expression, "isExpression": "1", "fontSize": "8", "fontWeight": "75", **dark},
+    )
+    SubElement(
+        text, "text-buffer", {"bufferDraw": "1", "bufferSize": "0.7", "bufferSizeUnits": "MM", **white}
+    )
+    SubElement(settings, "placement", placement="8", dist="1", distUnits="MM")  # 8: outside of the polygon
+    SubElement(settings, "rendering", scaleVisibility="1", scaleMin="0", scaleMax=str(from_scale))
 
 
 def _rgba(colour: str, opacity: int = 255) -> str:
