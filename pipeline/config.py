@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import ConfigError
 
-ExportFormat = Literal["parquet", "flatgeobuf", "geojson"]
+ExportFormat = Literal["parquet", "flatgeobuf", "geojson", "pmtiles"]
 
 
 class Settings(BaseModel):
@@ -99,6 +99,12 @@ class Landcover(Settings):
     )
 
 
+class Panoptic(Settings):
+    """Land cover and trucks as one raster of segments."""
+
+    enabled: bool = Field(False, description="write panoptic.tif and panoptic.json; needs both models")
+
+
 class Export(Settings):
     """Files beside the standard ones."""
 
@@ -114,6 +120,7 @@ class Config(Settings):
     trucks: Trucks = Trucks()
     traffic: Traffic = Traffic()
     landcover: Landcover = Landcover()
+    panoptic: Panoptic = Panoptic()
     export: Export = Export()
 
 

