@@ -19,7 +19,7 @@ from typing import Any
 import geopandas as gpd
 
 from pipeline.config import Config
-from pipeline.errors import OutputError
+from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
 from pipeline.files import remove_abandoned, replacing, temporary
 from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shard, widest_tile
@@ -31,6 +31,7 @@ from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, 
 from pipeline.layers.catalog import build_item, write_item
 from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
+from pipeline.layers.panoptic import write_panoptic
 from pipeline.layers.seen import seen_fraction, seen_layers
 from pipeline.layers.styles import (
     landcover_style,
@@ -174,6 +175,8 @@ def prepare(request: Request) -> Job:
     """
     begun = time.time()
     config = request.config
+    if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
+        raise ConfigError("panoptic.enabled needs trucks.enabled and landcover.enabled, too.")
     scene = open_scene(request.scene, request.bands)
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
@@ -263,7 +266,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
                 layers |= _traffic(job, layers["trucks"], status, outputs)
             _write_trucks(folder, layers, seen, not_seen, outputs)
     with clock("further formats"):
-        _write_formats(job, layers, legend, outputs)
+        _write_formats(job, layers, landcover, legend, outputs)
     fraction = seen_fraction(status)
     picture = quicklook(job.scene)
     context = ReportContext(
@@ -371,10 +374,13 @@ def _write_trucks(
 def _write_formats(
     job: Job,
     layers: Mapping[str, gpd.GeoDataFrame],
+    landcover: Path | None,
     legend: Sequence[LegendClass],
     outputs: dict[str, Path],
 ) -> None:
     """Further formats, and QGIS styles beside what can't hold one: `<layer>.qml` is for all of that name."""
+    if job.request.config.panoptic.enabled and landcover:
+        outputs |= write_panoptic(job.folder, job.scene, landcover, layers["trucks"], legend)
     outputs.update(write_formats(layers, job.folder, job.request.config.export.formats))
     unstyled = {path.stem for path in outputs.values() if path.suffix != ".gpkg"}
     for name, qml in _styles(legend).items():

@@ -60,7 +60,7 @@ def build_item(
         What `run.json` holds. Read from it, where present: `finished` (RFC 3339), `packages` (name to
         version), `models` (task to id), `counts.trucks`, `seen_fraction`.
     outputs
-        Files by asset key. Media type and role follow from the suffix; a `.tif` gets the legend.
+        Files by asset key. Media type and role follow from the suffix; `landcover.tif` gets the legend.
     legend
         The classes of the land-cover raster; empty without one.
     layers
@@ -139,7 +139,7 @@ def _properties(scene: Scene, run: Mapping[str, Any], finished: datetime) -> dic
 
 def _asset(path: Path, legend: Sequence[LegendClass], layer: gpd.GeoDataFrame | None) -> pystac.Asset:
     fields: dict[str, Any] = {}
-    if path.suffix == ".tif" and legend:
+    if path.name == "landcover.tif" and legend:
         fields["classification:classes"] = _classes(legend)
         fields["data_type"], fields["nodata"] = "uint8", NODATA
     if layer is not None and path.suffix != ".tif":
