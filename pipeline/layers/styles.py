@@ -32,10 +32,11 @@ _REASONS = {
 """What the legend says, colour, and of the hatching angle in degrees, distance and width of lines in mm."""
 _LOOKED_AT = {"seen": ("looked at", "solid"), "screened": ("looked at by the screener", "dash")}
 _LOOKED_AT_COLOUR = "#41AB5D"
+_HEADING, _AXIS = 'try("heading_deg", 0)', 'try("axis_deg", 0)'  # a legend has no fields, and shows arrows
 _POINTERS = (
-    ("triangle", "heading_deg", '"heading_deg" IS NOT NULL', 1.0, 0.45),
-    ("rectangle", "axis_deg", '"heading_deg" IS NULL AND "axis_deg" IS NOT NULL', 1.0, 0.2),
-    ("circle", "", '"heading_deg" IS NULL AND "axis_deg" IS NULL', 0.45, 0.45),
+    ("triangle", "heading_deg", f"{_HEADING} IS NOT NULL", 1.0, 0.45),
+    ("rectangle", "axis_deg", f"{_HEADING} IS NULL AND {_AXIS} IS NOT NULL", 1.0, 0.2),
+    ("circle", "", f"{_HEADING} IS NULL AND {_AXIS} IS NULL", 0.45, 0.45),
 )
 """Shape, the field that turns it, what it is shown for, length and width in parts of the size."""
 _POINTER_MM = "clamp(2.5, 90000 / coalesce(@map_scale, 25000), 8)"

@@ -27,6 +27,19 @@ def test_land_cover_style_has_every_class_in_its_colour():
     ]
     colours = [p.attrib["v"] for p in style.iter("prop") if p.attrib["k"] == "color"]
     assert colours == ["65,155,223,255", "223,195,90,255"]
+    assert [
+        (e.attrib["value"], e.attrib["label"], e.attrib["color"]) for e in style.iter("paletteEntry")
+    ] == [
+        ("0", "water", "#419bdf"),
+        ("5", "shrub & scrub", "#dfc35a"),
+    ]
+
+
+def test_what_was_looked_at_and_what_not_hides_nothing():
+    for qml in (seen_style(), not_seen_style()):
+        style = fromstring(qml.split("\n", 1)[1])
+        fills = [e for e in style.iter("layer") if e.attrib["class"] == "SimpleFill"]
+        assert {p.attrib["v"] for e in fills for p in e.iter("prop") if p.attrib["k"] == "style"} <= {"no"}
 
 
 def test_truck_style_turns_an_arrow_by_the_heading():

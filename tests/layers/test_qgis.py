@@ -1,0 +1,144 @@
+"""What QGIS itself sees in the layers of a run; started by `pytest -m qgis`.
+
+Needs `apt-get install --no-install-recommends qgis python3-qgis qgis-providers`, QGIS 3.22 or later.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+
+from pipeline.config import load_config
+from pipeline.job import Request, run_directly
+from pipeline.layers.styles import rgb
+from pipeline.models.bundle import open_bundle
+
+pytestmark = pytest.mark.qgis
+
+PYTHON = "/usr/bin/python3"
+SCRIPT = Path(__file__).with_name("qgis_render.py")
+SETTINGS = ["engine.threads=1", "export.formats=[parquet, flatgeobuf]"]
+STYLES = {
+    "trucks.gpkg|trucks": ("graduatedSymbol", "score"),
+    "trucks.gpkg|road_segments": ("graduatedSymbol", 'coalesce("flow_per_hour", -1)'),
+    "trucks.gpkg|seen": ("categorizedSymbol", "status"),
+    "trucks.gpkg|not_seen": ("categorizedSymbol", "reason"),
+    "landcover.gpkg|landcover": ("categorizedSymbol", "class"),
+    "trucks.geojson": ("graduatedSymbol", "score"),
+    "trucks.fgb": ("graduatedSymbol", "score"),
+    "road_segments.fgb": ("graduatedSymbol", 'coalesce("flow_per_hour", -1)'),
+    "landcover.fgb": ("categorizedSymbol", "class"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(product, tmp_path_factory) -> Path:
+    """The layers of a run over a simulated scene, but only where there is a QGIS to look at them."""
+    there = Path(PYTHON).exists() and subprocess.run(
+        [PYTHON, "-c", "import qgis.core"], check=False, capture_output=True
+    )
+    if not there or there.returncode:
+        pytest.skip(f"needs QGIS for {PYTHON}: apt-get install qgis python3-qgis qgis-providers")
+    out = tmp_path_factory.mktemp("qgis")
+    request = Request(str(product.safe), out, load_config(None, SETTINGS), roads=product.roads)
+    return run_directly(request).folder
+
+
+@pytest.fixture(scope="module")
+def picture(folder) -> Path:
+    return folder.parent / "page.png"
+
+
+@pytest.fixture(scope="module")
+def told(folder, picture) -> dict:
+    place = gpd.read_file(folder / "trucks.gpkg", layer="trucks").geometry.iloc[0].centroid
+    done = subprocess.run(
+        [PYTHON, str(SCRIPT), str(folder), str(picture), str(place.x), str(place.y)],
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(folder.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr
+    return json.loads(done.stdout)
+
+
+def layer_of(folder: Path, name: str) -> gpd.GeoDataFrame:
+    file, _, layer = name.partition("|")
+    return gpd.read_file(folder / file, **({"layer": layer} if layer else {}))
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_layer_has_its_features_in_their_place(told, folder, name):
+    ours, seen = layer_of(folder, name), told[name]
+    assert seen["valid"]
+    assert seen["count"] == len(ours) > 0
+    assert seen["crs"] == f"EPSG:{ours.crs.to_epsg()}"
+    tolerance = 1e-7 if ours.crs.is_geographic else 1e-3
+    assert seen["extent"] == pytest.approx(list(ours.total_bounds), abs=tolerance)
+
+
+@pytest.mark.parametrize("name", STYLES)
+def test_a_layer_finds_its_style_by_itself_and_no_feature_is_without_a_symbol(told, name):
+    seen = told[name]
+    assert (seen["renderer"], seen["attribute"]) == STYLES[name]
+    assert all(seen["legend"])
+    assert seen["without_symbol"] == 0
+    assert seen["labels"] == name.startswith(("trucks.gpkg|trucks", "trucks.geojson", "trucks.fgb"))
+
+
+def test_fields_have_their_types(told):
+    fields = told["trucks.gpkg|trucks"]["fields"]
+    assert {name: fields[name] for name in ("id", "score", "heading_deg", "speed_kmh", "near_cloud")} == {
+        "id": "String",
+        "score": "Real",
+        "heading_deg": "Real",
+        "speed_kmh": "Real",
+        "near_cloud": "Boolean",
+    }
+    assert told["trucks.geojson"]["fields"]["acquired"] == "DateTime"
+    assert told["trucks.gpkg|road_segments"]["fields"]["flow_per_hour"] == "Real"
+    assert told["landcover.gpkg|landcover"]["fields"]["class"] == "Integer"
+
+
+def test_the_raster_names_its_classes_and_nothing_else(told, folder):
+    legend = open_bundle("landcover").card.classes
+    seen = told["landcover.tif"]
+    assert seen["renderer"] == "paletted"
+    assert seen["legend"] == {entry.name: entry.colour.lower() for entry in legend}
+    with rasterio.open(folder / "landcover.tif") as raster:
+        assert seen["size"] == [raster.width, raster.height]
+        assert seen["extent"] == pytest.approx(list(raster.bounds))
+        assert seen["crs"] == f"EPSG:{raster.crs.to_epsg()}"
+
+
+def test_geoparquet_opens_where_qgis_has_a_driver_for_it(told, folder):
+    """Debian's GDAL has none."""
+    seen = told["trucks.parquet"]
+    assert not seen["valid"] or seen["count"] == len(gpd.read_parquet(folder / "trucks.parquet"))
+
+
+def test_nothing_in_the_folder_was_changed_by_looking_at_it(told, folder):
+    assert not [path.name for path in folder.iterdir() if path.name.endswith(("-wal", "-shm", ".aux.xml"))]
+
+
+def test_the_picture_shows_land_cover_and_trucks(told, folder, picture):
+    """Colours of the land cover at half their strength on white, pointers at full strength."""
+    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    assert pixels.shape[1] == pytest.approx(1400, abs=5)
+    areas = gpd.read_file(folder / "landcover.gpkg", layer="landcover")
+    half = [(np.array(rgb(colour)) + 255) / 2 for colour in areas["colour"].unique()]
+    covered = np.any([np.abs(pixels - colour).max(axis=-1) <= 2 for colour in half], axis=0)
+    page_m2 = 0.205 * 25_000 * 0.19 * 25_000
+    share_of_page = 0.205 / 0.297
+    scene_m2 = min(areas.area.sum(), page_m2)
+    assert covered.mean() > 0.7 * scene_m2 / page_m2 * share_of_page
+    reds = np.abs(pixels - rgb("#BD0026")).max(axis=-1) <= 2
+    assert reds[:, 970:].sum() > 200  # in the inset, around a truck
