@@ -23,6 +23,7 @@ from rasterio.windows import Window
 
 from pipeline.inference import engine
 from pipeline.inference.networks import Networks
+from pipeline.inference.runtime import half_precision
 from pipeline.job import Job, Request, prepare
 
 CORES = os.cpu_count() or 1
@@ -66,8 +67,8 @@ def networks(job: Job, count: int) -> dict[str, Any]:
     """
     tiles = [tile for part in job.shards for tile in part]
     chosen = [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, count).round().astype(int))]
-    bands = job.models.bands_of(job.scene)
-    ready = [engine._prepare(job.scene, tile, job.models, engine.Search(), bands) for tile in chosen]
+    half = half_precision(job.request.config.engine)
+    ready = [engine._prepare(job.scene, tile, job.models, engine.Search(), half) for tile in chosen]
     ways = {"all cores on each tile": [CORES], "one tile a core": [1] * CORES}
     taken = {way: _predicted(job, ready, threads) for way, threads in ways.items()}
     fastest = min(taken, key=lambda way: taken[way]["seconds"])

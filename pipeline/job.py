@@ -24,7 +24,7 @@ from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
 from pipeline.files import remove_abandoned, replacing, temporary
 from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shard, widest_tile
 from pipeline.inference.merging import merge_shards
-from pipeline.inference.networks import Models
+from pipeline.inference.networks import Models, close_networks
 from pipeline.inference.predictions import Detections
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
@@ -239,6 +239,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     """
     clock = _Clock({"prepare and networks": time.time() - job.begun})
     CACHE.clear()  # layers read a chip here and there, and want the memory
+    close_networks()
     folder, request, config = job.folder, job.request, job.request.config
     (folder / "run.json").unlink(missing_ok=True)
     shutil.rmtree(job.work, ignore_errors=True)

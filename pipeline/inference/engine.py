@@ -17,7 +17,6 @@ from typing import TypeVar
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.windows import Window
 
 from pipeline.config import Engine
 from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
@@ -32,6 +31,7 @@ from pipeline.inference.predictions import (
     SHADOW,
     Detections,
 )
+from pipeline.inference.runtime import half_precision
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Calibration
 from pipeline.scenes.ahead import Sweep
@@ -83,7 +83,7 @@ def predict_shard(
     CorruptImageError
         If a tile can't be decoded, naming file, band and block; at once, whatever else is under way.
     """
-    threads = threads_of(engine, workers)
+    threads, half = threads_of(engine, workers), half_precision(engine)
     networks = open_networks(models, engine, threads)
     canvas = _Canvas(tiles, landcover=models.segmenter is not None)
     bands = models.bands_of(scene)
@@ -94,13 +94,13 @@ def predict_shard(
         _stage("prepare") as preparing,
         _stage("settle") as settling,
     ):
-        CACHE.budget = min(sweep.bytes_needed(), _cache_bytes(engine))
+        CACHE.budget = min(max(sweep.bytes_needed(), CACHE.budget), _cache_bytes(engine))
 
         def prepare(number: int) -> _Ready:
             sweep.prefetch(number, decoding)
             if number + 1 < len(tiles):
                 sweep.prefetch(number + 1, decoding)
-            ready = _prepare(scene, tiles[number], models, search, bands)
+            ready = _prepare(scene, tiles[number], models, search, half)
             sweep.done(number)
             return ready
 
@@ -172,30 +172,20 @@ class _Candidates:
     least_score: float
 
 
-def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, bands: Sequence[str]) -> _Ready:
-    pixels = _read(scene, tile.window, models)
-    status = _status(scene, tile, pixels, search)
-    images: dict[str, Image] = {}
+def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: bool) -> _Ready:
+    seen = models.read(scene, tile.window)
+    status = _status(scene, tile, seen.pixels, search)
+    wanted = {
+        "segmentation": models.segmenter if bool(np.isin(status, _ON_GROUND).any()) else None,
+        "detection": models.detector if bool((status == SEEN).any()) else None,
+        "screening": models.screener if bool((status == SEEN).any()) else None,
+    }
+    images = {task: Image.of(tile, seen, bundle.card, half) for task, bundle in wanted.items() if bundle}
     motion = None
-    if models.segmenter and bool(np.isin(status, _ON_GROUND).any()):
-        images["segmentation"] = Image.of(tile, pixels, models.segmenter.card, bands)
-    if models.detector and bool((status == SEEN).any()):
-        images["detection"] = Image.of(tile, pixels, models.detector.card, bands)
-        index = [bands.index(band) for band in MOTION_BANDS]
-        motion = replace(pixels, reflectance=pixels.reflectance[index])
-        if models.screener:
-            images["screening"] = Image.of(tile, pixels, models.screener.card, bands)
+    if "detection" in images:
+        index = [models.bands.index(band) for band in MOTION_BANDS]
+        motion = replace(seen.pixels, reflectance=seen.pixels.reflectance[index])
     return _Ready(tile, status, images, motion)
-
-
-def _read(scene: Scene, window: Window, models: Models) -> Pixels:
-    """All bands that are used; valid is where those that must be there have data; others may be NaN."""
-    pixels, optional = scene.read(window, models.bands), models.optional_bands(scene)
-    if not optional:
-        return pixels
-    further = scene.read(window, optional)
-    further.reflectance[:, ~further.valid] = np.nan
-    return replace(pixels, reflectance=np.concatenate((pixels.reflectance, further.reflectance)))
 
 
 def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray[np.uint8]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rasterio.windows import Window
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,7 +22,7 @@ from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.inference.runtime import half_precision, open_runtime
 from pipeline.models.bundle import Bundle, Card, open_bundle
 from pipeline.models.detector import build_detector
-from pipeline.models.inputs import normalise
+from pipeline.models.inputs import normalise_band
 from pipeline.models.screener import BLOCK_PX, accepted, build_screener
 from pipeline.models.segmenter import build_segmenter
 from pipeline.scenes.scene import Pixels, Scene
@@ -65,6 +66,12 @@ class Models:
             wanted += [band for band in used if band not in (*self.bands, *wanted)]
         return tuple(wanted)
 
+    def read(self, scene: Scene, window: Window) -> Seen:
+        """All bands that are used, in a window of the scene. Errors as `Scene.read`."""
+        optional = self.optional_bands(scene)
+        further = scene.read(window, optional) if optional else None
+        return Seen(scene.read(window, self.bands), self.bands, further, optional)
+
     def bands_of(self, scene: Scene) -> tuple[str, ...]:
         """All bands that are decoded of a scene, in order."""
         return (*self.bands, *self.optional_bands(scene))
@@ -81,6 +88,30 @@ class Models:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What was read of a tile."""
+
+    pixels: Pixels
+    """The bands that must be there, in the order of `required`; valid where all of them have data."""
+    required: tuple[str, ...]
+    further: Pixels | None
+    """The optional ones, if the scene has them; they may lack data where the others don't."""
+    optional: tuple[str, ...]
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """All bands that were read."""
+        return (*self.required, *self.optional)
+
+    def band(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Reflectance of a band and where it counts, both (H, W)."""
+        if name in self.required or self.further is None:
+            return self.pixels.reflectance[self.required.index(name)], self.pixels.valid
+        valid = self.pixels.valid & self.further.valid
+        return self.further.reflectance[self.optional.index(name)], valid
+
+
+@dataclass(frozen=True)
 class Image:
     """What a network is fed of a tile: normalised bands (C, H, W), and their origin in the scene."""
 
@@ -90,18 +121,20 @@ class Image:
     card: Card
 
     @classmethod
-    def of(cls, tile: Tile, pixels: Pixels, card: Card, bands: Sequence[str]) -> Image:
+    def of(cls, tile: Tile, seen: Seen, card: Card, half: bool) -> Image:
         """The tile's core with the network's own halo, which is often smaller than what was read."""
         top, bottom, left, right = _around(tile, card)
-        row, col = int(pixels.window.row_off), int(pixels.window.col_off)
+        row, col = int(seen.pixels.window.row_off), int(seen.pixels.window.col_off)
         part = (slice(top - row, bottom - row), slice(left - col, right - col))
-        used = card.bands_used(bands)
-        index = [bands.index(band) for band in used]
-        if index == list(range(len(bands))):
-            reflectance = pixels.reflectance[(slice(None), *part)]
-        else:
-            reflectance = pixels.reflectance[(index, *part)]
-        return cls(normalise(reflectance, pixels.valid[part], card, used), top, left, card)
+        dtype = torch.bfloat16 if half else torch.float32
+        image = torch.zeros((len(card.bands), bottom - top, right - left), dtype=dtype)
+        used = card.bands_used(seen.bands)
+        for channel, band in enumerate(card.bands):
+            if band in used:
+                values, valid = seen.band(band)
+                normalised = normalise_band(values[part], valid[part], card, band)
+                image[channel] = torch.from_numpy(normalised)
+        return cls(image, top, left, card)
 
     def around(self, part: Tile) -> Tensor:
         """The pixels (C, H, W) for a part of the tile.
@@ -205,6 +238,12 @@ def open_networks(models: Models, engine: Engine, threads: int) -> Networks:
     names = tuple((bundle.folder, bundle.card.weights_sha256) if bundle else None for bundle in bundles)
     with _OPENING:  # or two threads would open them both
         return _opened(names, engine.backend, half_precision(engine), threads)
+
+
+def close_networks() -> None:
+    """Give up what `open_networks` keeps, which is most of the memory of a run."""
+    with _OPENING:
+        _opened.cache_clear()
 
 
 _OPENING = threading.Lock()

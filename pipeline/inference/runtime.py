@@ -49,9 +49,9 @@ class Runtime(Protocol):
     """The dense parts of networks, ready to run, by name."""
 
     def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
-        """Maps of images (N, C, H, W) in float32, for any of the networks, each with images of its own size.
+        """Maps of images (N, C, H, W), for any of the networks, each with images of its own size.
 
-        The maps are float32 or bfloat16, and stay as they are until the next call.
+        Images and maps are float32, or bfloat16 in half precision; the maps stay until the next call.
         """
 
 
@@ -153,8 +153,10 @@ class OpenVinoRuntime:
         }
         self._request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
         self._bfloat16 = openvino.Type.bf16
+        self._tensor_class = openvino.Tensor
+        dtype = torch.bfloat16 if half else torch.float32
         self._idle = {
-            name: np.zeros((1, bands, _EXAMPLE_PX, _EXAMPLE_PX), np.float32)
+            name: self._tensor(torch.zeros((1, bands, _EXAMPLE_PX, _EXAMPLE_PX), dtype=dtype))
             for name, (_, bands) in networks.items()
         }
         ends = np.cumsum([0, *(len(part.outputs) for part in parts)])
@@ -162,10 +164,16 @@ class OpenVinoRuntime:
 
     def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
         """See `Runtime`."""
-        given = {name: image.contiguous().numpy() for name, image in images.items()}
+        given = {name: self._tensor(image.contiguous()) for name, image in images.items()}
         inputs = [given.get(name, idle) for name, idle in self._idle.items()]
         self._request.infer(dict(enumerate(inputs)), share_inputs=True, share_outputs=True)
         return {name: tuple(self._map(index) for index in self._outputs[name]) for name in images}
+
+    def _tensor(self, image: Tensor) -> Any:
+        """The same memory as a tensor of OpenVINO."""
+        if image.dtype == torch.bfloat16:
+            return self._tensor_class(image.view(torch.int16).numpy(), list(image.shape), self._bfloat16)
+        return self._tensor_class(image.numpy(), shared_memory=True)
 
     def _map(self, index: int) -> Tensor:
         tensor = self._request.get_output_tensor(index)
@@ -196,6 +204,8 @@ def _converted(network: Dense, bands: int, half: bool) -> Any:
     graph = frontend.convert(frontend.load(decoder))
     graph.reshape([-1, bands, -1, -1])
     steps = openvino.preprocess.PrePostProcessor(graph)
+    if half:
+        steps.input().tensor().set_element_type(openvino.Type.bf16)
     for index, output in enumerate(graph.outputs):
         if half and output.partial_shape[-1].get_max_length() >= _WIDE:
             steps.output(index).tensor().set_element_type(openvino.Type.bf16)

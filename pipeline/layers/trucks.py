@@ -57,7 +57,7 @@ the viewing angles, which tells detectors apart but takes the orbit's mean heigh
 
 _PIECES_AT_ONCE = 50_000
 
-WEAKEST_SCORE = 0.1
+WEAKEST_SCORE = 0.2
 """What scores less is not even told as a truck that was nearly found."""
 
 Lookup = Callable[[NDArray[np.float64], NDArray[np.float64]], Sequence[str | None]]

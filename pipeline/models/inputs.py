@@ -38,9 +38,19 @@ def normalise(
             f"Received: {', '.join(bands)} as reflectance {reflectance.shape}, valid {valid.shape}"
         )
     image = np.zeros((len(card.bands), *valid.shape), np.float32)
-    for channel, (band, mean, std) in enumerate(zip(card.bands, card.mean, card.std, strict=True)):
+    for channel, band in enumerate(card.bands):
         if band in bands:
             values = reflectance[bands.index(band)]
-            scaled = (values - np.float32(mean)) / np.float32(std)
-            image[channel] = np.where(valid & np.isfinite(values), scaled, np.float32(0))
+            image[channel] = normalise_band(values, valid & np.isfinite(values), card, band)
     return torch.from_numpy(image)
+
+
+def normalise_band(
+    values: NDArray[np.float32], valid: NDArray[np.bool_], card: Card, band: str
+) -> NDArray[np.float32]:
+    """(reflectance - mean) / std of one band of the card, (H, W), 0 where it has no data."""
+    channel = card.bands.index(band)
+    scaled = values - np.float32(card.mean[channel])
+    scaled /= np.float32(card.std[channel])
+    scaled[~valid] = 0
+    return scaled

@@ -56,6 +56,8 @@ class Sweep:
                 self._uses.setdefault(block, []).append(number)
 
     def __enter__(self) -> Self:
+        # At once, lest the first windows cost blocks of an earlier sweep that later ones could use.
+        CACHE.announce({block: numbers[0] for block, numbers in self._uses.items()})
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
 """Exactness: what a tile says is what the whole scene would have said, for any tiling."""
 
 import random
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from torch import nn
 from pipeline import tiling
 from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
+from pipeline.inference import engine
 from pipeline.inference.engine import Search, predict_shard, widest_tile
 from pipeline.inference.merging import one_per_truck
 from pipeline.inference.networks import Image, Models, open_networks
@@ -223,8 +225,7 @@ def logits(scene, models: Models, tile_px: int) -> NDArray[np.float32]:
     card = models.segmenter.card
     whole = np.full((*scene.shape, len(card.classes)), np.nan, np.float32)
     for tile in plan(scene.shape, tile_px, models.halo, models.stride):
-        pixels = scene.read(tile.window, models.bands)
-        image = Image.of(tile, pixels, card, models.bands)
+        image = Image.of(tile, models.read(scene, tile.window), card, half=False)
         whole[tile.core.toslices()] = networks.logits(image, tile).numpy()
     return whole
 
@@ -387,9 +388,7 @@ def test_status_tells_what_was_looked_at(small_models, tmp_path, shared_data):
     assert (near.landcover != 255).all()
 
 
-def test_a_cloud_shadow_is_not_searched_but_its_land_cover_is_mapped(
-    small_models, tmp_path
-):
+def test_a_cloud_shadow_is_not_searched_but_its_land_cover_is_mapped(small_models, tmp_path):
     scene = write_scene(tmp_path / "a.tif", 40, 40, 0)
     plain, _ = predict(scene, small_models, 32)
     classes = np.full((20, 20), 4, np.uint8)
@@ -413,6 +412,56 @@ def test_nothing_is_computed_where_there_is_no_data(small_models, tmp_path):
     assert (shard.landcover == 255).all()
     assert len(trucks) == 0
     assert shard.tiles_skipped == shard.tiles_total == 9
+
+
+def write_blocks(path, side: int, block: int):
+    """A scene of compressed blocks."""
+    rng = np.random.default_rng(0)
+    profile = {"driver": "GTiff", "count": 4, "dtype": "uint16", "crs": "EPSG:32632", "compress": "deflate"}
+    blocks = {"tiled": True, "blockxsize": block, "blockysize": block, "interleave": "band"}
+    place = {"height": side, "width": side, "transform": from_origin(600000, 5800000, 10, 10)}
+    with rasterio.open(path, "w", **profile, **blocks, **place) as dataset:
+        dataset.write(rng.integers(300, 3000, (4, side, side)).astype(np.uint16))
+        dataset.descriptions = BANDS
+    return open_scene(str(path))
+
+
+def spoil(path, band: int, row: int, col: int) -> None:
+    """Overwrite one block of one band."""
+    with rasterio.open(path) as dataset:
+        where = int(dataset.get_tag_item(f"BLOCK_OFFSET_{col}_{row}", "TIFF", bidx=band))
+    with path.open("r+b") as file:
+        file.seek(where)
+        file.write(b"\xff" * 64)
+
+
+def test_a_block_that_cant_be_decoded_ends_the_run_at_once_and_is_named(small_models, tmp_path, caplog):
+    path = tmp_path / "spoilt.tif"
+    scene = write_blocks(path, 1024, 256)
+    spoil(path, band=3, row=1, col=2)
+    caplog.set_level("INFO", logger="pipeline.inference.engine")
+    with pytest.raises(CorruptImageError, match=r"Band B04 .*block row 1, column 2 .*spoilt\.tif"):
+        predict(scene, small_models, 128)
+    done = sum(record.message == "tiles done" for record in caplog.records)
+    assert done < 8 + 8 + 4  # of 64 tiles; the halo of the 12th reaches into the block
+    assert no_stage_is_left()
+
+
+@pytest.mark.parametrize("stage", ["_prepare", "_predict", "_measured", "_status"])
+def test_whatever_fails_in_a_stage_ends_the_run(small_models, tmp_path, monkeypatch, stage):
+    def fail(*_):
+        raise MemoryError(stage)
+
+    scene = write_scene(tmp_path / "a.tif", 120, 120, 0)
+    monkeypatch.setattr(engine, stage, fail)
+    with pytest.raises(MemoryError, match=stage):
+        predict(scene, small_models, 32)
+    assert no_stage_is_left()
+
+
+def no_stage_is_left() -> bool:
+    stages = ("decode", "prepare", "settle")
+    return not any(thread.name.startswith(stages) for thread in threading.enumerate())
 
 
 def test_a_failing_read_ends_the_run_with_its_cause(small_models, tmp_path):
