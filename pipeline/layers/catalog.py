@@ -1,10 +1,16 @@
-"""A run's outputs as a STAC item, so that they can be found, understood and traced back to their scene."""
+"""A run's outputs as a STAC item, and all runs of a folder as a static STAC catalogue.
+
+So that they can be found, understood and traced back to their scenes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,21 +19,24 @@ import geopandas as gpd
 import pandas as pd
 import pystac
 import shapely
-from pystac import MediaType
+from pystac import MediaType, RelType
 
 from pipeline.errors import GeoreferenceError
 from pipeline.files import replacing
-from pipeline.layers.export import GEOJSON_DECIMALS
+from pipeline.layers.export import lonlat_bbox, to_lonlat
 from pipeline.layers.landcover import NODATA
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.scene import Scene
 
-EXTENSIONS = (
-    "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
-    "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
-    "https://stac-extensions.github.io/table/v1.2.0/schema.json",
-)
+_EXTENSIONS: Mapping[str, str] = {
+    "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "processing": "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
+    "classification": "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "table": "https://stac-extensions.github.io/table/v1.2.0/schema.json",
+    "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+}
+CATALOG_ID = "truckscape"
+COLLECTION_ID = "truckscape-scenes"
 FIRST_LIGHT = datetime(2015, 6, 23, tzinfo=UTC)
 """Launch of Sentinel-2A: no scene is older."""
 _TIME_NOTE = "The source tells no acquisition time: start and end are Sentinel-2A's launch and the run's end."
@@ -38,11 +47,30 @@ _MEDIA_TYPES = {
     ".tif": MediaType.COG,
     ".parquet": "application/vnd.apache.parquet",
     ".fgb": MediaType.FLATGEOBUF,
+    ".pmtiles": "application/vnd.pmtiles",
     ".json": MediaType.JSON,
     ".html": MediaType.HTML,
     ".png": MediaType.PNG,
 }
+_CODES = {".geojson": "EPSG:4326", ".pmtiles": "EPSG:3857"}
 _METADATA_SUFFIXES = {".json", ".html"}
+_SHA2_256 = bytes((0x12, 32)).hex()
+"""Multihash's code of the algorithm and length of the digest (https://multiformats.io/multihash)."""
+_LICENCE = (
+    "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
+    "Legal notice on the use of Copernicus Sentinel data",
+)
+_PROCESSOR = pystac.Provider("truckscape", roles=[pystac.ProviderRole.PROCESSOR])
+_COPERNICUS = pystac.Provider(
+    "European Union/ESA/Copernicus",
+    roles=[pystac.ProviderRole.PRODUCER, pystac.ProviderRole.LICENSOR],
+    url="https://dataspace.copernicus.eu",
+)
+_SUMMARIZED = ("platform", "constellation", "instruments", "gsd", "proj:code")
+_RANGES = ("truckscape:trucks", "truckscape:seen_fraction")
+_ATTEMPTS = 10
+
+log = logging.getLogger(__name__)
 
 
 def build_item(
@@ -52,7 +80,9 @@ def build_item(
     legend: Sequence[LegendClass],
     layers: Mapping[str, gpd.GeoDataFrame],
 ) -> pystac.Item:
-    """The STAC item (1.1) of a run: footprint, time, software, classes, columns, and a link to the source.
+    """The STAC item (1.1) of a run: footprint, time, software, classes, columns, checksums, and its source.
+
+    It links to the collection and the catalogue of the folder above, which `write_catalog` makes.
 
     Parameters
     ----------
@@ -73,25 +103,34 @@ def build_item(
     """
     if scene.grid.crs is None:
         raise GeoreferenceError(f"{scene.id} has no CRS, so its footprint is unknown.")
-    footprint = scene.grid.footprint("EPSG:4326", npoints=_FOOTPRINT_POINTS, wrapdateline=True).geom
-    footprint = shapely.transform(footprint, lambda places: places.round(GEOJSON_DECIMALS))
+    outline = shapely.segmentize(scene.grid.extent.geom, max(_sides(scene)) / _FOOTPRINT_POINTS)
+    (footprint,) = to_lonlat(gpd.GeoSeries([outline], crs=scene.grid.crs.to_wkt()), scene.id)
     finished = _moment(run.get("finished")) or datetime.now(UTC)
     item = pystac.Item(
         id=scene.id,
-        geometry=shapely.geometry.mapping(shapely.orient_polygons(footprint)),
-        bbox=_bbox(footprint),
+        geometry=shapely.geometry.mapping(footprint),
+        bbox=lonlat_bbox(shapely.bounds(shapely.get_parts(footprint))),
         datetime=scene.acquired and scene.acquired.astimezone(UTC),
         start_datetime=None if scene.acquired else FIRST_LIGHT,
         end_datetime=None if scene.acquired else finished,
         properties=_properties(scene, run, finished),
-        stac_extensions=list(EXTENSIONS),
+        collection=COLLECTION_ID,
     )
     for key, path in outputs.items():
         item.add_asset(key, _asset(path, legend, layers.get(path.stem)))
     if "trucks" in layers:
         item.properties["table:columns"] = _columns(layers["trucks"])
+    # An extension is named where it is used: some ask for fields once they are.
+    told = [*item.properties, *(name for asset in item.assets.values() for name in asset.extra_fields)]
+    used = {name.partition(":")[0] for name in told}
+    item.stac_extensions = [schema for prefix, schema in _EXTENSIONS.items() if prefix in used]
     source = scene.href if "://" in scene.href else Path(scene.href).resolve().as_uri()
-    item.add_link(pystac.Link(pystac.RelType.DERIVED_FROM, source, title=f"Source scene {scene.id}"))
+    item.links = [
+        pystac.Link(RelType.ROOT, "../catalog.json", MediaType.JSON),
+        pystac.Link(RelType.PARENT, "../collection.json", MediaType.JSON),
+        pystac.Link(RelType.COLLECTION, "../collection.json", MediaType.JSON),
+        pystac.Link(RelType.DERIVED_FROM, source, title=f"Source scene {scene.id}"),
+    ]
     return item
 
 
@@ -103,12 +142,143 @@ def write_item(item: pystac.Item, path: Path) -> None:
     OutputError
         If the file cannot be written.
     """
-    placed = item.clone()
-    placed.set_self_href(str(path.resolve()))
-    placed.make_asset_hrefs_relative()
-    content = placed.to_dict(include_self_link=False, transform_hrefs=False)
+    content = item.to_dict(include_self_link=False, transform_hrefs=False)
+    folder = path.resolve().parent
+    for asset in content["assets"].values():
+        asset["href"] = pystac.utils.make_relative_href(asset["href"], str(folder), start_is_dir=True)
+    _write_json(content, path)
+
+
+def write_catalog(out: Path) -> Path | None:
+    """`catalog.json` and `collection.json` of all runs below `out`; returns the catalogue, None without runs.
+
+    Made anew from every `out/*/item.json` of `write_item`, with relative links, so that the folder can be
+    moved or served as it is. Runs that end at the same time may each call it: who writes last has seen all.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written.
+    """
+    for _ in range(_ATTEMPTS):
+        found = _state(out)
+        items = list(_items(found))
+        if not items:
+            return None
+        _write_json(
+            _collection(items).to_dict(include_self_link=False, transform_hrefs=False),
+            out / "collection.json",
+        )
+        if _state(out) == found:
+            break
+    catalog = pystac.Catalog(
+        CATALOG_ID, "Layers made by truckscape from Sentinel-2 scenes.", title="truckscape"
+    )
+    catalog.links = [
+        pystac.Link(RelType.ROOT, "./catalog.json", MediaType.JSON),
+        pystac.Link(
+            RelType.CHILD, "./collection.json", MediaType.JSON, title="Trucks and land cover by scene"
+        ),
+    ]
+    _write_json(catalog.to_dict(include_self_link=False, transform_hrefs=False), out / "catalog.json")
+    return out / "catalog.json"
+
+
+def _state(out: Path) -> dict[Path, int]:
+    """The items below a folder and when each was written."""
+    state = {}
+    for path in sorted(out.glob("*/item.json")):
+        with suppress(OSError):  # another run replaces it
+            state[path] = path.stat().st_mtime_ns
+    return state
+
+
+def _items(paths: Iterable[Path]) -> Iterator[tuple[str, pystac.Item]]:
+    """Our items by the names of their folders; other people's are left out."""
+    for path in paths:
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content.get("collection") == COLLECTION_ID:
+                yield path.parent.name, pystac.Item.from_dict(content, migrate=False)
+        except (OSError, ValueError, AttributeError, KeyError, pystac.STACError) as error:
+            log.warning("%s is not in the catalogue: it can't be read as a STAC item (%s)", path, error)
+
+
+def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
+    properties = [item.properties for _, item in items]
+    simulated = [entry.get("truckscape:simulated", False) for entry in properties]
+    collection = pystac.Collection(
+        COLLECTION_ID,
+        "Moving trucks and land cover found in Sentinel-2 scenes, one item a scene. "
+        + ("Simulated scenes." if all(simulated) else "Contains modified Copernicus Sentinel data."),
+        pystac.Extent(
+            pystac.SpatialExtent([lonlat_bbox([item.bbox for _, item in items if item.bbox])]),
+            pystac.TemporalExtent([_span(item for _, item in items)]),
+        ),
+        title="Trucks and land cover by scene",
+        license="other",
+        keywords=["Sentinel-2", "trucks", "traffic", "land cover"],
+        providers=[_PROCESSOR] if all(simulated) else [_COPERNICUS, _PROCESSOR],
+        summaries=pystac.Summaries(_summaries(properties)),
+        stac_extensions=[_EXTENSIONS["proj"]],
+    )
+    collection.item_assets = {  # type: ignore[assignment]
+        key: pystac.ItemAssetDefinition(_asset_definition(asset))
+        for _, item in items
+        for key, asset in item.assets.items()
+    }
+    collection.links = [
+        pystac.Link(RelType.ROOT, "./catalog.json", MediaType.JSON),
+        pystac.Link(RelType.PARENT, "./catalog.json", MediaType.JSON),
+        pystac.Link(RelType.LICENSE, _LICENCE[0], title=_LICENCE[1]),
+        *(
+            pystac.Link(RelType.ITEM, f"./{folder}/item.json", MediaType.GEOJSON, item.id)
+            for folder, item in items
+        ),
+    ]
+    return collection
+
+
+def _asset_definition(asset: pystac.Asset) -> dict[str, Any]:
+    told = {"title": asset.title, "type": asset.media_type, "roles": asset.roles}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def _span(items: Iterable[pystac.Item]) -> list[datetime | None]:
+    """First and last moment of items."""
+    moments = [
+        moment
+        for item in items
+        for moment in (item.datetime, item.common_metadata.start_datetime, item.common_metadata.end_datetime)
+        if moment is not None
+    ]
+    return [min(moments), max(moments)]
+
+
+def _summaries(properties: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Which values the properties of items have, as lists, and the ranges of figures."""
+    summaries: dict[str, Any] = {}
+    for name in _SUMMARIZED:
+        values = [entry[name] for entry in properties if entry.get(name) is not None]
+        flat = [value for one in values for value in (one if isinstance(one, list) else [one])]
+        if flat:
+            summaries[name] = sorted(set(flat))
+    for name in _RANGES:
+        figures = [entry[name] for entry in properties if entry.get(name) is not None]
+        if figures:
+            summaries[name] = {"minimum": min(figures), "maximum": max(figures)}
+    return summaries
+
+
+def _write_json(content: Mapping[str, Any], path: Path) -> None:
     with replacing(path) as part:
         part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _sides(scene: Scene) -> tuple[float, float]:
+    """Width and height in units of the CRS."""
+    left, bottom, right, top = scene.grid.extent.boundingbox
+    return right - left, top - bottom
 
 
 def _properties(scene: Scene, run: Mapping[str, Any], finished: datetime) -> dict[str, Any]:
@@ -134,6 +304,7 @@ def _properties(scene: Scene, run: Mapping[str, Any], finished: datetime) -> dic
         "proj:code": code,
         "proj:shape": list(scene.shape),
         "proj:transform": [affine.a, affine.b, affine.c, affine.d, affine.e, affine.f],
+        "proj:bbox": [float(edge) for edge in scene.grid.extent.boundingbox],
     }
 
 
@@ -146,8 +317,12 @@ def _asset(path: Path, legend: Sequence[LegendClass], layer: gpd.GeoDataFrame | 
         fields["table:columns"] = _columns(layer)
         fields["table:row_count"] = len(layer)
         fields["table:primary_geometry"] = layer.geometry.name
-    if path.suffix == ".geojson":
-        fields["proj:code"] = "EPSG:4326"
+    if path.suffix in _CODES:
+        fields["proj:code"] = _CODES[path.suffix]
+    if path.is_file():
+        with path.open("rb") as file:
+            fields["file:checksum"] = _SHA2_256 + hashlib.file_digest(file, "sha256").hexdigest()
+        fields["file:size"] = path.stat().st_size
     return pystac.Asset(
         href=str(path.resolve()),
         title=path.name,
@@ -187,16 +362,6 @@ def _column_type(column: pd.Series) -> str:
         if test(column):
             return name
     return "string"
-
-
-def _bbox(footprint: shapely.Geometry) -> list[float]:
-    """West, south, east, north; west is greater than east across the antimeridian (RFC 7946, 5.2)."""
-    parts = shapely.bounds(shapely.get_parts(footprint))
-    _, south, _, north = shapely.bounds(footprint).tolist()
-    in_the_west = parts[:, 0] < 0
-    if len(parts) > 1 and in_the_west.any() and not in_the_west.all():
-        return [float(parts[~in_the_west, 0].min()), south, float(parts[in_the_west, 2].max()), north]
-    return [float(edge) for edge in shapely.bounds(footprint)]
 
 
 def _moment(text: str | None) -> datetime | None:
