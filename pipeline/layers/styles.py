@@ -26,7 +26,7 @@ _FLOW_STEPS = (
 _REASONS = {
     "nodata": ("no data", "#6E6E6E", 135, 1.5, 0.25),
     "cloud": ("cloud", "#4292C6", 45, 1.5, 0.25),
-    "shadow": ("cloud shadow", "#54708A", 135, 1.5, 0.25),
+    "shadow": ("cloud shadow", "#54708A", 0, 1.5, 0.25),
     "no_road": ("no road near", "#8C7B6B", 45, 4.0, 0.1),
 }
 """What the legend says, colour, and of the hatching angle in degrees, distance and width of lines in mm."""
