@@ -18,6 +18,7 @@ from pipeline.evaluation.labels import (
     read_seen,
     read_truck_labels,
 )
+from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
 from pipeline.files import replacing
 from pipeline.layers.export import write_gpkg
@@ -45,8 +46,8 @@ def write_evaluation(
 
     `trucks` are detections (with `seen` as in `pipeline.layers.seen`, `below_threshold` detections that were
     not good enough, and `roads` to narrow the question to their surroundings), `landcover` a class raster.
-    What has no labels is not scored. Returns the metrics, keyed `trucks` and `landcover`. Nothing is written
-    before everything is read and compared.
+    What has no labels is not scored; `panoptic` is what both are together. Returns the metrics, keyed
+    `trucks`, `landcover` and `panoptic`. Nothing is written before everything is read and compared.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def write_evaluation(
     """
     metrics: dict[str, Any] = {}
     layers: dict[str, gpd.GeoDataFrame] = {}
-    truck_evaluation = landcover_evaluation = None
+    truck_evaluation = landcover_evaluation = panoptic = None
     if trucks is not None and truck_labels is not None:
         scene_crs = context.scene.grid.crs if context.scene is not None else None
         labels = read_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
@@ -69,6 +70,9 @@ def write_evaluation(
         landcover_evaluation = evaluate_landcover(landcover, area_labels, context.legend)
         layers["landcover"] = landcover_cases(landcover, area_labels, context.legend)
         metrics["landcover"] = {"labels": str(landcover_labels), **landcover_evaluation.metrics()}
+        if truck_evaluation is not None:
+            panoptic = evaluate_panoptic(landcover, area_labels, context.legend, truck_evaluation)
+            metrics["panoptic"] = panoptic.metrics()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -81,6 +85,7 @@ def write_evaluation(
         context,
         trucks=truck_evaluation,
         landcover=landcover_evaluation,
+        panoptic=panoptic,
         cases=layers.get("trucks"),
         landcover_cases=layers.get("landcover"),
     )

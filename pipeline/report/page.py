@@ -19,6 +19,7 @@ import rasterio
 from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import TruckEvaluation, column
 from pipeline.evaluation.matching import UNMATCHED
+from pipeline.evaluation.panoptic import PanopticEvaluation
 from pipeline.evaluation.segmentation import LandcoverEvaluation
 from pipeline.files import replacing
 from pipeline.models.bundle import Card, LegendClass
@@ -54,7 +55,7 @@ MEANING = {
     "not_seen": "missed where the model did not look",
 }
 GALLERY_CHIPS = 24
-_SECTIONS = ("found", "trucks", "chart", "causes", "landcover", "matrix", "landcover_cases")
+_SECTIONS = ("found", "trucks", "chart", "causes", "landcover", "matrix", "landcover_cases", "panoptic")
 _POPUP_COLUMNS = (
     "id",
     "score",
@@ -115,6 +116,7 @@ def write_evaluation_report(
     context: ReportContext,
     trucks: TruckEvaluation | None = None,
     landcover: LandcoverEvaluation | None = None,
+    panoptic: PanopticEvaluation | None = None,
     cases: gpd.GeoDataFrame | None = None,
     landcover_cases: gpd.GeoDataFrame | None = None,
 ) -> None:
@@ -134,6 +136,8 @@ def write_evaluation_report(
         if landcover_cases is not None:
             sections["landcover_cases"] = landcover_cases.head(10).to_dict("records")
             layers.append(feature_layer("land cover that differs", "#f97316", landcover_cases, limit=2000))
+    if panoptic is not None:
+        sections["panoptic"] = panoptic.metrics()
     if trucks is not None:
         from pipeline.report.charts import precision_recall_chart  # Matplotlib takes long to import
 

@@ -81,7 +81,7 @@ def test_both_go_into_one_folder_with_their_styles(files):
         landcover=path,
         landcover_labels=path,
     )
-    assert set(metrics) == {"trucks", "landcover"}
+    assert set(metrics) == {"trucks", "landcover", "panoptic"}
     with sqlite3.connect(files / "out" / "confusion_cases.gpkg") as database:
         styled = database.execute("SELECT f_table_name, useAsDefault FROM layer_styles").fetchall()
     assert sorted(styled) == [("landcover", 1), ("trucks", 1)]
