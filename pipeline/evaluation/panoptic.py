@@ -97,7 +97,7 @@ def evaluate_panoptic(
     Masks of trucks are those of `pipeline.layers.panoptic.truck_masks`, of labels as of predictions. Void are
     pixels without a class, and labelled trucks of confidence `low` or `ignore` or where nobody looked;
     detections off the roads, where those narrow the question, are left out. Reads strips, so memory is
-    about 50 bytes a pixel of 512 rows.
+    about 40 bytes a pixel of 512 rows.
 
     Raises
     ------
