@@ -13,6 +13,7 @@ from typing import Any
 
 from qgis.core import (
     QgsApplication,
+    QgsContrastEnhancement,
     QgsLayoutExporter,
     QgsLayoutItemLegend,
     QgsLayoutItemMap,
@@ -77,7 +78,10 @@ def describe(layer: QgsMapLayer) -> dict[str, Any]:
     if isinstance(layer, QgsRasterLayer):
         paletted = isinstance(renderer, QgsPalettedRasterRenderer)
         legend = {entry.label: entry.color.name() for entry in renderer.classes()} if paletted else {}
-        return {**seen, "size": [layer.width(), layer.height()], "legend": legend}
+        size, middle = [layer.width(), layer.height()], layer.extent().center()
+        bands = range(1, layer.bandCount() + 1)
+        values = [layer.dataProvider().sample(middle, band)[0] for band in bands]
+        return {**seen, "size": size, "middle": values, "legend": legend, "stretched": stretched(layer)}
     return {
         **seen,
         "count": layer.featureCount(),
@@ -87,6 +91,14 @@ def describe(layer: QgsMapLayer) -> dict[str, Any]:
         "labels": layer.labelsEnabled(),
         "without_symbol": without_symbol(layer),
     }
+
+
+def stretched(layer: QgsRasterLayer) -> bool:
+    """Whether colours are drawn other than they are."""
+    if layer.bandCount() == 1:
+        return False
+    red = layer.renderer().redContrastEnhancement()
+    return bool(red and red.contrastEnhancementAlgorithm() != QgsContrastEnhancement.NoEnhancement)
 
 
 def without_symbol(layer: QgsVectorLayer) -> int:
