@@ -28,8 +28,8 @@ from pipeline.inference.networks import Models, close_networks
 from pipeline.inference.predictions import Detections
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
-from pipeline.layers.catalog import build_item, write_item
-from pipeline.layers.export import write_formats, write_gpkg, write_trucks_geojson
+from pipeline.layers.catalog import build_item, write_catalog, write_item
+from pipeline.layers.export import check_formats, write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.panoptic import write_panoptic
 from pipeline.layers.seen import seen_fraction, seen_layers
@@ -44,7 +44,7 @@ from pipeline.layers.traffic import road_traffic, write_traffic
 from pipeline.layers.trucks import WEAKEST_SCORE, found_trucks, nearly_trucks
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
 from pipeline.report.evaluation import write_evaluation
-from pipeline.report.page import ReportContext, write_run_report
+from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
 from pipeline.report.pictures import quicklook, scene_chips
 from pipeline.scenes.blocks import CACHE
 from pipeline.scenes.clouds import has_clouds_information
@@ -175,6 +175,7 @@ def prepare(request: Request) -> Job:
     """
     begun = time.time()
     config = request.config
+    check_formats(config.export.formats)
     if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
         raise ConfigError("panoptic.enabled needs trucks.enabled and landcover.enabled, too.")
     scene = open_scene(request.scene, request.bands)
@@ -306,8 +307,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     run = _run_record(
         job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics, clock
     )
-    item = build_item(job.scene, run, {**outputs, "report": folder / "report.html"}, list(legend), layers)
-    write_item(item, folder / "item.json")
+    _write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
     with replacing(folder / "run.json") as part:
         part.write_text(json.dumps(run, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
     _tidy(job)
@@ -382,12 +382,25 @@ def _write_formats(
     """Further formats, and QGIS styles beside what can't hold one: `<layer>.qml` is for all of that name."""
     if job.request.config.panoptic.enabled and landcover:
         outputs |= write_panoptic(job.folder, job.scene, landcover, layers["trucks"], legend)
-    outputs.update(write_formats(layers, job.folder, job.request.config.export.formats))
+    notice = copernicus_notice(job.scene)
+    outputs.update(write_formats(layers, job.folder, job.request.config.export.formats, notice))
     unstyled = {path.stem for path in outputs.values() if path.suffix != ".gpkg"}
     for name, qml in _styles(legend).items():
         if name in layers and name in unstyled:
             with replacing(job.folder / f"{name}.qml") as part:
                 part.write_text(qml, encoding="utf-8")
+
+
+def _write_stac(
+    job: Job,
+    run: Mapping[str, Any],
+    outputs: Mapping[str, Path],
+    legend: Sequence[LegendClass],
+    layers: Mapping[str, gpd.GeoDataFrame],
+) -> None:
+    """The run's item, and anew the catalogue of all runs beside it."""
+    write_item(build_item(job.scene, run, outputs, list(legend), layers), job.folder / "item.json")
+    write_catalog(job.request.out)
 
 
 def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:

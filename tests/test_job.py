@@ -1,7 +1,9 @@
 """A whole job: what it leaves, how it resumes, and that it says no in one line before it starts."""
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -107,7 +109,14 @@ def test_layers_open_in_place(result, product):
     rest = gpd.read_file(result.folder / "trucks.gpkg", layer="not_seen")
     assert seen.area.sum() + rest.area.sum() == pytest.approx(bounds.area)
     item = pystac.Item.from_file(str(result.folder / "item.json"))
-    assert all(asset.get_absolute_href() for asset in item.assets.values())
+    for asset in item.assets.values():
+        path = Path(asset.get_absolute_href())
+        assert path.exists()
+        if path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            assert asset.extra_fields["file:checksum"] == f"1220{digest}"
+    catalog = pystac.Catalog.from_file(str(result.folder.parent / "catalog.json"))
+    assert [entry.id for entry in catalog.get_items(recursive=True)] == [item.id]
 
 
 def test_boxes_lie_on_their_pixels(result):

@@ -50,10 +50,11 @@ _MEDIA_TYPES = {
     ".pmtiles": "application/vnd.pmtiles",
     ".json": MediaType.JSON,
     ".html": MediaType.HTML,
+    ".qml": MediaType.XML,
     ".png": MediaType.PNG,
 }
 _CODES = {".geojson": "EPSG:4326", ".pmtiles": "EPSG:3857"}
-_METADATA_SUFFIXES = {".json", ".html"}
+_METADATA_SUFFIXES = {".json", ".html", ".qml"}
 _SHA2_256 = bytes((0x12, 32)).hex()
 """Multihash's code of the algorithm and length of the digest (https://multiformats.io/multihash)."""
 _LICENCE = (
