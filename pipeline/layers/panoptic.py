@@ -138,8 +138,8 @@ def write_panoptic(
     """Write the segments of a scene as `RASTER`, a COG, and `SEGMENTS`; returns both by name.
 
     `landcover` is a class raster on the scene's grid (255: void), `trucks` a layer as `truck_layer` makes it;
-    trucks lie on top. Reads and writes strips of 512 rows: 80 MB for a granule with 19,000 trucks, and 12 s, most
-    of them in GDAL.
+    trucks lie on top. Reads and writes strips of 512 rows: 80 MB for a granule with 19,000 trucks, and 12 s,
+    most of them in GDAL.
 
     Raises
     ------
