@@ -1,4 +1,4 @@
-"""Panoptic quality from strips is that of the whole image; torchmetrics is the oracle."""
+"""Panoptic quality from strips is that of the whole image; torchmetrics and hotcoco are the oracles."""
 
 import geopandas as gpd
 import numpy as np
@@ -10,13 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from odc.geo.geobox import GeoBox
+from PIL import Image
 from rasterio.transform import from_origin
 from torchmetrics.functional.detection import panoptic_quality
 
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.labels import RasterLabels
 from pipeline.evaluation.panoptic import evaluate_panoptic, match_segments
+from pipeline.layers.panoptic import truck_masks, write_panoptic
 from pipeline.models.bundle import LegendClass
+from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.scenes.scene import Scene
 
 CLASSES = ("water", "trees", "crops")
 VOID = len(CLASSES)
@@ -118,3 +122,38 @@ def test_a_run_against_labels(tmp_path):
     assert [figures["crops"][name] for name in ("tp", "fp", "fn")] == [0, 0, 1]
     assert figures["truck"]["sq"] > 0.5
     assert figures["trees"]["sq"] == pytest.approx(0.95, abs=0.01)
+
+
+def test_files_score_as_with_the_reader_and_the_figures_of_coco(tmp_path):
+    """hotcoco's `pq_compute` is panopticapi's; it takes PNGs, which have the same pixels."""
+    pq_compute = pytest.importorskip("hotcoco.panoptic", reason="needs the extra `dev`").pq_compute
+    rng = np.random.default_rng(1)
+    grid = GeoBox((60, 80), from_origin(600_000, 5_800_000, 10, 10), CRS)
+    legend = DYNAMIC_WORLD[:3]
+    ground = rng.choice([0, 1, 2], (6, 8), p=[0.2, 0.5, 0.3]).astype(np.uint8).repeat(10, 0).repeat(10, 1)
+    truth = ground.copy()
+    truth[:20, :20] = 1
+    corners = rng.uniform(2, 54, (40, 2))
+    shifted = corners + rng.normal(0, 0.4, corners.shape)
+    strips, files = [], []
+    for name, values, places in (("predicted", ground, shifted), ("reference", truth, corners)):
+        trucks = gpd.GeoDataFrame(
+            {"id": [str(i) for i in range(40)], "score": 0.5, "heading_deg": 70.0, "speed_kmh": 85.0},
+            geometry=[box(*place) for place in places], crs=CRS,
+        )  # fmt: skip
+        folder = tmp_path / name
+        folder.mkdir()
+        landcover = raster(folder / "landcover.tif", values)
+        outputs = write_panoptic(folder, Scene("s", "s", grid, {}), landcover, trucks, legend)
+        Image.open(outputs["panoptic.tif"]).save(folder / "panoptic.png")
+        text = outputs["panoptic.json"].read_text().replace("panoptic.tif", "panoptic.png")
+        outputs["panoptic.json"].write_text(text)
+        files.append(outputs["panoptic.json"])
+        segments = values.astype(np.int32)
+        truck_masks(trucks, grid).burn(segments, 0, VOID + 1 + np.arange(40))
+        strips.append(segments)
+    expected = pq_compute(files[1], files[0], tmp_path / "reference", tmp_path / "predicted")
+    ours = match_segments([tuple(strips)], CLASSES).metrics()
+    for group, name in (("all", "All"), ("things", "Things"), ("stuff", "Stuff")):
+        assert ours[group] == pytest.approx({figure: expected[name][figure] for figure in ("pq", "sq", "rq")})
+    assert 0 < ours["things"]["rq"] < 1
