@@ -350,6 +350,56 @@ def test_attributes_and_their_types_come_back(tmp_path, kind, layer):
         assert shapely.hausdorff_distance(geometry, truck.geometry) < 0.001
 
 
+ROWS = st.lists(
+    st.tuples(
+        st.none() | st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1),
+        st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        st.none() | st.integers(-(2**53), 2**53),
+        st.none() | st.booleans(),
+        st.tuples(st.floats(2e5, 8e5), st.floats(1e6, 9e6), st.floats(10, 2e4)),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(rows=ROWS)
+def test_whatever_a_layer_holds_comes_back(tmp_path_factory, rows):
+    folder = tmp_path_factory.mktemp("layers")
+    texts, numbers, integers, flags, squares = zip(*rows, strict=True)
+    layer = gpd.GeoDataFrame(
+        {
+            "row": range(len(rows)),
+            "text": pd.Series(texts, dtype="str"),
+            "number": pd.Series(numbers, dtype="float64"),
+            "integer": pd.array(integers, dtype="Int64"),
+            "flag": pd.array(flags, dtype="boolean"),
+        },
+        geometry=[shapely.box(x, y, x + side, y + side) for x, y, side in squares],
+        crs="EPSG:32733",
+    )
+    expected = [row[:4] for row in rows]
+    paths = write_formats({"layer": layer}, folder, ["parquet", "flatgeobuf", "geojson"])
+    write_gpkg(folder / "layer.gpkg", {"layer": layer}, {})
+    for path in (paths["layer.fgb"], folder / "layer.gpkg"):
+        meta, table = pyogrio.read_arrow(path, layer="layer")
+        back = sorted(table.to_pylist(), key=lambda row: row["row"])
+        assert [(row["text"], row["number"], row["integer"], row["flag"]) for row in back] == expected
+        shapes = shapely.from_wkb([row[meta["geometry_name"] or "wkb_geometry"] for row in back])
+        assert shapely.hausdorff_distance(shapes, layer.geometry.values).max() < 0.001
+        assert meta["crs"] == "EPSG:32733"
+    columns = pq.read_table(paths["layer.parquet"]).to_pylist()
+    assert [(row["text"], row["number"], row["integer"], row["flag"]) for row in columns] == expected
+    assert gpd.read_parquet(paths["layer.parquet"]).geometry.equals(layer.geometry)
+    features = valid_geojson(paths["layer.geojson"])["features"]
+    told = [feature["properties"] for feature in features]
+    assert [(row["text"], row["number"], row["integer"], row["flag"]) for row in told] == expected
+    places = shapely.get_coordinates([shapely.geometry.shape(feature["geometry"]) for feature in features])
+    world = layer.to_crs("EPSG:4326").geometry
+    assert np.abs(places - shapely.get_coordinates(shapely.orient_polygons(world.values))).max() <= 1e-7
+
+
 def test_tiles_hold_every_truck_in_its_place(tmp_path):
     layer = trucks()
     path = write_formats({"trucks": layer}, tmp_path, ["pmtiles"], "Contains data")["trucks.pmtiles"]
