@@ -576,7 +576,7 @@ def _tidy(job: Job) -> None:
     for file in job.store.glob("*.npz"):
         if file not in mine and file.stat().st_mtime < job.begun:
             file.unlink(missing_ok=True)
-    for folder in (job.store, job.folder, job.folder / "evaluation"):
+    for folder in (job.store, job.folder, job.folder / "evaluation", job.request.out):
         remove_abandoned(folder)
 
 
