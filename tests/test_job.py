@@ -15,7 +15,7 @@ import shapely
 from rio_cogeo.cogeo import cog_validate
 
 from pipeline.config import load_config
-from pipeline.errors import BundleError, LabelsError, OutputError
+from pipeline.errors import BundleError, ConfigError, LabelsError, OutputError
 from pipeline.inference.shards import read_shard
 from pipeline.job import Request, finish, prepare, run_directly, run_shard
 from pipeline.models.bundle import Calibration, Card, LegendClass, open_bundle, save_bundle, save_card
@@ -158,6 +158,26 @@ def test_a_shard_damaged_on_the_disk_is_computed_again_and_nobody_has_to_delete_
     again = finish(job)
     assert {name: (again.folder / name).read_bytes() for name in before} == before
     assert job.shard_file(0).read_bytes() == whole
+
+
+def test_a_panoptic_layer_comes_where_asked_for_and_needs_both_models(result, product, tmp_path):
+    shutil.copytree(result.folder, tmp_path / result.folder.name)
+    asked = load_config(None, [*FAST, "panoptic.enabled=true"])
+    again = run_directly(request_for(product, tmp_path, config=asked))
+    assert {path.name for path in again.folder.iterdir()} == FILES | {"panoptic.tif", "panoptic.json"}
+    assert cog_validate(again.folder / "panoptic.tif")[0]
+    assets = pystac.Item.from_file(str(again.folder / "item.json")).assets
+    assert "classification:classes" not in assets["panoptic.tif"].extra_fields
+    described = json.loads((again.folder / "panoptic.json").read_text())["annotations"][0]["segments_info"]
+    names = set(gpd.read_file(again.folder / "trucks.gpkg", layer="trucks")["id"])
+    assert names == {segment["truck_id"] for segment in described if "truck_id" in segment}
+    assert again.metrics["panoptic"] == result.metrics["panoptic"]
+    with pytest.raises(ConfigError, match=r"needs trucks\.enabled"):
+        prepare(
+            request_for(
+                product, tmp_path, config=load_config(None, ["panoptic.enabled=true", "trucks.enabled=false"])
+            )
+        )
 
 
 def test_other_roads_are_other_shards_but_other_labels_are_not(result, product):
