@@ -66,8 +66,9 @@ def round_up(value: int, multiple: int) -> int:
 def plan(shape: tuple[int, int], tile_px: int, halo: int, stride: int) -> list[Tile]:
     """Tiles of a scene of `shape` (rows, columns), row by row.
 
-    `tile_px` is the side of a core, `halo` the network's reach and `stride` its total stride, all in pixels;
-    side and halo are rounded up to the stride. Works for any scene of at least one pixel.
+    `tile_px` is the largest side of a core, `halo` the network's reach and `stride` its total stride, all in
+    pixels; side and halo are rounded up to the stride. Cores are about equal, for a narrow one at the end
+    costs as much halo as a whole one. Works for any scene of at least one pixel.
 
     Raises
     ------
@@ -82,10 +83,11 @@ def plan(shape: tuple[int, int], tile_px: int, halo: int, stride: int) -> list[T
             f"tile_px, stride: positive; halo: not negative. Received: {tile_px=}, {halo=}, {stride=}"
         )
     side, reach = round_up(tile_px, stride), round_up(halo, stride)
+    height, width = (round_up(-(-extent // -(-extent // side)), stride) for extent in shape)
     return [
-        Tile(row, col, min(side, rows - row), min(side, cols - col), reach, rows, cols)
-        for row in range(0, rows, side)
-        for col in range(0, cols, side)
+        Tile(row, col, min(height, rows - row), min(width, cols - col), reach, rows, cols)
+        for row in range(0, rows, height)
+        for col in range(0, cols, width)
     ]
 
 

@@ -19,12 +19,12 @@ def plans(draw):
 
 def test_a_plan_by_hand():
     first, second = plan((10, 20), tile_px=16, halo=3, stride=4)
-    assert first.core == Window(0, 0, 16, 10)
-    assert first.window == Window(0, 0, 20, 10)  # 16 + 4: the halo is rounded up to the stride, then clipped
-    assert first.core_in_window == (slice(0, 10), slice(0, 16))
-    assert second.core == Window(16, 0, 4, 10)
-    assert second.window == Window(12, 0, 8, 10)
-    assert second.core_in_window == (slice(0, 10), slice(4, 8))
+    assert first.core == Window(0, 0, 12, 10)  # half of the width, rounded up to the stride
+    assert first.window == Window(0, 0, 16, 10)  # 12 + 4: the halo is rounded up to the stride, then clipped
+    assert first.core_in_window == (slice(0, 10), slice(0, 12))
+    assert second.core == Window(12, 0, 8, 10)
+    assert second.window == Window(8, 0, 12, 10)
+    assert second.core_in_window == (slice(0, 10), slice(4, 12))
 
 
 @given(shapes, sides, halos, strides)
@@ -93,7 +93,7 @@ def test_shards_hold_whole_strips_in_order_and_none_is_empty(tiles, count):
 
 def test_strips_are_contiguous_rows_of_the_scene():
     groups = strips(list(reversed(plan((20, 20), tile_px=8, halo=0, stride=1))))
-    assert [{tile.row for tile in group} for group in groups] == [{0}, {8}, {16}]
+    assert [{tile.row for tile in group} for group in groups] == [{0}, {7}, {14}]
     assert [len(group) for group in groups] == [3, 3, 3]
 
 
@@ -102,9 +102,9 @@ def test_strips_are_contiguous_rows_of_the_scene():
     [
         ((1, 1), [(0, 0, 1, 1)]),
         ((512, 512), [(0, 0, 512, 512)]),
-        ((513, 512), [(0, 0, 512, 512), (512, 0, 1, 512)]),
-        ((513, 513), [(0, 0, 512, 512), (0, 512, 512, 1), (512, 0, 1, 512), (512, 512, 1, 1)]),
-        ((1, 513), [(0, 0, 1, 512), (0, 512, 1, 1)]),
+        ((513, 512), [(0, 0, 272, 512), (272, 0, 241, 512)]),
+        ((513, 513), [(0, 0, 272, 272), (0, 272, 272, 241), (272, 0, 241, 272), (272, 272, 241, 241)]),
+        ((1, 513), [(0, 0, 1, 272), (0, 272, 1, 241)]),
     ],
 )
 def test_scenes_of_one_pixel_and_of_a_tile_and_one(shape, cores):

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Engine
+from pipeline.inference.memory import keep_memory_compact
 from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
 from pipeline.inference.networks import Image, Models, Networks, open_networks, threads_of
 from pipeline.inference.predictions import (
@@ -83,6 +84,7 @@ def predict_shard(
     CorruptImageError
         If a tile can't be decoded, naming file, band and block; at once, whatever else is under way.
     """
+    keep_memory_compact()
     threads, half = threads_of(engine, workers), half_precision(engine)
     networks = open_networks(models, engine, threads)
     canvas = _Canvas(tiles, landcover=models.segmenter is not None)
@@ -273,10 +275,11 @@ def _cache_bytes(engine: Engine) -> int:
 def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
     """The largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
 
-    Measured with the shipped models: the process itself takes 900 MB, the networks' features 500 bytes for
-    each pixel of a tile (1000 in float32), pixels on their way through the stages 25 bytes a band.
+    Measured with the shipped models: the process with its networks takes 1110 MB, their features 550 bytes
+    for each pixel of a tile and its halo (twice that in float32), and what is on its way through the stages
+    27 bytes a band.
     """
     bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
-    fixed_mb, bytes_per_pixel = 900 + memory_mb // 7, (500 if half else 1000) + 25 * bands
+    fixed_mb, bytes_per_pixel = 1110 + memory_mb // 7, (550 if half else 1100) + 27 * bands
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)
