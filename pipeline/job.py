@@ -10,6 +10,7 @@ import resource
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -238,6 +239,11 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     LabelsError
         If labels can't be compared with this scene.
     """
+    with ThreadPoolExecutor(1, "aside") as aside:
+        return _finish(job, say, aside)
+
+
+def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> Result:
     clock = _Clock({"prepare and networks": time.time() - job.begun})
     CACHE.clear()  # layers read a chip here and there, and want the memory
     close_networks()
@@ -257,7 +263,11 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     with clock("land cover"):
         if landcover:
             say("land cover as a COG and as polygons")
-            layers["landcover"] = _write_landcover(job, landcover, legend, outputs)
+            outputs["landcover.tif"] = folder / "landcover.tif"
+            write_cog(landcover, outputs["landcover.tif"], legend)
+            outputs["landcover.gpkg"] = folder / "landcover.gpkg"
+    # Outlines take as long as all that follows up to the report, and one core.
+    polygons = aside.submit(_write_polygons, job, landcover, legend) if landcover else None
     with clock("trucks"):
         seen, not_seen = seen_layers(status)
         if job.models.detector:
@@ -267,41 +277,22 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
                 say("traffic on roads")
                 layers |= _traffic(job, layers["trucks"], status, outputs)
             _write_trucks(folder, layers, seen, not_seen, outputs)
-    with clock("further formats"):
-        _write_formats(job, layers, landcover, legend, outputs)
     fraction = seen_fraction(status)
-    picture = quicklook(job.scene)
-    context = ReportContext(
-        title=job.scene.id,
-        scene=job.scene,
-        picture=picture,
-        chips=scene_chips(job.scene) if picture else None,
-        cards=tuple(bundle.card for bundle in (job.models.detector, job.models.segmenter) if bundle),
-        seen_fraction=fraction,
-        not_seen=not_seen,
-        landcover_raster=outputs.get("landcover.tif"),
-        legend=legend or ReportContext.legend,
-        roads_source=_attribution(job.roads),
-        seconds=clock.seconds,
-    )
+    context = _report_context(job, legend, outputs, not_seen, fraction, clock.seconds)
     metrics: dict[str, Any] = {}
     with clock("report"):
         say("report")
         write_run_report(folder / "report.html", context, layers.get("trucks"))
+    with clock("land-cover polygons"):
+        if polygons:
+            layers["landcover"] = polygons.result()
+    with clock("further formats"):
+        _write_formats(job, layers, landcover, legend, outputs)
     with clock("evaluation"):
         if request.truck_labels or request.landcover_labels:
             say("evaluation against the labels")
-            metrics = write_evaluation(
-                folder / "evaluation",
-                context,
-                trucks=layers.get("trucks"),
-                truck_labels=request.truck_labels,
-                seen=seen,
-                below_threshold=_nearly_trucks(job, predictions.detections, status),
-                roads=job.roads,
-                landcover=outputs.get("landcover.tif"),
-                landcover_labels=request.landcover_labels,
-            )
+            nearly = _nearly_trucks(job, predictions.detections, status)
+            metrics = _evaluate(job, context, layers.get("trucks"), seen, nearly, outputs)
         else:
             shutil.rmtree(folder / "evaluation", ignore_errors=True)
     run = _run_record(
@@ -343,15 +334,55 @@ def tidy_after_failure(job: Job) -> Iterator[None]:
 # --- layers ---------------------------------------------------------------------------------------------
 
 
-def _write_landcover(
-    job: Job, raster: Path, legend: Sequence[LegendClass], outputs: dict[str, Path]
-) -> gpd.GeoDataFrame:
+def _evaluate(
+    job: Job,
+    context: ReportContext,
+    trucks: gpd.GeoDataFrame | None,
+    seen: gpd.GeoDataFrame,
+    nearly: gpd.GeoDataFrame | None,
+    outputs: Mapping[str, Path],
+) -> dict[str, Any]:
+    return write_evaluation(
+        job.folder / "evaluation",
+        context,
+        trucks=trucks,
+        truck_labels=job.request.truck_labels,
+        seen=seen,
+        below_threshold=nearly,
+        roads=job.roads,
+        landcover=outputs.get("landcover.tif"),
+        landcover_labels=job.request.landcover_labels,
+    )
+
+
+def _report_context(
+    job: Job,
+    legend: Sequence[LegendClass],
+    outputs: Mapping[str, Path],
+    not_seen: gpd.GeoDataFrame,
+    fraction: float,
+    seconds: Mapping[str, float],
+) -> ReportContext:
+    picture = quicklook(job.scene)
+    return ReportContext(
+        title=job.scene.id,
+        scene=job.scene,
+        picture=picture,
+        chips=scene_chips(job.scene) if picture else None,
+        cards=tuple(bundle.card for bundle in (job.models.detector, job.models.segmenter) if bundle),
+        seen_fraction=fraction,
+        not_seen=not_seen,
+        landcover_raster=outputs.get("landcover.tif"),
+        legend=tuple(legend) or ReportContext.legend,
+        roads_source=_attribution(job.roads),
+        seconds=seconds,
+    )
+
+
+def _write_polygons(job: Job, raster: Path, legend: Sequence[LegendClass]) -> gpd.GeoDataFrame:
     settings = job.request.config.landcover
-    outputs["landcover.tif"] = job.folder / "landcover.tif"
-    write_cog(raster, outputs["landcover.tif"], legend)
     polygons = polygonise(raster, legend, settings.min_area_m2, settings.simplify_m)
-    outputs["landcover.gpkg"] = job.folder / "landcover.gpkg"
-    write_gpkg(outputs["landcover.gpkg"], {"landcover": polygons}, _styles(legend))
+    write_gpkg(job.folder / "landcover.gpkg", {"landcover": polygons}, _styles(legend))
     return polygons
 
 

@@ -227,7 +227,8 @@ def test_another_calibration_is_another_shard_but_another_threshold_is_not(produ
         return prepare(request_for(product, tmp_path, config=config)).keys
 
     plain = keys(calibration=Calibration())
-    assert keys(calibration=Calibration(), score_threshold_near_roads=0.1, score_threshold=0.2) == plain
+    assert keys(calibration=Calibration(), score_threshold_near_roads=0.25, score_threshold=0.3) == plain
+    assert keys(calibration=Calibration(), score_threshold_near_roads=0.05) != plain  # fainter ones are kept
     assert keys(calibration=Calibration(offset=-0.5)) != plain
 
 

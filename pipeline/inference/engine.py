@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Engine
-from pipeline.inference.memory import keep_memory_compact
+from pipeline.inference.memory import give_back_memory, keep_memory_compact
 from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
 from pipeline.inference.networks import Image, Models, Networks, open_networks, threads_of
 from pipeline.inference.predictions import (
@@ -110,6 +110,7 @@ def predict_shard(
         predicted = (_predict(ready, models, networks, search) for ready in found)
         for _ in _ahead(settling, canvas.settle, predicted):
             report_tiles(1)
+    give_back_memory()
     return canvas.shard(len(tiles))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -21,3 +22,9 @@ def keep_memory_compact() -> None:
     mallopt(_ARENA_MAX, 1)
     mallopt(_MMAP_THRESHOLD, 16 << 20)
     mallopt(_TRIM_THRESHOLD, 256 << 20)
+
+
+def give_back_memory() -> None:
+    """What is free in the heap goes back to the system; where the C library is not glibc, nothing."""
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
