@@ -116,7 +116,8 @@ def test_every_contracted_setting_can_be_set():
         ),
         (
             "export.formats=parquet,shp",
-            "Setting export.formats.1: Input should be 'parquet', 'flatgeobuf', 'geojson' or 'pmtiles'. Received: 'shp'",
+            "Setting export.formats.1: Input should be 'parquet', 'flatgeobuf', 'geojson' or 'pmtiles'. "
+            "Received: 'shp'",
         ),
         ("tiling", "A setting is given as group.key=value, e.g. tiling.tile_px=512. Received: tiling"),
         ("=3", "A setting is given as group.key=value, e.g. tiling.tile_px=512. Received: =3"),
