@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import granule, landcover_peers, merging, scenes, sizes, startup, trucks_peers
+from benchmarks import granule, landcover_peers, merging, runtimes, scenes, sizes, startup, trucks_peers
 from benchmarks.products import say
 
 
@@ -16,6 +16,7 @@ def main() -> None:
     sizes.main(product)
     trucks_peers.main()
     landcover_peers.main()
+    runtimes.main()
     scenes.main()
     merging.main()
     startup.main()

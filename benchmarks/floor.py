@@ -96,10 +96,10 @@ def _predicted(job: Job, ready: list[engine._Ready], threads: list[int]) -> dict
                 tile = waiting.get_nowait()
             except Empty:  # another lane was faster
                 return
-            engine._predict(tile, job.models, lane)
+            engine._predict(tile, job.models, lane, engine.Search())
 
     for lane in lanes:
-        engine._predict(ready[0], job.models, lane)  # the first time costs more
+        engine._predict(ready[0], job.models, lane, engine.Search())  # the first time costs more
     for tile in ready:
         waiting.put(tile)
     with ThreadPoolExecutor(len(lanes)) as pool:

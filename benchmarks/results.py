@@ -16,7 +16,7 @@ from benchmarks.measure import ROOT
 
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PIECES = ROOT / "benchmarks" / "results"
-ORDER = ("granule", "sizes", "trucks_peers", "landcover_peers", "scenes", "merging", "startup")
+ORDER = ("granule", "sizes", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging", "startup")
 _PACKAGES = ("truckscape", "torch", "torchvision", "numpy", "rasterio", "sahi", "torchgeo")
 
 

@@ -26,7 +26,7 @@ from pipeline.files import remove_abandoned, replacing, temporary
 from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shard, widest_tile
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.networks import Models, close_networks
-from pipeline.inference.predictions import Detections
+from pipeline.inference.predictions import Detections, Predictions
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
 from pipeline.layers.catalog import build_item, write_catalog, write_item
@@ -245,16 +245,10 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
 
 def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> Result:
     clock = _Clock({"prepare and networks": time.time() - job.begun})
-    CACHE.clear()  # layers read a chip here and there, and want the memory
-    close_networks()
     folder, request, config = job.folder, job.request, job.request.config
-    (folder / "run.json").unlink(missing_ok=True)
-    shutil.rmtree(job.work, ignore_errors=True)
-    job.work.mkdir(parents=True)
     with clock("merge"):
         say("merging")
-        shards = (_shard(job, index) for index in range(len(job.shards)))
-        predictions = merge_shards(shards, job.scene.grid, job.work)
+        predictions = _merged(job)
     status = Path(predictions.status_raster)
     landcover = Path(predictions.landcover_raster) if predictions.landcover_raster else None
     legend = job.models.segmenter.card.classes if job.models.segmenter else ()
@@ -299,10 +293,20 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
         job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics, clock
     )
     _write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
-    with replacing(folder / "run.json") as part:
-        part.write_text(json.dumps(run, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
+    _write_record(run, folder / "run.json")
     _tidy(job)
     return Result(folder, {**outputs, "item": folder / "item.json", "run": folder / "run.json"}, run, metrics)
+
+
+def _merged(job: Job) -> Predictions:
+    """What all shards say, on its way into layers; a folder whose layers change has no `run.json`."""
+    CACHE.clear()  # layers read a chip here and there, and want the memory
+    close_networks()
+    (job.folder / "run.json").unlink(missing_ok=True)
+    shutil.rmtree(job.work, ignore_errors=True)
+    job.work.mkdir(parents=True)
+    shards = (_shard(job, index) for index in range(len(job.shards)))
+    return merge_shards(shards, job.scene.grid, job.work)
 
 
 def run_directly(request: Request, say: Callable[[str], None] = log.info) -> Result:
@@ -654,6 +658,11 @@ def _run_record(
         "seconds": {name: round(value, 2) for name, value in clock.seconds.items()},
         "peak_rss_mb": round(peak / 1024),
     }
+
+
+def _write_record(run: Mapping[str, Any], path: Path) -> None:
+    with replacing(path) as part:
+        part.write_text(json.dumps(run, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
 
 
 def _scores(metrics: dict[str, Any]) -> dict[str, str]:

@@ -91,18 +91,16 @@ def open_runtime(networks: Mapping[str, tuple[nn.Module, int]], engine: Engine, 
     """The networks, each with its number of input channels, ready to run; not by two threads at once."""
     parts = {name: (Dense(network.eval()).eval(), bands) for name, (network, bands) in networks.items()}
     half = half_precision(engine)
+    torch.set_num_threads(threads)  # boxes are PyTorch's in either case
     return (
-        OpenVinoRuntime(parts, half, threads)
-        if backend(engine) == "openvino"
-        else TorchRuntime(parts, half, threads)
+        OpenVinoRuntime(parts, half, threads) if backend(engine) == "openvino" else TorchRuntime(parts, half)
     )
 
 
 class TorchRuntime:
     """Networks in PyTorch: channels last, with batch norm in the convolutions; on the GPU if there is one."""
 
-    def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool) -> None:
         self._half = half
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._networks = {

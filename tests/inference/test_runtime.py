@@ -76,7 +76,7 @@ def test_half_precision_is_near(shipped, which):
 
 def test_batch_norm_is_part_of_the_convolutions():
     network = UNet(4, 3, (4, 6)).eval()
-    opened = runtime.TorchRuntime({"n": (runtime.Dense(network), 4)}, half=False, threads=1)
+    opened = runtime.TorchRuntime({"n": (runtime.Dense(network), 4)}, half=False)
     left = [module for module in opened._networks["n"].modules() if isinstance(module, nn.BatchNorm2d)]
     assert left == []
 
