@@ -240,12 +240,21 @@ def road_mask(roads: gpd.GeoDataFrame, grid: GeoBox, buffer_m: float) -> NDArray
     )
     if len(near) == 0:
         return mask
-    lines = roads.geometry.to_numpy()[np.sort(near)]
-    # Candidates: a buffer is a polygon that cuts its round corners, hence the margin. Then exact distances.
-    rough = features.rasterize(
-        list(shapely.buffer(lines, reach)), out_shape=mask.shape, transform=grid.affine, dtype="uint8"
+    lines, margin = roads.geometry.to_numpy()[np.sort(near)], abs(grid.affine.a) / 4
+    # A buffer is a polygon that cuts its round corners: what a smaller one holds is near, what lies beyond a
+    # larger one is not. Exact distances are for what is between.
+    near_enough, candidates = (
+        features.rasterize(
+            list(shapely.buffer(lines, distance)),
+            out_shape=mask.shape,
+            transform=grid.affine,
+            fill=0,
+            dtype="uint8",
+        ).astype(np.bool_)
+        for distance in (max(buffer_m - margin, buffer_m / 2), buffer_m * 1.02 + margin)
     )
-    rows, cols = np.nonzero(rough)
+    mask |= near_enough
+    rows, cols = np.nonzero(candidates & ~near_enough)
     corner = grid.affine
     xs, ys = corner.c + (cols + 0.5) * corner.a, corner.f + (rows + 0.5) * corner.e
     hits = shapely.STRtree(lines).query(shapely.points(xs, ys), predicate="dwithin", distance=buffer_m)[0]
