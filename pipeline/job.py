@@ -61,6 +61,7 @@ _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "sha
 _ROADS_MARGIN_M = 5000.0
 """Roads are read this far around a scene: where they meet others tells how they are cut into segments."""
 _OVERPASS = "overpass"
+_CACHE_FOR_CHIPS = 64_000_000
 """Given for a file of roads: they are fetched."""
 _NOT_COMPUTED_WITH = {
     "quality",
@@ -301,6 +302,7 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
 def _merged(job: Job) -> Predictions:
     """What all shards say, on its way into layers; a folder whose layers change has no `run.json`."""
     CACHE.clear()  # layers read a chip here and there, and want the memory
+    CACHE.budget = _CACHE_FOR_CHIPS
     close_networks()
     (job.folder / "run.json").unlink(missing_ok=True)
     shutil.rmtree(job.work, ignore_errors=True)
