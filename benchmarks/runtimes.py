@@ -43,8 +43,7 @@ def main() -> None:
     note = (
         f"The dense part of each network on {SIDE_PX} x {SIDE_PX} px, one thread, the best of {REPEATS} runs "
         "after one to warm up; compiling and exporting are not in it. The engine takes OpenVINO on a "
-        "processor. torch.compile needs a C++ compiler where it runs and compiles anew in each process; ONNX "
-        "Runtime has no bfloat16 convolutions for processors."
+        "processor. ONNX Runtime is measured in float32, and only where it is installed."
     )
     save("runtimes", "What computes the convolutions", [note, "", *table(rows)], {"rows": rows})
 
