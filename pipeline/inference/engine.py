@@ -97,9 +97,9 @@ def predict_shard(
         _stage("settle") as settling,
     ):
         CACHE.budget = min(max(sweep.bytes_needed(), CACHE.budget), _cache_bytes(engine))
+        sweep.prefetch(0, decoding)
 
         def prepare(number: int) -> _Ready:
-            sweep.prefetch(number, decoding)
             if number + 1 < len(tiles):
                 sweep.prefetch(number + 1, decoding)
             ready = _prepare(scene, tiles[number], models, search, half)
