@@ -28,7 +28,7 @@ demo: install $(SCENE)/.simulated
 		--truck-labels $(SCENE)/truth/trucks.gpkg \
 		--landcover-labels $(SCENE)/truth/landcover.tif
 	@echo
-	@echo "The scene is simulated; its layers lie in  $$(echo $(LAYERS)/*/)"
+	@echo "The scene is simulated; its layers lie in  $$(dirname $(LAYERS)/*/run.json)/"
 	@echo "Drag trucks.gpkg and landcover.gpkg into QGIS, or open the report: $$(echo $(LAYERS)/*/evaluation/report.html)"
 
 $(SCENE)/.simulated: | install
