@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from pipeline.errors import ConfigError
 
@@ -111,6 +111,28 @@ class Export(Settings):
     formats: tuple[ExportFormat, ...] = ()
 
 
+class Batch(Settings):
+    """Many scenes in one go."""
+
+    concurrency: int = Field(
+        1, ge=1, description="scenes in flight at a time; each takes engine.memory_mb, and all cores"
+    )
+    attempts: int = Field(3, ge=1, description="how often a scene is tried where the cause may pass")
+    backoff_s: float = Field(
+        30.0, ge=0, description="pause before the second attempt; it doubles with each further one"
+    )
+    ledger: SecretStr | None = Field(
+        None, description="SQLAlchemy URL of the ledger; null: the SQLite file ledger.sqlite in --out"
+    )
+    name: str = Field("batch", description="tells batches apart that share a ledger")
+    lease_s: float = Field(
+        60.0, ge=1, description="how long a worker of another machine may be silent until its scene is free"
+    )
+    on_failure: tuple[str, ...] = Field(
+        (), description="command and arguments, run for every scene that is quarantined"
+    )
+
+
 class Config(Settings):
     """All settings of a run."""
 
@@ -122,6 +144,7 @@ class Config(Settings):
     landcover: Landcover = Landcover()
     panoptic: Panoptic = Panoptic()
     export: Export = Export()
+    batch: Batch = Batch()
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:

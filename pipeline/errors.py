@@ -4,6 +4,9 @@
 class TruckscapeError(Exception):
     """Root of all errors whose message is meant for the user; the command line prints it and exits 1."""
 
+    may_pass = False
+    """Whether the same may succeed later without anybody doing something about it; see `may_pass`."""
+
 
 class ConfigError(TruckscapeError):
     """A setting is unknown or out of range."""
@@ -11,6 +14,12 @@ class ConfigError(TruckscapeError):
 
 class SceneNotFoundError(TruckscapeError):
     """The scene's path or URL leads nowhere."""
+
+
+class UnreachableError(SceneNotFoundError):
+    """A server, or the network before it, does not answer, is busy, or broke its answer off."""
+
+    may_pass = True
 
 
 class NotAProductError(TruckscapeError):
@@ -25,6 +34,12 @@ class CorruptImageError(TruckscapeError):
     """A raster could not be decoded."""
 
 
+class BrokenReadError(CorruptImageError):
+    """A raster behind a URL could not be read: it is damaged there, or the network failed on the way."""
+
+    may_pass = True
+
+
 class GeoreferenceError(TruckscapeError):
     """CRS or geotransform is missing or unusable."""
 
@@ -37,12 +52,24 @@ class LabelsError(TruckscapeError):
     """Labels or roads cannot be used: unreadable, no CRS, wrong geometry type, empty."""
 
 
+class RoadsUnreachableError(LabelsError):
+    """A server of roads does not answer, is busy, or broke its answer off."""
+
+    may_pass = True
+
+
 class BundleError(TruckscapeError):
     """A model bundle is broken, or does not fit the scene."""
 
 
 class OutputError(TruckscapeError):
     """The output folder cannot be written."""
+
+    may_pass = True  # disks are cleared, and file servers come back
+
+
+class LedgerError(TruckscapeError):
+    """The ledger of a batch cannot be opened, read or written."""
 
 
 class MissingExtraError(TruckscapeError):
@@ -51,3 +78,10 @@ class MissingExtraError(TruckscapeError):
 
 class TrainingError(TruckscapeError):
     """A training run cannot start or go on."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Whether trying again later may help: a server's fault or the network's, not the input's or ours."""
+    if isinstance(error, TruckscapeError):
+        return error.may_pass
+    return isinstance(error, ConnectionError | TimeoutError)

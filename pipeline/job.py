@@ -61,8 +61,10 @@ _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "sha
 _ROADS_MARGIN_M = 5000.0
 """Roads are read this far around a scene: where they meet others tells how they are cut into segments."""
 _OVERPASS = "overpass"
-_CACHE_FOR_CHIPS = 64_000_000
 """Given for a file of roads: they are fetched."""
+_CACHE_FOR_CHIPS = 64_000_000
+_SMALL_PX = 2**22
+"""Layers of scenes up to so many pixels need little memory: the networks stay open for the next scene."""
 _NOT_COMPUTED_WITH = {
     "quality",
     "training_data",
@@ -87,6 +89,8 @@ class Request:
     """A file of lines, or `overpass`."""
     truck_labels: Path | None = None
     landcover_labels: Path | None = None
+    catalog: bool = True
+    """Whether to bring the catalogue of `out` up to date: of many scenes, a batch does that once."""
 
 
 @dataclass(frozen=True)
@@ -303,7 +307,8 @@ def _merged(job: Job) -> Predictions:
     """What all shards say, on its way into layers; a folder whose layers change has no `run.json`."""
     CACHE.clear()  # layers read a chip here and there, and want the memory
     CACHE.budget = _CACHE_FOR_CHIPS
-    close_networks()
+    if job.scene.shape[0] * job.scene.shape[1] > _SMALL_PX:
+        close_networks()
     (job.folder / "run.json").unlink(missing_ok=True)
     shutil.rmtree(job.work, ignore_errors=True)
     job.work.mkdir(parents=True)
@@ -437,7 +442,8 @@ def _write_stac(
 ) -> None:
     """The run's item, and anew the catalogue of all runs beside it."""
     write_item(build_item(job.scene, run, outputs, list(legend), layers), job.folder / "item.json")
-    write_catalog(job.request.out)
+    if job.request.catalog:
+        write_catalog(job.request.out)
 
 
 def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:

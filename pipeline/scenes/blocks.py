@@ -20,8 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from pipeline.errors import CorruptImageError
-from pipeline.scenes.datasets import FileState, file_state, is_remote, with_dataset
+from pipeline.scenes.datasets import FileState, file_state, is_remote, unreadable, with_dataset
 from pipeline.scenes.scene import BandSource
 
 DEFAULT_BUDGET = 256_000_000
@@ -323,7 +322,7 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.gene
         return with_dataset(raster.href, what, raster.state, partial(decode, *extent))
     except RasterioError as error:
         row, col, (rows, cols) = _damaged(raster, what, extent, decode)
-        raise CorruptImageError(
+        raise unreadable(raster.href)(
             f"{what} can't be decoded in block row {row}, column {col} (pixel rows {rows.start}-{rows.stop}, "
             f"columns {cols.start}-{cols.stop}): {raster.href} is truncated or damaged; fetch it again."
         ) from error

@@ -16,7 +16,7 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from pipeline.errors import CorruptImageError
+from pipeline.errors import BrokenReadError, CorruptImageError
 
 # What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
@@ -55,6 +55,11 @@ def is_remote(href: str) -> bool:
     return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
 
 
+def unreadable(href: str) -> type[CorruptImageError]:
+    """The error for a raster that can't be read: behind a URL it may be the network's fault."""
+    return BrokenReadError if is_remote(href) else CorruptImageError
+
+
 def local_file(href: str) -> Path | None:
     """The file on this machine that `href` is read from: itself, or the zip around it; None if remote."""
     if href.startswith("/vsizip/"):
@@ -86,7 +91,7 @@ def open_raster(href: str, what: str) -> DatasetReader:
     try:
         return _persistently(href, open_it)
     except RasterioIOError as error:
-        raise CorruptImageError(
+        raise unreadable(href)(
             f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
         ) from error
 

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from pipeline.errors import LabelsError
+from pipeline.errors import LabelsError, RoadsUnreachableError
 from pipeline.files import replacing
 from pipeline.scenes.roads import TRUCK_HIGHWAYS
 
@@ -22,6 +22,7 @@ _SERVER_SECONDS = 180
 """How long the server may work on it; its own default."""
 _TIMEOUT_S = (10.0, _SERVER_SECONDS + 30.0)
 """To connect, and between two pieces of the answer."""
+_BUSY = (429, 502, 503, 504)
 _CHUNK = 1 << 20
 _TAIL = 4096
 """Bytes at the end of an answer in which a server tells that it is not whole."""
@@ -41,6 +42,7 @@ def overpass_roads(
     LabelsError
         If the grid has no CRS, the server can't be reached, or its answer is no OpenStreetMap data or not
         whole: Overpass answers with status 200 and a remark where it ran out of time or memory.
+        RoadsUnreachableError where that may pass.
     OutputError
         If the file can't be written.
     """
@@ -53,7 +55,7 @@ def overpass_roads(
         retries = Retry(
             total=5,
             backoff_factor=backoff_s,
-            status_forcelist=(429, 502, 503, 504),
+            status_forcelist=_BUSY,
             allowed_methods=("POST",),
             raise_on_status=False,
         )
@@ -70,7 +72,8 @@ def _download(session: requests.Session, url: str, query: str, part: Path) -> No
     try:
         with session.post(url, data={"data": query}, timeout=_TIMEOUT_S, stream=True) as answer:
             if not answer.ok:
-                raise LabelsError(
+                kind = RoadsUnreachableError if answer.status_code in _BUSY else LabelsError
+                raise kind(
                     f"Roads can't be fetched: {url} answers with HTTP status {answer.status_code}; try "
                     "later, or give --roads a file."
                 )
@@ -79,12 +82,12 @@ def _download(session: requests.Session, url: str, query: str, part: Path) -> No
                     file.write(chunk)
                     tail = (tail + chunk)[-_TAIL:]
     except requests.RequestException as error:
-        raise LabelsError(
+        raise RoadsUnreachableError(
             f"Roads can't be fetched: {url} doesn't answer ({type(error).__name__}); try later, or give "
             "--roads a file."
         ) from error
     if not tail.rstrip().endswith(b"</osm>") or b"<remark>" in tail:
-        raise LabelsError(
+        raise RoadsUnreachableError(
             f"Roads can't be fetched: the answer of {url} is not whole; try later, or give --roads a file."
         )
 

@@ -17,7 +17,13 @@ from pystac_client.stac_api_io import StacApiIO
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
+from pipeline.errors import (
+    MetadataError,
+    MissingBandError,
+    NotAProductError,
+    SceneNotFoundError,
+    UnreachableError,
+)
 from pipeline.scenes.datasets import local_file, open_raster
 from pipeline.scenes.raster import (
     DEFAULT_SCALE,
@@ -52,7 +58,9 @@ HARMONISED_OFFSET = -0.1
 """Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
 
 _TIMEOUT_S = 30
-_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=(408, 429, 500, 502, 503, 504))
+_PASSING = (408, 429, 500, 502, 503, 504)
+"""HTTP statuses of a server that may do better later."""
+_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=_PASSING)
 _NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
 _GSD_IN_KEY = re.compile(r"_(10|20|60)m$")
 
@@ -85,7 +93,7 @@ def open_stac_item(href: str) -> Scene:
     Raises
     ------
     SceneNotFoundError
-        If the item can't be fetched.
+        If the item can't be fetched; UnreachableError where that may pass.
     NotAProductError
         If it is not a STAC item, or none of its assets is a Sentinel-2 band.
     MetadataError
@@ -141,7 +149,8 @@ def _read_item(href: str) -> pystac.Item:
     except (APIError, RequestException) as error:
         status = getattr(error, "status_code", None)
         why = f"HTTP status {status}" if status else "no answer"
-        raise SceneNotFoundError(f"The STAC item can't be fetched: {href} ({why}).") from error
+        kind = UnreachableError if status is None or status in _PASSING else SceneNotFoundError
+        raise kind(f"The STAC item can't be fetched: {href} ({why}).") from error
     except OSError as error:
         raise SceneNotFoundError(f"The STAC item can't be read: {href} ({error.strerror})") from error
     except UnicodeDecodeError as error:
