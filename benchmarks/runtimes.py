@@ -73,7 +73,7 @@ def _ways(network: nn.Module, bands: int) -> Iterator[Way]:
             engine = Engine(backend=backend, precision=precision)  # type: ignore[arg-type]
             opened = open_runtime({"n": (network, bands)}, engine, threads=1)
             shown = "OpenVINO" if backend == "openvino" else "PyTorch, batch norm fused"
-            yield shown, precision, lambda image, opened=opened: opened.run({"n": image})
+            yield shown, precision, lambda image, opened=opened: opened.run("n", image).give_back()
         compiled = torch.compile(dense)
 
         def compile_way(image: Tensor, compiled: Callable[[Tensor], object] = compiled) -> object:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pipeline.config import Engine
 from pipeline.inference.memory import give_back_memory, keep_memory_compact
 from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
-from pipeline.inference.networks import Image, Models, Networks, open_networks, threads_of
+from pipeline.inference.networks import Boxes, Image, Models, Networks, open_networks, threads_of
 from pipeline.inference.predictions import (
     CLOUD,
     MOTION_BANDS,
@@ -166,10 +166,7 @@ class _Predicted:
 class _Candidates:
     """What may be trucks, and the pixels that show how they move."""
 
-    boxes: NDArray[np.float64]
-    """(N, 4) in pixels of the scene."""
-    scores: NDArray[np.float64]
-    """(N,) as the network gives them."""
+    found: Sequence[Future[Boxes]]
     pixels: Pixels
     calibration: Calibration
     least_score: float
@@ -218,8 +215,8 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
         card = models.detector.card
         searched = parts(tile, status == SEEN, round_up(_PART_PX, card.stride), card.halo)
         if searched:
-            boxes, scores = networks.detect(images["detection"], searched)
-            candidates = _Candidates(boxes, scores, ready.motion, card.calibration, search.least_score)
+            found = networks.detect(images["detection"], searched)
+            candidates = _Candidates(found, ready.motion, card.calibration, search.least_score)
     return _Predicted(tile, status, landcover, candidates)
 
 
@@ -257,8 +254,10 @@ class _Canvas:
 def _measured(candidates: _Candidates) -> Detections:
     """How trucks move, and with that the probability that they are some."""
     calibration, pixels = candidates.calibration, candidates.pixels
-    possible = calibration.probability(candidates.scores, AMPLE_EVIDENCE) >= candidates.least_score
-    boxes, scores = candidates.boxes[possible], candidates.scores[possible]
+    found = [boxes.result() for boxes in candidates.found]
+    boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    possible = calibration.probability(scores, AMPLE_EVIDENCE) >= candidates.least_score
+    boxes, scores = boxes[possible], scores[possible]
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     displacement, sigma = measure_displacement(
         pixels.reflectance, pixels.valid, boxes - np.array([col, row, col, row])

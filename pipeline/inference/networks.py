@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from math import lcm
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from pipeline.config import Engine
 from pipeline.inference.predictions import MOTION_BANDS
-from pipeline.inference.runtime import half_precision, open_runtime
+from pipeline.inference.runtime import Maps, half_precision, open_runtime
 from pipeline.models.bundle import Bundle, Card, open_bundle
 from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise_band
@@ -32,6 +33,9 @@ _CLAIM_PX = 0.5
 """Boxes centred so little beyond a core are taken too, lest rounding loses them between two cores."""
 _TOGETHER_PX = 2**20
 """Pixels of the small windows that go through a network at once."""
+
+Boxes = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""(N, 4) boxes in pixels of the scene, and the network's scores (N,) for them."""
 
 
 @dataclass(frozen=True)
@@ -161,10 +165,9 @@ def _around(tile: Tile, card: Card) -> tuple[int, int, int, int]:
 
 
 class Networks:
-    """Models that are ready to run, one tile at a time: threads that share them wait for each other."""
+    """Models that are ready to run; threads that share them wait for each other."""
 
     def __init__(self, models: Models, engine: Engine, threads: int) -> None:
-        self._lock = threading.Lock()
         modules = {bundle.card.task: bundle.load_into(_build(bundle.card)) for bundle in models.bundles}
         self._detector = modules.get("detection")
         self._runtime = open_runtime(
@@ -175,49 +178,60 @@ class Networks:
             engine,
             threads,
         )
+        self._judging = ThreadPoolExecutor(1, "judge")
 
     def logits(self, image: Image, tile: Tile) -> Tensor:
         """What a network without boxes says of a core: (H / s, W / s, K) for its output stride s."""
-        with self._lock:
-            return self._logits(image, tile).clone()
+        with self._run(image, [tile]) as (maps,):
+            return _core(maps, image, tile).clone()
 
     def segment(self, image: Image, tile: Tile) -> NDArray[np.uint8]:
         """The class of each pixel of a core, (H, W), as a value of the legend."""
         values = torch.tensor([item.value for item in image.card.classes], dtype=torch.uint8)
-        with self._lock:
-            return values[self._logits(image, tile).argmax(-1)].numpy()
+        with self._run(image, [tile]) as (maps,):
+            return values[_core(maps, image, tile).argmax(-1)].numpy()
 
     def screen(self, image: Image, tile: Tile) -> NDArray[np.bool_]:
         """The pixels of a core that lie in blocks which could hold a truck, (H, W)."""
-        with self._lock:
-            blocks = self._logits(image, tile)[..., 0].float()
+        with self._run(image, [tile]) as (maps,):
+            blocks = _core(maps, image, tile)[..., 0].float()
             return accepted(blocks, image.card.score_threshold or 0.5, (tile.height, tile.width))
 
-    def _logits(self, image: Image, tile: Tile) -> Tensor:
-        (maps,) = self._runtime.run({image.card.task: image.around(tile)[None]})[image.card.task]
-        step = BLOCK_PX if image.card.task == "screening" else 1
-        top, _, left, _ = _around(tile, image.card)
-        row, col = (tile.row - top) // step, (tile.col - left) // step
-        return maps[0, row : row - (-tile.height // step), col : col - (-tile.width // step)]
-
-    def detect(self, image: Image, parts: Sequence[Tile]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Boxes (N, 4), in pixels of the scene, and the network's scores (N,) of trucks centred in the parts.
+    def detect(self, image: Image, parts: Sequence[Tile]) -> list[Future[Boxes]]:
+        """What may be trucks centred in the parts; boxes are judged while the caller goes on.
 
         Those centred within half a pixel of a part count too: see `pipeline.inference.merging`.
         """
-        boxes, scores = [np.zeros((0, 4))], [np.zeros(0)]
-        for together in _alike(parts, image.card):
-            stacked = torch.stack([image.around(part) for part in together])
-            with self._lock, torch.inference_mode():
-                maps = self._runtime.run({image.card.task: stacked})[image.card.task]
-                results = self._detector.detections(*maps)  # type: ignore[union-attr, operator]
-            for part, result in zip(together, results, strict=True):
-                top, _, left, _ = _around(part, image.card)
-                found = result["boxes"].double().numpy() + np.array([left, top, left, top])
-                mine = part.claims((found[:, :2] + found[:, 2:]) / 2, _CLAIM_PX)
-                boxes.append(found[mine])
-                scores.append(result["scores"].double().numpy()[mine])
+        return [
+            self._judging.submit(self._judge, self._run(image, alike), image, alike)
+            for alike in _alike(parts, image.card)
+        ]
+
+    def _run(self, image: Image, parts: Sequence[Tile]) -> Maps:
+        windows = [image.around(part) for part in parts]
+        images = torch.stack(windows) if len(windows) > 1 else windows[0][None]  # which copies nothing
+        return self._runtime.run(image.card.task, images)
+
+    @torch.inference_mode()
+    def _judge(self, maps: Maps, image: Image, parts: Sequence[Tile]) -> Boxes:
+        with maps as found:
+            results = self._detector.detections(*found)  # type: ignore[union-attr, operator]
+        boxes, scores = [], []
+        for part, result in zip(parts, results, strict=True):
+            top, _, left, _ = _around(part, image.card)
+            placed = result["boxes"].double().numpy() + np.array([left, top, left, top])
+            mine = part.claims((placed[:, :2] + placed[:, 2:]) / 2, _CLAIM_PX)
+            boxes.append(placed[mine])
+            scores.append(result["scores"].double().numpy()[mine])
         return np.concatenate(boxes), np.concatenate(scores)
+
+
+def _core(maps: Tensor, image: Image, tile: Tile) -> Tensor:
+    """The part of a network's map (1, H, W, K) that is the tile's core."""
+    step = BLOCK_PX if image.card.task == "screening" else 1
+    top, _, left, _ = _around(tile, image.card)
+    row, col = (tile.row - top) // step, (tile.col - left) // step
+    return maps[0, row : row - (-tile.height // step), col : col - (-tile.width // step)]
 
 
 def _alike(parts: Sequence[Tile], card: Card) -> Iterator[list[Tile]]:

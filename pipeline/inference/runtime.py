@@ -7,9 +7,12 @@ that PyTorch computes one after the other. On a GPU, and wherever OpenVINO is no
 from __future__ import annotations
 
 import sys
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import numpy as np
@@ -45,13 +48,28 @@ class Dense(nn.Module):
         return (self.network(images).permute(0, 2, 3, 1),)
 
 
+@dataclass(frozen=True)
+class Maps:
+    """What a network says about images, in memory that is its own again after the `with`."""
+
+    parts: tuple[Tensor, ...]
+    give_back: Callable[[], None] = lambda: None
+
+    def __enter__(self) -> tuple[Tensor, ...]:
+        return self.parts
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+
 class Runtime(Protocol):
     """The dense parts of networks, ready to run, by name."""
 
-    def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
-        """Maps of images (N, C, H, W), for any of the networks, each with images of its own size.
+    def run(self, name: str, images: Tensor) -> Maps:
+        """Maps of images (N, C, H, W) by one of the networks.
 
-        Images and maps are float32, or bfloat16 in half precision; the maps stay until the next call.
+        Images and maps are float32, or bfloat16 in half precision. While maps are in use another network may
+        run; the same one may have to wait until they are given back.
         """
 
 
@@ -88,13 +106,14 @@ def backend(engine: Engine) -> str:
 
 
 def open_runtime(networks: Mapping[str, tuple[nn.Module, int]], engine: Engine, threads: int) -> Runtime:
-    """The networks, each with its number of input channels, ready to run; not by two threads at once."""
+    """The networks, each with its number of input channels, ready to run; by several threads, too."""
     parts = {name: (Dense(network.eval()).eval(), bands) for name, (network, bands) in networks.items()}
     half = half_precision(engine)
-    torch.set_num_threads(threads)  # boxes are PyTorch's in either case
-    return (
-        OpenVinoRuntime(parts, half, threads) if backend(engine) == "openvino" else TorchRuntime(parts, half)
-    )
+    if backend(engine) == "openvino":
+        torch.set_num_threads(1)  # boxes are PyTorch's, and judged while OpenVINO has all cores
+        return OpenVinoRuntime(parts, half, threads)
+    torch.set_num_threads(threads)
+    return TorchRuntime(parts, half)
 
 
 class TorchRuntime:
@@ -102,6 +121,7 @@ class TorchRuntime:
 
     def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool) -> None:
         self._half = half
+        self._lock = threading.Lock()  # two tiles at once would take twice the memory
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._networks = {
             name: _fused(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -109,14 +129,11 @@ class TorchRuntime:
         }
 
     @torch.inference_mode()
-    def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    def run(self, name: str, images: Tensor) -> Maps:
         """See `Runtime`."""
-        results = {}
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            for name, image in images.items():
-                there = image.to(self._device, memory_format=torch.channels_last, non_blocking=True)
-                results[name] = tuple(part.cpu() for part in self._networks[name](there))
-        return results
+        with self._lock, torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            there = images.to(self._device, memory_format=torch.channels_last, non_blocking=True)
+            return Maps(tuple(part.cpu() for part in self._networks[name](there)))
 
 
 def _fused(network: nn.Module) -> nn.Module:
@@ -132,7 +149,9 @@ def _fused(network: nn.Module) -> nn.Module:
 class OpenVinoRuntime:
     """Networks in OpenVINO, as one graph: so they take each other's memory as they come and go.
 
-    A network that is not asked for is fed an image so small that its time does not show.
+    A network that is not asked for is fed an image so small that its time does not show. Each network has
+    its own place for maps, and a network that is alone has two: one tile's are judged while the next one's
+    are computed.
     """
 
     def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool, threads: int) -> None:
@@ -149,7 +168,7 @@ class OpenVinoRuntime:
             # Pinned threads would wait for cores on which others decode.
             "ENABLE_CPU_PINNING": False,
         }
-        self._request = openvino.Core().compile_model(graph, "CPU", settings).create_infer_request()
+        compiled = openvino.Core().compile_model(graph, "CPU", settings)
         self._bfloat16 = openvino.Type.bf16
         self._tensor_class = openvino.Tensor
         dtype = torch.bfloat16 if half else torch.float32
@@ -159,13 +178,22 @@ class OpenVinoRuntime:
         }
         ends = np.cumsum([0, *(len(part.outputs) for part in parts)])
         self._outputs = {name: range(*ends[i : i + 2]) for i, name in enumerate(networks)}
+        self._free = {name: SimpleQueue[Any]() for name in networks}
+        for places in self._free.values():
+            for _ in range(1 if len(networks) > 1 else 2):
+                places.put(compiled.create_infer_request())
 
-    def run(self, images: Mapping[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    def run(self, name: str, images: Tensor) -> Maps:
         """See `Runtime`."""
-        given = {name: self._tensor(image.contiguous()) for name, image in images.items()}
-        inputs = [given.get(name, idle) for name, idle in self._idle.items()]
-        self._request.infer(dict(enumerate(inputs)), share_inputs=True, share_outputs=True)
-        return {name: tuple(self._map(index) for index in self._outputs[name]) for name in images}
+        request = self._free[name].get()
+        try:
+            inputs = {**self._idle, name: self._tensor(images.contiguous())}
+            request.infer(dict(enumerate(inputs.values())), share_inputs=True, share_outputs=True)
+            parts = tuple(self._map(request.get_output_tensor(index)) for index in self._outputs[name])
+        except BaseException:
+            self._free[name].put(request)
+            raise
+        return Maps(parts, lambda: self._free[name].put(request))
 
     def _tensor(self, image: Tensor) -> Any:
         """The same memory as a tensor of OpenVINO."""
@@ -173,8 +201,7 @@ class OpenVinoRuntime:
             return self._tensor_class(image.view(torch.int16).numpy(), list(image.shape), self._bfloat16)
         return self._tensor_class(image.numpy(), shared_memory=True)
 
-    def _map(self, index: int) -> Tensor:
-        tensor = self._request.get_output_tensor(index)
+    def _map(self, tensor: Any) -> Tensor:
         if tensor.element_type == self._bfloat16:  # which numpy does not know
             return torch.from_numpy(tensor.data.view(np.int16)).view(torch.bfloat16)
         return torch.from_numpy(tensor.data)

@@ -1,5 +1,7 @@
 """The convolutions give the same wherever they are computed."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 from torch import nn
@@ -40,35 +42,63 @@ def eager(networks: dict[str, tuple[nn.Module, int]], name: str, image: torch.Te
 def test_maps_are_those_of_the_network(shipped, which):
     opened = open_runtime(shipped, Engine(backend=which, precision="float32"), threads=1)
     given = images()
-    for name, maps in opened.run(given).items():
-        for got, expected in zip(maps, eager(shipped, name, given[name]), strict=True):
-            torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    for name, image in given.items():
+        with opened.run(name, image) as maps:
+            for got, expected in zip(maps, eager(shipped, name, image), strict=True):
+                torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_a_network_alone_says_the_same(shipped):
+def test_maps_stay_while_another_network_runs_and_until_they_are_given_back(shipped):
     opened = open_runtime(shipped, Engine(backend="openvino", precision="float32"), threads=1)
     given = images()
-    both = [part.clone() for part in opened.run(given)["segmentation"]]
-    opened.run({"detection": given["detection"]})
-    (alone,) = opened.run({"segmentation": given["segmentation"]}).values()
-    torch.testing.assert_close(alone[0], both[0], atol=0, rtol=0)
+    with opened.run("detection", given["detection"]) as maps:
+        before = [part.clone() for part in maps]
+        with opened.run("segmentation", given["segmentation"]):
+            pass
+        for part, as_it_was in zip(maps, before, strict=True):
+            torch.testing.assert_close(part, as_it_was, atol=0, rtol=0)
+
+
+def test_a_network_waits_for_its_maps_and_one_that_is_alone_has_two_places_for_them(shipped):
+    both = open_runtime(shipped, Engine(backend="openvino", precision="float32"), threads=1)
+    alone = open_runtime({"detection": shipped["detection"]}, Engine(precision="float32"), threads=1)
+    image = torch.randn(1, 4, 64, 64)
+    with ThreadPoolExecutor(1) as pool, alone.run("detection", image), alone.run("detection", image):
+        with both.run("detection", image):
+            waiting = pool.submit(both.run, "detection", image)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.2)
+        waiting.result(timeout=20)
+
+
+def test_an_image_that_does_not_fit_leaves_the_place_free(shipped):
+    opened = open_runtime(shipped, Engine(backend="openvino", precision="float32"), threads=1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            opened.run("detection", torch.randn(1, 3, 64, 64))
+    with opened.run("detection", torch.randn(1, 4, 64, 64)) as maps:
+        assert len(maps) == 3
 
 
 def test_several_images_at_once_say_what_each_says(shipped):
     opened = open_runtime(shipped, Engine(backend="openvino", precision="float32"), threads=1)
     stack = torch.randn(3, 4, 64, 80)
-    together = [part.clone() for part in opened.run({"detection": stack})["detection"]]
+    with opened.run("detection", stack) as maps:
+        together = [part.clone() for part in maps]
     for index in range(len(stack)):
-        alone = opened.run({"detection": stack[index : index + 1]})["detection"]
-        for got, expected in zip(alone, together, strict=True):
-            torch.testing.assert_close(got[0], expected[index], atol=1e-4, rtol=1e-4)
+        with opened.run("detection", stack[index : index + 1]) as alone:
+            for got, expected in zip(alone, together, strict=True):
+                torch.testing.assert_close(got[0], expected[index], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("which", ["torch", "openvino"])
 def test_half_precision_is_near(shipped, which):
     opened = open_runtime(shipped, Engine(backend=which, precision="bfloat16"), threads=1)
     given = {name: image.bfloat16() for name, image in images().items()}
-    ((logits,), (features, _, _)) = (opened.run(given)[name] for name in ("segmentation", "detection"))
+    with opened.run("segmentation", given["segmentation"]) as maps:
+        (logits,) = (part.clone() for part in maps)
+    with opened.run("detection", given["detection"]) as maps:
+        features = maps[0].clone()
     (expected,) = eager(shipped, "segmentation", given["segmentation"].float())
     assert features.dtype == torch.bfloat16
     assert (logits.argmax(-1) == expected.argmax(-1)).float().mean() >= 0.99
