@@ -72,8 +72,10 @@ _NOT_COMPUTED_WITH = {
     "licence",
     "score_threshold",
     "score_threshold_near_roads",
+    "calibration",
+    "calibration_near_roads",
 }
-"""What a card says that no shard depends on."""
+"""What a card says that no shard depends on, or only in one of two cases."""
 
 
 @dataclass(frozen=True)
@@ -549,6 +551,12 @@ def _score_threshold(request: Request, models: Models) -> float | None:
     return models.detector.card.default_threshold(near_roads=request.roads is not None)
 
 
+def _calibration(request: Request, models: Models) -> dict[str, float] | None:
+    if models.detector is None:
+        return None
+    return models.detector.card.calibration_for(near_roads=request.roads is not None).model_dump()
+
+
 def _least_score(request: Request, models: Models) -> float:
     return min(WEAKEST_SCORE, _score_threshold(request, models) or 0.0)
 
@@ -575,6 +583,7 @@ def _keys(
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
             for bundle in (models.detector, models.segmenter, models.screener)
         ],
+        "calibration": _calibration(request, models),
         "least_score": _least_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "half": half_precision(request.config.engine),

@@ -216,7 +216,8 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
         searched = parts(tile, status == SEEN, round_up(_PART_PX, card.stride), card.halo)
         if searched:
             found = networks.detect(images["detection"], searched)
-            candidates = _Candidates(found, ready.motion, card.calibration, search.least_score)
+            calibration = card.calibration_for(near_roads=search.roads is not None)
+            candidates = _Candidates(found, ready.motion, calibration, search.least_score)
     return _Predicted(tile, status, landcover, candidates)
 
 

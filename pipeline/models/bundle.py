@@ -77,7 +77,10 @@ class Card(BaseModel):
     """Normalisation: (reflectance - mean) / std, by band; pixels without data become 0 after it."""
     classes: tuple[LegendClass, ...]
     calibration: Calibration = Calibration()
-    """Every score of a detector that leaves the engine went through it; thresholds are of such scores."""
+    """For scenes without roads. Every score of a detector that leaves the engine went through this or the
+    next; thresholds are of such scores."""
+    calibration_near_roads: Calibration | None = None
+    """Where a road mask is given; None: as without."""
     score_threshold: float | None = None
     """For scenes without roads, where nearly all that is looked at is no truck."""
     score_threshold_near_roads: float | None = None
@@ -103,6 +106,11 @@ class Card(BaseModel):
     def required_bands(self) -> tuple[str, ...]:
         """The bands that a scene must have."""
         return tuple(band for band in self.bands if band not in self.optional_bands)
+
+    def calibration_for(self, near_roads: bool) -> Calibration:
+        """What makes scores probabilities: near roads only, or wherever a scene is looked at."""
+        near = self.calibration_near_roads if near_roads else None
+        return self.calibration if near is None else near
 
     def default_threshold(self, near_roads: bool) -> float:
         """The score from which a detection counts where the user sets none; 0.5 where the card has none."""

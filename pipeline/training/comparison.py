@@ -114,7 +114,7 @@ def _score_detector(bundle: Bundle, places: Sequence[Place], engine: Engine) -> 
 def detector_scores(observed: Observed, bundle: Bundle) -> dict[str, float]:
     """Average precision over all scores, and precision, recall and F1 at the card's threshold."""
     near_roads = observed.roads is not None
-    calibrated = observed.calibrated(bundle.card.calibration)
+    calibrated = observed.calibrated(bundle.card.calibration_for(near_roads))
     curve = calibrated.evaluate(near_roads).curves["centre_20m"]
     score = calibrated.evaluate(near_roads, bundle.card.default_threshold(near_roads)).primary
     return {

@@ -93,7 +93,7 @@ def write_held_out(source: LabelledSource, blocks: LabelledBlocks, name: str, ou
 def _observed(bundle: Bundle, place: Place) -> Observed:
     with TemporaryDirectory(prefix="truckscape-held-out-") as scratch:
         observed = observe_place(bundle, place, Path(scratch), Engine())
-    return observed.calibrated(bundle.card.calibration)
+    return observed.calibrated(bundle.card.calibration_for(near_roads=False))
 
 
 def _write_page(after: Observed, threshold: float, source: LabelledSource, place: Place, out: Path) -> None:

@@ -180,4 +180,5 @@ def _uncalibrated(bundle: Bundle, folder: Path) -> Bundle:
     if not copy.exists():
         copy.mkdir(parents=True)
         shutil.copyfile(bundle.weights, copy / bundle.weights.name)
-    return save_card(copy, bundle.card.model_copy(update={"calibration": Calibration()}))
+    plain = {"calibration": Calibration(), "calibration_near_roads": None}
+    return save_card(copy, bundle.card.model_copy(update=plain))
