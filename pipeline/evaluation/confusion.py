@@ -34,6 +34,7 @@ AGREE = 255
 """In place of a pair of classes, where they don't differ."""
 
 TRUCK_COLUMNS = (
+    "id",
     "outcome",
     "cause",
     "score",
@@ -118,7 +119,12 @@ def truck_cases(
         crs=reference.crs,
     )
     parts = [part for part in (found, lost) if len(part)] or [found]
-    return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=reference.crs)[list(TRUCK_COLUMNS)]
+    cases = gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=reference.crs)
+    number = cases.groupby("outcome").cumcount() + 1
+    cases["id"] = [
+        f"{outcome.lower()}-{nth:05d}" for outcome, nth in zip(cases["outcome"], number, strict=True)
+    ]
+    return cases[list(TRUCK_COLUMNS)]
 
 
 def landcover_cases(
