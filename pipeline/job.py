@@ -33,7 +33,7 @@ from pipeline.layers.catalog import build_item, write_catalog, write_item
 from pipeline.layers.export import check_formats, write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.panoptic import write_panoptic
-from pipeline.layers.seen import seen_fraction, seen_layers
+from pipeline.layers.seen import seen_layers
 from pipeline.layers.styles import (
     landcover_style,
     not_seen_style,
@@ -270,7 +270,7 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
     # Outlines take as long as all that follows up to the report, and one core.
     polygons = aside.submit(_write_polygons, job, landcover, legend) if landcover else None
     with clock("trucks"):
-        seen, not_seen = seen_layers(status)
+        seen, not_seen, fraction = seen_layers(status)
         if job.models.detector:
             say("trucks as layers")
             layers["trucks"] = trucks_of(job, predictions.detections, status, landcover, legend)
@@ -278,7 +278,6 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
                 say("traffic on roads")
                 layers |= _traffic(job, layers["trucks"], status, outputs)
             _write_trucks(folder, layers, seen, not_seen, outputs)
-    fraction = seen_fraction(status)
     context = _report_context(job, legend, outputs, not_seen, fraction, clock.seconds)
     metrics: dict[str, Any] = {}
     with clock("report"):

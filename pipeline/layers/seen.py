@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import geopandas as gpd
 import numpy as np
@@ -11,13 +12,21 @@ import rasterio
 
 from pipeline.inference.predictions import LOOKED_AT, SEEN, STATUS_NAMES, Detections
 from pipeline.layers.regions import label_regions, outline, read_strips
-from pipeline.scenes.raster import read_points
-from pipeline.scenes.scene import BandSource
+from pipeline.layers.surroundings import values_at
 
 _NO_CODE = 255
 
 
-def seen_layers(status_raster: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
+class SeenLayers(NamedTuple):
+    """What was looked at and what was not, each pixel of the scene in one of them."""
+
+    seen: gpd.GeoDataFrame
+    not_seen: gpd.GeoDataFrame
+    fraction: float
+    """Share of the scene's pixels that were looked at, 0-1."""
+
+
+def seen_layers(status_raster: Path) -> SeenLayers:
     """Polygons of what was looked at (`status`, `area_m2`), and of what was not (`reason`, `area_m2`).
 
     `status` is `seen`, or `screened` where a screener saw no truck and the detector was not asked;
@@ -39,16 +48,8 @@ def seen_layers(status_raster: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame
         )
 
     looked_at = np.isin(regions.values, LOOKED_AT)
-    return layer("status", looked_at), layer("reason", ~looked_at)
-
-
-def seen_fraction(status_raster: Path) -> float:
-    """Share of the scene's pixels that were looked at, 0-1, read block by block."""
-    seen = 0
-    with rasterio.open(status_raster) as source:
-        for _, window in source.block_windows(1):
-            seen += int(np.count_nonzero(np.isin(source.read(1, window=window), LOOKED_AT)))
-        return seen / (source.width * source.height)
+    fraction = int(regions.sizes[looked_at].sum()) / int(regions.sizes.sum())
+    return SeenLayers(layer("status", looked_at), layer("reason", ~looked_at), fraction)
 
 
 def where_seen(detections: Detections, status_raster: Path) -> Detections:
@@ -56,5 +57,4 @@ def where_seen(detections: Detections, status_raster: Path) -> Detections:
     with rasterio.open(status_raster) as source:
         affine = source.transform
     xs, ys = affine.c + detections.centres[:, 0] * affine.a, affine.f + detections.centres[:, 1] * affine.e
-    codes = read_points(BandSource("status", str(status_raster), nodata=None), xs, ys)
-    return detections.take(codes == SEEN)
+    return detections.take(values_at(status_raster, xs, ys) == SEEN)

@@ -1,4 +1,4 @@
-"""What lies around trucks: where data end, and where clouds are near; read in strips of the scene."""
+"""What lies at and around trucks: classes, the end of data, clouds that are near; read in strips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,23 @@ from pipeline.scenes.clouds import cloud_mask, has_clouds_information
 from pipeline.scenes.scene import Scene
 
 STRIP_ROWS = 512
-"""Rows looked at together: at most 6 bytes a pixel of them are held, 34 MB for a granule."""
+"""Rows looked at together: at most 4 bytes a pixel of them are held, 22 MB for a granule."""
+
+
+def values_at(raster: Path, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """(N,) values of a class raster of our own at the map points (xs, ys); 0 outside of it."""
+    with rasterio.open(raster) as source:
+        affine, (height, width) = source.transform, source.shape
+        col = np.floor((xs - affine.c) / affine.a).astype(np.intp)
+        row = np.floor((ys - affine.f) / affine.e).astype(np.intp)
+        on_raster = (col >= 0) & (col < width)
+        values = np.zeros(len(xs), dtype=np.uint8)
+        for first in range(0, height, STRIP_ROWS):
+            here = np.flatnonzero(on_raster & (row >= first) & (row < first + STRIP_ROWS))
+            if len(here):
+                strip = source.read(1, window=Window(0, first, width, min(STRIP_ROWS, height - first)))
+                values[here] = strip[row[here] - first, col[here]]
+    return values
 
 
 def touches_nodata(boxes: NDArray[np.float64], status: Path) -> NDArray[np.bool_]:
@@ -31,10 +47,12 @@ def touches_nodata(boxes: NDArray[np.float64], status: Path) -> NDArray[np.bool_
                 continue
             strip = (first, min(rows, first + STRIP_ROWS)), (int(left[here].min()), int(right[here].max()))
             missing = codes.read(1, window=Window.from_slices(*strip)) == NODATA
+            if not missing.any():
+                continue
             y, x = strip[0][0], strip[1][0]
-            flags[here] |= _Counts(missing).any_in(
-                top[here] - y, bottom[here] - y, left[here] - x, right[here] - x
-            )
+            for index in here.tolist():
+                box = missing[max(top[index] - y, 0) : bottom[index] - y, left[index] - x : right[index] - x]
+                flags[index] |= box.any()
     return flags
 
 
@@ -67,49 +85,22 @@ def near_cloud(
             clouds = codes.read(1, window=window) == CLOUD
             if scene.scl is not None:  # only there is cirrus known, which does not stop the search
                 clouds |= cloud_mask(scene, window, cirrus=True)
-            around = _Counts(clouds), row[here] - top, col[here] - left
-            perhaps, flags[here] = _any_near(*around, reach), _any_near(*around, sure)
-            for index in here[perhaps & ~flags[here]]:
-                x, y = centres[index]
-                rows_near = slice(max(top, int(y) - reach) - top, int(y) + reach + 1 - top)
-                cols_near = slice(max(left, int(x) - reach) - left, int(x) + reach + 1 - left)
-                cloud_row, cloud_col = np.nonzero(clouds[rows_near, cols_near])
-                down = cloud_row + (rows_near.start + top) + 0.5 - y
-                across = cloud_col + (cols_near.start + left) + 0.5 - x
-                apart = np.hypot(down, across)
-                flags[index] = bool((apart <= reach).any())
+            if not clouds.any():
+                continue
+            for index in here.tolist():
+                place = row[index] - top, col[index] - left
+                if not (around := _square(clouds, *place, reach)).any():
+                    continue
+                if _square(clouds, *place, sure).any():
+                    flags[index] = True
+                else:
+                    cloud_row, cloud_col = np.nonzero(around)
+                    down = cloud_row + max(0, place[0] - reach) + top + 0.5 - centres[index, 1]
+                    across = cloud_col + max(0, place[1] - reach) + left + 0.5 - centres[index, 0]
+                    flags[index] = (np.hypot(down, across) <= reach).any()
     return flags
 
 
-class _Counts:
-    """Tells of any number of rectangles whether they hold a pixel that is set, by a summed-area table
-    (Crow, "Summed-area tables for texture mapping", 1984)."""
-
-    def __init__(self, mask: NDArray[np.bool_]) -> None:
-        self._table: NDArray[np.int32] | None = None
-        if mask.any():
-            self._table = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), dtype=np.int32)
-            inner = self._table[1:, 1:]
-            np.cumsum(mask, axis=0, dtype=np.int32, out=inner)
-            np.cumsum(inner, axis=1, out=inner)
-
-    def any_in(
-        self,
-        top: NDArray[np.intp],
-        bottom: NDArray[np.intp],
-        left: NDArray[np.intp],
-        right: NDArray[np.intp],
-    ) -> NDArray[np.bool_]:
-        """(N,) for rectangles from `top`, `left` up to but without `bottom`, `right`, cut to the mask."""
-        if self._table is None:
-            return np.zeros(len(top), dtype=bool)
-        height, width = self._table.shape
-        top, bottom = (np.clip(edge, 0, height - 1) for edge in (top, bottom))
-        left, right = (np.clip(edge, 0, width - 1) for edge in (left, right))
-        table = self._table
-        count = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
-        return np.asarray((count > 0) & (bottom > top) & (right > left))
-
-
-def _any_near(counts: _Counts, row: NDArray[np.intp], col: NDArray[np.intp], half: int) -> NDArray[np.bool_]:
-    return counts.any_in(row - half, row + half + 1, col - half, col + half + 1)
+def _square(mask: NDArray[np.bool_], row: int, col: int, half: int) -> NDArray[np.bool_]:
+    """The pixels at most `half` rows and columns away, as far as the mask goes; none if `half` is below 0."""
+    return mask[max(0, row - half) : row + half + 1, max(0, col - half) : col + half + 1]

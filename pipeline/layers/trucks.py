@@ -20,11 +20,10 @@ from pipeline.config import Trucks
 from pipeline.errors import LabelsError
 from pipeline.inference.predictions import Detections
 from pipeline.layers.seen import where_seen
-from pipeline.layers.surroundings import near_cloud, touches_nodata
+from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.scenes.raster import read_points
-from pipeline.scenes.scene import BandSource, Scene
+from pipeline.scenes.scene import Scene
 
 TRUCK_COLUMNS = (
     "id",
@@ -172,8 +171,7 @@ def truck_layer(
 
 def _class_names(raster: Path, legend: Sequence[LegendClass]) -> Lookup:
     names = {entry.value: entry.name for entry in legend}
-    source = BandSource("land cover", str(raster), nodata=None)
-    return lambda xs, ys: [names.get(value) for value in read_points(source, xs, ys).tolist()]
+    return lambda xs, ys: [names.get(value) for value in values_at(raster, xs, ys).tolist()]
 
 
 def _north_to_south(boxes: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -46,7 +46,11 @@ def cloud_mask(scene: Scene, window: Window, cirrus: bool = False) -> NDArray[np
     """
     if scene.scl is not None:
         classes = (*SCL_CLOUDS, SCL_CIRRUS) if cirrus else SCL_CLOUDS
-        return np.isin(read_classes(scene, scene.scl, window), classes)
+        there = read_classes(scene, scene.scl, window)
+        clouds = np.zeros(there.shape, np.bool_)
+        for cloud in classes:  # a fifth of the time of isin
+            clouds |= there == cloud
+        return clouds
     return _cloudless_mask(scene, window) if _suits_cloudless(scene) else None
 
 

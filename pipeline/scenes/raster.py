@@ -109,7 +109,10 @@ def read_classes(scene: Scene, source: BandSource, window: Window) -> NDArray[np
     values = np.full((len(y.position), len(x.position)), outside, raster.dtypes[source.index - 1])
     if y.inside.any() and x.inside.any():
         numbers, _ = read(source, y.source, x.source)
-        values[np.ix_(y.inside, x.inside)] = numbers[np.ix_(y.nearest[y.inside], x.nearest[x.inside])]
+        nearest = numbers.take(x.nearest[x.inside], axis=1).take(y.nearest[y.inside], axis=0)
+        if nearest.shape == values.shape:
+            return nearest
+        values[np.ix_(y.inside, x.inside)] = nearest
     return values
 
 
@@ -126,10 +129,12 @@ def read_points(
     cols = np.floor((xs - theirs.c) / theirs.a).astype(np.intp)
     rows = np.floor((ys - theirs.f) / theirs.e).astype(np.intp)
     values = np.zeros(len(xs), raster.dtypes[source.index - 1])
-    inside = (rows >= 0) & (rows < raster.shape[0]) & (cols >= 0) & (cols < raster.shape[1])
-    blocks = np.stack([rows[inside] // block, cols[inside] // block], axis=1)
-    for row, col in np.unique(blocks, axis=0):
-        here = inside & (rows // block == row) & (cols // block == col)
+    inside = np.flatnonzero((rows >= 0) & (rows < raster.shape[0]) & (cols >= 0) & (cols < raster.shape[1]))
+    across = raster.shape[1] // block + 1
+    number = rows[inside] // block * across + cols[inside] // block
+    order = np.argsort(number, kind="stable")
+    begins = np.flatnonzero(np.diff(number[order])) + 1
+    for here in np.split(inside[order], begins) if len(inside) else ():
         top, left = int(rows[here].min()), int(cols[here].min())
         bottom, right = int(rows[here].max()) + 1, int(cols[here].max()) + 1
         numbers, _ = read(source, slice(top, bottom), slice(left, right))

@@ -106,7 +106,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     status = Path(predictions.status_raster)
     trucks = trucks_of(job, predictions.detections, status, None, ())
     trucks["evidence"] = _evidence(trucks, predictions.detections, job.scene.grid.affine)
-    seen, _ = seen_layers(status)
+    seen = seen_layers(status).seen
     if place.labels:
         reference = read_truck_labels(place.labels, trucks.crs)
     else:
