@@ -23,7 +23,7 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
 from pipeline.files import remove_abandoned, replacing, temporary
-from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shard, widest_tile
+from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shards, widest_tile
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.networks import Models, close_networks
 from pipeline.inference.predictions import Detections, Predictions
@@ -215,23 +215,32 @@ def prepare(request: Request) -> Job:
 
 
 def run_shard(job: Job, index: int) -> Path:
-    """Compute one shard unless its file is there already; returns the file.
+    """Compute one shard unless its file is there already; returns the file. Errors as `run_shards`."""
+    run_shards(job, [index])
+    return job.shard_file(index)
+
+
+def run_shards(job: Job, indices: Sequence[int]) -> None:
+    """Compute those shards whose files are not there, without a pause between them.
 
     Raises
     ------
     CorruptImageError
         If pixels can't be decoded.
     OutputError
-        If the shard can't be written.
+        If a shard can't be written.
     """
-    file = job.shard_file(index)
-    if not is_whole(file):
-        trucks = job.request.config.trucks
-        search = Search(job.roads, trucks.road_buffer_m, job.least_score)
-        runner, engine = job.request.config.runner, job.request.config.engine
-        processes = 1 if runner.kind == "threads" else runner.workers
-        write_shard(file, predict_shard(job.scene, job.shards[index], job.models, search, engine, processes))
-    return file
+    missing = [index for index in indices if not is_whole(job.shard_file(index))]
+    if not missing:
+        return
+    trucks = job.request.config.trucks
+    search = Search(job.roads, trucks.road_buffer_m, job.least_score)
+    runner, engine = job.request.config.runner, job.request.config.engine
+    processes = 1 if runner.kind == "threads" else runner.workers
+    shards = [job.shards[index] for index in missing]
+    predicted = predict_shards(job.scene, shards, job.models, search, engine, processes)
+    for index, found in zip(missing, predicted, strict=True):
+        write_shard(job.shard_file(index), found)
 
 
 def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
@@ -325,8 +334,7 @@ def run_directly(request: Request, say: Callable[[str], None] = log.info) -> Res
 def run_prepared_directly(job: Job, say: Callable[[str], None] = log.info) -> Result:
     """The rest of a prepared job in this process, without an orchestrator."""
     with tidy_after_failure(job):
-        for index in range(len(job.shards)):
-            run_shard(job, index)
+        run_shards(job, range(len(job.shards)))
         return finish(job, say)
 
 
@@ -652,6 +660,8 @@ def _run_record(
         "source": job.scene.href,
         "simulated": job.scene.simulated,
         "acquired": job.scene.acquired.isoformat() if job.scene.acquired else None,
+        "shape": list(job.scene.shape),
+        "area_km2": round(job.scene.grid.extent.area / 1e6, 4),
         "finished": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "inputs": job.inputs,
         "models": {

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeVar
 
 import geopandas as gpd
@@ -72,12 +73,18 @@ def report_tiles(count: int) -> None:
     log.info("tiles done", extra={"tiles_done": count})
 
 
-def predict_shard(
-    scene: Scene, tiles: Sequence[Tile], models: Models, search: Search, engine: Engine, workers: int = 1
-) -> Shard:
-    """What both networks say about whole strips of tiles; one of `workers` processes on this machine.
+def predict_shards(
+    scene: Scene,
+    shards: Sequence[Sequence[Tile]],
+    models: Models,
+    search: Search,
+    engine: Engine,
+    workers: int = 1,
+) -> Iterator[Shard]:
+    """What both networks say about shards, whole strips of tiles each, in the order given.
 
-    Memory: see `widest_tile`, and the two rasters of the shard.
+    The stages don't pause between shards. `workers` is how many processes on this machine do the same.
+    Memory: see `widest_tile`, and the two rasters of a shard.
 
     Raises
     ------
@@ -86,8 +93,7 @@ def predict_shard(
     """
     keep_memory_compact()
     threads, half = threads_of(engine, workers), half_precision(engine)
-    networks = open_networks(models, engine, threads)
-    canvas = _Canvas(tiles, landcover=models.segmenter is not None)
+    tiles = [tile for shard in shards for tile in shard]
     bands = models.bands_of(scene)
     decoded = (*bands, "SCL") if scene.scl else bands
     with (
@@ -98,6 +104,7 @@ def predict_shard(
     ):
         CACHE.budget = min(max(sweep.bytes_needed(), CACHE.budget), _cache_bytes(engine))
         sweep.prefetch(0, decoding)
+        networks = open_networks(models, engine, threads)
 
         def prepare(number: int) -> _Ready:
             if number + 1 < len(tiles):
@@ -108,10 +115,14 @@ def predict_shard(
 
         found = _ahead(preparing, prepare, range(len(tiles)))
         predicted = (_predict(ready, models, networks, search) for ready in found)
-        for _ in _ahead(settling, canvas.settle, predicted):
-            report_tiles(1)
+        settled = _ahead(settling, _settled, predicted)
+        for shard in shards:
+            canvas = _Canvas(shard, landcover=models.segmenter is not None)
+            for tile in islice(settled, len(shard)):
+                canvas.add(tile)
+                report_tiles(1)
+            yield canvas.shard()
     give_back_memory()
-    return canvas.shard(len(tiles))
 
 
 @contextmanager
@@ -221,6 +232,22 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
     return _Predicted(tile, status, landcover, candidates)
 
 
+@dataclass(frozen=True)
+class _Settled:
+    """All that is said about a tile."""
+
+    tile: Tile
+    status: NDArray[np.uint8]
+    landcover: NDArray[np.uint8] | None
+    trucks: Detections | None
+
+
+def _settled(predicted: _Predicted) -> _Settled:
+    candidates = predicted.candidates
+    trucks = None if candidates is None else _measured(candidates)
+    return _Settled(predicted.tile, predicted.status, predicted.landcover, trucks)
+
+
 class _Canvas:
     """What is known about a shard so far."""
 
@@ -229,27 +256,31 @@ class _Canvas:
         height = max(tile.row + tile.height for tile in tiles) - self._first_row
         self._status = np.full((height, tiles[0].scene_width), NODATA, np.uint8)
         self._landcover = np.full_like(self._status, NO_CLASS) if landcover else None
-        self._found: list[Detections] = []
-        self._skipped = 0
+        self._trucks: list[Detections | None] = []
 
-    def settle(self, predicted: _Predicted) -> None:
-        """Measure how the trucks of a tile move, and keep all that is said about it."""
-        tile = predicted.tile
+    def add(self, settled: _Settled) -> None:
+        """Put a tile where it belongs."""
+        tile = settled.tile
         core = (
             slice(tile.row - self._first_row, tile.row - self._first_row + tile.height),
             slice(tile.col, tile.col + tile.width),
         )
-        self._status[core] = predicted.status
-        if self._landcover is not None and predicted.landcover is not None:
-            self._landcover[core] = predicted.landcover
-        if predicted.candidates is None:
-            self._skipped += 1
-        else:
-            self._found.append(_measured(predicted.candidates))
+        self._status[core] = settled.status
+        if self._landcover is not None and settled.landcover is not None:
+            self._landcover[core] = settled.landcover
+        self._trucks.append(settled.trucks)
 
-    def shard(self, tiles: int) -> Shard:
-        detections = Detections.concatenate(self._found)
-        return Shard(self._first_row, self._status, self._landcover, detections, tiles, self._skipped)
+    def shard(self) -> Shard:
+        trucks = [found for found in self._trucks if found is not None]
+        total = len(self._trucks)
+        return Shard(
+            self._first_row,
+            self._status,
+            self._landcover,
+            Detections.concatenate(trucks),
+            total,
+            total - len(trucks),
+        )
 
 
 def _measured(candidates: _Candidates) -> Detections:
@@ -269,8 +300,8 @@ def _measured(candidates: _Candidates) -> Detections:
 
 
 def _cache_bytes(engine: Engine) -> int:
-    """What decoded blocks may take: the more, the fewer of them are decoded twice."""
-    return engine.memory_mb * 1_000_000 // 7
+    """What decoded blocks may take: those of two tiles; others that are still needed wait on disk."""
+    return engine.memory_mb * 1_000_000 // 20
 
 
 def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
@@ -281,6 +312,6 @@ def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
     through the stages 27 bytes a band.
     """
     bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
-    fixed_mb, bytes_per_pixel = 1300 + memory_mb // 7, (550 if half else 1100) + 27 * bands
+    fixed_mb, bytes_per_pixel = 1300 + memory_mb // 20, (550 if half else 1100) + 27 * bands
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)

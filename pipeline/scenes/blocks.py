@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from pipeline.scenes.aside import Aside
 from pipeline.scenes.datasets import FileState, file_state, is_remote, unreadable, with_dataset
 from pipeline.scenes.scene import BandSource
 
@@ -104,7 +105,8 @@ class BlockCache:
 
     Given up first are blocks that no one has announced to need, the least recently used of them; then the one
     that is needed last (Belady, IBM Systems Journal 5(2):78, 1966). By time of use alone, windows
-    read row by row would lose each block just before it is needed again.
+    read row by row would lose each block just before it is needed again. One that is still needed is put
+    aside on disk: windows read row by row need a whole row of blocks again, 350 MB of a granule's.
 
     Memory: `budget` bytes and the blocks that are being decoded; the block decoded last is kept even if it
     alone is larger. Not shared with forked processes, which begin with an empty one.
@@ -119,6 +121,7 @@ class BlockCache:
         self._kept: OrderedDict[Block, NDArray[np.generic]] = OrderedDict()
         self._next_use: dict[Block, int] = {}
         self._pending: dict[Block, Future[NDArray[np.generic]]] = {}
+        self._aside = Aside()
         self._held = 0
         self._decoded = 0
 
@@ -158,6 +161,9 @@ class BlockCache:
                 if block in self._kept:
                     self._kept.move_to_end(block)
                     return self._kept[block]
+                back = self._aside.get(block)
+                if back is not None:
+                    return self._keep(block, back)
                 pending = self._pending.get(block)
                 if pending is None:
                     mine = self._pending[block] = Future()
@@ -181,14 +187,18 @@ class BlockCache:
             else:
                 pending.cancel()
             raise
-        pixels.flags.writeable = False
         with self._lock:
             self._pending.pop(block, None)
-            self._kept[block] = pixels
-            self._held += pixels.nbytes
             self._decoded += 1
-            self._shrink()
+            self._keep(block, pixels)
         pending.set_result(pixels)
+        return pixels
+
+    def _keep(self, block: Block, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+        pixels.flags.writeable = False
+        self._kept[block] = pixels
+        self._held += pixels.nbytes
+        self._shrink()
         return pixels
 
     def announce(self, next_uses: Mapping[Block, int | None]) -> None:
@@ -197,6 +207,7 @@ class BlockCache:
             for block, next_use in next_uses.items():
                 if next_use is None:
                     self._next_use.pop(block, None)
+                    self._aside.drop(block)
                 else:
                     self._next_use[block] = next_use
 
@@ -204,6 +215,8 @@ class BlockCache:
         """Give up all blocks, and what is known about rasters behind URLs, whose changes go unnoticed."""
         with self._lock:
             self._kept.clear()
+            self._aside.close()
+            self._aside = Aside()
             self._held = 0
         _raster.cache_clear()
 
@@ -213,7 +226,10 @@ class BlockCache:
             others = (block for block in self._kept if block != latest)
             # Of equals `max` takes the first: the least recently used.
             last_needed = max(others, key=lambda block: self._next_use.get(block, math.inf))
-            self._held -= self._kept.pop(last_needed).nbytes
+            pixels = self._kept.pop(last_needed)
+            self._held -= pixels.nbytes
+            if last_needed in self._next_use:
+                self._aside.put(last_needed, pixels)
 
 
 CACHE = BlockCache()

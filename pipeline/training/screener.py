@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Engine
 from pipeline.errors import TrainingError
-from pipeline.inference.engine import Search, predict_shard
+from pipeline.inference.engine import Search, predict_shards
 from pipeline.inference.networks import Models
 from pipeline.models.anatomy import with_halo
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
@@ -213,9 +213,9 @@ def measure_speed(screener: Bundle, detector: Bundle, seed: int, size: int = 102
         seconds: list[float] = []
         for models in (Models(detector, None), Models(detector, None, screener)):
             tiles = plan(scene.shape, size, models.halo, models.stride)
-            predict_shard(scene, tiles[:1], models, Search(), engine)  # loads networks, warms caches
+            list(predict_shards(scene, [tiles[:1]], models, Search(), engine))  # loads networks, warms caches
             begun = time.perf_counter()
-            predict_shard(scene, tiles, models, Search(), engine)
+            list(predict_shards(scene, [tiles], models, Search(), engine))
             seconds.append(time.perf_counter() - begun)
     without, with_it = seconds
     return {

@@ -19,7 +19,7 @@ from pipeline import tiling
 from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
 from pipeline.inference import engine
-from pipeline.inference.engine import Search, predict_shard, widest_tile
+from pipeline.inference.engine import Search, predict_shards, widest_tile
 from pipeline.inference.merging import one_per_truck
 from pipeline.inference.networks import Image, Models, open_networks
 from pipeline.inference.predictions import (
@@ -136,6 +136,12 @@ def write_scene(path, rows: int, cols: int, seed: int):
     return open_scene(str(path))
 
 
+def predict_shard(scene, tiles, models: Models, search: Search, settings: Engine) -> Shard:
+    """Tiles as one shard."""
+    (shard,) = predict_shards(scene, [tiles], models, search, settings)
+    return shard
+
+
 def predict(scene, models: Models, tile_px: int):
     """Everything that tiles of one size say, put together."""
     tiles = plan(scene.shape, tile_px, models.halo, models.stride)
@@ -210,11 +216,16 @@ def test_where_only_an_optional_band_lacks_data_there_is_land_cover_all_the_same
 def predict_in_parts(
     scene, models: Models, tile_px: int, shards: int, workers: int, seed: int
 ) -> tuple[list[Shard], Detections]:
-    """What workers say who take the shards of a scene in any order."""
+    """What workers say who take the shards of a scene in any order, each one after the other."""
     groups = tiling.shard(plan(scene.shape, tile_px, models.halo, models.stride), shards)
     random.Random(seed).shuffle(groups)
+
+    def work(mine: list) -> list[Shard]:
+        return list(predict_shards(scene, mine, models, Search(), FLOAT32))
+
     with ThreadPoolExecutor(workers) as pool:
-        parts = list(pool.map(lambda tiles: predict_shard(scene, tiles, models, Search(), FLOAT32), groups))
+        done = pool.map(work, [groups[worker::workers] for worker in range(workers) if groups[worker:]])
+        parts = [part for mine in done for part in mine]
     found = one_per_truck(Detections.concatenate([part.detections for part in parts]))
     return sorted(parts, key=lambda part: part.first_row), found
 

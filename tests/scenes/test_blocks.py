@@ -75,6 +75,22 @@ def test_what_is_needed_last_goes_first_and_what_nobody_needs_before_that():
     assert [named(col) in cache for col in range(6)] == [False, True, False, False, True, True]
 
 
+def test_what_is_still_needed_comes_back_from_the_disk_without_decoding():
+    cache = BlockCache(budget=4)
+    cache.announce({named(0): 5, named(1): 1})
+    cache.get(named(0), lambda: np.full((1, 1, 4), 7, np.uint8))
+    cache.get(named(1), lambda: pixels_of(4))
+    cache.get(named(2), lambda: pixels_of(4))
+    back = cache.get(named(0), lambda: pytest.fail("is put aside"))
+    assert back.tolist() == [[[7, 7, 7, 7]]]
+    assert not back.flags.writeable
+    assert (cache.held, cache.decoded) == (4, 3)
+    cache.announce({named(0): None})
+    cache.get(named(3), lambda: pixels_of(4))
+    cache.get(named(0), lambda: pixels_of(4))
+    assert cache.decoded == 5
+
+
 def test_the_last_block_is_kept_even_if_it_exceeds_the_budget():
     cache = BlockCache(budget=1)
     cache.get(named(0), lambda: pixels_of(4))

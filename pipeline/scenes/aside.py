@@ -1,0 +1,75 @@
+"""Decoded blocks put aside on disk: reading one back costs a hundredth of decoding it again."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Hashable
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+_FOLDER = Path("/var/tmp")
+"""Where large temporary files belong unless TMPDIR says otherwise; `/tmp` is often memory, which is short."""
+
+
+class Aside:
+    """Arrays in a temporary file that has no name, and is gone with the process. Not for several threads.
+
+    Room that one gives up is taken by the next of its size. Where the disk fails, nothing is put aside.
+    """
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._end = 0
+        self._where: dict[Hashable, tuple[int, tuple[int, ...], np.dtype]] = {}
+        self._room: defaultdict[int, list[int]] = defaultdict(list)
+
+    def put(self, name: Hashable, array: NDArray[np.generic]) -> None:
+        """Keep an array, unless it is there already or the disk is full."""
+        if name in self._where:
+            return
+        room = self._room[array.nbytes]
+        offset = room.pop() if room else self._end
+        self._end = max(self._end, offset + array.nbytes)
+        try:
+            written = os.pwrite(self._descriptor(), np.ascontiguousarray(array).data, offset)
+        except OSError:
+            written = 0
+        if written == array.nbytes:
+            self._where[name] = (offset, array.shape, array.dtype)
+        else:
+            self._room[array.nbytes].append(offset)
+
+    def get(self, name: Hashable) -> NDArray[np.generic] | None:
+        """The array, which stays; None if it is not there, or can't be read."""
+        if name not in self._where:
+            return None
+        offset, shape, dtype = self._where[name]
+        array = np.empty(shape, dtype)
+        try:
+            read = os.preadv(self._descriptor(), [array.data.cast("B")], offset)
+        except OSError:
+            return None
+        return array if read == array.nbytes else None
+
+    def drop(self, name: Hashable) -> None:
+        """No one needs the array any more."""
+        if name in self._where:
+            offset, shape, dtype = self._where.pop(name)
+            self._room[math.prod(shape) * dtype.itemsize].append(offset)
+
+    def close(self) -> None:
+        """Give the disk's room back."""
+        if self._file:
+            self._file.close()
+
+    def _descriptor(self) -> int:
+        if self._file is None:
+            folder = None if "TMPDIR" in os.environ or not _FOLDER.is_dir() else _FOLDER
+            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+        return self._file.fileno()
