@@ -79,16 +79,30 @@ def run_scene(
         truck_labels=_path(truck_labels),
         landcover_labels=_path(landcover_labels),
     )
-    return str(_run(prepare(request), get_run_logger().info, "shards").folder)
+    job = prepare(request)
+    return str(_run(lambda: job, request, job.scene.id, get_run_logger().info, "shards").folder)
 
 
 def run_prepared(job: Job, say: Callable[[str], None]) -> Result:
     """The flow for the command line, which checks the input before Prefect starts."""
-    return _run(job, say, "run-scene")
+    return _run(lambda: job, job.request, job.scene.id, say, "run-scene")
 
 
-class _Handover(dict[str, tuple[Job, Callable[[str], None]]]):
-    """Jobs on their way into a flow, whose parameters Prefect stores as JSON, by token.
+def run_requested(
+    request: Request, opened: Callable[[Job], None], say: Callable[[str], None], name: str
+) -> Result:
+    """One scene as a flow in which it is opened, too; `opened` is called with the job once it is."""
+
+    def job() -> Job:
+        prepared = prepare(request)
+        opened(prepared)
+        return prepared
+
+    return _run(job, request, name, say, "scene")
+
+
+class _Handover(dict[str, tuple[Callable[[], Job], Callable[[str], None]]]):
+    """Makers of jobs on their way into a flow, whose parameters Prefect stores as JSON, by token.
 
     Prefect pickles a flow with the globals it uses for other processes: there it is empty.
     """
@@ -100,16 +114,15 @@ class _Handover(dict[str, tuple[Job, Callable[[str], None]]]):
 _HANDED_OVER = _Handover()
 
 
-def _run(job: Job, say: Callable[[str], None], name: str) -> Result:
+def _run(
+    job: Callable[[], Job], request: Request, run_name: str, say: Callable[[str], None], name: str
+) -> Result:
     """The shards and layers of a job as a flow on the runner of the settings."""
     token = uuid4().hex
     _HANDED_OVER[token] = job, say
-    runner = task_runner(job.request.config.runner)
+    runner = task_runner(request.config.runner)
     try:
-        with tidy_after_failure(job):
-            result: Result = _shards.with_options(name=name, flow_run_name=job.scene.id, task_runner=runner)(
-                token
-            )
+        result: Result = _shards.with_options(name=name, flow_run_name=run_name, task_runner=runner)(token)
     finally:
         del _HANDED_OVER[token]
     return result
@@ -117,11 +130,13 @@ def _run(job: Job, say: Callable[[str], None], name: str) -> Result:
 
 @flow(name="shards", persist_result=False)
 def _shards(token: str) -> Result:
-    job, say = _HANDED_OVER[token]
-    missing = job.missing()
-    say(f"{len(missing)} of {len(job.shards)} shards to compute")
-    _in_flight(job, missing)
-    result = finish(job, say)
+    make, say = _HANDED_OVER[token]
+    job = make()
+    with tidy_after_failure(job):
+        missing = job.missing()
+        say(f"{len(missing)} of {len(job.shards)} shards to compute")
+        _in_flight(job, missing)
+        result = finish(job, say)
     create_markdown_artifact(summary_markdown(result), key="scene-summary", description=job.scene.id)
     return result
 

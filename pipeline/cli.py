@@ -125,6 +125,82 @@ def run(
 
 
 @app.command()
+def batch(
+    out: Out,
+    scenes: Annotated[
+        list[str] | None, typer.Argument(metavar="[SCENE]...", help="Scenes, each as for `run`.")
+    ] = None,
+    scene_list: Annotated[
+        Path | None, typer.Option("--list", help="A text file that names a scene a line.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="A folder in which scenes lie.")] = None,
+    config: Config = None,
+    settings: Settings = None,
+    roads: Roads = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Names of the GeoTIFFs' bands where they have no descriptions.")
+    ] = None,
+    retry_quarantined: Annotated[
+        bool, typer.Option("--retry-quarantined", help="Try scenes again that failed for good.")
+    ] = False,
+    prefect: Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")] = True,
+) -> None:
+    """Find trucks and map land cover of many scenes, each once; one that fails doesn't stop the others.
+
+    What became of each scene is in the ledger: `truckscape status DIR`. A batch that was interrupted goes on
+    where it was: give the same command again.
+
+    Example: `truckscape batch --folder incoming --roads roads.gpkg --out layers`
+    """
+    from pipeline.config import load_config
+    from pipeline.operations.batch import BatchRequest, run_batch
+    from pipeline.operations.listing import list_all
+    from pipeline.operations.pages import summary_page
+
+    request = BatchRequest(
+        scenes=tuple(list_all(scenes or (), scene_list, folder)),
+        out=out,
+        config=load_config(config, settings or ()),
+        bands=_names(bands),
+        roads=roads,
+        retry_quarantined=retry_quarantined,
+    )
+    if prefect:
+        _quiet_prefect()
+        from flows.batch import run_listed
+
+        summary = run_listed(request, _note)
+    else:
+        summary = run_batch(request, say=_note)
+    _say_page(summary_page(summary))
+    for name, path in summary.outputs.items():
+        _say_path(name, path)
+    if not summary.is_whole:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(
+    out: Annotated[Path, typer.Argument(help="The folder of a batch.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Every scene, not only those that are not done.")
+    ] = False,
+    config: Config = None,
+    settings: Settings = None,
+) -> None:
+    """What became of the scenes of a batch: states, attempts, and why some failed.
+
+    Example: `truckscape status layers --all`
+    """
+    from pipeline.config import load_config
+    from pipeline.operations.batch import existing_ledger
+    from pipeline.operations.pages import ledger_page
+
+    ledger = existing_ledger(out, load_config(config, settings or ()))
+    _say_page(ledger_page(ledger.entries(), ledger.counts(), every))
+
+
+@app.command()
 def simulate(
     out: Out,
     size: Annotated[int, typer.Option(min=64, max=10980, help="Side in 10 m pixels.")] = 1024,

@@ -433,17 +433,29 @@ def open_band_folder(path: Path) -> Scene:
     )
 
 
+def is_band_folder(path: Path) -> bool:
+    """Whether a folder holds files that are named as bands."""
+    return any(_band_of_file(file) for file in path.iterdir())
+
+
+def _band_of_file(file: Path) -> tuple[str, re.Match[str]] | None:
+    """The band that a file's name tells, and where; None of other files."""
+    match = _BAND_IN_STEM.search(file.stem)
+    if file.suffix.lower() not in _RASTER_SUFFIXES or not match:
+        return None
+    name = band_name(match[1])
+    return (name, match) if name else None
+
+
 def _band_files(path: Path) -> dict[str, Path]:
     """The finest file of every band, in the order of BAND_NAMES."""
     found: dict[str, tuple[int, Path]] = {}
     prefixes: set[str] = set()
     for file in sorted(path.iterdir()):
-        match = _BAND_IN_STEM.search(file.stem)
-        if file.suffix.lower() not in _RASTER_SUFFIXES or not match:
+        told = _band_of_file(file)
+        if told is None:
             continue
-        name = band_name(match[1])
-        if name is None:
-            continue
+        name, match = told
         prefixes.add(file.stem[: match.start()])
         gsd = int(match[2] or native_gsd(name))
         if name not in found or gsd < found[name][0]:

@@ -1,0 +1,81 @@
+"""Many scenes under Prefect: a flow whose sub-flows are the scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from uuid import uuid4
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import create_markdown_artifact
+
+from flows.scene import run_requested
+from pipeline.config import load_config
+from pipeline.job import Job, Request, Result
+from pipeline.operations.batch import BatchRequest, Say, Summary, run_batch
+from pipeline.operations.listing import list_all
+from pipeline.operations.pages import summary_markdown
+
+
+@flow(name="batch")
+def batch(
+    out: str,
+    scenes: Iterable[str] = (),
+    scene_list: str | None = None,
+    folder: str | None = None,
+    config: str | None = None,
+    settings: Iterable[str] = (),
+    roads: str | None = None,
+    bands: Iterable[str] | None = None,
+    retry_quarantined: bool = False,
+) -> dict[str, int]:
+    """Trucks and land cover of many scenes; returns how many were done, were done before, failed.
+
+    Everything is as in `truckscape batch`. For deployments: all parameters are plain text, and credentials
+    are none of them.
+    """
+    tree = load_config(_path(config), settings)
+    request = BatchRequest(
+        scenes=tuple(list_all(scenes, _path(scene_list), _path(folder))),
+        out=Path(out),
+        config=tree,
+        bands=tuple(bands) if bands else None,
+        roads=_path(roads),
+        retry_quarantined=retry_quarantined,
+    )
+    return _work(request, get_run_logger().info).counts
+
+
+def run_listed(request: BatchRequest, say: Say) -> Summary:
+    """The flow for the command line, which lists the scenes before Prefect starts."""
+    token = uuid4().hex
+    _HANDED_OVER[token] = request, say
+    try:
+        summary: Summary = _batch.with_options(flow_run_name=f"{request.out.name}-{token[:4]}")(token)
+    finally:
+        del _HANDED_OVER[token]
+    return summary
+
+
+_HANDED_OVER: dict[str, tuple[BatchRequest, Say]] = {}
+"""Requests on their way into the flow, whose parameters Prefect stores as JSON, by token."""
+
+
+@flow(name="batch", persist_result=False)
+def _batch(token: str) -> Summary:
+    return _work(*_HANDED_OVER[token])
+
+
+def _work(request: BatchRequest, say: Say) -> Summary:
+    summary = run_batch(request, _scene, say)
+    create_markdown_artifact(summary_markdown(summary), key="batch-summary", description=str(request.out))
+    return summary
+
+
+def _scene(request: Request, opened: Callable[[Job], None], say: Callable[[str], None]) -> Result:
+    name = Path(request.scene).name
+    return run_requested(request, opened, say, name)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

@@ -1,0 +1,419 @@
+"""A batch: many scenes worked off by the ledger, each once, whatever happens to some of them.
+
+An orchestrator gives its own way of running a scene; what is lost, tried again or left out is decided here.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError, LedgerError, OutputError, TruckscapeError, may_pass
+from pipeline.inference.engine import ENGINE_VERSION
+from pipeline.job import Job, Request, Result, prepare, run_prepared_directly
+from pipeline.layers.catalog import write_catalog
+from pipeline.models.bundle import open_bundle
+from pipeline.operations.hooks import on_failure
+from pipeline.operations.ledger import FILE_NAME, Enlistment, Entry, Ledger, State, sqlite_url
+from pipeline.operations.listing import Listed, digest
+from pipeline.operations.owners import Owner
+from pipeline.operations.queue import Queue
+from pipeline.report.time_series import write_time_series
+
+log = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+RunScene = Callable[[Request, Callable[[Job], None], Say], Result]
+"""Does one scene: given a request, what is to be called with the job once the scene is open, and whom to tell
+what is being done."""
+
+_BEATS_A_LEASE = 4
+_WATCH_S = 0.5
+_ENDED = "its process ended in the middle of it"
+_NO_RESULT_DEPENDS_ON: dict[str, Any] = {
+    "batch": True,
+    "tiling": True,
+    "runner": True,
+    "engine": {"memory_mb", "threads"},
+}
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """What is to be done."""
+
+    scenes: tuple[Listed, ...]
+    out: Path
+    config: Config = field(default_factory=Config)
+    bands: tuple[str, ...] | None = None
+    roads: Path | None = None
+    retry_quarantined: bool = False
+    """Whether scenes that are quarantined by a cause that doesn't pass are tried again, too."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a batch did, and what the ledger says of its scenes now."""
+
+    entries: tuple[Entry, ...]
+    """Those of the request, in its order."""
+    done: tuple[str, ...]
+    """Names of the scenes that this batch did itself."""
+    seconds: float
+    working_seconds: float
+    """Of them, within scenes; scenes that run at the same time both count."""
+    outputs: dict[str, Path]
+    """The catalogue and the picture, by file name."""
+
+    def of(self, state: State) -> list[Entry]:
+        """The scenes in a state."""
+        return [entry for entry in self.entries if entry.state == state]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Scenes by what became of them; of those that were done before, and by others, all count as such."""
+        mine = set(self.done)
+        return {
+            "done": len(mine),
+            "done before, or by another batch": sum(e.scene not in mine for e in self.of("done")),
+            "quarantined": len(self.of("quarantined")),
+            "running in another batch": len(self.of("running")),
+            "waiting": len(self.of("waiting")),
+        }
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no scene failed, and none was left."""
+        return not self.of("quarantined") and not self.of("waiting")
+
+
+def open_ledger(out: Path, config: Config) -> Ledger:
+    """The ledger of a folder, or the one that is set. Raises LedgerError, MissingExtraError."""
+    url = config.batch.ledger.get_secret_value() if config.batch.ledger else sqlite_url(out)
+    return Ledger(url, config.batch.name)
+
+
+def existing_ledger(out: Path, config: Config) -> Ledger:
+    """The ledger of a folder in which a batch ran. Raises LedgerError where none did, else as it."""
+    if config.batch.ledger is None and not (out / FILE_NAME).is_file():
+        raise LedgerError(f"No batch ran into {out}: it has no {FILE_NAME}; give the --out of a batch.")
+    return open_ledger(out, config)
+
+
+def scene_directly(request: Request, opened: Callable[[Job], None], say: Say) -> Result:
+    """One scene in this process, without an orchestrator."""
+    job = prepare(request)
+    opened(job)
+    return run_prepared_directly(job, say)
+
+
+def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = log.info) -> Summary:
+    """Do all scenes that are not done yet, as many at a time as `batch.concurrency` says.
+
+    `run` does one of them; what it raises goes into the ledger, not up. `say` is told how each ended.
+
+    Raises
+    ------
+    LedgerError
+        If the ledger can't be used.
+    OutputError
+        If the output folder can't be written.
+    BundleError
+        If a model can't be opened.
+    """
+    begun = time.monotonic()
+    try:
+        request.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"Can't write to {request.out} ({error.strerror}); choose another --out."
+        ) from error
+    ledger = open_ledger(request.out, request.config)
+    try:
+        work = _Batch(request, ledger, run, say)
+        work.enlist()
+        work.run()
+        outputs = publish(request.out, ledger)
+        entries = tuple(entry for scene in request.scenes if (entry := ledger.entry(scene.name)))
+    finally:
+        ledger.close()
+    return Summary(entries, tuple(work.done), time.monotonic() - begun, work.seconds, outputs)
+
+
+def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
+    """The catalogue of all scenes of a folder, and their traffic over time as a picture."""
+    outputs = {}
+    catalog = write_catalog(out)
+    if catalog:
+        outputs[catalog.name] = catalog
+    picture = write_time_series(ledger.entries("done"), out / "time_series.png")
+    if picture:
+        outputs[picture.name] = picture
+    if (out / "traffic.parquet").is_dir():
+        outputs["traffic.parquet"] = out / "traffic.parquet"
+    return outputs
+
+
+class _Batch:
+    """The threads of a batch, and what they share."""
+
+    def __init__(self, request: BatchRequest, ledger: Ledger, run: RunScene, say: Say) -> None:
+        self.request, self.ledger, self.run_scene, self.say = request, ledger, run, say
+        self.settings = request.config.batch
+        self.recipe = recipe(request)
+        self.owner = Owner.this_process()
+        self.scenes = {scene.name: scene for scene in request.scenes}
+        self.done: list[str] = []
+        self.seconds = 0.0
+        self._settled = 0
+        self._seen: dict[str, tuple[str, int, float]] = {}
+        self._lock = threading.Lock()
+
+    def enlist(self) -> None:
+        """Enter the scenes; those whose inputs, settings or layers are not what was done wait again."""
+        fresh = [
+            Enlistment(scene.name, scene.href, scene.stamp, self.recipe, scene.acquired, scene.updated)
+            for scene in self.scenes.values()
+        ]
+        self.ledger.enlist(fresh)
+        known = {entry.scene: entry for entry in self.ledger.entries()}
+        for scene in fresh:
+            entry = known[scene.scene]
+            if entry.state != "running" and self._is_due(entry, scene):
+                self.ledger.enlist_again(entry, scene)
+
+    def _is_due(self, entry: Entry, scene: Enlistment) -> bool:
+        if (entry.stamp, entry.recipe) != (scene.stamp, scene.recipe):
+            return True
+        if entry.state == "done":
+            return not (self.request.out / (entry.folder or "") / "run.json").is_file()
+        return entry.state == "quarantined" and (bool(entry.may_pass) or self.request.retry_quarantined)
+
+    def run(self) -> None:
+        """Work until every scene is done, quarantined, or in the hands of somebody who lives."""
+        attempts = {entry.scene: entry.attempts for entry in self.ledger.entries()}
+        # What ended a process before comes last, lest it keeps the others from their turn.
+        names = sorted(self.scenes, key=lambda name: attempts[name])
+        with self._heart():
+            while names:
+                self._work_off(Queue(names))
+                names = self._abandoned()
+
+    def _work_off(self, queue: Queue) -> None:
+        workers = min(self.settings.concurrency, len(self.scenes))
+        try:
+            if workers == 1:
+                self._worker(queue)
+            else:
+                with ThreadPoolExecutor(workers, "scene") as pool:
+                    futures = [pool.submit(copy_context().run, self._worker, queue) for _ in range(workers)]
+                    try:
+                        for future in futures:
+                            future.result()
+                    finally:
+                        queue.stop()
+        except BaseException:
+            self.ledger.release(self.owner)
+            raise
+
+    def _worker(self, queue: Queue) -> None:
+        while name := queue.take():
+            pause_s = self._scene(name)
+            if pause_s is None:
+                queue.settle()
+            else:
+                queue.put_back(name, pause_s)
+
+    def _scene(self, name: str) -> float | None:
+        """An attempt at a scene; after how many seconds it is to be tried again, None if it isn't."""
+        entry = self.ledger.claim(name, self.owner)
+        if entry is None and self._free_if_gone(name):
+            entry = self.ledger.claim(name, self.owner)
+        if entry is None:
+            return None
+        scene, begun = self.scenes[name], time.monotonic()
+        config = self.request.config
+        request = Request(
+            scene.href, self.request.out, config, self.request.bands, self.request.roads, catalog=False
+        )
+        try:
+            result = self.run_scene(request, partial(self._opened, name), log.info)
+            told = figures(result, self.request.out, time.monotonic() - begun)
+        except Exception as error:  # noqa: BLE001 whatever is wrong with one scene, the others are done
+            return self._failed(entry, error)
+        finally:
+            with self._lock:
+                self.seconds += time.monotonic() - begun
+        if self.ledger.done(name, self.owner, told):
+            self.done.append(name)
+        self._tell(name, f"done, {told['trucks']} trucks, {told['seconds']:.1f} s")
+        return None
+
+    def _opened(self, name: str, job: Job) -> None:
+        """Note the scene's id. Raises ConfigError if that of another scene is the same."""
+        other = self.ledger.identify(name, job.scene.id)
+        if other:
+            raise ConfigError(
+                f"{job.scene.href} has the id {job.scene.id}, as {other} has, and would write to the same "
+                "folder; leave one out, or give them different --out."
+            )
+
+    def _failed(self, entry: Entry, error: Exception) -> float | None:
+        known = isinstance(error, TruckscapeError)
+        reason = " ".join(str(error).split()) if known else f"unexpected {type(error).__name__}: {error}"
+        log.error("%s", reason, exc_info=None if known else error, extra={"scene": entry.scene})
+        passing, last = may_pass(error), entry.attempts >= self.settings.attempts
+        again = passing and not last
+        self.ledger.failed(entry.scene, self.owner, reason, may_pass=passing, quarantine=not again)
+        if again:
+            pause_s = self.settings.backoff_s * 2 ** (entry.attempts - 1) * random.uniform(0.8, 1.2)
+            self.say(f"{entry.scene}: attempt {entry.attempts} failed, again in {pause_s:.0f} s: {reason}")
+            return pause_s
+        self._tell(entry.scene, f"quarantined after {entry.attempts} attempts: {reason}")
+        on_failure(self.settings.on_failure, entry.scene, entry.href, reason)
+        return None
+
+    def _tell(self, name: str, what: str) -> None:
+        with self._lock:
+            self._settled += 1
+            self.say(f"{self._settled} of {len(self.scenes)}: {name}: {what}")
+
+    # --- other workers ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _heart(self) -> Iterator[None]:
+        """Show that this batch lives, as long as it does."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self.settings.lease_s / _BEATS_A_LEASE):
+                try:
+                    self.ledger.beat(self.owner)
+                except LedgerError as error:  # it may be back before anyone misses the beat
+                    log.warning("%s", error)
+
+        thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _free_if_gone(self, name: str) -> bool:
+        """Take a scene from a worker that has gone, as far as can be told now."""
+        entry = self.ledger.entry(name)
+        if entry is None or entry.state != "running" or not entry.owner:
+            return entry is not None and entry.state == "waiting"
+        gone = Owner.parse(entry.owner).is_gone()
+        if gone is None:
+            gone = self._is_silent(entry)
+        if not gone:
+            return False
+        log.warning("%s: %s; it is done again", name, _ENDED, extra={"scene": name})
+        quarantine = entry.attempts >= self.settings.attempts
+        reason = f"{_ENDED}, {entry.attempts} times" if quarantine else _ENDED
+        freed = self.ledger.free(entry, reason, quarantine)
+        return freed and not quarantine
+
+    def _is_silent(self, entry: Entry) -> bool:
+        """Whether a worker elsewhere has not shown life for a lease, by the clock of this process alone.
+
+        Clocks of machines differ and are set; that a number has not moved for so long can be seen by anyone.
+        """
+        owner, beat, since = self._seen.get(entry.scene, (None, None, 0.0))
+        if (owner, beat) != (entry.owner, entry.beat):
+            self._seen[entry.scene] = (entry.owner or "", entry.beat, time.monotonic())
+            return False
+        return time.monotonic() - since >= self.settings.lease_s
+
+    def _abandoned(self) -> list[str]:
+        """Scenes that others had claimed and that are free now; waits until each other one shows life."""
+        free = []
+        unclear = [name for name in self.scenes if name in self._seen]
+        while unclear:
+            for name in list(unclear):
+                before = self._seen[name]
+                if self._free_if_gone(name):
+                    free.append(name)
+                if name in free or self._seen[name] != before or not self._is_running(name):
+                    unclear.remove(name)
+            if unclear:
+                time.sleep(min(_WATCH_S, self.settings.lease_s / _BEATS_A_LEASE))
+        self._seen.clear()
+        return free
+
+    def _is_running(self, name: str) -> bool:
+        entry = self.ledger.entry(name)
+        return entry is not None and entry.state == "running"
+
+
+def recipe(request: BatchRequest) -> str:
+    """The hash of all but the scene that its layers depend on: settings, models, roads, code.
+
+    Raises BundleError if a model can't be opened.
+    """
+    config = request.config
+    names: Sequence[str | None] = (
+        *((config.trucks.bundle, config.trucks.screener) if config.trucks.enabled else ()),
+        *(_landcover_bundles(config) if config.landcover.enabled else ()),
+    )
+    roads = request.roads
+    versions = [roads.stat().st_size, roads.stat().st_mtime_ns] if roads and roads.is_file() else None
+    return digest(
+        [
+            ENGINE_VERSION,
+            config.model_dump(mode="json", exclude=_NO_RESULT_DEPENDS_ON),
+            [open_bundle(name).card.model_dump(mode="json") for name in names if name],
+            [str(roads), versions] if roads else None,
+            request.bands,
+        ]
+    )
+
+
+def _landcover_bundles(config: Config) -> tuple[str, ...]:
+    """Those that a scene may get."""
+    return (config.landcover.bundle,) if config.landcover.bundle else ("landcover", "landcover-10m")
+
+
+def figures(result: Result, out: Path, seconds: float) -> dict[str, Any]:
+    """What the ledger keeps of a run, columns by name."""
+    run = result.run
+    rows, cols = run["shape"]
+    return {
+        "acquired": run["acquired"] and run["acquired"].replace("+00:00", "Z"),
+        "folder": str(result.folder.relative_to(out)),
+        "outputs": {name: str(path.relative_to(out)) for name, path in sorted(result.outputs.items())},
+        "inputs": run["inputs"],
+        "models": run["models"],
+        "simulated": run["simulated"],
+        "trucks": run["counts"].get("trucks"),
+        "seen_km2": round(run["area_km2"] * run["seen_fraction"], 4),
+        "road_km": _road_km(result.outputs.get("traffic.parquet")),
+        "megapixels": rows * cols / 1e6,
+        "tiles": run["tiles"]["total"],
+        "tiles_skipped": run["tiles"]["skipped"],
+        "seconds": round(seconds, 2),
+        "peak_rss_mb": run["peak_rss_mb"],
+    }
+
+
+def _road_km(traffic: Path | None) -> float | None:
+    """Kilometres of road that were looked at; both directions of a segment say the same."""
+    if traffic is None:
+        return None
+    table = pq.read_table(traffic, columns=["segment_id", "seen_km"]).to_pandas()
+    return round(float(table.drop_duplicates("segment_id")["seen_km"].sum()), 4)

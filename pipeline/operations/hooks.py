@@ -1,0 +1,26 @@
+"""Somebody is told of a scene that failed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+_PATIENCE_S = 60
+
+
+def on_failure(command: Sequence[str], scene: str, href: str, reason: str) -> None:
+    """Run a command with TRUCKSCAPE_SCENE, TRUCKSCAPE_HREF and TRUCKSCAPE_REASON in its environment.
+
+    No shell reads them. A command that fails itself, or takes a minute, is a line in the log.
+    """
+    if not command:
+        return
+    told = {"TRUCKSCAPE_SCENE": scene, "TRUCKSCAPE_HREF": href, "TRUCKSCAPE_REASON": reason}
+    try:
+        subprocess.run(command, env={**os.environ, **told}, check=True, timeout=_PATIENCE_S)
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("batch.on_failure: %s", error, extra={"scene": scene})

@@ -1,0 +1,165 @@
+"""Which scenes a batch is about: those that are named, those of a list, those of a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlparse
+
+from pipeline.errors import ConfigError, SceneNotFoundError
+from pipeline.scenes.raster import is_band_folder
+from pipeline.scenes.safe import is_safe_folder
+
+_SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A scene that was named or found, not opened yet."""
+
+    name: str
+    """Its id, as far as that can be told."""
+    href: str
+    stamp: str
+    """Another one, another version of the scene's files, or of its item in a catalogue."""
+    acquired: str | None = None
+    updated: str | None = None
+    """When a catalogue changed its item last."""
+
+
+def list_all(hrefs: Iterable[str], scene_list: Path | None, folder: Path | None) -> list[Listed]:
+    """The scenes of all sources together. Raises ConfigError without any, else as each of them."""
+    of_list = read_list(scene_list) if scene_list else ()
+    found = list_scenes([*hrefs, *of_list, *(scenes_in(folder) if folder else ())])
+    if not found:
+        raise ConfigError("No scene was named; give scenes, --list, --folder or --stac.")
+    return found
+
+
+def list_scenes(hrefs: Iterable[str]) -> list[Listed]:
+    """Scenes by path or URL, in order, each once. Nothing is opened; what isn't there is listed, too.
+
+    Raises
+    ------
+    ConfigError
+        If two of them have the same name: their layers would go to the same folder.
+    """
+    return unique(_listed(href) for href in hrefs)
+
+
+def read_list(path: Path) -> list[str]:
+    """The scenes in a text file, one a line; relative paths start at its folder, # begins a comment.
+
+    Raises
+    ------
+    SceneNotFoundError
+        If it can't be read, or names none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SceneNotFoundError(f"The list of scenes can't be read: {path} ({error})") from error
+    lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
+    hrefs = [line for line in lines if line and not line.startswith("#")]
+    if not hrefs:
+        raise SceneNotFoundError(f"The list names no scene: {path}; one path or URL a line is expected.")
+    return [href if _is_url(href) else str(path.parent / href) for href in hrefs]
+
+
+def scenes_in(folder: Path) -> list[str]:
+    """The scenes that lie in a folder, by name: products, their zips, folders of bands, GeoTIFFs, STAC items.
+
+    A product that lies beside its own zip counts once. Other files and folders are not scenes.
+
+    Raises
+    ------
+    SceneNotFoundError
+        If it can't be read, or holds none.
+    """
+    try:
+        children = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        raise SceneNotFoundError(
+            f"The folder of scenes can't be read: {folder} ({error.strerror})"
+        ) from error
+    unpacked = {_stem(path.name) for path in children if path.is_dir()}
+    found = [
+        str(path)
+        for path in children
+        if _is_scene(path) and not (path.suffix.lower() == ".zip" and _stem(path.name) in unpacked)
+    ]
+    if not found:
+        raise SceneNotFoundError(f"No scene lies in {folder}; {len(children)} other things do.")
+    return found
+
+
+def unique(scenes: Iterable[Listed]) -> list[Listed]:
+    """The scenes, each once. Raises ConfigError as `list_scenes`."""
+    by_name: dict[str, Listed] = {}
+    for scene in scenes:
+        other = by_name.setdefault(scene.name, scene)
+        if other.href != scene.href:
+            raise ConfigError(
+                f"Two scenes are named {scene.name}, and would write to the same folder: {other.href} and "
+                f"{scene.href}; leave one out, or give them different --out."
+            )
+    return list(by_name.values())
+
+
+def scene_name(text: str) -> str:
+    """An id as a scene's folder is named."""
+    return re.sub(r"[^\w.-]", "_", text).lstrip(".") or "item"
+
+
+def digest(parts: Sequence[object]) -> str:
+    """SHA-256 of anything JSON knows."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _listed(href: str) -> Listed:
+    if _is_url(href):
+        return Listed(scene_name(_stem(Path(urlparse(href).path).name)), href, digest([href]))
+    path = Path(href).expanduser()
+    name = _item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
+    return Listed(scene_name(name or _stem(path.resolve().name)), href, digest(list(_versions(path))))
+
+
+def _versions(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Name, size and time of change of every file of a scene; none of what isn't there."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            status = file.stat()
+            yield file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns
+
+
+def _is_scene(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        return suffix == ".safe" or is_safe_folder(path) or is_band_folder(path)
+    return suffix in (".zip", ".tif", ".tiff") or (suffix in (".json", ".geojson") and bool(_item_id(path)))
+
+
+def _item_id(path: Path) -> str | None:
+    """The id of a STAC item; None if it is something else, or can't be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        is_item = document["type"] == "Feature" and "assets" in document
+        return str(document["id"]) if is_item else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _stem(name: str) -> str:
+    for suffix in _SUFFIXES:
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _is_url(href: str) -> bool:
+    return urlparse(href).scheme in ("http", "https")

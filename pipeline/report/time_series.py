@@ -1,0 +1,104 @@
+"""Traffic over time as a picture: trucks by area or by length of road, scene by scene, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+import matplotlib.dates as mdates
+import numpy as np
+from matplotlib.figure import Figure
+
+from pipeline.files import replacing
+from pipeline.layers.traffic import poisson_interval
+
+_COLOUR, _GRID = "#0f766e", "#e5e7eb"
+
+
+class Observed(Protocol):
+    """What is needed of a scene."""
+
+    @property
+    def acquired(self) -> str | None:
+        """When, RFC 3339."""
+
+    @property
+    def trucks(self) -> int | None:
+        """How many were found."""
+
+    @property
+    def seen_km2(self) -> float | None:
+        """Where they were looked for."""
+
+    @property
+    def road_km(self) -> float | None:
+        """The length of road in that; None where there were no roads."""
+
+    @property
+    def simulated(self) -> bool | None:
+        """Whether no satellite has seen it."""
+
+
+def write_time_series(scenes: Sequence[Observed], path: Path) -> Path | None:
+    """Trucks by kilometre of road, or by 100 square kilometres without roads, over the date; the file.
+
+    Bars are 95 % intervals of a Poisson mean (Garwood, 1936): of the count alone, not of what the detector
+    misses. Scenes without a time of acquisition, or of which nothing was seen, can't be shown; None if no
+    scene can.
+
+    Raises
+    ------
+    OutputError
+        If it can't be written.
+    """
+    by_road = any(scene.road_km for scene in scenes)
+    points = [
+        (datetime.fromisoformat(scene.acquired), scene.trucks, size)
+        for scene in scenes
+        if scene.acquired
+        and scene.trucks is not None
+        and (size := scene.road_km if by_road else (scene.seen_km2 or 0) / 100)
+    ]
+    if not points:
+        return None
+    points.sort(key=lambda point: point[0])
+    dates, counts, sizes = zip(*points, strict=True)
+    unit = "km of road" if by_road else "100 km² searched"
+    kind = "simulated scenes" if all(scene.simulated for scene in scenes) else "scenes"
+    figure = _figure(
+        list(dates),
+        np.array(counts, np.float64),
+        np.array(sizes, np.float64),
+        f"trucks per {unit}",
+        f"{len(points)} {kind}, {sum(counts)} trucks",
+    )
+    with replacing(path) as part:
+        figure.savefig(part, dpi=150, metadata={"Software": None})
+    return path
+
+
+def _figure(dates: list[datetime], counts: np.ndarray, sizes: np.ndarray, unit: str, title: str) -> Figure:
+    low, high = poisson_interval(counts)
+    values = counts / sizes
+    figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.errorbar(
+        mdates.date2num(dates),
+        values,
+        yerr=[values - low / sizes, high / sizes - values],
+        fmt="o",
+        color=_COLOUR,
+        ecolor=f"{_COLOUR}66",
+        ms=4,
+        lw=1.2,
+    )
+    axes.xaxis_date()
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(unit)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(color=_GRID, lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.autofmt_xdate()
+    return figure
