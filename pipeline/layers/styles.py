@@ -136,6 +136,56 @@ def road_segment_style() -> str:
     return _text(style)
 
 
+def interpretation_style(legend: Sequence[LegendClass], cannot_tell: tuple[int, str]) -> str:
+    """Points whose field `reference` is to be filled in from a list of classes: a ring where it isn't yet.
+
+    `cannot_tell` is the value, and its name, of the answer that there is none. The fields `id`, `reference`
+    and `comment` make the form: the first can't be changed.
+    """
+    answers = [(str(item.value), item.name, item.colour) for item in legend]
+    answers.append((str(cannot_tell[0]), cannot_tell[1], "#808080"))
+    todo = ("", "to be interpreted", "#E000E0")
+    style, symbols = _categorised("reference", [(value, label) for value, label, _ in (todo, *answers)])
+    for number, (value, _, colour) in enumerate((todo, *answers)):
+        _layer(
+            _symbol(symbols, "marker", str(number)),
+            "SimpleMarker",
+            {
+                "name": "circle",
+                "color": _rgba(colour, 255 if value else 0),
+                "outline_color": _rgba("#FFFFFF" if value else colour),
+                "outline_width": "0.3" if value else "0.6",
+                "outline_width_unit": "MM",
+                "size": "3.2",
+                "size_unit": "MM",
+            },
+        )
+    style.set("styleCategories", "Symbology|Labeling|Fields|Forms")
+    fields = SubElement(style, "fieldConfiguration")
+    _widget(fields, "id", "TextEdit")
+    choices = SubElement(_widget(fields, "reference", "ValueMap"), "Option", type="List", name="map")
+    for value, label, _ in answers:
+        choice = SubElement(choices, "Option", type="Map")
+        SubElement(choice, "Option", type="QString", name=label, value=value)
+    multiline = _widget(fields, "comment", "TextEdit")
+    SubElement(multiline, "Option", type="bool", name="IsMultiline", value="true")
+    SubElement(SubElement(style, "editable"), "field", name="id", editable="0")
+    return _text(style)
+
+
+def pixel_style() -> str:
+    """A thin bright line around each pixel, with what is in it to be seen."""
+    style, renderer = _style("singleSymbol")
+    _outline(_symbol(SubElement(renderer, "symbols"), "fill", "0"), "#FFD400", "solid", 0.3)
+    return _text(style)
+
+
+def _widget(fields: Element, name: str, kind: str) -> Element:
+    """How a field is edited; where the options of that go."""
+    widget = SubElement(SubElement(fields, "field", name=name), "editWidget", type=kind)
+    return SubElement(SubElement(widget, "config"), "Option", type="Map")
+
+
 def _categorised(attribute: str, categories: Iterable[tuple[str, str]]) -> tuple[Element, Element]:
     """A style by the value of an attribute, (value, label), and where its symbols go, in the same order."""
     style, renderer = _style("categorizedSymbol", attr=attribute)
