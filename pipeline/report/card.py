@@ -95,15 +95,24 @@ def _scores(card: Card) -> RenderableType:
         f"a detection counts from {card.default_threshold(True):g} on near roads, "
         f"from {card.default_threshold(False):g} where no roads are given"
     ]
-    if card.calibration == Calibration():
-        lines.append("as the network gives them: a score is no probability")
+    near, everywhere = card.calibration_for(near_roads=True), card.calibration_for(near_roads=False)
+    if near == everywhere:
+        lines.append(_calibrated(everywhere))
     else:
-        lines.append(
-            "calibrated: log-odds of the network / "
-            f"{card.calibration.temperature:g} {card.calibration.offset:+g}, and "
-            f"{card.calibration.motion:+g} for each standard deviation of motion; 0.8 means 80 %"
-        )
+        lines += [f"near roads, {_calibrated(near)}", f"without roads, {_calibrated(everywhere)}"]
     return Group(*map(Text, lines))
+
+
+def _calibrated(calibration: Calibration) -> str:
+    if calibration == Calibration():
+        return "as the network gives them: a score is no probability"
+    motion = (
+        f", and {calibration.motion:+g} for each standard deviation of motion" if calibration.motion else ""
+    )
+    return (
+        f"calibrated: log-odds of the network / {calibration.temperature:g} {calibration.offset:+g}"
+        f"{motion}; 0.8 means 80 %"
+    )
 
 
 def _listed(sources: Sequence[Mapping[str, Any]]) -> RenderableType:

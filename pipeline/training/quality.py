@@ -86,6 +86,9 @@ def measure_detector(
 ) -> Measured:
     """Run a detector over everything of `settings`; calibrate it, choose its thresholds, count its mistakes.
 
+    Near roads and everywhere each have their own calibration and threshold. Motion counts near roads only:
+    elsewhere much that moves is no truck, and a weight that suits some scenes makes others worse.
+
     `quality` of the card: for each place, and the held-out seeds pooled, true and false positives and misses
     of centres within 20 m, precision, recall and F1 with 95 % intervals (bootstrap of blocks of 500 m), near
     its roads and everywhere; precision over recall; calibration error before and after; false alarms of
@@ -102,77 +105,102 @@ def measure_detector(
     if bundle.card.task != "detection":
         raise BundleError(f"Detectors are measured here; {bundle.card.id} is for {bundle.card.task}.")
     raw = _observe(bundle, settings, say)
-    calibration = fit_calibration(*_near_roads(raw.fitting))
-    seen = raw.calibrated(calibration)
-    before, after = (reliability(*_near_roads(part.held_out)[:2]) for part in (raw, seen))
-    unseen = pool("held out", seen.held_out)
-    on_roads = [pool("calibration", seen.fitting), *(one for one in seen.places if one.roads is not None)]
-    near = best_threshold(*(one.evaluate(near_roads=True).curves[PRIMARY_CURVE] for one in on_roads))
-    open_ground = [pool("calibration", seen.fitting), *seen.places]
-    best = best_threshold(*(one.evaluate(near_roads=False).curves[PRIMARY_CURVE] for one in open_ground))
-    anywhere = max([near, best, *(quiet_threshold(one, settings.quiet_per_10_km2) for one in seen.quiet)])
+    by_roads = fit_calibration(*_detections(raw.fitting, near_roads=True))
+    everywhere = fit_calibration(*_detections(raw.fitting, near_roads=False)[:2])
+    on_roads, open_ground = raw.calibrated(by_roads), raw.calibrated(everywhere)
+    near_places = [
+        pool("calibration", on_roads.fitting),
+        *(one for one in on_roads.places if one.roads is not None),
+    ]
+    near = best_threshold(*(one.evaluate(near_roads=True).curves[PRIMARY_CURVE] for one in near_places))
+    all_places = [pool("calibration", open_ground.fitting), *open_ground.places]
+    best = best_threshold(*(one.evaluate(near_roads=False).curves[PRIMARY_CURVE] for one in all_places))
+    quiet = [quiet_threshold(one, settings.quiet_per_10_km2) for one in open_ground.quiet]
+    anywhere = max([best, *quiet])
 
-    def scored(place: Observed) -> dict[str, Any]:
-        """Near roads where there are any, and everywhere, each at its threshold."""
+    def scored(near_place: Observed, place: Observed) -> dict[str, Any]:
+        """A place calibrated in both ways: near roads where there are any, and everywhere."""
         found = {"everywhere": figures(place.evaluate(near_roads=False, threshold=anywhere))}
         if place.roads is None:
             return found
-        return {"near_roads": figures(place.evaluate(near_roads=True, threshold=near)), **found}
+        return {"near_roads": figures(near_place.evaluate(near_roads=True, threshold=near)), **found}
 
+    unseen, unseen_everywhere = (pool("held out", part.held_out) for part in (on_roads, open_ground))
     simulated = unseen.evaluate(near_roads=True, threshold=near)
     curves = {"simulated": unseen.evaluate(near_roads=True).curves[PRIMARY_CURVE]}
+    without_roads = unseen_everywhere.evaluate(near_roads=False).curves[PRIMARY_CURVE]
+    reliable = {
+        name: [reliability(*_detections(part.held_out, near_roads)[:2]) for part in (raw, calibrated)]
+        for name, calibrated, near_roads in (
+            ("near_roads", on_roads, True),
+            ("everywhere", open_ground, False),
+        )
+    }
     quality: dict[str, Any] = {
         "thresholds": {
             "near_roads": f"{near:g}: highest mean of the F1 near the roads of "
-            f"{', '.join(one.name for one in on_roads)} (the middle of those within {_AS_GOOD:g} of it)",
-            "everywhere": f"{anywhere:g}: the same of {', '.join(one.name for one in open_ground)} without "
-            f"roads; not below the other, and at most {settings.quiet_per_10_km2:g} detections per 10 km2 on "
-            f"{' and '.join(place.name for place in seen.quiet) or 'no scene'}",
+            f"{', '.join(one.name for one in near_places)} (the middle of those within {_AS_GOOD:g} of it)",
+            "everywhere": f"{anywhere:g}: the same of {', '.join(one.name for one in all_places)} without "
+            f"roads, and at most {settings.quiet_per_10_km2:g} detections per 10 km2 on "
+            f"{' and '.join(place.name for place in open_ground.quiet) or 'no scene'}",
         },
         "intervals": f"95 %, bootstrap of blocks of {TRUCK_BLOCK_M:g} m",
-        **{place.name: scored(place) for place in seen.places},
+        **{pair[1].name: scored(*pair) for pair in zip(on_roads.places, open_ground.places, strict=True)},
     }
-    if seen.places:
-        labelled = pool("labelled", seen.places)
-        curves["labelled"] = labelled.evaluate(labelled.roads is not None).curves[PRIMARY_CURVE]
-    if len(seen.places) > 1:
-        quality["labelled_places_together"] = scored(labelled)
+    if on_roads.places:
+        labelled, labelled_everywhere = (pool("labelled", part.places) for part in (on_roads, open_ground))
+        judged = labelled_everywhere if labelled.roads is None else labelled
+        curves["labelled"] = judged.evaluate(judged.roads is not None).curves[PRIMARY_CURVE]
+    if len(on_roads.places) > 1:
+        quality["labelled_places_together"] = scored(labelled, labelled_everywhere)
     quality |= {
         "simulated_held_out": {
             "seeds": [item.seed for item in settings.held_out],
-            **scored(unseen),
+            **scored(unseen, unseen_everywhere),
             "f1_near_roads_by_seed": {
                 place.name: _round(place.evaluate(near_roads=True, threshold=near).primary.f1)
-                for place in seen.held_out
+                for place in on_roads.held_out
             },
             **motion_figures(simulated),
         },
-        "average_precision": {name: _round(curve.average_precision) for name, curve in curves.items()},
+        "average_precision": {
+            **{name: _round(curve.average_precision) for name, curve in curves.items()},
+            "simulated_without_roads": _round(without_roads.average_precision),
+        },
         "precision_recall": {name: curve_table(curve) for name, curve in curves.items()},
         "calibration": {
             "fitted_on_seeds": [item.seed for item in settings.calibration],
-            "expected_error_before": _round(before.expected_error),
-            "expected_error_after": _round(after.expected_error),
-            "reliability": reliability_table(after),
+            **{
+                name: {
+                    "expected_error_before": _round(before.expected_error),
+                    "expected_error_after": _round(after.expected_error),
+                    "reliability": reliability_table(after),
+                }
+                for name, (before, after) in reliable.items()
+            },
         },
-        "false_alarms_without_roads": {place.name: false_alarms(place, anywhere) for place in seen.quiet},
+        "false_alarms_without_roads": {
+            place.name: false_alarms(place, anywhere) for place in open_ground.quiet
+        },
         "confusions": confusions(unseen, simulated, near),
         "speed": speed(bundle),
     }
     card = bundle.card.model_copy(
         update={
-            "calibration": calibration,
+            "calibration": everywhere,
+            "calibration_near_roads": by_roads,
             "score_threshold": anywhere,
             "score_threshold_near_roads": near,
             "quality": quality,
         }
     )
+    before, after = reliable["near_roads"]
     return Measured(card, curves, {"as the network gives it": before, "calibrated": after})
 
 
-def _near_roads(places: Sequence[Observed]) -> tuple[NDArray, NDArray, NDArray]:
-    """Score, whether it is right, and evidence of motion of every detection near roads."""
-    evaluation = pool("near roads", places).evaluate(near_roads=True)
+def _detections(places: Sequence[Observed], near_roads: bool) -> tuple[NDArray, NDArray, NDArray]:
+    """Score, whether it is right, and evidence of motion of every detection, near roads or everywhere."""
+    evaluation = pool("together", places).evaluate(near_roads)
     curve = evaluation.curves[PRIMARY_CURVE]
     evidence = evaluation.predicted["evidence"].to_numpy(dtype=np.float64)
     return curve.score, curve.correct, evidence[curve.detection]
