@@ -12,6 +12,7 @@ import pandas as pd
 import shapely
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.evaluation.average_precision import PrecisionRecall, precision_recall
 from pipeline.evaluation.labels import COUNT_NEITHER_WAY
 from pipeline.evaluation.matching import UNMATCHED, Matching, match
 
@@ -19,7 +20,6 @@ RADII_M = (10.0, 20.0, 30.0)
 PRIMARY_RADIUS_M = 20.0
 IOU_THRESHOLDS = (0.25, 0.5)
 ROAD_BUFFER_M = 30.0
-_RECALL_LEVELS = np.linspace(0.0, 1.0, 101)
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,6 @@ class CentreScore:
         return _ratio(
             2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives
         )
-
-
-@dataclass(frozen=True)
-class PrecisionRecall:
-    """Precision and recall as the score threshold falls, K points."""
-
-    recall: NDArray[np.float64]
-    """(K,), rising."""
-    precision: NDArray[np.float64]
-    """(K,), as counted, not interpolated."""
-    score: NDArray[np.float64]
-    """(K,), falling."""
-    correct: NDArray[np.bool_]
-    """(K,): whether the detection with this score is right; ignored ones are left out."""
-    detection: NDArray[np.intp]
-    """(K,): which of the detections has this score."""
-    average_precision: float
-    """Mean of the interpolated precision at recall 0, 0.01, ..., 1 (COCO); NaN without references."""
 
 
 @dataclass(frozen=True)
@@ -216,55 +198,6 @@ def evaluate_trucks(
         heading=_heading_error(predicted, reference, primary),
         speed=_speed_error(predicted, reference, primary),
     )
-
-
-def precision_recall(
-    scores: ArrayLike, pairs: ArrayLike, affinity: ArrayLike, ignore: ArrayLike
-) -> PrecisionRecall:
-    """Precision and recall over all detections, as COCO defines them, without its cap of 100 an image.
-
-    `scores` (N,); `pairs` (P, 2) are indices (detection, reference) that may be matched, of any order, and
-    `affinity` (P,) how well they fit; `ignore` (M,) marks references that count neither way. From the best
-    score down, each detection takes the best-fitting free reference, an ignored one only where no firm one is
-    left (Lin et al. 2014; cocoeval.py). Equal scores are taken in the order of the better fit, so the result
-    doesn't depend on the order of the detections unless they tie in both.
-    """
-    score = np.asarray(scores, dtype=np.float64).reshape(-1)
-    pair = np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
-    fit = np.asarray(affinity, dtype=np.float64).reshape(-1)
-    ignored = np.asarray(ignore, dtype=bool).reshape(-1)
-    best_fit = np.full(len(score), -np.inf)
-    np.maximum.at(best_fit, pair[:, 0], fit)
-    order = np.lexsort((-best_fit, -score))
-    # Candidates of a detection lie side by side: firm ones before ignored ones, the better fit first.
-    pair = pair[np.lexsort((-fit, ignored[pair[:, 1]], pair[:, 0]))]
-    start = np.searchsorted(pair[:, 0], np.arange(len(score) + 1))
-    taken = np.zeros(len(ignored), dtype=bool)
-    hit = np.zeros(len(score), dtype=bool)
-    counts = np.ones(len(score), dtype=bool)
-    for detection in order:
-        for reference in pair[start[detection] : start[detection + 1], 1]:
-            if not taken[reference]:
-                taken[reference] = True
-                hit[detection] = not ignored[reference]
-                counts[detection] = not ignored[reference]
-                break
-    order = order[counts[order]]
-    return _curve(hit[order], score[order], order, int((~ignored).sum()))
-
-
-def _curve(
-    hit: NDArray[np.bool_], score: NDArray[np.float64], detection: NDArray[np.intp], references: int
-) -> PrecisionRecall:
-    found = np.cumsum(hit)
-    precision = found / np.arange(1, len(hit) + 1)
-    if not references:
-        return PrecisionRecall(np.full(len(hit), np.nan), precision, score, hit, detection, float("nan"))
-    recall = found / references
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(recall, _RECALL_LEVELS, side="left")
-    average = float(np.append(envelope, 0.0)[at].mean())
-    return PrecisionRecall(recall, precision, score, hit, detection, average)
 
 
 def centres(frame: gpd.GeoDataFrame) -> NDArray[np.float64]:

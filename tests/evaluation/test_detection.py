@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
-from pipeline.evaluation.detection import angle_between, evaluate_trucks, precision_recall
+from pipeline.evaluation.detection import angle_between, evaluate_trucks
 
 UTM = "EPSG:32632"
 X, Y = 600_000.0, 5_800_000.0
@@ -110,14 +110,6 @@ def test_heading_and_speed_of_matched_trucks():
 def test_angles_go_round():
     assert angle_between([350, 10, 0], [10, 350, 180]).tolist() == [20, 20, 180]
     assert angle_between(175, 5, period=180) == 10
-
-
-def test_average_precision_of_a_worked_example():
-    # Of three trucks the best and third-best detection are right: precision 1 up to recall 1/3, then 2/3 up
-    # to 2/3, then nothing. At recall 0, 0.01, ..., 1 that is 34 and 33 points of 101.
-    curve = precision_recall([0.9, 0.8, 0.7], [[0, 0], [2, 1]], [0.8, 0.8], [False] * 3)
-    assert curve.recall.tolist() == pytest.approx([1 / 3, 1 / 3, 2 / 3])
-    assert curve.average_precision == pytest.approx((34 * 1 + 33 * 2 / 3) / 101)
 
 
 def coco_average_precision(truth, ignore, found, score, iou):
