@@ -134,6 +134,22 @@ def batch(
         Path | None, typer.Option("--list", help="A text file that names a scene a line.")
     ] = None,
     folder: Annotated[Path | None, typer.Option("--folder", help="A folder in which scenes lie.")] = None,
+    stac: Annotated[
+        str | None, typer.Option("--stac", help="URL of a STAC API to search; the next five say for what.")
+    ] = None,
+    collections: Annotated[
+        list[str] | None, typer.Option("--collection", help="May be repeated; sentinel-2-l2a without.")
+    ] = None,
+    area: Annotated[
+        str | None, typer.Option(help="west,south,east,north in degrees, or a file of polygons.")
+    ] = None,
+    time: Annotated[
+        str | None, typer.Option(help="When acquired: 2023-06, 2023-06-01/2023-06-30, or 2023-06-01/..")
+    ] = None,
+    cloud_cover: Annotated[
+        float | None, typer.Option(min=0, max=100, help="At most so many per cent of cloud.")
+    ] = None,
+    most: Annotated[int | None, typer.Option(min=1, help="At most so many scenes, the latest.")] = None,
     config: Config = None,
     settings: Settings = None,
     roads: Roads = None,
@@ -150,17 +166,23 @@ def batch(
     What became of each scene is in the ledger: `truckscape status DIR`. A batch that was interrupted goes on
     where it was: give the same command again.
 
-    Example: `truckscape batch --folder incoming --roads roads.gpkg --out layers`
+    A folder: `truckscape batch --folder incoming --roads roads.gpkg --out layers`
+
+    A search: `truckscape batch --stac https://earth-search.aws.element84.com/v1 --area 10.2,52.2,10.8,52.4
+    --time 2023-06 --cloud-cover 30 --roads overpass --out layers`
     """
     from pipeline.config import load_config
     from pipeline.operations.batch import BatchRequest, run_batch
-    from pipeline.operations.listing import list_all
     from pipeline.operations.pages import summary_page
+    from pipeline.operations.search import COLLECTION, Search
+    from pipeline.operations.sources import Sources, find_scenes
 
+    tree = load_config(config, settings or ())
+    search = Search(stac, tuple(collections or [COLLECTION]), area, time, cloud_cover, most) if stac else None
     request = BatchRequest(
-        scenes=tuple(list_all(scenes or (), scene_list, folder)),
+        scenes=find_scenes(Sources(tuple(scenes or ()), scene_list, folder, search), tree.batch),
         out=out,
-        config=load_config(config, settings or ()),
+        config=tree,
         bands=_names(bands),
         roads=roads,
         retry_quarantined=retry_quarantined,
@@ -218,6 +240,46 @@ def simulate(
     _say_path("truth          ", product.trucks.parent)
 
 
+@app.command()
+def sample(
+    landcover: Annotated[Path, typer.Argument(help="A run's folder of a scene, or a raster of classes.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="GeoPackage for the points; GeoJSON and design beside it.")
+    ],
+    size: Annotated[
+        int | None, typer.Option(min=2, help="Points; else as many as --standard-error asks for.")
+    ] = None,
+    standard_error: Annotated[
+        float, typer.Option(min=1e-4, max=0.5, help="Of the overall accuracy, to be reached.")
+    ] = 0.01,
+    allocation: Annotated[
+        Literal["mixed", "proportional", "equal"],
+        typer.Option(help="Points to classes: by area, equal, or by area with --at-least each."),
+    ] = "mixed",
+    at_least: Annotated[int, typer.Option(min=2, help="Points of a rare class, where mixed.")] = 50,
+    expected: Annotated[
+        list[str] | None,
+        typer.Option(help="User's accuracy expected of a class, e.g. built=0.9 (else 0.8); may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other points.")] = 0,
+) -> None:
+    """Draw points of a land-cover map for people to interpret, at random within each class of the map.
+
+    The points don't tell what was mapped. Fill in their field `reference` (QGIS offers the classes), then
+    `truckscape evaluate areas points.gpkg --out areas`.
+
+    Example: `truckscape sample layers/SCENE --out points.gpkg --size 500`
+    """
+    from pipeline.report.areas import draw_points, strata_table
+
+    drawn, paths = draw_points(
+        landcover, out, size, standard_error, allocation, at_least, expected or (), seed
+    )
+    _say_page(strata_table(drawn))
+    for what, path in paths.items():
+        _say_path(f"{what:8}", path)
+
+
 @evaluate_app.command("trucks")
 def evaluate_trucks(
     predicted: Annotated[Path, typer.Argument(help="trucks.geojson or trucks.gpkg of a run, or any boxes.")],
@@ -253,6 +315,28 @@ def evaluate_landcover(
 
     metrics = evaluate_landcover_files(predicted, reference, out, open_scene(scene) if scene else None)
     _print_scores("landcover", metrics.get("landcover", {}), out)
+
+
+@evaluate_app.command("areas")
+def evaluate_areas(
+    points: Annotated[
+        Path, typer.Argument(help="Points of `truckscape sample`, with their classes filled in.")
+    ],
+    out: Out,
+    design: Annotated[
+        Path | None, typer.Option(help="The sample's .design.json; beside the points where not given.")
+    ] = None,
+) -> None:
+    """Area of each class and accuracy of the map, with 95 % intervals, from points that people interpreted.
+
+    Estimates after Olofsson et al. (2014), corrected for the map's errors.
+
+    Example: `truckscape evaluate areas points.gpkg --out areas`
+    """
+    from pipeline.report.areas import FIGURE, areas_table, evaluate_areas_files
+
+    _say_page(areas_table(evaluate_areas_files(points, out, design)))
+    _say_path("figure", out / FIGURE)
 
 
 @models_app.command("list")
@@ -559,7 +643,7 @@ def _note(text: str) -> None:
     """What is being done now, beside the results."""
     from rich.console import Console
 
-    Console(stderr=True, highlight=False).print(text, markup=False)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 
 def _say_path(what: str, path: Path) -> None:

@@ -173,6 +173,24 @@ def interpretation_style(legend: Sequence[LegendClass], cannot_tell: tuple[int, 
     return _text(style)
 
 
+def agreement_style() -> str:
+    """Points where map and interpreters agree, where they don't, and where they could not tell."""
+    told = (
+        ("1", "map and interpreter agree", "circle", "#1B7837", "2"),
+        ("0", "they differ", "diamond", "#D6604D", "3.4"),
+        ("", "cannot tell", "cross2", "#808080", "2"),
+    )
+    style, symbols = _categorised("agrees", [(value, label) for value, label, *_ in told])
+    for number, (_, _, shape, colour, size) in enumerate(told):
+        look = {"name": shape, "color": _rgba(colour), "size": size, "size_unit": "MM"}
+        _layer(
+            _symbol(symbols, "marker", str(number)),
+            "SimpleMarker",
+            {**look, "outline_color": _rgba("#404040")},
+        )
+    return _text(style)
+
+
 def pixel_style() -> str:
     """A thin bright line around each pixel, with what is in it to be seen."""
     style, renderer = _style("singleSymbol")
