@@ -13,8 +13,9 @@ from flows.scene import run_requested
 from pipeline.config import load_config
 from pipeline.job import Job, Request, Result
 from pipeline.operations.batch import BatchRequest, Say, Summary, run_batch
-from pipeline.operations.listing import list_all
 from pipeline.operations.pages import summary_markdown
+from pipeline.operations.search import COLLECTION, Search
+from pipeline.operations.sources import Sources, find_scenes
 
 
 @flow(name="batch")
@@ -23,6 +24,12 @@ def batch(
     scenes: Iterable[str] = (),
     scene_list: str | None = None,
     folder: str | None = None,
+    stac: str | None = None,
+    collections: Iterable[str] = (COLLECTION,),
+    area: str | None = None,
+    time: str | None = None,
+    cloud_cover: float | None = None,
+    most: int | None = None,
     config: str | None = None,
     settings: Iterable[str] = (),
     roads: str | None = None,
@@ -32,11 +39,13 @@ def batch(
     """Trucks and land cover of many scenes; returns how many were done, were done before, failed.
 
     Everything is as in `truckscape batch`. For deployments: all parameters are plain text, and credentials
-    are none of them.
+    are none of them. `stac` is the URL of an API, and what follows it what is searched there.
     """
     tree = load_config(_path(config), settings)
+    search = Search(stac, tuple(collections), area, time, cloud_cover, most) if stac else None
+    sources = Sources(tuple(scenes), _path(scene_list), _path(folder), search)
     request = BatchRequest(
-        scenes=tuple(list_all(scenes, _path(scene_list), _path(folder))),
+        scenes=find_scenes(sources, tree.batch),
         out=Path(out),
         config=tree,
         bands=tuple(bands) if bands else None,

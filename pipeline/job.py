@@ -43,10 +43,11 @@ from pipeline.layers.styles import (
 )
 from pipeline.layers.traffic import road_traffic, write_traffic
 from pipeline.layers.trucks import WEAKEST_SCORE, found_trucks, nearly_trucks
+from pipeline.logs import labelled
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
-from pipeline.report.pictures import quicklook, scene_chips
+from pipeline.report.pictures import quicklook
 from pipeline.scenes.blocks import CACHE
 from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.opening import open_scene
@@ -240,7 +241,9 @@ def run_shards(job: Job, indices: Sequence[int]) -> None:
     shards = [job.shards[index] for index in missing]
     predicted = predict_shards(job.scene, shards, job.models, search, engine, processes)
     for index, found in zip(missing, predicted, strict=True):
-        write_shard(job.shard_file(index), found)
+        with labelled(shard=index):
+            write_shard(job.shard_file(index), found)
+            log.info("shard %d of %d stored", index + 1, len(job.shards))
 
 
 def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
@@ -287,7 +290,9 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
                 say("traffic on roads")
                 layers |= _traffic(job, layers["trucks"], status, outputs)
             _write_trucks(folder, layers, seen, not_seen, outputs)
-    context = _report_context(job, legend, outputs, not_seen, fraction, clock.seconds)
+    context = _report_context(
+        job, legend, outputs, not_seen, layers.get("road_segments"), fraction, clock.seconds
+    )
     metrics: dict[str, Any] = {}
     with clock("report"):
         say("report")
@@ -380,18 +385,18 @@ def _report_context(
     legend: Sequence[LegendClass],
     outputs: Mapping[str, Path],
     not_seen: gpd.GeoDataFrame,
+    segments: gpd.GeoDataFrame | None,
     fraction: float,
     seconds: Mapping[str, float],
 ) -> ReportContext:
-    picture = quicklook(job.scene)
     return ReportContext(
         title=job.scene.id,
         scene=job.scene,
-        picture=picture,
-        chips=scene_chips(job.scene) if picture else None,
+        picture=quicklook(job.scene),
         cards=tuple(bundle.card for bundle in (job.models.detector, job.models.segmenter) if bundle),
         seen_fraction=fraction,
         not_seen=not_seen,
+        road_segments=segments,
         landcover_raster=outputs.get("landcover.tif"),
         legend=tuple(legend) or ReportContext.legend,
         roads_source=_attribution(job.roads),

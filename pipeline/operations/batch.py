@@ -25,6 +25,7 @@ from pipeline.errors import ConfigError, LedgerError, OutputError, TruckscapeErr
 from pipeline.inference.engine import ENGINE_VERSION
 from pipeline.job import Job, Request, Result, prepare, run_prepared_directly
 from pipeline.layers.catalog import write_catalog
+from pipeline.logs import labelled, log_to
 from pipeline.models.bundle import open_bundle
 from pipeline.operations.hooks import on_failure
 from pipeline.operations.ledger import FILE_NAME, Enlistment, Entry, Ledger, State, sqlite_url
@@ -40,6 +41,7 @@ RunScene = Callable[[Request, Callable[[Job], None], Say], Result]
 """Does one scene: given a request, what is to be called with the job once the scene is open, and whom to tell
 what is being done."""
 
+LOG_NAME = "log.jsonl"
 _BEATS_A_LEASE = 4
 _WATCH_S = 0.5
 _ENDED = "its process ended in the middle of it"
@@ -145,7 +147,8 @@ def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = 
     try:
         work = _Batch(request, ledger, run, say)
         work.enlist()
-        work.run()
+        with log_to(request.out / LOG_NAME):
+            work.run()
         outputs = publish(request.out, ledger)
         entries = tuple(entry for scene in request.scenes if (entry := ledger.entry(scene.name)))
     finally:
@@ -238,6 +241,10 @@ class _Batch:
                 queue.put_back(name, pause_s)
 
     def _scene(self, name: str) -> float | None:
+        with labelled(scene=name):
+            return self._attempt(name)
+
+    def _attempt(self, name: str) -> float | None:
         """An attempt at a scene; after how many seconds it is to be tried again, None if it isn't."""
         entry = self.ledger.claim(name, self.owner)
         if entry is None and self._free_if_gone(name):
@@ -259,7 +266,7 @@ class _Batch:
                 self.seconds += time.monotonic() - begun
         if self.ledger.done(name, self.owner, told):
             self.done.append(name)
-        self._tell(name, f"done, {told['trucks']} trucks, {told['seconds']:.1f} s")
+        self._tell(name, f"done, {told['trucks'] or 0} trucks, {told['seconds']:.1f} s")
         return None
 
     def _opened(self, name: str, job: Job) -> None:
@@ -274,7 +281,7 @@ class _Batch:
     def _failed(self, entry: Entry, error: Exception) -> float | None:
         known = isinstance(error, TruckscapeError)
         reason = " ".join(str(error).split()) if known else f"unexpected {type(error).__name__}: {error}"
-        log.error("%s", reason, exc_info=None if known else error, extra={"scene": entry.scene})
+        log.error("attempt %d failed: %s", entry.attempts, reason, exc_info=None if known else error)
         passing, last = may_pass(error), entry.attempts >= self.settings.attempts
         again = passing and not last
         self.ledger.failed(entry.scene, self.owner, reason, may_pass=passing, quarantine=not again)
@@ -323,7 +330,7 @@ class _Batch:
             gone = self._is_silent(entry)
         if not gone:
             return False
-        log.warning("%s: %s; it is done again", name, _ENDED, extra={"scene": name})
+        log.warning("%s: %s; attempt %d", name, _ENDED, entry.attempts)
         quarantine = entry.attempts >= self.settings.attempts
         reason = f"{_ENDED}, {entry.attempts} times" if quarantine else _ENDED
         freed = self.ledger.free(entry, reason, quarantine)

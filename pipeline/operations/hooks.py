@@ -23,4 +23,4 @@ def on_failure(command: Sequence[str], scene: str, href: str, reason: str) -> No
     try:
         subprocess.run(command, env={**os.environ, **told}, check=True, timeout=_PATIENCE_S)
     except (OSError, subprocess.SubprocessError) as error:
-        log.warning("batch.on_failure: %s", error, extra={"scene": scene})
+        log.warning("batch.on_failure: %s", error)

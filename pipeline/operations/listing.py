@@ -31,15 +31,6 @@ class Listed:
     """When a catalogue changed its item last."""
 
 
-def list_all(hrefs: Iterable[str], scene_list: Path | None, folder: Path | None) -> list[Listed]:
-    """The scenes of all sources together. Raises ConfigError without any, else as each of them."""
-    of_list = read_list(scene_list) if scene_list else ()
-    found = list_scenes([*hrefs, *of_list, *(scenes_in(folder) if folder else ())])
-    if not found:
-        raise ConfigError("No scene was named; give scenes, --list, --folder or --stac.")
-    return found
-
-
 def list_scenes(hrefs: Iterable[str]) -> list[Listed]:
     """Scenes by path or URL, in order, each once. Nothing is opened; what isn't there is listed, too.
 

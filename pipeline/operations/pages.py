@@ -65,8 +65,7 @@ def _counts(summary: Summary) -> Table:
     for what, count in summary.counts.items():
         if count or what == "done":
             table.add_row(what, str(count))
-    done = [entry for entry in summary.entries if entry.scene in set(summary.done)]
-    table.add_row("trucks", str(sum(entry.trucks or 0 for entry in done)))
+    table.add_row("trucks in all that is done", str(sum(entry.trucks or 0 for entry in summary.of("done"))))
     table.add_row("seconds", f"{summary.seconds:.0f}")
     return table
 

@@ -1,0 +1,77 @@
+"""Logs that say which scene and shard they are about, as lines of JSON for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import OutputError
+
+_LABELS: ContextVar[dict[str, Any]] = ContextVar("labels", default={})  # noqa: B039 (never changed in place)
+
+
+@contextmanager
+def labelled(**labels: Any) -> Iterator[None]:
+    """Give every line of the log that is written meanwhile, in this context, labels: `scene`, `shard`."""
+    token = _LABELS.set({**_LABELS.get(), **labels})
+    try:
+        yield
+    finally:
+        _LABELS.reset(token)
+
+
+@contextmanager
+def log_to(path: Path) -> Iterator[None]:
+    """Append what `pipeline` logs, from INFO on, to a file, one JSON object a line.
+
+    Several processes may write the same file, and it may be moved away under way. Raises OutputError if it
+    can't be opened.
+    """
+    try:
+        handler = WatchedFileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"The log can't be written: {path} ({error.strerror})") from error
+    handler.setFormatter(JsonLines())
+    handler.addFilter(_label)
+    logger = logging.getLogger("pipeline")
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        handler.close()
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+class JsonLines(logging.Formatter):
+    """A record as one line of JSON: time (UTC), level, logger, message, labels, traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See the class."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "labels", {}),
+        }
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def _label(record: logging.LogRecord) -> bool:
+    record.labels = _LABELS.get()
+    return not hasattr(record, "tiles_done")  # progress, not news

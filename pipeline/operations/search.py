@@ -1,0 +1,177 @@
+"""Scenes as a STAC API finds them: by area, time, collection and cloud cover."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlparse, urlsplit, urlunsplit
+
+import geopandas as gpd
+import pystac
+import shapely
+from pyogrio.errors import DataSourceError
+from pystac_client import Client
+from pystac_client.exceptions import APIError
+from pystac_client.stac_api_io import StacApiIO
+from pystac_client.warnings import PystacClientWarning
+from requests.exceptions import RequestException
+from urllib3.util import Retry
+
+from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
+from pipeline.operations.listing import Listed, digest, scene_name
+
+COLLECTION = "sentinel-2-l2a"
+_PAGE = 100
+_TIMEOUT_S = 60
+_PASSING = (408, 429, 500, 502, 503, 504)
+_RETRIES = Retry(total=4, backoff_factor=0.5, status_forcelist=_PASSING)
+_UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
+
+
+@dataclass(frozen=True)
+class Search:
+    """What is searched for."""
+
+    url: str
+    """The API's landing page."""
+    collections: tuple[str, ...] = (COLLECTION,)
+    area: str | None = None
+    """`west,south,east,north` in degrees, or a file of polygons."""
+    time: str | None = None
+    """As in STAC: a day, a month, or two moments with a slash between them; `..` is open."""
+    cloud_cover: float | None = None
+    """At most so many per cent; items that don't tell are taken."""
+    most: int | None = None
+    """At most so many scenes, the latest."""
+
+
+def search_scenes(search: Search) -> list[Listed]:
+    """The scenes that match, the oldest first. All pages are read; cloud cover is compared here.
+
+    (Servers differ in which filter language they understand, and some answer one that they don't with
+    nothing.)
+
+    Raises
+    ------
+    ConfigError
+        If area or time are not understood.
+    LabelsError
+        If the file of the area can't be read.
+    NotAProductError
+        If the URL is no STAC API, or the server refuses the search.
+    UnreachableError
+        If the server does not answer, or fails.
+    """
+    found = {}
+    for item in _items(search):
+        cover = item.properties.get("eo:cloud_cover")
+        if search.cloud_cover is None or cover is None or float(cover) <= search.cloud_cover:
+            found[item.id] = _listed(item, search)
+    in_time = sorted(found.values(), key=lambda scene: (scene.acquired or "", scene.name))
+    return in_time[-search.most :] if search.most else in_time
+
+
+def _items(search: Search) -> Iterator[pystac.Item]:
+    place = _place(search.area) if search.area else {}
+    try:
+        client = Client.open(search.url, stac_io=StacApiIO(timeout=_TIMEOUT_S, max_retries=_RETRIES))
+        wanted = client.search(
+            # Every API has to answer GET (STAC API 1.0, item search); a polygon is too long for it.
+            method="POST" if "intersects" in place else "GET",
+            collections=list(search.collections),
+            datetime=_interval(search.time),
+            limit=_PAGE,
+            **place,
+        )
+        yield from wanted.items()
+    except APIError as error:
+        status = error.status_code
+        kind = UnreachableError if status is None or status in _PASSING else NotAProductError
+        why = " ".join(str(error).split())[:200]
+        raise kind(f"The search at {search.url} failed with HTTP status {status}: {why}") from error
+    except RequestException as error:
+        raise UnreachableError(
+            f"The STAC API does not answer: {search.url} ({type(error).__name__})."
+        ) from error
+    except (PystacClientWarning, pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
+        raise NotAProductError(f"Not a STAC API with item search: {search.url} ({error}).") from error
+
+
+def _interval(text: str | None) -> str | None:
+    """Checked here, since what a client says of it is any exception."""
+    for part in (text or "").split("/"):
+        if part and part != "..":
+            try:
+                datetime.fromisoformat(f"{part}-01" if len(part) == 7 else part)
+            except ValueError as error:
+                raise ConfigError(
+                    "The time of a search is like 2023-06, 2023-06-01/2023-06-30 or 2023-06-01/.. "
+                    f"Received: {text}"
+                ) from error
+    return text
+
+
+def _place(area: str) -> dict[str, Any]:
+    """The argument of the client for a box or a file of polygons."""
+    if Path(area).is_file():
+        return {"intersects": _polygons(Path(area))}
+    try:
+        west, south, east, north = (float(part) for part in area.split(","))
+    except ValueError as error:
+        raise ConfigError(
+            f"An area is west,south,east,north in degrees, or a file of polygons. Received: {area}"
+        ) from error
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
+        raise ConfigError(f"An area is west,south,east,north in degrees, south first. Received: {area}")
+    return {"bbox": [west, south, east, north]}
+
+
+def _polygons(path: Path) -> dict[str, Any]:
+    try:
+        areas = gpd.read_file(path)
+    except (DataSourceError, ValueError) as error:
+        raise LabelsError(f"The area can't be read: {path} ({' '.join(str(error).split())})") from error
+    if areas.crs is None or areas.geometry.is_empty.all():
+        raise LabelsError(f"An area has polygons in a known coordinate reference system; {path} has not.")
+    whole = shapely.force_2d(areas.to_crs("EPSG:4326").union_all())
+    return dict(json.loads(shapely.to_geojson(whole)))
+
+
+def _listed(item: pystac.Item, search: Search) -> Listed:
+    href = item.get_self_href() or ""
+    if urlparse(href).scheme not in ("http", "https"):  # a server's files are not ours
+        collection = quote(item.collection_id or search.collections[0], safe="")
+        href = f"{search.url.rstrip('/')}/collections/{collection}/items/{quote(item.id, safe='')}"
+    acquired = item.datetime or item.common_metadata.start_datetime
+    updated = item.common_metadata.updated or item.common_metadata.created
+    return Listed(scene_name(item.id), href, _stamp(item), _moment(acquired), _moment(updated))
+
+
+def _stamp(item: pystac.Item) -> str:
+    """Of all that says what the item is; signatures of addresses, which change by the hour, don't count."""
+    document = item.to_dict(include_self_link=False, transform_hrefs=False)
+    for asset in document["assets"].values():
+        asset["href"] = urlunsplit(urlsplit(asset["href"])._replace(query="", fragment=""))
+    return digest([{name: part for name, part in document.items() if name not in _UNIMPORTANT}])
+
+
+def _moment(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return known.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def search_patiently(search: Search, attempts: int, backoff_s: float) -> list[Listed]:
+    """As `search_scenes`; where a server does not answer, again after a pause that doubles each time."""
+    for attempt in range(attempts - 1):
+        try:
+            return search_scenes(search)
+        except UnreachableError:
+            time.sleep(backoff_s * 2**attempt)
+    return search_scenes(search)

@@ -1,0 +1,45 @@
+"""Where the scenes of a batch come from: names, a list, a folder and a search, in any combination."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config import Batch
+from pipeline.errors import ConfigError
+from pipeline.operations.listing import Listed, list_scenes, read_list, scenes_in, unique
+from pipeline.operations.search import Search, search_patiently
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where to look."""
+
+    scenes: tuple[str, ...] = ()
+    """Each as for `truckscape run`."""
+    scene_list: Path | None = None
+    folder: Path | None = None
+    search: Search | None = None
+
+
+def find_scenes(sources: Sources, settings: Batch) -> tuple[Listed, ...]:
+    """The scenes of all sources together, each once.
+
+    Raises
+    ------
+    ConfigError
+        If no source is given, or two scenes have the same name.
+    SceneNotFoundError
+        If list or folder can't be read, or have no scene. A search may find none.
+    UnreachableError, NotAProductError, LabelsError
+        From the search.
+    """
+    if sources == Sources():
+        raise ConfigError("No scene was named; give scenes, --list, --folder or --stac.")
+    hrefs = [
+        *sources.scenes,
+        *(read_list(sources.scene_list) if sources.scene_list else ()),
+        *(scenes_in(sources.folder) if sources.folder else ()),
+    ]
+    found = search_patiently(sources.search, settings.attempts, settings.backoff_s) if sources.search else ()
+    return tuple(unique([*list_scenes(hrefs), *found]))
