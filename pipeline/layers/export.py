@@ -34,6 +34,8 @@ from pipeline.errors import GeoreferenceError, MissingExtraError, OutputError
 GEOJSON_DECIMALS = 7
 """About a centimetre."""
 _ROWS_AT_ONCE = 65_536
+_ROWS_AS_WKB = 8_192
+"""Of a large layer so many rows exist a second time while it is written: 10 MB of land cover's polygons."""
 _FEATURES_AT_ONCE = 10_000
 _SUFFIXES: Mapping[ExportFormat, str] = {
     "parquet": ".parquet",
@@ -247,8 +249,8 @@ def _write_in_parts(layer: gpd.GeoDataFrame, gpkg: Path, layer_name: str, **opti
     def table(rows: slice) -> pa.Table:
         return pa.table(layer.iloc[rows].to_arrow(index=False))
 
-    starts = range(0, len(layer), _ROWS_AT_ONCE)
-    batches = (batch for start in starts for batch in table(slice(start, start + _ROWS_AT_ONCE)).to_batches())
+    starts = range(0, len(layer), _ROWS_AS_WKB)
+    batches = (batch for start in starts for batch in table(slice(start, start + _ROWS_AS_WKB)).to_batches())
     pyogrio.write_arrow(
         pa.RecordBatchReader.from_batches(table(slice(0)).schema, batches),
         gpkg,
@@ -259,6 +261,7 @@ def _write_in_parts(layer: gpd.GeoDataFrame, gpkg: Path, layer_name: str, **opti
         crs=layer.crs.to_wkt() if layer.crs else None,
         **options,
     )
+    pa.default_memory_pool().release_unused()  # which it would keep: 80 MB of a granule's land cover
 
 
 def _store_styles(gpkg: Path, styles: Mapping[str, str]) -> None:
