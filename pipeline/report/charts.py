@@ -3,39 +3,84 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 
 import matplotlib as mpl
+import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.detection import PrecisionRecall
 
 _NAMES = {"centre_20m": "centre within 20 m", "iou_0.25": "IoU 0.25", "iou_0.5": "IoU 0.5"}
-_COLOURS = {"centre_20m": "#0f766e", "iou_0.25": "#6366f1", "iou_0.5": "#b45309"}
-_SERIES = ("#0f766e", "#b45309", "#6366f1")
+_SERIES = ("#0072b2", "#d55e00", "#007a5a")
+_DASHES = ("-", "--", "-.")
+_COLOURS = dict(zip(_NAMES, _SERIES, strict=True))
 
 
 def precision_recall_chart(curves: Mapping[str, PrecisionRecall]) -> Markup:
     """Precision over recall of each curve, with its average precision in the legend."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _plot("recall", "precision")
     for layer, (name, curve) in enumerate(curves.items()):
         # Wide below narrow: curves often coincide.
         width = max(1.5, 4.5 - 1.5 * layer)
         colour = _COLOURS.get(name, "#444444")
         label = f"{_NAMES.get(name, name)} (AP {curve.average_precision:.2f})"
         if len(curve.recall) > 1:
-            axes.plot(curve.recall, curve.precision, color=colour, lw=width, label=label)
+            axes.plot(
+                curve.recall, curve.precision, color=colour, lw=width, ls=_DASHES[layer % 3], label=label
+            )
         else:
             axes.plot(curve.recall, curve.precision, "o", color=colour, label=label)
         axes.plot(curve.recall[-1:], curve.precision[-1:], "o", color=colour, ms=5)
-    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="recall", ylabel="precision")
-    axes.grid(color="#e5e7eb", lw=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=9, loc="lower left")
     return _svg(figure, "Precision over recall")
+
+
+def threshold_chart(curve: PrecisionRecall) -> Markup:
+    """Precision, recall and F1 if only detections from a score on were kept; the best F1 is marked."""
+    figure, axes = _plot("least score that counts", "")
+    f1 = f1_scores(curve)
+    for (name, values), colour, dash in zip(
+        {"precision": curve.precision, "recall": curve.recall, "F1": f1}.items(),
+        _SERIES,
+        _DASHES,
+        strict=True,
+    ):
+        axes.step(curve.score, values, color=colour, ls=dash, lw=2, where="post", label=name)
+    best = int(np.argmax(f1))
+    label = f"best F1, {f1[best]:.2f} from {curve.score[best]:.2f}"
+    axes.plot(curve.score[best], f1[best], "D", color=_SERIES[2], ms=7, mec="#fff", label=label)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    return _svg(figure, "Precision, recall and F1 over the threshold")
+
+
+def reliability_chart(table: Reliability) -> Markup:
+    """Share of detections that are right over their score; dots grow with the number behind them."""
+    figure, axes = _plot("score", "share that are trucks")
+    axes.plot([0, 1], [0, 1], color="#6b7280", lw=1, ls="--", label="as a probability should be")
+    axes.plot(table.score, table.right, color=_SERIES[0], lw=1.5)
+    axes.scatter(
+        table.score,
+        table.right,
+        s=20 + 180 * table.count / table.count.max(),
+        color=_SERIES[0],
+        edgecolor="#fff",
+        zorder=3,
+        label=f"detections (error {table.expected_error:.3f})",
+    )
+    axes.legend(frameon=False, fontsize=9, loc="upper left", markerscale=0.5)
+    return _svg(figure, "Calibration of the scores")
+
+
+def f1_scores(curve: PrecisionRecall) -> NDArray[np.float64]:
+    """(K,): F1 of all detections down to each one's score."""
+    total = curve.precision + curve.recall
+    return np.divide(2 * curve.precision * curve.recall, total, out=np.zeros(len(total)), where=total > 0)
 
 
 def quality_figure(
@@ -72,10 +117,22 @@ def quality_figure(
     return figure
 
 
+def _plot(x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(4.6, 3.7), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel=x, ylabel=y)
+    axes.grid(color="#e5e7eb", lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
 def _svg(figure: Figure, title: str) -> Markup:
     buffer = io.StringIO()
     # Without a fixed salt the ids differ from run to run, and so would the report's bytes.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.family": "sans-serif"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": title})
     text = buffer.getvalue()
-    return Markup(text[text.index("<svg") :])
+    text = text[text.index("<svg") :]
+    # Groups are numbered from 1 in every chart; names must be unique in a page, and nothing refers to these.
+    text = re.sub(r' id="[a-z0-9A-Z.]+_\d+"', "", text)
+    return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1))

@@ -23,7 +23,7 @@ from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
 from pipeline.files import replacing
 from pipeline.layers.export import write_gpkg
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
-from pipeline.report.pictures import quicklook, scene_chips
+from pipeline.report.pictures import quicklook
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
 
@@ -129,4 +129,4 @@ def evaluate_landcover_files(
 def _context(title: str, scene: Scene | None) -> ReportContext:
     if scene is None:
         return ReportContext(title)
-    return ReportContext(title, scene=scene, picture=quicklook(scene), chips=scene_chips(scene))
+    return ReportContext(title, scene=scene, picture=quicklook(scene))

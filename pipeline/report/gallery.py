@@ -1,57 +1,89 @@
-"""Chips of trucks with their boxes drawn, for the eye."""
+"""Which cases stand in a gallery: spread over their scores, in few places, so that few pixels are decoded."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import shapely
-from shapely.geometry import Polygon
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
 
-from pipeline.report.pictures import ChipReader, data_uri
+from pipeline.evaluation.detection import centres
+from pipeline.report.cases import Kind
+from pipeline.scenes.blocks import raster_of
+from pipeline.scenes.scene import Scene
+
+_LEVELS = 12
+"""Parts of equal number into which cases are cut by score; as many of them as possible are shown."""
 
 
 @dataclass(frozen=True)
-class Chip:
-    """One picture of the gallery; the page enlarges its pixels."""
+class Example:
+    """One picture of the gallery."""
 
+    row: int
+    """Of the page's cases."""
     uri: str
-    width: int
-    height: int
-    """In pixels of the scene."""
-    boxes: tuple[tuple[str, str], ...]
-    """Each `predicted` or `reference`, and its outline as the points of an SVG polygon, in pixels."""
     title: str
     lines: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Chips of one kind, and how many there are in all."""
+    """Examples of one kind, and how many cases of it there are in all."""
 
-    name: str
-    outcome: str
+    kind: Kind
     note: str
-    chips: tuple[Chip, ...]
+    examples: tuple[Example, ...]
     total: int
 
 
-def chip(
-    read: ChipReader,
-    boxes: Sequence[tuple[str, Polygon]],
-    title: str,
-    lines: Sequence[str],
-) -> Chip | None:
-    """The chip around the first of the boxes (polygons in the scene's CRS); None where it has no pixels."""
-    west, south, east, north = boxes[0][1].bounds
-    picture = read((west + east) / 2, (south + north) / 2)
-    if picture is None:
-        return None
-    to_pixels = ~picture.grid.affine
-    outlines = []
-    for kind, box in boxes:
-        cols, rows = to_pixels * tuple(shapely.get_coordinates(box.convex_hull).T)
-        points = " ".join(f"{col:.2f},{row:.2f}" for col, row in zip(cols, rows, strict=True))
-        outlines.append((kind, points))
-    height, width = picture.rgba.shape[:2]
-    return Chip(data_uri(picture.rgba), width, height, tuple(outlines), title, tuple(lines))
+def spread(
+    scores: NDArray[np.float64], blocks: NDArray[np.intp], count: int, places: int
+) -> NDArray[np.intp]:
+    """At most `count` of N cases, spread over their `scores` (N,), out of at most `places` of `blocks` (N,).
+
+    Blocks are taken one by one, each time the one that adds most levels of score, then most cases, then the
+    first. Returns their indices, rising. Cases without a score (NaN) are of the lowest.
+    """
+    if not len(scores):
+        return np.zeros(0, dtype=np.intp)
+    rank = np.argsort(np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable"), kind="stable")
+    level = rank * _LEVELS // len(scores)
+    names, block = np.unique(blocks, return_inverse=True)
+    shows = np.zeros((len(names), _LEVELS), dtype=bool)
+    shows[block, level] = True
+    number = np.bincount(block, minlength=len(names))
+    chosen = np.zeros(len(names), dtype=bool)
+    covered = np.zeros(_LEVELS, dtype=bool)
+    for _ in range(min(places, len(names))):
+        gain = (shows & ~covered).sum(axis=1) * (len(scores) + 1) + number
+        best = int(np.argmax(np.where(chosen, -1, gain)))
+        chosen[best] = True
+        covered |= shows[best]
+    there = np.flatnonzero(chosen[block])
+    there = there[np.argsort(rank[there], kind="stable")]
+    picked = np.unique(np.linspace(0, len(there) - 1, min(count, len(there))).round().astype(np.intp))
+    return np.sort(there[picked])
+
+
+def blocks_of_cases(scene: Scene, cases: gpd.GeoDataFrame, chip_px: int) -> NDArray[np.intp]:
+    """(N,): the block of the scene's rasters that holds each case's chip; -1 where it takes several.
+
+    Cases outside of the scene are of block -2.
+    """
+    first = next(iter(scene.bands.values()))
+    height, width = raster_of(first).block_shape
+    crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
+    located = cases if crs is None or cases.crs is None else cases.to_crs(crs)
+    cols, rows = ~scene.grid.affine * tuple(centres(located).T)
+    across = -(-scene.shape[1] // width) + 1
+    corners = [
+        np.floor((rows + dy) / height).astype(np.intp) * across
+        + np.floor((cols + dx) / width).astype(np.intp)
+        for dy in (-chip_px / 2, chip_px / 2)
+        for dx in (-chip_px / 2, chip_px / 2)
+    ]
+    whole = np.logical_and.reduce([corner == corners[0] for corner in corners])
+    inside = (rows >= 0) & (cols >= 0) & (rows < scene.shape[0]) & (cols < scene.shape[1])
+    return np.where(inside, np.where(whole, corners[0], -1), -2)

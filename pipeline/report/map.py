@@ -1,25 +1,25 @@
-"""The map of a report: pictures below, features above, everything inside the page."""
+"""The map of a report: pictures below, lines and areas above, everything inside the page."""
 
 from __future__ import annotations
 
-import base64
-import json
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import geopandas as gpd
+import numpy as np
 import shapely
-from markupsafe import Markup
+from odc.geo.geobox import GeoBox
+from rasterio.features import rasterize
 
-from pipeline.report.pictures import WGS84, MapImage
+from pipeline.report.cases import label
+from pipeline.report.pictures import QUICKLOOK_PX, WGS84, MapImage, Picture
 
-MAX_FEATURES = 5000
-_DEGREES = 1e-7
-_LEAFLET = files("pipeline.report") / "static" / "leaflet"
+MAX_FEATURES = 2000
+"""Of a layer; the page says so where there are more."""
+_DEGREES = 1e-6
+_REASONS = ("#64748b", "#f8fafc", "#1e293b", "#cc79a7", "#0072b2", "#e69f00")
 
 
 @dataclass(frozen=True)
@@ -30,89 +30,101 @@ class ImageLayer:
     image: MapImage
     shown: bool = True
     opacity: float = 1.0
+    legend: Sequence[tuple[str, str]] = ()
+    """Names and colours of what it shows."""
 
 
 @dataclass(frozen=True)
 class FeatureLayer:
-    """Polygons of one colour on the map."""
+    """Lines or polygons on the map; their colour and facts are properties of each."""
 
     name: str
-    colour: str
     geojson: Mapping[str, Any]
     shown: bool = True
-    marked: bool = False
-    """Whether each has a dot of constant size: boxes of trucks are too small to be seen from afar."""
+    legend: Sequence[tuple[str, str]] = ()
+    limited: str = ""
+    """How many there are and how many are drawn, where that is not all."""
 
 
 def feature_layer(
     name: str,
-    colour: str,
     frame: gpd.GeoDataFrame,
+    colour: str | Callable[[Any], str],
     *,
     shown: bool = True,
-    marked: bool = False,
+    legend: Sequence[tuple[str, str]] = (),
     limit: int = MAX_FEATURES,
     detail: float = 0.0,
 ) -> FeatureLayer:
-    """The first `limit` rows as GeoJSON in WGS 84, with what their columns say for the popup.
+    """The first `limit` rows as GeoJSON in WGS 84, with what their columns say.
 
-    Outlines may be off by `detail`, in units of the frame's CRS.
+    `colour` is one for all, or tells it of a row (a namedtuple). Outlines may be off by `detail`, in units of
+    the frame's CRS.
     """
     part = frame.iloc[:limit]
     if detail > 0:
         part = part.set_geometry(part.geometry.simplify(detail))
+    colours = [colour if isinstance(colour, str) else colour(row) for row in part.itertuples()]
     part = part.to_crs(WGS84) if part.crs is not None else part
     rows = part.drop(columns=part.geometry.name).to_dict("records")
     shapes = shapely.set_precision(part.geometry.to_numpy(), _DEGREES, mode="pointwise")
     features = [
         {
             "type": "Feature",
-            "properties": {key: plain for key, value in row.items() if (plain := _plain(value)) is not None},
+            "properties": {"colour": hue, "facts": _facts(row)},
             "geometry": shapely.geometry.mapping(shape),
         }
-        for row, shape in zip(rows, shapes, strict=True)
+        for row, hue, shape in zip(rows, colours, shapes, strict=True)
     ]
-    title = name if len(frame) <= limit else f"{name}, the first {limit:,} of {len(frame):,}"
-    return FeatureLayer(
-        title, colour, {"type": "FeatureCollection", "features": features}, shown=shown, marked=marked
+    limited = "" if len(frame) <= limit else f"{limit:,} of {len(frame):,} are drawn"
+    return FeatureLayer(name, {"type": "FeatureCollection", "features": features}, shown, legend, limited)
+
+
+def not_seen_picture(areas: gpd.GeoDataFrame, grid: GeoBox) -> tuple[Picture, list[tuple[str, str]]]:
+    """Where was not looked, each reason in its colour, thinned to `QUICKLOOK_PX`; and the legend.
+
+    A picture shows all of it, however many areas there are. `areas` have `reason` and `area_m2`, in the CRS
+    of the grid; the larger come first, so that small ones stay visible.
+    """
+    step = 2 ** max(0, math.ceil(math.log2(max(grid.shape) / QUICKLOOK_PX)))
+    shape = max(1, round(grid.shape[0] / step)), max(1, round(grid.shape[1] / step))
+    thinned = grid.zoom_to(shape)
+    largest = areas.sort_values("area_m2", ascending=False, kind="stable")
+    reasons = list(dict.fromkeys(largest["reason"].astype(str)))
+    colours = {reason: _REASONS[index % len(_REASONS)] for index, reason in enumerate(reasons)}
+    values = [reasons.index(reason) + 1 for reason in largest["reason"].astype(str)]
+    codes = rasterize(
+        zip(largest.geometry, values, strict=True),
+        out_shape=shape,
+        transform=thinned.affine,
+        dtype="uint8",
+        fill=0,
     )
+    palette = np.zeros((len(reasons) + 1, 4), dtype=np.uint8)
+    for index, colour in enumerate(colours.values(), start=1):
+        palette[index] = (*bytes.fromhex(colour[1:]), 255)
+    legend = [(reason.replace("_", " "), colour) for reason, colour in colours.items()]
+    return Picture(palette[codes], thinned), legend
 
 
-def map_json(images: Sequence[ImageLayer], layers: Sequence[FeatureLayer], attribution: str) -> Markup:
-    """All of it for the page's script; safe to stand inside a `script` element."""
-    data = {
+def map_layers(
+    images: Sequence[ImageLayer], layers: Sequence[FeatureLayer], attribution: str
+) -> dict[str, Any]:
+    """All of it for the page's script."""
+    return {
         "images": [{**vars(image), "image": vars(image.image)} for image in images],
         "layers": [vars(layer) for layer in layers],
         "attribution": attribution,
     }
-    text = json.dumps(data, allow_nan=False, separators=(",", ":"), default=str)
-    return Markup(text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026"))
 
 
-def leaflet_script() -> Markup:
-    """Leaflet's code under its licence, without the pointer to its source map."""
-    code = (_LEAFLET / "leaflet.js").read_text(encoding="utf-8")
-    licence = (_LEAFLET / "LICENSE").read_text(encoding="utf-8")
-    return Markup(f"/*\n{licence}*/\n{re.sub(r'//# sourceMappingURL=.*', '', code)}")
-
-
-def leaflet_style() -> Markup:
-    """Leaflet's style sheet with its images inside."""
-
-    def inline(found: re.Match[str]) -> str:
-        image = _LEAFLET / "images" / found[1]
-        if not image.is_file():
-            return "none"
-        return f"url(data:image/png;base64,{base64.b64encode(image.read_bytes()).decode('ascii')})"
-
-    style = (_LEAFLET / "leaflet.css").read_text(encoding="utf-8")
-    return Markup(re.sub(r"url\(images/([\w.-]+)\)", inline, style))
-
-
-def _plain(value: Any) -> Any:
-    """A value for a popup; None for what is missing."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float):
-        return float(f"{value:.4g}")
-    return value if isinstance(value, bool | int | str) else str(value)
+def _facts(row: Mapping[Any, Any]) -> dict[str, str]:
+    """What is known, as people write it."""
+    facts = {}
+    for column, value in row.items():
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            continue
+        name, unit = label(str(column))
+        text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        facts[name] = f"{text} {unit}".strip()
+    return facts

@@ -2,72 +2,82 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import geopandas as gpd
-import jinja2
 import numpy as np
 import pandas as pd
-import rasterio
 
 from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import TruckEvaluation, column
-from pipeline.evaluation.matching import UNMATCHED
 from pipeline.evaluation.panoptic import PanopticEvaluation
 from pipeline.evaluation.segmentation import LandcoverEvaluation
-from pipeline.files import replacing
 from pipeline.models.bundle import Card, LegendClass
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.card import headlines
-from pipeline.report.gallery import Chip, Gallery, chip
-from pipeline.report.map import (
-    FeatureLayer,
-    ImageLayer,
-    feature_layer,
-    leaflet_script,
-    leaflet_style,
-    map_json,
+from pipeline.report.cases import KINDS, case_columns, data_uri, kind_of, known_facts
+from pipeline.report.chips import CHIP_PX, case_chips
+from pipeline.report.gallery import Example, Gallery, blocks_of_cases, spread
+from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_layers, not_seen_picture
+from pipeline.report.pictures import TRUE_COLOUR, Picture, class_picture, map_image
+from pipeline.report.sections import (
+    causes,
+    class_areas,
+    class_rows,
+    found_cards,
+    landcover_cards,
+    matrices,
+    matrix_legend,
+    not_seen_areas,
+    truck_cards,
 )
-from pipeline.report.pictures import ChipReader, Picture, class_picture, map_image
+from pipeline.report.template import environment, write_page
 from pipeline.scenes.scene import Scene
 
-_T = TypeVar("_T")
-
-COLOURS = {
-    "TP": "#14b8a6",
-    "FP": "#ef4444",
-    "FN": "#f59e0b",
-    "ignored": "#94a3b8",
-    "not_seen": "#a855f7",
-    "truck": "#14b8a6",
-}
-MEANING = {
-    "TP": "found",
-    "FP": "false alarm",
-    "FN": "missed",
-    "ignored": "uncertain label, not counted",
-    "not_seen": "missed where the model did not look",
-}
 GALLERY_CHIPS = 24
-_SECTIONS = ("found", "trucks", "chart", "causes", "landcover", "matrix", "landcover_cases", "panoptic")
-_POPUP_COLUMNS = (
-    "id",
-    "score",
-    "heading_deg",
-    "axis_deg",
+"""Of a kind."""
+_PLACES, _PLACES_WITH_LABELS = 2, 6
+"""Blocks of the scene's rasters that are decoded for a gallery: they cost more than all else on the page."""
+_MOST_CHIPS = 2500
+"""Inside a page, 2 kB each."""
+_SECTIONS = (
+    "found",
+    "trucks",
+    "truck_metrics",
+    "cards",
+    "landcover_cards",
+    "charts",
+    "causes",
+    "landcover",
+    "matrices",
+    "matrix_legend",
+    "classes",
+    "landcover_cases",
+    "panoptic",
+)
+_TRUCK_FACTS = (
     "speed_kmh",
     "speed_kmh_sigma",
+    "heading_deg",
+    "axis_deg",
     "landcover",
     "road_class",
     "near_cloud",
     "touches_edge",
 )
+_NOTES = {
+    "truck": "from the surest to the most doubtful",
+    "FP": "detections that match no label, the surest first",
+    "FN": "labels that no detection matches",
+    "TP": "detections that match a label, the least sure first",
+    "TN": "places that look like a truck and were left out",
+}
+_RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
+"""Viridis: rises in lightness, for every kind of colour vision."""
+_DIFFERS = "#d55e00"
 
 
 @dataclass(frozen=True)
@@ -76,15 +86,16 @@ class ReportContext:
 
     title: str
     scene: Scene | None = None
+    """Its pixels are shown around trucks."""
     picture: Picture | None = None
     """The scene's quicklook, below everything else on the map."""
-    chips: ChipReader | None = None
-    """Pictures around trucks, in the scene's CRS."""
     cards: tuple[Card, ...] = ()
     """Of the models that were used."""
     seen_fraction: float | None = None
     not_seen: gpd.GeoDataFrame | None = None
     """Columns `reason`, `area_m2`: where trucks were not looked for."""
+    road_segments: gpd.GeoDataFrame | None = None
+    """As `pipeline.layers.traffic` has them."""
     landcover_raster: Path | None = None
     legend: tuple[LegendClass, ...] = DYNAMIC_WORLD
     roads_source: str | None = None
@@ -100,15 +111,17 @@ def write_run_report(path: Path, context: ReportContext, trucks: gpd.GeoDataFram
     ------
     OutputError
         If `path` can't be written.
+    CorruptImageError
+        If pixels of the scene can't be decoded.
     """
-    galleries: list[Gallery] = []
-    layers: list[FeatureLayer] = []
+    sections: dict[str, Any] = {}
+    cases = None
     if trucks is not None:
-        trucks = trucks.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
-        galleries = _truck_galleries(trucks, context)
-        shown = trucks[[name for name in (*_POPUP_COLUMNS, "geometry") if name in trucks]]
-        layers = [feature_layer("trucks", COLOURS["truck"], shown, marked=True)]
-    _write(path, context, layers, galleries, {"found": _found(trucks, context)})
+        cases = _trucks_as_cases(trucks)
+        sections["found"] = len(trucks)
+        sections["cards"] = found_cards(trucks, context.seen_fraction, context.scene)
+    chosen, chips = _chosen_chips(context, cases, _PLACES)
+    _write(path, context, sections, cases, chosen, chips, [])
 
 
 def write_evaluation_report(
@@ -119,86 +132,108 @@ def write_evaluation_report(
     panoptic: PanopticEvaluation | None = None,
     cases: gpd.GeoDataFrame | None = None,
     landcover_cases: gpd.GeoDataFrame | None = None,
+    chips: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the report of an evaluation; `cases` are `truck_cases` (made here when not given).
+    """Write the report of an evaluation.
+
+    `cases` are `truck_cases` (made here when not given), `chips` their pictures by id, of which as many as a
+    page can bear stand in it, mistakes first; without them those of the gallery are made from the scene.
 
     Raises
     ------
     OutputError
         If `path` can't be written.
+    CorruptImageError
+        If pixels of the scene can't be decoded.
     """
-    galleries: list[Gallery] = []
     layers: list[FeatureLayer] = []
     sections: dict[str, Any] = {}
+    chosen: dict[str, list[int]] = {}
     if landcover is not None:
-        sections["landcover"] = landcover
-        sections["matrix"] = _matrix_rows(landcover)
+        sections |= {
+            "landcover": landcover,
+            "landcover_cards": landcover_cards(landcover),
+            "matrices": matrices(landcover),
+            "matrix_legend": matrix_legend(landcover),
+            "classes": class_rows(landcover),
+        }
         if landcover_cases is not None:
             sections["landcover_cases"] = landcover_cases.head(10).to_dict("records")
-            layers.append(feature_layer("land cover that differs", "#f97316", landcover_cases, limit=2000))
+            layers.append(
+                feature_layer(
+                    "land cover that differs",
+                    landcover_cases,
+                    _DIFFERS,
+                    shown=trucks is None,
+                    legend=[("mapped as one class, labelled as another", _DIFFERS)],
+                    detail=_detail(context),
+                )
+            )
     if panoptic is not None:
         sections["panoptic"] = panoptic.metrics()
     if trucks is not None:
-        from pipeline.report.charts import precision_recall_chart  # Matplotlib takes long to import
-
-        cases = truck_cases(trucks) if cases is None else cases
-        sections["trucks"] = trucks
-        sections["chart"] = precision_recall_chart(trucks.curves)
-        sections["causes"] = _causes(cases)
-        galleries = _case_galleries(trucks, cases, context)
-        for outcome, meaning in MEANING.items():
-            part = cases[cases["outcome"] == outcome]
-            if len(part):
-                layers.append(feature_layer(meaning, COLOURS[outcome], part, marked=True))
-    _write(path, context, layers, galleries, sections)
+        metrics = trucks.metrics()
+        cases = _by_importance(truck_cases(trucks) if cases is None else cases)
+        sections |= {
+            "trucks": trucks,
+            "truck_metrics": metrics,
+            "cards": truck_cards(trucks, metrics),
+            "charts": _charts(trucks),
+            "causes": causes(cases),
+        }
+        if chips is None:
+            chosen, chips = _chosen_chips(context, cases, _PLACES_WITH_LABELS, trucks)
+        else:
+            chosen, chips = _given_chips(cases, chips)
+    _write(path, context, sections, cases, chosen, chips or {}, layers)
 
 
 def _write(
     path: Path,
     context: ReportContext,
-    layers: Sequence[FeatureLayer],
-    galleries: Sequence[Gallery],
     sections: Mapping[str, Any],
+    cases: gpd.GeoDataFrame | None,
+    chosen: Mapping[str, Sequence[int]],
+    chips: Mapping[str, bytes],
+    layers: list[FeatureLayer],
 ) -> None:
-    images = []
-    if context.picture is not None:
-        images.append(ImageLayer("true colour", map_image(context.picture)))
+    images = _images(context)
+    if context.road_segments is not None and len(context.road_segments):
+        layers = [_road_layer(context.road_segments, _detail(context)), *layers]
     areas = None
     if context.landcover_raster is not None:
-        image = map_image(class_picture(context.landcover_raster, context.legend), lossless=True)
-        images.append(ImageLayer("land cover", image, shown=not images, opacity=0.65 if images else 1.0))
         areas = class_areas(context.landcover_raster, context.legend)
-    if context.not_seen is not None and len(context.not_seen):
-        largest = context.not_seen.sort_values("area_m2", ascending=False, kind="stable")
-        outside = feature_layer(
-            "not looked at", "#64748b", largest, shown=False, limit=2000, detail=_detail(context)
-        )
-        layers = [outside, *layers]
     attribution = copernicus_notice(context.scene)
-    page = _environment().get_template("report.html.j2")
-    text = page.render(
+    galleries = [] if cases is None else _galleries(cases, chosen, chips)
+    shown = {example.row for gallery in galleries for example in gallery.examples}
+    columns = None
+    if cases is not None and len(cases):
+        ids = cases["id"].astype(str)
+        in_gallery = {ids.iloc[row] for row in shown}
+        columns = case_columns(cases, {name: chip for name, chip in chips.items() if name not in in_gallery})
+    write_page(
+        path,
+        "report.html.j2",
+        title=context.title,
         context=context,
         scene=context.scene,
         sections={**dict.fromkeys(_SECTIONS), **sections},
-        galleries=[gallery for gallery in galleries if gallery.chips],
+        galleries=galleries,
+        cases=columns,
         areas=areas,
-        not_seen=_not_seen_areas(context.not_seen),
+        not_seen=not_seen_areas(context.not_seen),
         attribution=attribution,
-        map_json=map_json(images, layers, attribution) if images or layers else None,
-        leaflet_script=leaflet_script(),
-        leaflet_style=leaflet_style(),
-        colours=COLOURS,
-        meaning=MEANING,
+        map=map_layers(images, layers, attribution),
+        has_map=bool(images or layers or columns),
+        kind_of=kind_of,
         headlines=headlines,
     )
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
 
 
 def case_styles(legend: Sequence[LegendClass]) -> dict[str, str]:
     """QGIS styles (QML) of the confusion cases: trucks by outcome, land cover by the class mapped."""
-    template = _environment().get_template("cases.qml.j2")
-    trucks = [(outcome, meaning, COLOURS[outcome]) for outcome, meaning in MEANING.items()]
+    template = environment().get_template("cases.qml.j2")
+    trucks = [(kind.key, kind.name, kind.colour) for kind in KINDS.values() if kind.key != "truck"]
     landcover = [(item.name, f"mapped as {item.name}", item.colour) for item in legend]
 
     def style(attribute: str, categories: Sequence[tuple[str, str, str]]) -> str:
@@ -218,170 +253,161 @@ def copernicus_notice(scene: Scene | None) -> str:
     return f"Contains modified Copernicus Sentinel data{year}"
 
 
-def class_areas(raster: Path, legend: Sequence[LegendClass]) -> list[tuple[LegendClass, float, float]]:
-    """Each class of the legend with its area in hectares and its share of the area with a class (0-1)."""
-    counts = np.zeros(256, dtype=np.int64)
-    with rasterio.open(raster) as source:
-        hectares = abs(source.transform.determinant) / 10_000
-        for _, window in source.block_windows(1):
-            counts += np.bincount(source.read(1, window=window).ravel(), minlength=256)
-    total = max(1, sum(int(counts[item.value]) for item in legend))
-    rows = [
-        (item, float(counts[item.value] * hectares), float(counts[item.value] / total)) for item in legend
-    ]
-    return [row for row in rows if row[1] > 0]
+def _images(context: ReportContext) -> list[ImageLayer]:
+    images = []
+    if context.picture is not None:
+        images.append(ImageLayer("true colour", map_image(context.picture)))
+    if context.landcover_raster is not None:
+        image = map_image(class_picture(context.landcover_raster, context.legend), lossless=True)
+        legend = [(item.name, item.colour) for item in context.legend]
+        opacity = 0.65 if images else 1.0
+        images.append(ImageLayer("land cover", image, shown=not images, opacity=opacity, legend=legend))
+    if context.not_seen is not None and len(context.not_seen) and context.scene is not None:
+        picture, legend = not_seen_picture(context.not_seen, context.scene.grid)
+        image = map_image(picture, lossless=True)
+        images.append(ImageLayer("not looked at", image, shown=False, opacity=0.6, legend=legend))
+    return images
 
 
-def _found(trucks: gpd.GeoDataFrame | None, context: ReportContext) -> dict[str, Any]:
-    if trucks is None:
-        return {}
-    speed = column(trucks, "speed_kmh")
-    known = speed[np.isfinite(speed)]
-    area_km2 = None
-    if context.scene is not None and context.seen_fraction is not None:
-        rows, cols = context.scene.shape
-        pixel_km2 = abs(context.scene.grid.affine.determinant) / 1e6
-        area_km2 = context.seen_fraction * rows * cols * pixel_km2
-    return {
-        "trucks": len(trucks),
-        "area_km2": area_km2,
-        "heading_known": int(np.isfinite(column(trucks, "heading_deg")).sum()),
-        "speed_known": len(known),
-        "speed_median": float(np.median(known)) if len(known) else float("nan"),
-        "near_cloud": int((column(trucks, "near_cloud") == 1).sum()),
-    }
+def _road_layer(segments: gpd.GeoDataFrame, detail: float) -> FeatureLayer:
+    """Segments of roads by trucks on a kilometre; those without any are thin."""
+    density = column(segments, "trucks_per_km")
+    busiest = segments.iloc[np.argsort(-np.nan_to_num(density), kind="stable")]
+    known = density[np.isfinite(density) & (density > 0)]
+    steps = np.unique(np.quantile(known, [0.25, 0.5, 0.75]).round(1)) if len(known) else np.zeros(0)
+    bounds = [0.0, *steps.tolist()]
+    names = ["none", *(f"more than {low:g}" for low in bounds)]
+    ramp: Callable[[int], str] = lambda level: _RAMP[min(level, len(_RAMP) - 1)]  # noqa: E731
+
+    def colour(row: Any) -> str:
+        value = row.trucks_per_km
+        return ramp(0 if not value > 0 else 1 + int(np.searchsorted(steps, value, side="left")))
+
+    legend = [(f"{name} trucks per km", ramp(level)) for level, name in enumerate(names)]
+    return feature_layer("road segments", busiest, colour, shown=False, legend=legend, detail=detail)
 
 
-def _truck_galleries(trucks: gpd.GeoDataFrame, context: ReportContext) -> list[Gallery]:
-    if context.chips is None:
-        return []
-    located = _in_scene(trucks, context)
-    half = GALLERY_CHIPS // 2
-    surest = range(min(half, len(located)))
-    doubtful = range(max(half, len(located) - half), len(located))
-
-    def chips(rows: Sequence[int]) -> tuple[Chip, ...]:
-        return _drawn(lambda row: _truck_chip(located.iloc[row], context.chips), rows)
-
-    return [
-        Gallery("Highest scores", "truck", "the surest detections", chips(surest), len(located)),
-        Gallery("Lowest scores", "truck", "where false alarms are", chips(doubtful[::-1]), len(located)),
-    ]
+def _trucks_as_cases(trucks: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """The surest first, with the facts that a page shows."""
+    ordered = trucks.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+    kept = [name for name in ("id", "score", *_TRUCK_FACTS, "geometry") if name in ordered]
+    cases = ordered[kept].assign(outcome="truck")
+    return cases if "id" in cases else cases.assign(id=[str(row + 1) for row in range(len(cases))])
 
 
-def _truck_chip(truck: pd.Series, read: ChipReader | None) -> Chip | None:
-    if read is None:
-        return None
-    facts = []
-    if _known(truck.get("speed_kmh")):
-        facts.append(f"{truck['speed_kmh']:.0f} km/h")
-    if _known(truck.get("heading_deg")):
-        facts.append(f"heading {truck['heading_deg']:.0f}°")
-    elif _known(truck.get("axis_deg")):
-        facts.append(f"axis {truck['axis_deg']:.0f}°")
-    return chip(read, [("predicted", truck.geometry)], f"score {truck['score']:.2f}", [", ".join(facts)])
+def _by_importance(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Mistakes first: sure false alarms, then what was missed, then what was found, the least sure first."""
+    kind = cases["outcome"].map({"FP": 0, "FN": 1, "TP": 2, "TN": 3}).fillna(4).to_numpy()
+    score = column(cases, "score")
+    order = np.lexsort((np.where(kind == 2, score, -np.nan_to_num(score)), kind))
+    return cases.iloc[order].reset_index(drop=True)
 
 
-def _case_galleries(
-    trucks: TruckEvaluation, cases: gpd.GeoDataFrame, context: ReportContext
+def _chosen_chips(
+    context: ReportContext, cases: gpd.GeoDataFrame | None, places: int, trucks: TruckEvaluation | None = None
+) -> tuple[dict[str, list[int]], dict[str, bytes]]:
+    """Rows of each kind for the gallery, out of few blocks of the scene, and their chips by id."""
+    scene = context.scene
+    if scene is None or cases is None or any(band not in scene.bands for band in TRUE_COLOUR):
+        return {}, {}
+    blocks = blocks_of_cases(scene, cases, CHIP_PX)
+    usable = np.flatnonzero(blocks >= 0)
+    usable = usable if len(usable) else np.flatnonzero(blocks >= -1)
+    score = column(cases, "score")
+    chosen: dict[str, list[int]] = {}
+    taken: set[int] = set()
+    for key in _NOTES:
+        rows = usable[cases["outcome"].to_numpy()[usable] == key]
+        if not len(rows):
+            continue
+        # Blocks that are decoded already cost nothing more; each kind may add some.
+        known = rows[np.isin(blocks[rows], list(taken))]
+        rows = known if len(known) >= GALLERY_CHIPS else rows
+        picked = rows[spread(score[rows], blocks[rows], GALLERY_CHIPS, places)]
+        chosen[key] = picked.tolist()
+        taken |= set(blocks[picked].tolist())
+    shown = cases.iloc[sorted(row for rows in chosen.values() for row in rows)]
+    sides = (None, None) if trucks is None else (trucks.predicted, trucks.reference)
+    return chosen, dict(case_chips(scene, shown, *sides))
+
+
+def _given_chips(
+    cases: gpd.GeoDataFrame, chips: Mapping[str, bytes]
+) -> tuple[dict[str, list[int]], dict[str, bytes]]:
+    """Rows of each kind for the gallery, and the chips that a page can bear: of mistakes, then spread."""
+    ids = cases["id"].astype(str).to_numpy()
+    there = np.flatnonzero(np.isin(ids, list(chips)))
+    outcome, score = cases["outcome"].to_numpy(), column(cases, "score")
+    chosen = {}
+    for key in _NOTES:
+        rows = there[outcome[there] == key]
+        if len(rows):
+            one_block = np.zeros(len(rows), dtype=np.intp)
+            chosen[key] = rows[spread(score[rows], one_block, GALLERY_CHIPS, 1)].tolist()
+    kept = list(dict.fromkeys([*(row for rows in chosen.values() for row in rows), *there.tolist()]))
+    return chosen, {ids[row]: chips[ids[row]] for row in kept[:_MOST_CHIPS]}
+
+
+def _galleries(
+    cases: gpd.GeoDataFrame, chosen: Mapping[str, Sequence[int]], chips: Mapping[str, bytes]
 ) -> list[Gallery]:
-    read = context.chips
-    if read is None:
-        return []
-    located = _in_scene(cases, context)
-    references = _in_scene(trucks.reference, context).geometry
-    notes = {
-        "FP": "detections that match no label, the surest first",
-        "FN": "labels that no detection matches",
-        "TP": "detections that match a label, the least sure first",
-    }
     galleries = []
-    for outcome, note in notes.items():
-        part = located[located["outcome"] == outcome].sort_values(
-            "score", ascending=outcome == "TP", kind="stable"
-        )
-        chips = _drawn(
-            lambda case: _case_chip(int(case.name), case, trucks, references, read),
-            (case for _, case in part.head(GALLERY_CHIPS).iterrows()),
-        )
-        galleries.append(Gallery(MEANING[outcome].capitalize(), outcome, note, chips, len(part)))
+    for key, rows in chosen.items():
+        examples = []
+        for row in rows:
+            case = cases.iloc[row]
+            picture = chips.get(str(case["id"]))
+            if picture is not None:
+                examples.append(Example(row, data_uri(picture), _title(case), tuple(_lines(case))))
+        if examples:
+            total = int((cases["outcome"] == key).sum())
+            galleries.append(Gallery(kind_of(key), _NOTES[key], tuple(examples), total))
     return galleries
 
 
-def _case_chip(
-    row: int, case: pd.Series, trucks: TruckEvaluation, references: gpd.GeoSeries, read: ChipReader
-) -> Chip | None:
-    boxes = [("reference" if case["outcome"] == "FN" else "predicted", case.geometry)]
-    if case["outcome"] == "TP":
-        partner = int(trucks.matching.reference_of[row])
-        boxes += [("reference", references.iloc[partner])] if partner != UNMATCHED else []
-    return chip(read, boxes, _case_title(case), _case_lines(case))
+def _title(case: pd.Series) -> str:
+    score = case.get("score")
+    if score is not None and not pd.isna(score):
+        return f"score {score:.2f}"
+    reference = case.get("reference_id")
+    return f"label {reference}" if reference is not None and not pd.isna(reference) else str(case["id"])
 
 
-def _case_title(case: pd.Series) -> str:
-    return f"score {case['score']:.2f}" if _known(case["score"]) else f"label {case['reference_id']}"
+def _lines(case: pd.Series) -> list[str]:
+    cause = case.get("cause")
+    lines = [] if cause is None or pd.isna(cause) else [str(cause)]
+    shown = ("speed_kmh", "heading_deg", "distance_m", "heading_error_deg")
+    if pd.isna(case.get("heading_deg", np.nan)):
+        shown = ("speed_kmh", "axis_deg", "distance_m", "heading_error_deg")
+    return lines + known_facts(case, shown)
 
 
-def _case_lines(case: pd.Series) -> list[str]:
-    lines = [str(case["cause"])] if _known(case["cause"]) else []
-    if _known(case["distance_m"]):
-        lines.append(f"{case['distance_m']:.0f} m off")
-    if _known(case["heading_error_deg"]):
-        lines.append(f"heading {case['heading_error_deg']:.0f}° off")
-    if case["outcome"] == "FN":
-        lines.append(f"{case['confidence']} confidence")
-    return lines
+def _charts(trucks: TruckEvaluation) -> list[tuple[Any, str]]:
+    """Charts and what they say; without detections there are none."""
+    # Matplotlib takes long to import.
+    from pipeline.evaluation.calibration import reliability
+    from pipeline.report.charts import precision_recall_chart, reliability_chart, threshold_chart
 
-
-def _causes(cases: gpd.GeoDataFrame) -> list[tuple[str, str, int]]:
-    wrong = cases[cases["outcome"].isin(["FP", "FN"])]
-    counts = wrong.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
-    return [(str(outcome), str(cause), int(count)) for (outcome, cause), count in counts.items()]  # type: ignore[misc]
-
-
-def _matrix_rows(landcover: LandcoverEvaluation) -> dict[str, Any]:
-    """The confusion matrix without the classes that are in neither, with each cell's share of its row."""
-    matrix = landcover.matrix
-    present = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
-    rows = matrix[np.ix_(present, present)]
-    share = rows / np.maximum(rows.sum(axis=1, keepdims=True), 1)
-    return {
-        "classes": [
-            {
-                "name": landcover.legend[i].name,
-                "colour": landcover.legend[i].colour,
-                "labelled_ha": landcover.hectares[i].sum(),
-                "mapped_ha": landcover.hectares[:, i].sum(),
-                "users_accuracy": landcover.users_accuracy[i],
-                "producers_accuracy": landcover.producers_accuracy[i],
-                "iou": landcover.iou[i],
-                "f1": landcover.f1[i],
-            }
-            for i in present
-        ],
-        "legend": [landcover.legend[i] for i in present],
-        "share": share.tolist(),
-        "hectares": landcover.hectares[np.ix_(present, present)].tolist(),
-    }
-
-
-def _not_seen_areas(not_seen: gpd.GeoDataFrame | None) -> list[tuple[str, float]]:
-    if not_seen is None or not len(not_seen):
-        return []
-    areas = not_seen.groupby("reason")["area_m2"].sum().sort_values(ascending=False, kind="stable")
-    return [(str(reason).replace("_", " "), float(area) / 1e6) for reason, area in areas.items()]
-
-
-def _in_scene(frame: gpd.GeoDataFrame, context: ReportContext) -> gpd.GeoDataFrame:
-    if context.scene is None or context.scene.grid.crs is None:
-        return frame
-    return frame.to_crs(context.scene.grid.crs.to_wkt())
-
-
-def _drawn(draw: Callable[[_T], Chip | None], rows: Iterable[_T]) -> tuple[Chip, ...]:
-    """Chips in the order of their rows; several are drawn at a time, as decoding their pixels takes long."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return tuple(made for made in pool.map(draw, rows) if made is not None)
+    curve = next(iter(trucks.curves.values()))
+    charts = [
+        (
+            precision_recall_chart(trucks.curves),
+            "Precision over recall, down to the least score of the detections given. AP as COCO defines it "
+            "(101 points), without a cap on the number of detections.",
+        )
+    ]
+    if len(curve.score) and np.isfinite(curve.recall).all():
+        charts.append((threshold_chart(curve), "What a higher threshold would give; centres within 20 m."))
+    if len(curve.score):
+        table = reliability(curve.score, curve.correct)
+        charts.append(
+            (
+                reliability_chart(table),
+                "Calibration: of the detections with a score of about 0.8, 80 % should be trucks. Larger "
+                "dots stand for more detections.",
+            )
+        )
+    return charts
 
 
 def _detail(context: ReportContext) -> float:
@@ -390,21 +416,3 @@ def _detail(context: ReportContext) -> float:
         return 0.0
     shown, whole = (abs(grid.resolution.x) for grid in (context.picture.grid, context.scene.grid))
     return float(shown) if shown > whole else 0.0
-
-
-def _known(value: Any) -> bool:
-    return value is not None and not pd.isna(value)
-
-
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline", "report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["percent"] = lambda share: "n/a" if math.isnan(share) else f"{100 * share:.1f} %"
-    environment.filters["ratio"] = lambda value: "n/a" if math.isnan(value) else f"{value:.2f}"
-    environment.filters["count"] = lambda value: f"{value:,.0f}"
-    return environment

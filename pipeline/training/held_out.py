@@ -18,7 +18,7 @@ from pipeline.layers.export import write_gpkg
 from pipeline.models.bundle import Bundle, open_bundle, save_card
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext
-from pipeline.report.pictures import quicklook, scene_chips
+from pipeline.report.pictures import quicklook
 from pipeline.scenes.opening import open_scene
 from pipeline.training.labelled import LabelledBlocks, LabelledSource
 from pipeline.training.observing import Observed, Place, observe_place
@@ -98,9 +98,7 @@ def _observed(bundle: Bundle, place: Place) -> Observed:
 
 def _write_page(after: Observed, threshold: float, source: LabelledSource, place: Place, out: Path) -> None:
     scene = open_scene(source.imagery, source.bands)
-    context = ReportContext(
-        f"Held-out blocks of {place.name}", scene=scene, picture=quicklook(scene), chips=scene_chips(scene)
-    )
+    context = ReportContext(f"Held-out blocks of {place.name}", scene=scene, picture=quicklook(scene))
     good = after.trucks["score"] >= threshold
     write_evaluation(
         out,

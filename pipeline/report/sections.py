@@ -1,0 +1,198 @@
+"""What a page says in words and numbers: cards and rows of its tables, made from trucks and evaluations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+
+from pipeline.evaluation.detection import TruckEvaluation, column
+from pipeline.evaluation.segmentation import LandcoverEvaluation
+from pipeline.models.bundle import LegendClass
+from pipeline.scenes.scene import Scene
+
+
+@dataclass(frozen=True)
+class Card:
+    """A figure that stands large."""
+
+    value: str
+    label: str
+    interval: str = ""
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """One way to see a confusion matrix: texts, and between 0 and 1 how strongly each cell is coloured."""
+
+    title: str
+    note: str
+    cells: tuple[tuple[str, ...], ...]
+    strength: tuple[tuple[float, ...], ...]
+
+
+def found_cards(trucks: gpd.GeoDataFrame, seen_fraction: float | None, scene: Scene | None) -> list[Card]:
+    """Of a run without labels."""
+    speed = column(trucks, "speed_kmh")
+    known = speed[np.isfinite(speed)]
+    cards = [Card(f"{len(trucks):,}", "truck" if len(trucks) == 1 else "trucks")]
+    if seen_fraction is not None:
+        area = seen_km2(seen_fraction, scene)
+        cards.append(
+            Card(
+                f"{seen_fraction:.1%}".replace("%", " %"),
+                "of the scene looked at" + (f", {area:,.1f} km²" if area is not None else ""),
+            )
+        )
+    headings = int(np.isfinite(column(trucks, "heading_deg")).sum())
+    cards.append(Card(f"{headings:,}", "with a known heading"))
+    if len(known):
+        cards.append(Card(f"{np.median(known):.0f} km/h", f"median speed of {len(known):,}"))
+    near = int((column(trucks, "near_cloud") == 1).sum())
+    if near:
+        cards.append(Card(f"{near:,}", "near a cloud: look-alikes"))
+    return cards
+
+
+def truck_cards(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> list[Card]:
+    """Of an evaluation; `metrics` are its own, from which the intervals come where there are any."""
+    score = trucks.primary
+    scores = metrics.get("centres", {}).get(f"{score.radius_m:g}m", {})
+    wrong, missed = score.false_positives, score.false_negatives
+    cards = [
+        Card(_ratio(score.f1), f"F1, centres within {score.radius_m:g} m", _interval(scores, "f1")),
+        Card(
+            _ratio(score.precision),
+            f"precision: {wrong:,} false alarm{'' if wrong == 1 else 's'}",
+            _interval(scores, "precision"),
+        ),
+        Card(_ratio(score.recall), f"recall: {missed:,} missed", _interval(scores, "recall")),
+    ]
+    heading, speed = trucks.heading, trucks.speed
+    if heading.known:
+        flips = f"median heading error; {heading.flips} of {heading.known} flipped"
+        cards.append(Card(f"{heading.median_deg:.0f}°", flips))
+    elif heading.axis_known:
+        cards.append(Card(f"{heading.axis_median_deg:.0f}°", "median error of the axis (no headings)"))
+    if speed.known:
+        cards.append(Card(f"{speed.median_kmh:.0f} km/h", f"median speed error of {speed.known:,}"))
+    return cards
+
+
+def landcover_cards(landcover: LandcoverEvaluation) -> list[Card]:
+    """Of an evaluation."""
+    classes = int(landcover.labelled.sum())
+    return [
+        Card("n/a" if np.isnan(landcover.accuracy) else f"{100 * landcover.accuracy:.1f} %", "agreement"),
+        Card(_ratio(landcover.mean_iou), f"mean IoU of {classes} labelled classes"),
+        Card(_ratio(landcover.mean_f1), "mean F1 of them"),
+    ]
+
+
+def matrix_legend(landcover: LandcoverEvaluation) -> list[LegendClass]:
+    """The classes that a confusion matrix shows: those that the labels or the map have."""
+    return [landcover.legend[index] for index in _present(landcover)]
+
+
+def matrices(landcover: LandcoverEvaluation) -> list[Matrix]:
+    """The confusion matrix as shares of its rows and columns, and as areas."""
+    present = _present(landcover)
+    counts = landcover.matrix[np.ix_(present, present)]
+    hectares = landcover.hectares[np.ix_(present, present)]
+    by_row = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    by_column = counts / np.maximum(counts.sum(axis=0, keepdims=True), 1)
+    return [
+        Matrix(
+            "Share of each labelled class", "A row adds up to 100 %: where the class went.", *_shares(by_row)
+        ),
+        Matrix(
+            "Share of each mapped class",
+            "A column adds up to 100 %: what the class is made of.",
+            *_shares(by_column),
+        ),
+        Matrix(
+            "Hectares",
+            f"Pixels times {landcover.pixel_area_m2:g} m².",
+            tuple(tuple(f"{value:,.1f}" if value else "·" for value in row) for row in hectares),
+            _shares(hectares / max(float(hectares.max(initial=0)), 1e-9))[1],
+        ),
+    ]
+
+
+def class_rows(landcover: LandcoverEvaluation) -> list[dict[str, Any]]:
+    """One row a class that the labels or the map have."""
+    return [
+        {
+            "name": landcover.legend[index].name,
+            "colour": landcover.legend[index].colour,
+            "labelled_ha": landcover.hectares[index].sum(),
+            "mapped_ha": landcover.hectares[:, index].sum(),
+            "users_accuracy": landcover.users_accuracy[index],
+            "producers_accuracy": landcover.producers_accuracy[index],
+            "iou": landcover.iou[index],
+            "f1": landcover.f1[index],
+        }
+        for index in _present(landcover)
+    ]
+
+
+def causes(cases: gpd.GeoDataFrame) -> list[tuple[str, str, int]]:
+    """Outcome, likely cause and number of the mistakes, the most frequent first."""
+    wrong = cases[cases["outcome"].isin(["FP", "FN"])]
+    counts = wrong.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
+    return [(str(outcome), str(cause), int(count)) for (outcome, cause), count in counts.items()]  # type: ignore[misc]
+
+
+def not_seen_areas(not_seen: gpd.GeoDataFrame | None) -> list[tuple[str, float]]:
+    """Reasons and square kilometres, the largest first."""
+    if not_seen is None or not len(not_seen):
+        return []
+    areas = not_seen.groupby("reason")["area_m2"].sum().sort_values(ascending=False, kind="stable")
+    return [(str(reason).replace("_", " "), float(area) / 1e6) for reason, area in areas.items()]
+
+
+def class_areas(raster: Path, legend: Sequence[LegendClass]) -> list[tuple[LegendClass, float, float]]:
+    """Each class of the legend with its area in hectares and its share of the area with a class (0-1)."""
+    counts = np.zeros(256, dtype=np.int64)
+    with rasterio.open(raster) as source:
+        hectares = abs(source.transform.determinant) / 10_000
+        for _, window in source.block_windows(1):
+            counts += np.bincount(source.read(1, window=window).ravel(), minlength=256)
+    total = max(1, sum(int(counts[item.value]) for item in legend))
+    rows = [
+        (item, float(counts[item.value] * hectares), float(counts[item.value] / total)) for item in legend
+    ]
+    return [row for row in rows if row[1] > 0]
+
+
+def seen_km2(seen_fraction: float, scene: Scene | None) -> float | None:
+    """The area that was looked at; None without a scene."""
+    if scene is None:
+        return None
+    rows, cols = scene.shape
+    return seen_fraction * rows * cols * abs(scene.grid.affine.determinant) / 1e6
+
+
+def _present(landcover: LandcoverEvaluation) -> NDArray[np.intp]:
+    return np.flatnonzero(landcover.matrix.sum(axis=0) + landcover.matrix.sum(axis=1))
+
+
+def _shares(share: NDArray[np.float64]) -> tuple[tuple[tuple[str, ...], ...], tuple[tuple[float, ...], ...]]:
+    """Texts of shares (K, K), a dot for less than half a percent, and the shares themselves."""
+    texts = tuple(tuple(f"{100 * value:.0f} %" if value >= 0.005 else "·" for value in row) for row in share)
+    return texts, tuple(tuple(row) for row in share.tolist())
+
+
+def _interval(scores: Mapping[str, Any], name: str) -> str:
+    low, high = scores.get("interval_95", {}).get(name) or (None, None)
+    return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+
+
+def _ratio(value: float) -> str:
+    return "n/a" if np.isnan(value) else f"{value:.2f}"
