@@ -96,16 +96,23 @@ def _predicted(job: Job, ready: list[engine._Ready], threads: list[int]) -> dict
                 tile = waiting.get_nowait()
             except Empty:  # another lane was faster
                 return
-            engine._predict(tile, job.models, lane, engine.Search())
+            _predict(tile, job, lane)
 
     for lane in lanes:
-        engine._predict(ready[0], job.models, lane, engine.Search())  # the first time costs more
+        _predict(ready[0], job, lane)  # the first time costs more
     for tile in ready:
         waiting.put(tile)
     with ThreadPoolExecutor(len(lanes)) as pool:
         start, cpu = time.perf_counter(), time.process_time()
         list(pool.map(work, lanes))
         return {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - cpu}
+
+
+def _predict(tile: engine._Ready, job: Job, lane: Networks) -> None:
+    """Both networks on a tile, and what the detector makes of its boxes."""
+    candidates = engine._predict(tile, job.models, lane, engine.Search()).candidates
+    for boxes in candidates.found if candidates else ():
+        boxes.result()
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
@@ -25,7 +25,6 @@ from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displace
 from pipeline.inference.networks import Boxes, Image, Models, Networks, open_networks, threads_of
 from pipeline.inference.predictions import (
     CLOUD,
-    MOTION_BANDS,
     NO_ROAD,
     NODATA,
     SCREENED,
@@ -184,24 +183,22 @@ class _Candidates:
 
 
 def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: bool) -> _Ready:
-    seen = models.read(scene, tile.window)
-    status = _status(scene, tile, seen.pixels, search)
+    seen = models.read(scene, tile, half)
+    status = _status(scene, tile, seen.valid[tile.core_in_window], search)
     wanted = {
-        "segmentation": models.segmenter if bool(np.isin(status, _ON_GROUND).any()) else None,
-        "detection": models.detector if bool((status == SEEN).any()) else None,
-        "screening": models.screener if bool((status == SEEN).any()) else None,
+        "segmentation": bool(np.isin(status, _ON_GROUND).any()),
+        "detection": bool((status == SEEN).any()),
+        "screening": bool((status == SEEN).any()),
     }
-    images = {task: Image.of(tile, seen, bundle.card, half) for task, bundle in wanted.items() if bundle}
+    images = {task: image for task, image in seen.images.items() if wanted[task]}
     motion = None
-    if "detection" in images:
-        index = [models.bands.index(band) for band in MOTION_BANDS]
-        motion = replace(seen.pixels, reflectance=seen.pixels.reflectance[index])
+    if "detection" in images and seen.motion is not None:
+        motion = Pixels(seen.motion, seen.valid, tile.window, scene.grid[tile.window.toslices()])
     return _Ready(tile, status, images, motion)
 
 
-def _status(scene: Scene, tile: Tile, pixels: Pixels, search: Search) -> NDArray[np.uint8]:
-    """What becomes of each pixel of the core, (H, W)."""
-    valid = pixels.valid[tile.core_in_window]
+def _status(scene: Scene, tile: Tile, valid: NDArray[np.bool_], search: Search) -> NDArray[np.uint8]:
+    """What becomes of each pixel of the core, (H, W) like what is `valid` there."""
     status = np.where(valid, SEEN, NODATA).astype(np.uint8)
     if search.roads is not None and valid.any():
         grid = scene.grid[tile.core.toslices()]

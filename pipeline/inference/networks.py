@@ -70,11 +70,31 @@ class Models:
             wanted += [band for band in used if band not in (*self.bands, *wanted)]
         return tuple(wanted)
 
-    def read(self, scene: Scene, window: Window) -> Seen:
-        """All bands that are used, in a window of the scene. Errors as `Scene.read`."""
+    def read(self, scene: Scene, tile: Tile, half: bool) -> Seen:
+        """What each network is fed of a tile, band by band: reflectance is held of one at a time.
+
+        Errors as `Scene.read`.
+        """
+        images: dict[str, Image] = {
+            bundle.card.task: Image.empty(tile, bundle.card, half) for bundle in self.bundles
+        }
         optional = self.optional_bands(scene)
-        further = scene.read(window, optional) if optional else None
-        return Seen(scene.read(window, self.bands), self.bands, further, optional)
+        required_valid = further_valid = np.ones((int(tile.window.height), int(tile.window.width)), np.bool_)
+        motion = np.empty((len(MOTION_BANDS), *required_valid.shape), np.float32) if self.detector else None
+        for band in (*self.bands, *optional):
+            pixels = scene.read(tile.window, (band,))
+            for image in images.values():
+                image.fill(band, pixels)
+            if motion is not None and band in MOTION_BANDS:
+                motion[MOTION_BANDS.index(band)] = pixels.reflectance[0]
+            if band in optional:
+                further_valid = further_valid & pixels.valid
+            else:
+                required_valid = required_valid & pixels.valid
+        for image in images.values():
+            image.blank(self.bands, ~required_valid, tile.window)
+            image.blank(optional, ~(required_valid & further_valid), tile.window)
+        return Seen(required_valid, images, motion)
 
     def bands_of(self, scene: Scene) -> tuple[str, ...]:
         """All bands that are decoded of a scene, in order."""
@@ -93,31 +113,22 @@ class Models:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was read of a tile."""
+    """What was read of a tile and the halo around it, (H, W) each."""
 
-    pixels: Pixels
-    """The bands that must be there, in the order of `required`; valid where all of them have data."""
-    required: tuple[str, ...]
-    further: Pixels | None
-    """The optional ones, if the scene has them; they may lack data where the others don't."""
-    optional: tuple[str, ...]
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """All bands that were read."""
-        return (*self.required, *self.optional)
-
-    def band(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Reflectance of a band and where it counts, both (H, W)."""
-        if name in self.required or self.further is None:
-            return self.pixels.reflectance[self.required.index(name)], self.pixels.valid
-        valid = self.pixels.valid & self.further.valid
-        return self.further.reflectance[self.optional.index(name)], valid
+    valid: NDArray[np.bool_]
+    """Where all bands have data that must be there; the optional ones may lack some."""
+    images: dict[str, Image]
+    """By task."""
+    motion: NDArray[np.float32] | None
+    """(4, H, W) reflectance of `MOTION_BANDS`; None without a detector."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a network is fed of a tile: normalised bands (C, H, W), and their origin in the scene."""
+    """What a network is fed of a tile: normalised bands (C, H, W), and their origin in the scene.
+
+    That is the tile's core with the network's own halo, which is often smaller than what was read.
+    """
 
     bands: Tensor
     top: int
@@ -125,20 +136,30 @@ class Image:
     card: Card
 
     @classmethod
-    def of(cls, tile: Tile, seen: Seen, card: Card, half: bool) -> Image:
-        """The tile's core with the network's own halo, which is often smaller than what was read."""
+    def empty(cls, tile: Tile, card: Card, half: bool) -> Image:
+        """Without any data yet."""
         top, bottom, left, right = _around(tile, card)
-        row, col = int(seen.pixels.window.row_off), int(seen.pixels.window.col_off)
-        part = (slice(top - row, bottom - row), slice(left - col, right - col))
         dtype = torch.bfloat16 if half else torch.float32
-        image = torch.zeros((len(card.bands), bottom - top, right - left), dtype=dtype)
-        used = card.bands_used(seen.bands)
-        for channel, band in enumerate(card.bands):
-            if band in used:
-                values, valid = seen.band(band)
-                normalised = normalise_band(values[part], valid[part], card, band)
-                image[channel] = torch.from_numpy(normalised)
-        return cls(image, top, left, card)
+        return cls(torch.zeros((len(card.bands), bottom - top, right - left), dtype=dtype), top, left, card)
+
+    def fill(self, band: str, pixels: Pixels) -> None:
+        """Take one band of a window that holds the image, if the network sees that band."""
+        if band in self.card.bands:
+            part = self._part_of(pixels.window)
+            normalised = normalise_band(pixels.reflectance[0][part], pixels.valid[part], self.card, band)
+            self.bands[self.card.bands.index(band)] = torch.from_numpy(normalised)
+
+    def blank(self, bands: Sequence[str], where: NDArray[np.bool_], window: Window) -> None:
+        """Take data away again: where others of the bands have none, (H, W) of a window."""
+        hidden = where[self._part_of(window)]
+        if hidden.any():
+            for band in set(bands) & set(self.card.bands):
+                self.bands[self.card.bands.index(band)][torch.from_numpy(hidden)] = 0
+
+    def _part_of(self, window: Window) -> tuple[slice, slice]:
+        top, left = self.top - int(window.row_off), self.left - int(window.col_off)
+        height, width = self.bands.shape[1:]
+        return slice(top, top + height), slice(left, left + width)
 
     def around(self, part: Tile) -> Tensor:
         """The pixels (C, H, W) for a part of the tile.

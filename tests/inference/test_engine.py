@@ -21,7 +21,7 @@ from pipeline.errors import CorruptImageError
 from pipeline.inference import engine
 from pipeline.inference.engine import Search, predict_shards, widest_tile
 from pipeline.inference.merging import one_per_truck
-from pipeline.inference.networks import Image, Models, open_networks
+from pipeline.inference.networks import Models, open_networks
 from pipeline.inference.predictions import (
     CLOUD,
     NO_ROAD,
@@ -236,7 +236,7 @@ def logits(scene, models: Models, tile_px: int) -> NDArray[np.float32]:
     card = models.segmenter.card
     whole = np.full((*scene.shape, len(card.classes)), np.nan, np.float32)
     for tile in plan(scene.shape, tile_px, models.halo, models.stride):
-        image = Image.of(tile, models.read(scene, tile.window), card, half=False)
+        image = models.read(scene, tile, half=False).images[card.task]
         whole[tile.core.toslices()] = networks.logits(image, tile).numpy()
     return whole
 
