@@ -131,6 +131,7 @@ def truck_layer(
     holds that of the motion and of the delay. `roads` has `road_id` and `road_class`; a truck takes those of
     the nearest road within `road_buffer_m` of its centre. `near_cloud` and `touches_nodata` are (N,) flags;
     without the former the column is null, and a box on the border of the scene touches the edge in any case.
+    `acquired` is a time in UTC, null where unknown.
     Scores are rounded to four decimals, degrees and km/h to one: beyond that there is only noise.
     """
     order = _north_to_south(detections.boxes)
@@ -150,7 +151,7 @@ def truck_layer(
         "id": _text(_ids(boxes, scene.id, model)),
         "score": np.round(detections.scores, 4),
         "scene_id": _text([scene.id] * len(boxes)),
-        "acquired": _text([_rfc3339(scene.acquired)] * len(boxes)),
+        "acquired": _moments(scene.acquired, len(boxes)),
         **{name: np.round(column, 1) for name, column in motion.items()},
         "heading_source": _text(
             "band_order" if known else None for known in np.isfinite(motion["heading_deg"])
@@ -194,11 +195,12 @@ def _text(values: Iterable[str | None]) -> pd.Series:
     return pd.Series(list(values), dtype=object)
 
 
-def _rfc3339(moment: datetime | None) -> str | None:
+def _moments(moment: datetime | None, count: int) -> pd.Series:
+    """A column of one moment, in UTC and to the millisecond, which is what all formats keep."""
     if moment is None:
-        return None
+        return pd.Series([pd.NaT] * count, dtype="datetime64[ms, UTC]")
     utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return pd.Series([utc] * count, dtype="datetime64[us, UTC]").astype("datetime64[ms, UTC]")
 
 
 def _ids(boxes: NDArray[np.float64], scene_id: str, model: str) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
@@ -122,9 +124,11 @@ def _facts(row: Mapping[Any, Any]) -> dict[str, str]:
     """What is known, as people write it."""
     facts = {}
     for column, value in row.items():
-        if value is None or (isinstance(value, float) and math.isnan(value)):
+        if pd.isna(value):
             continue
         name, unit = label(str(column))
         text = f"{value:.4g}" if isinstance(value, float) else str(value)
+        if isinstance(value, datetime):
+            text = f"{value:%Y-%m-%d %H:%M:%S UTC}"
         facts[name] = f"{text} {unit}".strip()
     return facts

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 from affine import Affine
@@ -129,9 +130,12 @@ def test_what_cannot_be_measured_is_null():
         (datetime(2021, 6, 1, 12, 30, tzinfo=timezone(timedelta(hours=2))), "2021-06-01T10:30:00.000Z"),
     ],
 )
-def test_acquired_is_utc(acquired, text):
+def test_acquired_is_a_time_in_utc(acquired, text):
     layer = truck_layer(detections([WEST]), scene(acquired=acquired), model="m")
-    assert layer["acquired"].tolist() == [text]
+    assert layer["acquired"].dtype == "datetime64[ms, UTC]"
+    assert layer["acquired"].tolist() == [pd.NaT if text is None else datetime.fromisoformat(text)]
+    empty = truck_layer(Detections.empty(), scene(acquired=acquired), model="m")
+    assert empty["acquired"].dtype == "datetime64[ms, UTC]"
 
 
 def test_rows_do_not_depend_on_the_order_found():
