@@ -304,11 +304,11 @@ def _cache_bytes(engine: Engine) -> int:
 def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
     """The largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
 
-    Measured with the shipped models: the process with its networks takes 1110 MB and its allocator 190 more,
-    features 550 bytes for each pixel of a tile and its halo (twice that in float32), and what is on its way
-    through the stages 27 bytes a band.
+    Measured with the shipped models: the process with its networks, its allocator and a shard takes 1530 MB,
+    features 500 bytes for each pixel of a tile and its halo (twice that in float32), and what is on its way
+    through the stages 9 bytes a band.
     """
     bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
-    fixed_mb, bytes_per_pixel = 1300 + memory_mb // 20, (550 if half else 1100) + 27 * bands
+    fixed_mb, bytes_per_pixel = 1530 + memory_mb // 20, (500 if half else 1000) + 9 * bands
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)
