@@ -24,14 +24,14 @@ from rasterio.windows import Window
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from pipeline.layers.simplification import PARTS, simplified
+
 OUTSIDE = -1
 """Label of pixels that belong to no region: nodata, and what lies around the raster."""
 STRIP_ROWS = 256
 BLOCK_PX = 512
 """Side of the blocks in which outlines are traced and simplified."""
 _THREADS = 2
-_UNIT_TRIANGLE = 0.5
-"""Square pixels: the smallest triangle of three corners."""
 _POLYGONS_AT_ONCE = 50_000
 
 
@@ -71,8 +71,10 @@ class Regions:
 class _Chains:
     """Rings, and open parts of rings, in pixel coordinates, each with its region on the left-hand side."""
 
-    xy: NDArray[np.integer]
-    """(N, 2): column and row of the corners, without the last of each chain, where the next one starts."""
+    xy: NDArray[np.number]
+    """(N, 2): column and row of the corners, without the last of each chain, where the next one starts.
+
+    Of simplified chains they are stored in parts of a pixel (`simplification.PARTS`)."""
     lengths: NDArray[np.int64]
     """(C,): corners of each chain."""
     region: NDArray[np.int32]
@@ -194,13 +196,15 @@ def outline(
     Every polygon is valid and as large as its pixels: where parts of a region meet at a corner only, the
     rings touch there and don't cross. Exteriors run counter-clockwise on a north-up map.
 
-    With `simplify` above 0 (map units) the inner borders are simplified block by block by
-    `shapely.coverage_simplify` (Visvalingam-Whyatt; corners whose triangle is smaller than `simplify` squared
-    go). Where a border crosses the seam of two blocks that place stays as it is, and so do borders along a
-    seam and to what is OUTSIDE: each block is a valid coverage within an outline that didn't change,
-    therefore all of them are one. A region that simplification swallows is an empty polygon.
+    With `simplify` above 0 (map units) the inner borders are simplified block by block (see `simplification`;
+    corners whose triangle is smaller than `simplify` squared go, as far as areas and neighbours let them).
+    Every polygon stays as large as its pixels, to 0.02 %: rounding takes at most 2.2e-5 of a pixel for each
+    pixel of its length, which is below eight times its area. Where a border crosses the seam of two blocks
+    that place stays as it is, and so do borders along a seam and to what is OUTSIDE: each block is a valid
+    coverage within an outline that didn't change, therefore all of them are one.
 
-    Memory: 4 bytes a corner of a polygon (8 from 65536 rows or columns on), besides the polygons themselves.
+    Memory: 4 bytes a corner of a polygon, 8 of a simplified one (twice as much from 65536 rows or columns
+    on), besides the polygons themselves.
     """
     if not len(regions):
         return np.empty(0, dtype=object)
@@ -210,6 +214,8 @@ def outline(
             lambda top: _trace_band(regions, top, block_px, tolerance), range(0, regions.shape[0], block_px)
         )
         blocks = [block for band in bands for block in band]
+    if tolerance > 0:
+        transform = transform * Affine.scale(1 / PARTS)
     return _tie(blocks, len(regions), transform)
 
 
@@ -282,12 +288,14 @@ def _framed(regions: Regions, first_row: int, stop_row: int) -> NDArray[np.int32
 
 def _trace_band(regions: Regions, top: int, block_px: int, tolerance: float) -> list[_Chains]:
     labels = _framed(regions, top, min(top + block_px, regions.shape[0]))
-    place = np.uint16 if max(regions.shape) < 2**16 else np.int32  # of a patchy granule there are 44 million
+    parts = PARTS if tolerance > 0 else 1
+    # Of a patchy granule there are 44 million along pixel edges.
+    place = np.min_scalar_type(max(regions.shape) * parts)
     blocks = (
         _trace(labels[:, left : left + block_px + 2], top, left, regions.shape[1], tolerance)
         for left in range(0, regions.shape[1], block_px)
     )
-    return [replace(block, xy=block.xy.astype(place)) for block in blocks]
+    return [replace(block, xy=(block.xy * parts).astype(place)) for block in blocks]
 
 
 def _trace(labels: NDArray[np.int32], top: int, left: int, width: int, tolerance: float) -> _Chains:
@@ -300,14 +308,12 @@ def _trace(labels: NDArray[np.int32], top: int, left: int, width: int, tolerance
     order, lengths = _cycles(follower)
     xy = np.column_stack([col, row])[start[order]]
     ring_region = region[order[np.cumsum(lengths) - lengths]]
-    kept = is_corner[start[order]]
-    if tolerance > 0 and len(order):
-        if tolerance**2 > _UNIT_TRIANGLE:
-            xy, lengths = _without_unit_steps(labels, xy, lengths)
-        xy, lengths, present = _simplified(xy, lengths, tolerance)
-        ring_region = ring_region[present]
-        kept = np.ones(len(xy), dtype=bool)
-    return _cut(labels, xy, lengths, ring_region, kept, (top, left), width)
+    if tolerance > 0:
+        places, lengths = simplified(labels, xy, lengths, ring_region, tolerance)
+        return _cut(
+            labels, places, lengths, ring_region, np.ones(len(places), dtype=bool), (top, left), width
+        )
+    return _cut(labels, xy, lengths, ring_region, is_corner[start[order]], (top, left), width)
 
 
 def _nodes(
@@ -384,88 +390,9 @@ def _next_nodes(col: NDArray[np.int32]) -> list[NDArray[np.int64]]:
     return [np.roll(index, -1), south, np.roll(index, 1), north]
 
 
-def _without_unit_steps(
-    labels: NDArray[np.int32], xy: NDArray[np.int32], lengths: NDArray[np.int64]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Rings without every other corner of stairs of one pixel, and without what then lies on a straight line.
-
-    Those are the smallest triangles, with which Visvalingam and Whyatt begin; on the pixel grid all can go at
-    once, which spares GEOS half of its work: such a triangle holds no other corner, and corners of one parity
-    are no neighbours, nor do two of them cut the same pixel, unless that is a region by itself.
-    """
-    down, right = labels[:-1] != labels[1:], labels[:, :-1] != labels[:, 1:]
-    inside = np.zeros(labels.shape, dtype=bool)
-    inside[1:-1, 1:-1] = labels[1:-1, 1:-1] != OUTSIDE
-    # Borders of one side of a pixel that lead from each corner: to the north, south, west and east.
-    north, south, west, east = right[:-1], right[1:], down[:, :-1], down[:, 1:]
-    turns = (north != south) & (west != east)
-    for upper_lower in (slice(None, -1), slice(1, None)):
-        turns &= inside[upper_lower, :-1] & inside[upper_lower, 1:]
-    ends = ~((north & south & ~west & ~east) | (west & east & ~north & ~south))
-    short = np.zeros_like(turns)
-    short[1:-1, 1:-1] = np.where(north[1:-1, 1:-1], ends[:-2, 1:-1], ends[2:, 1:-1])
-    short[1:-1, 1:-1] &= np.where(west[1:-1, 1:-1], ends[1:-1, :-2], ends[1:-1, 2:])
-    rows, cols = np.nonzero(turns & short)
-    even = (rows + cols) % 2 == 0
-    rows, cols = rows[even], cols[even]
-    # The pixel that the triangle cuts, in `labels`; it has to go on beyond the corner's two edges.
-    row, col = rows + ~north[rows, cols], cols + ~west[rows, cols]
-    own = labels[row, col]
-    away_row, away_col = np.where(north[rows, cols], -1, 1), np.where(west[rows, cols], -1, 1)
-    goes_on = (labels[row + away_row, col] == own) | (labels[row, col + away_col] == own)
-    cut = np.zeros(turns.shape, dtype=bool)
-    cut[rows[goes_on], cols[goes_on]] = True
-    simple = turns & ~cut
-    xy, lengths = _filtered(xy, lengths, ~cut[xy[:, 1], xy[:, 0]])
-    firsts = np.cumsum(lengths) - lengths
-    before, after = np.arange(-1, len(xy) - 1), np.arange(1, len(xy) + 1)
-    before[firsts], after[firsts + lengths - 1] = firsts + lengths - 1, firsts
-    (dx, dy), (ex, ey) = (xy - xy[before]).T, (xy[after] - xy).T
-    return _filtered(xy, lengths, (dx * ey != dy * ex) | ~simple[xy[:, 1], xy[:, 0]])
-
-
-def _filtered(
-    xy: NDArray[np.int32], lengths: NDArray[np.int64], kept: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    return xy[kept], np.add.reduceat(kept, np.cumsum(lengths) - lengths, dtype=np.int64)
-
-
-def _simplified(
-    xy: NDArray[np.int32], lengths: NDArray[np.int64], tolerance: float
-) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.bool_]]:
-    """Corners and lengths of rings simplified as a coverage with a fixed outline, and which rings remain.
-
-    A ring goes in as a polygon of its own, hole or not: what GEOS looks at are the edges that rings share.
-    """
-    closed = np.insert(xy, np.cumsum(lengths), xy[np.cumsum(lengths) - lengths], axis=0).astype(np.float64)
-    bounds = np.concatenate([[0], np.cumsum(lengths + 1)])
-    rings = shapely.from_ragged_array(shapely.GeometryType.POLYGON, closed, (bounds, np.arange(len(bounds))))
-    simple = shapely.coverage_simplify(rings, tolerance, simplify_boundary=False)
-    _, places, (offsets, ring_of) = shapely.to_ragged_array(simple)
-    present = np.diff(ring_of) > 0
-    # GEOS may turn a ring round that is one edge from start to end.
-    turned = (_twice_areas(closed, bounds)[present] < 0) != (_twice_areas(places, offsets) < 0)
-    first, last = offsets[:-1], offsets[1:] - 1
-    lengths = last - first
-    step = np.repeat(np.where(turned, -1, 1), lengths)
-    corners = np.repeat(np.where(turned, last, first), lengths) + step * _ranges(
-        np.zeros_like(first), lengths
-    )
-    return places[corners].astype(np.int32), lengths, present
-
-
-def _twice_areas(places: NDArray[np.float64], offsets: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Twice the signed area of each closed ring."""
-    x, y = places.T
-    across = np.zeros(len(places))
-    across[:-1] = (x[1:] - x[:-1]) * (y[1:] + y[:-1])
-    across[offsets[1:] - 1] = 0  # from one ring to the next
-    return np.add.reduceat(across, offsets[:-1])
-
-
 def _cut(
     labels: NDArray[np.int32],
-    xy: NDArray[np.int32],
+    xy: NDArray[np.int32] | NDArray[np.float64],
     lengths: NDArray[np.int64],
     ring_region: NDArray[np.int32],
     kept: NDArray[np.bool_],
@@ -480,12 +407,13 @@ def _cut(
     nexts = np.arange(1, len(xy) + 1)
     nexts[lasts] = firsts
     (x, y), (x_next, y_next) = xy.T, xy[nexts].T
+    beside = np.minimum(xy, xy[nexts]).astype(np.int32) + 1  # the pixel next to an edge on a seam
     inner = np.zeros(len(xy), dtype=bool)
     for on_seam, beyond in (
-        ((y == 0) & (y_next == 0), lambda at: labels[0, np.minimum(x[at], x_next[at]) + 1]),
-        ((y == height) & (y_next == height), lambda at: labels[-1, np.minimum(x[at], x_next[at]) + 1]),
-        ((x == 0) & (x_next == 0), lambda at: labels[np.minimum(y[at], y_next[at]) + 1, 0]),
-        ((x == breadth) & (x_next == breadth), lambda at: labels[np.minimum(y[at], y_next[at]) + 1, -1]),
+        ((y == 0) & (y_next == 0), lambda at: labels[0, beside[at, 0]]),
+        ((y == height) & (y_next == height), lambda at: labels[-1, beside[at, 0]]),
+        ((x == 0) & (x_next == 0), lambda at: labels[beside[at, 1], 0]),
+        ((x == breadth) & (x_next == breadth), lambda at: labels[beside[at, 1], -1]),
     ):
         at = np.flatnonzero(on_seam)
         inner[at] = beyond(at) == ring_region[ring[at]]
@@ -504,7 +432,8 @@ def _cut(
     follower = np.where(goes_on, chain[firsts[ring[end]]], -1)
 
     xy = xy + np.array([place[1], place[0]], dtype=np.int32)
-    corner = xy[:, 1].astype(np.int64) * (width + 1) + xy[:, 0]
+    column, row = xy.T.astype(np.int64)
+    corner = row * (width + 1) + column
     stays = ~inner
     twice_area = (xy[nexts, 0] - xy[:, 0]).astype(np.float64) * (xy[nexts, 1] + xy[:, 1])
     kept = kept & stays
@@ -520,7 +449,7 @@ def _cut(
 
 
 def _crossings(
-    labels: NDArray[np.int32], x: NDArray[np.int32], y: NDArray[np.int32], own: NDArray[np.int32]
+    labels: NDArray[np.int32], x: NDArray[np.number], y: NDArray[np.number], own: NDArray[np.int32]
 ) -> NDArray[np.int64]:
     """Where a ring on the block's seam meets another part of its region at a corner only, beyond the seam.
 
@@ -530,7 +459,7 @@ def _crossings(
     height, breadth = labels.shape[0] - 2, labels.shape[1] - 2
     found = np.zeros(len(x), dtype=np.int64)
     at = np.flatnonzero((y == 0) | (y == height) | (x == 0) | (x == breadth))
-    x, y, own = x[at], y[at], own[at]
+    x, y, own = x[at].astype(np.int32), y[at].astype(np.int32), own[at]
     upper_left, upper_right, lower_right, lower_left = (
         own == labels[y + down, x + right] for down, right in ((0, 0), (0, 1), (1, 1), (1, 0))
     )

@@ -3,7 +3,7 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from rasterio.features import shapes, sieve
@@ -176,24 +176,6 @@ def test_after_absorbing_only_the_isolated_are_small(raster, min_pixels):
     again = label_regions([np.array(values_of(regions), dtype=np.uint8)])
     assert (again.labels() == regions.labels()).all()
     assert again.sizes.tolist() == regions.sizes.tolist()
-
-
-@settings(max_examples=50)
-@given(label_rasters, st.integers(3, 9), st.sampled_from([0.8, 1.2, 3]))
-def test_simplified_polygons_are_a_coverage_whatever_the_blocks(raster, block_px, tolerance):
-    polygons = outline(label_regions([raster]), PIXELS, tolerance, block_px)
-    if len(polygons):
-        assert shapely.is_valid(polygons).all()
-        assert shapely.coverage_is_valid(polygons)
-        assert shapely.area(polygons).sum() == pytest.approx(np.count_nonzero(raster != 255))
-        assert shapely.union_all(polygons).area == pytest.approx(np.count_nonzero(raster != 255))
-
-
-def test_stairs_become_a_slope():
-    stairs = np.tri(40, dtype=np.uint8)
-    lower, upper = outline(label_regions([stairs]), PIXELS, 1.2)
-    assert max(len(lower.exterior.coords), len(upper.exterior.coords)) <= 8
-    assert lower.area == pytest.approx(stairs.sum(), abs=21)
 
 
 @pytest.mark.parametrize("place", ["virginia", "brandenburg"])

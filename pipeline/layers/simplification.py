@@ -1,0 +1,338 @@
+"""Borders of a block of regions with fewer corners, while every region keeps its area.
+
+An arc is a border between two regions from one fixed corner to the next: where three regions meet, or a
+border meets what is OUTSIDE. Fixed corners stay, so neighbours go on sharing every node. Of an arc's corners
+those with the smallest triangles go first (Visvalingam and Whyatt 1993), many at a time. What the arc has
+then taken from one region and given to the other is a whole number of half pixels, and is given back by
+moving its remaining corners aside, as Kronenfeld et al. (2020) place theirs. An arc that has no room for that
+stays along pixel edges.
+
+Why the coverage stays valid: a corner goes only if the triangle it makes with its neighbours holds no corner
+that its own arc has, and none that another arc has or ever had. So no arc passes a corner of another one,
+simplified or not, and each is free to stay as it was. Then a corner and an edge move by less than their
+distance, together, and where no corner reaches an edge no two edges come to cross.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+PARTS = 2**15
+"""Corners lie on a grid of that many parts of a pixel, on which polygons can be checked exactly."""
+_OUTSIDE = -1
+_NO_CORNER, _FIXED = -1, -2
+_NEVER = np.iinfo(np.int64).max
+_REACH = 0.475
+"""How far a corner may move: in pixels, and in parts of its distance to an edge that moves as well. Twice
+that leaves what rounding to PARTS needs, for edges of up to 1,000 pixels."""
+_EXPECTED_REACH = 0.45
+"""Pixels; what is owed while corners go is kept below that. With less of it fewer corners go, with more of it
+more arcs turn out to have no room."""
+_POINTS_AT_ONCE = 2**20
+
+
+@dataclass(frozen=True)
+class _Borders:
+    """Rings of N corners as a doubly linked list; the arrays change as corners go.
+
+    An arc is known by the place of its first corner. It is in the list twice, once with either region on the
+    left, and is worked on where that is the lower one.
+    """
+
+    x: NDArray[np.int64]
+    y: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    arc: NDArray[np.int64]
+    """(N,): the arc that a corner is inside, or starts."""
+    worked_on: NDArray[np.bool_]
+    """(N,): whether the edge that starts here belongs to an arc that is worked on here."""
+    free: NDArray[np.bool_]
+    """(N,): the same, and the corner isn't fixed."""
+    least: NDArray[np.int64]
+    """(N,), by arc: how many free corners have to stay for a ring to be one."""
+    left: NDArray[np.int64]
+    """(N,), by arc: how many free corners there are."""
+    twice_owed: NDArray[np.int64]
+    """(N,), by arc: twice the area, in pixels, that the region on its left has lost."""
+    gone: NDArray[np.bool_]
+    """(N,)."""
+    arc_at: NDArray[np.int64]
+    """(rows, columns): the arc of the free corner that is or was at a place, _FIXED, or _NO_CORNER."""
+    gone_at: NDArray[np.bool_]
+    """(rows, columns): whether the free corner there is gone."""
+
+    def others(self, arc: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a corner is at each place that `arc` must not pass."""
+        there = self.arc_at[y, x]
+        return (there != _NO_CORNER) & ~((there == arc) & self.gone_at[y, x])
+
+
+def simplified(
+    labels: NDArray[np.int32],
+    xy: NDArray[np.int32],
+    lengths: NDArray[np.int64],
+    region: NDArray[np.int32],
+    tolerance: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Corners (M, 2) and lengths of a block's rings, of triangles below `tolerance` squared as few as may be.
+
+    `labels` are those of the block and of the pixels around it; `xy` (N, 2) the corners, columns and rows, of
+    rings of `lengths` corners with `region` (rings,) on their left. All is in pixels. A ring keeps its area
+    but for what rounding to PARTS takes, at most 2.2e-5 of a pixel for each pixel of its length. Corners move
+    by less than half a pixel.
+    """
+    if not len(xy):
+        return np.empty((0, 2)), lengths
+    borders = _linked(labels, xy, lengths, region)
+    _collapse(borders, tolerance)
+    stays = np.flatnonzero(borders.free & ~borders.gone)
+    aside, settled = _settled(borders, stays)
+    shift = np.zeros((*borders.gone_at.shape, 2))
+    shift[borders.y[stays], borders.x[stays]] = aside
+    # Both rings of an arc look up what became of its corners where they were.
+    goes = borders.gone & settled[borders.arc]
+    goes_at = np.zeros_like(borders.gone_at)
+    goes_at[borders.y[goes], borders.x[goes]] = True
+    kept = ~goes_at[borders.y, borders.x]
+    places = xy[kept].astype(np.float64) + shift[borders.y[kept], borders.x[kept]]
+    corners: NDArray[np.int64] = np.add.reduceat(kept, np.cumsum(lengths) - lengths, dtype=np.int64)
+    return places, corners
+
+
+def _linked(
+    labels: NDArray[np.int32], xy: NDArray[np.int32], lengths: NDArray[np.int64], region: NDArray[np.int32]
+) -> _Borders:
+    inside = labels.copy()
+    inside[[0, -1]] = _OUTSIDE
+    inside[:, [0, -1]] = _OUTSIDE
+    fixed_at = _fixed_corners(inside)
+    count = len(xy)
+    index = np.arange(count)
+    ring = np.repeat(np.arange(len(lengths)), lengths)
+    firsts = np.cumsum(lengths) - lengths
+    lasts = firsts + lengths - 1
+    before, after = index - 1, index + 1
+    before[firsts], after[lasts] = lasts, firsts
+    x, y = xy.T.astype(np.int64)
+    fixed = fixed_at[y, x]
+    dx, dy = x[after] - x, y[after] - y
+    on_right = inside[y + ((dx > 0) | (dy > 0)), x + ((dx > 0) | (dy < 0))]
+    worked_on = on_right > region[ring]
+    free = worked_on & ~fixed
+
+    # The last fixed corner before each one, around the ring; where there is none, the ring's first corner.
+    latest = np.maximum.accumulate(np.where(fixed, index, -1))
+    last_fixed = np.where(latest[lasts] >= firsts, latest[lasts], firsts)
+    arc = np.where(latest >= firsts[ring], latest, last_fixed[ring])
+    fixed_corners = np.add.reduceat(fixed, firsts, dtype=np.int64)
+    least = np.where(fixed_corners < 2, 3 - fixed_corners, 0)[ring]
+    arc_at = np.full(fixed_at.shape, _NO_CORNER, dtype=np.int64)
+    arc_at[y, x] = _FIXED
+    arc_at[y[free], x[free]] = arc[free]
+    return _Borders(
+        x, y, before, after, arc, worked_on, free, least,
+        left=np.bincount(arc[free], minlength=count),
+        twice_owed=np.zeros(count, dtype=np.int64),
+        gone=np.zeros(count, dtype=bool),
+        arc_at=arc_at,
+        gone_at=np.zeros(fixed_at.shape, dtype=bool),
+    )  # fmt: skip
+
+
+def _fixed_corners(inside: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """Corners where three or four borders meet, and all that what is OUTSIDE touches."""
+    across, down = inside[:, :-1] != inside[:, 1:], inside[:-1] != inside[1:]
+    borders = across[:-1].astype(np.int8) + across[1:] + down[:, :-1] + down[:, 1:]
+    outside = inside == _OUTSIDE
+    return (borders > 2) | outside[:-1, :-1] | outside[:-1, 1:] | outside[1:, :-1] | outside[1:, 1:]
+
+
+def _collapse(borders: _Borders, tolerance: float) -> None:
+    """Let corners go, those with the smallest triangles of their surroundings at once, until none may.
+
+    Kept back are corners that would make an arc owe more than its other corners can give back.
+    """
+    x, y, before, after, arc, left = (
+        borders.x, borders.y, borders.before, borders.after, borders.arc, borders.left,
+    )  # fmt: skip
+    # Among equals, as on stairs, those of one parity go together; then in an order that leads nowhere, in
+    # which each place comes once.
+    bits = borders.arc_at.size.bit_length()
+    place = y * borders.arc_at.shape[1] + x
+    order = ((x + y) & 1) << bits | (place * 0x9E3779B1) & ((1 << bits) - 1)
+    # How far apart a corner's neighbours are: twice the area that moving it by one pixel gives.
+    span = np.zeros(len(x))
+    twice_area = np.zeros(len(x), dtype=np.int64)
+    rank = np.full(len(x), _NEVER)
+
+    def weigh(corners: NDArray[np.int64]) -> None:
+        a, c = before[corners], after[corners]
+        area = (x[corners] - x[a]) * (y[c] - y[a]) - (y[corners] - y[a]) * (x[c] - x[a])
+        twice_area[corners] = area
+        small = np.abs(area) < 2 * tolerance**2
+        rank[corners] = np.where(small, np.abs(area) << (bits + 1) | order[corners], _NEVER)
+        span[corners] = np.hypot(x[c] - x[a], y[c] - y[a])
+
+    candidates = np.flatnonzero(borders.free)
+    weigh(candidates)
+    is_touched = np.zeros(len(x), dtype=bool)
+    room = np.bincount(arc[candidates], weights=span[candidates], minlength=len(x))
+    candidates = np.flatnonzero(rank < _NEVER)
+    while len(candidates):
+        of_candidates = rank[candidates]
+        chosen = candidates[
+            (of_candidates < rank[before[candidates]]) & (of_candidates <= rank[after[candidates]])
+        ]
+        chosen = chosen[_one_of_short_arcs(arc[chosen], left[arc[chosen]], rank[chosen])]
+        owner, remaining = arc[chosen], left[arc[chosen]] - 1
+        a, c = before[chosen], after[chosen]
+        less = span[chosen]
+        less += np.where(borders.free[a], span[a] - np.hypot(x[c] - x[before[a]], y[c] - y[before[a]]), 0)
+        less += np.where(borders.free[c], span[c] - np.hypot(x[after[c]] - x[a], y[after[c]] - y[a]), 0)
+        owed = borders.twice_owed[owner] + _sums_of_runs(owner, twice_area[chosen])
+        may = (remaining >= borders.least[owner]) & ((remaining > 0) | (owed == 0))
+        may &= (owed == 0) | (np.abs(owed) <= _EXPECTED_REACH * (room[owner] - _sums_of_runs(owner, less)))
+        in_question = np.flatnonzero(may & (np.abs(twice_area[chosen]) > 1))  # half a pixel holds no corner
+        may[in_question] = _is_empty(borders, chosen[in_question])
+        rank[chosen] = _NEVER  # until a neighbour goes
+        go = chosen[may]
+        a, c = before[go], after[go]
+        after[a], before[c] = c, a
+        borders.gone[go] = True
+        borders.gone_at[y[go], x[go]] = True
+        np.add.at(borders.twice_owed, arc[go], twice_area[go])
+        np.subtract.at(left, arc[go], 1)
+        is_touched[a] = is_touched[c] = True
+        touched = np.flatnonzero(is_touched & borders.free)
+        is_touched[a] = is_touched[c] = False
+        np.subtract.at(room, arc[go], span[go])
+        np.subtract.at(room, arc[touched], span[touched])
+        weigh(touched)
+        np.add.at(room, arc[touched], span[touched])
+        candidates = np.flatnonzero(rank < _NEVER)
+
+
+def _one_of_short_arcs(
+    arc: NDArray[np.int64], corners: NDArray[np.int64], rank: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Which may go at once: of an arc of few corners only the first by rank, as its last have conditions."""
+    kept = np.ones(len(arc), dtype=bool)
+    short = np.flatnonzero(corners <= 4)
+    short = short[np.lexsort((rank[short], arc[short]))]
+    kept[short[1:][arc[short[1:]] == arc[short[:-1]]]] = False
+    return kept
+
+
+def _sums_of_runs(owner: NDArray[np.int64], values: NDArray[np.number]) -> NDArray[np.number]:
+    """Sum of the values so far within each run of equal owners."""
+    sums = np.cumsum(values)
+    first = np.flatnonzero(np.diff(owner, prepend=-1))
+    return sums - np.repeat(sums[first] - values[first], np.diff(first, append=len(owner)))
+
+
+def _in_boxes(
+    left: NDArray[np.int64], top: NDArray[np.int64], right: NDArray[np.int64], bottom: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """All grid points of boxes, edges included: number of the box, x and y, a bounded number at a time."""
+    width = right - left + 1
+    ends = np.cumsum(width * (bottom - top + 1))
+    first = 0
+    while first < len(ends):
+        begin = ends[first - 1] if first else 0
+        stop = max(int(np.searchsorted(ends, begin + _POINTS_AT_ONCE, side="right")), first + 1)
+        counts = np.diff(ends[first:stop], prepend=begin)
+        box = np.repeat(np.arange(first, stop), counts)
+        row, column = np.divmod(
+            np.arange(len(box)) - np.repeat(np.cumsum(counts) - counts, counts), width[box]
+        )
+        yield box, left[box] + column, top[box] + row
+        first = stop
+
+
+def _is_empty(borders: _Borders, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether a corner's triangle holds nothing, inside or on its edges, that its arc must not pass."""
+    ends = np.stack([borders.before[corners], corners, borders.after[corners]])
+    x, y, arc = borders.x[ends], borders.y[ends], borders.arc[corners]
+    held = np.zeros(len(corners), dtype=np.int64)
+    for box, columns, rows in _in_boxes(x.min(0), y.min(0), x.max(0), y.max(0)):
+        there = np.flatnonzero(borders.others(arc[box], columns, rows))
+        of, column, row = box[there], columns[there], rows[there]
+        sides = np.stack(
+            [
+                (x[k - 2, of] - x[k, of]) * (row - y[k, of]) - (y[k - 2, of] - y[k, of]) * (column - x[k, of])
+                for k in range(3)
+            ]
+        )
+        held += np.bincount(of[(sides >= 0).all(0) | (sides <= 0).all(0)], minlength=len(corners))
+    return held == 3
+
+
+def _settled(borders: _Borders, stays: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(K, 2): where the free corners that stay move to give back what arcs owe; (N,), by arc: if it can be.
+
+    Corners move across the line from the one before to the one after, each by the same part of what it may:
+    lambda, of which the area is a quadratic function.
+    """
+    arc, count = borders.arc[stays], len(borders.x)
+    before, after = borders.before[stays], borders.after[stays]
+    reach = _reach(borders, borders.twice_owed[borders.arc] != 0)[stays]
+    across_x, across_y = borders.x[after] - borders.x[before], borders.y[after] - borders.y[before]
+    across = np.hypot(across_x, across_y)
+    step = np.zeros((count, 2))
+    step[stays] = np.column_stack([across_y, -across_x]) * (reach / np.maximum(across, 1))[:, None]
+    both = np.where(
+        borders.free[after],
+        step[stays, 0] * step[after, 1] - step[stays, 1] * step[after, 0],
+        0,
+    )
+    linear = np.bincount(arc, weights=reach * across, minlength=count)
+    square = np.bincount(arc, weights=both, minlength=count)
+    owed = borders.twice_owed
+    root = linear**2 + 4 * square * owed
+    part = np.divide(
+        2 * owed, linear + np.sqrt(np.maximum(root, 0)), out=np.zeros(count), where=(root >= 0) & (linear > 0)
+    )
+    settled = (owed == 0) | ((part != 0) & (np.abs(part) <= 1))
+    aside = step[stays] * np.where(settled, part, 0)[arc][:, None]
+    return np.rint(aside * PARTS) / PARTS, settled
+
+
+def _reach(borders: _Borders, moves: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(N,): how far each corner may move, pixels, so that none can reach an edge that it isn't an end of.
+
+    Looked at are the corners within a pixel of an edge. What is left of another arc may move as well, and
+    both have half of the distance; its corners that are gone stand still, should they come back.
+    """
+    x, y = borders.x, borders.y
+    reach = np.full(len(x), _REACH)
+    starts = np.flatnonzero(borders.worked_on & ~borders.gone)
+    ends = borders.after[starts]
+    (rows, columns), moving = borders.arc_at.shape, moves & borders.free & ~borders.gone
+    corner_at = np.full((rows, columns), -1, dtype=np.int64)
+    corner_at[y[moving], x[moving]] = np.flatnonzero(moving)
+    left, right = np.minimum(x[starts], x[ends]) - 1, np.maximum(x[starts], x[ends]) + 1
+    top, bottom = np.minimum(y[starts], y[ends]) - 1, np.maximum(y[starts], y[ends]) + 1
+    left, top = np.maximum(left, 0), np.maximum(top, 0)
+    right, bottom = np.minimum(right, columns - 1), np.minimum(bottom, rows - 1)
+    for box, box_x, box_y in _in_boxes(left, top, right, bottom):
+        near = np.flatnonzero(borders.arc_at[box_y, box_x] != _NO_CORNER)
+        start, end, px, py = starts[box[near]], ends[box[near]], box_x[near], box_y[near]
+        apart = ((px != x[start]) | (py != y[start])) & ((px != x[end]) | (py != y[end]))
+        apart &= borders.others(borders.arc[start], px, py)
+        start, end, px, py = start[apart], end[apart], px[apart], py[apart]
+        from_start = np.stack([px - x[start], py - y[start]])
+        line = np.stack([x[end] - x[start], y[end] - y[start]])
+        along = np.clip((from_start * line).sum(0) / (line * line).sum(0), 0, 1)
+        distance = np.hypot(*(from_start - along * line))
+        corner = corner_at[py, px]
+        is_shared = (corner >= 0) & (moving[start] | moving[end])
+        distance *= np.where(is_shared, _REACH, 2 * _REACH)
+        np.minimum.at(reach, start, distance)
+        np.minimum.at(reach, end, distance)
+        np.minimum.at(reach, corner[corner >= 0], distance[corner >= 0])
+    return reach
