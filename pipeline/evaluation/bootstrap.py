@@ -2,41 +2,93 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.evaluation.detection import TruckEvaluation, centres
+from pipeline.evaluation.matching import UNMATCHED
 
 TRUCK_BLOCK_M = 500.0
 """Trucks of one convoy, on one stretch of road, under one patch of haze, share a block of this side."""
 RESAMPLES = 2000
+_DRAWS_AT_ONCE = 8_000_000
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """From summed counts (R, ...) to one or more figures for each of the R sums, (R,) or (R, S)."""
 
 
+@dataclass(frozen=True)
+class TruckBlocks:
+    """The squares of ground, numbered, in which detections and references lie."""
+
+    count: int
+    of_predicted: NDArray[np.intp]
+    """(N,): the block of each detection; of a matched one that of its reference."""
+    of_reference: NDArray[np.intp]
+    """(M,)"""
+
+
 def block_bootstrap(
-    counts: ArrayLike, statistic: Statistic, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    counts: ArrayLike,
+    statistic: Statistic,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    empty: int = 0,
 ) -> NDArray[np.float64]:
     """Percentile interval of a statistic of counts that were taken block by block: (2,) or (2, S), low, high.
 
-    `counts` is (B, ...), those of each of B blocks. B blocks are drawn with replacement `resamples` times
-    and summed (Efron, "Bootstrap methods: another look at the jackknife", 1979; of blocks because of spatial
-    dependence: Hall, "Resampling a coverage pattern", 1985). Draws for which the statistic is not defined
-    are left out. NaN with fewer than two blocks: then nothing can be said. The same for the same arguments.
+    `counts` is (B, ...), those of each of B blocks, beside which there are `empty` ones that hold nothing.
+    As many blocks are drawn with replacement `resamples` times and summed (Efron, "Bootstrap methods: another
+    look at the jackknife", 1979; of blocks because of spatial dependence: Hall, "Resampling a coverage
+    pattern", 1985). Draws for which the statistic is not defined are left out. NaN with fewer than two
+    blocks: then nothing can be said. The same for the same arguments.
     """
     blocks = np.asarray(counts, dtype=np.float64)
-    if len(blocks) < 2:
+    if len(blocks) + empty < 2:
         return np.full((2, *statistic(np.zeros((1, *blocks.shape[1:]))).shape[1:]), np.nan)
+    sums = np.concatenate(
+        [np.tensordot(draws, blocks, axes=1) for draws in block_draws(len(blocks), resamples, seed, empty)]
+    )
+    return percentile_interval(statistic(sums), level)
+
+
+def block_draws(blocks: int, resamples: int, seed: int = 0, empty: int = 0) -> Iterator[NDArray[np.float64]]:
+    """How often each block is drawn, (r, blocks), some of all `resamples` at a time."""
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(len(blocks), np.full(len(blocks), 1 / len(blocks)), size=resamples)
-    values = statistic(np.tensordot(draws.astype(np.float64), blocks, axes=1))
+    total = blocks + empty
+    chances = np.append(np.full(blocks, 1 / total), [empty / total] * (empty > 0))
+    at_once = max(1, _DRAWS_AT_ONCE // max(1, blocks))
+    for start in range(0, resamples, at_once):
+        draws = rng.multinomial(total, chances, size=min(at_once, resamples - start))
+        yield draws[:, :blocks].astype(np.float64)
+
+
+def percentile_interval(values: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
+    """(2, ...): between which the share `level` of the resampled figures (R, ...) lies; NaN without any."""
     tail = (1 - level) / 2
     defined = np.isfinite(values).any(axis=0)
     bounds = np.nanquantile(np.where(defined, values, 0.0), [tail, 1 - tail], axis=0)
     return np.where(defined, bounds, np.nan)
+
+
+def truck_blocks(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) -> TruckBlocks:
+    """The squares of side `block_m` of the evaluation's CRS, scene by scene, in which there is a box."""
+    matching = evaluation.matching
+    predicted, reference = centres(evaluation.predicted), centres(evaluation.reference)
+    matched = matching.reference_of != UNMATCHED
+    predicted[matched] = reference[matching.reference_of[matched]]
+    cells = np.floor(np.concatenate([predicted, reference]) / block_m).astype(np.int64)
+    ours, theirs = evaluation.predicted_scene, evaluation.reference_scene
+    if ours is not None and theirs is not None:
+        number = np.unique(np.append(ours, theirs), return_inverse=True)[1]
+        cells = np.column_stack([cells, number])
+    _, block = np.unique(cells, axis=0, return_inverse=True)
+    block = block.reshape(-1).astype(np.intp)
+    return TruckBlocks(int(block.max(initial=-1)) + 1, block[: len(predicted)], block[len(predicted) :])
 
 
 def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) -> NDArray[np.int64]:
@@ -44,22 +96,15 @@ def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) ->
 
     Blocks are squares of the evaluation's CRS; what is matched counts where the reference is.
     """
-    matching = evaluation.matching
+    matching, blocks = evaluation.matching, truck_blocks(evaluation, block_m)
     missed = matching.missed[evaluation.looked_at[matching.missed]]
-    predicted, reference = centres(evaluation.predicted), centres(evaluation.reference)
     places = (
-        reference[matching.reference_of[matching.true_positives]],
-        predicted[matching.false_positives],
-        reference[missed],
+        blocks.of_predicted[matching.true_positives],
+        blocks.of_predicted[matching.false_positives],
+        blocks.of_reference[missed],
     )
-    kind = np.repeat(np.arange(3), [len(part) for part in places])
-    if not len(kind):
-        return np.zeros((0, 3), dtype=np.int64)
-    cells = np.floor(np.concatenate(places) / block_m).astype(np.int64)
-    _, block = np.unique(cells, axis=0, return_inverse=True)
-    counts = np.zeros((int(block.max()) + 1, 3), dtype=np.int64)
-    np.add.at(counts, (block.reshape(-1), kind), 1)
-    return counts
+    counts = np.stack([np.bincount(part, minlength=blocks.count) for part in places], axis=1)
+    return counts[counts.any(axis=1)]
 
 
 def precision_recall_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:

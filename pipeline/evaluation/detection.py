@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
@@ -14,7 +16,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from pipeline.evaluation.average_precision import PrecisionRecall, precision_recall
 from pipeline.evaluation.labels import COUNT_NEITHER_WAY
-from pipeline.evaluation.matching import UNMATCHED, Matching, match
+from pipeline.evaluation.matching import (
+    UNMATCHED,
+    Matching,
+    Pairs,
+    centre_pairs,
+    iou_pairs,
+    match,
+    same_class,
+)
+from pipeline.models.bundle import LegendClass
+from pipeline.models.segmenter import DYNAMIC_WORLD
 
 RADII_M = (10.0, 20.0, 30.0)
 PRIMARY_RADIUS_M = 20.0
@@ -24,9 +36,10 @@ ROAD_BUFFER_M = 30.0
 
 @dataclass(frozen=True)
 class CentreScore:
-    """Counts of one-to-one matches of centres within a radius, and what follows from them."""
+    """Counts of one-to-one matches, of centres within a radius or by overlap, and what follows from them."""
 
     radius_m: float
+    """NaN where boxes were matched by their overlap."""
     true_positives: int
     false_positives: int
     false_negatives: int
@@ -86,6 +99,22 @@ class SpeedError:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """What is known of the ground around the trucks; None where it isn't. CRSs are the evaluation's."""
+
+    seen: gpd.GeoDataFrame | None = None
+    """Polygons of what the model looked at."""
+    not_seen: gpd.GeoDataFrame | None = None
+    """Polygons of what it did not look at, with a column `reason`; see `pipeline.layers.seen`."""
+    roads: gpd.GeoDataFrame | None = None
+    """Lines to whose surroundings the question was narrowed."""
+    road_buffer_m: float = ROAD_BUFFER_M
+    landcover: Path | None = None
+    """Raster of classes, in any CRS."""
+    legend: Sequence[LegendClass] = DYNAMIC_WORLD
+
+
+@dataclass(frozen=True)
 class TruckEvaluation:
     """Predicted trucks against references, both in the same metric CRS."""
 
@@ -94,7 +123,7 @@ class TruckEvaluation:
     reference: gpd.GeoDataFrame
     """M boxes as `read_truck_labels` gives them."""
     matching: Matching
-    """At `PRIMARY_RADIUS_M`."""
+    """At `PRIMARY_RADIUS_M`. Ignored are references of confidence `low` or `ignore`, and `cut` ones."""
     looked_at: NDArray[np.bool_]
     """(M,): whether the centre of the reference lies in what the model looked at."""
     off_road: gpd.GeoDataFrame
@@ -102,58 +131,59 @@ class TruckEvaluation:
     scores: Mapping[float, CentreScore]
     """By radius in metres."""
     curves: Mapping[str, PrecisionRecall]
-    """`centre_20m`, `iou_0.25`, `iou_0.5`."""
+    """`centre_20m`, `iou_0.25`, `iou_0.5`, `centre_10m`, `centre_30m`."""
     heading: AngleError
     speed: SpeedError
+    cut: NDArray[np.bool_]
+    """(M,): references that reach over the border of what could be seen (nodata, cloud, the scene's edge)."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    below_threshold: gpd.GeoDataFrame | None = None
+    """Detections that were not good enough, for the curve of thresholds; in the evaluation's CRS."""
+    predicted_scene: NDArray[np.object_] | None = None
+    """(N,): only boxes of the same scene were matched; None where all are of one."""
+    reference_scene: NDArray[np.object_] | None = None
+    """(M,)"""
+    scored: bool = True
+    """Whether the detections came with scores; without, nothing can be said of thresholds."""
 
     @property
     def primary(self) -> CentreScore:
         """The headline: centres within 20 m."""
         return self.scores[PRIMARY_RADIUS_M]
 
+    @property
+    def not_measured(self) -> str | None:
+        """Why nothing can be said at all: the labels lie elsewhere. None where something can."""
+        if not len(self.reference) or (self.matching.reference_of != UNMATCHED).any():
+            return None
+        count = len(self.reference)
+        if self.surroundings.seen is not None:
+            if self.looked_at.any():
+                return None
+            return (
+                f"None of the {count} labels lies where the model looked: "
+                "are they of this scene, and is their CRS right?"
+            )
+        if not len(self.predicted):
+            return None
+        ours, theirs = (shapely.box(*frame.total_bounds) for frame in (self.predicted, self.reference))
+        if ours.distance(theirs) <= max(RADII_M):
+            return None
+        return (
+            f"The {count} labels and the {len(self.predicted)} detections lie "
+            f"{ours.distance(theirs) / 1000:,.1f} km apart: "
+            "are they of the same scene, and is their CRS right?"
+        )
+
     def metrics(self) -> dict[str, Any]:
-        """All figures as plain numbers for JSON; None where a figure is not defined."""
-        return {
-            "predicted": len(self.predicted),
-            "off_road": len(self.off_road),
-            "reference": {
-                "boxes": len(self.reference),
-                "firm": int((~self.matching.ignore).sum()),
-                "ignored": int(self.matching.ignore.sum()),
-                "firm_not_looked_at": int((~self.matching.ignore & ~self.looked_at).sum()),
-            },
-            "centres": {
-                f"{radius:g}m": {
-                    "tp": score.true_positives,
-                    "fp": score.false_positives,
-                    "fn": score.false_negatives,
-                    "fn_not_seen": score.not_seen,
-                    "ignored": score.dropped,
-                    "precision": _number(score.precision),
-                    "recall": _number(score.recall),
-                    "recall_all": _number(score.recall_all),
-                    "f1": _number(score.f1),
-                }
-                for radius, score in self.scores.items()
-            },
-            "average_precision": {
-                name: _number(curve.average_precision) for name, curve in self.curves.items()
-            },
-            "heading": {
-                "known": self.heading.known,
-                "median_error_deg": _number(self.heading.median_deg),
-                "flips": self.heading.flips,
-                "axis_known": self.heading.axis_known,
-                "axis_median_error_deg": _number(self.heading.axis_median_deg),
-            },
-            "speed": {
-                "known": self.speed.known,
-                "median_error_kmh": _number(self.speed.median_kmh),
-                "rmse_kmh": _number(self.speed.rmse_kmh),
-                "bias_kmh": _number(self.speed.bias_kmh),
-                "within_one_sigma": _number(self.speed.within_one_sigma),
-            },
-        }
+        """All figures as plain numbers for JSON, as docs/evaluation.md has them; None where not defined."""
+        return self._metrics
+
+    @cached_property
+    def _metrics(self) -> dict[str, Any]:
+        from pipeline.evaluation.figures import truck_figures  # which builds on this module
+
+        return truck_figures(self)
 
 
 def evaluate_trucks(
@@ -162,6 +192,11 @@ def evaluate_trucks(
     seen: gpd.GeoDataFrame | None = None,
     roads: gpd.GeoDataFrame | None = None,
     road_buffer_m: float = ROAD_BUFFER_M,
+    *,
+    not_seen: gpd.GeoDataFrame | None = None,
+    below_threshold: gpd.GeoDataFrame | None = None,
+    landcover: Path | None = None,
+    legend: Sequence[LegendClass] = DYNAMIC_WORLD,
 ) -> TruckEvaluation:
     """Score detections against references (as `read_truck_labels` gives them), in the references' CRS.
 
@@ -169,22 +204,37 @@ def evaluate_trucks(
     model looked at: references with their centre outside of it are counted apart (`not_seen`), never as
     misses, unless they were found all the same. With `roads` the question is narrowed to within
     `road_buffer_m` of them: detections further away are set aside (`off_road`), references there are
-    `not_seen`. References of confidence `low` and `ignore` count neither way.
+    `not_seen`. References of confidence `low` and `ignore` count neither way. With `not_seen`, the areas
+    not looked at and why, nor do those that nodata, cloud or the edge of the scene cut through.
+
+    Where the detections are of several scenes (`scene_id`) and the references tell theirs, only boxes of the
+    same scene match. `below_threshold` are detections that were not good enough, for the curve of thresholds;
+    `landcover`, a raster of the classes of `legend`, is for the breakdown.
     """
     reference = to_metres(reference, predicted)
+    scored = "score" in predicted
     predicted = _scored(predicted, reference)
+    seen, not_seen, roads = (
+        None if part is None else part.to_crs(reference.crs) for part in (seen, not_seen, roads)
+    )
+    surroundings = Surroundings(seen, not_seen, roads, road_buffer_m, landcover, legend)
     on_road, road_seen = np.ones(len(predicted), bool), np.ones(len(reference), bool)
-    if roads is not None:
-        strips = roads.to_crs(reference.crs).buffer(road_buffer_m).to_numpy()
+    weak = None if below_threshold is None else _scored(below_threshold, reference)
+    if surroundings.roads is not None:
+        strips = surroundings.roads.buffer(road_buffer_m).to_numpy()
         on_road, road_seen = _within(predicted, strips), _within(reference, strips)
+        weak = None if weak is None else weak[_within(weak, strips)]
     off_road = predicted[~on_road].reset_index(drop=True)
     predicted = predicted[on_road].reset_index(drop=True)
-    ignore = reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy()
-    looked_at = road_seen
-    if seen is not None:
-        looked_at = road_seen & _within(reference, seen.to_crs(reference.crs).geometry.to_numpy())
+    in_seen = np.ones(len(reference), bool)
+    if surroundings.seen is not None:
+        in_seen = _within(reference, surroundings.seen.geometry.to_numpy())
+    looked_at = road_seen & in_seen
+    cut = in_seen & _cut(reference, surroundings)
+    ignore = reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() | cut
+    scene_p, scene_r = _scenes(predicted, reference)
     p_xy, r_xy = centres(predicted), centres(reference)
-    matchings = {radius: match(p_xy, r_xy, ignore, radius) for radius in RADII_M}
+    matchings = {radius: match(p_xy, r_xy, ignore, radius, scene_p, scene_r) for radius in RADII_M}
     primary = matchings[PRIMARY_RADIUS_M]
     unseen = ~ignore & ~looked_at & (primary.prediction_of == UNMATCHED)
     return TruckEvaluation(
@@ -193,10 +243,16 @@ def evaluate_trucks(
         matching=primary,
         looked_at=looked_at,
         off_road=off_road,
-        scores={radius: _centre_score(matching, looked_at) for radius, matching in matchings.items()},
-        curves=_curves(predicted, reference, ignore | unseen),
+        scores={radius: centre_score(matching, looked_at) for radius, matching in matchings.items()},
+        curves=_curves(predicted, reference, ignore | unseen, scene_p, scene_r),
         heading=_heading_error(predicted, reference, primary),
         speed=_speed_error(predicted, reference, primary),
+        cut=cut,
+        surroundings=surroundings,
+        below_threshold=None if weak is None else weak.reset_index(drop=True),
+        predicted_scene=scene_p,
+        reference_scene=scene_r,
+        scored=scored,
     )
 
 
@@ -244,7 +300,8 @@ def _within(frame: gpd.GeoDataFrame, areas: NDArray[np.object_]) -> NDArray[np.b
     return inside
 
 
-def _centre_score(matching: Matching, looked_at: NDArray[np.bool_]) -> CentreScore:
+def centre_score(matching: Matching, looked_at: NDArray[np.bool_]) -> CentreScore:
+    """The counts of a matching; `looked_at` (M,) tells where the model looked."""
     missed = matching.missed
     return CentreScore(
         radius_m=matching.radius_m,
@@ -256,23 +313,59 @@ def _centre_score(matching: Matching, looked_at: NDArray[np.bool_]) -> CentreSco
     )
 
 
+def _cut(reference: gpd.GeoDataFrame, surroundings: Surroundings) -> NDArray[np.bool_]:
+    """(M,): boxes that reach over the border of what could be seen; the edge of a road's strip is none."""
+    seen, not_seen = surroundings.seen, surroundings.not_seen
+    cut = np.zeros(len(reference), dtype=bool)
+    if seen is None or not_seen is None or not len(reference):
+        return cut
+    boxes = reference.geometry.to_numpy()
+    tree = shapely.STRtree(not_seen.geometry.to_numpy()[(not_seen["reason"] != "no_road").to_numpy()])
+    for predicate in ("overlaps", "contains"):  # but not those that only touch it
+        cut[tree.query(boxes, predicate=predicate)[0]] = True
+    corners = np.array([frame.total_bounds for frame in (seen, not_seen) if len(frame)])
+    if len(corners):
+        whole = shapely.box(*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
+        cut |= shapely.overlaps(boxes, whole)
+    return cut
+
+
+def _scenes(
+    predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame
+) -> tuple[NDArray[np.object_] | None, NDArray[np.object_] | None]:
+    """Of which scene each box is, where there are several and both sides tell."""
+    both = "scene_id" in predicted and "scene_id" in reference
+    if not both or predicted["scene_id"].nunique() < 2 or reference["scene_id"].isna().any():
+        return None, None
+    return tuple(frame["scene_id"].astype(str).to_numpy(dtype=object) for frame in (predicted, reference))  # type: ignore[return-value]
+
+
 def _curves(
-    predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame, ignore: NDArray[np.bool_]
+    predicted: gpd.GeoDataFrame,
+    reference: gpd.GeoDataFrame,
+    ignore: NDArray[np.bool_],
+    predicted_scene: NDArray[np.object_] | None,
+    reference_scene: NDArray[np.object_] | None,
 ) -> dict[str, PrecisionRecall]:
     score = column(predicted, "score")
-    boxes, truth = predicted.geometry.to_numpy(), reference.geometry.to_numpy()
-    reach = shapely.STRtree(truth).query(boxes, predicate="dwithin", distance=PRIMARY_RADIUS_M).T
-    pairs = np.asarray(reach, dtype=np.intp).reshape(-1, 2)
-    apart = np.hypot(*(centres(predicted)[pairs[:, 0]] - centres(reference)[pairs[:, 1]]).T)
-    overlap = shapely.area(shapely.intersection(boxes[pairs[:, 0]], truth[pairs[:, 1]]))
-    union = shapely.area(boxes[pairs[:, 0]]) + shapely.area(truth[pairs[:, 1]]) - overlap
-    iou = np.divide(overlap, union, out=np.zeros(len(pairs)), where=union > 0)
-    near = apart <= PRIMARY_RADIUS_M
-    curves = {f"centre_{PRIMARY_RADIUS_M:g}m": precision_recall(score, pairs[near], -apart[near], ignore)}
+
+    def curve(pairs: Pairs, affinity: NDArray[np.float64]) -> PrecisionRecall:
+        return precision_recall(
+            score, np.stack([pairs.prediction, pairs.reference], axis=1), affinity, ignore
+        )
+
+    near = centre_pairs(centres(predicted), centres(reference), max(RADII_M))
+    near = same_class(near, predicted_scene, reference_scene)
+    over = iou_pairs(predicted.geometry.to_numpy(), reference.geometry.to_numpy())
+    over = same_class(over, predicted_scene, reference_scene)
+    radii = {radius: near.where(near.fit <= radius) for radius in RADII_M}
+    by_centre = {f"centre_{radius:g}m": curve(pairs, -pairs.fit) for radius, pairs in radii.items()}
+    headline = f"centre_{PRIMARY_RADIUS_M:g}m"
+    curves = {headline: by_centre.pop(headline)}
     for threshold in IOU_THRESHOLDS:
-        enough = iou >= threshold
-        curves[f"iou_{threshold:g}"] = precision_recall(score, pairs[enough], iou[enough], ignore)
-    return curves
+        enough = over.where(over.fit >= threshold)
+        curves[f"iou_{threshold:g}"] = curve(enough, enough.fit)
+    return curves | by_centre
 
 
 def _heading_error(
@@ -308,7 +401,3 @@ def _median(values: NDArray[np.float64]) -> float:
 
 def _ratio(part: int, whole: int) -> float:
     return part / whole if whole else float("nan")
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
