@@ -1,25 +1,49 @@
-"""How good a land-cover map is: the confusion matrix and what follows from it."""
+"""How good a land-cover map is: the confusion matrix, the boundaries, and what follows, with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
 from pipeline.errors import LabelsError
+from pipeline.evaluation import agreement
+from pipeline.evaluation.bootstrap import block_bootstrap
+from pipeline.evaluation.boundaries import (
+    TOLERANCE_M,
+    BoundaryScores,
+    boundary_figures,
+    boundary_pixels,
+    halo_px,
+)
 from pipeline.evaluation.labels import UNLABELLED, LandcoverLabels
 from pipeline.models.bundle import LegendClass
 
 BLOCK_ROWS = 512
 """Rows compared at a time: what GeoTIFFs keep together, and 6 million pixels of a granule."""
+BLOCK_PX = 256
+"""Side of the blocks of ground that intervals are drawn from: 2.56 km, wider than fields and villages."""
+NOTHING_COMPARED = "The labels cover no pixel that has a class on the map, so nothing could be measured."
+KAPPA_NOTE = "for comparison only, see Pontius and Millones 2011, doi:10.1080/01431161.2011.552923"
+_OF_ALL = (
+    "accuracy",
+    "mean_iou",
+    "mean_f1",
+    "quantity_disagreement",
+    "allocation_disagreement",
+    "boundary_f1",
+    "mean_boundary_f1",
+)
+_OF_CLASSES = ("users_accuracy", "producers_accuracy", "iou", "f1", "boundary_f1")
 
 
 @dataclass(frozen=True)
@@ -30,6 +54,13 @@ class LandcoverEvaluation:
     matrix: NDArray[np.int64]
     """(K, K) pixels: rows are the labels' classes, columns the predicted ones, in the legend's order."""
     pixel_area_m2: float
+    blocks: NDArray[np.int64] | None = None
+    """(B, K, K): the matrix of every block of ground that has such pixels; None where not told apart."""
+    boundaries: BoundaryScores | None = None
+    """Of the same blocks."""
+    unknown_labelled: int = 0
+    """Pixels whose label is no class of the legend, nor 255; they count neither way."""
+    unknown_predicted: int = 0
 
     @property
     def pixels(self) -> int:
@@ -39,28 +70,27 @@ class LandcoverEvaluation:
     @property
     def accuracy(self) -> float:
         """Share of the pixels compared where both agree; NaN if there are none."""
-        return float(np.trace(self.matrix) / self.pixels) if self.pixels else float("nan")
+        return float(agreement.accuracy(self.matrix))
 
     @property
     def users_accuracy(self) -> NDArray[np.float64]:
         """(K,): share of the pixels mapped as a class that are it (precision); NaN where never mapped."""
-        return _divide(np.diag(self.matrix), self.matrix.sum(axis=0))
+        return agreement.users_accuracy(self.matrix)
 
     @property
     def producers_accuracy(self) -> NDArray[np.float64]:
         """(K,): share of the pixels of a class that are mapped as it (recall); NaN where absent."""
-        return _divide(np.diag(self.matrix), self.matrix.sum(axis=1))
+        return agreement.producers_accuracy(self.matrix)
 
     @property
     def iou(self) -> NDArray[np.float64]:
         """(K,): intersection over union; NaN where a class is in neither."""
-        hits = np.diag(self.matrix)
-        return _divide(hits, self.matrix.sum(axis=0) + self.matrix.sum(axis=1) - hits)
+        return agreement.iou(self.matrix)
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """(K,): harmonic mean of user's and producer's accuracy; NaN where a class is in neither."""
-        return _divide(2 * np.diag(self.matrix), self.matrix.sum(axis=0) + self.matrix.sum(axis=1))
+        return agreement.f1(self.matrix)
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -70,36 +100,77 @@ class LandcoverEvaluation:
     @property
     def mean_iou(self) -> float:
         """Mean IoU over the classes that the labels have."""
-        return float(self.iou[self.labelled].mean()) if self.pixels else float("nan")
+        return float(agreement.mean_over(self.labelled, self.iou))
 
     @property
     def mean_f1(self) -> float:
         """Mean F1 over the classes that the labels have."""
-        return float(self.f1[self.labelled].mean()) if self.pixels else float("nan")
+        return float(agreement.mean_over(self.labelled, self.f1))
 
     @property
     def hectares(self) -> NDArray[np.float64]:
         """(K, K): the matrix as areas."""
         return self.matrix.astype(np.float64) * (self.pixel_area_m2 / 10_000)
 
+    @cached_property
+    def intervals(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+        """95 % intervals by the figure's name: (2,) low and high of all, and (2, K) of the classes.
+
+        By a bootstrap of blocks of `BLOCK_PX`; NaN with fewer than two blocks.
+        """
+        count = len(self.legend)
+        if self.blocks is None or self.boundaries is None:
+            counts = np.zeros((0, count, count + 4), dtype=np.int64)
+        else:
+            counts = np.concatenate([self.blocks, self.boundaries.blocks], axis=2)
+
+        def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+            of_all, of_classes = _figures(sums[..., :count], sums[..., count:], self.labelled)
+            return np.concatenate(
+                [np.stack([of_all[name] for name in _OF_ALL], axis=-1)]
+                + [of_classes[name] for name in _OF_CLASSES],
+                axis=-1,
+            )
+
+        bounds = block_bootstrap(counts, figures)
+        of_classes = bounds[:, len(_OF_ALL) :].reshape(2, len(_OF_CLASSES), count)
+        return (
+            {name: bounds[:, i] for i, name in enumerate(_OF_ALL)},
+            {name: of_classes[:, i] for i, name in enumerate(_OF_CLASSES)},
+        )
+
     def metrics(self) -> dict[str, Any]:
         """All figures as plain numbers for JSON; None where a figure is not defined."""
         labelled, mapped = self.hectares.sum(axis=1), self.hectares.sum(axis=0)
+        edges = (
+            np.zeros((len(self.legend), 4), np.int64) if self.boundaries is None else self.boundaries.counts
+        )
+        boundary = boundary_figures(edges)
+        of_all, of_classes = _figures(self.matrix, edges, self.labelled)
+        interval_all, interval_classes = self.intervals
         return {
+            **({} if self.pixels else {"note": NOTHING_COMPARED}),
             "pixels": self.pixels,
             "hectares": float(self.hectares.sum()),
-            "accuracy": _number(self.accuracy),
-            "mean_iou": _number(self.mean_iou),
-            "mean_f1": _number(self.mean_f1),
+            **{name: _plain(figure) for name, figure in of_all.items()},
+            "kappa": _plain(agreement.kappa(self.matrix)),
+            "kappa_note": KAPPA_NOTE,
+            "boundary_tolerance_m": None if self.boundaries is None else self.boundaries.tolerance_m,
+            "interval_95": {name: _plain(bounds) for name, bounds in interval_all.items()},
+            "interval_blocks": {
+                "count": 0 if self.blocks is None else len(self.blocks),
+                "side_m": BLOCK_PX * self.pixel_area_m2**0.5,
+            },
+            "unknown_class_pixels": {"labels": self.unknown_labelled, "predicted": self.unknown_predicted},
             "classes": {
                 item.name: {
                     "value": item.value,
                     "labelled_ha": float(labelled[i]),
                     "predicted_ha": float(mapped[i]),
-                    "users_accuracy": _number(self.users_accuracy[i]),
-                    "producers_accuracy": _number(self.producers_accuracy[i]),
-                    "iou": _number(self.iou[i]),
-                    "f1": _number(self.f1[i]),
+                    **{name: _plain(figure[i]) for name, figure in of_classes.items()},
+                    "boundary_precision": _plain(boundary[i, 0]),
+                    "boundary_recall": _plain(boundary[i, 1]),
+                    "interval_95": {name: _plain(ends[:, i]) for name, ends in interval_classes.items()},
                 }
                 for i, item in enumerate(self.legend)
             },
@@ -108,8 +179,34 @@ class LandcoverEvaluation:
                 "columns": "predicted",
                 "classes": [item.name for item in self.legend],
                 "pixels": self.matrix.tolist(),
+                "row_shares": _plain(agreement.row_shares(self.matrix)),
+                "column_shares": _plain(agreement.column_shares(self.matrix)),
             },
         }
+
+
+def _figures(
+    matrices: NDArray[Any], edges: NDArray[Any], labelled: NDArray[np.bool_]
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
+    """Figures (...) of all and (..., K) of classes, from (..., K, K) matrices and (..., K, 4) boundaries."""
+    boundary_f1 = boundary_figures(edges)[..., 2]
+    of_classes = {
+        "users_accuracy": agreement.users_accuracy(matrices),
+        "producers_accuracy": agreement.producers_accuracy(matrices),
+        "iou": agreement.iou(matrices),
+        "f1": agreement.f1(matrices),
+        "boundary_f1": boundary_f1,
+    }
+    of_all = {
+        "accuracy": agreement.accuracy(matrices),
+        "mean_iou": agreement.mean_over(labelled, of_classes["iou"]),
+        "mean_f1": agreement.mean_over(labelled, of_classes["f1"]),
+        "quantity_disagreement": agreement.quantity_disagreement(matrices),
+        "allocation_disagreement": agreement.allocation_disagreement(matrices),
+        "boundary_f1": boundary_figures(edges.sum(axis=-2))[..., 2],
+        "mean_boundary_f1": agreement.mean_over(labelled, boundary_f1),
+    }
+    return of_all, of_classes
 
 
 def prediction_grid(path: Path | str) -> GeoBox:
@@ -134,45 +231,96 @@ def prediction_grid(path: Path | str) -> GeoBox:
 
 
 def blocks(
-    predicted: Path | str, labels: LandcoverLabels
+    predicted: Path | str, labels: LandcoverLabels, halo: int = 0
 ) -> Iterator[tuple[Window, NDArray[np.uint8], NDArray[np.uint8]]]:
-    """Windows of whole rows from top to bottom, with the predicted and the labels' values, (H, W) each."""
+    """Windows of whole rows from top to bottom, with the predicted and the labels' values, (H, W) each.
+
+    The values have up to `halo` rows more, above and below, where the raster has them.
+    """
     with rasterio.open(predicted) as source:
         for row in range(0, source.height, BLOCK_ROWS):
             window = Window(0, row, source.width, min(BLOCK_ROWS, source.height - row))
-            values = source.read(1, window=window)
+            top, stop = max(0, row - halo), min(source.height, row + window.height + halo)
+            wider = Window(0, top, source.width, stop - top)
+            values = source.read(1, window=wider)
             if source.nodata is not None:
                 values[values == source.nodata] = UNLABELLED
-            yield window, values, labels.read(window)
+            yield window, values, labels.read(wider)
 
 
 def evaluate_landcover(
-    predicted: Path | str, labels: LandcoverLabels, legend: Sequence[LegendClass]
+    predicted: Path | str,
+    labels: LandcoverLabels,
+    legend: Sequence[LegendClass],
+    tolerance_m: float = TOLERANCE_M,
 ) -> LandcoverEvaluation:
     """Compare a raster of class values with labels on its grid; 255 in either counts neither way.
 
-    Reads `BLOCK_ROWS` rows at a time, so memory doesn't grow with the height of the scene: it takes 13 bytes
-    for each of their pixels. Values that are not in the legend count as no value.
+    Boundaries may be `tolerance_m` apart. Reads `BLOCK_ROWS` rows at a time, so memory doesn't grow with the
+    height of the scene: it takes 25 bytes for each of their pixels. The result doesn't depend on them. Values
+    that are not in the legend count as no value, and are counted. Where no pixel has a value in both, every
+    figure is NaN.
 
     Raises
     ------
     LabelsError
-        If the prediction can't be read, or no pixel has a value in both.
+        If the prediction can't be read.
     """
     area = abs(prediction_grid(predicted).affine.determinant)
-    index = class_index(legend)
-    count = len(legend)
-    whole = np.zeros((count + 1, count + 1), dtype=np.int64)
-    for _, values, truth in blocks(predicted, labels):
-        pairs = index[truth] * np.uint16(count + 1) + index[values]
-        whole += np.bincount(pairs.ravel(), minlength=whole.size).reshape(whole.shape)
-    matrix = whole[:count, :count]
-    if not matrix.any():
-        raise LabelsError(
-            f"Nothing to compare: the labels cover no pixel of {predicted} that has a class. "
-            "Are they of the same place?"
+    index, count = class_index(legend), len(legend)
+    tolerance_px = tolerance_m / float(area) ** 0.5
+    halo = halo_px(tolerance_px)
+    matrices: dict[tuple[int, int], NDArray[np.int64]] = {}
+    edges: dict[tuple[int, int], NDArray[np.int64]] = {}
+    unknown = np.zeros(2, dtype=np.int64)
+    for window, values, truth in blocks(predicted, labels, halo):
+        labelled, mapped = index[truth], index[values]
+        near = boundary_pixels(labelled, mapped, count, tolerance_px)
+        above = min(halo, window.row_off)
+        core = np.s_[above : above + window.height]
+        for i, (classes, numbers) in enumerate(((labelled, truth), (mapped, values))):
+            unknown[i] += ((classes[core] == count) & (numbers[core] != UNLABELLED)).sum()
+        for block, part in _parts(window, above):
+            pairs = labelled[part] * np.uint16(count + 1) + mapped[part]
+            found = np.bincount(pairs.ravel(), minlength=(count + 1) ** 2).reshape(count + 1, count + 1)
+            matrices[block] = matrices.get(block, 0) + found[:count, :count]
+            edges[block] = edges.get(block, 0) + _boundary_counts(
+                labelled[part], mapped[part], near[part], count
+            )
+    there = [block for block, matrix in matrices.items() if matrix.any()]
+    by_block = np.array([matrices[block] for block in there], dtype=np.int64).reshape(-1, count, count)
+    edges_by_block = np.array([edges[block] for block in there], dtype=np.int64).reshape(-1, count, 4)
+    return LandcoverEvaluation(
+        tuple(legend),
+        by_block.sum(axis=0),
+        float(area),
+        by_block,
+        BoundaryScores(edges_by_block, tolerance_m),
+        *unknown.tolist(),
+    )
+
+
+def _parts(window: Window, above: int) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
+    """The blocks of ground that a window of whole rows meets, and where they are below `above` rows of it."""
+    first, stop = window.row_off, window.row_off + window.height
+    for row in range(first // BLOCK_PX, -(-stop // BLOCK_PX)):
+        rows = slice(
+            max(first, row * BLOCK_PX) - first + above, min(stop, (row + 1) * BLOCK_PX) - first + above
         )
-    return LandcoverEvaluation(tuple(legend), matrix, float(area))
+        for col in range(-(-window.width // BLOCK_PX)):
+            yield (row, col), (rows, slice(col * BLOCK_PX, (col + 1) * BLOCK_PX))
+
+
+def _boundary_counts(
+    labelled: NDArray[np.uint8], mapped: NDArray[np.uint8], near: NDArray[np.uint8], count: int
+) -> NDArray[np.int64]:
+    """(K, 4) of `pipeline.evaluation.boundaries.BoundaryScores` from its `boundary_pixels`."""
+    at = np.nonzero(near)
+    bits = near[at]
+    columns = []
+    for classes, boundary, close in ((mapped[at], 1, 2), (labelled[at], 4, 8)):
+        columns += [np.bincount(classes[bits & bit > 0], minlength=count) for bit in (boundary, close)]
+    return np.stack(columns, axis=1)
 
 
 def class_index(legend: Sequence[LegendClass]) -> NDArray[np.uint8]:
@@ -183,11 +331,9 @@ def class_index(legend: Sequence[LegendClass]) -> NDArray[np.uint8]:
     return index
 
 
-def _divide(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    result = np.full(len(part), np.nan)
-    np.divide(part, whole, out=result, where=whole > 0)
-    return result
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def _plain(figures: ArrayLike) -> Any:
+    """Numbers, nested as they are, for JSON: None for what is not finite."""
+    values = np.asarray(figures, dtype=np.float64)
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()

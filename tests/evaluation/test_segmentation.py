@@ -3,6 +3,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from rasterio.windows import Window
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
@@ -51,9 +54,70 @@ def test_metrics_are_plain_json(tmp_path):
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
-def test_labels_of_another_place_leave_nothing_to_compare(tmp_path):
-    with pytest.raises(LabelsError, match="Nothing to compare"):
-        compare(tmp_path, [[0, 1]], [[255, 255]])
+def test_labels_of_another_place_are_told_and_nothing_is_made_up(tmp_path):
+    metrics = compare(tmp_path, [[0, 1]], [[255, 255]]).metrics()
+    assert "nothing could be measured" in metrics["note"]
+    assert metrics["pixels"] == 0
+    figures = ("accuracy", "mean_iou", "mean_f1", "kappa", "quantity_disagreement", "boundary_f1")
+    assert [metrics[name] for name in figures] == [None] * 6
+    assert metrics["interval_95"]["accuracy"] == [None, None]
+    assert metrics["confusion_matrix"]["row_shares"][0] == [None] * 9
+
+
+def test_values_that_are_no_class_count_neither_way_and_are_told(tmp_path):
+    result = compare(tmp_path, [[0, 77, 1, 255]], [[0, 1, 99, 99]])
+    assert result.pixels == 1
+    assert result.metrics()["unknown_class_pixels"] == {"labels": 2, "predicted": 1}
+
+
+def test_shares_of_rows_and_columns(tmp_path):
+    matrix = compare(tmp_path, [[0, 0, 1, 1]], [[0, 1, 1, 1]]).metrics()["confusion_matrix"]
+    assert matrix["row_shares"][1][:2] == pytest.approx([1 / 3, 2 / 3])
+    assert matrix["column_shares"][0][:2] == [0.5, 0]
+    assert matrix["column_shares"][1][:2] == [0.5, 1]
+
+
+def test_intervals_are_drawn_from_blocks_of_ground(tmp_path, monkeypatch):
+    monkeypatch.setattr(segmentation, "BLOCK_PX", 4)
+    labelled = np.zeros((16, 16), np.uint8)
+    predicted = labelled.copy()
+    predicted[:, 8:] = 1  # eight of sixteen blocks are all wrong
+    result = compare(tmp_path, predicted, labelled)
+    assert result.blocks.shape == (16, 9, 9)
+    metrics = result.metrics()
+    assert metrics["interval_blocks"] == {"count": 16, "side_m": 40}
+    low, high = metrics["interval_95"]["accuracy"]
+    # A sixteenth of a binomial of 16 and 1/2: its 2.5 and 97.5 % quantiles are 4 and 12.
+    assert (low, high) == (4 / 16, 12 / 16)
+    assert metrics["classes"]["water"]["interval_95"]["producers_accuracy"] == [low, high]
+    assert metrics["classes"]["trees"]["interval_95"]["iou"] == [0, 0]
+    assert metrics["classes"]["crops"]["interval_95"]["iou"] == [None, None]
+
+
+def test_one_block_says_nothing_about_how_blocks_vary(tmp_path):
+    metrics = compare(tmp_path, [[0, 1]], [[0, 0]]).metrics()
+    assert metrics["accuracy"] == 0.5
+    assert metrics["interval_95"]["accuracy"] == [None, None]
+
+
+@settings(max_examples=8)
+@given(
+    arrays(np.uint8, (2, 23, 17), elements=st.sampled_from([0, 1, 2, 255])),
+    st.integers(1, 24),
+    st.integers(3, 30),
+    st.sampled_from([10.0, 20.0, 45.0]),
+)
+def test_nothing_depends_on_the_strips_or_blocks(tmp_path_factory, maps, rows, block, tolerance_m):
+    folder = tmp_path_factory.mktemp("maps")
+    path, truth = (write_raster(folder / f"{i}.tif", values) for i, values in enumerate(maps))
+    labels = read_landcover_labels(truth, prediction_grid(path))
+    whole = evaluate_landcover(path, labels, DYNAMIC_WORLD, tolerance_m)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmentation, "BLOCK_ROWS", rows)
+        patch.setattr(segmentation, "BLOCK_PX", block)
+        parts = evaluate_landcover(path, labels, DYNAMIC_WORLD, tolerance_m)
+    assert (parts.matrix == whole.matrix).all()
+    assert (parts.boundaries.counts == whole.boundaries.counts).all()
 
 
 def test_a_prediction_that_is_no_raster_is_refused(tmp_path):
