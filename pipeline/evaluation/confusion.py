@@ -1,4 +1,4 @@
-"""Every mistake as a feature on the map, with its likely cause."""
+"""Every hit, mistake and look-alike as a feature on the map, with its likely cause."""
 
 from __future__ import annotations
 
@@ -13,22 +13,20 @@ import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from pipeline.evaluation import causes
 from pipeline.evaluation.detection import TruckEvaluation, angle_between, centres, column
+from pipeline.evaluation.evidence import EVIDENCE_COLUMNS, can_measure, measure_evidence
 from pipeline.evaluation.labels import LandcoverLabels
-from pipeline.evaluation.matching import UNMATCHED
+from pipeline.evaluation.look_alikes import look_alikes
+from pipeline.evaluation.matching import UNMATCHED, match
 from pipeline.evaluation.segmentation import blocks, class_index, prediction_grid
 from pipeline.layers.regions import OUTSIDE, Regions, label_regions, outline
 from pipeline.models.bundle import LegendClass
+from pipeline.scenes.scene import Scene
 
-OUTCOMES = ("TP", "FP", "FN", "ignored", "not_seen")
-SLOW_KMH = 40.0
-"""Below it the bands see a truck within about a pixel (11 m at 40 km/h), as they do a parked one."""
-NEAR_M = 60.0
-"""A prediction and a reference this close that don't match are taken to mean the same truck."""
-CROWD_M = 40.0
-"""Trucks closer together than this blend into each other."""
-EDGE_M = 15.0
-"""Within about a box of the border of what was looked at, a detection may have its centre outside."""
+OUTCOMES = ("TP", "FP", "FN", "TN", "ignored", "not_seen")
+NEAR_M = 30.0
+"""A false alarm and a missed reference this close are taken to mean the same truck."""
 MIN_CASE_HA = 1.0
 AGREE = 255
 """In place of a pair of classes, where they don't differ."""
@@ -37,6 +35,7 @@ TRUCK_COLUMNS = (
     "id",
     "outcome",
     "cause",
+    "also",
     "score",
     "distance_m",
     "prediction_id",
@@ -44,30 +43,103 @@ TRUCK_COLUMNS = (
     "confidence",
     "heading_error_deg",
     "speed_error_kmh",
+    "speed_kmh",
+    "near_id",
+    "neighbour_m",
+    "below_score",
+    "road_m",
+    "landcover",
+    *EVIDENCE_COLUMNS,
     "geometry",
 )
+_TEXT = (
+    "id",
+    "outcome",
+    "cause",
+    "also",
+    "prediction_id",
+    "reference_id",
+    "confidence",
+    "near_id",
+    "landcover",
+)
+_MEASURED = ("FP", "FN", "TN")
+_FAR_FROM_ROADS_M = 1000.0
 
 
 def truck_cases(
     evaluation: TruckEvaluation,
     seen: gpd.GeoDataFrame | None = None,
     below_threshold: gpd.GeoDataFrame | None = None,
+    *,
+    roads: gpd.GeoDataFrame | None = None,
+    scene: Scene | None = None,
+    marked: gpd.GeoDataFrame | None = None,
 ) -> gpd.GeoDataFrame:
-    """Every true positive, false positive and false negative as a box, in the evaluation's CRS.
+    """Every true and false positive and negative as a box, in the evaluation's CRS: `TRUCK_COLUMNS`.
 
-    `outcome` is one of `OUTCOMES` (ignored: matched to a `low` or `ignore` reference; not_seen: a reference
-    missed where the model did not look). Boxes are the detection's, or the reference's where nothing was
-    detected. `cause` is the likely reason of a mistake, the first that holds:
+    `outcome` is one of `OUTCOMES`. TN are places where a truck could have been seen and rightly was not, see
+    `pipeline.evaluation.look_alikes`; ignored is a detection matched to a `low` or `ignore` reference;
+    not_seen a reference missed where the model did not look. Boxes are the detection's, or the reference's
+    where nothing was detected. `id` is its outcome and number, fit for a file's name.
 
-    - FP: `near cloud`, `image edge`, `off road`, `duplicate` (within `CROWD_M` of a detection that is right),
-      `misplaced` (a missed reference within `NEAR_M`), `slow or parked`, `over <land cover>` (built, water
-      and bare: roofs, glint and quarries look like trucks), else `unknown`.
-    - FN: `low score` (a detection of `below_threshold` within the matching radius), `misplaced` (a false
-      alarm within `NEAR_M`), `slow or parked`, `edge of the area seen` (within `EDGE_M` of it), `crowded`
-      (another truck within `CROWD_M`), `faint` (medium confidence), else `unknown`.
-
-    True positives carry `heading flipped` where the heading is off by more than 90 degrees, else none.
+    `cause` is the likely reason of a mistake, and `also` the other ones that hold, by the rules of
+    `pipeline.evaluation.causes`; of a TN it is what makes the place look like a truck. True positives have
+    `heading flipped` where the heading is off by more than 90 degrees, else none. The evidence:
+    `prediction_id` and `reference_id` of what is matched, `distance_m` apart; `near_id`, the missed
+    reference or false alarm within `NEAR_M` that may mean the same truck, then with its `distance_m`;
+    `neighbour_m` to the next detection that is right (FP) or the next reference (FN); `below_score`, the
+    best score that did not suffice there; `road_m` to the nearest road; and what `measure_evidence` finds at
+    FP, FN and TN. Where nothing was given to tell them from (`scene` for the latter), these are null, and
+    the causes that take them are not named: see `causes.without_evidence`.
     """
+    cases = _pairs(evaluation)
+    places = look_alikes(evaluation, seen, below_threshold, roads, marked)
+    cases = _concat([cases, places])
+    cases = gpd.GeoDataFrame(cases, geometry="geometry", crs=evaluation.reference.crs)
+    _add_neighbours(cases, evaluation)
+    cases["below_score"] = _below_score(cases, below_threshold, evaluation.matching.radius_m)
+    cases["road_m"] = _road_distance(cases, roads)
+    cases["at_edge"] = _at_edge(cases, seen)
+    for name in EVIDENCE_COLUMNS:
+        cases[name] = np.nan
+    measured = np.flatnonzero(cases["outcome"].isin(_MEASURED))
+    if scene is not None and can_measure(scene) and len(measured):
+        part = cases.iloc[measured]
+        part = part.to_crs(scene.grid.crs.to_wkt()) if scene.grid.crs else part
+        bounds = part.bounds.to_numpy()
+        found = measure_evidence(scene, centres(part), bounds[:, 2:] - bounds[:, :2])
+        for name in EVIDENCE_COLUMNS:
+            cases.loc[cases.index[measured], name] = found[name].to_numpy()
+    cases["cause"], cases["also"] = cases["cause"].astype(object), cases["also"].astype(object)
+    for outcome, rules in (
+        ("FP", causes.false_alarm_causes),
+        ("FN", causes.miss_causes),
+        ("TN", causes.look_alike_causes),
+    ):
+        rows = cases.index[cases["outcome"] == outcome]
+        verdict = rules(cases.loc[rows])
+        cases.loc[rows, "cause"], cases.loc[rows, "also"] = verdict.cause, verdict.also
+    return _tidy(cases)
+
+
+def _tidy(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    number = cases.groupby("outcome").cumcount() + 1
+    cases["id"] = [
+        f"{outcome.lower()}-{nth:05d}" for outcome, nth in zip(cases["outcome"], number, strict=True)
+    ]
+    # A fit that says nothing has an infinite deviation, which few formats can hold.
+    cases["displacement_sigma_px"] = cases["displacement_sigma_px"].replace(np.inf, np.nan)
+    for name in _TEXT:
+        values = cases[name].astype(object)
+        cases[name] = values.where(values.notna(), None)
+    for name in set(TRUCK_COLUMNS) - {*_TEXT, "geometry"}:
+        cases[name] = column(cases, name)
+    return cases[list(TRUCK_COLUMNS)]
+
+
+def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
+    """The cases of all detections, then of all references missed."""
     matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
     matched = matching.reference_of != UNMATCHED
     missed = matching.missed
@@ -81,50 +153,107 @@ def truck_cases(
     outcome = np.where(matched, np.where(matching.dropped, "ignored", "TP"), "FP").astype(object)
     cause = np.full(len(predicted), None, dtype=object)
     cause[(outcome == "TP") & (heading_error > 90)] = "heading flipped"
-    wrong = outcome == "FP"
-    cause[wrong] = _false_positive_causes(evaluation)[wrong]
     reference_id = reference["id"].to_numpy(dtype=object)
     confidence = reference["confidence"].to_numpy(dtype=object)
-    found = gpd.GeoDataFrame(
-        {
-            "outcome": outcome,
-            "cause": cause,
-            "score": column(predicted, "score"),
-            "distance_m": matching.distance_m,
-            "prediction_id": _ids(predicted),
-            "reference_id": _where(matched, reference_id, matching.reference_of),
-            "confidence": _where(matched, confidence, matching.reference_of),
-            "heading_error_deg": heading_error,
-            "speed_error_kmh": speed_error,
-        },
-        geometry=predicted.geometry.to_numpy(),
-        crs=reference.crs,
-    )
+    found = {
+        "outcome": outcome,
+        "cause": cause,
+        "score": column(predicted, "score"),
+        "distance_m": matching.distance_m,
+        "prediction_id": _ids(predicted),
+        "reference_id": _where(matched, reference_id, matching.reference_of),
+        "confidence": _where(matched, confidence, matching.reference_of),
+        "heading_error_deg": heading_error,
+        "speed_error_kmh": speed_error,
+        "speed_kmh": column(predicted, "speed_kmh"),
+        "landcover": _column(predicted, "landcover"),
+        "near_cloud": _column(predicted, "near_cloud"),
+        "touches_edge": _column(predicted, "touches_edge"),
+        "off_road": _off_road(predicted),
+        "geometry": predicted.geometry.to_numpy(),
+    }
     looked_at = evaluation.looked_at[missed]
-    lost = gpd.GeoDataFrame(
-        {
-            "outcome": np.where(looked_at, "FN", "not_seen").astype(object),
-            "cause": np.where(
-                looked_at, _false_negative_causes(evaluation, seen, below_threshold), "not looked at"
-            ).astype(object),
-            "score": np.full(len(missed), np.nan),
-            "distance_m": np.full(len(missed), np.nan),
-            "prediction_id": np.full(len(missed), None, dtype=object),
-            "reference_id": reference_id[missed],
-            "confidence": confidence[missed],
-            "heading_error_deg": np.full(len(missed), np.nan),
-            "speed_error_kmh": np.full(len(missed), np.nan),
-        },
-        geometry=reference.geometry.to_numpy()[missed],
-        crs=reference.crs,
+    lost = {
+        "outcome": np.where(looked_at, "FN", "not_seen").astype(object),
+        "cause": np.where(looked_at, None, "not looked at"),  # type: ignore[call-overload]
+        "reference_id": reference_id[missed],
+        "confidence": confidence[missed],
+        "speed_kmh": column(reference, "speed_kmh")[missed],
+        "geometry": reference.geometry.to_numpy()[missed],
+    }
+    frames = (pd.DataFrame(part) for part in (found, lost))
+    parts = [frame.reindex(columns=[*found, "also", "near_id", "neighbour_m"]) for frame in frames]
+    return gpd.GeoDataFrame(_concat(parts), geometry="geometry", crs=reference.crs)
+
+
+def _off_road(predicted: gpd.GeoDataFrame) -> NDArray[np.bool_]:
+    """Detections that were given no road, where others were."""
+    knows_roads = "road_id" in predicted and bool(predicted["road_id"].notna().any())
+    return predicted["road_id"].isna().to_numpy() if knows_roads else np.zeros(len(predicted), dtype=bool)
+
+
+def _add_neighbours(cases: gpd.GeoDataFrame, evaluation: TruckEvaluation) -> None:
+    """Who else is near a false alarm or a miss: the other one's counterpart, and trucks that are found."""
+    outcome = cases["outcome"].to_numpy(dtype=object)
+    false, lost = np.flatnonzero(outcome == "FP"), np.flatnonzero(outcome == "FN")
+    xy, everywhere = centres(cases), centres(evaluation.reference)
+    cases["near_id"], cases["neighbour_m"] = None, np.nan
+    neighbour, distance = np.full(len(cases), np.nan), cases["distance_m"].to_numpy(dtype=np.float64).copy()
+    neighbour[false] = _distance_to(xy[false], xy[outcome == "TP"])
+    neighbour[lost] = _distance_to(xy[lost], everywhere, nth=2)
+    other = np.full(len(cases), None, dtype=object)
+    likely = match(xy[false], xy[lost], np.zeros(len(lost), bool), NEAR_M)
+    for alarm, miss in enumerate(likely.reference_of):
+        if miss != UNMATCHED:
+            a, m = false[alarm], lost[miss]
+            other[a], other[m] = cases["reference_id"].iloc[m], cases["prediction_id"].iloc[a]
+            distance[a] = distance[m] = likely.distance_m[alarm]
+    cases["near_id"], cases["distance_m"] = other, distance
+    cases["neighbour_m"] = np.where(np.isfinite(neighbour), neighbour, np.nan)
+
+
+def _below_score(
+    cases: gpd.GeoDataFrame, below_threshold: gpd.GeoDataFrame | None, radius_m: float
+) -> NDArray[np.float64]:
+    """(N,): of misses and places without a truck, the best score too low within the radius; NaN without."""
+    best = np.full(len(cases), np.nan)
+    if below_threshold is None or not len(below_threshold):
+        return best
+    weak = below_threshold.to_crs(cases.crs)
+    score = column(weak, "score") if "score" in weak else np.zeros(len(weak))
+    asked = np.flatnonzero(cases["outcome"].isin(["FN", "TN"]))
+    near = cKDTree(centres(weak)).query_ball_point(centres(cases)[asked], radius_m)
+    for case, indices in zip(asked, near, strict=True):
+        if indices:
+            best[case] = score[indices].max()
+    return best
+
+
+def _road_distance(cases: gpd.GeoDataFrame, roads: gpd.GeoDataFrame | None) -> NDArray[np.float64]:
+    """(N,): metres to the nearest road, `_FAR_FROM_ROADS_M` at most; NaN where no roads are known."""
+    if roads is None or not len(roads):
+        return np.full(len(cases), np.nan)
+    distance = np.full(len(cases), _FAR_FROM_ROADS_M)
+    tree = shapely.STRtree(roads.to_crs(cases.crs).geometry.to_numpy())
+    (case, _), apart = tree.query_nearest(
+        shapely.points(centres(cases)),
+        max_distance=_FAR_FROM_ROADS_M,
+        return_distance=True,
+        all_matches=False,
     )
-    parts = [part for part in (found, lost) if len(part)] or [found]
-    cases = gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=reference.crs)
-    number = cases.groupby("outcome").cumcount() + 1
-    cases["id"] = [
-        f"{outcome.lower()}-{nth:05d}" for outcome, nth in zip(cases["outcome"], number, strict=True)
-    ]
-    return cases[list(TRUCK_COLUMNS)]
+    distance[case] = apart
+    return distance
+
+
+def _at_edge(cases: gpd.GeoDataFrame, seen: gpd.GeoDataFrame | None) -> NDArray[np.bool_]:
+    at_edge = np.zeros(len(cases), dtype=bool)
+    lost = np.flatnonzero(cases["outcome"] == "FN")
+    if seen is not None and len(lost):
+        borders = shapely.boundary(seen.to_crs(cases.crs).geometry.to_numpy())
+        points = shapely.points(centres(cases)[lost])
+        near = shapely.STRtree(borders).query(points, predicate="dwithin", distance=causes.EDGE_M)
+        at_edge[lost[near[0]]] = True
+    return at_edge
 
 
 def landcover_cases(
@@ -180,76 +309,12 @@ def _disagreement(
         yield np.where(differ, i * np.uint8(count) + j, np.uint8(AGREE))
 
 
-def _false_positive_causes(evaluation: TruckEvaluation) -> NDArray[np.object_]:
-    predicted, reference, matching = evaluation.predicted, evaluation.reference, evaluation.matching
-    xy = centres(predicted)
-    missed = centres(reference)[matching.missed]
-    landcover = predicted.get("landcover", pd.Series(None, index=predicted.index, dtype=object)).astype(
-        object
-    )
-    suspicious = landcover.isin(["built", "water", "bare"]).to_numpy()
-    knows_roads = "road_id" in predicted and bool(predicted["road_id"].notna().any())
-    off_road = predicted["road_id"].isna().to_numpy() if knows_roads else np.zeros(len(predicted), bool)
-    return _first_that_holds(
-        len(predicted),
-        ("near cloud", _flag(predicted, "near_cloud")),
-        ("image edge", _flag(predicted, "touches_edge")),
-        ("off road", off_road),
-        ("duplicate", _distance_to(xy, xy[matching.true_positives]) <= CROWD_M),
-        ("misplaced", _distance_to(xy, missed) <= NEAR_M),
-        ("slow or parked", column(predicted, "speed_kmh") < SLOW_KMH),
-        *(
-            (f"over {name}", (landcover == name).to_numpy() & suspicious)
-            for name in ("built", "water", "bare")
-        ),
-    )
-
-
-def _false_negative_causes(
-    evaluation: TruckEvaluation,
-    seen: gpd.GeoDataFrame | None,
-    below_threshold: gpd.GeoDataFrame | None,
-) -> NDArray[np.object_]:
-    predicted, reference, matching = evaluation.predicted, evaluation.reference, evaluation.matching
-    lost = matching.missed
-    everywhere = centres(reference)
-    xy = everywhere[lost]
-    weak = np.zeros((0, 2)) if below_threshold is None else centres(below_threshold.to_crs(reference.crs))
-    at_edge = np.zeros(len(lost), dtype=bool)
-    if seen is not None:
-        borders = shapely.boundary(seen.to_crs(reference.crs).geometry.to_numpy())
-        tree = shapely.STRtree(borders)
-        at_edge[tree.query(shapely.points(xy), predicate="dwithin", distance=EDGE_M)[0]] = True
-    return _first_that_holds(
-        len(lost),
-        ("low score", _distance_to(xy, weak) <= matching.radius_m),
-        ("misplaced", _distance_to(xy, centres(predicted)[matching.false_positives]) <= NEAR_M),
-        ("slow or parked", column(reference, "speed_kmh")[lost] < SLOW_KMH),
-        ("edge of the area seen", at_edge),
-        ("crowded", _distance_to(xy, everywhere, nth=2) <= CROWD_M),
-        ("faint", reference["confidence"].to_numpy(dtype=object)[lost] == "medium"),
-    )
-
-
-def _first_that_holds(count: int, *rules: tuple[str, NDArray[np.bool_]]) -> NDArray[np.object_]:
-    cause = np.full(count, "unknown", dtype=object)
-    for name, holds in reversed(rules):
-        cause[np.asarray(holds, dtype=bool)] = name
-    return cause
-
-
 def _distance_to(xy: NDArray[np.float64], others: NDArray[np.float64], nth: int = 1) -> NDArray[np.float64]:
     """(N,): metres to the nearest of the others; `nth=2` for points that are among them. inf without any."""
     if not len(xy) or not len(others):
         return np.full(len(xy), np.inf)
     distance, _ = cKDTree(others).query(xy, k=[nth])
     return np.asarray(distance[:, 0], dtype=np.float64)
-
-
-def _flag(frame: gpd.GeoDataFrame, name: str) -> NDArray[np.bool_]:
-    if name not in frame:
-        return np.zeros(len(frame), dtype=bool)
-    return frame[name].astype("boolean").fillna(False).to_numpy(dtype=bool)
 
 
 def _ids(frame: gpd.GeoDataFrame) -> NDArray[np.object_]:
@@ -263,3 +328,12 @@ def _where(
     result = np.full(len(matched), None, dtype=object)
     result[matched] = values[index[matched]]
     return result
+
+
+def _column(frame: gpd.GeoDataFrame, name: str) -> NDArray[np.object_]:
+    return frame[name].to_numpy(dtype=object) if name in frame else np.full(len(frame), None, dtype=object)
+
+
+def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One below the other; an empty one must not decide on the types of columns."""
+    return pd.concat([part for part in parts if len(part)] or [parts[0]], ignore_index=True)

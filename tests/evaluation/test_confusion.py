@@ -2,7 +2,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
-from shapely.geometry import box
+from shapely.geometry import LineString, box
 
 from pipeline.evaluation.confusion import OUTCOMES, TRUCK_COLUMNS, landcover_cases, truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
@@ -59,8 +59,8 @@ def test_what_was_not_looked_at_is_its_own_outcome():
 @pytest.mark.parametrize(
     ("column", "value", "cause"),
     [
-        ("near_cloud", True, "near cloud"),
-        ("touches_edge", True, "image edge"),
+        ("near_cloud", True, "near cloud or shadow"),
+        ("touches_edge", True, "scene edge"),
         ("road_id", None, "off road"),
         ("speed_kmh", 12.0, "slow or parked"),
         ("landcover", "built", "over built"),
@@ -82,10 +82,22 @@ def test_likely_cause_of_a_false_alarm(column, value, cause):
     assert outcomes(cases) == [("TP", None), ("FP", cause)]
 
 
-def test_a_second_box_on_a_truck_is_a_duplicate_and_one_beside_it_is_misplaced():
-    predicted = boxes((0, 0), (15, 0), (1045, 0), score=[0.9, 0.8, 0.7])
-    cases = truck_cases(evaluate_trucks(predicted, labels((0, 0), (1000, 0))))
-    assert outcomes(cases) == [("TP", None), ("FP", "duplicate"), ("FP", "misplaced"), ("FN", "misplaced")]
+def test_a_second_box_on_a_truck_is_a_duplicate():
+    cases = truck_cases(evaluate_trucks(boxes((0, 0), (15, 0), score=[0.9, 0.8]), labels((0, 0))))
+    assert outcomes(cases) == [("TP", None), ("FP", "duplicate")]
+    assert cases["neighbour_m"][1] == 15
+
+
+def test_a_box_between_20_and_30_m_off_is_a_matter_of_localisation_on_both_sides():
+    cases = truck_cases(evaluate_trucks(boxes((25, 0), (131, 0), score=[0.9, 0.8]), labels((0, 0), (100, 0))))
+    assert outcomes(cases) == [
+        ("FP", "localisation"),
+        ("FP", "unknown"),
+        ("FN", "localisation"),
+        ("FN", "unknown"),
+    ]
+    assert cases["distance_m"].tolist()[0::2] == [25, 25]
+    assert plain(cases["near_id"]) == ["r0", None, cases["prediction_id"][0], None]
 
 
 def test_likely_cause_of_a_miss():
@@ -98,9 +110,44 @@ def test_likely_cause_of_a_miss():
         confidence=["high"] * 4 + ["medium"],
         speed=[80, 10, 80, 80, 80],
     )
-    weak = boxes((4, 0), score=[0.2]).to_crs(4326)
+    weak = boxes((4, 0), (6, 0), score=[0.2, 0.3]).to_crs(4326)
     cases = truck_cases(evaluate_trucks(boxes(score=[]), reference), below_threshold=weak)
-    assert cases["cause"].tolist() == ["low score", "slow or parked", "crowded", "crowded", "faint"]
+    merged = "merged with its neighbour"
+    assert cases["cause"].tolist() == ["below threshold", "slow", merged, merged, "faint"]
+    assert cases["below_score"][0] == 0.3
+    assert cases["neighbour_m"][2] == 30
+
+
+def test_what_holds_besides_the_cause_is_told_as_well():
+    found = boxes((0, 0), score=[0.9], near_cloud=[True], landcover=["water"], speed_kmh=[10.0])
+    cases = truck_cases(evaluate_trucks(found, labels()))
+    assert cases["cause"][0] == "near cloud or shadow"
+    assert cases["also"][0] == "over water, slow or parked"
+
+
+def test_distance_to_the_nearest_road():
+    road = gpd.GeoDataFrame(geometry=[LineString([(X, Y - 5000), (X, Y + 5000)])], crs=UTM)
+    found = boxes((12, 0), (70, 0), (3000, 0), score=[0.9, 0.9, 0.9])
+    cases = truck_cases(evaluate_trucks(found, labels()), roads=road)
+    alarms = cases[cases["outcome"] == "FP"]
+    assert alarms["road_m"].tolist() == pytest.approx([12, 70, 1000])
+    assert alarms["cause"].tolist() == ["unknown", "off road", "off road"]
+
+
+def test_places_without_a_truck_are_cases_too():
+    road = gpd.GeoDataFrame(geometry=[LineString([(X, Y), (X + 1000, Y)])], crs=UTM)
+    weak = boxes((700, 0), (105, 0), score=[0.3, 0.4])
+    cases = truck_cases(
+        evaluate_trucks(boxes((500, 0), score=[0.9]), labels((500, 0), (100, 0))),
+        below_threshold=weak,
+        roads=road,
+    )
+    negatives = cases[cases["outcome"] == "TN"]
+    # of the road's cells at 100, 300, 500, 700 and 900 m, two hold a truck and one a box of a low score
+    assert negatives["reference_id"].tolist() == ["below threshold", "road", "road"]
+    assert plain(negatives["score"]) == [0.3, None, None]
+    assert negatives.geometry.centroid.x.round().tolist() == [X + 700, X + 300, X + 900]
+    assert cases["id"].tolist() == ["tp-00001", "fn-00001", "tn-00001", "tn-00002", "tn-00003"]
 
 
 def test_no_boxes_at_all_is_an_empty_layer():
