@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import time
 
-from benchmarks import granule, landcover_peers, merging, runtimes, scenes, sizes, startup, trucks_peers
+from benchmarks import (
+    granule,
+    landcover_peers,
+    landcover_polygons,
+    merging,
+    runtimes,
+    scenes,
+    sizes,
+    startup,
+    trucks_peers,
+)
 from benchmarks.products import say
 
 
@@ -19,6 +29,7 @@ def main() -> None:
     runtimes.main()
     scenes.main()
     merging.main()
+    landcover_polygons.main([])
     startup.main()
     say(f"all done in {(time.monotonic() - start) / 60:.0f} minutes: benchmarks/RESULTS.md")
 

@@ -16,7 +16,10 @@ from benchmarks.measure import ROOT
 
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PIECES = ROOT / "benchmarks" / "results"
-ORDER = ("granule", "sizes", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging", "startup")
+ORDER = (
+    "granule", "sizes", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging",
+    "landcover_polygons", "startup",
+)  # fmt: skip
 _PACKAGES = ("truckscape", "torch", "torchvision", "numpy", "rasterio", "sahi", "torchgeo")
 
 
