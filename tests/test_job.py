@@ -195,6 +195,7 @@ def calibrated(tmp_path):
     shutil.copyfile(shipped.weights, folder / shipped.weights.name)
 
     def with_card(**changes) -> str:
+        changes.setdefault("calibration_near_roads", None)
         return str(save_card(folder, shipped.card.model_copy(update=changes)).folder)
 
     return with_card
@@ -230,6 +231,21 @@ def test_another_calibration_is_another_shard_but_another_threshold_is_not(produ
     assert keys(calibration=Calibration(), score_threshold_near_roads=0.25, score_threshold=0.3) == plain
     assert keys(calibration=Calibration(), score_threshold_near_roads=0.05) != plain  # fainter ones are kept
     assert keys(calibration=Calibration(offset=-0.5)) != plain
+
+
+def test_a_shard_depends_on_the_calibration_of_its_case_only(product, tmp_path, calibrated):
+    def keys(roads, **changes) -> tuple[str, ...]:
+        config = trucks_only(f"trucks.bundle={calibrated(**changes)}")
+        return prepare(request_for(product, tmp_path, config=config, roads=roads)).keys
+
+    other = Calibration(offset=-0.5)
+    for roads, used, unused in (
+        (product.roads, "calibration_near_roads", "calibration"),
+        (None, "calibration", "calibration_near_roads"),
+    ):
+        plain = {"calibration": Calibration(), "calibration_near_roads": Calibration()}
+        assert keys(roads, **plain | {unused: other}) == keys(roads, **plain)
+        assert keys(roads, **plain | {used: other}) != keys(roads, **plain)
 
 
 def test_scores_of_the_layer_are_calibrated(product, tmp_path, calibrated):

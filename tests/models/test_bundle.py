@@ -81,6 +81,17 @@ def test_calibration_is_part_of_the_card(bundle):
         open_bundle(str(bundle.folder))
 
 
+def test_calibrations_with_and_without_roads(bundle):
+    """A card from before there were two has one, for both."""
+    one, other = {"temperature": 1.5, "offset": -0.5, "motion": 0.0}, {"temperature": 1.0, "motion": 0.4}
+    edit(bundle, lambda card: (card.update(calibration=one), card.pop("calibration_near_roads")))
+    old = open_bundle(str(bundle.folder)).card
+    assert [old.calibration_for(near) for near in (True, False)] == [Calibration(**one)] * 2
+    edit(bundle, lambda card: card.update(calibration_near_roads=other))
+    new = open_bundle(str(bundle.folder)).card
+    assert [new.calibration_for(near) for near in (True, False)] == [Calibration(**other), Calibration(**one)]
+
+
 def test_a_new_card_leaves_the_weights_alone(bundle):
     before = bundle.weights.read_bytes()
     saved = save_card(bundle.folder, bundle.card.model_copy(update={"quality": {"f1": 0.95}}))
