@@ -95,7 +95,7 @@ class Landcover(Settings):
     )
     min_area_m2: float = Field(500.0, ge=0, description="smaller areas go to their largest neighbour")
     simplify_m: float = Field(
-        0.0, ge=0, description="tolerance of the coverage simplification; 0 keeps pixel edges"
+        0.0, ge=0, description="tolerance of the simplification, areas are kept; 0 keeps pixel edges"
     )
 
 
