@@ -179,7 +179,8 @@ def test_only_what_lies_within_the_polygons_is_observed(a2, tmp_path):
 def test_scores_are_the_networks_own_whatever_the_card_says(a2, tmp_path):
     """Else measuring a bundle twice would calibrate what is calibrated."""
     bundle, engine = open_bundle("trucks"), Engine(threads=1)
-    cautious = bundle.card.model_copy(update={"calibration": Calibration(temperature=3.0, offset=-2.0)})
+    other = Calibration(temperature=3.0, offset=-2.0)
+    cautious = bundle.card.model_copy(update={"calibration": other, "calibration_near_roads": other})
     scores = [
         observe_place(item, a2, tmp_path / name, engine).trucks["score"].tolist()
         for name, item in (("own", bundle), ("cautious", bundle.model_copy(update={"card": cautious})))
@@ -213,10 +214,19 @@ def test_a_measured_card_has_everything_and_is_written_whole(measured, tmp_path)
     quality = yaml.safe_load((written.folder / "card.yaml").read_text())["quality"]
     assert quality["simulated_held_out"]["seeds"] == [42]
     assert quality["speed"]["seconds_per_mpx_one_thread"] > 0
-    assert quality["calibration"]["expected_error_before"] is not None
-    assert measured.card.score_threshold >= measured.card.score_threshold_near_roads
+    for where in ("near_roads", "everywhere"):
+        assert quality["calibration"][where]["expected_error_before"] is not None
     assert str(measured.card.score_threshold_near_roads) in quality["thresholds"]["near_roads"]
     assert open_bundle("trucks").card == bundle.card  # the shipped one is as it was
+
+
+def test_motion_counts_near_roads_only(measured):
+    """Without roads the order of detections is the network's own."""
+    everywhere, near = (measured.card.calibration_for(case) for case in (False, True))
+    assert everywhere.motion == 0 and near.motion > 0
+    scores = np.linspace(0.01, 0.99, 50)
+    moving = np.tile([8.0, 0.0], 25)
+    assert (np.diff(everywhere.probability(scores, moving)) > 0).all()
 
 
 def test_counts_are_those_of_the_evaluation(measured):
