@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -254,6 +255,20 @@ def _at_edge(cases: gpd.GeoDataFrame, seen: gpd.GeoDataFrame | None) -> NDArray[
         near = shapely.STRtree(borders).query(points, predicate="dwithin", distance=causes.EDGE_M)
         at_edge[lost[near[0]]] = True
     return at_edge
+
+
+def cause_metrics(cases: gpd.GeoDataFrame) -> dict[str, Any]:
+    """How often each cause is the likely one, by outcome, and which of them could not be judged and why."""
+    judged = cases[cases["outcome"].isin(_MEASURED)]
+    counts = judged.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
+    result: dict[str, Any] = {outcome: {} for outcome in _MEASURED}
+    for (outcome, cause), count in counts.items():  # type: ignore[misc]
+        result[outcome][str(cause)] = int(count)
+    left_out = causes.without_evidence(judged) if len(judged) else []
+    why = (
+        "Nothing was measured in the pixels: the scene was not given, or lacks one of B02, B03, B04 and B08."
+    )
+    return {**result, "not_judged": left_out, **({"why": why} if left_out else {})}
 
 
 def landcover_cases(

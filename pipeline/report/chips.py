@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import median_filter
 
+from pipeline.errors import OutputError
 from pipeline.evaluation.detection import centres
+from pipeline.files import temporary
 from pipeline.report.pictures import TRUE_COLOUR, true_colour
 from pipeline.scenes.patches import Patch, patches
 from pipeline.scenes.scene import Scene
@@ -22,6 +25,8 @@ from pipeline.scenes.scene import Scene
 CHIP_PX = 24
 ZOOM = 5
 """Pixels of a chip for each of the scene, so that thin boxes can be drawn."""
+MOST_CHIPS = 3000
+"""Of a scene, some 6 MB of files."""
 MEDIA_TYPE = "image/webp"
 _GAP = 6
 _COLOURS = 128  # of a chip: half the bytes of all its colours, and nothing that the eye would miss
@@ -86,18 +91,37 @@ def case_chips(
         yield ids[patch.index], _chip(patch, drawn)
 
 
-def write_chips(folder: Path, chips: Iterator[tuple[str, bytes]]) -> dict[str, bytes]:
-    """Leave chips as `<id>.webp` in a folder that exists, and hand them on by id.
+def cases_with_chips(cases: gpd.GeoDataFrame, most: int = MOST_CHIPS) -> gpd.GeoDataFrame:
+    """The cases that get a chip: all mistakes and true negatives, then the others, evenly, up to `most`."""
+    first = cases["outcome"].isin(["FP", "FN", "TN"]).to_numpy()
+    rows: list[int] = []
+    for part in (np.flatnonzero(first), np.flatnonzero(~first)):
+        room = min(len(part), most - len(rows))
+        rows += part[np.linspace(0, len(part) - 1, room).round().astype(np.intp)].tolist() if room else []
+    return cases.iloc[sorted(rows)]
+
+
+def write_chips(folder: Path, chips: Iterable[tuple[str, bytes]]) -> dict[str, bytes]:
+    """Leave chips as `<id>.webp` in `folder`, in place of what is there, and hand them on by id.
 
     Raises
     ------
-    OSError
-        If the folder can't be written.
+    OutputError
+        If the folder can't be written; then it is as it was.
     """
-    written = {}
-    for name, image in chips:
-        (folder / f"{name}.webp").write_bytes(image)
-        written[name] = image
+    part, written = temporary(folder), {}
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name, image in chips:
+            (part / f"{name}.webp").write_bytes(image)
+            written[name] = image
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} can't be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return written
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import geopandas as gpd
 
 from pipeline.errors import OutputError
-from pipeline.evaluation.confusion import landcover_cases, truck_cases
+from pipeline.evaluation.confusion import cause_metrics, landcover_cases, truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.labels import (
     read_landcover_labels,
@@ -18,16 +18,19 @@ from pipeline.evaluation.labels import (
     read_seen,
     read_truck_labels,
 )
+from pipeline.evaluation.look_alikes import read_look_alikes
 from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
 from pipeline.files import replacing
-from pipeline.layers.export import write_gpkg
+from pipeline.layers.export import write_geojson, write_gpkg
+from pipeline.report.chips import case_chips, cases_with_chips, write_chips
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
 
 METRICS, CASES, REPORT = "metrics.json", "confusion_cases.gpkg", "report.html"
+CASES_GEOJSON, CHIPS = "confusion_cases.geojson", "chips"
 
 
 def write_evaluation(
@@ -43,6 +46,9 @@ def write_evaluation(
     landcover_labels: Path | None = None,
 ) -> dict[str, Any]:
     """Score trucks, land cover or both against labels; leave `METRICS`, `CASES` and `REPORT` in `out`.
+
+    Of trucks there is `CASES_GEOJSON`, too, and where the context has a scene a chip of each case in `CHIPS`
+    (of thousands that are right, some).
 
     `trucks` are detections (with `seen` as in `pipeline.layers.seen`, `below_threshold` detections that were
     not good enough, and `roads` to narrow the question to their surroundings), `landcover` a class raster.
@@ -63,8 +69,20 @@ def write_evaluation(
         scene_crs = context.scene.grid.crs if context.scene is not None else None
         labels = read_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
         truck_evaluation = evaluate_trucks(trucks, labels, seen, roads)
-        layers["trucks"] = truck_cases(truck_evaluation, seen, below_threshold)
-        metrics["trucks"] = {"labels": str(truck_labels), **truck_evaluation.metrics()}
+        cases = truck_cases(
+            truck_evaluation,
+            seen,
+            below_threshold,
+            roads=roads,
+            scene=context.scene,
+            marked=read_look_alikes(truck_labels),
+        )
+        layers["trucks"] = cases
+        metrics["trucks"] = {
+            "labels": str(truck_labels),
+            **truck_evaluation.metrics(),
+            "causes": cause_metrics(cases),
+        }
     if landcover is not None and landcover_labels is not None:
         area_labels = read_landcover_labels(landcover_labels, prediction_grid(landcover))
         landcover_evaluation = evaluate_landcover(landcover, area_labels, context.legend)
@@ -80,6 +98,13 @@ def write_evaluation(
     with replacing(out / METRICS) as part:
         part.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     write_gpkg(out / CASES, layers, case_styles(context.legend))
+    chips = None
+    if truck_evaluation is not None:
+        write_geojson(layers["trucks"], out / CASES_GEOJSON, id_column="id")
+        if context.scene is not None:
+            shown = cases_with_chips(layers["trucks"])
+            sides = truck_evaluation.predicted, truck_evaluation.reference
+            chips = write_chips(out / CHIPS, case_chips(context.scene, shown, *sides))
     write_evaluation_report(
         out / REPORT,
         context,
@@ -87,6 +112,7 @@ def write_evaluation(
         landcover=landcover_evaluation,
         panoptic=panoptic,
         cases=layers.get("trucks"),
+        chips=chips,
         landcover_cases=layers.get("landcover"),
     )
     return metrics

@@ -37,6 +37,7 @@ def test_trucks_leave_metrics_cases_and_a_report(files, predicted):
     assert cases.crs == UTM
     assert "2 were found" in (out / "report.html").read_text()
     assert sorted(path.name for path in out.iterdir()) == [
+        "confusion_cases.geojson",
         "confusion_cases.gpkg",
         "metrics.json",
         "report.html",
