@@ -61,15 +61,14 @@ class _Borders:
     """(N,), by arc: twice the area, in pixels, that the region on its left has lost."""
     gone: NDArray[np.bool_]
     """(N,)."""
-    arc_at: NDArray[np.int64]
+    arc_at: NDArray[np.int32]
     """(rows, columns): the arc of the free corner that is or was at a place, _FIXED, or _NO_CORNER."""
     gone_at: NDArray[np.bool_]
     """(rows, columns): whether the free corner there is gone."""
 
-    def others(self, arc: NDArray[np.int64], x: NDArray[np.int64], y: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Whether a corner is at each place that `arc` must not pass."""
-        there = self.arc_at[y, x]
-        return (there != _NO_CORNER) & ~((there == arc) & self.gone_at[y, x])
+    def counts(self, arc: NDArray[np.int64], x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether `arc` must not pass the corner at each place: all but those it has lost itself."""
+        return (self.arc_at[y, x] != arc) | ~self.gone_at[y, x]
 
 
 def simplified(
@@ -131,7 +130,7 @@ def _linked(
     arc = np.where(latest >= firsts[ring], latest, last_fixed[ring])
     fixed_corners = np.add.reduceat(fixed, firsts, dtype=np.int64)
     least = np.where(fixed_corners < 2, 3 - fixed_corners, 0)[ring]
-    arc_at = np.full(fixed_at.shape, _NO_CORNER, dtype=np.int64)
+    arc_at = np.full(fixed_at.shape, _NO_CORNER, dtype=np.int32)
     arc_at[y, x] = _FIXED
     arc_at[y[free], x[free]] = arc[free]
     return _Borders(
@@ -235,22 +234,30 @@ def _sums_of_runs(owner: NDArray[np.int64], values: NDArray[np.number]) -> NDArr
     return sums - np.repeat(sums[first] - values[first], np.diff(first, append=len(owner)))
 
 
-def _in_boxes(
-    left: NDArray[np.int64], top: NDArray[np.int64], right: NDArray[np.int64], bottom: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
-    """All grid points of boxes, edges included: number of the box, x and y, a bounded number at a time."""
-    width = right - left + 1
-    ends = np.cumsum(width * (bottom - top + 1))
+def _corners_in(
+    borders: _Borders,
+    left: NDArray[np.int64],
+    top: NDArray[np.int64],
+    right: NDArray[np.int64],
+    bottom: NDArray[np.int64],
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]:
+    """The corners in boxes, edges included, gone or not: number of the box, x, y; some boxes at a time."""
+    columns = (right - left + 1).astype(np.int32)
+    ends = np.cumsum(columns * (bottom - top + 1))
+    x0, y0 = left.astype(np.int32), top.astype(np.int32)
     first = 0
     while first < len(ends):
         begin = ends[first - 1] if first else 0
         stop = max(int(np.searchsorted(ends, begin + _POINTS_AT_ONCE, side="right")), first + 1)
         counts = np.diff(ends[first:stop], prepend=begin)
-        box = np.repeat(np.arange(first, stop), counts)
-        row, column = np.divmod(
-            np.arange(len(box)) - np.repeat(np.cumsum(counts) - counts, counts), width[box]
-        )
-        yield box, left[box] + column, top[box] + row
+        box = np.repeat(np.arange(first, stop, dtype=np.int32), counts)
+        place = np.arange(len(box), dtype=np.int32)
+        place -= np.repeat((np.cumsum(counts) - counts).astype(np.int32), counts)
+        width = columns[box]
+        row = place // width
+        x, y = x0[box] + (place - row * width), y0[box] + row
+        taken = np.flatnonzero(borders.arc_at[y, x] != _NO_CORNER)
+        yield box[taken], x[taken], y[taken]
         first = stop
 
 
@@ -259,9 +266,9 @@ def _is_empty(borders: _Borders, corners: NDArray[np.int64]) -> NDArray[np.bool_
     ends = np.stack([borders.before[corners], corners, borders.after[corners]])
     x, y, arc = borders.x[ends], borders.y[ends], borders.arc[corners]
     held = np.zeros(len(corners), dtype=np.int64)
-    for box, columns, rows in _in_boxes(x.min(0), y.min(0), x.max(0), y.max(0)):
-        there = np.flatnonzero(borders.others(arc[box], columns, rows))
-        of, column, row = box[there], columns[there], rows[there]
+    for box, columns, rows in _corners_in(borders, x.min(0), y.min(0), x.max(0), y.max(0)):
+        counts = borders.counts(arc[box], columns, rows)
+        of, column, row = box[counts], columns[counts], rows[counts]
         sides = np.stack(
             [
                 (x[k - 2, of] - x[k, of]) * (row - y[k, of]) - (y[k - 2, of] - y[k, of]) * (column - x[k, of])
@@ -312,18 +319,19 @@ def _reach(borders: _Borders, moves: NDArray[np.bool_]) -> NDArray[np.float64]:
     reach = np.full(len(x), _REACH)
     starts = np.flatnonzero(borders.worked_on & ~borders.gone)
     ends = borders.after[starts]
-    (rows, columns), moving = borders.arc_at.shape, moves & borders.free & ~borders.gone
-    corner_at = np.full((rows, columns), -1, dtype=np.int64)
+    moving = moves & borders.free & ~borders.gone
+    corner_at = np.full(borders.arc_at.shape, -1, dtype=np.int64)
     corner_at[y[moving], x[moving]] = np.flatnonzero(moving)
     left, right = np.minimum(x[starts], x[ends]) - 1, np.maximum(x[starts], x[ends]) + 1
     top, bottom = np.minimum(y[starts], y[ends]) - 1, np.maximum(y[starts], y[ends]) + 1
+    last_row, last_column = borders.arc_at.shape[0] - 1, borders.arc_at.shape[1] - 1
     left, top = np.maximum(left, 0), np.maximum(top, 0)
-    right, bottom = np.minimum(right, columns - 1), np.minimum(bottom, rows - 1)
-    for box, box_x, box_y in _in_boxes(left, top, right, bottom):
-        near = np.flatnonzero(borders.arc_at[box_y, box_x] != _NO_CORNER)
-        start, end, px, py = starts[box[near]], ends[box[near]], box_x[near], box_y[near]
+    right, bottom = np.minimum(right, last_column), np.minimum(bottom, last_row)
+    for box, columns, rows in _corners_in(borders, left, top, right, bottom):
+        counts = borders.counts(borders.arc[starts[box]], columns, rows)
+        edge, px, py = box[counts], columns[counts], rows[counts]
+        start, end = starts[edge], ends[edge]
         apart = ((px != x[start]) | (py != y[start])) & ((px != x[end]) | (py != y[end]))
-        apart &= borders.others(borders.arc[start], px, py)
         start, end, px, py = start[apart], end[apart], px[apart], py[apart]
         from_start = np.stack([px - x[start], py - y[start]])
         line = np.stack([x[end] - x[start], y[end] - y[start]])
