@@ -239,11 +239,11 @@ def run_shards(job: Job, indices: Sequence[int]) -> None:
     runner, engine = job.request.config.runner, job.request.config.engine
     processes = 1 if runner.kind == "threads" else runner.workers
     shards = [job.shards[index] for index in missing]
-    predicted = predict_shards(job.scene, shards, job.models, search, engine, processes)
-    for index, found in zip(missing, predicted, strict=True):
-        with labelled(shard=index):
-            write_shard(job.shard_file(index), found)
-            log.info("shard %d of %d stored", index + 1, len(job.shards))
+    with contextlib.closing(predict_shards(job.scene, shards, job.models, search, engine, processes)) as made:
+        for index in missing:
+            write_shard(job.shard_file(index), next(made))  # and forget it: the next one needs the memory
+            with labelled(shard=index):
+                log.info("shard %d of %d stored", index + 1, len(job.shards))
 
 
 def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:

@@ -8,7 +8,7 @@ and stored. Each stage is at most one tile ahead of the next, so memory depends 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def predict_shards(
     search: Search,
     engine: Engine,
     workers: int = 1,
-) -> Iterator[Shard]:
+) -> Generator[Shard]:
     """What both networks say about shards, whole strips of tiles each, in the order given.
 
     The stages don't pause between shards. `workers` is how many processes on this machine do the same.
@@ -115,13 +115,11 @@ def predict_shards(
         found = _ahead(preparing, prepare, range(len(tiles)))
         predicted = (_predict(ready, models, networks, search) for ready in found)
         settled = _ahead(settling, _settled, predicted)
-        for shard in shards:
-            canvas = _Canvas(shard, landcover=models.segmenter is not None)
-            for tile in islice(settled, len(shard)):
-                canvas.add(tile)
-                report_tiles(1)
-            yield canvas.shard()
-    give_back_memory()
+        try:
+            for shard in shards:
+                yield _shard(shard, settled, landcover=models.segmenter is not None)
+        finally:
+            give_back_memory()
 
 
 @contextmanager
@@ -245,39 +243,24 @@ def _settled(predicted: _Predicted) -> _Settled:
     return _Settled(predicted.tile, predicted.status, predicted.landcover, trucks)
 
 
-class _Canvas:
-    """What is known about a shard so far."""
-
-    def __init__(self, tiles: Sequence[Tile], landcover: bool) -> None:
-        self._first_row = tiles[0].row
-        height = max(tile.row + tile.height for tile in tiles) - self._first_row
-        self._status = np.full((height, tiles[0].scene_width), NODATA, np.uint8)
-        self._landcover = np.full_like(self._status, NO_CLASS) if landcover else None
-        self._trucks: list[Detections | None] = []
-
-    def add(self, settled: _Settled) -> None:
-        """Put a tile where it belongs."""
-        tile = settled.tile
-        core = (
-            slice(tile.row - self._first_row, tile.row - self._first_row + tile.height),
-            slice(tile.col, tile.col + tile.width),
-        )
-        self._status[core] = settled.status
-        if self._landcover is not None and settled.landcover is not None:
-            self._landcover[core] = settled.landcover
-        self._trucks.append(settled.trucks)
-
-    def shard(self) -> Shard:
-        trucks = [found for found in self._trucks if found is not None]
-        total = len(self._trucks)
-        return Shard(
-            self._first_row,
-            self._status,
-            self._landcover,
-            Detections.concatenate(trucks),
-            total,
-            total - len(trucks),
-        )
+def _shard(tiles: Sequence[Tile], settled: Iterator[_Settled], landcover: bool) -> Shard:
+    """The next of the settled tiles, put where they belong. Keeps nothing once it has returned."""
+    first_row, width = tiles[0].row, tiles[0].scene_width
+    height = max(tile.row + tile.height for tile in tiles) - first_row
+    status = np.full((height, width), NODATA, np.uint8)
+    classes = np.full_like(status, NO_CLASS) if landcover else None
+    trucks: list[Detections] = []
+    for found in islice(settled, len(tiles)):
+        rows, cols = found.tile.core.toslices()
+        core = slice(rows.start - first_row, rows.stop - first_row), cols
+        status[core] = found.status
+        if classes is not None and found.landcover is not None:
+            classes[core] = found.landcover
+        if found.trucks is not None:
+            trucks.append(found.trucks)
+        report_tiles(1)
+    skipped = len(tiles) - len(trucks)
+    return Shard(first_row, status, classes, Detections.concatenate(trucks), len(tiles), skipped)
 
 
 def _measured(candidates: _Candidates) -> Detections:
@@ -298,7 +281,7 @@ def _measured(candidates: _Candidates) -> Detections:
 
 def _cache_bytes(engine: Engine) -> int:
     """What decoded blocks may take: those of two tiles; others that are still needed wait on disk."""
-    return engine.memory_mb * 1_000_000 // 20
+    return engine.memory_mb * 1_000_000 // 30
 
 
 def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
@@ -309,6 +292,6 @@ def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
     through the stages 9 bytes a band.
     """
     bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
-    fixed_mb, bytes_per_pixel = 1530 + memory_mb // 20, (500 if half else 1000) + 9 * bands
+    fixed_mb, bytes_per_pixel = 1530 + memory_mb // 30, (500 if half else 1000) + 9 * bands
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)
