@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import geopandas as gpd
@@ -17,20 +15,13 @@ from scipy.spatial import cKDTree
 from pipeline.evaluation import causes
 from pipeline.evaluation.detection import TruckEvaluation, angle_between, centres, column
 from pipeline.evaluation.evidence import EVIDENCE_COLUMNS, can_measure, measure_evidence
-from pipeline.evaluation.labels import LandcoverLabels
 from pipeline.evaluation.look_alikes import look_alikes
 from pipeline.evaluation.matching import UNMATCHED, match
-from pipeline.evaluation.segmentation import blocks, class_index, prediction_grid
-from pipeline.layers.regions import OUTSIDE, Regions, label_regions, outline
-from pipeline.models.bundle import LegendClass
 from pipeline.scenes.scene import Scene
 
 OUTCOMES = ("TP", "FP", "FN", "TN", "ignored", "not_seen")
 NEAR_M = 30.0
 """A false alarm and a missed reference this close are taken to mean the same truck."""
-MIN_CASE_HA = 1.0
-AGREE = 255
-"""In place of a pair of classes, where they don't differ."""
 
 TRUCK_COLUMNS = (
     "id",
@@ -269,59 +260,6 @@ def cause_metrics(cases: gpd.GeoDataFrame) -> dict[str, Any]:
         "Nothing was measured in the pixels: the scene was not given, or lacks one of B02, B03, B04 and B08."
     )
     return {**result, "not_judged": left_out, **({"why": why} if left_out else {})}
-
-
-def landcover_cases(
-    predicted: Path | str,
-    labels: LandcoverLabels,
-    legend: Sequence[LegendClass],
-    min_area_ha: float = MIN_CASE_HA,
-) -> gpd.GeoDataFrame:
-    """Connected areas mapped as one class and labelled as another, of at least `min_area_ha`, largest first.
-
-    Columns `predicted_class`, `reference_class`, `area_ha`, `geometry` (along pixel edges, in the CRS of the
-    prediction). Read and compared strip by strip, outlined as the layers are; see `pipeline.layers.regions`.
-    """
-    grid = prediction_grid(predicted)
-    pixel_ha = abs(grid.affine.determinant) / 10_000
-    regions = label_regions(_disagreement(predicted, labels, legend), AGREE)
-    regions = _only(regions, regions.sizes * pixel_ha >= min_area_ha * (1 - 1e-9))
-    polygons = outline(regions, grid.affine)
-    bounds = shapely.bounds(polygons).reshape(-1, 4)
-    order = np.lexsort((*bounds.T[::-1], -regions.sizes))
-    truth, value = np.divmod(regions.values[order], len(legend))
-    names = np.array([item.name for item in legend], dtype=object)
-    return gpd.GeoDataFrame(
-        {
-            "predicted_class": names[value],
-            "reference_class": names[truth],
-            "area_ha": regions.sizes[order] * pixel_ha,
-        },
-        geometry=polygons[order],
-        crs=grid.crs.to_wkt() if grid.crs else None,
-    )
-
-
-def _only(regions: Regions, kept: NDArray[np.bool_]) -> Regions:
-    number = np.append(np.where(kept, np.cumsum(kept) - 1, OUTSIDE), OUTSIDE).astype(np.int32)
-    return replace(
-        regions,
-        run_regions=number[regions.run_regions],
-        values=regions.values[kept],
-        sizes=regions.sizes[kept],
-    )
-
-
-def _disagreement(
-    predicted: Path | str, labels: LandcoverLabels, legend: Sequence[LegendClass]
-) -> Iterator[NDArray[np.uint8]]:
-    """Strips of rows, (h, W): label x K + prediction where both have a class and they differ, else `AGREE`;
-    K up to 15."""
-    index, count = class_index(legend), len(legend)
-    for _, values, truth in blocks(predicted, labels):
-        i, j = index[truth], index[values]
-        differ = (i < count) & (j < count) & (i != j)
-        yield np.where(differ, i * np.uint8(count) + j, np.uint8(AGREE))
 
 
 def _distance_to(xy: NDArray[np.float64], others: NDArray[np.float64], nth: int = 1) -> NDArray[np.float64]:

@@ -10,8 +10,9 @@ from typing import Any
 import geopandas as gpd
 
 from pipeline.errors import OutputError
-from pipeline.evaluation.confusion import cause_metrics, landcover_cases, truck_cases
+from pipeline.evaluation.confusion import cause_metrics, truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
+from pipeline.evaluation.disagreement import disagreement_metrics, landcover_cases
 from pipeline.evaluation.labels import (
     read_landcover_labels,
     read_predicted_trucks,
@@ -87,7 +88,11 @@ def write_evaluation(
         area_labels = read_landcover_labels(landcover_labels, prediction_grid(landcover))
         landcover_evaluation = evaluate_landcover(landcover, area_labels, context.legend)
         layers["landcover"] = landcover_cases(landcover, area_labels, context.legend)
-        metrics["landcover"] = {"labels": str(landcover_labels), **landcover_evaluation.metrics()}
+        metrics["landcover"] = {
+            "labels": str(landcover_labels),
+            **landcover_evaluation.metrics(),
+            "disagreement": disagreement_metrics(landcover_evaluation, layers["landcover"]),
+        }
         if truck_evaluation is not None:
             panoptic = evaluate_panoptic(landcover, area_labels, context.legend, truck_evaluation)
             metrics["panoptic"] = panoptic.metrics()

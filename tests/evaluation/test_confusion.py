@@ -4,13 +4,9 @@ import pandas as pd
 import pytest
 from shapely.geometry import LineString, box
 
-from pipeline.evaluation.confusion import OUTCOMES, TRUCK_COLUMNS, landcover_cases, truck_cases
+from pipeline.evaluation.confusion import OUTCOMES, TRUCK_COLUMNS, truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
-from pipeline.evaluation.labels import read_landcover_labels
-from pipeline.evaluation.segmentation import prediction_grid
-from pipeline.models.segmenter import DYNAMIC_WORLD
 from tests.evaluation.test_detection import UTM, X, Y, boxes, labels
-from tests.evaluation.test_labels import write_raster
 
 
 def outcomes(cases):
@@ -166,28 +162,3 @@ def test_outcomes_are_the_documented_ones():
     assert counts["TP"] == evaluation.primary.true_positives
     assert counts["FP"] == evaluation.primary.false_positives
     assert counts["FN"] == evaluation.primary.false_negatives
-
-
-def test_connected_disagreement_above_a_minimum_area(tmp_path):
-    predicted = np.full((20, 30), 4, np.uint8)
-    labelled = predicted.copy()
-    labelled[2:14, 3:13] = 1  # 120 px: 1.2 ha of trees mapped as crops
-    labelled[16:18, 20:25] = 0  # 0.1 ha of water mapped as crops
-    labelled[0, 29] = 255
-    path = write_raster(tmp_path / "p.tif", predicted)
-    truth = read_landcover_labels(write_raster(tmp_path / "t.tif", labelled), prediction_grid(path))
-    cases = landcover_cases(path, truth, DYNAMIC_WORLD, min_area_ha=1)
-    assert cases[["predicted_class", "reference_class", "area_ha"]].values.tolist() == [
-        ["crops", "trees", 1.2]
-    ]
-    assert cases.geometry[0].bounds == (600_030, 5_799_860, 600_130, 5_799_980)
-    everything = landcover_cases(path, truth, DYNAMIC_WORLD, min_area_ha=0)
-    assert everything["area_ha"].tolist() == pytest.approx([1.2, 0.1])
-    assert everything["reference_class"].tolist() == ["trees", "water"]
-
-
-def test_a_perfect_map_has_no_cases(tmp_path):
-    path = write_raster(tmp_path / "p.tif", np.zeros((4, 6), np.uint8))
-    cases = landcover_cases(path, read_landcover_labels(path, prediction_grid(path)), DYNAMIC_WORLD)
-    assert len(cases) == 0
-    assert cases.crs == UTM
