@@ -122,15 +122,19 @@ def class_picture(raster: Path, legend: Sequence[LegendClass], max_px: int = QUI
 
 
 def map_image(picture: Picture, max_px: int = QUICKLOOK_PX, lossless: bool = False) -> MapImage:
-    """The picture warped to Web Mercator, so that it lies where the map's features lie."""
+    """The picture warped to Web Mercator, so that it lies where the map's features lie.
+
+    Across the antimeridian its longitudes go on beyond 180 degrees.
+    """
     rows, cols = picture.rgba.shape[:2]
     west, south, east, north = array_bounds(rows, cols, picture.grid.affine)
     crs = picture.grid.crs.to_wkt() if picture.grid.crs else None
     sharp = max(rows, cols) <= _SHARP_PX
+    mercator, turned = _mercator(crs, (west, south, east, north))
     # Small pictures are enlarged first: nearest neighbours move a pixel's edge by up to half a new pixel.
     zoom = max(1, min(8, max_px // max(rows, cols)))
     transform, width, height = calculate_default_transform(
-        crs, WEB_MERCATOR, cols, rows, west, south, east, north, dst_width=cols * zoom, dst_height=rows * zoom
+        crs, mercator, cols, rows, west, south, east, north, dst_width=cols * zoom, dst_height=rows * zoom
     )
     warped = np.zeros((4, height, width), dtype=np.uint8)
     reproject(
@@ -139,17 +143,28 @@ def map_image(picture: Picture, max_px: int = QUICKLOOK_PX, lossless: bool = Fal
         src_transform=picture.grid.affine,
         src_crs=crs,
         dst_transform=transform,
-        dst_crs=WEB_MERCATOR,
+        dst_crs=mercator,
         resampling=Resampling.nearest,
     )
     corners = array_bounds(height, width, transform)
     lon, lat = rasterio.warp.transform(WEB_MERCATOR, WGS84, corners[::2], corners[1::2])
     return MapImage(
         uri=data_uri(warped.transpose(1, 2, 0), lossless=lossless or sharp),
-        south_west=(lat[0], lon[0]),
-        north_east=(lat[1], lon[1]),
+        south_west=(lat[0], lon[0] + turned),
+        north_east=(lat[1], lon[1] + turned),
         sharp=sharp,
     )
+
+
+def _mercator(crs: str | None, bounds: tuple[float, float, float, float]) -> tuple[str, float]:
+    """Web Mercator, and its turn eastwards in degrees: the antimeridian must not cut what is in `bounds`."""
+    if crs is None:
+        return WEB_MERCATOR, 0.0
+    west, south, east, north = bounds
+    lon, _ = rasterio.warp.transform(crs, WGS84, [west, west, east, east], [south, north, south, north])
+    if max(lon) - min(lon) < 180:
+        return WEB_MERCATOR, 0.0
+    return "+proj=merc +a=6378137 +b=6378137 +lon_0=180 +units=m +nadgrids=@null +wktext +no_defs", 180.0
 
 
 def data_uri(rgba: NDArray[np.uint8], lossless: bool = True) -> str:

@@ -3,6 +3,7 @@ import io
 
 import numpy as np
 import pytest
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.transform import from_origin
@@ -88,3 +89,15 @@ def test_classes_in_the_colours_of_their_legend(tmp_path):
     assert picture.grid.boundingbox == GRID.boundingbox
     assert picture.rgba[1, 2].tolist() == [0xC4, 0x28, 0x1B, 255]
     assert picture.rgba[0, 0, 3] == 0
+
+
+def test_a_picture_across_the_antimeridian_goes_on_beyond_180_degrees():
+    """GDAL can't warp it to Web Mercator itself: its two ends lie at opposite ends of the world."""
+    grid = GeoBox((60, 60), Affine(10, 0, 833_700, 0, -10, 400), "EPSG:32660")
+    rgba = np.full((60, 60, 4), 200, dtype=np.uint8)
+    image = map_image(Picture(rgba, grid))
+    (south, west), (north, east) = image.south_west, image.north_east
+    lon, lat = transform("EPSG:32660", "EPSG:4326", [833_700, 834_300], [-200, 400])
+    assert (west, east) == pytest.approx([degrees % 360 for degrees in lon], abs=3e-5)  # a third of a pixel
+    assert (south, north) == pytest.approx(lat, abs=3e-5)
+    assert west < 180 < east
