@@ -9,7 +9,7 @@ import logging
 import resource
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -43,6 +43,7 @@ from pipeline.layers.styles import (
 )
 from pipeline.layers.traffic import road_traffic, write_traffic
 from pipeline.layers.trucks import WEAKEST_SCORE, found_trucks, nearly_trucks
+from pipeline.leftovers import remove_leftovers, set_aside
 from pipeline.logs import labelled
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
 from pipeline.report.evaluation import write_evaluation
@@ -120,6 +121,11 @@ class Job:
     def store(self) -> Path:
         """Where the shards lie; what a crashed run left there is used again."""
         return self.folder / ".shards"
+
+    @property
+    def previous(self) -> Path:
+        """Where the record of the previous run lies while this one writes."""
+        return self.store / "previous.json"
 
     @property
     def work(self) -> Path:
@@ -312,6 +318,8 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
     run = _run_record(
         job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics, clock
     )
+    run["outputs"] = _names(folder, [*outputs.values(), folder / "report.html"])
+    remove_leftovers(folder, job.previous, run["outputs"])
     _write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
     _write_record(run, folder / "run.json")
     _tidy(job)
@@ -324,7 +332,7 @@ def _merged(job: Job) -> Predictions:
     CACHE.budget = _CACHE_FOR_CHIPS
     if job.scene.shape[0] * job.scene.shape[1] > _SMALL_PX:
         close_networks()
-    (job.folder / "run.json").unlink(missing_ok=True)
+    set_aside(job.folder / "run.json", job.previous)
     shutil.rmtree(job.work, ignore_errors=True)
     job.work.mkdir(parents=True)
     shards = (_shard(job, index) for index in range(len(job.shards)))
@@ -443,7 +451,8 @@ def _write_formats(
     unstyled = {path.stem for path in outputs.values() if path.suffix != ".gpkg"}
     for name, qml in _styles(legend).items():
         if name in layers and name in unstyled:
-            with replacing(job.folder / f"{name}.qml") as part:
+            outputs[f"{name}.qml"] = job.folder / f"{name}.qml"
+            with replacing(outputs[f"{name}.qml"]) as part:
                 part.write_text(qml, encoding="utf-8")
 
 
@@ -689,6 +698,11 @@ def _run_record(
         "seconds": {name: round(value, 2) for name, value in clock.seconds.items()},
         "peak_rss_mb": round(peak / 1024),
     }
+
+
+def _names(folder: Path, paths: Iterable[Path]) -> list[str]:
+    """Names of those files that lie in a folder; traffic of all scenes lies beside it."""
+    return sorted(path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder))
 
 
 def _write_record(run: Mapping[str, Any], path: Path) -> None:
