@@ -8,7 +8,7 @@ land change", Remote Sensing of Environment 148, 2014. Numbers of equations are 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -109,17 +109,13 @@ class AreaEstimates:
         return {
             "points": self.points,
             "hectares": float(self.mapped_ha.sum()),
-            **_plain("accuracy", self.accuracy),
+            **_plain({"accuracy": self.accuracy}),
             "classes": {
                 item.name: {
                     "value": item.value,
                     "points": int(self.counts[i].sum()),
                     "mapped_ha": float(self.mapped_ha[i]),
-                    **{
-                        key: figure
-                        for name, estimate in by_class.items()
-                        for key, figure in _plain(name, estimate, i).items()
-                    },
+                    **_plain(by_class, i),
                 }
                 for i, item in enumerate(self.legend)
             },
@@ -172,13 +168,14 @@ def estimate_areas(legend: Sequence[LegendClass], counts: ArrayLike, mapped_ha: 
     return AreaEstimates(tuple(legend), matrix, hectares)
 
 
-def _plain(name: str, estimate: Estimate, index: int | tuple[()] = ()) -> dict[str, Any]:
-    low, high = estimate.interval
-    return {
-        name: _number(estimate.value[index]),
-        f"{name}_se": _number(estimate.standard_error[index]),
-        f"{name}_95": [_number(low[index]), _number(high[index])],
-    }
+def _plain(estimates: Mapping[str, Estimate], index: int | tuple[()] = ()) -> dict[str, Any]:
+    """Each value by its name, its standard error as `<name>_se`, and all intervals as `interval_95`."""
+    plain: dict[str, Any] = {}
+    for name, estimate in estimates.items():
+        plain[name] = _number(estimate.value[index])
+        plain[f"{name}_se"] = _number(estimate.standard_error[index])
+    ends = {name: [_number(end[index]) for end in each.interval] for name, each in estimates.items()}
+    return {**plain, "interval_95": ends}
 
 
 def _number(value: Any) -> float | None:

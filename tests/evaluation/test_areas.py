@@ -107,7 +107,7 @@ def test_a_class_that_is_not_mapped_but_seen_has_an_area_and_no_users_accuracy()
     assert found.producers_accuracy.value.tolist() == [1, 1, 0]
     metrics = found.metrics()
     assert metrics["classes"]["stable forest"]["users_accuracy"] is None
-    assert metrics["classes"]["stable forest"]["users_accuracy_95"] == [None, None]
+    assert metrics["classes"]["stable forest"]["interval_95"]["users_accuracy"] == [None, None]
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
 
 
@@ -116,10 +116,10 @@ def test_metrics_have_the_areas_and_their_intervals(example):
     forest = metrics["classes"]["deforestation"]
     assert forest["points"] == 75
     assert forest["mapped_ha"] == pytest.approx(18_000)
-    low, high = forest["area_ha_95"]
+    low, high = forest["interval_95"]["area_ha"]
     assert (low, high) == pytest.approx((21_158 - 6_158, 21_158 + 6_158), abs=1)
     assert metrics["points"] == 640
-    assert metrics["accuracy_95"] == pytest.approx([0.928, 0.965], abs=5e-4)
+    assert metrics["interval_95"]["accuracy"] == pytest.approx([0.928, 0.965], abs=5e-4)
 
 
 def test_strata_of_one_point_are_refused():
