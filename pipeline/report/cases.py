@@ -128,7 +128,10 @@ def _rounded(column: pd.Series, digits: int) -> list[float | None]:
 def _outlines(cases: gpd.GeoDataFrame) -> list[list[int]]:
     located = cases.to_crs(WGS84) if cases.crs is not None else cases
     hulls = shapely.convex_hull(located.geometry.to_numpy())
-    corners: NDArray[np.int64] = np.rint(shapely.get_coordinates(hulls) / MICRODEGREE).astype(np.int64)
+    at = shapely.get_coordinates(hulls)
+    if np.ptp(at[:, 0]) > 180:  # across the antimeridian; the map's pictures go on beyond 180 degrees as well
+        at[at[:, 0] < 0, 0] += 360
+    corners: NDArray[np.int64] = np.rint(at / MICRODEGREE).astype(np.int64)
     ends = np.cumsum(shapely.get_num_coordinates(hulls))
     outlines: list[list[int]] = []
     for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True):

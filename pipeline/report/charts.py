@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from pipeline.evaluation.calibration import Reliability
 from pipeline.evaluation.detection import PrecisionRecall
 
-_NAMES = {"centre_20m": "centre within 20 m", "iou_0.25": "IoU 0.25", "iou_0.5": "IoU 0.5"}
+NAMES = {"centre_20m": "centre within 20 m", "iou_0.25": "IoU 0.25", "iou_0.5": "IoU 0.5"}
 _SERIES = ("#0072b2", "#d55e00", "#007a5a")
 _DASHES = ("-", "--", "-.")
-_COLOURS = dict(zip(_NAMES, _SERIES, strict=True))
+_COLOURS = dict(zip(NAMES, _SERIES, strict=True))
 
 
 def precision_recall_chart(curves: Mapping[str, PrecisionRecall]) -> Markup:
@@ -29,7 +29,7 @@ def precision_recall_chart(curves: Mapping[str, PrecisionRecall]) -> Markup:
         # Wide below narrow: curves often coincide.
         width = max(1.5, 4.5 - 1.5 * layer)
         colour = _COLOURS.get(name, "#444444")
-        label = f"{_NAMES.get(name, name)} (AP {curve.average_precision:.2f})"
+        label = f"{NAMES.get(name, name)} (AP {curve.average_precision:.2f})"
         if len(curve.recall) > 1:
             axes.plot(
                 curve.recall, curve.precision, color=colour, lw=width, ls=_DASHES[layer % 3], label=label
@@ -63,7 +63,7 @@ def reliability_chart(table: Reliability) -> Markup:
     """Share of detections that are right over their score; dots grow with the number behind them."""
     figure, axes = _plot("score", "share that are trucks")
     axes.plot([0, 1], [0, 1], color="#6b7280", lw=1, ls="--", label="as a probability should be")
-    axes.plot(table.score, table.right, color=_SERIES[0], lw=1.5)
+    axes.plot(table.score, table.right, color=_SERIES[0], lw=0.8)
     axes.scatter(
         table.score,
         table.right,

@@ -10,9 +10,12 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 
+from pipeline.evaluation.calibration import reliability
 from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import TruckEvaluation, column
+from pipeline.evaluation.figures import threshold_curve
 from pipeline.evaluation.panoptic import PanopticEvaluation
 from pipeline.evaluation.segmentation import LandcoverEvaluation
 from pipeline.models.bundle import Card, LegendClass
@@ -24,6 +27,7 @@ from pipeline.report.gallery import Example, Gallery, blocks_of_cases, spread
 from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_layers, not_seen_picture
 from pipeline.report.pictures import TRUE_COLOUR, Picture, class_picture, map_image
 from pipeline.report.sections import (
+    breakdown,
     causes,
     class_areas,
     class_rows,
@@ -51,6 +55,7 @@ _SECTIONS = (
     "landcover_cards",
     "charts",
     "causes",
+    "breakdown",
     "landcover",
     "matrices",
     "matrix_legend",
@@ -177,7 +182,8 @@ def write_evaluation_report(
         sections |= {
             "trucks": trucks,
             "truck_metrics": metrics,
-            "cards": truck_cards(trucks, metrics),
+            "cards": truck_cards(trucks),
+            "breakdown": breakdown(metrics),
             "charts": _charts(trucks),
             "causes": causes(cases),
         }
@@ -276,15 +282,15 @@ def _road_layer(segments: gpd.GeoDataFrame, detail: float) -> FeatureLayer:
     known = density[np.isfinite(density) & (density > 0)]
     steps = np.unique(np.quantile(known, [0.25, 0.5, 0.75]).round(1)) if len(known) else np.zeros(0)
     bounds = [0.0, *steps.tolist()]
-    names = ["none", *(f"more than {low:g}" for low in bounds)]
+    names = ["no trucks", *(f"more than {low:g} on a km" for low in bounds)]
     ramp: Callable[[int], str] = lambda level: _RAMP[min(level, len(_RAMP) - 1)]  # noqa: E731
 
     def colour(row: Any) -> str:
         value = row.trucks_per_km
         return ramp(0 if not value > 0 else 1 + int(np.searchsorted(steps, value, side="left")))
 
-    legend = [(f"{name} trucks per km", ramp(level)) for level, name in enumerate(names)]
-    return feature_layer("road segments", busiest, colour, shown=False, legend=legend, detail=detail)
+    legend = [(name, ramp(level)) for level, name in enumerate(names)]
+    return feature_layer("roads by trucks", busiest, colour, shown=False, legend=legend, detail=detail)
 
 
 def _trucks_as_cases(trucks: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -382,27 +388,28 @@ def _lines(case: pd.Series) -> list[str]:
     return lines + known_facts(case, shown)
 
 
-def _charts(trucks: TruckEvaluation) -> list[tuple[Any, str]]:
-    """Charts and what they say; without detections there are none."""
+def _charts(trucks: TruckEvaluation) -> list[tuple[Markup, str]]:
+    """Charts and what they say; none where nothing was measured, or detections came without scores."""
+    if trucks.not_measured is not None or not trucks.scored:
+        return []
     # Matplotlib takes long to import.
-    from pipeline.evaluation.calibration import reliability
-    from pipeline.report.charts import precision_recall_chart, reliability_chart, threshold_chart
+    from pipeline.report.charts import NAMES, precision_recall_chart, reliability_chart, threshold_chart
 
-    curve = next(iter(trucks.curves.values()))
     charts = [
         (
-            precision_recall_chart(trucks.curves),
-            "Precision over recall, down to the least score of the detections given. AP as COCO defines it "
+            precision_recall_chart({name: curve for name, curve in trucks.curves.items() if name in NAMES}),
+            "Precision over recall, down to the least score that counts. AP as COCO defines it "
             "(101 points), without a cap on the number of detections.",
         )
     ]
+    curve = threshold_curve(trucks)
     if len(curve.score) and np.isfinite(curve.recall).all():
-        charts.append((threshold_chart(curve), "What a higher threshold would give; centres within 20 m."))
-    if len(curve.score):
-        table = reliability(curve.score, curve.correct)
+        charts.append((threshold_chart(curve), "What another threshold would give; centres within 20 m."))
+    counted = next(iter(trucks.curves.values()))
+    if len(counted.score):
         charts.append(
             (
-                reliability_chart(table),
+                reliability_chart(reliability(counted.score, counted.correct)),
                 "Calibration: of the detections with a score of about 0.8, 80 % should be trucks. Larger "
                 "dots stand for more detections.",
             )

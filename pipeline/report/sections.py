@@ -17,6 +17,13 @@ from pipeline.evaluation.segmentation import LandcoverEvaluation
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.scene import Scene
 
+_BROKEN_DOWN_BY = {
+    "road_class": "class of road",
+    "landcover": "land cover below",
+    "cloud_distance_m": "distance to cloud, m",
+    "trucks_per_block": "labelled trucks in a block",
+}
+
 
 @dataclass(frozen=True)
 class Card:
@@ -60,38 +67,77 @@ def found_cards(trucks: gpd.GeoDataFrame, seen_fraction: float | None, scene: Sc
     return cards
 
 
-def truck_cards(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> list[Card]:
-    """Of an evaluation; `metrics` are its own, from which the intervals come where there are any."""
-    score = trucks.primary
-    scores = metrics.get("centres", {}).get(f"{score.radius_m:g}m", {})
+def truck_cards(trucks: TruckEvaluation) -> list[Card]:
+    """Of an evaluation, with intervals where they are known; none where nothing was measured."""
+    metrics = trucks.metrics()
+    if metrics["not_measured"]:
+        return []
+    score, heading, speed = trucks.primary, trucks.heading, trucks.speed
+    headline, count, alarms = metrics["headline"], metrics["count"], metrics["false_alarms"]
     wrong, missed = score.false_positives, score.false_negatives
+
+    def card(text: str, label: str, name: str, form: str = "{:.2f}", times: float = 1) -> Card:
+        return Card(text, label, _interval(headline.get(name, {}).get("interval_95"), form, times))
+
     cards = [
-        Card(_ratio(score.f1), f"F1, centres within {score.radius_m:g} m", _interval(scores, "f1")),
-        Card(
-            _ratio(score.precision),
-            f"precision: {wrong:,} false alarm{'' if wrong == 1 else 's'}",
-            _interval(scores, "precision"),
-        ),
-        Card(_ratio(score.recall), f"recall: {missed:,} missed", _interval(scores, "recall")),
+        card(_ratio(score.f1), f"F1, centres within {score.radius_m:g} m", "f1"),
+        card(_ratio(score.precision), f"precision: {_counted(wrong, 'false alarm')}", "precision"),
+        card(_ratio(score.recall), f"recall: {missed:,} missed", "recall"),
     ]
-    heading, speed = trucks.heading, trucks.speed
+    if count["relative_bias"] is not None:
+        label = f"bias of the count: {count['detected']:,} for {count['labelled']:,}"
+        cards.append(
+            card(f"{100 * count['relative_bias']:+.0f} %", label, "count_bias", "{:+.0f} %", times=100)
+        )
+    for key, label in (("per_100_km_road", "100 km of road"), ("per_100_km2", "100 km² looked at")):
+        if alarms[key] is not None:
+            text = f"false alarms on {label}"
+            cards.append(card(f"{alarms[key]:.1f}", text, f"false_alarms_{key}", "{:.1f}"))
+            break
     if heading.known:
-        flips = f"median heading error; {heading.flips} of {heading.known} flipped"
-        cards.append(Card(f"{heading.median_deg:.0f}°", flips))
+        flips = f"median heading error; {heading.flips} of {heading.known:,} flipped"
+        cards.append(Card(f"{heading.median_deg:.1f}°", flips))
     elif heading.axis_known:
-        cards.append(Card(f"{heading.axis_median_deg:.0f}°", "median error of the axis (no headings)"))
+        cards.append(Card(f"{heading.axis_median_deg:.1f}°", "median error of the axis (no headings)"))
     if speed.known:
-        cards.append(Card(f"{speed.median_kmh:.0f} km/h", f"median speed error of {speed.known:,}"))
+        label = f"speed, root mean square error of {speed.known:,}"
+        cards.append(card(f"{speed.rmse_kmh:.1f} km/h", label, "speed_rmse_kmh", "{:.1f}"))
     return cards
 
 
 def landcover_cards(landcover: LandcoverEvaluation) -> list[Card]:
-    """Of an evaluation."""
-    classes = int(landcover.labelled.sum())
+    """Of an evaluation, with intervals where they are known; none where nothing was compared."""
+    if not landcover.pixels:
+        return []
+    metrics = landcover.metrics()
+    intervals = metrics.get("interval_95", {})
+    classes = _counted(int(landcover.labelled.sum()), "labelled class", "labelled classes")
+    cards = [
+        Card(
+            f"{100 * landcover.accuracy:.1f} %",
+            "agreement",
+            _interval(intervals.get("accuracy"), "{:.1f} %", 100),
+        ),
+        Card(_ratio(landcover.mean_iou), f"mean IoU of {classes}", _interval(intervals.get("mean_iou"))),
+        Card(_ratio(landcover.mean_f1), "mean F1 of them", _interval(intervals.get("mean_f1"))),
+    ]
+    for name, label, form, times in (
+        ("boundary_f1", "F1 of the boundaries", "{:.2f}", 1),
+        ("quantity_disagreement", "disagree in quantity", "{:.1f} %", 100),
+        ("allocation_disagreement", "disagree in place", "{:.1f} %", 100),
+    ):
+        if metrics.get(name) is not None:
+            text = form.format(times * metrics[name])
+            cards.append(Card(text, label, _interval(intervals.get(name), form, times)))
+    return cards
+
+
+def breakdown(metrics: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """What scores are broken down by, and its groups; only what tells more than one group apart."""
     return [
-        Card("n/a" if np.isnan(landcover.accuracy) else f"{100 * landcover.accuracy:.1f} %", "agreement"),
-        Card(_ratio(landcover.mean_iou), f"mean IoU of {classes} labelled classes"),
-        Card(_ratio(landcover.mean_f1), "mean F1 of them"),
+        (_BROKEN_DOWN_BY.get(name, name.replace("_", " ")), groups)
+        for name, groups in (metrics.get("breakdown") or {}).items()
+        if groups and len(groups) > 1
     ]
 
 
@@ -127,6 +173,7 @@ def matrices(landcover: LandcoverEvaluation) -> list[Matrix]:
 
 def class_rows(landcover: LandcoverEvaluation) -> list[dict[str, Any]]:
     """One row a class that the labels or the map have."""
+    metrics = landcover.metrics()["classes"]
     return [
         {
             "name": landcover.legend[index].name,
@@ -137,6 +184,8 @@ def class_rows(landcover: LandcoverEvaluation) -> list[dict[str, Any]]:
             "producers_accuracy": landcover.producers_accuracy[index],
             "iou": landcover.iou[index],
             "f1": landcover.f1[index],
+            "boundary_f1": metrics[landcover.legend[index].name].get("boundary_f1"),
+            "interval": _interval(metrics[landcover.legend[index].name].get("interval_95", {}).get("f1")),
         }
         for index in _present(landcover)
     ]
@@ -189,9 +238,13 @@ def _shares(share: NDArray[np.float64]) -> tuple[tuple[tuple[str, ...], ...], tu
     return texts, tuple(tuple(row) for row in share.tolist())
 
 
-def _interval(scores: Mapping[str, Any], name: str) -> str:
-    low, high = scores.get("interval_95", {}).get(name) or (None, None)
-    return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+def _interval(ends: Sequence[float | None] | None, form: str = "{:.2f}", times: float = 1) -> str:
+    low, high = ends or (None, None)
+    return "" if low is None or high is None else f"{form.format(times * low)} to {form.format(times * high)}"
+
+
+def _counted(number: int, one: str, many: str = "") -> str:
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def _ratio(value: float) -> str:
