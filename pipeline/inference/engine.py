@@ -239,7 +239,7 @@ class _Settled:
 
 def _settled(predicted: _Predicted) -> _Settled:
     candidates = predicted.candidates
-    trucks = None if candidates is None else _measured(candidates)
+    trucks = None if candidates is None else _measured(candidates, predicted.tile, predicted.status)
     return _Settled(predicted.tile, predicted.status, predicted.landcover, trucks)
 
 
@@ -263,12 +263,13 @@ def _shard(tiles: Sequence[Tile], settled: Iterator[_Settled], landcover: bool) 
     return Shard(first_row, status, classes, Detections.concatenate(trucks), len(tiles), skipped)
 
 
-def _measured(candidates: _Candidates) -> Detections:
+def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) -> Detections:
     """How trucks move, and with that the probability that they are some."""
     calibration, pixels = candidates.calibration, candidates.pixels
     found = [boxes.result() for boxes in candidates.found]
     boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
     possible = calibration.probability(scores, AMPLE_EVIDENCE) >= candidates.least_score
+    possible &= ~_centred_unseen(boxes, tile, status)
     boxes, scores = boxes[possible], scores[possible]
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     displacement, sigma = measure_displacement(
@@ -277,6 +278,13 @@ def _measured(candidates: _Candidates) -> Detections:
     probability = calibration.probability(scores, evidence(displacement, sigma))
     detections = Detections(boxes, probability, displacement.astype(np.float64), sigma.astype(np.float64))
     return detections.take(probability >= candidates.least_score)
+
+
+def _centred_unseen(boxes: NDArray[np.float64], tile: Tile, status: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(N,) whether boxes are centred on a pixel of the core that was not looked at: they don't count."""
+    cols, rows = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 - (tile.col, tile.row)).astype(np.intp).T
+    inside = (rows >= 0) & (rows < tile.height) & (cols >= 0) & (cols < tile.width)
+    return inside & (status[rows * inside, cols * inside] != SEEN)
 
 
 def _cache_bytes(engine: Engine) -> int:
