@@ -27,6 +27,8 @@ ZOOM = 5
 """Pixels of a chip for each of the scene, so that thin boxes can be drawn."""
 MOST_CHIPS = 3000
 """Of a scene, some 6 MB of files."""
+CHIPS = "chips"
+"""Their folder in that of an evaluation."""
 MEDIA_TYPE = "image/webp"
 _GAP = 6
 _COLOURS = 128  # of a chip: half the bytes of all its colours, and nothing that the eye would miss
