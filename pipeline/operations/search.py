@@ -29,7 +29,7 @@ COLLECTION = "sentinel-2-l2a"
 _PAGE = 100
 _TIMEOUT_S = 60
 _PASSING = (408, 429, 500, 502, 503, 504)
-_RETRIES = Retry(total=4, backoff_factor=0.5, status_forcelist=_PASSING)
+_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=_PASSING)
 _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
 
 
@@ -81,8 +81,7 @@ def _items(search: Search) -> Iterator[pystac.Item]:
     try:
         client = Client.open(search.url, stac_io=StacApiIO(timeout=_TIMEOUT_S, max_retries=_RETRIES))
         wanted = client.search(
-            # Every API has to answer GET (STAC API 1.0, item search); a polygon is too long for it.
-            method="POST" if "intersects" in place else "GET",
+            method=_method(client),
             collections=list(search.collections),
             datetime=_interval(search.time),
             limit=_PAGE,
@@ -90,16 +89,22 @@ def _items(search: Search) -> Iterator[pystac.Item]:
         )
         yield from wanted.items()
     except APIError as error:
-        status = error.status_code
-        kind = UnreachableError if status is None or status in _PASSING else NotAProductError
+        status = getattr(error, "status_code", None)  # not there when no answer came
+        if status is None:
+            raise UnreachableError(f"The STAC API does not answer: {search.url}.") from error
+        kind = UnreachableError if status in _PASSING else NotAProductError
         why = " ".join(str(error).split())[:200]
         raise kind(f"The search at {search.url} failed with HTTP status {status}: {why}") from error
     except RequestException as error:
-        raise UnreachableError(
-            f"The STAC API does not answer: {search.url} ({type(error).__name__})."
-        ) from error
+        raise UnreachableError(f"The STAC API does not answer: {search.url} ({error}).") from error
     except (PystacClientWarning, pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
         raise NotAProductError(f"Not a STAC API with item search: {search.url} ({error}).") from error
+
+
+def _method(client: Client) -> str:
+    """POST, which has room for polygons, where the API says that it takes it; GET it has to take."""
+    told = {link.extra_fields.get("method") for link in client.get_links("search")}
+    return "POST" if "POST" in told else "GET"
 
 
 def _interval(text: str | None) -> str | None:

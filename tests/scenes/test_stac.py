@@ -18,6 +18,8 @@ from pipeline.errors import (
     MissingBandError,
     NotAProductError,
     SceneNotFoundError,
+    UnreachableError,
+    may_pass,
 )
 from pipeline.scenes.raster import read_classes
 from pipeline.scenes.stac import open_stac_item
@@ -171,10 +173,14 @@ def test_transient_faults_are_outlived(server):
 
 
 def test_what_cannot_be_fetched(server, catalogue):
-    with pytest.raises(SceneNotFoundError, match=r"can't be fetched: .*/none\.json"):
+    with pytest.raises(SceneNotFoundError, match=r"can't be fetched: .*/none\.json") as caught:
         open_stac_item(f"{server}/none.json")
-    with pytest.raises(SceneNotFoundError):
+    assert not may_pass(caught.value)
+    with pytest.raises(UnreachableError, match="no answer"):
         open_stac_item("http://127.0.0.1:9/item.json")
+    Faulty.faults = {"/item.json": ["500"] * 5}
+    with pytest.raises(UnreachableError):
+        open_stac_item(f"{server}/item.json")
     with pytest.raises(SceneNotFoundError, match="can't be read"):
         open_stac_item(str(catalogue / "none.json"))
 

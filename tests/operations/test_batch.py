@@ -1,0 +1,433 @@
+"""Batches of small real scenes, by real processes."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+
+from pipeline.config import load_config
+from pipeline.errors import LedgerError, OutputError
+from pipeline.job import Job
+from pipeline.operations.batch import (
+    BatchRequest,
+    existing_ledger,
+    open_ledger,
+    run_batch,
+    scene_directly,
+)
+from pipeline.operations.ledger import Enlistment
+from pipeline.operations.listing import list_scenes, scenes_in
+from pipeline.operations.owners import Owner
+from pipeline.operations.search import Search
+from pipeline.operations.sources import Sources, find_scenes
+from tests.conftest import write_geotiff
+from tests.operations.servers import file_server, stac_api, stac_item
+from tests.scenes.products import write_raster
+
+SETTINGS = ["engine.threads=1", "engine.precision=float32", "batch.backoff_s=0"]
+QUICK = ("landcover.enabled=false",)
+"""Where it is not about layers."""
+GOOD = ("T32UPD_20230601T102031", "T32UPD_20230606T102031", "T32UPD_20230611T102031")
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["pipeline.operations.batch"])
+PATIENCE_S = 120
+
+
+def pixels(seed: int, side: int = 64) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1000, 2500, (4, side, side)).astype(np.uint16)
+
+
+def write_scenes(folder: Path, names=GOOD) -> Path:
+    folder.mkdir(exist_ok=True)
+    for seed, name in enumerate(names):
+        write_geotiff(folder / f"{name}.tif", pixels(seed))
+    return folder
+
+
+@pytest.fixture
+def incoming(tmp_path) -> Path:
+    return write_scenes(tmp_path / "in")
+
+
+def request(incoming: Path, out: Path, *settings: str, **given) -> BatchRequest:
+    scenes = tuple(list_scenes(scenes_in(incoming)))
+    return BatchRequest(scenes, out, load_config(None, [*SETTINGS, *settings]), **given)
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Of what must be the same whoever computes it, and whenever."""
+    return {
+        str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for name in ("trucks.geojson", "landcover.tif")
+        for path in out.glob(f"*/{name}")
+    }
+
+
+def written(out: Path) -> dict[str, int]:
+    """When each scene was finished last."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in out.glob("*/run.json")}
+
+
+def log_lines(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    incoming = write_scenes(folder / "in")
+    assert run_batch(request(incoming, folder / "out")).is_whole
+    return folder / "out"
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-3000])
+
+
+def test_one_bad_scene_does_not_stop_the_others(incoming, undisturbed, tmp_path):
+    broken = incoming / "T32UPD_20230603T102031.tif"
+    write_geotiff(broken, pixels(9))
+    cut_short(broken)
+    out, told = tmp_path / "out", []
+    summary = run_batch(request(incoming, out), say=told.append)
+    assert summary.counts["done"] == 3
+    assert not summary.is_whole
+    (bad,) = summary.of("quarantined")
+    assert bad.scene == broken.stem
+    assert (bad.attempts, bad.may_pass) == (1, False)
+    assert "truncated or damaged" in bad.reason
+    assert digests(out) == digests(undisturbed)
+    assert len(told) == 4
+    assert any(line.startswith("2 of 4: ") for line in told)
+    catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
+    assert {item.id for item in catalog.get_items(recursive=True)} == set(GOOD)
+
+
+def test_what_the_ledger_keeps(undisturbed):
+    entries = existing_ledger(undisturbed, load_config()).entries()
+    assert [entry.scene for entry in entries] == list(GOOD)
+    first = entries[0]
+    run = json.loads((undisturbed / GOOD[0] / "run.json").read_text())
+    assert first.acquired == "2023-06-01T10:20:31Z"
+    assert first.scene_id == first.folder == GOOD[0]
+    assert first.inputs == run["inputs"]
+    assert first.trucks == run["counts"]["trucks"]
+    assert first.outputs["trucks.gpkg"] == f"{GOOD[0]}/trucks.gpkg"
+    assert (first.megapixels, first.tiles) == (64 * 64 / 1e6, 1)
+    assert first.seen_km2 == pytest.approx(0.64**2, abs=1e-4)
+    assert first.seconds > 0
+    assert first.peak_rss_mb > 100
+    assert (undisturbed / "time_series.png").is_file()
+
+
+def test_the_log_says_which_scene_and_shard(undisturbed):
+    lines = [line for line in log_lines(undisturbed) if "stored" in line["message"]]
+    assert {line["scene"] for line in lines} == set(GOOD)
+    assert {line["shard"] for line in lines} == {0}
+    assert all(line["time"].endswith("Z") and line["level"] == "INFO" for line in lines)
+
+
+def test_what_is_done_is_skipped(incoming, tmp_path):
+    out = tmp_path / "out"
+    first = run_batch(request(incoming, out, *QUICK))
+    before = written(out)
+    again = run_batch(request(incoming, out, *QUICK, "tiling.tile_px=32", "engine.memory_mb=1000"))
+    assert sorted(first.done) == sorted(GOOD)
+    assert again.done == ()
+    assert again.is_whole
+    assert again.counts["done before, or by another batch"] == 3
+    assert written(out) == before
+
+
+def test_another_input_setting_or_lost_layer_is_done_again(incoming, tmp_path):
+    out = tmp_path / "out"
+    run_batch(request(incoming, out, *QUICK))
+    write_geotiff(incoming / f"{GOOD[1]}.tif", pixels(77))
+    assert run_batch(request(incoming, out, *QUICK)).done == (GOOD[1],)
+    (out / GOOD[2] / "run.json").unlink()
+    assert run_batch(request(incoming, out, *QUICK)).done == (GOOD[2],)
+    assert len(run_batch(request(incoming, out, *QUICK, "trucks.cloud_buffer_m=200")).done) == 3
+
+
+def test_quarantine_ends_with_a_new_input_or_when_told(incoming, tmp_path):
+    broken, out = incoming / f"{GOOD[0]}.tif", tmp_path / "out"
+    whole = broken.read_bytes()
+    cut_short(broken)
+    assert run_batch(request(incoming, out, *QUICK)).of("quarantined")
+    again = run_batch(request(incoming, out, *QUICK))
+    assert [(entry.scene, entry.attempts) for entry in again.of("quarantined")] == [(GOOD[0], 1)]
+    told = run_batch(request(incoming, out, *QUICK, retry_quarantined=True))
+    assert [entry.attempts for entry in told.of("quarantined")] == [1]
+    failed = [line for line in log_lines(out) if "attempt 1 failed" in line["message"]]
+    assert len(failed) == 2
+    broken.write_bytes(whole)
+    assert run_batch(request(incoming, out, *QUICK)).done == (GOOD[0],)
+
+
+def test_scenes_side_by_side_give_the_same(incoming, undisturbed, tmp_path):
+    summary = run_batch(request(incoming, tmp_path / "out", "batch.concurrency=3"))
+    assert sorted(summary.done) == sorted(GOOD)
+    assert digests(tmp_path / "out") == digests(undisturbed)
+
+
+# --- causes that pass -----------------------------------------------------------------------------------
+
+
+REMOTE = ("S2A_32UPD_20230615_0_L2A", "S2A_32UPD_20230620_0_L2A")
+
+
+@pytest.fixture
+def remote(tmp_path):
+    """Two scenes on a server of files, their bands beside them: (URL, faults by path, how often asked)."""
+    for seed, name in enumerate(REMOTE):
+        for index, band in enumerate(("B02", "B03", "B04", "B08")):
+            write_raster(tmp_path / "files" / name / f"{band}.tif", pixels(seed)[index] + 1000, driver="COG")
+    with file_server(tmp_path / "files") as (url, faults, asked):
+        for name in REMOTE:
+            (tmp_path / "files" / f"{name}.json").write_text(json.dumps(stac_item(name, f"{url}/{name}")))
+        yield url, faults, asked
+
+
+def of_urls(url: str, out: Path, *settings: str) -> BatchRequest:
+    scenes = tuple(list_scenes(f"{url}/{name}.json" for name in REMOTE))
+    return BatchRequest(scenes, out, load_config(None, [*SETTINGS, *QUICK, *settings]))
+
+
+def test_a_server_that_fails_for_a_while_is_outlasted(remote, tmp_path):
+    url, faults, _ = remote
+    faults[f"/{REMOTE[0]}.json"] = 7  # more than one attempt takes
+    told: list[str] = []
+    summary = run_batch(of_urls(url, tmp_path / "out"), say=told.append)
+    assert summary.is_whole
+    assert [entry.attempts for entry in summary.entries] == [2, 1]
+    assert "attempt 1 failed, again in 0 s" in told[0]
+    assert "HTTP status 503" in told[0] or "no answer" in told[0]
+
+
+def test_a_server_that_stays_away_is_for_the_next_batch(remote, tmp_path):
+    url, faults, _ = remote
+    faults[f"/{REMOTE[1]}.json"] = 10**6
+    batch = of_urls(url, tmp_path / "out", "batch.attempts=2")
+    (away,) = run_batch(batch).of("quarantined")
+    assert (away.scene, away.attempts, away.may_pass) == (REMOTE[1], 2, True)
+    faults[f"/{REMOTE[1]}.json"] = 0
+    assert run_batch(batch).done == (REMOTE[1],)
+
+
+def test_a_search_and_what_it_found(remote, tmp_path):
+    url, _, _ = remote
+    items = [stac_item(name, f"{url}/{name}", updated="2023-07-01T00:00:00Z") for name in REMOTE]
+    settings = load_config(None, [*SETTINGS, *QUICK])
+    (tmp_path / "api").mkdir()
+    with stac_api(tmp_path / "api", items) as api:
+        sources = Sources(search=Search(api, most=1))
+        batch = BatchRequest(find_scenes(sources, settings.batch), tmp_path / "out", settings)
+        summary = run_batch(batch)
+    assert summary.done == (REMOTE[1],)
+    assert summary.entries[0].updated == "2023-07-01T00:00:00.000Z"
+    assert summary.entries[0].scene_id == REMOTE[1]
+
+
+def test_pauses_double_and_others_go_on_meanwhile(incoming, tmp_path):
+    began: list[tuple[str, float]] = []
+
+    def disturbed(wanted, opened, say):
+        began.append((Path(wanted.scene).stem, time.monotonic()))
+        if sum(name == GOOD[0] for name, _ in began) < 3 and GOOD[0] in wanted.scene:
+            raise ConnectionResetError("by peer")
+        return scene_directly(wanted, opened, say)
+
+    summary = run_batch(request(incoming, tmp_path / "out", *QUICK, "batch.backoff_s=0.5"), disturbed)
+    assert summary.is_whole
+    assert [name for name, _ in began[:3]] == list(GOOD)
+    first, second, third = (moment for name, moment in began if name == GOOD[0])
+    assert second - first >= 0.4
+    assert third - second >= 0.8
+
+
+def test_a_fault_of_ours_is_told_and_quarantined(incoming, tmp_path):
+    def wrong(wanted, opened, say):
+        if GOOD[1] in wanted.scene:
+            raise ZeroDivisionError("nobody thought of that")
+        return scene_directly(wanted, opened, say)
+
+    (bad,) = run_batch(request(incoming, tmp_path / "out", *QUICK), wrong).of("quarantined")
+    assert bad.reason == "unexpected ZeroDivisionError: nobody thought of that"
+    (line,) = [line for line in log_lines(tmp_path / "out") if line["level"] == "ERROR"]
+    assert line["scene"] == GOOD[1]
+    assert "test_batch.py" in line["traceback"]
+
+
+def test_two_scenes_that_turn_out_to_be_one(incoming, tmp_path):
+    (incoming / "bands").mkdir()
+    for index, band in enumerate(("B02", "B03", "B04", "B08")):
+        write_raster(incoming / "bands" / f"{GOOD[0]}_{band}.tif", pixels(0)[index])
+    summary = run_batch(request(incoming, tmp_path / "out", *QUICK))
+    (second,) = summary.of("quarantined")
+    assert "would write to the same folder" in second.reason
+    assert len(summary.done) == 3
+
+
+def test_the_hook_hears_of_failures(incoming, tmp_path):
+    cut_short(incoming / f"{GOOD[0]}.tif")
+    script = (
+        "import os, pathlib; told = os.environ; "
+        f"pathlib.Path({str(tmp_path / 'heard')!r}).write_text("
+        "told['TRUCKSCAPE_SCENE'] + ': ' + told['TRUCKSCAPE_REASON'])"
+    )
+    command = json.dumps([sys.executable, "-c", script])
+    run_batch(request(incoming, tmp_path / "out", *QUICK, f"batch.on_failure={command}"))
+    heard = (tmp_path / "heard").read_text()
+    assert heard.startswith(f"{GOOD[0]}: ")
+    assert "truncated or damaged" in heard
+
+
+# --- other batches --------------------------------------------------------------------------------------
+
+
+def done_by(batch: BatchRequest, out) -> None:
+    out.put(run_batch(batch).done)
+
+
+def test_two_batches_at_once_do_no_scene_twice(incoming, undisturbed, tmp_path):
+    names = [f"T32UPD_202307{day:02d}T102031" for day in range(1, 4)]
+    write_scenes(incoming, names)
+    batch, results = request(incoming, tmp_path / "out", *QUICK), SERVER.Queue()
+    processes = [SERVER.Process(target=done_by, args=(batch, results)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    done = [results.get(timeout=PATIENCE_S) for _ in processes]
+    for process in processes:
+        process.join(PATIENCE_S)
+        assert process.exitcode == 0
+    assert sorted([*done[0], *done[1]]) == sorted([*names, *GOOD])
+    assert len(written(tmp_path / "out")) == 6
+    assert all(entry.attempts == 1 for entry in open_ledger(tmp_path / "out", batch.config).entries("done"))
+
+
+def kill_in_the_middle(batch: BatchRequest, moment) -> None:
+    process = SERVER.Process(target=run_batch, args=(batch,))
+    process.start()
+    deadline = time.monotonic() + PATIENCE_S
+    while not moment() and process.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_a_batch_that_is_killed_and_started_again_does_what_is_missing(incoming, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    batch = request(incoming, out, "batch.lease_s=3600")
+    second = out / GOOD[1]
+    kill_in_the_middle(batch, (second / ".shards").is_dir)
+    ledger = open_ledger(out, batch.config)
+    assert ledger.counts() == {"waiting": 1, "running": 1, "done": 1, "quarantined": 0}
+    before = written(out)
+    again = run_batch(batch)  # at once, whatever the lease
+    assert again.is_whole
+    assert again.done == (GOOD[2], GOOD[1])  # what was cut off comes last
+    assert {name: when for name, when in written(out).items() if name in before} == before
+    assert digests(out) == digests(undisturbed)
+    assert ledger.entry(GOOD[1]).attempts == 2
+
+
+def test_a_scene_that_ends_its_process_each_time_is_quarantined(incoming, tmp_path):
+    batch = request(incoming, tmp_path / "out", *QUICK, "batch.attempts=2")
+    ledger = open_ledger_of(batch)
+    gone = Owner(Owner.this_process().host, os.getpid(), 1, "earlier")
+    ledger.enlist([Enlistment(s.name, s.href, s.stamp, "r") for s in batch.scenes])
+    ledger.claim(GOOD[0], gone)
+    ledger.free(ledger.entry(GOOD[0]), "once", quarantine=False)
+    ledger.claim(GOOD[0], gone)
+    (entry,) = run_batch(batch).of("quarantined")
+    assert entry.reason == "its process ended in the middle of it, 2 times"
+    assert entry.may_pass is False
+
+
+def open_ledger_of(batch: BatchRequest):
+    batch.out.mkdir(parents=True)
+    return open_ledger(batch.out, batch.config)
+
+
+def test_a_worker_elsewhere_keeps_its_scene_while_it_lives(incoming, tmp_path):
+    batch = request(incoming, tmp_path / "out", *QUICK, "batch.lease_s=1")
+    ledger = open_ledger_of(batch)
+    elsewhere = Owner("another machine", 1, 1, "t")
+    ledger.enlist([Enlistment(s.name, s.href, s.stamp, "r") for s in batch.scenes])
+    ledger.claim(GOOD[0], elsewhere)
+    over = threading.Event()
+
+    def live() -> None:
+        while not over.wait(0.2):
+            ledger.beat(elsewhere)
+
+    heart = threading.Thread(target=live)
+    heart.start()
+    try:
+        summary = run_batch(batch)
+    finally:
+        over.set()
+        heart.join()
+    assert sorted(summary.done) == sorted(GOOD[1:])
+    assert [entry.scene for entry in summary.of("running")] == [GOOD[0]]
+    silent = run_batch(batch)  # nobody beats any more
+    assert silent.done == (GOOD[0],)
+
+
+def test_who_is_told_to_stop_gives_its_scenes_back(incoming, tmp_path):
+    def interrupted(wanted, opened, say):
+        raise KeyboardInterrupt
+
+    batch = request(incoming, tmp_path / "out", *QUICK)
+    with pytest.raises(KeyboardInterrupt):
+        run_batch(batch, interrupted)
+    entries = open_ledger(batch.out, batch.config).entries()
+    assert {(entry.state, entry.attempts) for entry in entries} == {("waiting", 0)}
+
+
+# --- ledgers and folders --------------------------------------------------------------------------------
+
+
+def test_the_ledger_may_lie_elsewhere(incoming, tmp_path):
+    url = f"sqlite:///{tmp_path}/shared.sqlite"
+    batch = request(incoming, tmp_path / "out", *QUICK, f"batch.ledger={url}")
+    assert len(run_batch(replace(batch, scenes=batch.scenes[:1])).done) == 1
+    assert not (tmp_path / "out" / "ledger.sqlite").exists()
+    assert existing_ledger(tmp_path / "out", batch.config).counts()["done"] == 1
+    run = (tmp_path / "out" / GOOD[0] / "run.json").read_text()
+    assert "shared.sqlite" not in run
+
+
+def test_folders_that_can_not_be_used(incoming, tmp_path):
+    with pytest.raises(LedgerError, match="No batch ran into"):
+        existing_ledger(tmp_path, load_config())
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="Can't write to"):
+        run_batch(request(incoming, tmp_path / "file"))
+
+
+def test_opening_is_noted_before_the_work(incoming, tmp_path):
+    """What is wrong with a scene shows before its layers are touched."""
+    ids: list[str] = []
+
+    def noting(wanted, opened, say):
+        def noted(job: Job) -> None:
+            opened(job)
+            ids.append(job.scene.id)
+
+        return scene_directly(wanted, noted, say)
+
+    batch = request(incoming, tmp_path / "out", *QUICK)
+    run_batch(replace(batch, scenes=batch.scenes[:1]), noting)
+    assert ids == [GOOD[0]]
