@@ -317,6 +317,24 @@ def evaluate_landcover(
     _print_scores("landcover", metrics.get("landcover", {}), out)
 
 
+@evaluate_app.command("compare")
+def evaluate_compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A run or evaluation: the one there was.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The one that may replace it.")],
+    out: Out,
+) -> None:
+    """What changes from A to B, case by case: fixed, broken, still wrong; and whether that may be chance.
+
+    Both are folders of runs with labels, of what `truckscape evaluate` left, or of several scenes of either.
+
+    Example: `truckscape evaluate compare layers/now/SCENE layers/new/SCENE --out compared`
+    """
+    from pipeline.report.differences import PAGE, differences_table, write_differences
+
+    _say_page(differences_table(write_differences(before, after, out)))
+    _say_path("report", out / PAGE)
+
+
 @evaluate_app.command("areas")
 def evaluate_areas(
     points: Annotated[
@@ -741,10 +759,15 @@ def _print_scores(kind: str, metrics: dict[str, Any], out: Path) -> None:
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column(justify="right")
+    table.add_column()
     for name, value in metrics.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
-            table.add_row(name.replace("_", " "), f"{value:.3f}" if isinstance(value, float) else str(value))
+            low, high = (metrics.get("interval_95") or {}).get(name) or (None, None)
+            ends = "" if low is None or high is None else f"  [{low:.3f}, {high:.3f}]"
+            shown = f"{value:.3f}{ends}" if isinstance(value, float) else str(value)
+            table.add_row(name.replace("_", " "), shown.replace("[", "\\["))
+        elif name == "note":
+            table.add_row(name, str(value))
         elif kind == "trucks" and name.startswith("at_"):
             shown = ", ".join(f"{key} {part:.3f}" for key, part in value.items() if isinstance(part, float))
             table.add_row(name.replace("_", " "), shown)
