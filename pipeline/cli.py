@@ -763,9 +763,9 @@ def _print_scores(kind: str, metrics: dict[str, Any], out: Path) -> None:
     for name, value in metrics.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             low, high = (metrics.get("interval_95") or {}).get(name) or (None, None)
-            ends = "" if low is None or high is None else f"  [{low:.3f}, {high:.3f}]"
+            ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
             shown = f"{value:.3f}{ends}" if isinstance(value, float) else str(value)
-            table.add_row(name.replace("_", " "), shown.replace("[", "\\["))
+            table.add_row(name.replace("_", " "), shown)
         elif name == "note":
             table.add_row(name, str(value))
         elif kind == "trucks" and name.startswith("at_"):
