@@ -77,13 +77,14 @@ def blocks_of_cases(scene: Scene, cases: gpd.GeoDataFrame, chip_px: int) -> NDAr
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     located = cases if crs is None or cases.crs is None else cases.to_crs(crs)
     cols, rows = ~scene.grid.affine * tuple(centres(located).T)
-    across = -(-scene.shape[1] // width) + 1
-    corners = [
-        np.floor((rows + dy) / height).astype(np.intp) * across
-        + np.floor((cols + dx) / width).astype(np.intp)
-        for dy in (-chip_px / 2, chip_px / 2)
-        for dx in (-chip_px / 2, chip_px / 2)
-    ]
+    across = -(-scene.shape[1] // width)
+
+    def block(dy: float, dx: float) -> NDArray[np.intp]:
+        row, col = (np.clip(rows + dy, 0, scene.shape[0] - 1), np.clip(cols + dx, 0, scene.shape[1] - 1))
+        return (row // height).astype(np.intp) * across + (col // width).astype(np.intp)
+
+    half = chip_px / 2
+    corners = [block(dy, dx) for dy in (-half, half) for dx in (-half, half)]
     whole = np.logical_and.reduce([corner == corners[0] for corner in corners])
     inside = (rows >= 0) & (cols >= 0) & (rows < scene.shape[0]) & (cols < scene.shape[1])
     return np.where(inside, np.where(whole, corners[0], -1), -2)

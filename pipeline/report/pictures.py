@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.transform import array_bounds
 from rasterio.warp import calculate_default_transform, reproject
-from rasterio.windows import Window, from_bounds
+from rasterio.windows import from_bounds
 
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.datasets import REMOTE_OPTIONS, is_remote, open_raster
@@ -25,11 +25,9 @@ from pipeline.scenes.scene import Scene
 
 TRUE_COLOUR = ("B04", "B03", "B02")
 QUICKLOOK_PX = 1600
-CHIP_PX = 24
 WEB_MERCATOR = "EPSG:3857"
 WGS84 = "EPSG:4326"
 _SHARP_PX = 800
-_CHIP_BRIGHTEST = 95.0  # roofs beside a road may burn out, so that the dim colours of a truck can be seen
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,6 @@ class MapImage:
     """Whether its pixels should stay visible when enlarged."""
 
 
-ChipReader = Callable[[float, float], Picture | None]
-"""The picture around a place, given as x and y in the scene's CRS; None where there are no pixels."""
-
-
 def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
     """A true-colour picture of the whole scene, at most `max_px` wide or high; None without B02, B03 or B04.
 
@@ -71,23 +65,6 @@ def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
     reflectance = np.stack([band for band, _ in bands])
     valid = np.logical_and.reduce([mask for _, mask in bands])
     return Picture(true_colour(reflectance, valid), scene.grid.zoom_to(shape))
-
-
-def scene_chips(scene: Scene, size_px: int = CHIP_PX) -> ChipReader:
-    """A reader of true-colour chips, about `size_px` x `size_px` pixels of the scene in full resolution."""
-
-    def read(x: float, y: float) -> Picture | None:
-        rows, cols = scene.shape
-        col, row = ~scene.grid.affine * (x, y)
-        left, top = round(col - size_px / 2), round(row - size_px / 2)
-        right, bottom = min(cols, left + size_px), min(rows, top + size_px)
-        left, top = max(0, left), max(0, top)
-        if left >= right or top >= bottom or any(band not in scene.bands for band in TRUE_COLOUR):
-            return None
-        pixels = scene.read(Window(left, top, right - left, bottom - top), TRUE_COLOUR)
-        return Picture(true_colour(pixels.reflectance, pixels.valid, _CHIP_BRIGHTEST), pixels.grid)
-
-    return read
 
 
 def true_colour(

@@ -16,7 +16,6 @@ from pipeline.report.pictures import (
     data_uri,
     map_image,
     quicklook,
-    scene_chips,
     true_colour,
 )
 from pipeline.scenes.raster import open_geotiff
@@ -48,18 +47,6 @@ def test_a_quicklook_covers_the_scene_and_stays_within_its_size(shared_data):
     assert whole.rgba.shape == (360, 240, 4)
     assert small.rgba.shape == (90, 60, 4)  # a quarter: overviews are thinned by powers of two
     assert small.grid.boundingbox.bbox == pytest.approx(scene.grid.boundingbox.bbox)
-
-
-def test_a_chip_is_the_scene_around_a_place(shared_data):
-    scene = open_geotiff(shared_data / "trucks" / "a2_braunschweig.tif")
-    read = scene_chips(scene, size_px=20)
-    x, y = scene.grid.affine * (50, 30)
-    chip = read(x, y)
-    assert chip.rgba.shape == (20, 20, 4)
-    assert ~chip.grid.affine * (x, y) == pytest.approx((10, 10))
-    corner = read(*(scene.grid.affine * (0, 0)))
-    assert corner.rgba.shape == (10, 10, 4)
-    assert read(*(scene.grid.affine * (-50, 0))) is None
 
 
 def test_the_map_shows_a_pixel_where_it_lies():

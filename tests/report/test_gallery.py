@@ -1,0 +1,44 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.report.gallery import blocks_of_cases, spread
+from pipeline.scenes.raster import open_geotiff
+from tests.conftest import write_geotiff
+from tests.evaluation.test_detection import boxes
+
+
+def test_examples_are_spread_over_the_scores():
+    scores = np.linspace(0, 1, 101)
+    rows = spread(scores, np.zeros(101, np.intp), 5, places=1)
+    assert scores[rows].tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_few_blocks_are_taken_those_with_most_levels_first():
+    """Block 7 has the extremes, 8 has more cases of one level, 9 has what 7 lacks."""
+    scores = np.array([0.1, 0.9, *[0.12] * 5, 0.5])
+    blocks = np.array([7, 7, *[8] * 5, 9])
+    assert set(blocks[spread(scores, blocks, 24, places=1)]) == {8}
+    assert spread(scores, blocks, 24, places=3).tolist() == list(range(8))
+
+
+@given(
+    st.lists(st.tuples(st.one_of(st.floats(0, 1), st.just(float("nan"))), st.integers(0, 20)), max_size=60),
+    st.integers(1, 30),
+    st.integers(1, 5),
+)
+def test_never_more_examples_or_blocks_than_asked_for(cases, count, places):
+    scores = np.array([score for score, _ in cases])
+    blocks = np.array([block for _, block in cases], dtype=np.intp)
+    rows = spread(scores, blocks, count, places)
+    assert len(rows) == len(set(rows.tolist())) <= min(count, len(cases))
+    assert len(set(blocks[rows].tolist())) <= places
+    assert (len(rows) > 0) == (len(cases) > 0)
+
+
+def test_the_block_of_a_chip(tmp_path):
+    """A GeoTIFF of one strip of rows is one block; a chip at the border is cut, not spread over two."""
+    path = write_geotiff(tmp_path / "s.tif", np.full((4, 40, 60), 900, np.uint16))
+    scene = open_geotiff(path)
+    cases = boxes((30, -30), (300, -200), (5000, 0))
+    assert blocks_of_cases(scene, cases, 24).tolist() == [0, 0, -2]

@@ -1,0 +1,47 @@
+import numpy as np
+import pytest
+
+from pipeline.evaluation.detection import evaluate_trucks
+from pipeline.evaluation.segmentation import LandcoverEvaluation
+from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.report.sections import class_areas, landcover_cards, matrices, matrix_legend, truck_cards
+from tests.evaluation.test_detection import boxes, labels
+from tests.evaluation.test_labels import write_raster
+
+
+def test_areas_of_land_cover(tmp_path):
+    values = np.full((4, 6), 255, np.uint8)
+    values[:3], values[3, :3] = 1, 0
+    areas = class_areas(write_raster(tmp_path / "l.tif", values), DYNAMIC_WORLD)
+    assert [(item.name, round(hectares, 4), round(share, 4)) for item, hectares, share in areas] == [
+        ("water", 0.03, 0.1429),
+        ("trees", 0.18, 0.8571),
+    ]
+
+
+def test_a_confusion_matrix_as_shares_of_rows_and_columns_and_as_areas():
+    """Of 4 pixels of water 3 are mapped so, one is trees; of 6 of trees all are."""
+    counts = np.zeros((9, 9), np.int64)
+    counts[0, 0], counts[0, 1], counts[1, 1] = 3, 1, 6
+    evaluation = LandcoverEvaluation(DYNAMIC_WORLD, counts, 100.0)
+    assert [item.name for item in matrix_legend(evaluation)] == ["water", "trees"]
+    by_row, by_column, hectares = matrices(evaluation)
+    assert by_row.cells == (("75 %", "25 %"), ("·", "100 %"))
+    assert by_column.cells == (("100 %", "14 %"), ("·", "86 %"))
+    assert by_row.strength[0] == pytest.approx((0.75, 0.25))
+    assert hectares.cells == (("0.0", "0.0"), ("·", "0.1"))
+
+
+def test_cards_of_trucks():
+    evaluation = evaluate_trucks(boxes((0, 0), (900, 0), score=[0.9, 0.4]), labels((0, 0), (2000, 0)))
+    cards = {card.label: card.value for card in truck_cards(evaluation)}
+    assert cards["F1, centres within 20 m"] == "0.50"
+    assert cards["precision: 1 false alarm"] == "0.50"
+    assert cards["recall: 1 missed"] == "0.50"
+
+
+def test_what_was_not_measured_has_no_cards():
+    far = evaluate_trucks(boxes((0, 0), score=[0.9]), labels((90_000, 0)))
+    assert truck_cards(far) == []
+    nothing = LandcoverEvaluation(DYNAMIC_WORLD, np.zeros((9, 9), np.int64), 100.0)
+    assert landcover_cards(nothing) == []
