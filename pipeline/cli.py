@@ -293,10 +293,12 @@ def evaluate_trucks(
     Example: `truckscape evaluate trucks layers/SCENE/trucks.geojson labels.gpkg --out scores`
     """
     from pipeline.report.evaluation import evaluate_trucks_files
+    from pipeline.report.truck_table import truck_tables
     from pipeline.scenes.opening import open_scene
 
     metrics = evaluate_trucks_files(predicted, reference, out, roads, open_scene(scene) if scene else None)
-    _print_scores("trucks", metrics.get("trucks", {}), out)
+    _say_page(truck_tables(metrics["trucks"]))
+    _say_path("report", out / "report.html")
 
 
 @evaluate_app.command("landcover")
@@ -314,7 +316,7 @@ def evaluate_landcover(
     from pipeline.scenes.opening import open_scene
 
     metrics = evaluate_landcover_files(predicted, reference, out, open_scene(scene) if scene else None)
-    _print_scores("landcover", metrics.get("landcover", {}), out)
+    _print_scores(metrics.get("landcover", {}), out)
 
 
 @evaluate_app.command("compare")
@@ -754,7 +756,7 @@ def _print_result(result: Result) -> None:
     _say_path("report", result.report)
 
 
-def _print_scores(kind: str, metrics: dict[str, Any], out: Path) -> None:
+def _print_scores(metrics: dict[str, Any], out: Path) -> None:
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -768,9 +770,6 @@ def _print_scores(kind: str, metrics: dict[str, Any], out: Path) -> None:
             table.add_row(name.replace("_", " "), shown)
         elif name == "note":
             table.add_row(name, str(value))
-        elif kind == "trucks" and name.startswith("at_"):
-            shown = ", ".join(f"{key} {part:.3f}" for key, part in value.items() if isinstance(part, float))
-            table.add_row(name.replace("_", " "), shown)
     _say(table)
     _say_path("report", out / "report.html")
 

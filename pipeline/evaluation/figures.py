@@ -23,6 +23,7 @@ from pipeline.evaluation.detection import (
 )
 from pipeline.evaluation.exposure import exposure
 from pipeline.evaluation.intervals import headline
+from pipeline.evaluation.labels import LeftOut
 from pipeline.evaluation.matching import UNMATCHED, centre_pairs, match_iou, match_nwd, same_class
 
 NWD_THRESHOLD = 0.5
@@ -67,6 +68,23 @@ def truck_figures(evaluation: TruckEvaluation) -> dict[str, Any]:
         "reasons": _reasons(evaluation),
     }
     return known | figures
+
+
+def truck_warnings(evaluation: TruckEvaluation, labels: LeftOut, predicted: LeftOut) -> list[str]:
+    """What people must know before they believe the figures, a line each."""
+    lines = [*labels.lines("Truck labels"), *predicted.lines("Predicted trucks")]
+    if evaluation.not_measured is not None:
+        return [f"Nothing was measured. {evaluation.not_measured}", *lines]
+    elsewhere = int((~evaluation.looked_at).sum())
+    if elsewhere:
+        lines.append(
+            f"{elsewhere} of {len(evaluation.reference)} labels lie where the model did not look; "
+            "what was missed of them is no mistake of it (recall_all counts it as one)."
+        )
+    cut = int(evaluation.cut.sum())
+    if cut:
+        lines.append(f"{cut} labels cut by the edge of what was seen count neither way.")
+    return lines
 
 
 def threshold_curve(evaluation: TruckEvaluation) -> PrecisionRecall:
@@ -302,12 +320,13 @@ def _centre_figures(score: CentreScore) -> dict[str, Any]:
         "precision": _number(score.precision),
         "recall": _number(score.recall),
         "recall_all": _number(score.recall_all),
-        "f1": _number(score.f1),
+        "f1": None if np.isnan(score.recall) else _number(score.f1),
     }
 
 
 def _group(group: Group) -> dict[str, Any]:
     precision, recall, f1 = group.figures
+    measured = not np.isnan(recall)  # without a label F1 is 0, whatever was found
     return {
         "group": group.name,
         "tp": group.true_positives,
@@ -315,8 +334,8 @@ def _group(group: Group) -> dict[str, Any]:
         "fn": group.false_negatives,
         "precision": _number(precision),
         "recall": _number(recall),
-        "f1": _number(f1),
-        "f1_interval_95": _ends(*group.f1_interval),
+        "f1": _number(f1) if measured else None,
+        "f1_interval_95": _ends(*group.f1_interval) if measured else None,
     }
 
 

@@ -61,6 +61,8 @@ def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[f
 
     value = statistic(occupied.sum(axis=0)[None])[0]
     low, high = block_bootstrap(occupied, statistic, resamples=resamples, empty=empty)
+    if np.isnan(evaluation.primary.recall):  # without a label F1 is 0, whatever was found
+        value[2] = low[2] = high[2] = np.nan
     if not evaluation.scored:
         value[-1] = low[-1] = high[-1] = np.nan
     found = {

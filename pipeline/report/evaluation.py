@@ -13,25 +13,28 @@ from pipeline.errors import OutputError
 from pipeline.evaluation.confusion import cause_metrics, truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.disagreement import disagreement_metrics, landcover_cases
+from pipeline.evaluation.figures import truck_warnings
 from pipeline.evaluation.labels import (
+    LeftOut,
+    checked_predicted_trucks,
+    checked_truck_labels,
     read_landcover_labels,
-    read_predicted_trucks,
+    read_not_seen,
     read_seen,
-    read_truck_labels,
 )
 from pipeline.evaluation.look_alikes import read_look_alikes
 from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
 from pipeline.files import replacing
 from pipeline.layers.export import write_geojson, write_gpkg
-from pipeline.report.chips import case_chips, cases_with_chips, write_chips
+from pipeline.report.chips import CHIPS, case_chips, cases_with_chips, write_chips
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
 
 METRICS, CASES, REPORT = "metrics.json", "confusion_cases.gpkg", "report.html"
-CASES_GEOJSON, CHIPS = "confusion_cases.geojson", "chips"
+CASES_GEOJSON = "confusion_cases.geojson"
 
 
 def write_evaluation(
@@ -45,6 +48,7 @@ def write_evaluation(
     roads: gpd.GeoDataFrame | None = None,
     landcover: Path | None = None,
     landcover_labels: Path | None = None,
+    trucks_left_out: LeftOut | None = None,
 ) -> dict[str, Any]:
     """Score trucks, land cover or both against labels; leave `METRICS`, `CASES` and `REPORT` in `out`.
 
@@ -52,7 +56,8 @@ def write_evaluation(
     (of thousands that are right, some).
 
     `trucks` are detections (with `seen` as in `pipeline.layers.seen`, `below_threshold` detections that were
-    not good enough, and `roads` to narrow the question to their surroundings), `landcover` a class raster.
+    not good enough, `roads` to narrow the question to their surroundings, and `trucks_left_out` what of their
+    file could not be used), `landcover` a class raster.
     What has no labels is not scored; `panoptic` is what both are together. Returns the metrics, keyed
     `trucks`, `landcover` and `panoptic`. Nothing is written before everything is read and compared.
 
@@ -68,8 +73,17 @@ def write_evaluation(
     truck_evaluation = landcover_evaluation = panoptic = None
     if trucks is not None and truck_labels is not None:
         scene_crs = context.scene.grid.crs if context.scene is not None else None
-        labels = read_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
-        truck_evaluation = evaluate_trucks(trucks, labels, seen, roads)
+        labels, left_out = checked_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
+        truck_evaluation = evaluate_trucks(
+            trucks,
+            labels,
+            seen,
+            roads,
+            not_seen=context.not_seen,
+            below_threshold=below_threshold,
+            landcover=landcover or context.landcover_raster,
+            legend=context.legend,
+        )
         cases = truck_cases(
             truck_evaluation,
             seen,
@@ -82,6 +96,11 @@ def write_evaluation(
         metrics["trucks"] = {
             "labels": str(truck_labels),
             **truck_evaluation.metrics(),
+            "left_out": {
+                "labels": left_out.as_dict(),
+                "predicted": (trucks_left_out or LeftOut()).as_dict(),
+            },
+            "warnings": truck_warnings(truck_evaluation, left_out, trucks_left_out or LeftOut()),
             "causes": cause_metrics(cases),
         }
     if landcover is not None and landcover_labels is not None:
@@ -128,19 +147,22 @@ def evaluate_trucks_files(
 ) -> dict[str, Any]:
     """Score a file of trucks against a file of labels, as `truckscape evaluate trucks` does.
 
-    The area seen is taken from the layer `seen` of the prediction or of the `trucks.gpkg` beside it, if there
-    is one. With `roads` only what is within 30 m of them is asked for; with `scene` the report has its
-    picture and chips. Returns the metrics; see `write_evaluation` for the files and errors.
+    The areas seen and not seen are taken from the layers of the prediction or of the `trucks.gpkg` beside it,
+    the land cover for the breakdown from `landcover.tif` beside it, if there are such. With
+    `roads` only what is within 30 m of them is asked for; with `scene` the report has its picture and chips. Returns the metrics; see `write_evaluation` for the files and errors.
     """
-    trucks = read_predicted_trucks(predicted)
+    trucks, left_out = checked_predicted_trucks(predicted)
+    classes = predicted.with_name("landcover.tif")
     context = _context(f"Evaluation of {predicted.name} against {reference.name}", scene)
     return write_evaluation(
         out,
-        context,
+        replace(context, not_seen=read_not_seen(predicted)),
         trucks=trucks,
         truck_labels=reference,
         seen=read_seen(predicted),
         roads=None if roads is None else read_roads(roads, trucks.crs),
+        landcover=classes if classes.is_file() else None,
+        trucks_left_out=left_out,
     )
 
 
