@@ -6,6 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from pyproj import Transformer
+from rasterio.transform import from_origin
 from rasterio.windows import Window
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
@@ -118,6 +120,28 @@ def test_nothing_depends_on_the_strips_or_blocks(tmp_path_factory, maps, rows, b
         parts = evaluate_landcover(path, labels, DYNAMIC_WORLD, tolerance_m)
     assert (parts.matrix == whole.matrix).all()
     assert (parts.boundaries.counts == whole.boundaries.counts).all()
+
+
+def test_labels_of_another_crs_are_taken_at_the_centres_whatever_the_strips(tmp_path, monkeypatch):
+    rng = np.random.default_rng(3)
+    path = write_raster(tmp_path / "p.tif", np.zeros((240, 240), np.uint8))
+    grid = prediction_grid(path)
+    x, y = to_zone_33(*(grid.affine * (0, 0)))
+    values = rng.integers(0, 9, (600, 600)).astype(np.uint8)
+    truth = write_raster(tmp_path / "t.tif", values, from_origin(x - 2000, y + 2000, 10, 10), "EPSG:32633")
+    labels = read_landcover_labels(truth, grid)
+    whole = labels.read(Window(0, 0, 240, 240))
+    col, row = np.meshgrid(np.arange(240) + 0.5, np.arange(240) + 0.5)
+    there_x, there_y = to_zone_33(*(grid.affine * (col, row)))
+    at = ((y + 2000 - there_y) // 10).astype(int), ((there_x - x + 2000) // 10).astype(int)
+    assert (whole == values[at]).all()
+    matrix = evaluate_landcover(path, labels, DYNAMIC_WORLD).matrix
+    monkeypatch.setattr(segmentation, "BLOCK_ROWS", 37)
+    assert (evaluate_landcover(path, labels, DYNAMIC_WORLD).matrix == matrix).all()
+
+
+def to_zone_33(x, y):
+    return Transformer.from_crs(32632, 32633, always_xy=True).transform(x, y)
 
 
 def test_a_prediction_that_is_no_raster_is_refused(tmp_path):
