@@ -215,6 +215,78 @@ def test_only_extensions_that_are_used_are_named(tmp_path):
     assert [schema.split("/")[3] for schema in named] == ["projection", "processing"]
 
 
+TEXT, WHOLE = {"type": "string"}, {"type": "integer"}
+COLUMNS = {"type": "array", "items": {"type": "object", "required": ["name"], "properties": {"type": TEXT}}}
+FIELDS = {
+    "proj:code": {"type": ["string", "null"], "pattern": "^[A-Z]+:[0-9]+$"},
+    "proj:shape": {"type": "array", "items": WHOLE, "minItems": 2, "maxItems": 2},
+    "proj:transform": {"type": "array", "items": {"type": "number"}, "minItems": 6, "maxItems": 9},
+    "proj:bbox": {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4},
+    "processing:datetime": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"},
+    "processing:software": {"type": "object", "additionalProperties": TEXT},
+    "classification:classes": {
+        "type": "array",
+        "minItems": 1,
+        "items": {
+            "type": "object",
+            "required": ["value", "name"],
+            "properties": {
+                "value": WHOLE,
+                "name": {"type": "string", "pattern": "^[0-9A-Za-z_-]+$"},
+                "title": TEXT,
+                "color_hint": {"type": "string", "pattern": "^[0-9A-F]{6}$"},
+                "nodata": {"type": "boolean"},
+            },
+        },
+    },
+    "table:columns": COLUMNS,
+    "table:row_count": WHOLE,
+    "table:primary_geometry": TEXT,
+    "file:checksum": {"type": "string", "pattern": "^1220[a-f0-9]{64}$"},
+    "file:size": {"type": "integer", "minimum": 0},
+}
+
+
+def schema_of(prefix: str) -> dict:
+    """What an extension's text asks of its fields, in properties and assets; others are wrong."""
+    known = {name: rule for name, rule in FIELDS.items() if name.startswith(f"{prefix}:")}
+    fields = {
+        "type": "object",
+        "properties": known,
+        "patternProperties": {f"^{prefix}:(?!{'|'.join(name.partition(':')[2] for name in known)})": False},
+    }
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {"properties": fields, "assets": {"additionalProperties": fields}},
+    }
+
+
+def validate_offline(content: dict) -> list[str]:
+    """By the core's schemas and, in place of the extensions' own, which no package brings, those above."""
+    validate_core(content)
+    validator = JsonSchemaSTACValidator()
+    validator.schema_cache |= {uri: schema_of(prefix) for prefix, uri in catalog._EXTENSIONS.items()}
+    kind = {"Feature": "ITEM", "Collection": "COLLECTION"}[content["type"]]
+    object_type, version = pystac.STACObjectType[kind], content["stac_version"]
+    named = content["stac_extensions"]
+    return [str(validator.validate_extension(content, object_type, version, uri)) for uri in named]
+
+
+def test_fields_of_extensions_are_as_their_texts_say(tmp_path):
+    folder = run_of(tmp_path / "out", BASE, "S2A_demo")
+    write_catalog(tmp_path / "out")
+    for path in (folder / "item.json", tmp_path / "out" / "collection.json"):
+        content = json.loads(path.read_text())
+        assert len(validate_offline(content)) == len(content["stac_extensions"]) > 0
+    (tmp_path / "item").mkdir()
+    item = written(tmp_path / "item", BASE)
+    assert len(validate_offline(item)) >= 4
+    for wrong in ({"proj:shape": [1.5, 2]}, {"proj:code": 32632}, {"proj:colour": "red"}):
+        with pytest.raises(pystac.errors.STACValidationError):
+            validate_offline({**item, "properties": {**item["properties"], **wrong}})
+
+
 def test_the_item_is_valid_with_its_extensions(tmp_path):
     try:
         socket.create_connection(("stac-extensions.github.io", 443), timeout=3).close()
