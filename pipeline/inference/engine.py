@@ -31,6 +31,7 @@ from pipeline.inference.predictions import (
     SEEN,
     SHADOW,
     Detections,
+    pixels_holding,
 )
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shards import Shard
@@ -282,7 +283,7 @@ def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) ->
 
 def _centred_unseen(boxes: NDArray[np.float64], tile: Tile, status: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """(N,) whether boxes are centred on a pixel of the core that was not looked at: they don't count."""
-    cols, rows = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 - (tile.col, tile.row)).astype(np.intp).T
+    cols, rows = (pixels_holding((boxes[:, :2] + boxes[:, 2:]) / 2) - (tile.col, tile.row)).T
     inside = (rows >= 0) & (rows < tile.height) & (cols >= 0) & (cols < tile.width)
     return inside & (status[rows * inside, cols * inside] != SEEN)
 

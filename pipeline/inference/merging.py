@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy.spatial import KDTree
 
-from pipeline.inference.predictions import NODATA, Detections, Predictions
+from pipeline.inference.predictions import NODATA, PLACE_STEP_PX, Detections, Predictions
 from pipeline.inference.shards import Shard
 from pipeline.models.suppression import beaten
 
 SAME_TRUCK_PX = 0.5
 """Boxes whose centres are nearer than this are one truck, seen from the cores of two tiles."""
-PLACE_STEP_PX = 1 / 32
 SCORE_STEP = 1e-4
 """Finer differences are rounding noise, see `one_per_truck`."""
 

@@ -24,6 +24,15 @@ LOOKED_AT = (SEEN, SCREENED)
 """A screener that sees no truck has looked: what it misses is missed, and counts against recall."""
 
 
+PLACE_STEP_PX = 1 / 32
+"""Finer differences of places are rounding noise: another tiling sums in another order."""
+
+
+def pixels_holding(points: NDArray[np.float64]) -> NDArray[np.intp]:
+    """(N, 2) columns and rows of the pixels that hold points x, y; those on an edge not by their noise."""
+    return np.floor(np.rint(points / PLACE_STEP_PX) * PLACE_STEP_PX).astype(np.intp)
+
+
 @dataclass(frozen=True)
 class Detections:
     """Trucks found, N of them, in pixels of the scene's 10 m grid.
@@ -59,6 +68,11 @@ class Detections:
     def centres(self) -> NDArray[np.float64]:
         """(N, 2): x, y of the boxes' centres."""
         return (self.boxes[:, :2] + self.boxes[:, 2:]) / 2
+
+    @property
+    def pixels(self) -> NDArray[np.intp]:
+        """(N, 2): column, row of the pixels that hold the centres; see `pixels_holding`."""
+        return pixels_holding(self.centres)
 
     @staticmethod
     def concatenate(parts: list[Detections]) -> Detections:

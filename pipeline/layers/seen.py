@@ -56,5 +56,7 @@ def where_seen(detections: Detections, status_raster: Path) -> Detections:
     """The detections, in pixels of the raster, whose centre lies on a pixel that the detector looked at."""
     with rasterio.open(status_raster) as source:
         affine = source.transform
-    xs, ys = affine.c + detections.centres[:, 0] * affine.a, affine.f + detections.centres[:, 1] * affine.e
-    return detections.take(values_at(status_raster, xs, ys) == SEEN)
+    cols, rows = (detections.pixels + 0.5).T
+    return detections.take(
+        values_at(status_raster, affine.c + cols * affine.a, affine.f + rows * affine.e) == SEEN
+    )

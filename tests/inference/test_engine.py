@@ -146,7 +146,13 @@ def predict(scene, models: Models, tile_px: int):
     """Everything that tiles of one size say, put together."""
     tiles = plan(scene.shape, tile_px, models.halo, models.stride)
     shard = predict_shard(scene, tiles, models, Search(), FLOAT32)
-    return shard, one_per_truck(shard.detections)
+    return shard, kept(shard.status, one_per_truck(shard.detections))
+
+
+def kept(status: NDArray[np.uint8], trucks: Detections) -> Detections:
+    """The trucks that count: those whose centre lies on a pixel that was searched."""
+    cols, rows = trucks.pixels.T
+    return trucks.take(status[rows, cols] == SEEN)
 
 
 def test_the_small_models_have_something_to_say(small_models, tmp_path):
@@ -227,7 +233,8 @@ def predict_in_parts(
         done = pool.map(work, [groups[worker::workers] for worker in range(workers) if groups[worker:]])
         parts = [part for mine in done for part in mine]
     found = one_per_truck(Detections.concatenate([part.detections for part in parts]))
-    return sorted(parts, key=lambda part: part.first_row), found
+    parts.sort(key=lambda part: part.first_row)
+    return parts, kept(np.vstack([part.status for part in parts]), found)
 
 
 def logits(scene, models: Models, tile_px: int) -> NDArray[np.float32]:
@@ -315,12 +322,6 @@ def screened(small_models, tmp_path_factory) -> Models:
     return Models(small_models.detector, small_models.segmenter, bundle)
 
 
-def kept(shard, trucks: Detections) -> Detections:
-    """The trucks that count: those whose centre lies on a pixel that was searched."""
-    cols, rows = np.floor(trucks.centres).astype(int).T
-    return trucks.take(shard.status[rows, cols] == SEEN)
-
-
 def assert_same_trucks(some: Detections, others: Detections) -> None:
     """Each box of one is a box of the other; trucks side by side may come in another order."""
     assert len(some) == len(others)
@@ -339,9 +340,9 @@ def test_a_screener_leaves_blocks_out_and_nothing_else_changes(small_models, scr
         block = blocks[row * 64 : row * 64 + 64, col * 64 : col * 64 + 64]
         assert len(set(np.unique(block)) - {NODATA}) == 1
     np.testing.assert_array_equal(shard.landcover, plain.landcover)
-    expected = kept(shard, all_trucks)
+    expected = kept(shard.status, all_trucks)
     assert 0 < len(expected) < len(all_trucks)
-    assert_same_trucks(kept(shard, trucks), expected)
+    assert_same_trucks(trucks, expected)
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -351,7 +352,7 @@ def test_screened_tiles_equal_the_screened_scene(screened, tmp_path, rows, cols,
     whole, whole_trucks = predict(scene, screened, 10980)
     tiled, tiled_trucks = predict(scene, screened, tile_px)
     np.testing.assert_array_equal(tiled.status, whole.status)
-    assert_same_trucks(kept(tiled, tiled_trucks), kept(whole, whole_trucks))
+    assert_same_trucks(tiled_trucks, whole_trucks)
 
 
 def test_tiles_without_an_accepted_block_are_skipped(screened, tmp_path):
