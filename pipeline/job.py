@@ -24,6 +24,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
 from pipeline.files import remove_abandoned, replacing, temporary
 from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shards, widest_tile
+from pipeline.inference.memory import give_back_memory
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.networks import Models, close_networks
 from pipeline.inference.predictions import Detections, Predictions
@@ -743,3 +744,4 @@ class _Clock:
             yield
         finally:
             self.seconds[stage] = time.monotonic() - start
+            give_back_memory()  # the outlines of the land cover, drawn beside the stages, want it
