@@ -212,9 +212,8 @@
       make("div", { className: "steps" }, step("Previous", -1), step("Next", 1),
         make("button", { type: "button", textContent: "Close", onclick: close })),
     );
-    const wasHidden = panel.hidden;
     panel.hidden = false;
-    if (wasHidden) map.invalidateSize({ pan: false });
+    map.invalidateSize();
     highlight.clearLayers();
     L.circleMarker(each.centre, { radius: 16, color: "#fff", weight: 5, fill: false, interactive: false }).addTo(highlight);
     L.circleMarker(each.centre, { radius: 16, color: "#0f172a", weight: 2, fill: false, interactive: false }).addTo(highlight);
@@ -231,7 +230,7 @@
     opened = null;
     panel.hidden = true;
     highlight.clearLayers();
-    map.invalidateSize({ pan: false });
+    map.invalidateSize();
     for (const row of document.querySelectorAll("#case-table .open")) row.classList.remove("open");
     (opener ?? element("map")).focus();
     opener = null;
