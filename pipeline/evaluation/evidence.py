@@ -36,8 +36,8 @@ PATCH_PX = 81
 SEAM_REACH_M = 200.0
 _HALF = PATCH_PX // 2
 _LOCAL_PX, _NEAR_PX, _WIDE_PX = 5, 10, 20
-"""Half sides of the surroundings with which brightness is compared, in which the bright pixels are counted,
-and whose shift is measured."""
+"""Half sides of the surroundings with which brightness is compared (large roofs fill the smaller), the latter
+of which are those in which bright pixels are counted, and of those whose shift is measured."""
 _DISPLACED_HALF = 15
 _VISIBLE = tuple(MOTION_BANDS.index(band) for band in ("B02", "B03", "B04"))
 _B02, _B03, _B04, _B08 = (MOTION_BANDS.index(band) for band in ("B02", "B03", "B04", "B08"))
@@ -61,8 +61,8 @@ def measure_evidence(scene: Scene, xy: NDArray[np.float64], sizes_m: NDArray[np.
     """`EVIDENCE_COLUMNS` at N places: (N, 2) x and y in the scene's CRS, and (N, 2) widths and heights there.
 
     - `brightness`: mean reflectance of B02, B03 and B04 in the 3 x 3 pixels of the place; `contrast`: how
-      much that is above the median of 11 x 11 pixels; `bright_px`: pixels that hang together with the
-      brightest one there and are brighter than half way up, as many as 441.
+      much that is above the median of 11 x 11 or 21 x 21 pixels, the darker; `bright_px`: pixels that hang
+      together with the brightest one there and are brighter than half way up, as many as 441.
     - `ndwi`: median of (B03 - B08) / (B03 + B08) in 5 x 5 pixels (McFeeters, 1996), above 0 over water.
     - `displacement_px`, `displacement_sigma_px`: of what is there between B02 and B04, as
       `pipeline.inference.motion` measures it: NaN and infinite where nothing is seen to move.
@@ -152,8 +152,10 @@ def _around(half: int) -> tuple[slice, slice]:
 def _brightness(patch: Patch) -> dict[str, float]:
     visible = patch.reflectance[list(_VISIBLE)].mean(axis=0)
     near, valid = visible[_around(_NEAR_PX)], patch.valid[_around(_NEAR_PX)]
-    local = _around(_LOCAL_PX)
-    background = float(np.median(visible[local][patch.valid[local]]))
+    background = min(
+        float(np.median(visible[around][patch.valid[around]]))
+        for around in (_around(_LOCAL_PX), _around(_NEAR_PX))
+    )
     brightness = float(visible[_around(1)][patch.valid[_around(1)]].mean())
     middle = near[_NEAR_PX - 2 : _NEAR_PX + 3, _NEAR_PX - 2 : _NEAR_PX + 3]
     row, col = np.unravel_index(int(np.argmax(middle)), middle.shape)

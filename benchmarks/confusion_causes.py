@@ -1,0 +1,147 @@
+"""The likely causes of mistakes against what really lay there, which the simulator knows.
+
+    python -m benchmarks.confusion_causes CASES --size 10980 --seed 11
+
+CASES is `confusion_cases.gpkg` of a run on a product of `truckscape simulate --size SIZE --seed SEED`. Prints
+two tables: of the false alarms and of the misses, likely cause by what was there. docs/evaluation.md has one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from pipeline.evaluation.detection import centres
+from pipeline.training.product_metadata import Granule
+from pipeline.training.rendering import Vehicle
+from pipeline.training.world import atmosphere
+from pipeline.training.world.layout import World
+from pipeline.training.world.stage import FAINT_PX, SLOW_KMH, Stage
+
+BESIDE_PX = 3.5
+"""So near a truck, a box means it, or its other half."""
+_CLOUD, _SHADOW = 0.05, 0.08
+"""By how much opacity and shade differ within 13 x 13 pixels where there is an edge."""
+_PARKED_WIDTH = 0.25
+_SPAN = np.arange(-6.0, 7.0)
+
+
+def behind_false_alarms(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
+    """What lies at each of N places (x, y in pixels) where a detector saw a truck and the truth has none."""
+    traffic, world = stage.traffic, stage.world
+    small = (*traffic.cars, *traffic.vans, *traffic.buses)
+    aircraft = [part for each in traffic.aircraft for part in each.parts]
+    apart = {
+        "aircraft": _nearest(aircraft, xy) < 25,
+        "train": _nearest(traffic.wagons, xy) < 3,
+        "edge of a cloud": (skies := _skies(world, xy))[:, 0] > _CLOUD,
+        "edge of a shadow": skies[:, 1] > _SHADOW,
+        "beside a truck": _nearest(traffic.trucks, xy) < BESIDE_PX,
+        "car, van or bus": _nearest(small, xy) < 2.5,
+        **_still(stage, xy),
+        "bare road": _off_roads(world, xy) < 3,
+    }
+    return _first(apart, len(xy), "open ground")
+
+
+def behind_misses(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
+    """What may hide each of N trucks of the truth: another vehicle, haze, little contrast, or nothing."""
+    trucks = stage.trucks()
+    places = np.array([(truck.vehicle.x, truck.vehicle.y) for truck in trucks]).reshape(-1, 2)
+    own = [trucks[index] for index in cKDTree(places).query(xy)[1].tolist()]
+    vehicles = (*stage.traffic.trucks, *stage.traffic.vans, *stage.traffic.buses, *stage.traffic.cars)
+    others = np.array([(vehicle.x, vehicle.y) for vehicle in vehicles]).reshape(-1, 2)
+    ours = np.array([(truck.vehicle.x, truck.vehicle.y) for truck in own]).reshape(-1, 2)
+    second = cKDTree(others).query(ours, k=2)[0][:, 1]
+    return _first(
+        {
+            "haze or shade": np.array([truck.light < 0.95 for truck in own]),
+            "a truck within 40 m": _nearest(stage.traffic.trucks, ours, nth=2) <= 4,
+            "slow": np.array([truck.vehicle.speed_kmh < SLOW_KMH + 10 for truck in own]),
+            "faint": np.array([truck.contrast * truck.light < 2 * FAINT_PX for truck in own]),
+            "a car within 30 m": second <= 3,
+        },
+        len(xy),
+        "nothing of these",
+    )
+
+
+def _still(stage: Stage, xy: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
+    near = cKDTree(stage.centres).query_ball_point(xy, 3)
+    parked = [any(stage.blocks[index].width == _PARKED_WIDTH for index in indices) for indices in near]
+    greenhouse = np.zeros(len(xy), bool)
+    for zone in stage.world.zones:
+        if zone.kind in {"greenhouses", "solar"}:
+            x, y = (xy - (zone.x, zone.y)).T
+            u, v = (
+                x * np.cos(zone.angle) + y * np.sin(zone.angle),
+                y * np.cos(zone.angle) - x * np.sin(zone.angle),
+            )
+            greenhouse |= (np.abs(u) < zone.half_length + 1) & (np.abs(v) < zone.half_width + 1)
+    return {
+        "parked": np.array(parked, bool),
+        "greenhouse or solar": greenhouse,
+        "roof": np.array([bool(indices) for indices in near], bool),
+    }
+
+
+def _skies(world: World, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2): by how much the opacity of clouds and their shade differ around each place."""
+    found = []
+    for x, y in xy:
+        sky = atmosphere.sky(world, x + _SPAN, y + _SPAN)
+        found.append((max(np.ptp(sky.cloud), np.ptp(sky.cirrus)), np.ptp(sky.shadow)))
+    return np.array(found, np.float64).reshape(-1, 2)
+
+
+def _nearest(vehicles: Sequence[Vehicle], xy: NDArray[np.float64], nth: int = 1) -> NDArray[np.float64]:
+    if len(vehicles) < nth:
+        return np.full(len(xy), np.inf)
+    places = np.array([(vehicle.x, vehicle.y) for vehicle in vehicles])
+    return np.asarray(cKDTree(places).query(xy, k=[nth])[0][:, 0])
+
+
+def _off_roads(world: World, xy: NDArray[np.float64]) -> NDArray[np.float64]:
+    points = shapely.points(xy)
+    _, distance = shapely.STRtree([road.line for road in world.roads]).query_nearest(
+        points, return_distance=True, all_matches=False
+    )
+    return np.asarray(distance)
+
+
+def _first(rules: dict[str, NDArray[np.bool_]], count: int, otherwise: str) -> list[str]:
+    names = np.full(count, otherwise, dtype=object)
+    for name, holds in reversed(rules.items()):
+        names[holds] = name
+    return [str(name) for name in names]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True)
+    given = parser.parse_args(arguments)
+    cases = gpd.read_file(given.cases, layer="trucks")
+    stage = Stage.of(given.size, given.seed)
+    to_pixels: Affine = ~Granule(stage.world).affine(10)
+    for outcome, behind in (("FP", behind_false_alarms), ("FN", behind_misses)):
+        part = cases[cases["outcome"] == outcome]
+        xy = np.stack(to_pixels * tuple(centres(part).T), axis=1)
+        found = pd.Series(behind(stage, xy), index=part.index, name="what was there")
+        sys.stdout.write(f"{outcome}\n{pd.crosstab(part['cause'], found, margins=True).to_string()}\n\n")
+
+
+if __name__ == "__main__":
+    main()
