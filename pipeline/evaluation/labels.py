@@ -286,6 +286,11 @@ class LandcoverLabels(Protocol):
         """(H, W) class values in `window` of the prediction's grid; `UNLABELLED` where there are none."""
         ...
 
+    @property
+    def unknown_classes(self) -> tuple[str, ...]:
+        """Classes of the file that are none of the legend's, so that their areas are unlabelled."""
+        ...
+
 
 @dataclass(frozen=True)
 class RasterLabels:
@@ -314,6 +319,11 @@ class RasterLabels:
             values: NDArray[np.uint8] = warped.read(1, window=window)
             return values
 
+    @property
+    def unknown_classes(self) -> tuple[str, ...]:
+        """None: values are read as they are, and whoever compares them counts those that are no class."""
+        return ()
+
 
 @dataclass(frozen=True)
 class PolygonLabels:
@@ -322,6 +332,8 @@ class PolygonLabels:
     polygons: gpd.GeoDataFrame
     """In the grid's CRS, column `value`. Where they overlap the smaller counts: the pond in the forest."""
     grid: GeoBox
+    unknown_classes: tuple[str, ...] = ()
+    """Classes of the file that are none of the legend's; their polygons are not among these."""
 
     @cached_property
     def _by_area(self) -> gpd.GeoDataFrame:
@@ -349,7 +361,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
 
     Polygons have a column `class` (value or name of a Dynamic World class), `fclass` (OSM land use, see
     `OSM_FCLASS`) or `name` (of a class), looked for in this order; a class that isn't known leaves its
-    polygon unlabelled. Opening reads no pixels.
+    polygon unlabelled and is told (`unknown_classes`). Opening reads no pixels.
 
     Raises
     ------
@@ -372,13 +384,15 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
                 )
         return RasterLabels(Path(path), grid)
     except RasterioError:
-        return PolygonLabels(_class_polygons(path, grid), grid)
+        return _class_polygons(path, grid)
 
 
-def _class_polygons(path: Path | str, grid: GeoBox) -> gpd.GeoDataFrame:
+def _class_polygons(path: Path | str, grid: GeoBox) -> PolygonLabels:
     frame = read_polygons(
         path, "Land-cover labels", grid.crs.to_wkt() if grid.crs else None, layer="landcover"
     )
+    if frame.empty:
+        return PolygonLabels(frame.assign(value=np.uint8(UNLABELLED)), grid)
     column = next((name for name in ("class", "fclass", "name") if name in frame), None)
     if column is None:
         raise LabelsError(
@@ -386,16 +400,17 @@ def _class_polygons(path: Path | str, grid: GeoBox) -> gpd.GeoDataFrame:
             f"{path} has: {', '.join(frame.columns[:-1])}"
         )
     values = frame[column].map(_class_value)
-    if len(frame) and values.isna().all():
+    if values.isna().all():
         raise LabelsError(
             f"No class of column {column} in {path} is known. Received: "
             f"{', '.join(sorted(set(frame[column].astype(str)))[:5])}; "
             f"Dynamic World's are: {', '.join(item.name for item in DYNAMIC_WORLD)}."
         )
     known = values.notna()
-    return gpd.GeoDataFrame(
+    polygons = gpd.GeoDataFrame(
         {"value": values[known].astype(np.uint8)}, geometry=frame.geometry[known], crs=frame.crs
     )
+    return PolygonLabels(polygons, grid, tuple(sorted(set(frame[column][~known].astype(str)))))
 
 
 _VALUES = {item.name: item.value for item in DYNAMIC_WORLD}

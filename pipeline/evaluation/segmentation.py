@@ -61,6 +61,8 @@ class LandcoverEvaluation:
     unknown_labelled: int = 0
     """Pixels whose label is no class of the legend, nor 255; they count neither way."""
     unknown_predicted: int = 0
+    unknown_classes: tuple[str, ...] = ()
+    """Classes of polygons that are none of the legend's; what only they cover is unlabelled."""
 
     @property
     def pixels(self) -> int:
@@ -162,6 +164,7 @@ class LandcoverEvaluation:
                 "side_m": BLOCK_PX * self.pixel_area_m2**0.5,
             },
             "unknown_class_pixels": {"labels": self.unknown_labelled, "predicted": self.unknown_predicted},
+            "unknown_classes": list(self.unknown_classes),
             "classes": {
                 item.name: {
                     "value": item.value,
@@ -296,7 +299,9 @@ def evaluate_landcover(
         float(area),
         by_block,
         BoundaryScores(edges_by_block, tolerance_m),
-        *unknown.tolist(),
+        unknown_labelled=int(unknown[0]),
+        unknown_predicted=int(unknown[1]),
+        unknown_classes=labels.unknown_classes,
     )
 
 

@@ -1,5 +1,6 @@
 import json
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import torch
@@ -16,7 +17,7 @@ from pipeline.evaluation import segmentation
 from pipeline.evaluation.labels import read_landcover_labels
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
 from pipeline.models.segmenter import DYNAMIC_WORLD
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.test_labels import UTM, pixels, write_raster
 
 
 def compare(tmp_path, predicted, labelled):
@@ -70,6 +71,25 @@ def test_values_that_are_no_class_count_neither_way_and_are_told(tmp_path):
     result = compare(tmp_path, [[0, 77, 1, 255]], [[0, 1, 99, 99]])
     assert result.pixels == 1
     assert result.metrics()["unknown_class_pixels"] == {"labels": 2, "predicted": 1}
+
+
+def test_classes_of_polygons_that_are_unknown_are_told(tmp_path):
+    path = write_raster(tmp_path / "p.tif", np.zeros((4, 6), np.uint8))
+    frame = gpd.GeoDataFrame(
+        {"fclass": ["water", "park", "park"]}, geometry=[pixels(0, 0), pixels(1, 0), pixels(2, 0)], crs=UTM
+    )
+    frame.to_file(tmp_path / "l.gpkg")
+    labels = read_landcover_labels(tmp_path / "l.gpkg", prediction_grid(path))
+    metrics = evaluate_landcover(path, labels, DYNAMIC_WORLD).metrics()
+    assert (metrics["pixels"], metrics["unknown_classes"]) == (1, ["park"])
+
+
+def test_a_file_without_polygons_measures_nothing(tmp_path):
+    path = write_raster(tmp_path / "p.tif", np.zeros((4, 6), np.uint8))
+    (tmp_path / "l.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    labels = read_landcover_labels(tmp_path / "l.geojson", prediction_grid(path))
+    metrics = evaluate_landcover(path, labels, DYNAMIC_WORLD).metrics()
+    assert (metrics["pixels"], metrics["accuracy"]) == (0, None)
 
 
 def test_shares_of_rows_and_columns(tmp_path):
