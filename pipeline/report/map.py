@@ -70,8 +70,8 @@ def feature_layer(
     part = part.to_crs(WGS84) if part.crs is not None else part
     rows = part.drop(columns=part.geometry.name).to_dict("records")
     shapes = shapely.set_precision(part.geometry.to_numpy(), _DEGREES, mode="pointwise")
-    west, _, east, _ = shapely.total_bounds(shapes)
-    if east - west > 180:  # across the antimeridian; the map's pictures go on beyond 180 degrees as well
+    west, _, east, _ = shapely.bounds(shapes).reshape(-1, 4).T
+    if len(shapes) and east.max() - west.min() > 180:  # across the antimeridian; the map's pictures go on beyond 180 degrees as well
         shapes = shapely.transform(shapes, lambda at: at + np.where(at[:, :1] < 0, [360.0, 0.0], 0.0))
     features = [
         {
