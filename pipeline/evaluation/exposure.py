@@ -42,5 +42,4 @@ def _joined(areas: NDArray[np.object_]) -> shapely.Geometry:
         whole = shapely.coverage_union_all(areas)
     except shapely.GEOSException:  # they overlap, as those of others may
         return shapely.union_all(areas)
-    as_one = np.isclose(shapely.area(whole), shapely.area(areas).sum(), rtol=1e-9)
-    return whole if as_one else shapely.union_all(areas)
+    return whole if shapely.is_valid(whole) else shapely.union_all(areas)

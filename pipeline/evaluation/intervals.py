@@ -24,7 +24,10 @@ from pipeline.evaluation.matching import UNMATCHED
 _DRAWN = 20_000_000
 """Blocks drawn altogether: with very many blocks fewer resamples do, and take long enough."""
 _FEWEST = 400
-_AP_RESAMPLES = 400
+_AP_RESAMPLES = (100, 400)
+"""Fewest and most."""
+_AP_WEIGHED = 8_000_000
+"""Detections weighed altogether."""
 
 FIGURES = (
     "precision",
@@ -148,7 +151,8 @@ def _average_precision_interval(
     held = np.bincount(references, minlength=blocks.count).astype(np.float64)
     place, hit = blocks.of_predicted[curve.detection], curve.correct.astype(np.float64)
     values = []
-    for draws in block_draws(blocks.count, _AP_RESAMPLES):
+    resamples = int(np.clip(_AP_WEIGHED // max(1, len(place)), *_AP_RESAMPLES))
+    for draws in block_draws(blocks.count, resamples):
         for drawn in draws:
             weight, total = drawn[place], drawn @ held
             there = weight > 0

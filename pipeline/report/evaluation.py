@@ -149,7 +149,8 @@ def evaluate_trucks_files(
 
     The areas seen and not seen are taken from the layers of the prediction or of the `trucks.gpkg` beside it,
     the land cover for the breakdown from `landcover.tif` beside it, if there are such. With
-    `roads` only what is within 30 m of them is asked for; with `scene` the report has its picture and chips. Returns the metrics; see `write_evaluation` for the files and errors.
+    `roads` only what is within 30 m of them is asked for; with `scene` the report has its picture and chips.
+    Returns the metrics; see `write_evaluation` for the files and errors.
     """
     trucks, left_out = checked_predicted_trucks(predicted)
     classes = predicted.with_name("landcover.tif")

@@ -5,13 +5,16 @@ import rasterio
 from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
 from rasterio.windows import Window
-from shapely.geometry import LineString, Point, box
+from shapely.geometry import LineString, Point, Polygon, box
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation.labels import (
     UNLABELLED,
+    LeftOut,
     PolygonLabels,
     RasterLabels,
+    checked_predicted_trucks,
+    checked_truck_labels,
     read_landcover_labels,
     read_truck_labels,
 )
@@ -165,3 +168,44 @@ def test_unusable_label_rasters_are_refused(tmp_path):
         read_landcover_labels(write_raster(tmp_path / "a.tif", values, crs=None), GRID)
     with pytest.raises(LabelsError, match="is float32"):
         read_landcover_labels(write_raster(tmp_path / "b.tif", values.astype("float32")), GRID)
+
+
+def test_unusable_boxes_are_left_out_and_counted(tmp_path):
+    """A bow tie and a box with heights are mended; a point, a line of no width, and copies are not boxes."""
+    left, top = 600_000, 5_800_000
+    bow_tie = Polygon([(left, top), (left + 20, top + 20), (left + 20, top), (left, top + 20)])
+    flat = Polygon([(left, top), (left + 20, top), (left + 40, top)])
+    high = Polygon([(x, y, 300) for x, y in pixels(4, 0).exterior.coords])
+    turned = Polygon(np.roll(pixels(0, 0).exterior.coords[:-1], 1, axis=0))
+    shapes = [pixels(0, 0), turned, bow_tie, flat, high, Point(left, top), Polygon(), None]
+    gpd.GeoDataFrame(geometry=shapes, crs=UTM).to_file(tmp_path / "l.gpkg")
+    boxes, left_out = checked_truck_labels(tmp_path / "l.gpkg", "EPSG:32632")
+    assert len(boxes) == 3
+    assert boxes.geometry.is_valid.all() and not boxes.geometry.has_z.any()
+    assert left_out == LeftOut(
+        {"without geometry": 2, "not polygons": 1, "without area": 1, "duplicates": 1}, 1, 1
+    )
+    assert left_out.lines("Truck labels") == [
+        "Truck labels: 2 left out, without geometry.",
+        "Truck labels: 1 left out, not polygons.",
+        "Truck labels: 1 left out, without area.",
+        "Truck labels: 1 left out, duplicates.",
+        "Truck labels: 1 repaired, their outlines crossed themselves.",
+    ]
+
+
+def test_the_same_box_in_two_scenes_is_two_boxes(tmp_path):
+    frame = gpd.GeoDataFrame({"scene_id": ["a", "b", "b"]}, geometry=[pixels(0, 0)] * 3, crs=UTM)
+    frame.to_file(tmp_path / "l.gpkg")
+    boxes, left_out = checked_truck_labels(tmp_path / "l.gpkg")
+    assert boxes["scene_id"].tolist() == ["a", "b"]
+    assert left_out.as_dict() == {"duplicates": 1}
+
+
+def test_a_box_found_twice_is_told_twice_and_a_score_is_a_number(tmp_path):
+    frame = gpd.GeoDataFrame({"score": [0.9, 0.8]}, geometry=[pixels(0, 0)] * 2, crs=UTM)
+    frame.to_file(tmp_path / "p.gpkg")
+    assert len(checked_predicted_trucks(tmp_path / "p.gpkg")[0]) == 2
+    frame.assign(score=[0.9, None]).to_file(tmp_path / "q.gpkg")
+    with pytest.raises(LabelsError, match="1 of 2 that are none"):
+        checked_predicted_trucks(tmp_path / "q.gpkg")
