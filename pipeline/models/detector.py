@@ -196,36 +196,47 @@ class TruckDetector(FasterRCNN):
         features, objectness, shifts = maps
         proposals = self.rpn.propose(objectness.float(), shifts.float())  # type: ignore[operator]
         sizes = [(int(features.shape[1]), int(features.shape[2]))] * len(features)
-        pooled = torch.cat([pool_boxes(*pair) for pair in zip(features, proposals, strict=True)])
-        logits, regression = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        judged = [self._judged(*pair) for pair in zip(features, proposals, strict=True)]
+        logits, regression = (torch.cat(parts) for parts in zip(*judged, strict=True))
         found = self.roi_heads.postprocess_detections(logits, regression, proposals, sizes)
         return [
             {"boxes": boxes, "scores": scores, "labels": labels}
             for boxes, scores, labels in zip(*found, strict=True)
         ]
 
+    def _judged(self, features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-odds (K, 2) and regression (K, 8) of the boxes (K, 4) of one image, from features (H, W, F).
+
+        So few boxes at a time that what is pooled stays in the processor's cache, those of a size together.
+        """
+        logits = features.new_empty((len(boxes), 2), dtype=torch.float32)
+        regression = features.new_empty((len(boxes), 8), dtype=torch.float32)
+        for part in (boxes[:, 2:] - boxes[:, :2]).amax(dim=1).argsort().split(_POOLED_AT_ONCE):
+            pooled = pool_boxes(features, boxes[part])
+            logits[part], regression[part] = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
+        return logits, regression
+
 
 def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
     """torchvision's RoIAlign of the boxes (K, 4) of one image: (K, F, 5, 5) from features (H, W, F).
 
-    Each box is given its own patch of the features, for `roi_align` itself wants them as (F, H, W), and
-    turning those of a whole tile around takes longer than a convolution. Beyond the border a patch repeats
-    the last pixel, as `roi_align` does (but for boxes less than a pixel wide that end there).
+    Each box is given its own patch of the features, as large as the largest box needs: `roi_align` itself
+    wants them as (F, H, W), and turning those of a whole tile around takes longer than a convolution. Beyond
+    the border a patch repeats the last pixel, as `roi_align` does (but for boxes less than a pixel wide that
+    end there).
     """
     height, width, channels = features.shape
-    pooled = features.new_empty((len(boxes), channels, POOLED_PX, POOLED_PX), dtype=torch.float32)
-    sides = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1).clamp(min=1)
-    for part in sides.argsort().split(_POOLED_AT_ONCE) if len(boxes) else ():
-        near = boxes[part]
-        corner = near[:, :2].floor()
-        steps = torch.arange(int(sides[part].max().ceil()) + 2, device=boxes.device)
-        cols = (corner[:, :1].long() + steps).clamp(max=width - 1)
-        rows = (corner[:, 1:].long() + steps).clamp(max=height - 1)
-        patches = features[rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).float()
-        own = torch.arange(len(part), device=boxes.device, dtype=near.dtype)[:, None]
-        shifted = torch.cat([own, near - corner.repeat(1, 2)], dim=1)
-        pooled[part] = roi_align(patches, shifted, POOLED_PX, sampling_ratio=_SAMPLES)
-    return pooled
+    if not len(boxes):
+        return features.new_empty((0, channels, POOLED_PX, POOLED_PX), dtype=torch.float32)
+    side = int((boxes[:, 2:] - boxes[:, :2]).amax().clamp(min=1).ceil()) + 2
+    steps = torch.arange(side, device=boxes.device)
+    corner = boxes[:, :2].floor()
+    cols = (corner[:, :1].long() + steps).clamp(max=width - 1)
+    rows = (corner[:, 1:].long() + steps).clamp(max=height - 1)
+    patches = features[rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).float()
+    own = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)[:, None]
+    shifted = torch.cat([own, boxes - corner.repeat(1, 2)], dim=1)
+    return roi_align(patches, shifted, POOLED_PX, sampling_ratio=_SAMPLES)
 
 
 class _BoxHead(nn.Sequential):
