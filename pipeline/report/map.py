@@ -71,7 +71,8 @@ def feature_layer(
     rows = part.drop(columns=part.geometry.name).to_dict("records")
     shapes = shapely.set_precision(part.geometry.to_numpy(), _DEGREES, mode="pointwise")
     west, _, east, _ = shapely.bounds(shapes).reshape(-1, 4).T
-    if len(shapes) and east.max() - west.min() > 180:  # across the antimeridian; the map's pictures go on beyond 180 degrees as well
+    # Across the antimeridian the map's pictures go on beyond 180 degrees as well.
+    if len(shapes) and np.nanmax(east) - np.nanmin(west) > 180:
         shapes = shapely.transform(shapes, lambda at: at + np.where(at[:, :1] < 0, [360.0, 0.0], 0.0))
     features = [
         {
