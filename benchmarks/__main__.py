@@ -8,6 +8,7 @@ from benchmarks import (
     granule,
     landcover_peers,
     landcover_polygons,
+    matching,
     merging,
     runtimes,
     scenes,
@@ -29,6 +30,7 @@ def main() -> None:
     runtimes.main()
     scenes.main()
     merging.main()
+    matching.main()
     landcover_polygons.main([])
     startup.main()
     say(f"all done in {(time.monotonic() - start) / 60:.0f} minutes: benchmarks/RESULTS.md")
