@@ -1,11 +1,19 @@
 """Everything that can go wrong and that a user can do something about, one class each."""
 
+from pipeline.addresses import without_secrets
+
 
 class TruckscapeError(Exception):
-    """Root of all errors whose message is meant for the user; the command line prints it and exits 1."""
+    """Root of all errors whose message is meant for the user; the command line prints it and exits 1.
+
+    Messages end up in logs, ledgers and pages: addresses in them lose what signs them.
+    """
 
     may_pass = False
     """Whether the same may succeed later without anybody doing something about it; see `may_pass`."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class ConfigError(TruckscapeError):
@@ -66,6 +74,12 @@ class OutputError(TruckscapeError):
     """The output folder cannot be written."""
 
     may_pass = True  # disks are cleared, and file servers come back
+
+
+class WorkerLostError(TruckscapeError):
+    """A process that computed a shard was killed, or its machine ran out of memory."""
+
+    may_pass = True
 
 
 class LedgerError(TruckscapeError):

@@ -20,6 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from pipeline.addresses import told
 from pipeline.scenes.aside import Aside
 from pipeline.scenes.datasets import FileState, file_state, is_remote, unreadable, with_dataset
 from pipeline.scenes.scene import BandSource
@@ -341,7 +342,7 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.gene
         raise unreadable(raster.href)(
             f"{what} can't be decoded in block row {row}, column {col} (pixel rows {rows.start}-{rows.stop}, "
             f"columns {cols.start}-{cols.stop}): {raster.href} is truncated or damaged; fetch it again."
-        ) from error
+        ) from told(error)
 
 
 def _damaged(

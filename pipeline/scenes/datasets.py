@@ -16,10 +16,12 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
+from pipeline.addresses import keep_secrets, told
 from pipeline.errors import BrokenReadError, CorruptImageError
 
 # What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
+keep_secrets("rasterio._env", "rasterio._err", "rasterio._io")
 # Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
@@ -27,6 +29,9 @@ _T = TypeVar("_T")
 
 FileState = tuple[int, ...] | None
 """What tells one version of a local file from another; None where nobody can tell."""
+
+DRIVERS = ["GTiff", "JP2OpenJPEG"]
+"""GDAL's drivers that may open a raster; others (VRT, WMS) go where a file tells them."""
 
 REMOTE_OPTIONS: Mapping[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -86,14 +91,14 @@ def open_raster(href: str, what: str) -> DatasetReader:
 
     def open_it() -> DatasetReader:
         with _environment(href):
-            return rasterio.open(href)
+            return DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
 
     try:
         return _persistently(href, open_it)
     except RasterioIOError as error:
         raise unreadable(href)(
             f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
-        ) from error
+        ) from told(error)
 
 
 def with_dataset(href: str, what: str, state: FileState, action: Callable[[DatasetReader], _T]) -> _T:

@@ -8,23 +8,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse
 
 import pystac
 from odc.geo.geobox import GeoBox
-from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
-from requests.exceptions import RequestException
-from urllib3.util import Retry
 
-from pipeline.errors import (
-    MetadataError,
-    MissingBandError,
-    NotAProductError,
-    SceneNotFoundError,
-    UnreachableError,
-)
+from pipeline.addresses import without_secrets
+from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
 from pipeline.scenes.datasets import local_file, open_raster
+from pipeline.scenes.fetching import fetch
 from pipeline.scenes.raster import (
     DEFAULT_SCALE,
     band_name,
@@ -57,10 +49,11 @@ COMMON_NAMES: Mapping[str, str] = {
 HARMONISED_OFFSET = -0.1
 """Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
 
-_TIMEOUT_S = 30
-_PASSING = (408, 429, 500, 502, 503, 504)
-"""HTTP statuses of a server that may do better later."""
-_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=_PASSING)
+_MAX_ITEM_BYTES = 16 * 2**20
+_STORES: Mapping[str, str] = {"s3": "/vsis3/", "gs": "/vsigs/"}
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
 _GSD_IN_KEY = re.compile(r"_(10|20|60)m$")
 
@@ -90,23 +83,35 @@ def open_stac_item(href: str) -> Scene:
     checked against `earthsearch:boa_offset_applied` and `s2:processing_baseline`, since catalogues were
     wrong about it.
 
+    An item is not trusted: one from a server leads to servers only, never to files of this machine.
+
     Raises
     ------
     SceneNotFoundError
         If the item can't be fetched; UnreachableError where that may pass.
     NotAProductError
-        If it is not a STAC item, or none of its assets is a Sentinel-2 band.
+        If it is not a STAC item, larger than any, or none of its assets is a Sentinel-2 band.
     MetadataError
-        If what it says about the offset contradicts itself, or leaves it open.
+        If what it says about the offset contradicts itself, or leaves it open; if a band lies where no
+        band may, or its fields are not as STAC says.
     MissingBandError
         If there is no 10 m band.
     CorruptImageError, GeoreferenceError
         If the header of a 10 m band can't be read, or is not georeferenced.
     """
     item = _read_item(href)
+    try:
+        return _scene(item, href)
+    except _MALFORMED as error:
+        raise MetadataError(
+            f"Fields of the STAC item {item.id} are not as STAC says ({error}): {href}"
+        ) from error
+
+
+def _scene(item: pystac.Item, href: str) -> Scene:
     properties = item.properties
     best: dict[str, _BandAsset] = {}
-    for asset in _band_assets(item):
+    for asset in _band_assets(item, _is_url(href)):
         if asset.band not in best or asset.rank < best[asset.band].rank:
             best[asset.band] = asset
     scl = best.pop("SCL", None)
@@ -123,7 +128,7 @@ def open_stac_item(href: str) -> Scene:
     moment = properties.get("datetime") or properties.get("start_datetime")
     return Scene(
         id=re.sub(r"[^\w.-]", "_", item.id).lstrip(".") or "item",
-        href=href,
+        href=without_secrets(href),
         grid=_grid(bands, item.id),
         bands=bands,
         acquired=parse_time(moment) if moment else None,
@@ -141,37 +146,46 @@ def _is_url(href: str) -> bool:
 
 
 def _read_item(href: str) -> pystac.Item:
+    text = fetch(href, "The STAC item", _MAX_ITEM_BYTES) if _is_url(href) else _read_file(href)
     try:
-        if _is_url(href):
-            text = StacApiIO(timeout=_TIMEOUT_S, max_retries=_RETRIES).read_text(href)
-        else:
-            text = Path(href).read_text(encoding="utf-8")
-    except (APIError, RequestException) as error:
-        status = getattr(error, "status_code", None)
-        why = f"HTTP status {status}" if status else "no answer"
-        kind = UnreachableError if status is None or status in _PASSING else SceneNotFoundError
-        raise kind(f"The STAC item can't be fetched: {href} ({why}).") from error
-    except OSError as error:
-        raise SceneNotFoundError(f"The STAC item can't be read: {href} ({error.strerror})") from error
+        document = json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise NotAProductError(f"Not a STAC item (not JSON text): {href}") from error
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise NotAProductError(f"Not a STAC item (not JSON): {href}") from error
     if not (isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document):
         raise NotAProductError(f"Not a STAC item (a GeoJSON Feature with assets): {href}")
-    # Relative asset links are resolved against where the item was read, not where it says it lives.
-    document["links"] = [link for link in document.get("links", []) if link.get("rel") != "self"]
+    # Nothing that it links to is followed, and relative addresses of assets count from where it was read.
+    document["links"] = []
     try:
         item = pystac.Item.from_dict(document, preserve_dict=False)
-    except (pystac.STACError, pystac.STACTypeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise NotAProductError(f"Not a valid STAC item ({error}): {href}") from error
+    except (
+        pystac.STACError,
+        pystac.STACTypeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        raise NotAProductError(f"Not a valid STAC item ({str(error)[:200]}): {href}") from error
+    if not isinstance(item.id, str) or not isinstance(item.properties, dict):
+        raise NotAProductError(f"Not a valid STAC item (its id is no text, or its properties none): {href}")
     item.set_self_href(href if _is_url(href) else str(Path(href).resolve()))
     return item
 
 
-def _band_assets(item: pystac.Item) -> Iterator[_BandAsset]:
+def _read_file(href: str) -> bytes:
+    try:
+        with Path(href).open("rb") as file:
+            text = file.read(_MAX_ITEM_BYTES + 1)
+    except OSError as error:
+        raise SceneNotFoundError(f"The STAC item can't be read: {href} ({error.strerror})") from error
+    if len(text) > _MAX_ITEM_BYTES:
+        raise NotAProductError(f"The STAC item is larger than {_MAX_ITEM_BYTES / 1e6:.0f} MB: {href}")
+    return text
+
+
+def _band_assets(item: pystac.Item, fetched: bool) -> Iterator[_BandAsset]:
     for key, asset in item.assets.items():
         described = _described(asset)
         band = _band_of(key, asset, described)
@@ -187,7 +201,7 @@ def _band_assets(item: pystac.Item) -> Iterator[_BandAsset]:
         gsd = fields.get("spatial_resolution") or asset.extra_fields.get("gsd") or (size and size[1])
         yield _BandAsset(
             band,
-            _gdal_href(href),
+            _gdal_href(href, f"Band {band} of the STAC item {item.id}", fetched),
             float(gsd or (20.0 if band == "SCL" else native_gsd(band))),
             "tiff" in (asset.media_type or "") or urlparse(href).path.lower().endswith((".tif", ".tiff")),
             _float(fields.get("scale"), "scale", item.id),
@@ -223,10 +237,21 @@ def _band_of(key: str, asset: pystac.Asset, described: list[dict[str, Any]]) -> 
     return None
 
 
-def _gdal_href(href: str) -> str:
-    if _is_url(href):
+def _gdal_href(href: str, what: str, fetched: bool) -> str:
+    """What GDAL calls an address. Raises MetadataError where no band may lie."""
+    address = urlparse(href)
+    if _CONTROL.search(href):
+        raise MetadataError(f"The address of {what} holds control characters: {href[:200]!r}")
+    if address.scheme in ("http", "https"):
         return f"/vsicurl/{href}"
-    return href.replace("s3://", "/vsis3/", 1).removeprefix("file://")
+    if address.scheme in _STORES:
+        return f"{_STORES[address.scheme]}{address.netloc}{address.path}"
+    path = unquote(address.path) if address.scheme == "file" else href
+    is_raster = path.lower().endswith(_RASTER_SUFFIXES) and not path.startswith("/vsi")
+    if fetched or address.scheme not in ("", "file") or not is_raster:
+        places = "http, https, s3 or gs" if fetched else "http, https, s3, gs, or a file (.tif, .jp2)"
+        raise MetadataError(f"{what} does not lie where a band may ({places}): {href[:200]}")
+    return path
 
 
 def _float(value: Any, what: str, item_id: str) -> float | None:
