@@ -99,8 +99,15 @@ def not_seen_picture(areas: gpd.GeoDataFrame, grid: GeoBox) -> tuple[Picture, li
     reasons = list(dict.fromkeys(largest["reason"].astype(str)))
     colours = {reason: _REASONS[index % len(_REASONS)] for index, reason in enumerate(reasons)}
     values = [reasons.index(reason) + 1 for reason in largest["reason"].astype(str)]
+    # Corners that no pixel shows would take most of the time.
+    outlines = shapely.simplify(
+        largest.geometry.to_numpy(), abs(thinned.resolution.x) / 2, preserve_topology=False
+    )
+    drawn = [
+        (outline, value) for outline, value in zip(outlines, values, strict=True) if not outline.is_empty
+    ]
     codes = rasterize(
-        zip(largest.geometry, values, strict=True),
+        drawn or [(thinned.extent.geom, 0)],
         out_shape=shape,
         transform=thinned.affine,
         dtype="uint8",

@@ -28,6 +28,9 @@ QUICKLOOK_PX = 1600
 WEB_MERCATOR = "EPSG:3857"
 WGS84 = "EPSG:4326"
 _SHARP_PX = 800
+_PERCENTILES_OF = 100_000
+"""Pixels, about: all of a granule's quicklook would take a third of a second, and give the same colours."""
+_TONES = (255 * np.linspace(0, 1, 4096) ** 0.8).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -77,11 +80,14 @@ def true_colour(
     """
     rgba = np.zeros((*valid.shape, 4), dtype=np.uint8)
     if valid.any():
-        seen = reflectance[:, valid]
-        low, high = np.percentile(seen, [1, brightest], axis=1)
+        thinned = max(1, int(valid.sum()) // _PERCENTILES_OF)
+        low, high = np.percentile(reflectance[:, valid][:, ::thinned], [1, brightest], axis=1)
         span = max(float((high - low).max()), 0.02)
-        rgba[valid, :3] = (255 * np.clip((seen.T - low) / span, 0, 1) ** 0.8).astype(np.uint8)
-        rgba[valid, 3] = 255
+        for band in range(3):
+            share = np.clip((np.where(valid, reflectance[band], low[band]) - low[band]) / span, 0, 1)
+            rgba[..., band] = _TONES[(share * (len(_TONES) - 1)).astype(np.uint16)]
+        rgba[..., 3] = 255
+        rgba[~valid] = 0
     return rgba
 
 
@@ -148,7 +154,7 @@ def data_uri(rgba: NDArray[np.uint8], lossless: bool = True) -> str:
     """The picture as a WebP in a `data:` URI."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(rgba)).save(
-        buffer, format="WEBP", lossless=lossless, quality=50 if lossless else 80, method=4
+        buffer, format="WEBP", lossless=lossless, quality=20 if lossless else 80, method=0 if lossless else 1
     )
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
