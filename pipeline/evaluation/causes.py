@@ -59,10 +59,10 @@ def false_alarm_causes(facts: pd.DataFrame) -> Verdict:
     `scene edge` (data end within `EDGE_M`), `duplicate` (a detection that is right within `CROWD_M`),
     `localisation` (a missed reference between 20 and 30 m off), `aircraft` (seen by each band alone, too far
     apart for a road vehicle, and off the road), `near cloud or shadow`, `cloud that moves` (the surroundings
-    shift between the bands, by their height), `over water`, `roof or greenhouse` (bright, larger than a
-    truck, and at rest), `no band displacement` (parked), `off road`, `MSI seam`, `slow or parked`, `other
-    vehicle` (it moves as traffic does: a car, van or bus, or a truck that was not labelled), `over built`,
-    `over bare`.
+    shift between the bands, by their height; or something moves off the road and clouds are within 400 m),
+    `over water`, `roof or greenhouse` (bright, larger than a truck, at rest, and not on a road), `no band
+    displacement` (parked), `off road`, `MSI seam`, `slow or parked`, `other vehicle` (it moves as traffic
+    does: a car, van or bus, or a truck that was not labelled), `over built`, `over bare`.
 
     `facts` has whatever is known of: `touches_edge`, `near_cloud`, `off_road`, `landcover`, `speed_kmh`,
     `neighbour_m`, `near_id`, `road_m`, `EVIDENCE_COLUMNS`. Where a fact is missing its rules never hold.
@@ -130,12 +130,14 @@ def _look_alike_rules(facts: pd.DataFrame) -> tuple[_Rule, ...]:
     moves = _number(facts, "displacement_px") >= MOVING_SIGMAS * _number(facts, "displacement_sigma_px")
     off_road = (road_m > ROAD_M) | (_true(facts, "off_road") & np.isnan(road_m))
     far = np.isfinite(_number(facts, "far_displacement_px"))
+    shifted = _number(facts, "surroundings_shift_px") >= CLOUD_SHIFT_PX
+    puff = moves & off_road & np.isfinite(_number(facts, "cloud_m"))
     return (
         ("aircraft", far & ~(road_m <= ROAD_M)),
         ("near cloud or shadow", _near_cloud(facts)),
-        ("cloud that moves", _number(facts, "surroundings_shift_px") >= CLOUD_SHIFT_PX),
+        ("cloud that moves", shifted | puff),
         ("over water", (landcover == "water") | (_number(facts, "ndwi") > 0)),
-        ("roof or greenhouse", at_rest & large),
+        ("roof or greenhouse", at_rest & large & ~(road_m <= ROAD_M)),
         ("no band displacement", at_rest),
         ("off road", off_road),
         ("MSI seam", _number(facts, "seam_m") <= SEAM_M),

@@ -344,7 +344,7 @@ def _write_page(
     write_page(
         path,
         "differences.html.j2",
-        title=_title(pairs),
+        title="Comparison of two runs",
         scenes=[first.scene for first, _ in pairs if first.scene],
         simulated=any(first.run.get("simulated") for first, _ in pairs),
         record=record,
@@ -356,6 +356,7 @@ def _write_page(
         kinds={kind.key: kind for kind in KINDS},
         names=_PLAIN_NAMES,
         verdict=verdict,
+        chance=chance,
         galleries=[],
         cases=columns,
         map=map_layers(images, layers, copernicus_notice(scenes[0] if scenes else None)),
@@ -410,13 +411,6 @@ def _scene(evaluated: Evaluated) -> Scene | None:
         return None
 
 
-def _title(pairs: Sequence[tuple[Evaluated, Evaluated]]) -> str:
-    scene = pairs[0][0].scene
-    if len(pairs) > 1:
-        return f"Comparison of two runs, {len(pairs)} scenes"
-    return f"Comparison of two runs{f' of {scene}' if scene else ''}"
-
-
 def _sides(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """What tells the runs apart: a name, and what it is before and after."""
     first, second = record["before"][0], record["after"][0]
@@ -448,6 +442,13 @@ def _cards(figures: Mapping[str, Any] | None, names: Sequence[str] | None = None
             }
         )
     return cards
+
+
+def chance(p_value: float | None) -> str:
+    """A p-value as people write it."""
+    if p_value is None:
+        return "n/a"
+    return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def verdict(difference: Mapping[str, Any]) -> str:
