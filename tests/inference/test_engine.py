@@ -152,7 +152,8 @@ def predict(scene, models: Models, tile_px: int):
 def kept(status: NDArray[np.uint8], trucks: Detections) -> Detections:
     """The trucks that count: those whose centre lies on a pixel that was searched."""
     cols, rows = trucks.pixels.T
-    return trucks.take(status[rows, cols] == SEEN)
+    bordered = np.pad(status, (0, 1))  # a centre may lie on the scene's very border
+    return trucks.take(bordered[rows, cols] == SEEN)
 
 
 def test_the_small_models_have_something_to_say(small_models, tmp_path):
