@@ -21,6 +21,7 @@ MICRODEGREE = 1e-6
 """Corners are given so exactly: 0.1 m."""
 _SPOKEN_FOR = ("id", "outcome", "cause", "score", "geometry")
 _UNITS = {"deg": "°", "kmh": "km/h", "m": "m", "km": "km", "m2": "m²", "ha": "ha"}
+_NAMES = {"landcover": "land cover", "speed_kmh_sigma": "standard deviation of speed"}
 _FEW = 60
 
 
@@ -90,7 +91,7 @@ def label(column: str) -> tuple[str, str]:
     words = column.split("_")
     units = [_UNITS[word] for word in words[1:] if word in _UNITS]
     name = " ".join(word for word in words if word not in _UNITS or word == words[0])
-    return name, units[0] if units else ""
+    return _NAMES.get(column, name), units[0] if units else ""
 
 
 def _facts(cases: gpd.GeoDataFrame) -> list[dict[str, Any]]:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
+from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.segmentation import LandcoverEvaluation
 from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.report.chips import case_chips
 from pipeline.report.page import ReportContext, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.raster import open_geotiff
@@ -148,6 +150,25 @@ def test_only_one_cause(opened, report):
     drawn(page)
     named = page.locator("#case-table tbody tr td:nth-child(3)").all_inner_texts()
     assert set(named) == {causes[1]}
+
+
+def test_the_gallery_fills_up_with_other_cases_that_pass(opened, context, tmp_path):
+    """Of 60 found trucks 24 stand in the gallery; of the 30 with the upper scores, again 24."""
+    places = [(20 * i + 5, -450) for i in range(60)]
+    found = boxes(*places, score=np.linspace(0.5, 1, 60), id=[f"t{i}" for i in range(60)])
+    evaluation = evaluate_trucks(found, labels(*places))
+    cases = truck_cases(evaluation)
+    chips = dict(case_chips(context.scene, cases))
+    write_evaluation_report(tmp_path / "r.html", context, evaluation, cases=cases, chips=chips)
+    page = opened(tmp_path / "r.html")
+    assert in_gallery(page).count() == 24
+    page.get_by_label("Score from").evaluate(
+        "slider => { slider.value = 0.75; slider.dispatchEvent(new Event('input', {bubbles: true})); }"
+    )
+    drawn(page)
+    assert in_gallery(page).count() == 24
+    in_gallery(page).last.get_by_role("button").click()
+    assert page.locator("#case h3").inner_text() == "Found, score 1.00"
 
 
 def test_a_case_opens_by_click_on_the_map(opened, report):

@@ -3,6 +3,7 @@
   "use strict";
 
   const PAGE_ROWS = 25;
+  const EXAMPLES = 24; // of a kind, in the gallery
   const DEGREES = 1e-6; // outlines are integers of this
   const BOX_M = 30; // about a truck's box: where it takes NEAR_PX on the screen, boxes replace marks
   const NEAR_PX = 12;
@@ -170,15 +171,13 @@
   // ---- one case ----------------------------------------------------------------------------------------
 
   const panel = element("case");
+  const examples = new Map(); // those that came with the page, by row
 
   function listed(terms, term, value) {
     terms.append(make("dt", { textContent: term }), make("dd", { textContent: value }));
   }
 
-  function picture(each) {
-    const shown = document.querySelector(`.chips [data-case="${each.row}"] img`);
-    return shown ? shown.src : data.chips[each.row];
-  }
+  const picture = (each) => examples.get(each.row)?.querySelector("img").src ?? data.chips[each.row];
 
   function title(each) {
     const name = each.kind.name[0].toUpperCase() + each.kind.name.slice(1);
@@ -295,12 +294,26 @@
       (each.score === null || (each.score >= least - 1e-9 && each.score <= most + 1e-9));
   }
 
-  function filterGallery(shown) {
+  // The page's own examples that pass, and in place of those that don't, others whose pictures it holds.
+  function filterGallery() {
     for (const group of document.querySelectorAll("#gallery .kind")) {
-      const items = Array.from(group.querySelectorAll("[data-case]"));
-      for (const item of items) item.hidden = !shown.has(Number(item.dataset.case));
-      group.querySelector(".none").hidden = items.some((item) => !item.hidden);
+      const passing = visible.filter((each) => each.kind.key === group.dataset.kind && picture(each));
+      const own = passing.filter((each) => examples.has(each.row));
+      const others = passing.filter((each) => !examples.has(each.row)).slice(0, Math.max(0, EXAMPLES - own.length));
+      const shown = [...own, ...others].sort((a, b) => a.row - b.row);
+      group.querySelector(".chips").replaceChildren(...shown.map((each) => examples.get(each.row) ?? example(each)));
+      group.querySelector(".none").hidden = shown.length > 0;
     }
+  }
+
+  function example(each) {
+    const image = make("img", { src: data.chips[each.row], width: 246, height: 120, alt: title(each) });
+    const button = make("button", { type: "button" }, image);
+    button.addEventListener("click", () => open(each, button));
+    const said = each.score === null ? each.id : `score ${each.score.toFixed(2)}`;
+    const item = make("li", {}, button, make("p", {}, make("b", { textContent: said }), ` ${each.cause ?? ""}`));
+    item.dataset.case = each.row;
+    return item;
   }
 
   function update() {
@@ -311,7 +324,7 @@
     marks.clearLayers();
     for (const each of visible) marks.addLayer(markOf(each));
     drawCases();
-    filterGallery(new Set(visible.map((each) => each.row)));
+    filterGallery();
     rows = PAGE_ROWS;
     drawTable();
     const without = visible.filter((each) => each.score === null).length;
@@ -366,6 +379,7 @@
 
   function startLists() {
     for (const item of document.querySelectorAll(".chips [data-case]")) {
+      examples.set(Number(item.dataset.case), item);
       const button = item.querySelector("button");
       button.disabled = false;
       button.addEventListener("click", () => open(cases[Number(item.dataset.case)], button));
