@@ -20,8 +20,8 @@ from pipeline.report.pictures import WGS84
 MICRODEGREE = 1e-6
 """Corners are given so exactly: 0.1 m."""
 _SPOKEN_FOR = ("id", "outcome", "cause", "score", "geometry")
-_UNITS = {"deg": "°", "kmh": "km/h", "m": "m", "km": "km", "m2": "m²", "ha": "ha"}
-_NAMES = {"landcover": "land cover", "speed_kmh_sigma": "standard deviation of speed"}
+_UNITS = {"deg": "°", "kmh": "km/h", "m": "m", "km": "km", "m2": "m²", "ha": "ha", "px": "px"}
+_NAMES = {"landcover": "land cover", "ndwi": "NDWI", "speed_kmh_sigma": "standard deviation of speed"}
 _FEW = 60
 
 

@@ -240,7 +240,9 @@ def _shares(share: NDArray[np.float64]) -> tuple[tuple[tuple[str, ...], ...], tu
 
 def _interval(ends: Sequence[float | None] | None, form: str = "{:.2f}", times: float = 1) -> str:
     low, high = ends or (None, None)
-    return "" if low is None or high is None else f"{form.format(times * low)} to {form.format(times * high)}"
+    if low is None or high is None:
+        return ""
+    return f"{form.format(times * low).removesuffix(' %')} to {form.format(times * high)}"
 
 
 def _counted(number: int, one: str, many: str = "") -> str:

@@ -139,7 +139,9 @@
   const highlight = L.layerGroup().addTo(map);
 
   function markOf(each) {
-    each.mark ??= new Mark(each.centre, { radius: 4.5, shape: each.kind.shape, fillColor: each.kind.colour, weight: 1 })
+    // What was rightly left out is not what people look for first.
+    const radius = each.kind.key === "TN" ? 2.5 : 4.5;
+    each.mark ??= new Mark(each.centre, { radius, shape: each.kind.shape, fillColor: each.kind.colour, weight: 1 })
       .on("click", () => open(each));
     return each.mark;
   }
@@ -207,9 +209,9 @@
       uri ? make("img", { src: uri, width: 246, height: 120, alt: "Left in true colour, right red less blue" })
         : make("p", { className: "note", textContent: "This page holds no picture of it." }),
       make("p", { className: "why", textContent: each.cause ? `Likely cause: ${each.cause}` : "" }),
-      facts,
       make("div", { className: "steps" }, step("Previous", -1), step("Next", 1),
         make("button", { type: "button", textContent: "Close", onclick: close })),
+      facts,
     );
     panel.hidden = false;
     map.invalidateSize();
