@@ -80,7 +80,9 @@ class Difference:
         return {**plain, "change_interval_95": bounds, "significant": self.significant}
 
 
-def compare_cases(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, what: str = "") -> gpd.GeoDataFrame:
+def compare_cases(
+    before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, prefix: str = "", same_labels: bool = False
+) -> gpd.GeoDataFrame:
     """Cases of two evaluations against the same labels (`truck_cases`) side by side: `COMPARISON_COLUMNS`.
 
     `change` is one of `CHANGES`. A labelled truck (`what` is `truck`) is the same one by the id of its
@@ -88,7 +90,9 @@ def compare_cases(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, what: str =
     neither found it and one did not look. A false alarm (`what` is `false alarm`) is the same one if both
     have one within `PRIMARY_RADIUS_M`, matched one to one: then it is still wrong; fixed is one that is gone,
     broken one that is new. Boxes are those of the second run, or of the first where there is none. `id` is
-    the change with a number, or `what` in front where that is given. In the first run's CRS.
+    the change with a number, after `prefix`. In the first run's CRS. With `same_labels`, known from
+    elsewhere, a truck that only one run was asked for (the edge of what the other one saw cuts through it)
+    is `not looked at`; without, it means that the labels are not the same.
 
     Raises
     ------
@@ -96,14 +100,14 @@ def compare_cases(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, what: str =
         If the references of both are not the same, or their ids are not unique.
     """
     after = after.to_crs(before.crs)
-    trucks = _trucks(before, after)
+    trucks = _trucks(before, after, same_labels)
     alarms = _false_alarms(before, after)
     table = pd.concat([part for part in (trucks, alarms) if len(part)] or [trucks], ignore_index=True)
     order = pd.Categorical(table["change"], CHANGES, ordered=True)
     table = table.iloc[np.argsort(order.codes, kind="stable")].reset_index(drop=True)
     number = table.groupby("change").cumcount() + 1
     table["id"] = [
-        f"{what}{change.replace(' ', '-')}-{nth:05d}"
+        f"{prefix}{change.replace(' ', '-')}-{nth:05d}"
         for change, nth in zip(table["change"], number, strict=True)
     ]
     return gpd.GeoDataFrame(table[list(COMPARISON_COLUMNS)], geometry="geometry", crs=before.crs)
@@ -111,7 +115,10 @@ def compare_cases(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, what: str =
 
 def counts_by_block(compared: gpd.GeoDataFrame, block_m: float = TRUCK_BLOCK_M) -> NDArray[np.int64]:
     """(B, 2, 3) true positives, false positives and false negatives before and after, of every square of
-    side `block_m` in which there are any."""
+    side `block_m` in which there are any; of trucks that both runs were asked for."""
+    compared = compared[
+        compared["before"].notna() & compared["after"].notna() | (compared["what"] != "truck")
+    ]
     truck = (compared["what"] == "truck").to_numpy()
     tallies = np.zeros((len(compared), 2, 3), dtype=np.int64)
     for run, column in enumerate(("before", "after")):
@@ -177,16 +184,19 @@ def _p_values(change: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(defined.any(axis=0), np.minimum(1.0, 2 * smallest), np.nan)
 
 
-def _trucks(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> pd.DataFrame:
+def _trucks(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, same_labels: bool) -> pd.DataFrame:
     sides = [_by_reference(cases) for cases in (before, after)]
-    _check_same(*sides)
-    ids = sides[0].index
-    first, second = sides[0], sides[1].loc[ids]
+    if not same_labels:
+        _check_same_ids(*sides)
+    _check_same_places(*sides)
+    ids = sides[0].index.union(sides[1].index, sort=False)
+    first, second = (pd.DataFrame(side).reindex(ids) for side in sides)
+    asked = (first["outcome"].notna() & second["outcome"].notna()).to_numpy()
     found = [(side["outcome"] == "TP").to_numpy() for side in (first, second)]
     blind = ((first["outcome"] == "not_seen") | (second["outcome"] == "not_seen").to_numpy()).to_numpy()
     change = np.select(
-        [found[0] & found[1], found[1], found[0], blind],
-        ["both right", "fixed", "broken", "not looked at"],
+        [~asked, found[0] & found[1], found[1], found[0], blind],
+        ["not looked at", "both right", "fixed", "broken", "not looked at"],
         "still wrong",
     )
     return _side_by_side(first, second, change, "truck").assign(reference_id=ids)
@@ -204,21 +214,24 @@ def _by_reference(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return firm.set_index(ids.to_numpy())
 
 
-def _check_same(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> None:
+def _check_same_ids(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> None:
     only = len(before.index.difference(after.index)), len(after.index.difference(before.index))
     if any(only):
         raise LabelsError(
             f"Both runs must be evaluated against the same labels, but {only[0]} of {len(before)} labelled "
             f"trucks are only in the first and {only[1]} of {len(after)} only in the second; evaluate anew."
         )
-    apart = np.hypot(*(centres(before) - centres(after.loc[before.index])).T)
-    slack = sum(
-        np.where(side["outcome"] == "TP", _SAME_PLACE_M, 0.5) for side in (before, after.loc[before.index])
-    )
+
+
+def _check_same_places(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> None:
+    ids = before.index.intersection(after.index)
+    sides = before.loc[ids], after.loc[ids]
+    apart = np.hypot(*(centres(sides[0]) - centres(sides[1])).T)
+    slack = sum(np.where(side["outcome"] == "TP", _SAME_PLACE_M, 0.5) for side in sides)
     if (apart > slack).any():
         raise LabelsError(
             f"Both runs must be evaluated against the same labels, but those with the id "
-            f"{before.index[apart > slack][0]} lie {apart.max():.0f} m apart; evaluate both anew."
+            f"{ids[apart > slack][0]} lie {apart.max():.0f} m apart; evaluate both anew."
         )
 
 

@@ -150,7 +150,7 @@ def write_differences(before: Path, after: Path, out: Path) -> dict[str, Any]:
         sides = first.cases(), second.cases()
         if sides[0] is not None and sides[1] is not None:
             prefix = f"s{number + 1}-" if len(pairs) > 1 else ""
-            compared = compare_cases(sides[0], sides[1], prefix)
+            compared = compare_cases(sides[0], sides[1], prefix, _same_labels(first, second))
             counts.append(counts_by_block(compared))
             cases.append(compared.assign(scene=first.scene))
         compared_maps = _maps(first, second, notes)
@@ -224,6 +224,14 @@ def _pairs(
             f"{' and others' if len(alone) > 3 else ''}."
         )
     return [(before[name], after[name]) for name in sorted(before)]
+
+
+def _same_labels(first: Evaluated, second: Evaluated) -> bool:
+    """Whether the records say so: the same file, of as many boxes."""
+    said = [each.metrics.get("trucks", {}) for each in (first, second)]
+    files = [Path(side.get("labels") or "").name for side in said]
+    boxes = [side.get("reference", {}).get("boxes") for side in said]
+    return bool(files[0]) and files[0] == files[1] and boxes[0] is not None and boxes[0] == boxes[1]
 
 
 def _maps(first: Evaluated, second: Evaluated, notes: list[str]) -> LandcoverComparison | None:

@@ -64,6 +64,15 @@ def test_where_one_did_not_look_a_truck_is_neither_fixed_nor_broken():
     )
 
 
+def test_a_truck_that_one_run_was_not_asked_for_counts_neither_way():
+    """The edge of what one saw cuts through it, so it is no case there, though the labels are the same."""
+    before, after = cases((0, 0), (3000, 0)), cases((0, 0))
+    after = after[after["reference_id"] != "r3"]
+    compared = compare_cases(before, after, same_labels=True)
+    assert compared.set_index("reference_id").loc["r3", "change"] == "not looked at"
+    assert counts_by_block(compared).sum(axis=0).tolist() == [[1, 0, 2], [1, 0, 2]]
+
+
 def test_counts_are_those_of_each_run():
     before, after = cases((0, 0), (1000, 0), (5000, 0)), cases((2000, 0))
     counts = counts_by_block(compare_cases(before, after))
