@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from benchmarks import (
+    batch,
     granule,
     landcover_peers,
     landcover_polygons,
@@ -32,6 +33,7 @@ def main() -> None:
     merging.main()
     matching.main()
     landcover_polygons.main([])
+    batch.main()
     startup.main()
     say(f"all done in {(time.monotonic() - start) / 60:.0f} minutes: benchmarks/RESULTS.md")
 

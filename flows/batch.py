@@ -8,6 +8,7 @@ from uuid import uuid4
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.scene import run_requested
 from pipeline.config import load_config
@@ -82,8 +83,10 @@ def _work(request: BatchRequest, say: Say) -> Summary:
 
 
 def _scene(request: Request, opened: Callable[[Job], None], say: Callable[[str], None]) -> Result:
-    name = Path(request.scene).name
-    return run_requested(request, opened, say, name)
+    # The heartbeat of the batch tells that this process lives. One of every scene would tell no more, and
+    # Prefect takes a second to stop it.
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        return run_requested(request, opened, say, Path(request.scene).name)
 
 
 def _path(text: str | None) -> Path | None:

@@ -215,7 +215,7 @@ def status(
     Example: `truckscape status layers --all`
     """
     from pipeline.config import load_config
-    from pipeline.operations.batch import existing_ledger
+    from pipeline.operations.ledger import existing_ledger
     from pipeline.operations.pages import ledger_page
 
     ledger = existing_ledger(out, load_config(config, settings or ()))

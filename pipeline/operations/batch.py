@@ -28,7 +28,7 @@ from pipeline.layers.catalog import write_catalog
 from pipeline.logs import labelled, log_to
 from pipeline.models.bundle import open_bundle
 from pipeline.operations.hooks import on_failure
-from pipeline.operations.ledger import FILE_NAME, Enlistment, Entry, Ledger, State, sqlite_url
+from pipeline.operations.ledger import Enlistment, Entry, Ledger, State, open_ledger
 from pipeline.operations.listing import Listed, digest
 from pipeline.operations.owners import Owner
 from pipeline.operations.queue import Queue
@@ -100,19 +100,6 @@ class Summary:
     def is_whole(self) -> bool:
         """Whether no scene failed, and none was left."""
         return not self.of("quarantined") and not self.of("waiting")
-
-
-def open_ledger(out: Path, config: Config) -> Ledger:
-    """The ledger of a folder, or the one that is set. Raises LedgerError, MissingExtraError."""
-    url = config.batch.ledger.get_secret_value() if config.batch.ledger else sqlite_url(out)
-    return Ledger(url, config.batch.name)
-
-
-def existing_ledger(out: Path, config: Config) -> Ledger:
-    """The ledger of a folder in which a batch ran. Raises LedgerError where none did, else as it."""
-    if config.batch.ledger is None and not (out / FILE_NAME).is_file():
-        raise LedgerError(f"No batch ran into {out}: it has no {FILE_NAME}; give the --out of a batch.")
-    return open_ledger(out, config)
 
 
 def scene_directly(request: Request, opened: Callable[[Job], None], say: Say) -> Result:
@@ -289,7 +276,8 @@ class _Batch:
             pause_s = self.settings.backoff_s * 2 ** (entry.attempts - 1) * random.uniform(0.8, 1.2)
             self.say(f"{entry.scene}: attempt {entry.attempts} failed, again in {pause_s:.0f} s: {reason}")
             return pause_s
-        self._tell(entry.scene, f"quarantined after {entry.attempts} attempts: {reason}")
+        tries = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
+        self._tell(entry.scene, f"quarantined after {tries}: {reason}")
         on_failure(self.settings.on_failure, entry.scene, entry.href, reason)
         return None
 

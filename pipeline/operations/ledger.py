@@ -34,6 +34,7 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
+from pipeline.config import Config
 from pipeline.errors import LedgerError, MissingExtraError
 from pipeline.operations.owners import Owner
 
@@ -154,11 +155,6 @@ class Enlistment:
 def now() -> str:
     """This moment as the ledger writes it."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def sqlite_url(out: Path) -> str:
-    """The ledger of a folder, where no other was set."""
-    return f"sqlite:///{out / FILE_NAME}"
 
 
 class Ledger:
@@ -369,6 +365,19 @@ class Ledger:
     def _error(self, error: SQLAlchemyError) -> LedgerError:
         why = " ".join(str(getattr(error, "orig", None) or error).split())
         return LedgerError(f"The ledger {self._shown} can't be used: {why}")
+
+
+def open_ledger(out: Path, config: Config) -> Ledger:
+    """The ledger of a folder, or the one that is set. Raises LedgerError, MissingExtraError."""
+    url = config.batch.ledger.get_secret_value() if config.batch.ledger else f"sqlite:///{out / FILE_NAME}"
+    return Ledger(url, config.batch.name)
+
+
+def existing_ledger(out: Path, config: Config) -> Ledger:
+    """The ledger of a folder in which a batch ran. LedgerError where none did; else as `open_ledger`."""
+    if config.batch.ledger is None and not (out / FILE_NAME).is_file():
+        raise LedgerError(f"No batch ran into {out}: it has no {FILE_NAME}; give the --out of a batch.")
+    return open_ledger(out, config)
 
 
 def _entry(row: Mapping[Any, Any]) -> Entry:

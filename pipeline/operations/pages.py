@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.table import Table
 
-from pipeline.operations.batch import Summary
 from pipeline.operations.ledger import Entry, State
+
+if TYPE_CHECKING:
+    from pipeline.operations.batch import Summary
 
 _COLUMNS: Mapping[str, Callable[[Entry], str]] = {
     "scene": lambda entry: entry.scene,

@@ -20,12 +20,10 @@ from pipeline.errors import LedgerError, OutputError
 from pipeline.job import Job
 from pipeline.operations.batch import (
     BatchRequest,
-    existing_ledger,
-    open_ledger,
     run_batch,
     scene_directly,
 )
-from pipeline.operations.ledger import Enlistment
+from pipeline.operations.ledger import Enlistment, existing_ledger, open_ledger
 from pipeline.operations.listing import list_scenes, scenes_in
 from pipeline.operations.owners import Owner
 from pipeline.operations.search import Search

@@ -1,0 +1,138 @@
+"""Many small scenes in one batch: each done once, what the orchestrator takes of the time, and memory.
+
+python -m benchmarks.batch [--scenes 200]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measure import Measured, truckscape
+from benchmarks.products import say
+from benchmarks.results import bar, save, table
+from pipeline.config import Config
+from pipeline.operations.ledger import Entry, existing_ledger
+from pipeline.training.simulate import simulate
+
+SIDE, LARGER = 256, 512
+FEW = 12
+WARM = 10
+"""Scenes after which a process holds all that it keeps."""
+
+
+@dataclass(frozen=True)
+class MeasuredBatch:
+    """A batch as a command, and its ledger."""
+
+    whole: Measured
+    entries: list[Entry]
+    scenes_s: float
+    """What the scenes' own stages took, of their `run.json`."""
+    batch_s: float
+    """From the first scene's begin to the last one's end."""
+
+    @property
+    def once(self) -> int:
+        """Scenes that were done, at the first attempt."""
+        return sum(entry.state == "done" and entry.attempts == 1 for entry in self.entries)
+
+    @property
+    def orchestration(self) -> float:
+        """The share of the batch's time that no scene took."""
+        return 1 - self.scenes_s / self.batch_s
+
+    @property
+    def growth(self) -> float:
+        """Peak memory after the last scene over that after the first few."""
+        peaks = sorted((entry.ended or "", entry.peak_rss_mb or 0) for entry in self.entries)
+        return peaks[-1][1] / peaks[min(WARM, len(peaks)) - 1][1]
+
+
+def write_scenes(folder: Path, side: int, count: int) -> Path:
+    """One simulated product under many dates; the files are links."""
+    product = simulate(folder / f"product-{side}", size=side, seed=0).safe
+    scenes = folder / f"scenes-{side}"
+    for number in range(count):
+        day = f"{datetime(2023, 1, 1) + timedelta(days=number):%Y%m%d}"
+        dated = product.name.replace(product.name[11:19], day)
+        shutil.copytree(product, scenes / dated, copy_function=os.link)
+    return scenes
+
+
+def measure(scenes: Path, out: Path, *options: str) -> MeasuredBatch:
+    """Run a batch."""
+    whole = truckscape("batch", "--folder", str(scenes), "--out", str(out), *options)
+    entries = existing_ledger(out, Config()).entries()
+    runs = [json.loads(path.read_text()) for path in out.glob("*/run.json")]
+    begun = min(datetime.fromisoformat(entry.begun or "") for entry in entries)
+    ended = max(datetime.fromisoformat(entry.ended or "") for entry in entries)
+    scenes_s = sum(sum(run["seconds"].values()) for run in runs)
+    return MeasuredBatch(whole, entries, scenes_s, (ended - begun).total_seconds())
+
+
+def main(count: int = 200) -> None:
+    """Measure, and write the section."""
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        os.environ.setdefault("PREFECT_HOME", str(work / "prefect"))
+        say(f"{count} scenes of {SIDE} px")
+        many = write_scenes(work, SIDE, count)
+        flow = measure(many, work / "many")
+        again = measure_again(many, work / "many")
+        say(f"{FEW} scenes of {LARGER} px")
+        few = write_scenes(work, LARGER, FEW)
+        larger = measure(few, work / "few")
+        direct = measure(few, work / "direct", "--no-prefect")
+    rows = [
+        row(f"{count} scenes of {SIDE} px, a sub-flow each", flow),
+        row(f"{FEW} scenes of {LARGER} px, a sub-flow each", larger),
+        row("the same without Prefect", direct),
+    ]
+    note = (
+        "Simulated scenes, one after the other. Orchestration is what of the time between the first scene's "
+        "begin and the last one's end no scene's own stages took: the flow, its server, the ledger. Memory "
+        "is the peak of the batch's process after the last scene, and over that after "
+        f"{WARM} scenes. The {count} scenes again, with all done: {again.seconds:.1f} s, "
+        f"{again.cpu_seconds:.1f} CPU seconds, most of them imports."
+    )
+    bars = [
+        bar("small scenes done, each once", flow.once, count, False),
+        bar(f"orchestration of scenes of {SIDE} px", 100 * flow.orchestration, 10, True, " %"),
+        bar(f"orchestration of scenes of {LARGER} px", 100 * larger.orchestration, 10, True, " %"),
+        bar(f"memory after {count} scenes over memory after {WARM}", flow.growth, 1.05, True),
+    ]
+    figures = dict(zip(("many", "larger", "direct"), rows, strict=True))
+    save("batch", "Many small scenes in one batch", [note, "", *table(rows)], figures, bars)
+
+
+def measure_again(scenes: Path, out: Path) -> Measured:
+    """The same batch when all is done."""
+    return truckscape("batch", "--folder", str(scenes), "--out", str(out), "--no-prefect")
+
+
+def row(name: str, way: MeasuredBatch) -> dict[str, Any]:
+    """A line of the table."""
+    return {
+        "": name,
+        "done once": way.once,
+        "seconds": f"{way.whole.seconds:.0f}",
+        "CPU seconds": f"{way.whole.cpu_seconds:.0f}",
+        "seconds a scene": f"{way.batch_s / len(way.entries):.2f}",
+        "orchestration": f"{way.orchestration:.1%}",
+        "MB": max(entry.peak_rss_mb or 0 for entry in way.entries),
+        "growth": f"{way.growth:.3f}",
+    }
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--scenes", type=int, default=200)
+    main(arguments.parse_args().scenes)

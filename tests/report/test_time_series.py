@@ -1,0 +1,44 @@
+from dataclasses import dataclass, replace
+
+import pytest
+from PIL import Image
+
+from pipeline.errors import OutputError
+from pipeline.report.time_series import write_time_series
+
+
+@dataclass(frozen=True)
+class Scene:
+    acquired: str | None = "2023-06-01T10:20:31Z"
+    trucks: int | None = 12
+    seen_km2: float | None = 800.0
+    road_km: float | None = None
+    simulated: bool | None = False
+
+
+def test_a_picture_of_scenes_that_tell_when_and_how_many(tmp_path):
+    scenes = [Scene(), replace(Scene(), acquired="2023-06-11T10:20:31Z", trucks=0), Scene(acquired=None)]
+    path = write_time_series(scenes, tmp_path / "series.png")
+    assert path == tmp_path / "series.png"
+    with Image.open(path) as picture:
+        assert picture.size == (1200, 540)
+    assert write_time_series(scenes, tmp_path / "again.png").read_bytes() == path.read_bytes()
+
+
+def test_no_picture_without_a_scene_that_can_be_shown(tmp_path):
+    nothing = [Scene(acquired=None), Scene(trucks=None), Scene(seen_km2=0.0)]
+    assert write_time_series(nothing, tmp_path / "series.png") is None
+    assert not (tmp_path / "series.png").exists()
+
+
+def test_scenes_with_roads_are_counted_by_their_length(tmp_path):
+    """A scene without roads has no place in a picture by kilometre."""
+    with_roads = [replace(Scene(), road_km=80.0)]
+    mixed = [*with_roads, Scene(acquired="2023-06-11T10:20:31Z")]
+    one = write_time_series(with_roads, tmp_path / "one.png").read_bytes()
+    assert write_time_series(mixed, tmp_path / "mixed.png").read_bytes() == one
+
+
+def test_a_folder_that_is_not_there(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_time_series([Scene()], tmp_path / "nowhere" / "series.png")
