@@ -31,6 +31,7 @@ DEFAULT_BUDGET = 256_000_000
 _SMALL_PX = 256
 _GROUP_PX = 512
 _GROUP_BYTES = 8_000_000
+_REMOTE_PX = 2048
 
 
 class Block(NamedTuple):
@@ -48,7 +49,8 @@ class Raster:
     """One version of a raster file, and how it is cut into blocks.
 
     A block of ours is the file's own where that is at least 256 px a side; else as many of them as make up
-    512 px, but not more than 8 MB: single strips and small blocks cost more to look up than to decode.
+    512 px, but not more than 8 MB: single strips and small blocks cost more to look up than to decode. Behind
+    a URL it is 2048 px wide: neighbours in a row lie behind each other, and come with one request.
     """
 
     href: str
@@ -70,6 +72,9 @@ class Raster:
         rows, cols = (
             side if side >= _SMALL_PX else math.ceil(_GROUP_PX / side) * side for side in self.native
         )
+        if is_remote(self.href):
+            cols = math.ceil(_REMOTE_PX / self.native[1]) * self.native[1]
+            rows = max(self.native[0], _SMALL_PX // self.native[0] * self.native[0])
         cols = min(cols, self.shape[1])
         bytes_a_row = cols * sum(np.dtype(self.dtypes[index - 1]).itemsize for index in self.decoded_with(1))
         at_most = max(1, _GROUP_BYTES // (self.native[0] * bytes_a_row)) * self.native[0]

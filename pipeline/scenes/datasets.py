@@ -34,15 +34,20 @@ DRIVERS = ["GTiff", "JP2OpenJPEG"]
 """GDAL's drivers that may open a raster; others (VRT, WMS) go where a file tells them."""
 
 REMOTE_OPTIONS: Mapping[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
-    "GDAL_HTTP_MAX_RETRY": 4,
-    "GDAL_HTTP_RETRY_DELAY": 0.5,
-    "GDAL_HTTP_CONNECTTIMEOUT": 20,
-    "GDAL_HTTP_TIMEOUT": 120,
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nor are sidecar files looked for
+    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,  # a header of a COG in one request
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_VERSION": "2TLS",
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    # What hangs ends, what is slow goes on.
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 100,
+    "GDAL_HTTP_LOW_SPEED_TIME": 20,
     "VSI_CACHE": True,
 }
-"""GDAL settings under which rasters behind a URL are opened and read."""
+"""GDAL settings under which rasters behind a URL are opened and read; the environment's go before them."""
 
 # GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
 # GDAL 3.10). Parallel reading is left to the caller's threads.
@@ -53,6 +58,11 @@ _OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1"}
 os.environ.setdefault("GDAL_CACHEMAX", "32")
 _REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
 _OPEN_PER_THREAD = 32
+
+
+def remote_options() -> dict[str, Any]:
+    """`REMOTE_OPTIONS` without those that the environment sets."""
+    return {name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}
 
 
 def is_remote(href: str) -> bool:
@@ -143,7 +153,7 @@ def _environment(href: str) -> rasterio.Env:
     if not is_remote(href):
         return rasterio.Env(**_OPTIONS)
     # Else GDAL would remember the broken answer, and opening afresh would see it again.
-    return rasterio.Env(**_OPTIONS, **REMOTE_OPTIONS, CPL_VSIL_CURL_NON_CACHED=href)
+    return rasterio.Env(**_OPTIONS, **remote_options(), CPL_VSIL_CURL_NON_CACHED=href)
 
 
 class _Datasets(threading.local):
