@@ -1,0 +1,135 @@
+"""Real servers on loopback: files by ranges, which fail as they are told to, and an S3-compatible store."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from RangeHTTPServer import RangeRequestHandler
+
+HANG_S = 30
+
+
+@dataclass
+class FileServer:
+    """What a server of files is to do, and what it did."""
+
+    url: str = ""
+    faults: dict[str, list[str]] = field(default_factory=dict)
+    """By path, what happens to the next requests: `503`, `close`, `half` (of the body), `hang`, or an address
+    to redirect to. Then they are served."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """Requests by path, HEAD too."""
+    over: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def pending(self) -> int:
+        """Faults that no one has met yet."""
+        return sum(map(len, self.faults.values()))
+
+
+class _Handler(RangeRequestHandler):
+    def __init__(self, *args: Any, state: FileServer, **kwargs: Any) -> None:
+        self.state = state
+        super().__init__(*args, **kwargs)
+
+    def do_HEAD(self) -> None:  # noqa: N802
+        self.state.asked[self._plain] += 1
+        super().do_HEAD()
+
+    def do_GET(self) -> None:  # noqa: N802
+        self.state.asked[self._plain] += 1
+        faults = self.state.faults.get(self._plain, [])
+        fault = faults.pop(0) if faults else None
+        if fault is None:
+            super().do_GET()
+        elif fault == "503":
+            self.send_error(503)
+        elif fault == "half":
+            self._half()
+        elif "://" in fault:
+            self.send_response(302)
+            self.send_header("Location", fault)
+            self.end_headers()
+        else:
+            if fault == "hang":
+                self.state.over.wait(HANG_S)
+            self.close_connection = True
+
+    @property
+    def _plain(self) -> str:
+        return self.path.partition("?")[0]
+
+    def _half(self) -> None:
+        """What was asked for, announced as a whole, of which half is sent."""
+        whole = Path(self.translate_path(self.path)).read_bytes()
+        begin, end = 0, len(whole) - 1
+        if "Range" in self.headers:
+            first, _, last = self.headers["Range"].removeprefix("bytes=").partition("-")
+            begin, end = int(first), min(int(last or end), end)
+        self.send_response(206 if "Range" in self.headers else 200)
+        self.send_header("Content-Range", f"bytes {begin}-{end}/{len(whole)}")
+        self.send_header("Content-Length", str(end + 1 - begin))
+        self.end_headers()
+        self.wfile.write(whole[begin : begin + (end + 1 - begin) // 2])
+        self.close_connection = True
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        try:
+            super().copyfile(source, outputfile)
+        except ConnectionError:  # GDAL has seen enough
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def file_server(folder: Path) -> Iterator[FileServer]:
+    """Files of a folder, by ranges."""
+    state = FileServer()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder), state=state)) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        state.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            yield state
+        finally:
+            state.over.set()
+            server.shutdown()
+            thread.join()
+
+
+@contextmanager
+def s3_server(monkeypatch: pytest.MonkeyPatch, *buckets: str) -> Iterator[str]:
+    """An S3-compatible store with buckets; the environment tells where it is and how to get in, as users do."""
+    moto = pytest.importorskip("moto.server", reason="needs moto, an S3-compatible server (pip install 'moto[s3,server]')")
+    boto3 = pytest.importorskip("boto3")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        environment = {
+            "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+            "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_S3_ENDPOINT": f"{host}:{port}",  # as GDAL has it
+            "AWS_HTTPS": "NO",
+            "AWS_VIRTUAL_HOSTING": "FALSE",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        for bucket in buckets:
+            boto3.client("s3").create_bucket(Bucket=bucket)
+        yield environment["AWS_ENDPOINT_URL"]
+    finally:
+        server.stop()
