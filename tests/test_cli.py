@@ -189,6 +189,7 @@ def test_simulate_and_evaluate(capsys, monkeypatch, tmp_path):
             "--out",
             str(tmp_path / "scores"),
         ],
+        ["evaluate", "compare", *[str(tmp_path / "scores")] * 2, "--out", str(tmp_path / "compared")],
         [
             "evaluate",
             "landcover",
