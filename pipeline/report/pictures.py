@@ -21,6 +21,7 @@ from rasterio.windows import from_bounds
 
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.datasets import REMOTE_OPTIONS, is_remote, open_raster
+from pipeline.scenes.radiometry import to_reflectance
 from pipeline.scenes.scene import Scene
 
 TRUE_COLOUR = ("B04", "B03", "B02")
@@ -165,8 +166,7 @@ def _overview(
     """Reflectance and validity of one band of the whole scene, thinned to `shape`."""
     source = scene.bands[band]
     options = REMOTE_OPTIONS if is_remote(source.href) else {}
-    with rasterio.Env(**options), open_raster(source.href, f"Band {band}") as dataset:
+    with rasterio.Env(**options), open_raster(source.href, f"Band {band}", source.warp) as dataset:
         window = from_bounds(*scene.grid.boundingbox.bbox, dataset.transform)
         numbers = dataset.read(source.index, window=window, out_shape=shape, resampling=Resampling.average)
-    valid = np.ones(shape, bool) if source.nodata is None else numbers != source.nodata
-    return (numbers * source.scale + source.offset).astype(np.float32), valid
+    return to_reflectance(numbers, source)

@@ -23,6 +23,7 @@ from rasterio.windows import Window
 from pipeline.addresses import told
 from pipeline.scenes.aside import Aside
 from pipeline.scenes.datasets import FileState, file_state, is_remote, unreadable, with_dataset
+from pipeline.scenes.grids import Warp
 from pipeline.scenes.scene import BandSource
 
 DEFAULT_BUDGET = 256_000_000
@@ -42,6 +43,7 @@ class Block(NamedTuple):
     bands: tuple[int, ...]
     row: int
     col: int
+    warp: Warp | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Raster:
     """Of each band, whether the file's internal mask holds for it."""
     interleaved: bool
     """Whether decoding one band decodes all."""
+    warp: Warp | None = None
+    """What it is seen through: then shape, transform and blocks are those of the warped raster."""
 
     @property
     def block_shape(self) -> tuple[int, int]:
@@ -89,7 +93,7 @@ class Raster:
         height, width = self.block_shape
         for row in range(rows.start // height, (rows.stop - 1) // height + 1):
             for col in range(cols.start // width, (cols.stop - 1) // width + 1):
-                yield Block(self.href, self.state, bands, row, col)
+                yield Block(self.href, self.state, bands, row, col, self.warp)
 
     def extent(self, block: Block) -> tuple[slice, slice]:
         """The rows and columns of the raster that a block covers."""
@@ -247,15 +251,15 @@ if hasattr(os, "register_at_fork"):
 
 def raster_of(source: BandSource) -> Raster:
     """The raster of a band as it is now. Raises CorruptImageError if it can't be opened."""
-    return _raster(source.href, file_state(source.href), f"Band {source.name}")
+    return _raster(source.href, file_state(source.href), f"Band {source.name}", source.warp)
 
 
 @lru_cache(maxsize=512)
-def _raster(href: str, state: FileState, what: str) -> Raster:
-    return with_dataset(href, what, state, partial(_describe, href, state))
+def _raster(href: str, state: FileState, what: str, warp: Warp | None) -> Raster:
+    return with_dataset(href, what, state, partial(_describe, href, state, warp), warp)
 
 
-def _describe(href: str, state: FileState, dataset: DatasetReader) -> Raster:
+def _describe(href: str, state: FileState, warp: Warp | None, dataset: DatasetReader) -> Raster:
     # GDAL takes the fourth of four 8-bit bands for opacity; here it is near infrared.
     masked = tuple(
         MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags for flags in dataset.mask_flag_enums
@@ -270,6 +274,7 @@ def _describe(href: str, state: FileState, dataset: DatasetReader) -> Raster:
         tuple(dataset.dtypes),
         masked,
         interleaved=together and len(set(dataset.dtypes)) == 1 and len(set(dataset.block_shapes)) == 1,
+        warp=warp,
     )
 
 
@@ -341,7 +346,7 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.gene
 
     what = f"Band {source.name}"
     try:
-        return with_dataset(raster.href, what, raster.state, partial(decode, *extent))
+        return with_dataset(raster.href, what, raster.state, partial(decode, *extent), raster.warp)
     except RasterioError as error:
         row, col, (rows, cols) = _damaged(raster, what, extent, decode)
         raise unreadable(raster.href)(
@@ -370,7 +375,7 @@ def _damaged(
             if (rows, cols) == extent:
                 return first
             try:
-                with_dataset(raster.href, what, raster.state, partial(decode, rows, cols))
+                with_dataset(raster.href, what, raster.state, partial(decode, rows, cols), raster.warp)
             except RasterioError:
                 return top // height, left // width, (rows, cols)
     return first

@@ -18,6 +18,7 @@ from rasterio.io import DatasetReader
 
 from pipeline.addresses import keep_secrets, told
 from pipeline.errors import BrokenReadError, CorruptImageError
+from pipeline.scenes.grids import Warp, warped
 
 # What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
 logging.getLogger("rasterio").addHandler(logging.NullHandler())
@@ -96,12 +97,16 @@ def file_state(href: str) -> FileState:
     return status and (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
 
 
-def open_raster(href: str, what: str) -> DatasetReader:
-    """An open rasterio dataset; `what` names it in the CorruptImageError raised if it can't be opened."""
+def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader:
+    """An open rasterio dataset, seen on another grid if `warp` tells one.
+
+    `what` names it in the CorruptImageError raised if it can't be opened.
+    """
 
     def open_it() -> DatasetReader:
         with _environment(href):
-            return DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
+            dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
+            return warped(dataset, warp) if warp else dataset
 
     try:
         return _persistently(href, open_it)
@@ -111,7 +116,9 @@ def open_raster(href: str, what: str) -> DatasetReader:
         ) from told(error)
 
 
-def with_dataset(href: str, what: str, state: FileState, action: Callable[[DatasetReader], _T]) -> _T:
+def with_dataset(
+    href: str, what: str, state: FileState, action: Callable[[DatasetReader], _T], warp: Warp | None = None
+) -> _T:
     """What `action` returns for this thread's dataset of `href`; behind a URL it is tried a few times.
 
     `state` is the version of the file that is wanted: a dataset of an older one is closed.
@@ -128,9 +135,9 @@ def with_dataset(href: str, what: str, state: FileState, action: Callable[[Datas
     def act() -> _T:
         try:
             with _environment(href):
-                return action(datasets.get(href, what, state))
+                return action(datasets.get(href, what, state, warp))
         except RasterioError:
-            datasets.drop(href)
+            datasets.drop(href, warp)
             raise
 
     return _persistently(href, act)
@@ -168,7 +175,7 @@ class _Datasets(threading.local):
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._open: OrderedDict[str, tuple[FileState, DatasetReader]] = OrderedDict()
+        self._open: OrderedDict[tuple[str, Warp | None], tuple[FileState, DatasetReader]] = OrderedDict()
 
     @staticmethod
     def of_this_thread() -> _Datasets:
@@ -176,19 +183,20 @@ class _Datasets(threading.local):
             _datasets._start()
         return _datasets
 
-    def get(self, href: str, what: str, state: FileState) -> DatasetReader:
-        if href in self._open and self._open[href][0] != state:
-            self.drop(href)
-        if href not in self._open:
+    def get(self, href: str, what: str, state: FileState, warp: Warp | None) -> DatasetReader:
+        name = href, warp
+        if name in self._open and self._open[name][0] != state:
+            self.drop(*name)
+        if name not in self._open:
             while len(self._open) >= _OPEN_PER_THREAD:
                 self._open.popitem(last=False)[1][1].close()
-            self._open[href] = (state, open_raster(href, what))
-        self._open.move_to_end(href)
-        return self._open[href][1]
+            self._open[name] = (state, open_raster(href, what, warp))
+        self._open.move_to_end(name)
+        return self._open[name][1]
 
-    def drop(self, href: str) -> None:
-        if href in self._open:
-            self._open.pop(href)[1].close()
+    def drop(self, href: str, warp: Warp | None) -> None:
+        if (href, warp) in self._open:
+            self._open.pop((href, warp))[1].close()
 
 
 _datasets = _Datasets()

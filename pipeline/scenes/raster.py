@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.io import DatasetReader
@@ -26,6 +25,7 @@ from pipeline.errors import (
 )
 from pipeline.scenes.blocks import Raster, raster_of, read
 from pipeline.scenes.datasets import open_raster
+from pipeline.scenes.grids import check_georeference, has_pixels_of_10m, on_grid, scene_grid
 from pipeline.scenes.radiometry import to_reflectance
 from pipeline.scenes.scene import (
     BAND_NAMES,
@@ -41,7 +41,6 @@ DEFAULT_SCALE = 1e-4
 """Reflectance of one digital number in Sentinel-2 products."""
 _GRID_TOLERANCE_PX = 1e-3
 _ROWS_AT_ONCE = 64
-_PIXEL_M = (9.5, 10.5)
 _NUMBER = re.compile(r"^b(?:and)?[ _-]?0?(1[0-2]|[1-9]|8a)(?:[ _-](?:10|20|60)m)?$", re.IGNORECASE)
 _BAND_IN_STEM = re.compile(r"(?:^|[_-])(B(?:0?[1-9]|1[0-2]|8A))(?:[_-](10|20|60)m)?$", re.IGNORECASE)
 _DATE_IN_NAME = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)(?:T(\d\d)(\d\d)(\d\d))?(?!\d)")
@@ -312,39 +311,6 @@ def _decode_reflectance(
 # ---------------------------------------------------------------------------------------- opening
 
 
-def scene_grid(dataset: DatasetReader) -> GeoBox:
-    """The grid of a 10 m raster, checked.
-
-    Raises
-    ------
-    GeoreferenceError
-        If it has no CRS, is not in metres, is rotated, not north up, or its pixels are not about 10 m.
-    """
-    name, transform = dataset.name, dataset.transform
-    _check_georeference(dataset)
-    width, height = transform.a, -transform.e
-    if not all(_PIXEL_M[0] <= side <= _PIXEL_M[1] for side in (width, height)):
-        raise GeoreferenceError(
-            f"Sentinel-2's finest bands have pixels of 10 m, these have {width:g} x {height:g} m: {name}"
-        )
-    # rasterio's Affine and odc-geo's are the same class; a GeoBox keeps no tie to the open file.
-    return GeoBox(dataset.shape, Affine(*transform[:6]), str(dataset.crs.to_wkt()))
-
-
-def _check_georeference(dataset: DatasetReader) -> None:
-    name, transform, crs = dataset.name, dataset.transform, dataset.crs
-    if not crs:
-        raise GeoreferenceError(
-            f"No coordinate reference system in {name}; set it, e.g. gdal_edit.py -a_srs EPSG:326xx FILE."
-        )
-    if not crs.is_projected or not math.isclose(crs.linear_units_factor[1], 1.0):
-        raise GeoreferenceError(f"A projected CRS in metres (UTM) is needed; {name} is in {crs.to_string()}.")
-    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
-        raise GeoreferenceError(
-            f"A north-up raster without rotation is needed; warp it first: {name} has {tuple(transform[:6])}."
-        )
-
-
 def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
     """The scene in a multi-band GeoTIFF whose band descriptions are Sentinel-2 band names.
 
@@ -367,7 +333,9 @@ def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
         names = _band_names(dataset, bands)
         grid = scene_grid(dataset)
         sources = {
-            name: _source(dataset, name, str(path), index) for index, name in enumerate(names, 1) if name
+            name: on_grid(_source(dataset, name, str(path), index), dataset.crs.to_wkt(), grid)
+            for index, name in enumerate(names, 1)
+            if name
         }
         tags = {key.lower(): value for key, value in dataset.tags().items()}
     return Scene(
@@ -401,21 +369,21 @@ def open_band_folder(path: Path) -> Scene:
     files = _band_files(path)
     sources: dict[str, BandSource] = {}
     tags: dict[str, str] = {}
-    grids: dict[str, GeoBox] = {}
-    crs = None
+    grid: GeoBox | None = None
+    crs, wkt = None, ""
     for name, file in files.items():
         with open_raster(str(file), f"Band {name}") as dataset:
-            _check_georeference(dataset)
+            check_georeference(dataset)
             if crs is not None and dataset.crs != crs:
                 raise GeoreferenceError(
                     f"All bands of a scene lie in one CRS; {file.name} is in {dataset.crs}, others in {crs}."
                 )
-            crs = dataset.crs
+            crs, wkt = dataset.crs, str(dataset.crs.to_wkt())
             sources[name] = _source(dataset, name, str(file), 1)
             tags |= {key.lower(): value for key, value in dataset.tags().items()}
-            if name in BANDS_10M and _PIXEL_M[0] <= dataset.transform.a <= _PIXEL_M[1]:
-                grids[name] = scene_grid(dataset)
-    if not grids:
+            if name in BANDS_10M and grid is None and has_pixels_of_10m(dataset):
+                grid = scene_grid(dataset)
+    if grid is None:
         raise MissingBandError(
             f"The 10 m grid needs one of {', '.join(BANDS_10M)} at 10 m; {path} has: {', '.join(sources)}."
         )
@@ -423,8 +391,8 @@ def open_band_folder(path: Path) -> Scene:
     return Scene(
         id=stem or path.resolve().name,
         href=str(path),
-        grid=next(iter(grids.values())),
-        bands=sources,
+        grid=grid,
+        bands={name: on_grid(source, wkt, grid) for name, source in sources.items()},
         acquired=_acquired(tags, stem),
         platform=_platform(tags, stem),
         level=_level(tags, stem, sources),
@@ -509,6 +477,8 @@ def _source(dataset: DatasetReader, name: str, href: str, index: int) -> BandSou
                 "e.g. gdal_edit.py -scale 0.00392157 FILE."
             )
         scale = DEFAULT_SCALE
+    if nodata is not None and not math.isfinite(nodata):
+        nodata = None  # what is not finite is never valid
     if nodata is None and dtype.kind in "iu" and dtype.itemsize > 1:
         nodata = 0.0
     return BandSource(name, href, index, scale, offset, nodata, gsd=round(float(dataset.transform.a), 3))

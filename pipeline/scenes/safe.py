@@ -14,10 +14,11 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 from odc.geo.geobox import GeoBox
 
-from pipeline.errors import MetadataError, MissingBandError, NotAProductError
+from pipeline.errors import GeoreferenceError, MetadataError, MissingBandError, NotAProductError
 from pipeline.scenes.datasets import open_raster
+from pipeline.scenes.grids import scene_grid
 from pipeline.scenes.msi import MsiGeometry, angle_nodes, footprint_polygons, viewing_delays
-from pipeline.scenes.raster import native_gsd, parse_time, scene_grid
+from pipeline.scenes.raster import native_gsd, parse_time
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
 
 SIMULATED_DOI = "simulated by truckscape"
@@ -248,7 +249,12 @@ def _grid(product: _Product, bands: dict[str, BandSource]) -> GeoBox:
             f"{', '.join(bands) or 'none'}."
         )
     with open_raster(finest[0].href, f"Band {finest[0].name}") as dataset:
-        return scene_grid(dataset)
+        grid = scene_grid(dataset)
+        if grid.crs != dataset.crs.to_wkt():
+            raise GeoreferenceError(
+                f"A product's images lie in UTM; {dataset.name} lies in {dataset.crs.to_string()}."
+            )
+        return grid
 
 
 def _scene_id(product: _Product, metadata: Element) -> str:

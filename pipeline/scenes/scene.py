@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 if TYPE_CHECKING:
+    from pipeline.scenes.grids import Warp
     from pipeline.scenes.msi import MsiGeometry
 
 BANDS_10M = ("B02", "B03", "B04", "B08")
@@ -37,6 +38,8 @@ class BandSource:
     offset: float = 0.0
     nodata: float | None = 0.0
     gsd: float = 10.0
+    warp: Warp | None = None
+    """The grid that the raster is brought to while it is read, where its own has no metres."""
 
 
 @dataclass(frozen=True)

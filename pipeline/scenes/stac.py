@@ -17,12 +17,12 @@ from pipeline.addresses import without_secrets
 from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
 from pipeline.scenes.datasets import local_file, open_raster
 from pipeline.scenes.fetching import fetch
+from pipeline.scenes.grids import on_grid, scene_grid
 from pipeline.scenes.raster import (
     DEFAULT_SCALE,
     band_name,
     native_gsd,
     parse_time,
-    scene_grid,
 )
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
 
@@ -125,18 +125,19 @@ def _scene(item: pystac.Item, href: str) -> Scene:
     files = [local_file(source.href) for source in sources]
     if not _is_url(href):
         files.insert(0, Path(href))
+    grid, crs = _grid(bands, item.id)
     moment = properties.get("datetime") or properties.get("start_datetime")
     return Scene(
         id=re.sub(r"[^\w.-]", "_", item.id).lstrip(".") or "item",
         href=without_secrets(href),
-        grid=_grid(bands, item.id),
-        bands=bands,
+        grid=grid,
+        bands={name: on_grid(source, crs, grid) for name, source in bands.items()},
         acquired=parse_time(moment) if moment else None,
         platform=_lower(properties.get("platform")),
         level=level,
         baseline=_baseline_text(properties),
         tile=_tile(properties),
-        scl=sources[-1] if scl else None,
+        scl=on_grid(sources[-1], crs, grid, is_classes=True) if scl else None,
         files=tuple(file for file in files if file is not None),
     )
 
@@ -309,7 +310,8 @@ def _baseline_number(text: str | None, item_id: str) -> float | None:
     return float(f"{match[1]}.{match[2]}")
 
 
-def _grid(bands: Mapping[str, BandSource], item_id: str) -> GeoBox:
+def _grid(bands: Mapping[str, BandSource], item_id: str) -> tuple[GeoBox, str]:
+    """The scene's grid, and the CRS of its rasters as WKT."""
     finest = [bands[name] for name in BANDS_10M if name in bands and bands[name].gsd == 10.0]
     if not finest:
         raise MissingBandError(
@@ -317,7 +319,7 @@ def _grid(bands: Mapping[str, BandSource], item_id: str) -> GeoBox:
             f"{', '.join(bands)}."
         )
     with open_raster(finest[0].href, f"Band {finest[0].name}") as dataset:
-        return scene_grid(dataset)
+        return scene_grid(dataset), dataset.crs.to_wkt()
 
 
 def _level(item: pystac.Item) -> Literal["L1C", "L2A"] | None:

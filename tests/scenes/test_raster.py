@@ -310,7 +310,8 @@ def test_what_the_numbers_mean_where_no_scale_is_tagged(tmp_path):
     ("profile", "message"),
     [
         ({"crs": None}, "No coordinate reference system"),
-        ({"crs": "EPSG:4326", "gsd": 1e-4, "origin": (10, 52)}, "projected CRS in metres"),
+        ({"crs": "EPSG:4326", "gsd": 2e-4, "origin": (10, 52)}, "these have 13.7 x 22.3 m on the ground"),
+        ({"crs": "EPSG:3857", "gsd": 10, "origin": (1.5e6, 6.8e6)}, "these have .* on the ground"),
         ({"gsd": 30}, "pixels of 10 m, these have 30 x 30 m"),
         ({"transform": Affine(8, 6, X, 6, -8, Y)}, "without rotation"),
         ({"transform": Affine(10, 0, X, 0, 10, Y)}, "north-up"),

@@ -1,0 +1,184 @@
+"""The 10 m grid that a scene is read on: its rasters' own, or a UTM grid that they are warped to."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import CRS, Geod, Transformer
+from rasterio.enums import Resampling
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+
+from pipeline.addresses import without_secrets
+from pipeline.errors import GeoreferenceError
+from pipeline.scenes.scene import BandSource
+
+log = logging.getLogger(__name__)
+
+_PIXEL_M = (9.5, 10.5)
+_LONGER_SIDE_M = (9.5, 16.0)
+"""Of pixels in degrees, as GDAL makes them of 10 m up to 60 degrees north, and Earth Engine anywhere."""
+_TOLERANCE_PX = 0.01
+"""How far GDAL's approximation may place a pixel from where it belongs."""
+
+
+@dataclass(frozen=True)
+class Warp:
+    """The grid that a raster is brought to while it is read, in values that hash fast."""
+
+    crs: str
+    """As WKT."""
+    transform: Affine
+    shape: tuple[int, int]
+    """Rows and columns."""
+    nodata: float | None = None
+    """Of the raster that is warped, unless it says so itself."""
+    is_classes: bool = False
+    """Whether its values are names: then each pixel takes that of the nearest, else a bilinear blend."""
+
+
+def check_georeference(dataset: DatasetReader) -> None:
+    """Raise GeoreferenceError unless a raster has a CRS with a place on Earth and is north up."""
+    name, transform, crs = dataset.name, dataset.transform, dataset.crs
+    if not crs:
+        raise GeoreferenceError(
+            f"No coordinate reference system in {name}; set it, e.g. gdal_edit.py -a_srs EPSG:326xx FILE."
+        )
+    if not (crs.is_projected or crs.is_geographic):
+        raise GeoreferenceError(f"A CRS with a place on Earth is needed; {name} is in {crs.to_string()}.")
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise GeoreferenceError(
+            f"A north-up raster without rotation is needed; warp it first: {name} has {tuple(transform[:6])}."
+        )
+
+
+def has_pixels_of_10m(dataset: DatasetReader) -> bool:
+    """Whether a raster's pixels are about 10 m on the ground, as far as its CRS can say so.
+
+    Pixels in degrees are longer to the north than to the east; 10 m must lie between their sides.
+    """
+    shorter, longer = sorted(_sides_on_ground(dataset))
+    if dataset.crs.is_geographic:
+        return shorter <= _PIXEL_M[1] and _LONGER_SIDE_M[0] <= longer <= _LONGER_SIDE_M[1]
+    return _PIXEL_M[0] <= shorter <= longer <= _PIXEL_M[1]
+
+
+def scene_grid(dataset: DatasetReader) -> GeoBox:
+    """The grid on which a scene is read whose finest raster is `dataset`.
+
+    It is the raster's own where a unit of its CRS is a metre on the ground (UTM, most national grids). Else
+    (degrees, web mercator at some latitude, feet) it is a north-up grid of 10 m in the UTM zone of its
+    centre, on whole multiples of 10 m, that holds all of it.
+
+    Raises
+    ------
+    GeoreferenceError
+        If it has no CRS, is rotated or not north up, or its pixels are not about 10 m on the ground.
+    """
+    check_georeference(dataset)
+    if not has_pixels_of_10m(dataset):
+        width, height = _sides_on_ground(dataset)
+        raise GeoreferenceError(
+            f"Sentinel-2's finest bands have pixels of 10 m, these have {width:.3g} x {height:.3g} m on the "
+            f"ground: {dataset.name}"
+        )
+    # rasterio's Affine and odc-geo's are the same class; a GeoBox keeps no tie to the open file.
+    own = GeoBox(dataset.shape, Affine(*dataset.transform[:6]), str(dataset.crs.to_wkt()))
+    if _in_metres(dataset) and all(_PIXEL_M[0] <= abs(side) <= _PIXEL_M[1] for side in own.resolution.xy):
+        return own
+    lon, lat = _to_degrees(dataset).transform(*(own.affine * (own.shape.x / 2, own.shape.y / 2)))
+    zone = min(60, int((lon + 180) // 6) + 1)
+    utm = f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
+    name = without_secrets(dataset.name)
+    log.warning("%s lies in %s: it is read on a grid of 10 m in %s", name, dataset.crs.to_string(), utm)
+    return own.to_crs(utm, resolution=10)  # type: ignore[arg-type]  # a number is one, too
+
+
+def on_grid(source: BandSource, crs: str, grid: GeoBox, is_classes: bool = False) -> BandSource:
+    """The source of a raster in `crs`, warped while it is read if the scene's grid has another one."""
+    if grid.crs is None or grid.crs == crs:
+        return source
+    nodata = source.nodata if source.nodata is not None and math.isfinite(source.nodata) else None
+    shape = (int(grid.shape.y), int(grid.shape.x))
+    warp = Warp(grid.crs.to_wkt(), Affine(*grid.affine[:6]), shape, nodata, is_classes)
+    return replace(source, warp=warp, nodata=nodata if is_classes else None, gsd=10.0)
+
+
+def warped(dataset: DatasetReader, warp: Warp) -> WarpedVRT:
+    """A raster as seen on another grid. Blends are float32, NaN where the raster does not reach or has none.
+
+    A raster that goes on beyond 180 degrees is warped whole.
+    """
+    crs, transform = _turned(dataset)
+    blended = {"nodata": math.nan, "dtype": "float32", "resampling": Resampling.bilinear}
+    classes = {"nodata": 0 if warp.nodata is None else warp.nodata, "resampling": Resampling.nearest}
+    return WarpedVRT(
+        dataset,
+        src_crs=crs,
+        src_transform=transform,
+        src_nodata=warp.nodata,
+        crs=warp.crs,
+        transform=warp.transform,
+        height=warp.shape[0],
+        width=warp.shape[1],
+        tolerance=_TOLERANCE_PX,
+        **(classes if warp.is_classes else blended),
+    )
+
+
+def _in_metres(dataset: DatasetReader) -> bool:
+    return bool(dataset.crs.is_projected) and math.isclose(dataset.crs.linear_units_factor[1], 1.0)
+
+
+def _to_degrees(dataset: DatasetReader) -> Transformer:
+    return Transformer.from_crs(CRS.from_wkt(dataset.crs.to_wkt()), "EPSG:4326", always_xy=True)
+
+
+def _sides_on_ground(dataset: DatasetReader) -> tuple[float, float]:
+    """Width and height in metres of a raster's middle pixel.
+
+    UTM is taken at its word, and so is a CRS in metres that can't be transformed.
+    """
+    transform, crs = dataset.transform, CRS.from_wkt(dataset.crs.to_wkt())
+    in_map = float(transform.a), float(-transform.e)
+    if crs.utm_zone:
+        return in_map
+    x, y = transform * (dataset.width / 2, dataset.height / 2)
+    lon, lat = _to_degrees(dataset).transform([x, x + transform.a, x], [y, y, y + transform.e])
+    if not all(map(math.isfinite, (*lon, *lat))):
+        return in_map
+    earth = Geod(ellps="WGS84")
+    width = earth.inv(lon[0], lat[0], lon[1], lat[1])[2]
+    height = earth.inv(lon[0], lat[0], lon[2], lat[2])[2]
+    return float(width), float(height)
+
+
+def _turned(dataset: DatasetReader) -> tuple[str, Affine]:
+    """CRS and geotransform of a raster, with the antimeridian in the middle if it goes on beyond it.
+
+    Else GDAL, for which longitudes end at 180 degrees, would find half of it at the other end of the world.
+    """
+    crs, transform = CRS.from_wkt(dataset.crs.to_wkt()), dataset.transform
+    edges = transform.c, transform.c + transform.a * dataset.width
+    middle = 180.0
+    if crs.is_geographic:
+        turned = CRS.from_proj4(f"+proj=longlat +ellps=WGS84 +pm={middle}")
+    else:
+        described = crs.to_json_dict()
+        for parameter in described.get("conversion", {}).get("parameters", ()):
+            if parameter["name"] == "Longitude of natural origin" and parameter["value"] == 0:
+                break
+        else:
+            return crs.to_wkt(), transform
+        parameter["value"] = middle
+        described.pop("id", None)
+        turned = CRS.from_json_dict(described)
+        middle = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(180.0, 0.0)[0]
+    beyond = math.copysign(middle, edges[0] + edges[1])
+    if abs(edges[0]) <= middle and abs(edges[1]) <= middle:
+        return crs.to_wkt(), transform
+    return turned.to_wkt(), Affine.translation(-beyond, 0.0) * transform
