@@ -189,7 +189,8 @@ class Networks:
     """Models that are ready to run; threads that share them wait for each other."""
 
     def __init__(self, models: Models, engine: Engine, threads: int) -> None:
-        modules = {bundle.card.task: bundle.load_into(_build(bundle.card)) for bundle in models.bundles}
+        bundles = models.bundles
+        modules = {bundle.card.task: bundle.load_into(build_network(bundle.card)) for bundle in bundles}
         self._detector = modules.get("detection")
         self._runtime = open_runtime(
             {
@@ -291,7 +292,8 @@ def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool
     return Networks(Models(*bundles), Engine(backend=backend, precision=precision), threads)
 
 
-def _build(card: Card) -> nn.Module:
+def build_network(card: Card) -> nn.Module:
+    """The network that a card describes, without its weights. Errors as of the task's builder."""
     if card.task == "detection":
         return build_detector(card)
     return build_segmenter(card) if card.task == "segmentation" else build_screener(card)
