@@ -80,8 +80,8 @@ _NOTES = {
     "TP": "detections that match a label, the least sure first",
     "TN": "places that look like a truck and were left out",
 }
-_RAMP = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
-"""Viridis: rises in lightness, for every kind of colour vision."""
+_RAMP = ("#d4d4d8", "#3b528b", "#21918c", "#5ec962", "#fde725")
+"""None, then viridis: it rises in lightness, for every kind of colour vision."""
 _DIFFERS = "#d55e00"
 
 

@@ -253,6 +253,14 @@ def test_axe_finds_nothing_that_keeps_people_out(opened, report, size):
     assert [(each["id"], [node["target"] for node in each["nodes"]][:3]) for each in found] == []
 
 
+def test_a_printed_page_holds_all_that_is_wide(opened, report):
+    page = opened(report, (718, 1000))  # A4 without its margins
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    assert page.locator("#filters").is_hidden()
+    assert page.locator("nav").is_hidden()
+
+
 def test_without_javascript_all_but_the_map_is_there(opened, report):
     page = opened(report, java_script_enabled=False)
     text = page.locator("main").inner_text()

@@ -3,6 +3,7 @@
   "use strict";
 
   const PAGE_ROWS = 25;
+  const TABLE_FACTS = 8; // columns; all that is known of a case stands beside the map
   const EXAMPLES = 24; // of a kind, in the gallery
   const DEGREES = 1e-6; // outlines are integers of this
   const BOX_M = 30; // about a truck's box: where it takes NEAR_PX on the screen, boxes replace marks
@@ -27,8 +28,8 @@
     preferCanvas: true, zoomSnap: 0.25, maxZoom: 21, zoomAnimation: !calm, fadeAnimation: !calm, inertia: !calm,
   });
   map.attributionControl.setPrefix("Leaflet").addAttribution(make("span", { textContent: world.attribution }).outerHTML);
-  L.control.scale({ imperial: false }).addTo(map);
   const narrow = element("map").clientWidth < 600;
+  L.control.scale({ imperial: false, position: narrow ? "topleft" : "bottomleft" }).addTo(map);
   const control = L.control.layers(null, null, { collapsed: narrow }).addTo(map);
   const extent = L.latLngBounds([]);
   const asText = (text) => make("span", { textContent: text }).innerHTML;
@@ -45,6 +46,7 @@
       style: (feature) => ({ color: feature.properties.colour, weight: 3, fillOpacity: 0.2 }),
       onEachFeature: (feature, shape) => shape.bindPopup(() => popup(feature.properties.facts)),
     });
+    layer.on("add", () => layer.bringToBack()); // or it would cover the marks
     if (shown) layer.addTo(map);
     control.addOverlay(layer, asText(name));
     if (!world.images.length) extent.extend(layer.getBounds());
@@ -243,7 +245,7 @@
     { name: "kind", value: (each) => each.kind.name },
     ...(data.causes.length ? [{ name: "likely cause", value: (each) => each.cause }] : []),
     { name: "score", number: true, value: (each) => each.score, text: (value) => value.toFixed(2) },
-    ...data.facts.map((fact) => ({
+    ...data.facts.filter((fact) => !fact.name.endsWith(" id")).slice(0, TABLE_FACTS).map((fact) => ({
       name: fact.unit ? `${fact.name}, ${fact.unit}` : fact.name,
       number: !fact.codes && fact.values.some((value) => typeof value === "number"),
       value: (each) => known(fact, each.row),
