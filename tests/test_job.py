@@ -59,6 +59,8 @@ def test_everything_of_the_contract_is_there(result, product):
     assert {path.name for path in (result.folder / "evaluation").iterdir()} == {
         "metrics.json",
         "confusion_cases.gpkg",
+        "confusion_cases.geojson",
+        "chips",
         "report.html",
     }
     assert result.folder.name == product.safe.stem
