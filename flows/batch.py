@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.scene import run_requested
 from pipeline.config import load_config
+from pipeline.errors import OrchestratorError
 from pipeline.job import Job, Request, Result
 from pipeline.operations.batch import BatchRequest, Say, Summary, run_batch
 from pipeline.operations.pages import summary_markdown
@@ -86,7 +88,12 @@ def _scene(request: Request, opened: Callable[[Job], None], say: Callable[[str],
     # The heartbeat of the batch tells that this process lives. One of every scene would tell no more, and
     # Prefect takes a second to stop it.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        return run_requested(request, opened, say, Path(request.scene).name)
+        try:
+            return run_requested(request, opened, say, Path(request.scene).name)
+        except httpx.HTTPError as error:
+            raise OrchestratorError(
+                f"Prefect's server does not answer, or fails ({type(error).__name__}); look whether it runs."
+            ) from error
 
 
 def _path(text: str | None) -> Path | None:

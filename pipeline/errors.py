@@ -86,6 +86,12 @@ class LedgerError(TruckscapeError):
     """The ledger of a batch cannot be opened, read or written."""
 
 
+class OrchestratorError(TruckscapeError):
+    """The server of the orchestrator does not answer, or fails."""
+
+    may_pass = True
+
+
 class MissingExtraError(TruckscapeError):
     """An optional dependency is needed for what was asked."""
 

@@ -165,25 +165,25 @@ class _Batch:
         self.settings = request.config.batch
         self.recipe = recipe(request)
         self.owner = Owner.this_process()
-        self.scenes = {scene.name: scene for scene in request.scenes}
+        self.scenes = {
+            scene.name: Enlistment(
+                scene.name, scene.href, scene.stamp, self.recipe, scene.acquired, scene.updated
+            )
+            for scene in request.scenes
+        }
         self.done: list[str] = []
         self.seconds = 0.0
-        self._settled = 0
+        self._to_do = self._settled = 0
         self._seen: dict[str, tuple[str, int, float]] = {}
         self._lock = threading.Lock()
 
     def enlist(self) -> None:
         """Enter the scenes; those whose inputs, settings or layers are not what was done wait again."""
-        fresh = [
-            Enlistment(scene.name, scene.href, scene.stamp, self.recipe, scene.acquired, scene.updated)
-            for scene in self.scenes.values()
-        ]
-        self.ledger.enlist(fresh)
+        self.ledger.enlist(list(self.scenes.values()))
         known = {entry.scene: entry for entry in self.ledger.entries()}
-        for scene in fresh:
-            entry = known[scene.scene]
-            if entry.state != "running" and self._is_due(entry, scene):
-                self.ledger.enlist_again(entry, scene)
+        for name, scene in self.scenes.items():
+            if known[name].state != "running" and self._is_due(known[name], scene):
+                self.ledger.enlist_again(known[name], scene)
 
     def _is_due(self, entry: Entry, scene: Enlistment) -> bool:
         if (entry.stamp, entry.recipe) != (scene.stamp, scene.recipe):
@@ -194,9 +194,15 @@ class _Batch:
 
     def run(self) -> None:
         """Work until every scene is done, quarantined, or in the hands of somebody who lives."""
-        attempts = {entry.scene: entry.attempts for entry in self.ledger.entries()}
+        left = {
+            entry.scene: entry.attempts
+            for entry in self.ledger.entries()
+            if entry.scene in self.scenes and entry.state in ("waiting", "running")
+        }
+        self._to_do = len(left)
+        self.say(f"{self._to_do} of {len(self.scenes)} scenes to do")
         # What ended a process before comes last, lest it keeps the others from their turn.
-        names = sorted(self.scenes, key=lambda name: attempts[name])
+        names = sorted((name for name in self.scenes if name in left), key=lambda name: left[name])
         with self._heart():
             while names:
                 self._work_off(Queue(names))
@@ -233,9 +239,9 @@ class _Batch:
 
     def _attempt(self, name: str) -> float | None:
         """An attempt at a scene; after how many seconds it is to be tried again, None if it isn't."""
-        entry = self.ledger.claim(name, self.owner)
+        entry = self.ledger.claim(name, self.owner, self.scenes[name])
         if entry is None and self._free_if_gone(name):
-            entry = self.ledger.claim(name, self.owner)
+            entry = self.ledger.claim(name, self.owner, self.scenes[name])
         if entry is None:
             return None
         scene, begun = self.scenes[name], time.monotonic()
@@ -284,7 +290,7 @@ class _Batch:
     def _tell(self, name: str, what: str) -> None:
         with self._lock:
             self._settled += 1
-            self.say(f"{self._settled} of {len(self.scenes)}: {name}: {what}")
+            self.say(f"{self._settled} of {self._to_do}: {name}: {what}")
 
     # --- other workers ----------------------------------------------------------------------------------
 

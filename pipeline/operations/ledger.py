@@ -270,8 +270,11 @@ class Ledger:
             owner=seen.owner,
         )
 
-    def claim(self, scene: str, owner: Owner) -> Entry | None:
-        """Take a scene that waits, and begin an attempt; None if it does not wait."""
+    def claim(self, scene: str, owner: Owner, version: Enlistment | None = None) -> Entry | None:
+        """Take a scene that waits, and begin an attempt; None if it does not wait.
+
+        `version` is what the owner is going to do, where that may differ from what was entered.
+        """
         begun = {
             "state": "running",
             "owner": str(owner),
@@ -281,6 +284,8 @@ class Ledger:
             "beat": 0,
             "beaten": now(),
         }
+        if version:
+            begun |= {"href": version.href, "stamp": version.stamp, "recipe": version.recipe}
         return self.entry(scene) if self._change(scene, begun, state="waiting") else None
 
     def free(self, seen: Entry, reason: str, quarantine: bool) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +19,15 @@ from pyogrio.errors import DataSourceError
 from pystac_client import Client
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
-from pystac_client.warnings import PystacClientWarning
+from pystac_client.warnings import NoConformsTo, PystacClientWarning
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
 from pipeline.operations.listing import Listed, digest, scene_name
+
+# What is no API is told by an error.
+warnings.filterwarnings("ignore", category=NoConformsTo)
 
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100

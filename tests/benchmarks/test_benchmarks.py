@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks import jobs, results, sizes
+from benchmarks import batch, jobs, results, sizes
 from benchmarks.floor import decode, networks
 from benchmarks.measure import run_python
 from benchmarks.peer_runs import _given, _moved, engine_way, torchgeo_way, whole_way
@@ -86,3 +86,10 @@ def test_bars_and_pieces_make_the_page(tmp_path, monkeypatch):
     assert "| a | b |" in page
     assert "python -m benchmarks.sizes" in page
     assert "at most 3" in page
+
+
+def test_scenes_of_a_batch_are_one_product_under_many_dates(tmp_path):
+    scenes = batch.write_scenes(tmp_path, 64, 3)
+    days = sorted(path.name[11:19] for path in scenes.iterdir())
+    assert days == ["20230101", "20230102", "20230103"]
+    assert len({next(path.rglob("*_B02_10m.jp2")).stat().st_ino for path in scenes.iterdir()}) == 1

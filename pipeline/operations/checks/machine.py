@@ -1,0 +1,115 @@
+"""Whether the machine has room, memory and cores for the settings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.operations.checks.finding import Finding, fails, ok, warning
+
+GRANULE_MB = 2000
+"""Of disk for one granule: shards and layers of the simulated one of benchmarks take 350 MB, a whole
+download of four bands as much again."""
+_LEAST_MB = 200
+_MB = 1_000_000
+
+
+def disk(out: Path) -> list[Finding]:
+    """Room in the output folder and in the temporary one, and whether both can be written."""
+    return [_folder("output", out, "choose another --out"), _folder("temporary", _temporary(), "set TMPDIR")]
+
+
+def _temporary() -> Path:
+    try:
+        return Path(tempfile.gettempdir())
+    except FileNotFoundError:  # none of the usual ones can be written
+        return Path(os.environ.get("TMPDIR", "/tmp"))
+
+
+def _folder(what: str, folder: Path, mend: str) -> Finding:
+    there = next((part for part in (folder, *folder.absolute().parents) if part.exists()), folder)
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"0")
+            file.flush()
+        free_mb = shutil.disk_usage(there).free // _MB
+    except OSError as error:
+        return fails("disk", f"{what} folder {folder} can't be written ({error.strerror})", mend)
+    found = f"{what} folder {folder}: {free_mb / 1000:.1f} GB free"
+    if free_mb < _LEAST_MB:
+        return fails("disk", found, f"clear space, or {mend}")
+    if free_mb < GRANULE_MB:
+        return warning(
+            "disk", f"{found}, a granule may take {GRANULE_MB / 1000:g}", f"clear space, or {mend}"
+        )
+    return ok("disk", found)
+
+
+def memory(config: Config) -> list[Finding]:
+    """What is available against what the settings let a run take."""
+    runner = config.runner
+    local = runner.kind == "processes" or (runner.kind in ("dask", "ray") and not runner.address)
+    processes = runner.workers if local else 1
+    wanted = config.engine.memory_mb * config.batch.concurrency * processes
+    limit, available = _memory_mb()
+    if available is None:
+        return [ok("memory", f"{wanted} MB wanted; this system does not tell how much there is")]
+    found = f"{available} MB available, engine.memory_mb and the workers of the settings make {wanted}"
+    mend = "lower engine.memory_mb, runner.workers or batch.concurrency"
+    if limit is not None and wanted > limit:
+        return [fails("memory", f"{found}; there are {limit} in all", mend)]
+    return [warning("memory", found, mend) if wanted > available else ok("memory", found)]
+
+
+def processor(config: Config) -> list[Finding]:
+    """Cores, and whether networks compute in half precision here."""
+    from pipeline.config import Engine
+    from pipeline.inference.runtime import half_precision
+
+    cores = _cores()
+    natively = half_precision(Engine())
+    precision = "bfloat16 natively" if natively else "no bfloat16, so float32"
+    found = f"{cores:g} cores, {precision}"
+    if config.engine.precision == "bfloat16" and not natively:
+        return [
+            warning("processor", f"{found}: engine.precision=bfloat16 is slow", "set engine.precision=auto")
+        ]
+    if config.engine.threads and config.engine.threads > cores:
+        mend = "lower engine.threads, or leave it null"
+        return [warning("processor", f"{found}, engine.threads is {config.engine.threads}", mend)]
+    return [ok("processor", found)]
+
+
+def _memory_mb() -> tuple[int | None, int | None]:
+    """Memory in all, and available (MB), of the machine or the container; None where unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None, None
+    told = {line.partition(":")[0]: int(line.split()[1]) * 1024 // _MB for line in lines}
+    limit, available = told["MemTotal"], told["MemAvailable"]
+    group = Path("/sys/fs/cgroup")
+    ceiling, used = _number(group / "memory.max"), _number(group / "memory.current")
+    if ceiling is not None and used is not None:
+        limit, available = min(limit, ceiling // _MB), min(available, (ceiling - used) // _MB)
+    return limit, available
+
+
+def _cores() -> float:
+    """Cores that this process may use, by its affinity and by its container's share of time."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return min(cores, int(quota) / int(period))
+    except (OSError, ValueError):  # `max`: no limit
+        return cores
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

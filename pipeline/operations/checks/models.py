@@ -1,0 +1,43 @@
+"""Whether the models are whole, and compute on this machine."""
+
+from __future__ import annotations
+
+from pipeline.config import Config
+from pipeline.errors import TruckscapeError
+from pipeline.operations.checks.finding import Finding, fails, ok
+
+_SIDE_PX = 64
+
+
+def models(config: Config) -> list[Finding]:
+    """Of every shipped bundle and those of the settings: card, hash of the weights, an image through it."""
+    import torch
+
+    from pipeline.inference.networks import build_network, threads_of
+    from pipeline.inference.runtime import backend, half_precision, open_runtime
+    from pipeline.models.bundle import SHIPPED, open_bundle
+
+    named = [config.trucks.bundle, config.trucks.screener, config.landcover.bundle]
+    shipped = sorted(card.parent.name for card in SHIPPED.glob("*/card.yaml"))
+    findings, networks = [], {}
+    for name in dict.fromkeys([*shipped, *(name for name in named if name)]):
+        try:
+            bundle = open_bundle(name)
+            network = bundle.load_into(build_network(bundle.card))
+        except TruckscapeError as error:
+            mend = "reinstall truckscape" if name in shipped else "give another bundle, or train it again"
+            findings.append(fails("models", f"{name}: {error}", mend))
+        else:
+            networks[name] = network, len(bundle.card.bands)
+    if not networks:
+        return findings
+    runtime = open_runtime(networks, config.engine, threads_of(config.engine))
+    dtype = torch.bfloat16 if half_precision(config.engine) else torch.float32
+    how = f"{backend(config.engine)}, {str(dtype).removeprefix('torch.')}"
+    for name, (_, bands) in networks.items():
+        with runtime.run(name, torch.zeros((1, bands, _SIDE_PX, _SIDE_PX), dtype=dtype)) as maps:
+            sound = all(bool(torch.isfinite(part).all()) for part in maps)
+        if not sound:
+            mend = "try --set engine.precision=float32 or --set engine.backend=torch"
+            findings.append(fails("models", f"{name}: numbers that are none ({how})", mend))
+    return [ok("models", f"{', '.join(networks)}: hashes right, computed by {how}"), *findings]

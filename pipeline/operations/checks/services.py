@@ -1,0 +1,124 @@
+"""Whether what the settings and the environment point to answers: Prefect's server, ledger, cluster, hook."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import socket
+import tomllib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pipeline.addresses import without_secrets
+from pipeline.config import Config, Traffic
+from pipeline.errors import TruckscapeError
+from pipeline.operations.checks.finding import Finding, fails, ok, warning
+
+PATIENCE_S = 4
+"""For an answer."""
+
+
+def prefect(environment: Mapping[str, str] | None = None) -> list[Finding]:
+    """The server of PREFECT_API_URL, or of the active profile: whether it answers, and its version."""
+    told = {**_profile(), **(os.environ if environment is None else environment)}
+    url = told.get("PREFECT_API_URL", "").rstrip("/")
+    if not url:
+        return [ok("prefect", "no PREFECT_API_URL: each run has a server of its own, in its process")]
+    import requests
+
+    shown, headers = without_secrets(url), _credentials(told)
+    try:
+        health = requests.get(f"{url}/health", timeout=PATIENCE_S, headers=headers)
+        answer = requests.get(f"{url}/admin/version", timeout=PATIENCE_S, headers=headers)
+    except (requests.RequestException, ValueError) as error:
+        mend = "start it: prefect server start; or unset PREFECT_API_URL"
+        return [fails("prefect", f"{shown} does not answer ({type(error).__name__})", mend)]
+    if answer.status_code in (401, 403):
+        mend = "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as the server wants it"
+        return [fails("prefect", f"{shown} does not let us in (HTTP {answer.status_code})", mend)]
+    if not health.ok:
+        mend = "PREFECT_API_URL ends in /api, e.g. http://127.0.0.1:4200/api"
+        return [
+            fails("prefect", f"{shown} is not a healthy Prefect server (HTTP {health.status_code})", mend)
+        ]
+    server, here = answer.text.strip().strip('"') if answer.ok else "", metadata.version("prefect")
+    if server and server.split(".")[:2] != here.split(".")[:2]:
+        mend = "install the same version there and here"
+        return [warning("prefect", f"{shown} has version {server}, here is {here}", mend)]
+    return [ok("prefect", f"{shown} answers{f', version {server}' if server else ''}")]
+
+
+def ledger(config: Config, out: Path) -> list[Finding]:
+    """The database of batches: the one that is set, or the file in the output folder if there is one."""
+    from pipeline.operations.ledger import FILE_NAME, open_ledger
+
+    if config.batch.ledger is None and not (out / FILE_NAME).is_file():
+        return [ok("ledger", f"none yet; a batch makes {FILE_NAME} in its --out")]
+    try:
+        opened = open_ledger(out, config)
+        try:
+            states = ", ".join(f"{count} {state}" for state, count in opened.counts().items())
+        finally:
+            opened.close()
+    except TruckscapeError as error:
+        mend = "start its server, see whether address, name and password are right, or install its driver"
+        return [fails("ledger", str(error), mend)]
+    return [ok("ledger", f"scenes: {states}")]
+
+
+def network(config: Config) -> list[Finding]:
+    """Other servers that settings and environment name: whether they take a connection."""
+    named = {
+        "runner.address": config.runner.address,
+        "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL"),
+        "HTTPS_PROXY": os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"),
+    }
+    if config.traffic.overpass_url != Traffic().overpass_url:
+        named["traffic.overpass_url"] = config.traffic.overpass_url
+    findings = [_connection(name, url) for name, url in named.items() if url and "://" in url]
+    return findings or [ok("network", "no server is configured")]
+
+
+def _connection(name: str, url: str) -> Finding:
+    parts, shown = urlsplit(url), without_secrets(url)
+    try:
+        port = parts.port or {"http": 80, "https": 443, "ray": 10001}.get(parts.scheme, 8786)
+        with socket.create_connection((parts.hostname or "", port), PATIENCE_S):
+            return ok("network", f"{name}: {shown} takes connections")
+    except (OSError, ValueError) as error:
+        return fails("network", f"{name}: {shown} does not answer ({error})", f"start it, or mend {name}")
+
+
+def hook(config: Config) -> list[Finding]:
+    """The command that is run for scenes that fail, where one is set."""
+    command = config.batch.on_failure
+    if not command:
+        return []
+    if shutil.which(command[0]) is None:
+        return [
+            fails("on_failure", f"{command[0]} is no command here", "give its whole path in batch.on_failure")
+        ]
+    return [ok("on_failure", command[0])]
+
+
+def _profile() -> dict[str, str]:
+    """Prefect's settings of the active profile, as far as they are written down."""
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    try:
+        path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
+    name = os.environ.get("PREFECT_PROFILE", told.get("active"))
+    return {key: str(value) for key, value in told.get("profiles", {}).get(name, {}).items()}
+
+
+def _credentials(told: Mapping[str, str]) -> dict[str, str]:
+    if key := told.get("PREFECT_API_KEY"):
+        return {"Authorization": f"Bearer {key}"}
+    if pair := told.get("PREFECT_API_AUTH_STRING"):
+        return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+    return {}
