@@ -4,52 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
-from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
-from prefect.utilities.annotations import opaque
 
-from pipeline.config import Runner, load_config
-from pipeline.errors import MissingExtraError
+from flows.runners import is_lost_worker, one_server_for_all, task_runner
+from pipeline.config import load_config
+from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
 from pipeline.job import Job, Request, Result, finish, prepare, run_shard, tidy_after_failure
 
 
-def task_runner(settings: Runner) -> TaskRunner[Any]:
-    """The Prefect task runner of the settings.
+class Parcel:
+    """A job on its way to a worker: Prefect and its runners look into what they know, and not into this."""
 
-    Raises
-    ------
-    MissingExtraError
-        If it needs a package that is not installed.
-    """
-    if settings.kind == "threads":
-        return ThreadPoolTaskRunner(max_workers=settings.workers)
-    if settings.kind == "processes":
-        return ProcessPoolTaskRunner(max_workers=settings.workers)
-    try:
-        if settings.kind == "dask":
-            from prefect_dask import DaskTaskRunner
-
-            return DaskTaskRunner(cluster_kwargs={"n_workers": settings.workers, "threads_per_worker": 1})
-        from prefect_ray import RayTaskRunner
-
-        return RayTaskRunner(init_kwargs={"num_cpus": settings.workers})
-    except ImportError as error:
-        raise MissingExtraError(
-            f"runner.kind={settings.kind} needs the extra: pip install 'truckscape[{settings.kind}]'."
-        ) from error
+    def __init__(self, job: Job) -> None:
+        self.job = job
 
 
 @task(name="shard", task_run_name="shard-{index}", cache_policy=NO_CACHE, persist_result=False)
-def shard_task(job: Job, index: int) -> str:
+def shard_task(parcel: Parcel, index: int) -> str:
     """Both networks over one shard; what is already on disk is left as it is."""
-    return str(run_shard(job, index))
+    return str(run_shard(parcel.job, index))
 
 
 @flow(name="run-scene", flow_run_name="{scene}")
@@ -101,6 +80,10 @@ def run_requested(
     return _run(job, request, name, say, "scene")
 
 
+_FRESH_STARTS = 2
+"""How often a run gets new workers. A pool of processes ends as a whole when it loses one."""
+
+
 class _Handover(dict[str, tuple[Callable[[], Job], Callable[[str], None]]]):
     """Makers of jobs on their way into a flow, whose parameters Prefect stores as JSON, by token.
 
@@ -117,14 +100,28 @@ _HANDED_OVER = _Handover()
 def _run(
     job: Callable[[], Job], request: Request, run_name: str, say: Callable[[str], None], name: str
 ) -> Result:
-    """The shards and layers of a job as a flow on the runner of the settings."""
+    """The shards and layers of a job as a flow on the runner of the settings.
+
+    Where a worker is lost, the flow is run again on fresh ones, for the shards that are missing.
+    """
     token = uuid4().hex
     _HANDED_OVER[token] = job, say
-    runner = task_runner(request.config.runner)
     try:
-        result: Result = _shards.with_options(name=name, flow_run_name=run_name, task_runner=runner)(token)
+        for _ in range(_FRESH_STARTS):
+            try:
+                return _flow(request, run_name, name, token)
+            except WorkerLostError as error:
+                say(f"{error} Going on with fresh workers.")
+        return _flow(request, run_name, name, token)
     finally:
         del _HANDED_OVER[token]
+
+
+def _flow(request: Request, run_name: str, name: str, token: str) -> Result:
+    settings = request.config.runner
+    runner = task_runner(settings)
+    with one_server_for_all(settings):
+        result: Result = _shards.with_options(name=name, flow_run_name=run_name, task_runner=runner)(token)
     return result
 
 
@@ -144,15 +141,24 @@ def _shards(token: str) -> Result:
 def _in_flight(job: Job, indices: list[int]) -> None:
     """Run the shards, as many at a time as there are workers; the first failure ends the run."""
     runner = job.request.config.runner
-    waiting = list(reversed(indices))
+    parcel, waiting = Parcel(job), list(reversed(indices))
     running: dict[PrefectFuture[str], int] = {}
     while waiting or running:
         while waiting and len(running) < runner.workers:
             index = waiting.pop()
-            running[shard_task.submit(opaque(job), index)] = index  # type: ignore[call-overload]
+            running[shard_task.submit(parcel, index)] = index
         done = next(iter(as_completed(list(running))))
-        done.result()
         index = running.pop(done)
+        try:
+            done.result()
+        except Exception as error:
+            if is_lost_worker(error):
+                raise WorkerLostError(
+                    f"A worker ended in the middle of shard {index + 1} of {len(job.shards)}: killed, or out "
+                    "of memory. What is done is kept: give the same command again, with a lower "
+                    "engine.memory_mb or fewer runner.workers if it happens again."
+                ) from error
+            raise
         if runner.kind != "threads":  # what other processes log is not heard here
             report_tiles(len(job.shards[index]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
 
@@ -49,6 +49,17 @@ class Runner(Settings):
 
     kind: Literal["threads", "processes", "dask", "ray"] = "threads"
     workers: int = Field(1, ge=1, description="shards in flight at a time")
+    address: str | None = Field(
+        None,
+        description="of a running Dask scheduler (tcp://host:8786) or Ray instance (ray://host:10001, auto); "
+        "null: one on this machine for the time of the run",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_use_for_the_address(self) -> Runner:
+        if self.address and self.kind not in ("dask", "ray"):
+            raise ValueError("runner.address is of a Dask or Ray cluster, and needs runner.kind=dask or ray")
+        return self
 
 
 class Trucks(Settings):

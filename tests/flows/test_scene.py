@@ -8,11 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
-
-from flows.scene import task_runner
-from pipeline.config import Runner
-from pipeline.errors import MissingExtraError
 
 PATIENT = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 TRUCKSCAPE = [sys.executable, "-m", "pipeline.cli"]
@@ -101,19 +96,6 @@ def test_a_failure_inside_the_flow_is_one_line(product, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error:") and band.name in last
     assert not (tmp_path / "out").exists()
-
-
-def test_runners_are_chosen_by_name():
-    assert isinstance(task_runner(Runner(kind="threads", workers=3)), ThreadPoolTaskRunner)
-    assert isinstance(task_runner(Runner(kind="processes")), ProcessPoolTaskRunner)
-
-
-def test_a_runner_that_is_not_installed_is_named():
-    for kind in ("dask", "ray"):
-        try:
-            task_runner(Runner(kind=kind))
-        except MissingExtraError as error:
-            assert f"truckscape[{kind}]" in str(error)
 
 
 def test_the_deployments_entry_point_takes_plain_text(product, tmp_path):

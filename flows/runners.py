@@ -1,0 +1,81 @@
+"""Where the shards run: Prefect's task runners by the settings, and how a lost worker shows in each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
+
+from pipeline.config import Runner
+from pipeline.errors import MissingExtraError
+
+_LOST = {"BrokenProcessPool", "KilledWorker", "NodeDiedError", "OutOfMemoryError", "WorkerCrashedError"}
+"""What concurrent.futures, Dask and Ray raise when a worker ended; by name, since two of them are extras."""
+
+
+def task_runner(settings: Runner) -> TaskRunner[Any]:
+    """The Prefect task runner of the settings.
+
+    Without an address, Dask and Ray start on this machine and end with the run.
+
+    Raises
+    ------
+    MissingExtraError
+        If it needs a package that is not installed.
+    """
+    if settings.kind == "threads":
+        return ThreadPoolTaskRunner(max_workers=settings.workers)
+    if settings.kind == "processes":
+        return ProcessPoolTaskRunner(max_workers=settings.workers)
+    try:
+        return _dask(settings) if settings.kind == "dask" else _ray(settings)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"runner.kind={settings.kind} needs the extra: pip install 'truckscape[{settings.kind}]'."
+        ) from error
+
+
+@contextmanager
+def one_server_for_all(settings: Runner) -> Iterator[None]:
+    """Tell workers the address of the Prefect server of this process, lest each starts one of its own."""
+    if settings.kind == "threads":
+        yield
+        return
+    with (
+        get_client(sync_client=True) as client,
+        temporary_settings({PREFECT_API_URL: str(client.api_url).rstrip("/")}),
+    ):
+        yield
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether a task failed since its worker ended, more often than its runner tries by itself."""
+    return any(kind.__name__ in _LOST for kind in type(error).__mro__)
+
+
+def _dask(settings: Runner) -> TaskRunner[Any]:
+    from prefect_dask import DaskTaskRunner
+
+    if settings.address:
+        return DaskTaskRunner(address=settings.address)
+    cluster = {
+        "n_workers": settings.workers,
+        "threads_per_worker": 1,
+        "memory_limit": 0,  # engine.memory_mb is the limit; Dask's would pause workers, and end them
+        "scheduler_kwargs": {"dashboard": False},
+    }
+    return DaskTaskRunner(cluster_kwargs=cluster)
+
+
+def _ray(settings: Runner) -> TaskRunner[Any]:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it calls home otherwise
+    from prefect_ray import RayTaskRunner
+
+    if settings.address:
+        return RayTaskRunner(address=settings.address)
+    return RayTaskRunner(init_kwargs={"num_cpus": settings.workers, "include_dashboard": False})

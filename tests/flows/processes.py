@@ -1,0 +1,71 @@
+"""Processes that tests start, and end by their own ids."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+PATIENCE_S = 240
+PYTHON = sys.executable
+TRUCKSCAPE = [PYTHON, "-m", "pipeline.cli"]
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """A fresh Prefect home, no way to any network but loopback, and one thread a network."""
+    return {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "DO_NOT_TRACK": "1",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "OMP_NUM_THREADS": "1",
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "NO_PROXY": "127.0.0.1,localhost",
+        **more,
+    }
+
+
+@contextmanager
+def started(command: Sequence[str], env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process for as long as the block; what it says goes into the log."""
+    with log.open("wb") as said:
+        process = subprocess.Popen(command, env=env, stdout=said, stderr=subprocess.STDOUT)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def wait_until(is_so: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait for something that a process is to do. Raises RuntimeError if it ends, or takes too long."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not is_so():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{process.args!r}: {log.read_text(errors='replace')[-4000:]}")
+        time.sleep(0.05)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody does."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
