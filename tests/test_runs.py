@@ -1,5 +1,6 @@
 """Whole runs: layers land where they should in any CRS, come back from any format, and go with their run."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from rasterio.enums import Resampling
+from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform as gdal_transform
 from rasterio.windows import Window
 
@@ -46,8 +49,8 @@ def pixels(product) -> np.ndarray:
 def write_scene(path: Path, pixels: np.ndarray, crs: str, transform: Affine) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     with rasterio.open(
-        path, "w", driver="GTiff", height=SIDE, width=SIDE, count=4, dtype="float32", nodata=0, crs=crs,
-        transform=transform,
+        path, "w", driver="GTiff", height=pixels.shape[1], width=pixels.shape[2], count=4, dtype="float32",
+        nodata=0, crs=crs, transform=transform,
     ) as dataset:  # fmt: skip
         dataset.write(pixels)
         dataset.descriptions = BANDS
@@ -74,15 +77,13 @@ def of_pixels(pixels, tmp_path_factory) -> np.ndarray:
 @pytest.mark.parametrize(
     ("crs", "x", "y"),
     [
-        ("EPSG:3857", 1_500_000, 6_800_000),
-        ("EPSG:3857", 20_036_900, 1_000_000),  # its last 600 m are beyond 180 degrees
+        ("EPSG:3857", 20_036_900, 1_000_000),  # near the equator; its last 600 m are beyond 180 degrees
         ("EPSG:32733", 300_000, 6_200_000),
         ("EPSG:32631", 833_300, 1_000),  # 6 degrees east, where zone 32 begins, and the equator
         ("EPSG:32660", 833_300, 400),
         ("EPSG:32701", 166_000, 8_000_000),
     ],
     ids=[
-        "web mercator",
         "web mercator beyond 180",
         "south",
         "zone edge",
@@ -139,10 +140,54 @@ def test_layers_land_where_they_should(pixels, of_pixels, tmp_path, crs, x, y):
     assert south < middle_lat < north
 
 
-def test_a_scene_in_degrees_is_refused_in_one_line_that_tells_what_to_do(pixels, tmp_path):
-    """A pixel of degrees has no one size in metres, and a truck has one."""
-    scene = write_scene(tmp_path / "scene.tif", pixels, "EPSG:4326", Affine(1e-4, 0, 13.4, 0, -1e-4, 52.5))
-    with pytest.raises(GeoreferenceError, match=r"projected CRS in metres .*EPSG:4326") as refusal:
+@pytest.fixture(scope="module")
+def in_utm(product, tmp_path_factory) -> tuple[Path, gpd.GeoSeries]:
+    """The simulated product as a GeoTIFF, and the centres of the trucks that are found on it."""
+    folder = tmp_path_factory.mktemp("original")
+    scene = open_scene(str(product.safe))
+    pixels = scene.read(Window(0, 0, *scene.shape[::-1]), BANDS).reflectance
+    file = write_scene(folder / "scene.tif", pixels, scene.grid.crs.to_wkt(), scene.grid.affine)
+    trucks = gpd.read_file(run(file, folder).folder / "trucks.gpkg", layer="trucks")
+    assert len(trucks) > 5
+    return file, trucks.centroid
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_trucks_of_a_warped_scene_are_where_they_are_in_utm(in_utm, tmp_path, crs):
+    """Its pixels have no one size in metres, or not the one of its map: they are read on a grid of 10 m."""
+    file, trucks = in_utm
+    scene = tmp_path / "scene.tif"
+    with (
+        rasterio.open(file) as source,
+        WarpedVRT(source, crs=crs, resampling=Resampling.cubic, nodata=0) as there,
+    ):
+        write_scene(scene, there.read(), crs, there.transform)
+    folder = run(scene, tmp_path / "out").folder
+
+    found = gpd.read_file(folder / "trucks.gpkg", layer="trucks")
+    assert found.crs == trucks.crs
+    nearest = shapely.STRtree(trucks.to_numpy()).query_nearest(
+        found.centroid.to_numpy(), return_distance=True
+    )
+    near = np.unique(nearest[0][1][nearest[1] < 10])
+    assert len(near) >= 0.7 * len(trucks)
+    assert len(near) >= 0.7 * len(found)
+    told = gpd.read_file(folder / "trucks.geojson").to_crs(trucks.crs).centroid
+    assert shapely.distance(told.to_numpy(), found.centroid.to_numpy()).max() < 0.1
+
+    with rasterio.open(folder / "landcover.tif") as raster:
+        assert (raster.crs, raster.res) == (trucks.crs, (10, 10))
+    not_seen = gpd.read_file(folder / "trucks.gpkg", layer="not_seen")
+    assert "nodata" in set(not_seen["reason"])
+    record = json.loads((folder / "run.json").read_text())
+    assert record["source"] == str(scene)
+    assert record["inputs"] == {str(scene): hashlib.sha256(scene.read_bytes()).hexdigest()}
+
+
+def test_web_mercator_whose_pixels_are_not_10_m_on_the_ground_is_refused_in_one_line(pixels, tmp_path):
+    transform = Affine(10, 0, 1_500_000, 0, -10, 6_800_000)
+    scene = write_scene(tmp_path / "scene.tif", pixels, "EPSG:3857", transform)
+    with pytest.raises(GeoreferenceError, match=r"these have 6\.1\d x 6\.1\d m on the ground") as refusal:
         run(scene, tmp_path / "out")
     assert "\n" not in str(refusal.value)
     assert not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Geod, Transformer
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
@@ -20,8 +20,14 @@ from pipeline.scenes.scene import BandSource
 log = logging.getLogger(__name__)
 
 _PIXEL_M = (9.5, 10.5)
-_LONGER_SIDE_M = (9.5, 16.0)
+_SHORTER_SIDE_M, _LONGER_SIDE_M = 11.5, (9.5, 16.0)
 """Of pixels in degrees, as GDAL makes them of 10 m up to 60 degrees north, and Earth Engine anywhere."""
+_HALF_EQUATOR_M = math.pi * 6_378_137
+"""Where web mercator ends."""
+_WEB_MERCATOR_METHOD = "1024"
+"""EPSG's code of Popular Visualisation Pseudo Mercator."""
+_DEGREES_FROM_180 = "+proj=longlat +datum=WGS84 +pm=180"
+_MERCATOR_FROM_180 = "+proj=merc +a=6378137 +b=6378137 +lon_0=180 +units=m +nadgrids=@null +wktext"
 _TOLERANCE_PX = 0.01
 """How far GDAL's approximation may place a pixel from where it belongs."""
 
@@ -59,11 +65,11 @@ def check_georeference(dataset: DatasetReader) -> None:
 def has_pixels_of_10m(dataset: DatasetReader) -> bool:
     """Whether a raster's pixels are about 10 m on the ground, as far as its CRS can say so.
 
-    Pixels in degrees are longer to the north than to the east; 10 m must lie between their sides.
+    Pixels in degrees are longer to the north than to the east: 10 m must lie between their sides, or nearly.
     """
     shorter, longer = sorted(_sides_on_ground(dataset))
     if dataset.crs.is_geographic:
-        return shorter <= _PIXEL_M[1] and _LONGER_SIDE_M[0] <= longer <= _LONGER_SIDE_M[1]
+        return shorter <= _SHORTER_SIDE_M and _LONGER_SIDE_M[0] <= longer <= _LONGER_SIDE_M[1]
     return _PIXEL_M[0] <= shorter <= longer <= _PIXEL_M[1]
 
 
@@ -77,7 +83,8 @@ def scene_grid(dataset: DatasetReader) -> GeoBox:
     Raises
     ------
     GeoreferenceError
-        If it has no CRS, is rotated or not north up, or its pixels are not about 10 m on the ground.
+        If it has no CRS, is rotated or not north up, or its pixels are not about 10 m on the ground; or if
+        it is to be warped and a band is marked as opacity, which would be taken for one.
     """
     check_georeference(dataset)
     if not has_pixels_of_10m(dataset):
@@ -91,9 +98,15 @@ def scene_grid(dataset: DatasetReader) -> GeoBox:
     if _in_metres(dataset) and all(_PIXEL_M[0] <= abs(side) <= _PIXEL_M[1] for side in own.resolution.xy):
         return own
     lon, lat = _to_degrees(dataset).transform(*(own.affine * (own.shape.x / 2, own.shape.y / 2)))
-    zone = min(60, int((lon + 180) // 6) + 1)
+    zone = int((lon + 180) % 360 // 6) + 1
     utm = f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
     name = without_secrets(dataset.name)
+    if ColorInterp.alpha in dataset.colorinterp:
+        number = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        raise GeoreferenceError(
+            f"{name} has to be warped to UTM, but its band {number} is marked as opacity; if it is none: "
+            f"gdal_edit.py -colorinterp_{number} undefined FILE."
+        )
     log.warning("%s lies in %s: it is read on a grid of 10 m in %s", name, dataset.crs.to_string(), utm)
     return own.to_crs(utm, resolution=10)  # type: ignore[arg-type]  # a number is one, too
 
@@ -160,25 +173,13 @@ def _sides_on_ground(dataset: DatasetReader) -> tuple[float, float]:
 def _turned(dataset: DatasetReader) -> tuple[str, Affine]:
     """CRS and geotransform of a raster, with the antimeridian in the middle if it goes on beyond it.
 
-    Else GDAL, for which longitudes end at 180 degrees, would find half of it at the other end of the world.
+    Else GDAL, for which longitudes end at 180 degrees, would look for half of it at the other end of the map.
     """
     crs, transform = CRS.from_wkt(dataset.crs.to_wkt()), dataset.transform
     edges = transform.c, transform.c + transform.a * dataset.width
-    middle = 180.0
-    if crs.is_geographic:
-        turned = CRS.from_proj4(f"+proj=longlat +ellps=WGS84 +pm={middle}")
-    else:
-        described = crs.to_json_dict()
-        for parameter in described.get("conversion", {}).get("parameters", ()):
-            if parameter["name"] == "Longitude of natural origin" and parameter["value"] == 0:
-                break
-        else:
-            return crs.to_wkt(), transform
-        parameter["value"] = middle
-        described.pop("id", None)
-        turned = CRS.from_json_dict(described)
-        middle = Transformer.from_crs("EPSG:4326", crs, always_xy=True).transform(180.0, 0.0)[0]
-    beyond = math.copysign(middle, edges[0] + edges[1])
-    if abs(edges[0]) <= middle and abs(edges[1]) <= middle:
+    half_turn = 180.0 if crs.is_geographic else _HALF_EQUATOR_M
+    is_mercator = not crs.is_geographic and crs.coordinate_operation.method_code == _WEB_MERCATOR_METHOD
+    if not (crs.is_geographic or is_mercator) or max(map(abs, edges)) <= half_turn:
         return crs.to_wkt(), transform
-    return turned.to_wkt(), Affine.translation(-beyond, 0.0) * transform
+    turned = CRS.from_proj4(_MERCATOR_FROM_180 if is_mercator else _DEGREES_FROM_180)
+    return turned.to_wkt(), Affine.translation(-math.copysign(half_turn, sum(edges)), 0.0) * transform
