@@ -21,10 +21,11 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, LedgerError, OutputError, TruckscapeError, may_pass
+from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, may_pass
 from pipeline.inference.engine import ENGINE_VERSION
 from pipeline.job import Job, Request, Result, prepare, run_prepared_directly
 from pipeline.layers.catalog import write_catalog
+from pipeline.layers.export import check_formats
 from pipeline.logs import labelled, log_to
 from pipeline.models.bundle import open_bundle
 from pipeline.operations.hooks import on_failure
@@ -42,6 +43,8 @@ RunScene = Callable[[Request, Callable[[Job], None], Say], Result]
 what is being done."""
 
 LOG_NAME = "log.jsonl"
+OVERPASS = "overpass"
+"""Given for a file of roads: they are fetched for each scene."""
 _BEATS_A_LEASE = 4
 _WATCH_S = 0.5
 _ENDED = "its process ended in the middle of it"
@@ -120,10 +123,11 @@ def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = 
         If the ledger can't be used.
     OutputError
         If the output folder can't be written.
-    BundleError
-        If a model can't be opened.
+    BundleError, LabelsError, MissingExtraError
+        If a model, the roads or the extra of a format is not there: no scene could be done.
     """
     begun = time.monotonic()
+    _check(request)
     try:
         request.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -141,6 +145,14 @@ def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = 
     finally:
         ledger.close()
     return Summary(entries, tuple(work.done), time.monotonic() - begun, work.seconds, outputs)
+
+
+def _check(request: BatchRequest) -> None:
+    """What would fail with every scene alike, fails at once."""
+    check_formats(request.config.export.formats)
+    roads = request.roads
+    if roads and str(roads) != OVERPASS and not roads.exists():
+        raise LabelsError(f"Roads not found: {roads}; give a file of lines, or `overpass`.")
 
 
 def publish(out: Path, ledger: Ledger) -> dict[str, Path]:

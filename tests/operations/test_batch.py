@@ -16,7 +16,7 @@ import pystac
 import pytest
 
 from pipeline.config import load_config
-from pipeline.errors import LedgerError, OutputError
+from pipeline.errors import BundleError, LabelsError, LedgerError, OutputError
 from pipeline.job import Job
 from pipeline.operations.batch import (
     BatchRequest,
@@ -425,6 +425,15 @@ def test_folders_that_can_not_be_used(incoming, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="Can't write to"):
         run_batch(request(incoming, tmp_path / "file"))
+
+
+def test_what_would_fail_with_every_scene_fails_at_once(incoming, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(LabelsError, match="Roads not found"):
+        run_batch(request(incoming, out, roads=tmp_path / "none.gpkg"))
+    with pytest.raises(BundleError):
+        run_batch(request(incoming, out, f"trucks.bundle={tmp_path}/none"))
+    assert not list(out.glob("*/run.json"))
 
 
 def test_opening_is_noted_before_the_work(incoming, tmp_path):
