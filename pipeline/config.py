@@ -122,6 +122,15 @@ class Export(Settings):
     formats: tuple[ExportFormat, ...] = ()
 
 
+class Publish(Settings):
+    """Where finished results are copied to."""
+
+    url: str | None = Field(
+        None,
+        description="s3://bucket/prefix, or any address that fsspec knows; credentials by the environment",
+    )
+
+
 class Batch(Settings):
     """Many scenes in one go."""
 
@@ -155,6 +164,7 @@ class Config(Settings):
     landcover: Landcover = Landcover()
     panoptic: Panoptic = Panoptic()
     export: Export = Export()
+    publish: Publish = Publish()
     batch: Batch = Batch()
 
 

@@ -30,7 +30,7 @@ from pipeline.inference.networks import Models, close_networks
 from pipeline.inference.predictions import Detections, Predictions
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
-from pipeline.layers.catalog import build_item, write_catalog, write_item
+from pipeline.layers.catalog import CATALOG_FILES, build_item, write_catalog, write_item
 from pipeline.layers.export import check_formats, write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.panoptic import write_panoptic
@@ -47,6 +47,7 @@ from pipeline.layers.trucks import WEAKEST_SCORE, found_trucks, nearly_trucks
 from pipeline.leftovers import remove_leftovers, set_aside
 from pipeline.logs import labelled
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
+from pipeline.publishing import check_address, publish, publish_beside
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
 from pipeline.report.pictures import quicklook
@@ -111,7 +112,9 @@ class Job:
     inputs: dict[str, str]
     """SHA-256 of every local input file, by path."""
     begun: float
-    """When, in seconds since 1970."""
+    """When, in seconds since 1970, as files have it."""
+    started: float
+    """The same by this machine's monotonic clock, which nobody sets."""
 
     @property
     def folder(self) -> Path:
@@ -189,11 +192,18 @@ def prepare(request: Request) -> Job:
     Nothing is written but the output folder. Any TruckscapeError may be raised: here is where wrong input
     shows, before any work is done.
     """
-    begun = time.time()
+    begun, started = time.time(), time.monotonic()
     config = request.config
     check_formats(config.export.formats)
     if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
         raise ConfigError("panoptic.enabled needs trucks.enabled and landcover.enabled, too.")
+    if request.out.parts and request.out.parts[0].endswith(":"):  # what a path makes of s3://
+        raise ConfigError(
+            "--out is a folder of this machine; --set publish.url=s3://bucket/prefix copies what is done. "
+            f"Received: {request.out}"
+        )
+    if config.publish.url:
+        check_address(config.publish.url)
     scene = open_scene(request.scene, request.bands)
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
@@ -215,9 +225,8 @@ def prepare(request: Request) -> Job:
     tiles = plan(scene.shape, side, models.halo, models.stride)
     shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
     inputs = _hashes(scene, request)
-    job = Job(
-        request, scene, models, roads, shards, _keys(request, scene, models, shards, inputs), inputs, begun
-    )
+    keys = _keys(request, scene, models, shards, inputs)
+    job = Job(request, scene, models, roads, shards, keys, inputs, begun, started)
     _claim(job.folder)
     return job
 
@@ -270,7 +279,7 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
 
 
 def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> Result:
-    clock = _Clock({"prepare and networks": time.time() - job.begun})
+    clock = _Clock({"prepare and networks": time.monotonic() - job.started})
     folder, request, config = job.folder, job.request, job.request.config
     with clock("merge"):
         say("merging")
@@ -324,6 +333,7 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
     _write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
     _write_record(run, folder / "run.json")
     _tidy(job)
+    _publish(job, outputs, say)
     return Result(folder, {**outputs, "item": folder / "item.json", "run": folder / "run.json"}, run, metrics)
 
 
@@ -699,6 +709,16 @@ def _run_record(
         "seconds": {name: round(value, 2) for name, value in clock.seconds.items()},
         "peak_rss_mb": round(peak / 1024),
     }
+
+
+def _publish(job: Job, outputs: Mapping[str, Path], say: Callable[[str], None]) -> None:
+    url, out = job.request.config.publish.url, job.request.out
+    if url is None:
+        return
+    say(f"publishing to {url}")
+    publish(job.folder, url, [path for path in outputs.values() if not path.is_relative_to(job.folder)])
+    if job.request.catalog:
+        publish_beside(out, [path for name in CATALOG_FILES if (path := out / name).is_file()], url)
 
 
 def _names(folder: Path, paths: Iterable[Path]) -> list[str]:

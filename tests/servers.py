@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from RangeHTTPServer import RangeRequestHandler
 
 HANG_S = 30
@@ -95,7 +96,9 @@ class _Handler(RangeRequestHandler):
 def file_server(folder: Path) -> Iterator[FileServer]:
     """Files of a folder, by ranges."""
     state = FileServer()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, directory=str(folder), state=state)) as server:
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(_Handler, directory=str(folder), state=state)
+    ) as server:
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -110,8 +113,10 @@ def file_server(folder: Path) -> Iterator[FileServer]:
 
 @contextmanager
 def s3_server(monkeypatch: pytest.MonkeyPatch, *buckets: str) -> Iterator[str]:
-    """An S3-compatible store with buckets; the environment tells where it is and how to get in, as users do."""
-    moto = pytest.importorskip("moto.server", reason="needs moto, an S3-compatible server (pip install 'moto[s3,server]')")
+    """An S3-compatible store with buckets; the environment tells where it is and how to get in."""
+    moto = pytest.importorskip(
+        "moto.server", reason="needs an S3-compatible server: pip install moto[s3,server]"
+    )
     boto3 = pytest.importorskip("boto3")
     server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
@@ -128,6 +133,7 @@ def s3_server(monkeypatch: pytest.MonkeyPatch, *buckets: str) -> Iterator[str]:
         }
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
+        requests.post(f"http://{host}:{port}/moto-api/reset", timeout=30)  # the store is one for the process
         for bucket in buckets:
             boto3.client("s3").create_bucket(Bucket=bucket)
         yield environment["AWS_ENDPOINT_URL"]

@@ -37,6 +37,7 @@ _EXTENSIONS: Mapping[str, str] = {
 }
 CATALOG_ID = "truckscape"
 COLLECTION_ID = "truckscape-scenes"
+CATALOG_FILES = ("collection.json", "catalog.json")
 FIRST_LIGHT = datetime(2015, 6, 23, tzinfo=UTC)
 """Launch of Sentinel-2A: no scene is older."""
 _TIME_NOTE = "The source tells no acquisition time: start and end are Sentinel-2A's launch and the run's end."

@@ -33,6 +33,7 @@ from pipeline.operations.ledger import Enlistment, Entry, Ledger, State, open_le
 from pipeline.operations.listing import Listed, digest
 from pipeline.operations.owners import Owner
 from pipeline.operations.queue import Queue
+from pipeline.publishing import publish_beside
 from pipeline.report.time_series import write_time_series
 
 log = logging.getLogger(__name__)
@@ -141,6 +142,11 @@ def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = 
         with log_to(request.out / LOG_NAME):
             work.run()
         outputs = publish(request.out, ledger)
+        if request.config.publish.url:
+            beside = [request.out / "collection.json", *outputs.values()]
+            publish_beside(
+                request.out, [path for path in beside if path.exists()], request.config.publish.url
+            )
         entries = tuple(entry for scene in request.scenes if (entry := ledger.entry(scene.name)))
     finally:
         ledger.close()
