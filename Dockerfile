@@ -27,7 +27,8 @@ COPY pyproject.toml README.md LICENSE ./
 ARG EXTRAS=clouds,pmtiles,postgresql
 RUN mkdir pipeline flows \
     && touch pipeline/__init__.py flows/__init__.py \
-    && pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]"
+    && pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]" \
+    && rm -rf build *.egg-info pipeline flows
 COPY pipeline pipeline
 COPY flows flows
 RUN pip install --no-cache-dir --no-deps --force-reinstall . \
@@ -49,6 +50,6 @@ ENV PATH=/opt/truckscape/bin:${PATH} \
     PYTHONUNBUFFERED=1
 USER truckscape
 VOLUME /data
-HEALTHCHECK --interval=10m --timeout=60s --start-period=60s CMD ["truckscape", "doctor"]
+HEALTHCHECK --interval=10m --timeout=60s --start-period=60s CMD ["truckscape", "doctor", "--out", "/data"]
 ENTRYPOINT ["truckscape"]
 CMD ["--help"]
