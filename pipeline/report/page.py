@@ -43,7 +43,7 @@ from pipeline.scenes.scene import Scene
 
 GALLERY_CHIPS = 24
 """Of a kind."""
-_PLACES, _PLACES_WITH_LABELS = 2, 6
+_PLACES, _PLACES_WITH_LABELS = 1, 6
 """Blocks of the scene's rasters that are decoded for a gallery: they cost more than all else on the page."""
 _MOST_CHIPS = 2500
 """Inside a page, 2 kB each."""
