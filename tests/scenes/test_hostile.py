@@ -1,0 +1,233 @@
+"""Scenes by somebody who means harm: items, archives and rasters that lead elsewhere, or burst."""
+
+import json
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.windows import Window
+
+from pipeline.errors import (
+    BrokenReadError,
+    CorruptImageError,
+    MetadataError,
+    NotAProductError,
+    SceneNotFoundError,
+    TruckscapeError,
+    UnreachableError,
+    may_pass,
+)
+from pipeline.scenes.safe import open_safe
+from pipeline.scenes.stac import open_stac_item
+from tests.operations.servers import stac_item
+from tests.scenes.products import write_raster
+from tests.scenes.test_stac import values
+from tests.servers import file_server
+
+SECRET = "X-Amz-Signature=topsecret"
+
+
+@pytest.fixture
+def files(tmp_path) -> Path:
+    for band in ("B02", "B03", "B04", "B08"):
+        write_raster(tmp_path / "bands" / f"{band}.tif", values(band, 300), driver="COG", BLOCKSIZE=128)
+    return tmp_path / "bands"
+
+
+@pytest.fixture
+def server(files):
+    with file_server(files) as server:
+        yield server
+
+
+def serve_item(server, files: Path, **hrefs: str) -> str:
+    item = stac_item("hostile", server.url)
+    for key, href in hrefs.items():
+        item["assets"][key]["href"] = href
+    (files / "item.json").write_text(json.dumps(item))
+    return f"{server.url}/item.json"
+
+
+@pytest.mark.parametrize(
+    "href",
+    [
+        "file:///etc/passwd",
+        "file:///etc/a.tif",
+        "/vsicurl/http://127.0.0.1:9/B02.tif",
+        "/vsizip//vsicurl/http://127.0.0.1:9/a.zip/B02.tif",
+        "/vsimem/B02.tif",
+        "ftp://127.0.0.1/B02.tif",
+        "http://127.0.0.1:9/B02.tif\r\nHost: elsewhere",
+    ],
+)
+def test_an_item_from_a_server_leads_to_servers_only(server, files, href):
+    with pytest.raises(MetadataError, match="B02 of the STAC item hostile"):
+        open_stac_item(serve_item(server, files, blue=href))
+
+
+@pytest.mark.parametrize("href", ["../../../../etc/passwd", "/etc/passwd", "//127.0.0.1:9/etc/passwd"])
+def test_what_looks_like_a_path_is_an_address_on_that_server(server, files, href):
+    with pytest.raises(BrokenReadError, match=r"B02 can't be opened: /vsicurl/http://127\.0\.0\.1"):
+        open_stac_item(serve_item(server, files, blue=href))
+
+
+@pytest.mark.parametrize("href", ["/etc/passwd", "file:///etc/passwd", "../../etc/passwd", "/vsimem/a.tif"])
+def test_an_item_on_this_machine_leads_to_rasters_only(tmp_path, href):
+    item = stac_item("hostile", str(tmp_path))
+    item["assets"]["blue"]["href"] = href
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    with pytest.raises(MetadataError, match="does not lie where a band may"):
+        open_stac_item(str(tmp_path / "item.json"))
+
+
+def test_a_raster_that_is_a_recipe_for_reading_other_files_is_not_followed(server, files):
+    """A VRT may name any file of this machine; a GeoTIFF may not."""
+    write_raster(files.parent / "private.tif", values("B02", 300))
+    recipe = f"""<VRTDataset rasterXSize="300" rasterYSize="300"><VRTRasterBand dataType="UInt16" band="1">
+        <SimpleSource><SourceFilename>{files.parent / "private.tif"}</SourceFilename>
+        <SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"""
+    (files / "B02.tif").write_text(recipe)
+    with pytest.raises(CorruptImageError, match="B02 can't be opened"):
+        open_stac_item(serve_item(server, files))
+
+
+def test_redirects_to_files_are_not_followed(server, files):
+    href = serve_item(server, files)
+    server.faults["/item.json"] = ["file:///etc/passwd"] * 9
+    with pytest.raises(SceneNotFoundError, match="can't be fetched") as caught:
+        open_stac_item(href)
+    assert not may_pass(caught.value)
+    server.faults = {"/B02.tif": [f"file://{files}/B03.tif"] * 99}
+    with pytest.raises(BrokenReadError):
+        open_stac_item(href).read(Window(0, 0, 9, 9), ["B02"])
+
+
+def test_an_item_larger_than_any_is_not_read_to_its_end(server, files):
+    with (files / "item.json").open("wb") as file:
+        file.truncate(2**30)
+    for href in (f"{server.url}/item.json", str(files / "item.json")):
+        with pytest.raises(NotAProductError, match="larger than 17 MB"):
+            open_stac_item(href)
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, '{"a":' * 100_000, '{"type": "Feature", "assets": ' + "9" * 5000 + "}"]
+)
+def test_json_that_breaks_parsers_is_refused(tmp_path, text):
+    (tmp_path / "item.json").write_text(text)
+    with pytest.raises(NotAProductError, match="STAC item"):
+        open_stac_item(str(tmp_path / "item.json"))
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+PLACES = [
+    ("id",), ("properties",), ("links",), ("assets",), ("stac_version",), ("collection",), ("geometry",),
+    ("stac_extensions",), ("properties", "datetime"), ("properties", "platform"),
+    ("properties", "s2:processing_baseline"), ("assets", "blue"), ("assets", "blue", "href"),
+    ("assets", "blue", "roles"), ("assets", "blue", "type"), ("assets", "blue", "gsd"),
+    ("assets", "blue", "eo:bands"), ("assets", "blue", "raster:bands"), ("assets", "blue", "bands"),
+]  # fmt: skip
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(PLACES), ANYTHING)
+def test_whatever_an_item_says_the_answer_is_a_scene_or_one_clear_error(files, place, value):
+    item = stac_item("odd", str(files))
+    *way, last = place
+    node = item
+    for step in way:
+        node = node[step]
+    node[last] = value
+    path = files / "odd.json"
+    path.write_text(json.dumps(item))
+    try:
+        scene = open_stac_item(str(path))
+    except TruckscapeError as error:
+        assert str(error)
+    else:
+        assert Path(scene.id).name == scene.id
+
+
+# --- servers that fail ----------------------------------------------------------------------------------
+
+
+def test_faults_of_every_kind_are_outlasted_and_pixels_are_the_same(server, files, monkeypatch):
+    monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.05")
+    href = serve_item(server, files)
+    quiet = open_stac_item(href).read(Window(0, 0, 300, 300), ["B02", "B03", "B04", "B08"])
+    other = files.parent / "again"
+    files.rename(other)
+    with file_server(other) as again:
+        href = serve_item(again, other)
+        again.faults = {
+            "/item.json": ["503", "half", "close"],
+            "/B02.tif": ["503"] * 7,
+            "/B03.tif": ["close"] * 3,
+            "/B04.tif": ["half"] * 2,
+            "/B08.tif": ["hang"],
+        }
+        noisy = open_stac_item(href).read(Window(0, 0, 300, 300), ["B02", "B03", "B04", "B08"])
+        assert again.pending == 0
+    assert (noisy.reflectance == quiet.reflectance).all()
+    assert noisy.valid.all()
+
+
+def test_what_signs_an_address_is_in_no_message(server, files, caplog):
+    href = serve_item(
+        server, files, **dict.fromkeys(("blue", "green", "red"), f"{server.url}/none.tif?{SECRET}")
+    )
+    for address in (
+        href + f"?{SECRET}",
+        f"{server.url}/none.json?{SECRET}",
+        f"http://u:topsecret@127.0.0.1:9/?{SECRET}",
+    ):
+        with pytest.raises(TruckscapeError) as caught:
+            open_stac_item(address)
+        error: BaseException | None = caught.value
+        while error is not None:
+            assert "topsecret" not in str(error)
+            error = error.__cause__
+    assert "topsecret" not in caplog.text
+
+
+def test_a_scene_keeps_no_signature_but_reads_with_it(server, files):
+    href = serve_item(server, files, blue=f"{server.url}/B02.tif?{SECRET}")
+    scene = open_stac_item(f"{href}?{SECRET}")
+    assert scene.href == href
+    assert scene.read(Window(0, 0, 9, 9), ["B02"]).valid.all()
+
+
+def test_a_server_that_hangs_or_is_busy_for_good_is_unreachable(server, files):
+    href = serve_item(server, files)
+    server.faults["/item.json"] = ["503"] * 99
+    with pytest.raises(UnreachableError, match="HTTP status 503") as caught:
+        open_stac_item(href)
+    assert may_pass(caught.value)
+
+
+# --- archives that burst --------------------------------------------------------------------------------
+
+
+def test_metadata_that_burst_are_not_unpacked(tmp_path):
+    """A gigabyte of zeros is a megabyte in a zip."""
+    bomb = tmp_path / "S2A_MSIL2A_bomb.zip"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("X.SAFE/MTD_MSIL2A.xml", "w") as member:
+            for _ in range(80):
+                member.write(bytes(2**20))
+        archive.writestr("X.SAFE/GRANULE/L2A/MTD_TL.xml", "<x/>")
+    tracemalloc.start()
+    try:
+        with pytest.raises(MetadataError, match="has 83886080 bytes"):
+            open_safe(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
