@@ -202,6 +202,76 @@ def batch(
 
 
 @app.command()
+def schedule(
+    out: Out,
+    every: Annotated[float | None, typer.Option(help="Days from one look to the next.")] = None,
+    cron: Annotated[str | None, typer.Option(help="Or when to look, as cron has it: '30 6 * * *'.")] = None,
+    timezone: Annotated[str, typer.Option(help="Of --cron, e.g. Europe/Berlin.")] = "UTC",
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, now, and end: for other schedulers.")
+    ] = False,
+    pool: Annotated[
+        str | None, typer.Option(help="Prefect work pool whose workers do it; else this process does.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Tells schedules of one Prefect server apart.")] = "truckscape",
+    scene_list: Annotated[Path | None, typer.Option("--list", help="As for `batch`.")] = None,
+    folder: Annotated[Path | None, typer.Option("--folder", help="As for `batch`.")] = None,
+    stac: Annotated[str | None, typer.Option("--stac", help="As for `batch`, and the next three.")] = None,
+    collections: Annotated[list[str] | None, typer.Option("--collection")] = None,
+    area: Annotated[str | None, typer.Option()] = None,
+    cloud_cover: Annotated[float | None, typer.Option(min=0, max=100)] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Scenes acquired before this day, e.g. 2023-06-01, are none.")
+    ] = None,
+    overlap_days: Annotated[
+        float, typer.Option(min=0, help="How far behind the latest scene late ones are looked for.")
+    ] = 30.0,
+    config: Config = None,
+    settings: Settings = None,
+    roads: Roads = None,
+    bands: Annotated[
+        str | None, typer.Option(help="Names of the GeoTIFFs' bands where they have no descriptions.")
+    ] = None,
+) -> None:
+    """Look for new scenes again and again, and find trucks and map land cover of each once.
+
+    Late scenes and those that were processed again are found, too. What became of each is in the ledger:
+    `truckscape status DIR`. Ends with Ctrl-C, and goes on where it was when it is started again.
+
+    Example: `truckscape schedule --every 5 --stac https://earth-search.aws.element84.com/v1
+    --area 10.2,52.2,10.8,52.4 --since 2023-06-01 --cloud-cover 30 --roads overpass --out layers`
+    """
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING" if once else "INFO")
+    _quiet_prefect()
+    from flows.schedule import deploy, new_scenes, serve, timing
+
+    parameters: dict[str, Any] = {
+        "out": str(out.resolve()),
+        "scene_list": _absolute(scene_list),
+        "folder": _absolute(folder),
+        "stac": stac,
+        "area": _absolute(Path(area)) if area and Path(area).is_file() else area,
+        "since": since,
+        "overlap_days": overlap_days,
+        "cloud_cover": cloud_cover,
+        "config": _absolute(config),
+        "settings": settings or [],
+        "roads": _absolute(roads) if roads and roads.exists() else (str(roads) if roads else None),
+        "bands": _names(bands),
+    }
+    if collections:
+        parameters["collections"] = collections
+    if once:
+        counts = new_scenes(**parameters)
+        _note(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing is new")
+    elif pool:
+        deploy(name, parameters, timing(every, cron, timezone), pool)
+        _note(f"scheduled as new-scenes/{name}; start a worker: prefect worker start --pool {pool}")
+    else:
+        serve(name, parameters, timing(every, cron, timezone), _note)
+
+
+@app.command()
 def status(
     out: Annotated[Path, typer.Argument(help="The folder of a batch.")],
     every: Annotated[
@@ -618,6 +688,11 @@ def _train(
     _say_path("learning curve", out / "learning_curve.png")
     for page in sorted(out.glob("held_out/*/report.html")):
         _say_path("held-out blocks", page)
+
+
+def _absolute(path: Path | None) -> str | None:
+    """For another process, whose folder may be another."""
+    return str(path.expanduser().resolve()) if path else None
 
 
 def _names(bands: str | None) -> tuple[str, ...] | None:

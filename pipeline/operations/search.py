@@ -16,7 +16,7 @@ import geopandas as gpd
 import pystac
 import shapely
 from pyogrio.errors import DataSourceError
-from pystac_client import Client
+from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import NoConformsTo, PystacClientWarning
@@ -52,6 +52,8 @@ class Search:
     """At most so many per cent; items that don't tell are taken."""
     most: int | None = None
     """At most so many scenes, the latest."""
+    changed_since: str | None = None
+    """Only what the catalogue changed from this moment on; an API that can't be asked so gives nothing."""
 
 
 def search_scenes(search: Search) -> list[Listed]:
@@ -84,6 +86,11 @@ def _items(search: Search) -> Iterator[pystac.Item]:
     place = _place(search.area) if search.area else {}
     try:
         client = Client.open(search.url, stac_io=StacApiIO(timeout=_TIMEOUT_S, max_retries=_RETRIES))
+        if search.changed_since:
+            changed = _changed(client, search.changed_since)
+            if not changed:
+                return
+            place |= changed
         wanted = client.search(
             method=_method(client),
             collections=list(search.collections),
@@ -109,6 +116,15 @@ def _method(client: Client) -> str:
     """POST, which has room for polygons, where the API says that it takes it; GET it has to take."""
     told = {link.extra_fields.get("method") for link in client.get_links("search")}
     return "POST" if "POST" in told else "GET"
+
+
+def _changed(client: Client, since: str) -> dict[str, Any]:
+    """The argument of the client for items changed since a moment, in a language that the API knows."""
+    if client.conforms_to(ConformanceClasses.QUERY):
+        return {"query": {"updated": {"gte": since}}}
+    if client.conforms_to(ConformanceClasses.FILTER):
+        return {"filter": {"op": ">=", "args": [{"property": "updated"}, {"timestamp": since}]}}
+    return {}
 
 
 def _interval(text: str | None) -> str | None:

@@ -109,6 +109,7 @@ def dask_cluster(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @needs_dask
 def test_a_dask_cluster_gives_the_same(product, by_threads, dask_cluster, tmp_path):
     address, workers = dask_cluster
@@ -128,6 +129,7 @@ def test_a_dask_cluster_gives_the_same(product, by_threads, dask_cluster, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @needs_dask
 def test_a_dask_worker_that_is_killed_costs_its_shard(product, by_threads, dask_cluster, tmp_path):
     address, (victim, survivor) = dask_cluster
@@ -149,6 +151,7 @@ def test_a_dask_worker_that_is_killed_costs_its_shard(product, by_threads, dask_
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @needs_dask
 def test_a_dask_cluster_for_the_time_of_a_run(product, by_threads, tmp_path):
     done = subprocess.run(
@@ -164,6 +167,7 @@ def test_a_dask_cluster_for_the_time_of_a_run(product, by_threads, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @needs_ray
 def test_a_ray_instance_gives_the_same(product, by_threads, tmp_path):
     done = subprocess.run(
@@ -178,6 +182,7 @@ def test_a_ray_instance_gives_the_same(product, by_threads, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_pool_that_loses_a_process_is_started_again(product, by_threads, tmp_path):
     folder, log = tmp_path / "out" / product.safe.stem, tmp_path / "run.log"
     settings = ("runner.kind=processes", "runner.workers=2", "engine.threads=1")

@@ -1,0 +1,145 @@
+"""Schedules that fire on a real Prefect server: in one process, and by a work pool and its worker."""
+
+import json
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from flows.schedule import timing
+from pipeline.errors import ConfigError
+from tests.flows.processes import (
+    PYTHON,
+    TRUCKSCAPE,
+    environment,
+    free_port,
+    is_listening,
+    started,
+    wait_until,
+)
+from tests.operations.test_batch import write_scenes
+
+SCENE = "T32UPD_20230601T102031"
+EVERY_S = 8
+HOUSE = Path(__file__).resolve().parents[2]
+
+
+def test_a_schedule_is_days_or_cron():
+    assert timing(5, None, "UTC").interval.days == 5
+    assert timing(None, "30 6 * * *", "Europe/Berlin").cron == "30 6 * * *"
+    for days, cron in ((None, None), (5, "30 6 * * *")):
+        with pytest.raises(ConfigError, match="--every DAYS or --cron"):
+            timing(days, cron, "UTC")
+
+
+@pytest.mark.parametrize(
+    ("days", "cron", "zone"), [(None, "at noon", "UTC"), (5, None, "Moon"), (-1, None, "UTC")]
+)
+def test_a_schedule_that_is_none_is_told(days, cron, zone):
+    with pytest.raises(ConfigError, match="doesn't understand the schedule"):
+        timing(days, cron, zone)
+
+
+# --- slow: real servers ---------------------------------------------------------------------------------
+
+
+def states(out: Path) -> dict[str, tuple[str, int]]:
+    """State and attempts of every scene in the ledger."""
+    if not (out / "ledger.sqlite").is_file():
+        return {}
+    with sqlite3.connect(out / "ledger.sqlite") as connection:
+        try:
+            rows = connection.execute("SELECT scene, state, attempts FROM truckscape_scenes").fetchall()
+        except sqlite3.OperationalError:  # its table is being made
+            return {}
+    return {scene: (state, attempts) for scene, state, attempts in rows}
+
+
+def completed(port: int) -> int:
+    """How many firings have ended well."""
+    question = {
+        "flows": {"name": {"any_": ["new-scenes"]}},
+        "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+    }
+    answer = httpx.post(f"http://127.0.0.1:{port}/api/flow_runs/filter", json=question, timeout=60)
+    return len(answer.raise_for_status().json())
+
+
+def written(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / SCENE).iterdir()}
+
+
+def what_firings_do(out: Path, port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """The first does the scene, the second nothing."""
+    wait_until(lambda: states(out).get(SCENE, ("", 0))[0] == "done", process, log)
+    before = written(out)
+    wait_until(lambda: completed(port) >= 2, process, log)
+    assert states(out) == {SCENE: ("done", 1)}
+    assert written(out) == before
+    starts = [
+        line
+        for line in (out / "log.jsonl").read_text().splitlines()
+        if "stored" in json.loads(line)["message"]
+    ]
+    assert len(starts) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_one_process_serves_itself_on_a_schedule(tmp_path):
+    incoming, out, log = write_scenes(tmp_path / "in", (SCENE,)), tmp_path / "out", tmp_path / "serve.log"
+    options = ["--folder", str(incoming), "--out", str(out), "--set", "engine.threads=1"]
+    command = [*TRUCKSCAPE, "schedule", "--every", str(EVERY_S / 86400), *options]
+    with started(command, environment(tmp_path / "prefect"), log) as process:
+        wait_until(lambda: "Prefect's server runs at" in log.read_text(), process, log)
+        port = int(log.read_text().partition("http://127.0.0.1:")[2].split()[0])
+        what_firings_do(out, port, process, log)
+    assert not is_listening(port), "the server that it started is still there"
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture
+def server(tmp_path):
+    """A Prefect server: (port, the environment of its clients)."""
+    port, log = free_port(), tmp_path / "server.log"
+    env = environment(tmp_path / "prefect", PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
+    command = [PYTHON, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with started(command, env, log) as process:
+        wait_until(lambda: is_listening(port), process, log)
+        yield port, env
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", ["truckscape schedule --pool", "prefect deploy"])
+def test_a_worker_of_a_pool_does_what_the_schedule_says(server, tmp_path, way):
+    port, env = server
+    incoming, out, log = write_scenes(tmp_path / "in", (SCENE,)), tmp_path / "out", tmp_path / "worker.log"
+
+    def call(*arguments: str, folder: Path = HOUSE) -> None:
+        done = subprocess.run(arguments, env=env, cwd=folder, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    prefect = (PYTHON, "-m", "prefect", "--no-prompt")
+    call(*prefect, "work-pool", "create", "--type", "process", "truckscape")
+    if way == "prefect deploy":
+        call(*prefect, "deploy", "--all", "--prefect-file", str(deployment(incoming, out, tmp_path)))
+    else:
+        options = ("--folder", str(incoming), "--out", str(out), "--set", "engine.threads=1")
+        call(*TRUCKSCAPE, "schedule", "--every", str(EVERY_S / 86400), "--pool", "truckscape", *options)
+    with started([*prefect, "worker", "start", "--pool", "truckscape"], env, log) as process:
+        what_firings_do(out, port, process, log)
+
+
+def deployment(incoming: Path, out: Path, folder: Path) -> Path:
+    """That of prefect.yaml, for a folder and every few seconds."""
+    tree = yaml.safe_load((HOUSE / "prefect.yaml").read_text())
+    (wanted,) = (each for each in tree["deployments"] if each["name"] == "new-scenes")
+    wanted["parameters"] = {"folder": str(incoming), "out": str(out), "settings": ["engine.threads=1"]}
+    wanted["schedules"] = [{"interval": EVERY_S, "active": True}]
+    path = folder / "prefect.yaml"
+    path.write_text(yaml.safe_dump({**tree, "deployments": [wanted]}))
+    return path
