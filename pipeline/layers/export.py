@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from functools import partial
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyogrio
 import shapely
 from numpy.typing import ArrayLike, NDArray
@@ -55,6 +57,7 @@ _TILE_OPTIONS = (
     "--read-parallel",
     "--quiet",
 )
+_GEOPARQUET: Mapping[str, Any] = {"index": False, "schema_version": "1.1.0", "write_covering_bbox": True}
 _COLLECTIONS: tuple[Callable[[Any], BaseGeometry], ...] = (
     shapely.MultiPoint,
     shapely.MultiLineString,
@@ -202,18 +205,36 @@ def write_formats(
 
 def _write_format(layer: gpd.GeoDataFrame, name: str, path: Path, kind: ExportFormat) -> None:
     with replacing(path) as part:
-        if kind == "parquet":
-            layer.to_parquet(
-                part,
-                index=False,
-                compression="zstd",
-                schema_version="1.1.0",
-                write_covering_bbox=True,
-                row_group_size=_ROWS_AT_ONCE,
-            )
+        if kind == "parquet" and len(layer) > _ROWS_AT_ONCE:
+            _write_parquet_in_parts(layer, part)
+        elif kind == "parquet":
+            layer.to_parquet(part, compression="zstd", **_GEOPARQUET)
         else:
             kinds = None if len(layer) else "Polygon"
             pyogrio.write_dataframe(layer, part, driver="FlatGeobuf", layer=name, geometry_type=kinds)
+
+
+def _write_parquet_in_parts(layer: gpd.GeoDataFrame, path: Path) -> None:
+    """A large layer as `to_parquet` has it, but row group by row group: only one exists a second time."""
+    first = BytesIO()
+    layer.iloc[:1].to_parquet(first, **_GEOPARQUET)
+    schema = pq.read_schema(first)
+    geo = json.loads(schema.metadata[b"geo"])
+    name = geo["primary_column"]
+    geo["columns"][name] |= {
+        "bbox": layer.total_bounds.tolist(),
+        "geometry_types": sorted(set(layer.geom_type)),
+    }
+    schema = schema.with_metadata(schema.metadata | {b"geo": json.dumps(geo).encode()})
+    attributes = [column for column in schema.names if column not in (name, "bbox")]
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for rows in _slices(layer, _ROWS_AS_WKB):
+            columns = {column: pa.array(rows[column], schema.field(column).type) for column in attributes}
+            columns[name] = pa.array(shapely.to_wkb(rows.geometry.to_numpy(), flavor="iso"))
+            corners = [pa.array(edge) for edge in rows.bounds.to_numpy().T]
+            columns["bbox"] = pa.StructArray.from_arrays(corners, names=["xmin", "ymin", "xmax", "ymax"])
+            writer.write_table(pa.table([columns[column] for column in schema.names], schema=schema))
+    pa.default_memory_pool().release_unused()
 
 
 def _write_pmtiles(layer: gpd.GeoDataFrame, name: str, path: Path, attribution: str) -> None:

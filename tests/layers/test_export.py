@@ -324,6 +324,28 @@ def test_geoparquet_passes_a_validator_and_comes_back_the_same(tmp_path, layer):
     assert kinds["acquired"] == "timestamp[us, tz=UTC]"
 
 
+def test_geoparquet_of_a_large_layer_is_written_in_parts_and_the_same(tmp_path):
+    west = 600_000 + 10 * np.arange(70_000.0)
+    layer = gpd.GeoDataFrame(
+        {"class": np.arange(70_000) % 9, "name": "water", "area_m2": 100.0},
+        geometry=shapely.box(west, 0, west + 10, 10),
+        crs="EPSG:32632",
+    )
+    layer.loc[69_999, "geometry"] = shapely.MultiPolygon([layer.geometry.iloc[-1]])
+    path = write_formats({"landcover": layer}, tmp_path, ["parquet"])["landcover.parquet"]
+    at_once = tmp_path / "at_once.parquet"
+    layer.to_parquet(at_once, index=False, schema_version="1.1.0", write_covering_bbox=True)
+    ours, whole = pq.read_table(path), pq.read_table(at_once)
+    assert ours.equals(whole)
+    assert json.loads(ours.schema.metadata[b"geo"]) == json.loads(whole.schema.metadata[b"geo"])
+    assert pq.ParquetFile(path).num_row_groups == 9
+    report = geoparquet_validator.check(str(path))
+    assert (
+        geoparquet_validator.failed(report, "core") == geoparquet_validator.failed(report, "covering") == []
+    )
+    assert len(gpd.read_parquet(path, bbox=(600_000, 0, 600_015, 5))) == 2
+
+
 @pytest.mark.parametrize("kind", ["gpkg", "flatgeobuf"])
 @pytest.mark.parametrize("layer", [trucks(), trucks().iloc[:0]], ids=["two trucks", "none"])
 def test_attributes_and_their_types_come_back(tmp_path, kind, layer):
