@@ -12,6 +12,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.scene import run_requested
+from pipeline.addresses import without_secrets
 from pipeline.config import load_config
 from pipeline.errors import OrchestratorError
 from pipeline.job import Job, Request, Result
@@ -89,7 +90,7 @@ def _scene(request: Request, opened: Callable[[Job], None], say: Callable[[str],
     # Prefect takes a second to stop it.
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         try:
-            return run_requested(request, opened, say, Path(request.scene).name)
+            return run_requested(request, opened, say, Path(without_secrets(request.scene)).name)
         except httpx.HTTPError as error:
             raise OrchestratorError(
                 f"Prefect's server does not answer, or fails ({type(error).__name__}); look whether it runs."

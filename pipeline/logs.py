@@ -12,6 +12,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
+from pipeline.addresses import without_secrets
 from pipeline.errors import OutputError
 
 _LABELS: ContextVar[dict[str, Any]] = ContextVar("labels", default={})  # noqa: B039 (never changed in place)
@@ -28,14 +29,15 @@ def labelled(**labels: Any) -> Iterator[None]:
 
 
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Append what `pipeline` logs, from INFO on, to a file, one JSON object a line.
+def log_to(path: Path | None) -> Iterator[None]:
+    """Append what `pipeline` logs, from INFO on, to a file, one JSON object a line; to standard error if None.
 
     Several processes may write the same file, and it may be moved away under way. Raises OutputError if it
     can't be opened.
     """
+    handler: logging.Handler
     try:
-        handler = WatchedFileHandler(path, encoding="utf-8")
+        handler = WatchedFileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
     except OSError as error:
         raise OutputError(f"The log can't be written: {path} ({error.strerror})") from error
     handler.setFormatter(JsonLines())
@@ -64,11 +66,11 @@ class JsonLines(logging.Formatter):
             "time": moment.replace("+00:00", "Z"),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_secrets(record.getMessage()),
             **getattr(record, "labels", {}),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = without_secrets(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

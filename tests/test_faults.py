@@ -146,6 +146,30 @@ def test_a_zip_cut_short_is_quarantined_and_the_whole_one_done(product, tmp_path
     assert len(digests(tmp_path / "out")) == 1
 
 
+def test_what_signs_an_address_is_in_nothing_that_is_written(undisturbed, tmp_path):
+    """Item and bands by signed addresses, some of which lead nowhere; a batch of a good and a bad scene."""
+    secret = "X-Amz-Credential=AKIAIOSFODNN7EXAMPLE&X-Amz-Signature=topsecret"
+    out, told = tmp_path / "work" / "out", []
+    with file_server(tmp_path / "files") as server:
+        item = write_item(tmp_path / "files", server.url)
+        tree = json.loads(item.read_text())
+        for asset in tree["assets"].values():
+            asset["href"] += f"?{secret}"
+        item.write_text(json.dumps(tree))
+        tree["assets"]["red"]["href"] = f"{server.url}/none.tif?{secret}"
+        (tmp_path / "files" / "bad.json").write_text(json.dumps(tree | {"id": "bad"}))
+        scenes = tuple(list_scenes(f"{server.url}/{name}.json?{secret}" for name in (NAME, "bad")))
+        config = load_config(None, [*QUICK, "batch.attempts=1"])
+        summary = run_batch(BatchRequest(scenes, out, config), say=told.append)
+    assert [entry.state for entry in summary.entries] == ["done", "quarantined"]
+    assert digests(out) == undisturbed
+    for file in (path for path in out.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        assert b"topsecret" not in content, file
+        assert b"AKIAIOSFODNN7EXAMPLE" not in content, file
+    assert not any("topsecret" in line for line in told)
+
+
 # --- disks ----------------------------------------------------------------------------------------------
 
 

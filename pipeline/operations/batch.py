@@ -20,6 +20,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.addresses import without_secrets
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, may_pass
 from pipeline.inference.engine import ENGINE_VERSION
@@ -185,7 +186,12 @@ class _Batch:
         self.owner = Owner.this_process()
         self.scenes = {
             scene.name: Enlistment(
-                scene.name, scene.href, scene.stamp, self.recipe, scene.acquired, scene.updated
+                scene.name,
+                without_secrets(scene.href),
+                scene.stamp,
+                self.recipe,
+                scene.acquired,
+                scene.updated,
             )
             for scene in request.scenes
         }
@@ -291,7 +297,8 @@ class _Batch:
 
     def _failed(self, entry: Entry, error: Exception) -> float | None:
         known = isinstance(error, TruckscapeError)
-        reason = " ".join(str(error).split()) if known else f"unexpected {type(error).__name__}: {error}"
+        reason = str(error) if known else f"unexpected {type(error).__name__}: {without_secrets(str(error))}"
+        reason = " ".join(reason.split())
         log.error("attempt %d failed: %s", entry.attempts, reason, exc_info=None if known else error)
         passing, last = may_pass(error), entry.attempts >= self.settings.attempts
         again = passing and not last

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
+from pipeline.addresses import without_secrets
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.scenes.raster import is_band_folder
 from pipeline.scenes.safe import is_safe_folder
@@ -113,7 +114,9 @@ def digest(parts: Sequence[object]) -> str:
 
 def _listed(href: str) -> Listed:
     if _is_url(href):
-        return Listed(scene_name(_stem(Path(urlparse(href).path).name)), href, digest([href]))
+        return Listed(
+            scene_name(_stem(Path(urlparse(href).path).name)), href, digest([without_secrets(href)])
+        )
     path = Path(href).expanduser()
     name = _item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
     return Listed(scene_name(name or _stem(path.resolve().name)), href, digest(list(_versions(path))))
