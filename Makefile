@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SCENE := runs/demo/scene
 LAYERS := runs/demo/layers
 
-.PHONY: install demo test lint bench clean
+.PHONY: install demo test lint audit bench clean
 
 install: .venv/.installed
 
@@ -43,6 +43,12 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Needs the network: known vulnerabilities of what is pinned, and insecure habits in the code.
+audit: install
+	$(BIN)/python -m pip install --quiet bandit pip-audit
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml pipeline flows
+	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 # On a machine that does nothing else. GRANULE=DIR takes a granule that was simulated before (a quarter of an hour).
 bench: install

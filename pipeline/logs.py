@@ -30,7 +30,7 @@ def labelled(**labels: Any) -> Iterator[None]:
 
 @contextmanager
 def log_to(path: Path | None) -> Iterator[None]:
-    """Append what `pipeline` logs, from INFO on, to a file, one JSON object a line; to standard error if None.
+    """Append what `pipeline` logs, from INFO on, one JSON object a line, to a file; None: to standard error.
 
     Several processes may write the same file, and it may be moved away under way. Raises OutputError if it
     can't be opened.

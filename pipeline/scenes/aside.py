@@ -13,7 +13,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-_FOLDER = Path("/var/tmp")
+_FOLDER = Path("/var/tmp")  # noqa: S108 (files there have no name)
 """Where large temporary files belong unless TMPDIR says otherwise; `/tmp` is often memory, which is short."""
 
 

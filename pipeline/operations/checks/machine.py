@@ -26,7 +26,7 @@ def _temporary() -> Path:
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:  # none of the usual ones can be written
-        return Path(os.environ.get("TMPDIR", "/tmp"))
+        return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 (looked at, not used)
 
 
 def _folder(what: str, folder: Path, mend: str) -> Finding:
