@@ -52,7 +52,7 @@ audit: install
 
 # On a machine that does nothing else. GRANULE=DIR takes a granule that was simulated before (a quarter of an hour).
 bench: install
-	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[bench,dask]'
 	$(BIN)/python -m benchmarks $(if $(GRANULE),--granule $(GRANULE))
 
 clean:

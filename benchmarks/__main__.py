@@ -6,6 +6,7 @@ import time
 
 from benchmarks import (
     batch,
+    dask,
     granule,
     landcover_peers,
     landcover_polygons,
@@ -34,6 +35,7 @@ def main() -> None:
     matching.main()
     landcover_polygons.main([])
     batch.main()
+    dask.main([])
     startup.main()
     say(f"all done in {(time.monotonic() - start) / 60:.0f} minutes: benchmarks/RESULTS.md")
 

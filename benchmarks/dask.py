@@ -1,0 +1,132 @@
+"""A scene on a Dask cluster of one worker and of two, each a process with one thread of its own.
+
+python -m benchmarks.dask [--size 2048]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.measure import truckscape
+from benchmarks.products import say
+from benchmarks.results import bar, save, table
+from pipeline.training.simulate import SimulatedProduct, simulate
+
+SHARDS, SMALL = 8, 256
+BAR = 1.7
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class OnCluster:
+    """What the shards of a scene took."""
+
+    seconds: float
+    """From the first shard's submission to the last one's end."""
+    cpu_seconds: float
+    """Of the workers."""
+    folder: Path
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, and write the section."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--size", type=int, default=2048)
+    size = parser.parse_args(arguments).size
+    with tempfile.TemporaryDirectory() as folder:
+        scene = simulate(Path(folder) / "scene", size=size, seed=5)
+        small = simulate(Path(folder) / "small", size=SMALL, seed=6)
+        runs = {workers: run(workers, scene, small, Path(folder)) for workers in (1, 2)}
+        same = all(
+            (runs[1].folder / name).read_bytes() == (runs[2].folder / name).read_bytes()
+            for name in ("trucks.geojson", "landcover.tif")
+        )
+    if not same:
+        raise SystemExit("two workers gave other bytes than one")
+    gain = runs[1].seconds / runs[2].seconds
+    rows = [
+        {"workers": workers, "seconds": f"{done.seconds:.1f}", "CPU seconds": f"{done.cpu_seconds:.1f}"}
+        for workers, done in runs.items()
+    ]
+    note = (
+        f"A simulated scene of {size} x {size} px in {SHARDS} shards, `engine.threads=1`, on workers that "
+        f"have done a scene of {SMALL} px before; seconds from the first shard's submission to the last "
+        "one's end, CPU seconds of the workers meanwhile. Trucks and land cover have the same bytes."
+    )
+    figures = {"gain": gain} | {str(n): [done.seconds, done.cpu_seconds] for n, done in runs.items()}
+    bars = [bar("Dask, two workers over one", gain, BAR, False, " x")]
+    save("dask", "Dask: two workers against one", [note, "", *table(rows)], figures, bars)
+
+
+def run(workers: int, scene: SimulatedProduct, small: SimulatedProduct, folder: Path) -> OnCluster:
+    """The scene on a fresh cluster, after a small one."""
+    with cluster(workers, folder) as (address, processes):
+        settings = [f"runner.workers={workers}", f"runner.address={address}", f"tiling.shards={SHARDS}"]
+        settings += ["runner.kind=dask", "engine.threads=1", "tiling.tile_px=256"]
+        flat = [text for setting in settings for text in ("--set", setting)]
+        out = folder / f"out-{workers}"
+        truckscape("run", str(small.safe), "--out", str(out), *flat)
+        before = sum(map(cpu_seconds, processes))
+        measured = truckscape("run", str(scene.safe), "--out", str(out), *flat)
+        spent = sum(map(cpu_seconds, processes)) - before
+    (begun,) = (line.seconds for line in measured.lines if "shards to compute" in line.text)
+    (ended,) = (line.seconds for line in measured.lines if line.text.strip() == "merging")
+    say(f"{workers} workers: {ended - begun:.1f} s, {spent:.1f} s of CPU")
+    return OnCluster(ended - begun, spent, out / scene.safe.stem)
+
+
+@contextmanager
+def cluster(workers: int, folder: Path) -> Iterator[tuple[str, list[int]]]:
+    """A scheduler on loopback, and its workers: (address, process ids of the workers)."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    address, dask = f"tcp://127.0.0.1:{port}", [sys.executable, "-m"]
+    scheduler = [
+        "distributed.cli.dask_scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-dashboard",
+    ]
+    worker = ["distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
+    with ExitStack() as stack:
+        stack.enter_context(process([*dask, *scheduler]))
+        time.sleep(5)  # workers that come before try again by themselves
+        started = [
+            stack.enter_context(process([*dask, *worker, "--local-directory", str(folder)]))
+            for _ in range(workers)
+        ]
+        yield address, [each.pid for each in started]
+
+
+@contextmanager
+def process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A process for as long as the block."""
+    started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield started
+    finally:
+        started.terminate()
+        started.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+if __name__ == "__main__":
+    main()
