@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,15 +42,15 @@ def new_scenes(
     scene_list: str | None = None,
     folder: str | None = None,
     stac: str | None = None,
-    collections: Iterable[str] = (COLLECTION,),
+    collections: list[str] | None = None,
     area: str | None = None,
     since: str | None = None,
     overlap_days: float = 30.0,
     cloud_cover: float | None = None,
     config: str | None = None,
-    settings: Iterable[str] = (),
+    settings: list[str] | None = None,
     roads: str | None = None,
-    bands: Iterable[str] | None = None,
+    bands: list[str] | None = None,
 ) -> dict[str, int]:
     """Trucks and land cover of what is new since the last time; returns how many were done, failed, ...
 
@@ -58,12 +58,12 @@ def new_scenes(
     are none of them.
     """
     say = get_run_logger().info
-    search = Search(stac, tuple(collections), area, None, cloud_cover) if stac else None
+    search = Search(stac, tuple(collections or [COLLECTION]), area, None, cloud_cover) if stac else None
     sources = Sources((), _path(scene_list), _path(folder), search)
     request = BatchRequest(
         scenes=(),
         out=Path(out),
-        config=load_config(_path(config), settings),
+        config=load_config(_path(config), settings or ()),
         bands=tuple(bands) if bands else None,
         roads=_path(roads),
     )

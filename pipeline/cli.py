@@ -257,10 +257,9 @@ def schedule(
         "config": _absolute(config),
         "settings": settings or [],
         "roads": _absolute(roads) if roads and roads.exists() else (str(roads) if roads else None),
-        "bands": _names(bands),
+        "collections": collections,
+        "bands": [*(_names(bands) or ())] or None,
     }
-    if collections:
-        parameters["collections"] = collections
     if once:
         counts = new_scenes(**parameters)
         _note(", ".join(f"{count} {what}" for what, count in counts.items() if count) or "nothing is new")
