@@ -15,7 +15,7 @@ from flows.runners import is_lost_worker, one_server_for_all, task_runner
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
-from pipeline.job import Job, Request, Result, finish, prepare, run_shard, tidy_after_failure
+from pipeline.job import Job, Request, Result, finish, prepare, run_shard, tell_stored, tidy_after_failure
 
 
 class Parcel:
@@ -161,6 +161,7 @@ def _in_flight(job: Job, indices: list[int]) -> None:
             raise
         if runner.kind != "threads":  # what other processes log is not heard here
             report_tiles(len(job.shards[index]))
+            tell_stored(job, index)
 
 
 def summary_markdown(result: Result) -> str:

@@ -19,6 +19,8 @@ from pipeline.errors import MissingExtraError, TruckscapeError
 if TYPE_CHECKING:
     from pipeline.job import Job, Request, Result
 
+_log = logging.getLogger("pipeline.cli")  # whatever this module is run as
+
 app = typer.Typer(
     help="Moving trucks and land cover from Sentinel-2 scenes, as map layers.",
     no_args_is_help=True,
@@ -56,15 +58,26 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show tracebacks and the orchestrator's log.")
     ] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            envvar="TRUCKSCAPE_LOG",
+            help="File to which what happens is added, a JSON object a line; `-` is standard error.",
+        ),
+    ] = None,
 ) -> None:
     if debug:
         os.environ["TRUCKSCAPE_DEBUG"] = "1"
+    if log:
+        context.with_resource(_logged(log))
 
 
 @app.command()
@@ -106,12 +119,14 @@ def run(
         truck_labels=truck_labels,
         landcover_labels=landcover_labels,
     )
+    from pipeline.logs import labelled
+
     if prefect:
         _quiet_prefect()
         from pipeline.job import prepare
 
         job = prepare(request)
-        with _progress(job) as say:
+        with labelled(scene=job.scene.id), _progress(job) as say:
             from flows.scene import run_prepared
 
             result = run_prepared(job, say)
@@ -119,7 +134,7 @@ def run(
         from pipeline.job import prepare, run_prepared_directly
 
         job = prepare(request)
-        with _progress(job) as say:
+        with labelled(scene=job.scene.id), _progress(job) as say:
             result = run_prepared_directly(job, say)
     _print_result(result)
 
@@ -768,6 +783,7 @@ def _note(text: str) -> None:
     """What is being done now, beside the results."""
     from rich.console import Console
 
+    _log.info(text)
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
 
 
@@ -775,6 +791,21 @@ def _say_path(what: str, path: Path) -> None:
     from rich.text import Text
 
     _say(Text.assemble((what, "bold"), f"  {path}"))
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """What a command does as lines of JSON, its failure too."""
+    from pipeline.logs import log_to
+
+    with log_to(None if str(path) == "-" else path):
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, typer.Exit | typer.Abort):
+                known = isinstance(error, TruckscapeError)
+                _log.error("failed: %s", error, exc_info=None if known else error)
+            raise
 
 
 @contextmanager
@@ -831,6 +862,7 @@ def _progress(job: Job) -> Iterator[Any]:
                 console.print(f"{done} of {of} tiles")
 
         def say(text: str) -> None:
+            _log.info(text)
             bar.update(line, description=text)
             if not console.is_terminal:
                 console.print(text, markup=False)

@@ -258,8 +258,13 @@ def run_shards(job: Job, indices: Sequence[int]) -> None:
     with contextlib.closing(predict_shards(job.scene, shards, job.models, search, engine, processes)) as made:
         for index in missing:
             write_shard(job.shard_file(index), next(made))  # and forget it: the next one needs the memory
-            with labelled(shard=index):
-                log.info("shard %d of %d stored", index + 1, len(job.shards))
+            tell_stored(job, index)
+
+
+def tell_stored(job: Job, index: int) -> None:
+    """A line of the log, which other processes than the one that computed the shard may keep."""
+    with labelled(shard=index):
+        log.info("shard %d of %d stored", index + 1, len(job.shards))
 
 
 def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:

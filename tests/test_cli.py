@@ -1,5 +1,6 @@
 """The command line as people meet it: help, one clear line for each mistake, exit statuses."""
 
+import json
 import os
 import subprocess
 import sys
@@ -205,3 +206,29 @@ def test_simulate_and_evaluate(capsys, monkeypatch, tmp_path):
         assert end.value.code == 0, capsys.readouterr().err
     assert "1.000" in capsys.readouterr().out
     assert (tmp_path / "scores" / "report.html").exists()
+
+
+def test_what_happens_is_told_to_a_log(scene, tmp_path, monkeypatch, capsys):
+    """A line of JSON each, with the scene and the shard; a failure too."""
+    log = tmp_path / "log.jsonl"
+    quick = ["--set", "landcover.enabled=false", "--set", "engine.threads=1", "--no-prefect"]
+    line = ["run", scene, "--out", str(tmp_path / "out"), *quick]
+    assert CliRunner().invoke(cli.app, ["--log", str(log), *line]).exit_code == 0
+    told = [json.loads(text) for text in log.read_text().splitlines()]
+    assert {one["scene"] for one in told} == {"scene"}
+    assert [one["shard"] for one in told if "stored" in one["message"]] == [0]
+    assert "report" in [one["message"] for one in told]
+    monkeypatch.setenv("TRUCKSCAPE_LOG", str(log))
+    refused(capsys, monkeypatch, "run", "nowhere", "--out", str(tmp_path / "out"))
+    last = json.loads(log.read_text().splitlines()[-1])
+    assert last["level"] == "ERROR"
+    assert last["message"].startswith("failed: No such file or folder: nowhere")
+
+
+def test_a_log_on_standard_error(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["truckscape", "--log", "-", "run", "nowhere", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        cli.main()
+    logged, shown = capsys.readouterr().err.strip().splitlines()
+    assert json.loads(logged)["level"] == "ERROR"
+    assert shown.startswith("error: ")
