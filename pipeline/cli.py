@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline import __version__
+from pipeline.addresses import without_secrets
 from pipeline.errors import MissingExtraError, TruckscapeError
 
 if TYPE_CHECKING:
@@ -927,7 +928,7 @@ def _fail(message: str) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    line = Text.assemble(("error: ", "bold red"), " ".join(message.split()))
+    line = Text.assemble(("error: ", "bold red"), " ".join(without_secrets(message).split()))
     Console(stderr=True, highlight=False, soft_wrap=True).print(line)
     sys.exit(1)
 
