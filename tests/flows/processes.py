@@ -48,13 +48,15 @@ def started(command: Sequence[str], env: dict[str, str], log: Path) -> Iterator[
             process.wait()
 
 
-def wait_until(is_so: Callable[[], object], process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_until(
+    is_so: Callable[[], object], process: subprocess.Popen[bytes], log: Path, every_s: float = 0.05
+) -> None:
     """Wait for something that a process is to do. Raises RuntimeError if it ends, or takes too long."""
     deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"{process.args!r}: {log.read_text(errors='replace')[-4000:]}")
-        time.sleep(0.05)
+        time.sleep(every_s)
 
 
 def free_port() -> int:

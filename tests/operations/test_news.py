@@ -117,3 +117,11 @@ def test_what_was_left_by_other_settings_is_theirs(api, request_):
     watch = Watch(Sources(search=Search(api, collections=("none",))))
     do_news(watch, request_, lambda due: tried.extend(due.scenes))
     assert [scene.name for scene in tried] == ["mine"]
+
+
+def test_an_api_that_cant_be_asked_for_changes_costs_nothing(api, request_):
+    """rustac's store in memory has no filter that it keeps to: the window finds what it found."""
+    watch = Watch(Sources(search=Search(api)), overlap_days=1)
+    mark = Watermark(LATEST, "2023-06-20T12:00:00Z")
+    found = names(watch, mark, request_)
+    assert {"S2A_LATEST", "S2A_NEW"} <= set(found) <= {*ITEMS} - {"S2A_BEFORE", "S2A_OLD"}
