@@ -178,7 +178,8 @@ def _turned(dataset: DatasetReader) -> tuple[str, Affine]:
     crs, transform = CRS.from_wkt(dataset.crs.to_wkt()), dataset.transform
     edges = transform.c, transform.c + transform.a * dataset.width
     half_turn = 180.0 if crs.is_geographic else _HALF_EQUATOR_M
-    is_mercator = not crs.is_geographic and crs.coordinate_operation.method_code == _WEB_MERCATOR_METHOD
+    projection = crs.coordinate_operation  # none of degrees, nor of a plan's own axes
+    is_mercator = projection is not None and projection.method_code == _WEB_MERCATOR_METHOD
     if not (crs.is_geographic or is_mercator) or max(map(abs, edges)) <= half_turn:
         return crs.to_wkt(), transform
     turned = CRS.from_proj4(_MERCATOR_FROM_180 if is_mercator else _DEGREES_FROM_180)
