@@ -24,7 +24,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --index-url "${TORCH_INDEX}" --no-deps \
         $(grep -E '^(torch|torchvision)==' constraints.txt)
 COPY pyproject.toml README.md LICENSE ./
-ARG EXTRAS=clouds,pmtiles,postgresql
+ARG EXTRAS=clouds,pmtiles,postgresql,remote
 RUN mkdir pipeline flows \
     && touch pipeline/__init__.py flows/__init__.py \
     && pip install --no-cache-dir -c constraints.txt ".[${EXTRAS}]" \

@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SCENE := runs/demo/scene
 LAYERS := runs/demo/layers
 
-.PHONY: install demo test lint audit bench clean
+.PHONY: install demo test lint audit bench image clean
 
 install: .venv/.installed
 
@@ -54,6 +54,10 @@ audit: install
 bench: install
 	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[bench,dask]'
 	$(BIN)/python -m benchmarks $(if $(GRANULE),--granule $(GRANULE))
+
+# The image, without a Docker engine, and the demo in it; as root on Debian with buildah and mmdebstrap.
+image:
+	docker/build
 
 clean:
 	rm -rf .venv build dist *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis

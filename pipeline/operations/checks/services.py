@@ -92,6 +92,29 @@ def _connection(name: str, url: str) -> Finding:
         return fails("network", f"{name}: {shown} does not answer ({error})", f"start it, or mend {name}")
 
 
+def store(config: Config) -> list[Finding]:
+    """Where finished results are published, if anywhere: whether we are let in."""
+    url = config.publish.url
+    if not url:
+        return []
+    import fsspec
+
+    from pipeline.publishing import check_address
+
+    shown = without_secrets(url)
+    try:
+        check_address(url)
+        fs, root = fsspec.url_to_fs(url, use_listings_cache=False)
+        fs.ls(root)
+    except FileNotFoundError:  # nothing was published there yet, and a bucket that is not there looks alike
+        return [ok("publish", f"{shown} answers; nothing is there yet")]
+    except Exception as error:  # noqa: BLE001 each store has its own errors
+        why = " ".join(without_secrets(str(error)).split())[:200]
+        mend = "see docs/operations.md, remote data: address, credentials and endpoint are the environment's"
+        return [fails("publish", f"{shown}: {type(error).__name__}: {why}", mend)]
+    return [ok("publish", f"{shown} can be read")]
+
+
 def hook(config: Config) -> list[Finding]:
     """The command that is run for scenes that fail, where one is set."""
     command = config.batch.on_failure

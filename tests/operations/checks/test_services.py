@@ -103,6 +103,13 @@ def test_only_configured_servers_are_asked(nobody, monkeypatch):
         assert services.network(load_config())[0].state == "ok"
 
 
+def test_where_results_are_published(tmp_path):
+    assert services.store(load_config()) == []
+    there = load_config(None, [f"publish.url=file://{tmp_path}"])
+    assert services.store(there)[0].state == "ok"
+    assert services.store(load_config(None, ["publish.url=nonsense://x"]))[0].state == "fails"
+
+
 def test_the_command_for_failures_is_there():
     assert services.hook(load_config()) == []
     assert services.hook(load_config(None, ["batch.on_failure=[sh, tell.sh]"]))[0].state == "ok"
