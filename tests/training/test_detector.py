@@ -108,7 +108,8 @@ def held_out_trucks(folder: Path) -> int:
 def test_the_evaluation_is_a_page_and_the_held_out_blocks_are_a_layer(product, tuned):
     folder = tuned[1] / "held_out" / product.safe.name
     left = {path.name for path in folder.iterdir()}
-    assert left == {"blocks.gpkg", "trucks.gpkg", "metrics.json", "confusion_cases.gpkg", "report.html"}
+    cases = {"confusion_cases.gpkg", "confusion_cases.geojson", "chips"}
+    assert left == {"blocks.gpkg", "trucks.gpkg", "metrics.json", "report.html"} | cases
     blocks = gpd.read_file(folder / "blocks.gpkg").union_all()
     boxes = gpd.read_file(folder / "trucks.gpkg")
     assert boxes.centroid.intersects(blocks).all()

@@ -131,7 +131,7 @@ def test_causes_of_mistakes_are_counted():
     place = observed({0: 0.9, 1000: 0.2, 2000: 0.9}, [0, 1000, 3000])
     found = confusions(place, place.evaluate(True, 0.5), 0.5)
     assert found["false_positives"] == {"unknown": 1}
-    assert found["false_negatives"] == {"low score": 1, "unknown": 1}
+    assert found["false_negatives"] == {"below threshold": 1, "unknown": 1}
 
 
 def test_what_the_shipped_detector_is_measured_on():
