@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,19 +25,19 @@ from pipeline.operations.sources import Sources, find_scenes
 @flow(name="batch")
 def batch(
     out: str,
-    scenes: Iterable[str] = (),
+    scenes: tuple[str, ...] = (),
     scene_list: str | None = None,
     folder: str | None = None,
     stac: str | None = None,
-    collections: Iterable[str] = (COLLECTION,),
+    collections: tuple[str, ...] = (COLLECTION,),
     area: str | None = None,
     time: str | None = None,
     cloud_cover: float | None = None,
     most: int | None = None,
     config: str | None = None,
-    settings: Iterable[str] = (),
+    settings: tuple[str, ...] = (),
     roads: str | None = None,
-    bands: Iterable[str] | None = None,
+    bands: tuple[str, ...] | None = None,
     retry_quarantined: bool = False,
 ) -> dict[str, int]:
     """Trucks and land cover of many scenes; returns how many were done, were done before, failed.

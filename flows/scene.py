@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from uuid import uuid4
 
@@ -36,11 +36,11 @@ def run_scene(
     scene: str,
     out: str,
     config: str | None = None,
-    settings: Iterable[str] = (),
+    settings: tuple[str, ...] = (),
     roads: str | None = None,
     truck_labels: str | None = None,
     landcover_labels: str | None = None,
-    bands: Iterable[str] | None = None,
+    bands: tuple[str, ...] | None = None,
 ) -> str:
     """Trucks and land cover of one scene as map layers; returns the folder they lie in.
 

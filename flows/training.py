@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -33,10 +32,10 @@ def train(
     kind: Literal["detector", "segmenter"],
     out: str,
     config: str | None = None,
-    settings: Iterable[str] = (),
-    imagery: Iterable[str] = (),
-    labels: Iterable[str] = (),
-    bands: Iterable[str] | None = None,
+    settings: tuple[str, ...] = (),
+    imagery: tuple[str, ...] = (),
+    labels: tuple[str, ...] = (),
+    bands: tuple[str, ...] | None = None,
     complete: str | None = None,
     class_field: str | None = None,
     publish: str | None = None,
@@ -67,10 +66,10 @@ def train_requested(request: TrainingRequest) -> Bundle:
         kind=request.kind,
         out=str(request.out),
         config=str(request.config) if request.config else None,
-        settings=list(request.overrides),
-        imagery=list(request.imagery),
-        labels=[str(path) for path in request.labels],
-        bands=list(request.bands) if request.bands else None,
+        settings=request.overrides,
+        imagery=request.imagery,
+        labels=tuple(str(path) for path in request.labels),
+        bands=request.bands,
         complete=str(request.complete) if request.complete else None,
         class_field=request.class_field,
         publish=str(request.publish) if request.publish else None,

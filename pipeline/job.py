@@ -26,7 +26,7 @@ from pipeline.files import remove_abandoned, replacing, temporary
 from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shards, widest_tile
 from pipeline.inference.memory import give_back_memory
 from pipeline.inference.merging import merge_shards
-from pipeline.inference.networks import Models, close_networks
+from pipeline.inference.networks import Models, close_networks, threads_of
 from pipeline.inference.predictions import Detections, Predictions
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
@@ -294,14 +294,14 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
     legend = job.models.segmenter.card.classes if job.models.segmenter else ()
     layers: dict[str, gpd.GeoDataFrame] = {}
     outputs: dict[str, Path] = {}
+    # Outlines take as long as all that follows up to the report, and one core.
+    polygons = aside.submit(_write_polygons, job, landcover, legend) if landcover else None
     with clock("land cover"):
         if landcover:
             say("land cover as a COG and as polygons")
             outputs["landcover.tif"] = folder / "landcover.tif"
             write_cog(landcover, outputs["landcover.tif"], legend)
             outputs["landcover.gpkg"] = folder / "landcover.gpkg"
-    # Outlines take as long as all that follows up to the report, and one core.
-    polygons = aside.submit(_write_polygons, job, landcover, legend) if landcover else None
     with clock("trucks"):
         seen, not_seen, fraction = seen_layers(status)
         if job.models.detector:
@@ -573,7 +573,9 @@ def _hashes(scene: Scene, request: Request) -> dict[str, str]:
         *scene.files,
         *(path for path in (request.roads, request.truck_labels, request.landcover_labels) if path),
     ]
-    return {str(path): _sha256(path) for path in sorted(set(paths)) if path.is_file()}
+    files = [path for path in sorted(set(paths)) if path.is_file()]
+    with ThreadPoolExecutor(threads_of(request.config.engine)) as pool:
+        return dict(zip(map(str, files), pool.map(_sha256, files), strict=True))
 
 
 def _sha256(path: Path) -> str:

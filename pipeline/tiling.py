@@ -96,7 +96,7 @@ def parts(tile: Tile, wanted: NDArray[np.bool_], side: int, halo: int) -> list[T
 
     `wanted` is (height, width) of the core. The cores are made of blocks of `side` pixels from the tile's
     corner on, and don't overlap; a rectangle is split wherever two smaller ones, each with its halo, are less
-    area than one. None where nothing is wanted.
+    area than one, and `_WINDOW_COST_PX` for each. None where nothing is wanted.
     """
     rows, cols = -(-tile.height // side), -(-tile.width // side)
     padded = np.zeros((rows * side, cols * side), bool)
@@ -110,15 +110,18 @@ def parts(tile: Tile, wanted: NDArray[np.bool_], side: int, halo: int) -> list[T
             height=min(bottom * side, tile.height) - top * side,
             width=min(right * side, tile.width) - left * side,
         )
-        for top, bottom, left, right in _rectangles(blocks, 2 * halo / side)
+        for top, bottom, left, right in _rectangles(blocks, 2 * halo / side, _WINDOW_COST_PX / side**2)
     ]
 
 
 _Rectangle = tuple[int, int, int, int]
+_WINDOW_COST_PX = 2**15
+"""What a window of its own costs a network beside its area: a shape to get ready for, boxes to judge."""
 
 
-def _rectangles(blocks: NDArray[np.bool_], margin: float) -> list[_Rectangle]:
-    """(top, bottom, left, right) of rectangles that hold every true block, each costing `margin` more."""
+def _rectangles(blocks: NDArray[np.bool_], margin: float, each: float) -> list[_Rectangle]:
+    """(top, bottom, left, right) of rectangles that hold every true block; each costs `each` blocks more than
+    its area with `margin`."""
 
     def bounds(top: int, bottom: int, left: int, right: int) -> _Rectangle:
         inside = blocks[top:bottom, left:right]
@@ -132,7 +135,7 @@ def _rectangles(blocks: NDArray[np.bool_], margin: float) -> list[_Rectangle]:
 
     def cost(rectangle: _Rectangle) -> float:
         top, bottom, left, right = rectangle
-        return (bottom - top + margin) * (right - left + margin)
+        return (bottom - top + margin) * (right - left + margin) + each
 
     def split(whole: _Rectangle) -> list[_Rectangle]:
         top, bottom, left, right = whole

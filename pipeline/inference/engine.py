@@ -98,7 +98,7 @@ def predict_shards(
     decoded = (*bands, "SCL") if scene.scl else bands
     with (
         Sweep(scene, [tile.window for tile in tiles], decoded) as sweep,
-        _stage("decode", max(1, threads // 2)) as decoding,
+        _stage("decode", threads) as decoding,
         _stage("prepare") as preparing,
         _stage("settle") as settling,
     ):
