@@ -98,13 +98,14 @@ def predict_shards(
     decoded = (*bands, "SCL") if scene.scl else bands
     with (
         Sweep(scene, [tile.window for tile in tiles], decoded) as sweep,
-        _stage("decode", threads) as decoding,
+        _stage("decode", max(1, threads // 2)) as decoding,
         _stage("prepare") as preparing,
         _stage("settle") as settling,
     ):
         CACHE.budget = min(max(sweep.bytes_needed(), CACHE.budget), _cache_bytes(engine))
-        sweep.prefetch(0, decoding)
-        networks = open_networks(models, engine, threads)
+        with ThreadPoolExecutor(threads, "decode") as all_cores:  # nothing else needs them yet
+            sweep.prefetch(0, all_cores)
+            networks = open_networks(models, engine, threads)
 
         def prepare(number: int) -> _Ready:
             if number + 1 < len(tiles):
