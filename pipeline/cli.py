@@ -49,6 +49,13 @@ Roads = Annotated[
         "OpenStreetMap's; trucks are looked for near them only.",
     ),
 ]
+Bands = Annotated[
+    str | None, typer.Option(help="Names of a GeoTIFF's bands where it has no descriptions: B04,B03,...")
+]
+BandsOfAll = Annotated[
+    str | None, typer.Option("--bands", help="Names of the GeoTIFFs' bands where they have no descriptions.")
+]
+Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")]
 
 
 def _version(wanted: bool) -> None:
@@ -98,10 +105,8 @@ def run(
     landcover_labels: Annotated[
         Path | None, typer.Option(help="Raster or polygons of land cover to score against.")
     ] = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Names of a GeoTIFF's bands where it has no descriptions: B04,B03,...")
-    ] = None,
-    prefect: Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")] = True,
+    bands: Bands = None,
+    prefect: Prefect = True,
 ) -> None:
     """Find moving trucks and map the land cover of one scene.
 
@@ -169,13 +174,11 @@ def batch(
     config: Config = None,
     settings: Settings = None,
     roads: Roads = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Names of the GeoTIFFs' bands where they have no descriptions.")
-    ] = None,
+    bands: BandsOfAll = None,
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Try scenes again that failed for good.")
     ] = False,
-    prefect: Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")] = True,
+    prefect: Prefect = True,
 ) -> None:
     """Find trucks and map land cover of many scenes, each once; one that fails doesn't stop the others.
 
@@ -245,9 +248,7 @@ def schedule(
     config: Config = None,
     settings: Settings = None,
     roads: Roads = None,
-    bands: Annotated[
-        str | None, typer.Option(help="Names of the GeoTIFFs' bands where they have no descriptions.")
-    ] = None,
+    bands: BandsOfAll = None,
 ) -> None:
     """Look for new scenes again and again, and find trucks and map land cover of each once.
 
@@ -585,11 +586,7 @@ TrainingConfig = Annotated[
 TrainingSettings = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, e.g. steps=800; may be repeated.")
 ]
-Bands = Annotated[
-    str | None, typer.Option(help="Names of a GeoTIFF's bands where it has no descriptions: B04,B03,...")
-]
 Publish = Annotated[Path | None, typer.Option(help="Folder to copy the finished bundle to, under its id.")]
-Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")]
 
 
 @train_app.command("detector")
@@ -720,18 +717,10 @@ def _training_log() -> Iterator[None]:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-    handler = logging.StreamHandler(sys.stderr)
-    logger = logging.getLogger("pipeline.training")
-    level, propagate = logger.level, logger.propagate
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(handler)
-    try:
+    from pipeline.logs import collected
+
+    with collected("pipeline.training", logging.StreamHandler(sys.stderr)):
         yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-        logger.propagate = propagate
 
 
 @contextmanager

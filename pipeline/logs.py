@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Iterator
@@ -42,7 +43,14 @@ def log_to(path: Path | None) -> Iterator[None]:
         raise OutputError(f"The log can't be written: {path} ({error.strerror})") from error
     handler.setFormatter(JsonLines())
     handler.addFilter(_label)
-    logger = logging.getLogger("pipeline")
+    with contextlib.closing(handler), collected("pipeline", handler):
+        yield
+
+
+@contextmanager
+def collected(name: str, handler: logging.Handler) -> Iterator[None]:
+    """What a logger and those below it say, from INFO on, goes to one handler and nowhere else meanwhile."""
+    logger = logging.getLogger(name)
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -51,7 +59,6 @@ def log_to(path: Path | None) -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
-        handler.close()
         logger.setLevel(level)
         logger.propagate = propagate
 
