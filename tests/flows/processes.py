@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 PATIENCE_S = 240
+PATIENT = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 PYTHON = sys.executable
 TRUCKSCAPE = [PYTHON, "-m", "pipeline.cli"]
 
@@ -71,3 +72,27 @@ def is_listening(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def kept_by_prefect(home: Path, expression: str) -> str:
+    """An expression of the `runs`, `tasks` and `artifacts` that a Prefect home has on record, as JSON."""
+    script = f"""
+import asyncio, json
+from prefect import get_client
+async def main():
+    async with get_client() as client:
+        runs = await client.read_flow_runs()
+        tasks = await client.read_task_runs()
+        artifacts = await client.read_artifacts()
+        print(json.dumps({expression}))
+asyncio.run(main())
+"""
+    done = subprocess.run(
+        [PYTHON, "-c", script],
+        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "CRITICAL", **PATIENT},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    return done.stdout

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import write_geotiff
-from tests.flows.test_scene import PATIENT, run
+from tests.flows.processes import PATIENT, kept_by_prefect
+from tests.flows.test_scene import run
 
 GOOD = ("T32UPD_20230601T102031", "T32UPD_20230606T102031")
 BROKEN = "T32UPD_20230603T102031"
@@ -44,30 +45,14 @@ def test_it_ends_with_a_table_and_a_status_of_its_own(worked_off):
 
 def test_every_scene_is_a_sub_flow_and_the_batch_has_an_artifact(worked_off):
     _, _, _, home = worked_off
-    script = """
-import asyncio, json
-from prefect import get_client
-async def main():
-    async with get_client() as client:
-        runs = await client.read_flow_runs()
-        artifacts = await client.read_artifacts()
-        print(json.dumps([
-            {run.name: [run.state_name, run.parent_task_run_id is not None] for run in runs},
-            [artifact.data for artifact in artifacts if artifact.key == "batch-summary"],
-        ]))
-asyncio.run(main())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "CRITICAL", **PATIENT},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+    kept = kept_by_prefect(
+        home,
+        "[{run.name: [run.state_name, run.parent_task_run_id is not None] for run in runs},"
+        " [artifact.data for artifact in artifacts if artifact.key == 'batch-summary']]",
     )
     for name, state in ((GOOD[0], "Completed"), (GOOD[1], "Completed"), (BROKEN, "Failed")):
-        assert f'"{name}.tif": ["{state}", true]' in done.stdout
-    assert "| quarantined | 1 |" in done.stdout
+        assert f'"{name}.tif": ["{state}", true]' in kept
+    assert "| quarantined | 1 |" in kept
 
 
 def test_status_shows_the_ledger(worked_off):

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PATIENT = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
-TRUCKSCAPE = [sys.executable, "-m", "pipeline.cli"]
+from tests.flows.processes import PATIENT, TRUCKSCAPE, kept_by_prefect
 
 
 def run(arguments: list[str], home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -60,28 +59,11 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(finished):
 
 def test_prefect_kept_the_run_its_tasks_and_the_summary(finished):
     _, folder, home = finished
-    script = """
-import asyncio, json
-from prefect import get_client
-async def main():
-    async with get_client() as client:
-        runs = await client.read_flow_runs()
-        tasks = await client.read_task_runs()
-        artifacts = await client.read_artifacts()
-        print(json.dumps([[r.name for r in runs], [t.name for t in tasks], [a.data for a in artifacts]]))
-asyncio.run(main())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "CRITICAL", **PATIENT},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert folder.name in done.stdout
-    assert "shard-0" in done.stdout and "shard-1" in done.stdout
-    assert "landcover.gpkg" in done.stdout
+    names = "[run.name for run in runs], [task.name for task in tasks]"
+    kept = kept_by_prefect(home, f"[{names}, [artifact.data for artifact in artifacts]]")
+    assert folder.name in kept
+    assert "shard-0" in kept and "shard-1" in kept
+    assert "landcover.gpkg" in kept
 
 
 def test_a_failure_inside_the_flow_is_one_line(product, tmp_path):
