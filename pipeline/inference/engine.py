@@ -185,10 +185,11 @@ class _Candidates:
 def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: bool) -> _Ready:
     seen = models.read(scene, tile, half)
     status = _status(scene, tile, seen.valid[tile.core_in_window], search)
+    searched = bool((status == SEEN).any())
     wanted = {
         "segmentation": bool(np.isin(status, _ON_GROUND).any()),
-        "detection": bool((status == SEEN).any()),
-        "screening": bool((status == SEEN).any()),
+        "detection": searched,
+        "screening": searched,
     }
     images = {task: image for task, image in seen.images.items() if wanted[task]}
     motion = None
