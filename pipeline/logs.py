@@ -49,11 +49,14 @@ def log_to(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def collected(name: str, handler: logging.Handler) -> Iterator[None]:
-    """What a logger and those below it say, from INFO on, goes to one handler and nowhere else meanwhile."""
+    """What a logger and those below it say, from INFO on, goes to one handler meanwhile.
+
+    Besides that only to the handler by which the logger above is collected, if it is.
+    """
     logger = logging.getLogger(name)
     level, propagate = logger.level, logger.propagate
     logger.setLevel(logging.INFO)
-    logger.propagate = False
+    logger.propagate = logger.parent is not None and not logger.parent.propagate
     logger.addHandler(handler)
     try:
         yield

@@ -1,11 +1,12 @@
 import json
 import logging
+import logging.handlers
 from pathlib import Path
 
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.logs import labelled, log_to
+from pipeline.logs import collected, labelled, log_to
 
 log = logging.getLogger("pipeline.somewhere")
 
@@ -53,3 +54,15 @@ def test_what_was_there_stays_and_the_logger_is_as_it_was(tmp_path):
 def test_a_log_that_can_not_be_written(tmp_path):
     with pytest.raises(OutputError, match="log can't be written"), log_to(tmp_path / "nowhere" / "log.jsonl"):
         pass
+
+
+def test_what_is_collected_below_reaches_the_log_too_but_no_other_handler(tmp_path, caplog):
+    file, told = tmp_path / "log.jsonl", logging.handlers.MemoryHandler(10)
+    below = logging.getLogger("pipeline.training.x")
+    with log_to(file), collected("pipeline.training", told):
+        below.info("in both")
+    with collected("pipeline.training", told):
+        below.info("in one")
+    assert [json.loads(line)["message"] for line in file.read_text().splitlines()] == ["in both"]
+    assert [record.getMessage() for record in told.buffer] == ["in both", "in one"]
+    assert not caplog.records
