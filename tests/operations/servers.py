@@ -1,4 +1,4 @@
-"""Real servers on loopback: a STAC API (rustac) and files by ranges, with faults where they are wanted."""
+"""A real STAC API on loopback (rustac), and items for it."""
 
 from __future__ import annotations
 
@@ -7,55 +7,16 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from RangeHTTPServer import RangeRequestHandler
 
 PATIENCE_S = 60
-
-
-class FaultyFiles(RangeRequestHandler):
-    """Files by ranges. `faults` says of a path how many requests get 503 before it is served."""
-
-    def __init__(self, *args: Any, faults: Counter[str], asked: Counter[str], **kwargs: Any) -> None:
-        self.faults, self.asked = faults, asked
-        super().__init__(*args, **kwargs)
-
-    def do_GET(self) -> None:  # noqa: N802
-        self.asked[self.path] += 1
-        if self.faults[self.path] > 0:
-            self.faults[self.path] -= 1
-            self.send_error(503)
-        else:
-            super().do_GET()
-
-    def log_message(self, *_: object) -> None: ...
-
-
-@contextmanager
-def file_server(folder: Path) -> Iterator[tuple[str, Counter[str], Counter[str]]]:
-    """Its URL; how many 503 each path still gives, to be set; how often each was asked for."""
-    faults: Counter[str] = Counter()
-    asked: Counter[str] = Counter()
-    handler = partial(FaultyFiles, directory=str(folder), faults=faults, asked=asked)
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", faults, asked
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager

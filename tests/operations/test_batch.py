@@ -29,8 +29,9 @@ from pipeline.operations.owners import Owner
 from pipeline.operations.search import Search
 from pipeline.operations.sources import Sources, find_scenes
 from tests.conftest import write_geotiff
-from tests.operations.servers import file_server, stac_api, stac_item
+from tests.operations.servers import stac_api, stac_item
 from tests.scenes.products import write_raster
+from tests.servers import file_server
 
 SETTINGS = ["engine.threads=1", "engine.precision=float32", "batch.backoff_s=0"]
 QUICK = ("landcover.enabled=false",)
@@ -187,14 +188,16 @@ REMOTE = ("S2A_32UPD_20230615_0_L2A", "S2A_32UPD_20230620_0_L2A")
 
 @pytest.fixture
 def remote(tmp_path):
-    """Two scenes on a server of files, their bands beside them: (URL, faults by path, how often asked)."""
+    """Two scenes on a server of files, their bands beside them."""
     for seed, name in enumerate(REMOTE):
         for index, band in enumerate(("B02", "B03", "B04", "B08")):
             write_raster(tmp_path / "files" / name / f"{band}.tif", pixels(seed)[index] + 1000, driver="COG")
-    with file_server(tmp_path / "files") as (url, faults, asked):
+    with file_server(tmp_path / "files") as server:
         for name in REMOTE:
-            (tmp_path / "files" / f"{name}.json").write_text(json.dumps(stac_item(name, f"{url}/{name}")))
-        yield url, faults, asked
+            (tmp_path / "files" / f"{name}.json").write_text(
+                json.dumps(stac_item(name, f"{server.url}/{name}"))
+            )
+        yield server
 
 
 def of_urls(url: str, out: Path, *settings: str) -> BatchRequest:
@@ -203,10 +206,9 @@ def of_urls(url: str, out: Path, *settings: str) -> BatchRequest:
 
 
 def test_a_server_that_fails_for_a_while_is_outlasted(remote, tmp_path):
-    url, faults, _ = remote
-    faults[f"/{REMOTE[0]}.json"] = 7  # more than one attempt takes
+    remote.faults[f"/{REMOTE[0]}.json"] = ["503"] * 7  # more than one attempt takes
     told: list[str] = []
-    summary = run_batch(of_urls(url, tmp_path / "out"), say=told.append)
+    summary = run_batch(of_urls(remote.url, tmp_path / "out"), say=told.append)
     assert summary.is_whole
     assert [entry.attempts for entry in summary.entries] == [2, 1]
     assert "attempt 1 failed, again in 0 s" in told[1]
@@ -214,18 +216,16 @@ def test_a_server_that_fails_for_a_while_is_outlasted(remote, tmp_path):
 
 
 def test_a_server_that_stays_away_is_for_the_next_batch(remote, tmp_path):
-    url, faults, _ = remote
-    faults[f"/{REMOTE[1]}.json"] = 10**6
-    batch = of_urls(url, tmp_path / "out", "batch.attempts=2")
+    remote.faults[f"/{REMOTE[1]}.json"] = ["503"] * 999
+    batch = of_urls(remote.url, tmp_path / "out", "batch.attempts=2")
     (away,) = run_batch(batch).of("quarantined")
     assert (away.scene, away.attempts, away.may_pass) == (REMOTE[1], 2, True)
-    faults[f"/{REMOTE[1]}.json"] = 0
+    remote.faults.clear()
     assert run_batch(batch).done == (REMOTE[1],)
 
 
 def test_a_search_and_what_it_found(remote, tmp_path):
-    url, _, _ = remote
-    items = [stac_item(name, f"{url}/{name}", updated="2023-07-01T00:00:00Z") for name in REMOTE]
+    items = [stac_item(name, f"{remote.url}/{name}", updated="2023-07-01T00:00:00Z") for name in REMOTE]
     settings = load_config(None, [*SETTINGS, *QUICK])
     (tmp_path / "api").mkdir()
     with stac_api(tmp_path / "api", items) as api:

@@ -9,7 +9,8 @@ import shapely
 
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
 from pipeline.operations.search import Search, search_patiently, search_scenes
-from tests.operations.servers import file_server, stac_api, stac_item
+from tests.operations.servers import stac_api, stac_item
+from tests.servers import file_server
 
 COUNT = 120
 """More than a page."""
@@ -100,22 +101,22 @@ def test_what_is_no_api(tmp_path):
     (tmp_path / "index.html").write_text("<html>welcome</html>")
     catalog = {"type": "Catalog", "stac_version": "1.0.0", "id": "static", "description": "-", "links": []}
     (tmp_path / "catalog.json").write_text(json.dumps(catalog))
-    with file_server(tmp_path) as (url, _, _):
+    with file_server(tmp_path) as server:
         for path in ("", "/catalog.json"):
             with pytest.raises(NotAProductError, match="Not a STAC API"):
-                search_scenes(Search(url + path))
+                search_scenes(Search(server.url + path))
         with pytest.raises(NotAProductError, match="HTTP status 404"):
-            search_scenes(Search(f"{url}/nothing"))
+            search_scenes(Search(f"{server.url}/nothing"))
 
 
 def test_a_server_that_is_busy_is_asked_again(tmp_path):
     catalog = {"type": "Catalog", "stac_version": "1.0.0", "id": "static", "description": "-", "links": []}
     (tmp_path / "catalog.json").write_text(json.dumps(catalog))
-    with file_server(tmp_path) as (url, faults, asked):
-        faults["/catalog.json"] = 6  # more than one patient request takes
+    with file_server(tmp_path) as server:
+        server.faults["/catalog.json"] = ["503"] * 6  # more than one patient request takes
         with pytest.raises(NotAProductError):  # it answers in the end, and has no search
-            search_patiently(Search(f"{url}/catalog.json"), attempts=2, backoff_s=0)
-        assert asked["/catalog.json"] == 7
+            search_patiently(Search(f"{server.url}/catalog.json"), attempts=2, backoff_s=0)
+        assert server.asked["/catalog.json"] == 7
 
 
 def test_a_server_that_is_not_there():
