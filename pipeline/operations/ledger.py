@@ -6,8 +6,7 @@ needs no lock, and any database that SQLAlchemy speaks to will do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ from sqlalchemy import (
     JSON,
     Boolean,
     Column,
-    Connection,
     Float,
     Integer,
     MetaData,
@@ -25,24 +23,20 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    create_engine,
     func,
     inspect,
     select,
     update,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, NoSuchModuleError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from pipeline.config import Config
-from pipeline.errors import LedgerError, MissingExtraError
+from pipeline.errors import LedgerError
+from pipeline.operations.database import FILE_NAME, Database, database_url
 from pipeline.operations.owners import Owner
 
 State = Literal["waiting", "running", "done", "quarantined"]
 STATES: tuple[State, ...] = ("waiting", "running", "done", "quarantined")
-FILE_NAME = "ledger.sqlite"
-_BUSY_S = 60
-"""How long SQLite waits for another process that writes."""
 
 SCENES = Table(
     "truckscape_scenes",
@@ -169,38 +163,27 @@ class Ledger:
         Raises MissingExtraError where the database's driver is not installed.
         """
         self.batch = batch
-        try:
-            parsed = make_url(url)
-            self._shown = parsed.render_as_string(hide_password=True)
-            options = {"timeout": _BUSY_S} if parsed.get_backend_name() == "sqlite" else {}
-            self._engine = create_engine(parsed, connect_args=options, pool_pre_ping=True)
-        except ArgumentError as error:
-            raise LedgerError(
-                "batch.ledger is no SQLAlchemy URL; expected e.g. postgresql+psycopg://user@host/database."
-            ) from error
-        except (NoSuchModuleError, ModuleNotFoundError) as error:
-            raise MissingExtraError(
-                f"The ledger {self._shown} needs a driver that is not installed ({error}); install it."
-            ) from error
-        with self._explained():
+        self._database = Database(url)
+        with self._database.explained():
             self._make_table()
 
     def _make_table(self) -> None:
+        engine = self._database.engine
         try:
-            SCENES.metadata.create_all(self._engine)
+            SCENES.metadata.create_all(engine)
         except OperationalError:  # another process was faster
-            SCENES.metadata.create_all(self._engine)
-        there = {column["name"] for column in inspect(self._engine).get_columns(SCENES.name)}
+            SCENES.metadata.create_all(engine)
+        there = {column["name"] for column in inspect(engine).get_columns(SCENES.name)}
         missing = [column.name for column in SCENES.columns if column.name not in there]
         if missing:
             raise LedgerError(
-                f"The ledger {self._shown} is of another version of truckscape (no column "
+                f"The ledger {self._database.shown} is of another version of truckscape (no column "
                 f"{', '.join(missing)}); move it away, what is done is found again by its files."
             )
 
     def close(self) -> None:
         """Give up all connections."""
-        self._engine.dispose()
+        self._database.close()
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -209,13 +192,13 @@ class Ledger:
         query = select(SCENES).where(SCENES.c.batch == self.batch).order_by(SCENES.c.acquired, SCENES.c.scene)
         if state:
             query = query.where(SCENES.c.state == state)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
     def entry(self, scene: str) -> Entry | None:
         """A row."""
         query = select(SCENES).where(SCENES.c.batch == self.batch, SCENES.c.scene == scene)
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(query).mappings().first()
         return _entry(row) if row else None
 
@@ -224,7 +207,7 @@ class Ledger:
         query = (
             select(SCENES.c.state, func.count()).where(SCENES.c.batch == self.batch).group_by(SCENES.c.state)
         )
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             found = dict(connection.execute(query).tuples().all())
         return {state: found.get(state, 0) for state in STATES}
 
@@ -232,29 +215,26 @@ class Ledger:
 
     def enlist(self, scenes: Sequence[Enlistment]) -> None:
         """Enter scenes that are not there yet; those that are stay as they are."""
-        with self._reading() as connection:
+        with self._database.reading() as connection:
             known = set(
                 connection.execute(select(SCENES.c.scene).where(SCENES.c.batch == self.batch)).scalars()
             )
         rows = [self._row(scene) for scene in scenes if scene.scene not in known]
         if not rows:
             return
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(SCENES.insert(), rows)
-        except IntegrityError:  # another batch enters some of the same
+        if not self._insert(rows):  # another batch enters some of the same
             for row in rows:
-                self._insert(row)
-        except SQLAlchemyError as error:
-            raise self._error(error) from error
+                self._insert([row])  # or it is there: all that was wanted
 
-    def _insert(self, row: Mapping[str, Any]) -> None:
-        with self._explained():
+    def _insert(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Enter all of them; False if one of them is there, and then none."""
+        with self._database.explained():
             try:
-                with self._engine.begin() as connection:
-                    connection.execute(SCENES.insert(), row)
+                with self._database.engine.begin() as connection:
+                    connection.execute(SCENES.insert(), rows)
             except IntegrityError:
-                return  # it is there: all that was wanted
+                return False
+        return True
 
     def _row(self, scene: Enlistment) -> dict[str, Any]:
         told = {field.name: getattr(scene, field.name) for field in fields(scene)}
@@ -297,15 +277,16 @@ class Ledger:
 
     def identify(self, scene: str, scene_id: str) -> str | None:
         """Note the id that an opened scene turned out to have; the other scene's name if another has it."""
-        try:
-            with self._engine.begin() as connection:
-                connection.execute(self._update(scene).values(scene_id=scene_id))
-        except IntegrityError:
-            query = select(SCENES.c.scene).where(SCENES.c.batch == self.batch, SCENES.c.scene_id == scene_id)
-            with self._reading() as connection:
-                return connection.execute(query).scalar_one_or_none()
-        except SQLAlchemyError as error:
-            raise self._error(error) from error
+        with self._database.explained():
+            try:
+                with self._database.engine.begin() as connection:
+                    connection.execute(self._update(scene).values(scene_id=scene_id))
+            except IntegrityError:
+                query = select(SCENES.c.scene).where(
+                    SCENES.c.batch == self.batch, SCENES.c.scene_id == scene_id
+                )
+                with self._database.engine.connect() as connection:
+                    return connection.execute(query).scalar_one_or_none()
         return None
 
     def done(self, scene: str, owner: Owner, told: Mapping[str, Any]) -> bool:
@@ -331,7 +312,7 @@ class Ledger:
             .where(SCENES.c.batch == self.batch, SCENES.c.state == "running", SCENES.c.owner == str(owner))
             .values(state="waiting", owner=None, attempts=SCENES.c.attempts - 1)
         )
-        with self._explained(), self._engine.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(statement)
 
     def beat(self, owner: Owner) -> None:
@@ -341,7 +322,7 @@ class Ledger:
             .where(SCENES.c.batch == self.batch, SCENES.c.state == "running", SCENES.c.owner == str(owner))
             .values(beat=SCENES.c.beat + 1, beaten=now())
         )
-        with self._explained(), self._engine.begin() as connection:
+        with self._database.writing() as connection:
             connection.execute(statement)
 
     def _update(self, scene: str) -> Any:
@@ -352,30 +333,13 @@ class Ledger:
         statement = self._update(scene).values(values)
         for name, value in expected.items():
             statement = statement.where(SCENES.c[name] == value)
-        with self._explained(), self._engine.begin() as connection:
+        with self._database.writing() as connection:
             return bool(connection.execute(statement).rowcount)
-
-    @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with self._explained(), self._engine.connect() as connection:
-            yield connection
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except SQLAlchemyError as error:
-            raise self._error(error) from error
-
-    def _error(self, error: SQLAlchemyError) -> LedgerError:
-        why = " ".join(str(getattr(error, "orig", None) or error).split())
-        return LedgerError(f"The ledger {self._shown} can't be used: {why}")
 
 
 def open_ledger(out: Path, config: Config) -> Ledger:
     """The ledger of a folder, or the one that is set. Raises LedgerError, MissingExtraError."""
-    url = config.batch.ledger.get_secret_value() if config.batch.ledger else f"sqlite:///{out / FILE_NAME}"
-    return Ledger(url, config.batch.name)
+    return Ledger(database_url(out, config), config.batch.name)
 
 
 def existing_ledger(out: Path, config: Config) -> Ledger:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 from pipeline.errors import NotAProductError
 from pipeline.operations.batch import BatchRequest, Summary, recipe
-from pipeline.operations.ledger import FILE_NAME, Entry, open_ledger
+from pipeline.operations.database import database_url
+from pipeline.operations.ledger import Entry, open_ledger
 from pipeline.operations.listing import Listed, digest, unique
 from pipeline.operations.search import Search, search_patiently
 from pipeline.operations.sources import Sources, find_scenes
@@ -116,6 +117,4 @@ def _key(search: Search) -> str:
 
 
 def _watermarks(request: BatchRequest) -> Watermarks:
-    batch = request.config.batch
-    url = batch.ledger.get_secret_value() if batch.ledger else f"sqlite:///{request.out / FILE_NAME}"
-    return Watermarks(url, batch.name)
+    return Watermarks(database_url(request.out, request.config), request.config.batch.name)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, Connection, MetaData, String, Table, create_engine, select
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy import Column, MetaData, String, Table, select
+from sqlalchemy.exc import IntegrityError
 
-from pipeline.errors import LedgerError
+from pipeline.operations.database import Database
 
 WATERMARKS = Table(
     "truckscape_watermarks",
@@ -44,17 +41,16 @@ class Watermarks:
 
     def __init__(self, url: str, batch: str) -> None:
         self.batch = batch
-        self._shown = make_url(url).render_as_string(hide_password=True)
-        self._engine = create_engine(url, pool_pre_ping=True)
-        with self._connected():
-            WATERMARKS.metadata.create_all(self._engine)
+        self._database = Database(url)
+        with self._database.explained():
+            WATERMARKS.metadata.create_all(self._database.engine)
 
     def get(self, search: str) -> Watermark:
         """How far a search has come; not at all at first."""
         query = select(WATERMARKS.c.acquired, WATERMARKS.c.updated).where(
             WATERMARKS.c.batch == self.batch, WATERMARKS.c.search == search
         )
-        with self._connected() as connection:
+        with self._database.reading() as connection:
             row = connection.execute(query).first()
         return Watermark(row.acquired, row.updated) if row else Watermark()
 
@@ -66,7 +62,7 @@ class Watermarks:
             .where(WATERMARKS.c.batch == self.batch, WATERMARKS.c.search == search)
             .values(row)
         )
-        with self._connected() as connection:
+        with self._database.writing() as connection:
             if connection.execute(change).rowcount == 0:
                 try:
                     connection.execute(WATERMARKS.insert(), {"batch": self.batch, "search": search, **row})
@@ -75,16 +71,7 @@ class Watermarks:
 
     def close(self) -> None:
         """Give up all connections."""
-        self._engine.dispose()
-
-    @contextmanager
-    def _connected(self) -> Iterator[Connection]:
-        try:
-            with self._engine.begin() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            why = " ".join(str(getattr(error, "orig", None) or error).split())
-            raise LedgerError(f"The ledger {self._shown} can't be used: {why}") from error
+        self._database.close()
 
 
 def earlier(moment: str, days: float) -> str:

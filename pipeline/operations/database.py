@@ -1,0 +1,68 @@
+"""The database in which a ledger's tables lie: opened, and its errors told to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from pipeline.config import Config
+from pipeline.errors import LedgerError, MissingExtraError
+
+FILE_NAME = "ledger.sqlite"
+_BUSY_S = 60
+"""How long SQLite waits for another process that writes."""
+
+
+def database_url(out: Path, config: Config) -> str:
+    """The SQLAlchemy URL that is set, or that of the file in the folder; it may hold a password."""
+    return config.batch.ledger.get_secret_value() if config.batch.ledger else f"sqlite:///{out / FILE_NAME}"
+
+
+class Database:
+    """A database; what fails in it is a LedgerError. Safe to use from several threads and processes."""
+
+    def __init__(self, url: str) -> None:
+        """Raises LedgerError if it is no URL, MissingExtraError where the driver is not installed."""
+        try:
+            parsed = make_url(url)
+            self.shown = parsed.render_as_string(hide_password=True)
+            options = {"timeout": _BUSY_S} if parsed.get_backend_name() == "sqlite" else {}
+            self.engine = create_engine(parsed, connect_args=options, pool_pre_ping=True)
+        except ArgumentError as error:
+            raise LedgerError(
+                "batch.ledger is no SQLAlchemy URL; expected e.g. postgresql+psycopg://user@host/database."
+            ) from error
+        except (NoSuchModuleError, ModuleNotFoundError) as error:
+            raise MissingExtraError(
+                f"The ledger {self.shown} needs a driver that is not installed ({error}); install it."
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that changes nothing."""
+        with self.explained(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """A transaction: all of it happens, or nothing."""
+        with self.explained(), self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Tell what SQLAlchemy raises meanwhile as a LedgerError."""
+        try:
+            yield
+        except SQLAlchemyError as error:
+            why = " ".join(str(getattr(error, "orig", None) or error).split())
+            raise LedgerError(f"The ledger {self.shown} can't be used: {why}") from error
+
+    def close(self) -> None:
+        """Give up all connections."""
+        self.engine.dispose()
