@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pipeline.addresses import without_secrets
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.scenes.raster import is_band_folder
 from pipeline.scenes.safe import is_safe_folder
+from pipeline.scenes.scene import scene_name
 
 _SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")
 
@@ -100,11 +100,6 @@ def unique(scenes: Iterable[Listed]) -> list[Listed]:
                 f"{scene.href}; leave one out, or give them different --out."
             )
     return list(by_name.values())
-
-
-def scene_name(text: str) -> str:
-    """An id as a scene's folder is named."""
-    return re.sub(r"[^\w.-]", "_", text).lstrip(".") or "item"
 
 
 def digest(parts: Sequence[object]) -> str:

@@ -24,7 +24,9 @@ from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
-from pipeline.operations.listing import Listed, digest, scene_name
+from pipeline.operations.listing import Listed, digest
+from pipeline.scenes.fetching import PASSING
+from pipeline.scenes.scene import scene_name
 
 # What is no API is told by an error.
 warnings.filterwarnings("ignore", category=NoConformsTo)
@@ -32,8 +34,7 @@ warnings.filterwarnings("ignore", category=NoConformsTo)
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100
 _TIMEOUT_S = 60
-_PASSING = (408, 429, 500, 502, 503, 504)
-_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=_PASSING)
+_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=PASSING)
 _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
 
 
@@ -103,7 +104,7 @@ def _items(search: Search) -> Iterator[pystac.Item]:
         status = getattr(error, "status_code", None)  # not there when no answer came
         if status is None:
             raise UnreachableError(f"The STAC API does not answer: {search.url}.") from error
-        kind = UnreachableError if status in _PASSING else NotAProductError
+        kind = UnreachableError if status in PASSING else NotAProductError
         why = " ".join(str(error).split())[:200]
         raise kind(f"The search at {search.url} failed with HTTP status {status}: {why}") from error
     except RequestException as error:

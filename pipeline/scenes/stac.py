@@ -24,7 +24,7 @@ from pipeline.scenes.raster import (
     native_gsd,
     parse_time,
 )
-from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
+from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene, scene_name
 
 COMMON_NAMES: Mapping[str, str] = {
     "coastal": "B01",
@@ -128,7 +128,7 @@ def _scene(item: pystac.Item, href: str) -> Scene:
     grid, crs = _grid(bands, item.id)
     moment = properties.get("datetime") or properties.get("start_datetime")
     return Scene(
-        id=re.sub(r"[^\w.-]", "_", item.id).lstrip(".") or "item",
+        id=scene_name(item.id),
         href=without_secrets(href),
         grid=grid,
         bands={name: on_grid(source, crs, grid) for name, source in bands.items()},
