@@ -20,7 +20,7 @@ from rasterio.warp import calculate_default_transform, reproject
 from rasterio.windows import from_bounds
 
 from pipeline.models.bundle import LegendClass
-from pipeline.scenes.datasets import REMOTE_OPTIONS, is_remote, open_raster
+from pipeline.scenes.datasets import is_remote, open_raster, remote_options
 from pipeline.scenes.radiometry import to_reflectance
 from pipeline.scenes.scene import Scene
 
@@ -165,7 +165,7 @@ def _overview(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Reflectance and validity of one band of the whole scene, thinned to `shape`."""
     source = scene.bands[band]
-    options = REMOTE_OPTIONS if is_remote(source.href) else {}
+    options = remote_options() if is_remote(source.href) else {}
     with rasterio.Env(**options), open_raster(source.href, f"Band {band}", source.warp) as dataset:
         window = from_bounds(*scene.grid.boundingbox.bbox, dataset.transform)
         numbers = dataset.read(source.index, window=window, out_shape=shape, resampling=Resampling.average)
