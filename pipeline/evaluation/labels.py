@@ -177,17 +177,23 @@ def read_seen(predicted: Path | str) -> gpd.GeoDataFrame | None:
 
     None where there is no such layer: then everything counts as looked at.
     """
-    for path in (Path(predicted), Path(predicted).with_name("trucks.gpkg")):
-        if path.suffix == ".gpkg" and path.is_file() and "seen" in pyogrio.list_layers(path)[:, 0]:
-            return read_polygons(path, "Area seen", layer="seen")
-    return None
+    return _layer_of_run(predicted, "Area seen", "seen")
 
 
 def read_not_seen(predicted: Path | str) -> gpd.GeoDataFrame | None:
     """Where a run did not look for trucks and why: layer `not_seen`, found as `read_seen` finds its own."""
+    return _layer_of_run(predicted, "Area not seen", "not_seen")
+
+
+def has_layer(path: Path, layer: str) -> bool:
+    """Whether there is a GeoPackage with this layer."""
+    return path.suffix == ".gpkg" and path.is_file() and layer in pyogrio.list_layers(path)[:, 0]
+
+
+def _layer_of_run(predicted: Path | str, what: str, layer: str) -> gpd.GeoDataFrame | None:
     for path in (Path(predicted), Path(predicted).with_name("trucks.gpkg")):
-        if path.suffix == ".gpkg" and path.is_file() and "not_seen" in pyogrio.list_layers(path)[:, 0]:
-            return read_polygons(path, "Area not seen", layer="not_seen")
+        if has_layer(path, layer):
+            return read_polygons(path, what, layer=layer)
     return None
 
 

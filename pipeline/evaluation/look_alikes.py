@@ -7,13 +7,12 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from pipeline.evaluation.detection import TruckEvaluation, centres, column
-from pipeline.evaluation.labels import read_polygons
+from pipeline.evaluation.labels import has_layer, read_polygons
 
 LAYER = "look_alikes"
 MOST = 300
@@ -34,7 +33,7 @@ def read_look_alikes(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
         As `read_polygons`.
     """
     path = Path(truck_labels)
-    if path.suffix == ".gpkg" and path.is_file() and LAYER in pyogrio.list_layers(path)[:, 0]:
+    if has_layer(path, LAYER):
         return read_polygons(path, "Look-alikes", layer=LAYER)
     beside = path.with_name(path.name.replace("trucks", "lookalikes"))
     return read_polygons(beside, "Look-alikes") if beside != path and beside.is_file() else None

@@ -11,7 +11,6 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 from numpy.typing import NDArray
 from rich.table import Table
 
@@ -28,7 +27,7 @@ from pipeline.evaluation.comparing_landcover import (
     LandcoverComparison,
     compare_landcover,
 )
-from pipeline.evaluation.labels import read_landcover_labels, read_polygons
+from pipeline.evaluation.labels import has_layer, read_landcover_labels, read_polygons
 from pipeline.evaluation.segmentation import prediction_grid
 from pipeline.files import replacing
 from pipeline.layers.export import write_gpkg
@@ -83,7 +82,7 @@ class Evaluated:
     def cases(self) -> gpd.GeoDataFrame | None:
         """The confusion cases of trucks; None where none were evaluated."""
         path = self.folder / _CASES
-        if not path.is_file() or "trucks" not in pyogrio.list_layers(path)[:, 0]:
+        if not has_layer(path, "trucks"):
             return None
         cases = read_polygons(path, "Confusion cases", layer="trucks")
         lacking = {"id", "outcome", "cause", "score", "prediction_id", "reference_id"} - set(cases.columns)
