@@ -222,13 +222,13 @@ def evaluate_trucks(
     weak = None if below_threshold is None else _scored(below_threshold, reference)
     if surroundings.roads is not None:
         strips = surroundings.roads.buffer(road_buffer_m).to_numpy()
-        on_road, road_seen = _within(predicted, strips), _within(reference, strips)
-        weak = None if weak is None else weak[_within(weak, strips)]
+        on_road, road_seen = within(centres(predicted), strips), within(centres(reference), strips)
+        weak = None if weak is None else weak[within(centres(weak), strips)]
     off_road = predicted[~on_road].reset_index(drop=True)
     predicted = predicted[on_road].reset_index(drop=True)
     in_seen = np.ones(len(reference), bool)
     if surroundings.seen is not None:
-        in_seen = _within(reference, surroundings.seen.geometry.to_numpy())
+        in_seen = within(centres(reference), surroundings.seen.geometry.to_numpy())
     looked_at = road_seen & in_seen
     cut = in_seen & _cut(reference, surroundings)
     ignore = reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() | cut
@@ -291,11 +291,11 @@ def _scored(predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame) -> gpd.Geo
     return predicted if "score" in predicted else predicted.assign(score=1.0)
 
 
-def _within(frame: gpd.GeoDataFrame, areas: NDArray[np.object_]) -> NDArray[np.bool_]:
-    """(N,): whether the centre of each geometry lies in any of the areas."""
-    inside = np.zeros(len(frame), dtype=bool)
+def within(xy: NDArray[np.float64], areas: NDArray[np.object_]) -> NDArray[np.bool_]:
+    """(N,): whether each place (N, 2) lies in any of the areas."""
+    inside = np.zeros(len(xy), dtype=bool)
     # The areas are asked for their points, not the other way round: large areas are then indexed as well.
-    points = shapely.STRtree(np.asarray(shapely.points(centres(frame))))
+    points = shapely.STRtree(np.asarray(shapely.points(xy)))
     inside[points.query(areas, predicate="intersects")[1]] = True
     return inside
 

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from pipeline.evaluation.detection import TruckEvaluation, centres, column
+from pipeline.evaluation.detection import TruckEvaluation, centres, column, within
 from pipeline.evaluation.labels import has_layer, read_polygons
 
 LAYER = "look_alikes"
@@ -108,8 +108,4 @@ def _is_clear(xy: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
 def _is_seen(xy: NDArray[np.float64], seen: gpd.GeoDataFrame | None, crs: object) -> NDArray[np.bool_]:
     if seen is None:
         return np.ones(len(xy), dtype=bool)
-    inside = np.zeros(len(xy), dtype=bool)
-    # The areas are asked for their points, not the other way round: large areas are then indexed as well.
-    points = shapely.STRtree(np.asarray(shapely.points(xy)))
-    inside[points.query(seen.to_crs(crs).geometry.to_numpy(), predicate="intersects")[1]] = True
-    return inside
+    return within(xy, seen.to_crs(crs).geometry.to_numpy())
