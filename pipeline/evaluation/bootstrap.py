@@ -97,11 +97,10 @@ def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) ->
     Blocks are squares of the evaluation's CRS; what is matched counts where the reference is.
     """
     matching, blocks = evaluation.matching, truck_blocks(evaluation, block_m)
-    missed = matching.missed[evaluation.looked_at[matching.missed]]
     places = (
         blocks.of_predicted[matching.true_positives],
         blocks.of_predicted[matching.false_positives],
-        blocks.of_reference[missed],
+        blocks.of_reference[evaluation.missed],
     )
     counts = np.stack([np.bincount(part, minlength=blocks.count) for part in places], axis=1)
     return counts[counts.any(axis=1)]

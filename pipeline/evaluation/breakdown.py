@@ -68,7 +68,7 @@ def break_down(evaluation: TruckEvaluation) -> dict[str, tuple[Group, ...]]:
     blocks = truck_blocks(evaluation)
     matching = evaluation.matching
     right, wrong = matching.true_positives, matching.false_positives
-    missed = matching.missed[evaluation.looked_at[matching.missed]]
+    missed = evaluation.missed
     result = {}
     for name, split in _splits(evaluation):
         known = split.of_reference

@@ -152,6 +152,17 @@ class TruckEvaluation:
         return self.scores[PRIMARY_RADIUS_M]
 
     @property
+    def missed(self) -> NDArray[np.intp]:
+        """Indices of the firm references that were missed where the model looked."""
+        missed = self.matching.missed
+        return missed[self.looked_at[missed]]
+
+    @property
+    def neither_way(self) -> NDArray[np.bool_]:
+        """(M,): references that are no part of recall: ignored, or missed where the model did not look."""
+        return _neither_way(self.matching, self.looked_at)
+
+    @property
     def not_measured(self) -> str | None:
         """Why nothing can be said at all: the labels lie elsewhere. None where something can."""
         if not len(self.reference) or (self.matching.reference_of != UNMATCHED).any():
@@ -236,7 +247,6 @@ def evaluate_trucks(
     p_xy, r_xy = centres(predicted), centres(reference)
     matchings = {radius: match(p_xy, r_xy, ignore, radius, scene_p, scene_r) for radius in RADII_M}
     primary = matchings[PRIMARY_RADIUS_M]
-    unseen = ~ignore & ~looked_at & (primary.prediction_of == UNMATCHED)
     return TruckEvaluation(
         predicted=predicted,
         reference=reference,
@@ -244,7 +254,7 @@ def evaluate_trucks(
         looked_at=looked_at,
         off_road=off_road,
         scores={radius: centre_score(matching, looked_at) for radius, matching in matchings.items()},
-        curves=_curves(predicted, reference, ignore | unseen, scene_p, scene_r),
+        curves=_curves(predicted, reference, _neither_way(primary, looked_at), scene_p, scene_r),
         heading=_heading_error(predicted, reference, primary),
         speed=_speed_error(predicted, reference, primary),
         cut=cut,
@@ -311,6 +321,10 @@ def centre_score(matching: Matching, looked_at: NDArray[np.bool_]) -> CentreScor
         not_seen=int((~looked_at[missed]).sum()),
         dropped=int(matching.dropped.sum()),
     )
+
+
+def _neither_way(matching: Matching, looked_at: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return matching.ignore | (~looked_at & (matching.prediction_of == UNMATCHED))
 
 
 def _cut(reference: gpd.GeoDataFrame, surroundings: Surroundings) -> NDArray[np.bool_]:

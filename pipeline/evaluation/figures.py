@@ -24,7 +24,7 @@ from pipeline.evaluation.detection import (
 from pipeline.evaluation.exposure import exposure
 from pipeline.evaluation.intervals import headline
 from pipeline.evaluation.labels import LeftOut
-from pipeline.evaluation.matching import UNMATCHED, centre_pairs, match_iou, match_nwd, same_class
+from pipeline.evaluation.matching import centre_pairs, match_iou, match_nwd, same_class
 
 NWD_THRESHOLD = 0.5
 THRESHOLD_STEPS = np.round(np.arange(0.0, 1.0, 0.02), 2)
@@ -92,8 +92,6 @@ def threshold_curve(evaluation: TruckEvaluation) -> PrecisionRecall:
     weak = evaluation.below_threshold
     if weak is None or not len(weak):
         return evaluation.curves[f"centre_{PRIMARY_RADIUS_M:g}m"]
-    matching = evaluation.matching
-    unseen = ~evaluation.looked_at & (matching.prediction_of == UNMATCHED)
     xy = np.concatenate([centres(evaluation.predicted), centres(weak)])
     score = np.concatenate([column(evaluation.predicted, "score"), column(weak, "score")])
     pairs = centre_pairs(xy, centres(evaluation.reference), PRIMARY_RADIUS_M)
@@ -101,7 +99,7 @@ def threshold_curve(evaluation: TruckEvaluation) -> PrecisionRecall:
         scenes = np.append(evaluation.predicted_scene, weak["scene_id"].astype(str).to_numpy(dtype=object))
         pairs = same_class(pairs, scenes, evaluation.reference_scene)
     both = np.stack([pairs.prediction, pairs.reference], axis=1)
-    return precision_recall(score, both, -pairs.fit, matching.ignore | unseen)
+    return precision_recall(score, both, -pairs.fit, evaluation.neither_way)
 
 
 def _figures(evaluation: TruckEvaluation) -> dict[str, Any]:
@@ -167,13 +165,11 @@ def overlap_scores(evaluation: TruckEvaluation) -> dict[str, CentreScore]:
 def _coco(evaluation: TruckEvaluation) -> dict[str, Any] | None:
     if not evaluation.scored:
         return None
-    matching = evaluation.matching
-    unseen = ~evaluation.looked_at & (matching.prediction_of == UNMATCHED)
     score = coco_score(
         shapely.bounds(evaluation.predicted.geometry.to_numpy()),
         column(evaluation.predicted, "score"),
         shapely.bounds(evaluation.reference.geometry.to_numpy()),
-        ignore=matching.ignore | unseen,
+        ignore=evaluation.neither_way,
         predicted_image=evaluation.predicted_scene,
         reference_image=evaluation.reference_scene,
     )
@@ -218,12 +214,11 @@ def _thresholds(evaluation: TruckEvaluation) -> dict[str, Any]:
 def _counts_by_block(evaluation: TruckEvaluation) -> dict[str, float | None]:
     """How well the count of a block is met, over the blocks that hold any truck, found or labelled."""
     blocks, matching = truck_blocks(evaluation), evaluation.matching
-    missed = matching.missed[evaluation.looked_at[matching.missed]]
     right, wrong = (
         np.bincount(blocks.of_predicted[part], minlength=blocks.count)
         for part in (matching.true_positives, matching.false_positives)
     )
-    labelled = right + np.bincount(blocks.of_reference[missed], minlength=blocks.count)
+    labelled = right + np.bincount(blocks.of_reference[evaluation.missed], minlength=blocks.count)
     detected = right + wrong
     there = (labelled + detected) > 0
     labelled, detected = labelled[there], detected[there]

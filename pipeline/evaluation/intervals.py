@@ -19,7 +19,6 @@ from pipeline.evaluation.bootstrap import (
 from pipeline.evaluation.calibration import BINS
 from pipeline.evaluation.detection import TruckEvaluation, angle_between, column
 from pipeline.evaluation.exposure import Exposure
-from pipeline.evaluation.matching import UNMATCHED
 
 _DRAWN = 20_000_000
 """Blocks drawn altogether: with very many blocks fewer resamples do, and take long enough."""
@@ -84,7 +83,6 @@ def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.f
     """(B, 10 + 2 x BINS): what each block adds to the figures; see `figures_of`."""
     matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
     right, wrong = matching.true_positives, matching.false_positives
-    missed = matching.missed[evaluation.looked_at[matching.missed]]
     partner = matching.reference_of[right]
     turned = angle_between(column(predicted, "heading_deg")[right], column(reference, "travel_deg")[partner])
     error = column(predicted, "speed_kmh")[right] - column(reference, "speed_kmh")[partner]
@@ -99,7 +97,7 @@ def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.f
     sums = [
         add(of_right),
         add(of_wrong),
-        add(blocks.of_reference[missed]),
+        add(blocks.of_reference[evaluation.missed]),
         add(of_right, (turned > 90).astype(float)),
         add(of_right, np.isfinite(turned).astype(float)),
         add(of_right, np.isfinite(error).astype(float)),
@@ -143,9 +141,7 @@ def _average_precision_interval(
     evaluation: TruckEvaluation, curve: PrecisionRecall, blocks: TruckBlocks
 ) -> NDArray[np.float64]:
     """(2,): detections and references are weighed by how often their block was drawn."""
-    matching = evaluation.matching
-    unseen = ~evaluation.looked_at & (matching.prediction_of == UNMATCHED)
-    references = blocks.of_reference[~(matching.ignore | unseen)]
+    references = blocks.of_reference[~evaluation.neither_way]
     if not len(references) or blocks.count < 2:
         return np.full(2, np.nan)
     held = np.bincount(references, minlength=blocks.count).astype(np.float64)
