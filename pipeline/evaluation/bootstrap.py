@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.evaluation import agreement
 from pipeline.evaluation.detection import TruckEvaluation, centres
 from pipeline.evaluation.matching import UNMATCHED
 
@@ -111,9 +112,9 @@ def precision_recall_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     found, false, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     return np.stack(
         [
-            _ratio(found, found + false),
-            _ratio(found, found + missed),
-            _ratio(2 * found, 2 * found + false + missed),
+            agreement.ratio(found, found + false),
+            agreement.ratio(found, found + missed),
+            agreement.ratio(2 * found, 2 * found + false + missed),
         ],
         axis=-1,
     )
@@ -143,12 +144,4 @@ def confusion_by_block(
 
 def accuracy_and_iou(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 1 + K): accuracy, then the IoU of each class, of (..., K, K) confusion matrices."""
-    matrix = np.asarray(matrices, dtype=np.float64)
-    hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    whole = matrix.sum(axis=-1) + matrix.sum(axis=-2) - hits
-    accuracy = _ratio(hits.sum(axis=-1), matrix.sum(axis=(-2, -1)))
-    return np.concatenate([accuracy[..., None], _ratio(hits, whole)], axis=-1)
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return np.concatenate([agreement.accuracy(matrices)[..., None], agreement.iou(matrices)], axis=-1)

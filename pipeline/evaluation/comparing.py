@@ -139,11 +139,7 @@ def truck_differences(counts: NDArray[np.int64]) -> dict[str, Difference]:
 
     Both runs are scored on the same drawn blocks (paired bootstrap), so what is hard for both cancels out.
     """
-
-    def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return precision_recall_f1(sums)
-
-    return paired_differences(counts.astype(np.float64), figures, _FIGURES)
+    return paired_differences(counts.astype(np.float64), precision_recall_f1, _FIGURES)
 
 
 def paired_differences(

@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.errors import LabelsError
+from pipeline.evaluation.agreement import mean_over
 from pipeline.evaluation.bootstrap import accuracy_and_iou, confusion_by_block
 from pipeline.evaluation.comparing import Difference, paired_differences
 from pipeline.evaluation.labels import UNLABELLED, LandcoverLabels
@@ -42,11 +43,8 @@ class LandcoverComparison:
 
         def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
             each = accuracy_and_iou(sums)
-            iou = each[..., 1:][..., labelled]
-            there = np.isfinite(iou)
-            total, count = np.where(there, iou, 0.0).sum(axis=-1), there.sum(axis=-1)
-            mean = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
-            return np.concatenate([each[..., :1], mean[..., None], iou], axis=-1)
+            mean = mean_over(labelled, each[..., 1:])
+            return np.concatenate([each[..., :1], mean[..., None], each[..., 1:][..., labelled]], axis=-1)
 
         names = [item.name for item, there in zip(self.legend, labelled, strict=True) if there]
         counts = self.matrices.astype(np.float64)
