@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.evaluation.detection import column
 from pipeline.evaluation.evidence import EVIDENCE_COLUMNS
 
 UNKNOWN = "unknown"
@@ -71,8 +72,8 @@ def false_alarm_causes(facts: pd.DataFrame) -> Verdict:
     return _judge(
         len(facts),
         (
-            ("scene edge", _true(facts, "touches_edge") | (_number(facts, "no_data_m") <= EDGE_M)),
-            ("duplicate", _number(facts, "neighbour_m") <= CROWD_M),
+            ("scene edge", _true(facts, "touches_edge") | (column(facts, "no_data_m") <= EDGE_M)),
+            ("duplicate", column(facts, "neighbour_m") <= CROWD_M),
             ("localisation", _known(facts, "near_id")),
             *look_alike,
         ),
@@ -95,27 +96,27 @@ def miss_causes(facts: pd.DataFrame) -> Verdict:
     `facts` has `at_edge`, `below_score`, `near_id`, `neighbour_m`, `speed_kmh`, `confidence`, and
     `EVIDENCE_COLUMNS`, as far as they are known.
     """
-    faint = np.abs(_number(facts, "contrast")) < FAINT_CONTRAST
+    faint = np.abs(column(facts, "contrast")) < FAINT_CONTRAST
     return _judge(
         len(facts),
         (
-            ("scene edge", _number(facts, "no_data_m") <= EDGE_M),
+            ("scene edge", column(facts, "no_data_m") <= EDGE_M),
             ("edge of the area seen", _true(facts, "at_edge")),
-            ("below threshold", np.isfinite(_number(facts, "below_score"))),
+            ("below threshold", np.isfinite(column(facts, "below_score"))),
             ("localisation", _known(facts, "near_id")),
-            ("merged with its neighbour", _number(facts, "neighbour_m") <= CROWD_M),
+            ("merged with its neighbour", column(facts, "neighbour_m") <= CROWD_M),
             ("near cloud or shadow", _near_cloud(facts)),
-            ("slow", _number(facts, "speed_kmh") < SLOW_KMH),
+            ("slow", column(facts, "speed_kmh") < SLOW_KMH),
             ("no band displacement", _at_rest(facts)),
             ("faint", faint | (_column(facts, "confidence") == "medium")),
-            ("MSI seam", _number(facts, "seam_m") <= SEAM_M),
+            ("MSI seam", column(facts, "seam_m") <= SEAM_M),
         ),
     )
 
 
 def without_evidence(facts: pd.DataFrame) -> list[str]:
     """The causes that could not be told apart, for nothing was measured in the scene."""
-    if any(np.isfinite(_number(facts, name)).any() for name in EVIDENCE_COLUMNS):
+    if any(np.isfinite(column(facts, name)).any() for name in EVIDENCE_COLUMNS):
         return []
     return sorted(FROM_PIXELS)
 
@@ -124,37 +125,37 @@ _Rule = tuple[str, NDArray[np.bool_]]
 
 
 def _look_alike_rules(facts: pd.DataFrame) -> tuple[_Rule, ...]:
-    road_m, landcover = _number(facts, "road_m"), _column(facts, "landcover")
+    road_m, landcover = column(facts, "road_m"), _column(facts, "landcover")
     at_rest = _at_rest(facts)
-    large = (_number(facts, "contrast") >= BRIGHT_CONTRAST) & (_number(facts, "bright_px") >= LARGE_PX)
-    moves = _number(facts, "displacement_px") >= MOVING_SIGMAS * _number(facts, "displacement_sigma_px")
+    large = (column(facts, "contrast") >= BRIGHT_CONTRAST) & (column(facts, "bright_px") >= LARGE_PX)
+    moves = column(facts, "displacement_px") >= MOVING_SIGMAS * column(facts, "displacement_sigma_px")
     off_road = (road_m > ROAD_M) | (_true(facts, "off_road") & np.isnan(road_m))
-    far = np.isfinite(_number(facts, "far_displacement_px"))
-    shifted = _number(facts, "surroundings_shift_px") >= CLOUD_SHIFT_PX
-    puff = moves & off_road & np.isfinite(_number(facts, "cloud_m"))
+    far = np.isfinite(column(facts, "far_displacement_px"))
+    shifted = column(facts, "surroundings_shift_px") >= CLOUD_SHIFT_PX
+    puff = moves & off_road & np.isfinite(column(facts, "cloud_m"))
     return (
         ("aircraft", far & ~(road_m <= ROAD_M)),
         ("near cloud or shadow", _near_cloud(facts)),
         ("cloud that moves", shifted | puff),
-        ("over water", (landcover == "water") | (_number(facts, "ndwi") > 0)),
+        ("over water", (landcover == "water") | (column(facts, "ndwi") > 0)),
         ("roof or greenhouse", at_rest & large & ~(road_m <= ROAD_M)),
         ("no band displacement", at_rest),
         ("off road", off_road),
-        ("MSI seam", _number(facts, "seam_m") <= SEAM_M),
-        ("slow or parked", _number(facts, "speed_kmh") < SLOW_KMH),
+        ("MSI seam", column(facts, "seam_m") <= SEAM_M),
+        ("slow or parked", column(facts, "speed_kmh") < SLOW_KMH),
         ("other vehicle", moves),
         *((f"over {name}", landcover == name) for name in ("built", "bare")),
     )
 
 
 def _near_cloud(facts: pd.DataFrame) -> NDArray[np.bool_]:
-    near = (_number(facts, "cloud_m") <= NEAR_CLOUD_M) | (_number(facts, "shadow_m") <= NEAR_SHADOW_M)
+    near = (column(facts, "cloud_m") <= NEAR_CLOUD_M) | (column(facts, "shadow_m") <= NEAR_SHADOW_M)
     return np.asarray(near | _true(facts, "near_cloud"))
 
 
 def _at_rest(facts: pd.DataFrame) -> NDArray[np.bool_]:
     """Where the pixels were there, and show no motion."""
-    return np.asarray(np.isinf(_number(facts, "displacement_sigma_px")))
+    return np.asarray(np.isinf(column(facts, "displacement_sigma_px")))
 
 
 def _judge(count: int, rules: Sequence[_Rule]) -> Verdict:
@@ -165,12 +166,6 @@ def _judge(count: int, rules: Sequence[_Rule]) -> Verdict:
         first, *others = names[holds[:, case]]
         cause[case], also[case] = first, ", ".join(others) or None
     return Verdict(cause, also)
-
-
-def _number(facts: pd.DataFrame, name: str) -> NDArray[np.float64]:
-    if name not in facts:
-        return np.full(len(facts), np.nan)
-    return pd.to_numeric(facts[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _column(facts: pd.DataFrame, name: str) -> NDArray[np.object_]:

@@ -287,7 +287,7 @@ def angle_between(a: ArrayLike, b: ArrayLike, period: float = 360.0) -> NDArray[
     return np.abs((np.asarray(a, dtype=float) - np.asarray(b, dtype=float) + half) % period - half)
 
 
-def column(frame: gpd.GeoDataFrame, name: str) -> NDArray[np.float64]:
+def column(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
     """(N,): a column of numbers, NaN where it or a value is missing."""
     if name not in frame:
         return np.full(len(frame), np.nan)
