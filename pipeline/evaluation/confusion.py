@@ -189,7 +189,6 @@ def _add_neighbours(cases: gpd.GeoDataFrame, evaluation: TruckEvaluation) -> Non
     outcome = cases["outcome"].to_numpy(dtype=object)
     false, lost = np.flatnonzero(outcome == "FP"), np.flatnonzero(outcome == "FN")
     xy, everywhere = centres(cases), centres(evaluation.reference)
-    cases["near_id"], cases["neighbour_m"] = None, np.nan
     neighbour, distance = np.full(len(cases), np.nan), cases["distance_m"].to_numpy(dtype=np.float64).copy()
     neighbour[false] = _distance_to(xy[false], xy[outcome == "TP"])
     neighbour[lost] = _distance_to(xy[lost], everywhere, nth=2)
