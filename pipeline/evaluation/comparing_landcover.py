@@ -8,21 +8,20 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation.agreement import mean_over
 from pipeline.evaluation.bootstrap import accuracy_and_iou, confusion_by_block
 from pipeline.evaluation.comparing import Difference, paired_differences
+from pipeline.evaluation.disagreement import AGREE, large_areas
 from pipeline.evaluation.labels import UNLABELLED, LandcoverLabels
 from pipeline.evaluation.segmentation import BLOCK_PX, blocks, prediction_grid
-from pipeline.layers.regions import label_regions, outline
 from pipeline.models.bundle import LegendClass
 
 LANDCOVER_CHANGES = ("fixed", "broken", "still wrong", "both right")
 MIN_AREA_HA = 1.0
-_FIXED, _BROKEN, _WRONG, _RIGHT, _NOTHING = 0, 1, 2, 3, 255
+_FIXED, _BROKEN, _WRONG, _RIGHT = 0, 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -80,26 +79,18 @@ def compare_landcover(
             found.append(np.stack(pair, axis=1))
             right, now = first == truth, second == truth
             change = np.select([right & now, now, right], [_RIGHT, _FIXED, _BROKEN], _WRONG)
-            code = np.where(counts, change, _NOTHING).astype(np.uint8)
+            code = np.where(counts, change, AGREE).astype(np.uint8)
             pixels[:] += np.bincount(code.ravel(), minlength=256)
-            code[code == _RIGHT] = _NOTHING
+            code[code == _RIGHT] = AGREE
             yield code
 
-    regions = label_regions(strips(), _NOTHING)
+    areas = large_areas(strips(), grid, MIN_AREA_HA)
+    areas.insert(0, "change", np.array(LANDCOVER_CHANGES, dtype=object)[areas.pop("value").to_numpy()])
     pixel_ha = abs(grid.affine.determinant) / 10_000
-    polygons = outline(regions, grid.affine)
-    large = np.flatnonzero(regions.sizes * pixel_ha >= MIN_AREA_HA * (1 - 1e-9))
-    bounds = shapely.bounds(polygons[large]).reshape(-1, 4)
-    order = large[np.lexsort((*bounds.T[::-1], -regions.sizes[large]))]
-    names = np.array(LANDCOVER_CHANGES, dtype=object)
     size = len(legend)
     return LandcoverComparison(
         tuple(legend),
         np.concatenate(found) if found else np.zeros((0, 2, size, size), np.int64),
         {name: float(pixels[code] * pixel_ha) for code, name in enumerate(LANDCOVER_CHANGES)},
-        gpd.GeoDataFrame(
-            {"change": names[regions.values[order]], "area_ha": regions.sizes[order] * pixel_ha},
-            geometry=polygons[order],
-            crs=grid.crs.to_wkt() if grid.crs else None,
-        ),
+        areas,
     )

@@ -11,6 +11,7 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
 
 from pipeline.evaluation.labels import LandcoverLabels
 from pipeline.evaluation.segmentation import LandcoverEvaluation, blocks, class_index, prediction_grid
@@ -19,7 +20,7 @@ from pipeline.models.bundle import LegendClass
 
 MIN_CASE_HA = 1.0
 AGREE = 255
-"""In place of a pair of classes, where they don't differ."""
+"""In place of a value, where map and labels don't differ or nothing is known."""
 
 
 def landcover_cases(
@@ -35,22 +36,29 @@ def landcover_cases(
     are; see `pipeline.layers.regions`. What is too small leaves each strip at once, so memory grows with the
     cases that are kept, not with the noise of the map.
     """
-    grid = prediction_grid(predicted)
+    found = large_areas(_differing(predicted, labels, legend), prediction_grid(predicted), min_area_ha)
+    truth, value = np.divmod(found.pop("value").to_numpy(), len(legend))
+    names = np.array([item.name for item in legend], dtype=object)
+    found.insert(0, "predicted_class", names[value])
+    found.insert(1, "reference_class", names[truth])
+    return found
+
+
+def large_areas(strips: Iterable[NDArray[np.uint8]], grid: GeoBox, min_area_ha: float) -> gpd.GeoDataFrame:
+    """Connected areas of one value other than `AGREE`, of at least `min_area_ha`, largest first.
+
+    `strips` are rows of the grid from top to bottom, (h, W) each; what is too small is cleared in them.
+    Columns `value`, `area_ha`, `geometry`.
+    """
     pixel_ha = abs(grid.affine.determinant) / 10_000
     smallest = min_area_ha / pixel_ha * (1 - 1e-9)
-    regions = label_regions(_without_small(_differing(predicted, labels, legend), smallest), AGREE)
+    regions = label_regions(_without_small(strips, smallest), AGREE)
     regions = _only(regions, regions.sizes >= smallest)
     polygons = outline(regions, grid.affine)
     corners = shapely.bounds(polygons).reshape(-1, 4)
     order = np.lexsort((*corners.T[::-1], -regions.sizes))
-    truth, value = np.divmod(regions.values[order], len(legend))
-    names = np.array([item.name for item in legend], dtype=object)
     return gpd.GeoDataFrame(
-        {
-            "predicted_class": names[value],
-            "reference_class": names[truth],
-            "area_ha": regions.sizes[order] * pixel_ha,
-        },
+        {"value": regions.values[order], "area_ha": regions.sizes[order] * pixel_ha},
         geometry=polygons[order],
         crs=grid.crs.to_wkt() if grid.crs else None,
     )
