@@ -50,26 +50,28 @@ KINDS = {
 }
 
 
-def kind_of(key: str) -> Kind:
+def kind_of(key: str, kinds: Mapping[str, Kind] = KINDS) -> Kind:
     """The kind with this key; one that is not known is named as it is, in grey."""
-    return KINDS.get(key, Kind(key, key.replace("_", " "), "#9aa4b2", "square"))
+    return kinds.get(key, Kind(key, key.replace("_", " "), "#9aa4b2", "square"))
 
 
-def case_columns(cases: gpd.GeoDataFrame, chips: Mapping[str, bytes]) -> dict[str, Any]:
+def case_columns(
+    cases: gpd.GeoDataFrame, chips: Mapping[str, bytes], kinds: Mapping[str, Kind] = KINDS
+) -> dict[str, Any]:
     """All cases for the page's script, column by column, in their order.
 
-    `cases` have `id`, `outcome` (a key of `KINDS`), and `cause` and `score` where they are known; every other
+    `cases` have `id`, `outcome` (a key of `kinds`), and `cause` and `score` where they are known; every other
     column is a fact to show. `chips` are pictures by id. Of the result, `outlines` are corners of the convex
     hull as integers of `MICRODEGREE`: longitude and latitude of the first, then of each its distance from
     the first.
     """
     keys = list(dict.fromkeys(cases["outcome"].astype(str)))
-    kinds = [kind_of(key) for key in sorted(keys, key=lambda key: [*KINDS, key].index(key))]
-    number = {kind.key: index for index, kind in enumerate(kinds)}
+    there = [kind_of(key, kinds) for key in sorted(keys, key=lambda key: [*kinds, key].index(key))]
+    number = {kind.key: index for index, kind in enumerate(there)}
     ids = cases["id"].astype(str).tolist()
     causes = _coded(cases["cause"]) if "cause" in cases else {"names": [], "codes": [-1] * len(cases)}
     return {
-        "kinds": [vars(kind) for kind in kinds],
+        "kinds": [vars(kind) for kind in there],
         "kind": [number[key] for key in cases["outcome"].astype(str)],
         "causes": causes["names"],
         "cause": causes["codes"],

@@ -35,25 +35,24 @@ from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.cases import Kind, case_columns
 from pipeline.report.chips import CHIPS
 from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_layers
-from pipeline.report.page import copernicus_notice
+from pipeline.report.page import category_style, copernicus_notice
 from pipeline.report.pictures import map_image, quicklook
-from pipeline.report.template import environment, write_page
+from pipeline.report.template import write_page
 from pipeline.scenes.opening import open_scene
 from pipeline.scenes.scene import Scene
 
 LAYERS, FIGURES, PAGE = "comparison.gpkg", "comparison.json", "comparison.html"
-KINDS = tuple(
-    Kind(key, name, colour, shape)
-    for key, name, colour, shape in (
-        ("fixed", "fixed", "#009e73", "circle"),
-        ("broken", "broken", "#d55e00", "diamond"),
-        ("still wrong", "still wrong", "#e69f00", "triangle"),
-        ("both right", "both right", "#56b4e9", "square"),
-        ("not looked at", "not looked at", "#9aa4b2", "cross"),
+KINDS = {
+    kind.key: kind
+    for kind in (
+        Kind("fixed", "fixed", "#009e73", "circle"),
+        Kind("broken", "broken", "#d55e00", "diamond"),
+        Kind("still wrong", "still wrong", "#e69f00", "triangle"),
+        Kind("both right", "both right", "#56b4e9", "square"),
+        Kind("not looked at", "not looked at", "#9aa4b2", "cross"),
     )
-)
+}
 """Told apart by colour (Okabe and Ito, 2008) and by shape."""
-_COLOURS = {kind.key: kind.colour for kind in KINDS}
 _MOST_CHIPS = 1500
 _METRICS, _CASES = "metrics.json", "confusion_cases.gpkg"
 _PLAIN_NAMES = {"f1": "F1", "mean_iou": "mean IoU"}
@@ -310,15 +309,11 @@ def _write(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
-    write_gpkg(out / LAYERS, layers, dict.fromkeys(layers, _style()))
+    style = category_style("change", [(kind.key, kind.name, kind.colour) for kind in KINDS.values()])
+    write_gpkg(out / LAYERS, layers, dict.fromkeys(layers, style))
     with replacing(out / FIGURES) as part:
         part.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     _write_page(out / PAGE, record, trucks, landcover, pairs)
-
-
-def _style() -> str:
-    rows = [(kind.key, kind.name, ",".join(map(str, bytes.fromhex(kind.colour[1:])))) for kind in KINDS]
-    return environment().get_template("cases.qml.j2").render(attribute="change", categories=rows)
 
 
 def _write_page(
@@ -340,9 +335,9 @@ def _write_page(
             feature_layer(
                 "land cover that changed or is wrong",
                 landcover.areas,
-                lambda row: _COLOURS[row.change],
+                lambda row: KINDS[row.change].colour,
                 shown=trucks is None,
-                legend=[(kind.name, kind.colour) for kind in KINDS if kind.key in LANDCOVER_CHANGES[:3]],
+                legend=[(KINDS[change].name, KINDS[change].colour) for change in LANDCOVER_CHANGES[:3]],
             )
         )
     columns = None
@@ -360,7 +355,7 @@ def _write_page(
         landcover_cards=_cards(record.get("landcover"), ("accuracy", "mean_iou")),
         changes=CHANGES,
         landcover_changes=LANDCOVER_CHANGES,
-        kinds={kind.key: kind for kind in KINDS},
+        kinds=KINDS,
         names=_PLAIN_NAMES,
         verdict=verdict,
         chance=chance,
@@ -381,13 +376,7 @@ def _columns(trucks: gpd.GeoDataFrame, pairs: Sequence[tuple[Evaluated, Evaluate
         score=trucks["score_after"].where(trucks["score_after"].notna(), trucks["score_before"]),
     ).drop(columns=["change"])
     shown = shown.dropna(axis="columns", how="all")
-    columns = case_columns(shown, _chips(trucks, pairs))
-    by_key = {kind.key: vars(kind) for kind in KINDS}
-    there = {kind["key"] for kind in columns["kinds"]}
-    columns["kinds"] = [by_key[change] for change in CHANGES if change in there]
-    number = {kind["key"]: index for index, kind in enumerate(columns["kinds"])}
-    columns["kind"] = [number[change] for change in trucks["change"]]
-    return columns
+    return case_columns(shown, _chips(trucks, pairs), KINDS)
 
 
 def _chips(trucks: gpd.GeoDataFrame, pairs: Sequence[tuple[Evaluated, Evaluated]]) -> dict[str, bytes]:

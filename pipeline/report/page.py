@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from pipeline.evaluation.detection import TruckEvaluation, column
 from pipeline.evaluation.figures import threshold_curve
 from pipeline.evaluation.panoptic import PanopticEvaluation
 from pipeline.evaluation.segmentation import LandcoverEvaluation
+from pipeline.layers.styles import rgb
 from pipeline.models.bundle import Card, LegendClass
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.card import headlines
@@ -238,17 +239,18 @@ def _write(
 
 def case_styles(legend: Sequence[LegendClass]) -> dict[str, str]:
     """QGIS styles (QML) of the confusion cases: trucks by outcome, land cover by the class mapped."""
-    template = environment().get_template("cases.qml.j2")
     trucks = [(kind.key, kind.name, kind.colour) for kind in KINDS.values() if kind.key != "truck"]
     landcover = [(item.name, f"mapped as {item.name}", item.colour) for item in legend]
+    return {
+        "trucks": category_style("outcome", trucks),
+        "landcover": category_style("predicted_class", landcover),
+    }
 
-    def style(attribute: str, categories: Sequence[tuple[str, str, str]]) -> str:
-        rows = [
-            (value, label, ",".join(map(str, bytes.fromhex(hue[1:])))) for value, label, hue in categories
-        ]
-        return template.render(attribute=attribute, categories=rows)
 
-    return {"trucks": style("outcome", trucks), "landcover": style("predicted_class", landcover)}
+def category_style(attribute: str, categories: Iterable[tuple[str, str, str]]) -> str:
+    """A QGIS style (QML) of areas by the value of an attribute: value, what the legend says, and colour."""
+    rows = [(value, label, ",".join(map(str, rgb(colour)))) for value, label, colour in categories]
+    return environment().get_template("cases.qml.j2").render(attribute=attribute, categories=rows)
 
 
 def copernicus_notice(scene: Scene | None) -> str:
