@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +14,9 @@ import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.features import rasterize
 
+from pipeline.layers.styles import rgb
 from pipeline.report.cases import label
-from pipeline.report.pictures import QUICKLOOK_PX, WGS84, MapImage, Picture
+from pipeline.report.pictures import WGS84, MapImage, Picture, thinned
 
 MAX_FEATURES = 2000
 """Of a layer; the page says so where there are more."""
@@ -92,32 +92,31 @@ def not_seen_picture(areas: gpd.GeoDataFrame, grid: GeoBox) -> tuple[Picture, li
     A picture shows all of it, however many areas there are. `areas` have `reason` and `area_m2`, in the CRS
     of the grid; the larger come first, so that small ones stay visible.
     """
-    step = 2 ** max(0, math.ceil(math.log2(max(grid.shape) / QUICKLOOK_PX)))
-    shape = max(1, round(grid.shape[0] / step)), max(1, round(grid.shape[1] / step))
-    thinned = grid.zoom_to(shape)
+    shape = thinned((grid.height, grid.width))
+    coarse = grid.zoom_to(shape)
     largest = areas.sort_values("area_m2", ascending=False, kind="stable")
     reasons = list(dict.fromkeys(largest["reason"].astype(str)))
     colours = {reason: _REASONS[index % len(_REASONS)] for index, reason in enumerate(reasons)}
     values = [reasons.index(reason) + 1 for reason in largest["reason"].astype(str)]
     # Corners that no pixel shows would take most of the time.
     outlines = shapely.simplify(
-        largest.geometry.to_numpy(), abs(thinned.resolution.x) / 2, preserve_topology=False
+        largest.geometry.to_numpy(), abs(coarse.resolution.x) / 2, preserve_topology=False
     )
     drawn = [
         (outline, value) for outline, value in zip(outlines, values, strict=True) if not outline.is_empty
     ]
     codes = rasterize(
-        drawn or [(thinned.extent.geom, 0)],
+        drawn or [(coarse.extent.geom, 0)],
         out_shape=shape,
-        transform=thinned.affine,
+        transform=coarse.affine,
         dtype="uint8",
         fill=0,
     )
     palette = np.zeros((len(reasons) + 1, 4), dtype=np.uint8)
     for index, colour in enumerate(colours.values(), start=1):
-        palette[index] = (*bytes.fromhex(colour[1:]), 255)
+        palette[index] = (*rgb(colour), 255)
     legend = [(reason.replace("_", " "), colour) for reason, colour in colours.items()]
-    return Picture(palette[codes], thinned), legend
+    return Picture(palette[codes], coarse), legend
 
 
 def map_layers(

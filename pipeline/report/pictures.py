@@ -19,6 +19,7 @@ from rasterio.transform import array_bounds
 from rasterio.warp import calculate_default_transform, reproject
 from rasterio.windows import from_bounds
 
+from pipeline.layers.styles import rgb
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.datasets import is_remote, open_raster, remote_options
 from pipeline.scenes.radiometry import to_reflectance
@@ -62,13 +63,17 @@ def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
     """
     if any(band not in scene.bands for band in TRUE_COLOUR):
         return None
-    rows, cols = scene.shape
-    step = 2 ** max(0, math.ceil(math.log2(max(rows, cols) / max_px)))
-    shape = max(1, round(rows / step)), max(1, round(cols / step))
+    shape = thinned(scene.shape, max_px)
     bands = [_overview(scene, band, shape) for band in TRUE_COLOUR]
     reflectance = np.stack([band for band, _ in bands])
     valid = np.logical_and.reduce([mask for _, mask in bands])
     return Picture(true_colour(reflectance, valid), scene.grid.zoom_to(shape))
+
+
+def thinned(shape: tuple[int, int], max_px: int = QUICKLOOK_PX) -> tuple[int, int]:
+    """The shape divided by the least power of two that makes it at most `max_px` wide and high."""
+    step = 2 ** max(0, math.ceil(math.log2(max(shape) / max_px)))
+    return max(1, round(shape[0] / step)), max(1, round(shape[1] / step))
 
 
 def true_colour(
@@ -101,7 +106,7 @@ def class_picture(raster: Path, legend: Sequence[LegendClass], max_px: int = QUI
         grid = GeoBox.from_rio(source).zoom_to(shape)
     colours = np.zeros((256, 4), dtype=np.uint8)
     for item in legend:
-        colours[item.value] = (*bytes.fromhex(item.colour[1:]), 255)
+        colours[item.value] = (*rgb(item.colour), 255)
     return Picture(colours[values], grid)
 
 
