@@ -53,6 +53,20 @@ def _is_abandoned(left: Path, host: str, process: int) -> bool:
     return False
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, where they are not there yet.
+
+    Raises
+    ------
+    OutputError
+        If it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} can't be made ({error.strerror}).") from error
+
+
 @contextmanager
 def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
     """A temporary name in the folder of `path`; what was written there replaces `path` once it is whole.

@@ -23,7 +23,7 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from pipeline.errors import LabelsError, OutputError
 from pipeline.evaluation.areas import AreaEstimates, estimate_areas
 from pipeline.evaluation.sampling import Allocation, Sample
-from pipeline.files import replacing
+from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_geojson, write_gpkg
 from pipeline.layers.styles import interpretation_style, pixel_style
 from pipeline.models.bundle import LegendClass
@@ -166,10 +166,7 @@ def write_points(sample: Sample, landcover: Path | str, path: Path) -> dict[str,
     half = design.pixel_m / 2
     pixels = gpd.GeoDataFrame({"id": ids}, geometry=shapely.box(*(xy - half).T, *(xy + half).T), crs=crs)
     styles = {"points": interpretation_style(sample.legend, CANNOT_TELL), "pixels": pixel_style()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {path.parent} can't be made ({error.strerror}).") from error
+    make_folder(path.parent)
     with replacing(paths["design"]) as part:
         part.write_text(design.model_dump_json(indent=1) + "\n", encoding="utf-8")
     write_geojson(points, paths["geojson"], id_column="id")

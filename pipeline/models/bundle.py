@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 
-from pipeline.errors import BundleError, OutputError
-from pipeline.files import replacing
+from pipeline.errors import BundleError
+from pipeline.files import make_folder, replacing
 
 if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
     from torch import Tensor, nn
@@ -220,10 +220,7 @@ def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle
     """Write weights (half precision halves the file and is exact enough) and card; the card gets the hash."""
     from safetensors.torch import save_file
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {folder} can't be made ({error.strerror}).") from error
+    make_folder(folder)
     with replacing(folder / "weights.safetensors") as part:
         save_file({key: value.detach().cpu().contiguous() for key, value in state.items()}, part)
         digest = hashlib.sha256(part.read_bytes()).hexdigest()

@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.areas import Z_95, AreaEstimates, Estimate
 from pipeline.evaluation.interpretation import read_points, write_points
 from pipeline.evaluation.sampling import AT_LEAST, Allocation, Sample, draw_sample
-from pipeline.files import replacing
+from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_gpkg
 from pipeline.layers.styles import agreement_style
 from pipeline.models.segmenter import DYNAMIC_WORLD
@@ -85,10 +85,7 @@ def evaluate_areas_files(points: Path, out: Path, design: Path | None = None) ->
     interpreted = read_points(points, design)
     estimates = interpreted.estimate()
     metrics = _metrics_there(out / METRICS) | {"areas": {"points_file": str(points), **interpreted.metrics()}}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
+    make_folder(out)
     with replacing(out / METRICS) as part:
         part.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     write_gpkg(out / POINTS, {"area_points": interpreted.layer()}, {"area_points": agreement_style()})

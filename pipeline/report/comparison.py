@@ -11,8 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from pipeline.errors import OutputError
-from pipeline.files import replacing
+from pipeline.files import make_folder, replacing
 
 _COLOURS = ("#0f766e", "#b45309", "#6366f1", "#be123c", "#4d7c0f", "#0369a1")
 
@@ -117,10 +116,7 @@ def write_comparison(lines: Sequence[Compared], out: Path) -> dict[str, Path]:
     OutputError
         If the folder can't be written.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
+    make_folder(out)
     paths = {kind: out / f"comparison.{kind}" for kind in ("md", "png", "json")}
     with replacing(paths["md"]) as part:
         part.write_text(comparison_markdown(lines), encoding="utf-8")

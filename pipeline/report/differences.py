@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from rich.table import Table
 
-from pipeline.errors import LabelsError, OutputError, TruckscapeError
+from pipeline.errors import LabelsError, TruckscapeError
 from pipeline.evaluation.comparing import (
     CHANGES,
     compare_cases,
@@ -29,7 +29,7 @@ from pipeline.evaluation.comparing_landcover import (
 )
 from pipeline.evaluation.labels import has_layer, read_landcover_labels, read_polygons
 from pipeline.evaluation.segmentation import prediction_grid
-from pipeline.files import replacing
+from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_gpkg
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.cases import Kind, case_columns
@@ -305,10 +305,7 @@ def _write(
         layers["trucks"] = trucks
     if landcover is not None:
         layers["landcover"] = landcover.areas
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
+    make_folder(out)
     style = category_style("change", [(kind.key, kind.name, kind.colour) for kind in KINDS.values()])
     write_gpkg(out / LAYERS, layers, dict.fromkeys(layers, style))
     with replacing(out / FIGURES) as part:

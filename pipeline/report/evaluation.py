@@ -9,7 +9,6 @@ from typing import Any
 
 import geopandas as gpd
 
-from pipeline.errors import OutputError
 from pipeline.evaluation.confusion import cause_metrics, truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.disagreement import disagreement_metrics, landcover_cases
@@ -25,7 +24,7 @@ from pipeline.evaluation.labels import (
 from pipeline.evaluation.look_alikes import read_look_alikes
 from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
-from pipeline.files import replacing
+from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_geojson, write_gpkg
 from pipeline.report.chips import CHIPS, case_chips, cases_with_chips, write_chips
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
@@ -115,10 +114,7 @@ def write_evaluation(
         if truck_evaluation is not None:
             panoptic = evaluate_panoptic(landcover, area_labels, context.legend, truck_evaluation)
             metrics["panoptic"] = panoptic.metrics()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
+    make_folder(out)
     with replacing(out / METRICS) as part:
         part.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     write_gpkg(out / CASES, layers, case_styles(context.legend))

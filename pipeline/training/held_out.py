@@ -11,9 +11,9 @@ from typing import Any
 import shapely
 
 from pipeline.config import Engine
-from pipeline.errors import OutputError
 from pipeline.evaluation.detection import centres
 from pipeline.evaluation.labels import read_truck_labels
+from pipeline.files import make_folder
 from pipeline.layers.export import write_gpkg
 from pipeline.models.bundle import Bundle, open_bundle, save_card
 from pipeline.report.evaluation import write_evaluation
@@ -75,10 +75,7 @@ def write_held_out(source: LabelledSource, blocks: LabelledBlocks, name: str, ou
     """`out/blocks.gpkg` and `out/trucks.gpkg`: the held-out blocks, and the labels whose centre they hold."""
     labels = read_truck_labels(source.labels, blocks.held_out_area.crs)
     inside = shapely.intersects(blocks.held_out_area.union_all(), shapely.points(centres(labels)))
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"The folder {out} can't be made ({error.strerror}).") from error
+    make_folder(out)
     write_gpkg(out / "blocks.gpkg", {"blocks": blocks.held_out_area}, {})
     write_gpkg(out / "trucks.gpkg", {"trucks": labels[inside].reset_index(drop=True)}, {})
     return Place(
