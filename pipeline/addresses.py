@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 _QUERY = re.compile(r"\?(?=[\w.~%\[\]-]+=)[^\s'\"<>)\]}]*")
 _USER = re.compile(r"(?<=://)[^/\s@'\"]+@")
@@ -18,6 +19,11 @@ def without_secrets(text: str) -> str:
     Signed addresses carry all that it takes to read what lies behind them.
     """
     return _USER.sub("", _QUERY.sub("", text))
+
+
+def is_url(text: str) -> bool:
+    """Whether it is an address of a web server; all else is a path."""
+    return urlsplit(text).scheme in ("http", "https")
 
 
 def told(error: _E) -> _E:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pipeline.addresses import without_secrets
+from pipeline.addresses import is_url, without_secrets
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.scenes.raster import is_band_folder
 from pipeline.scenes.safe import is_safe_folder
@@ -59,7 +59,7 @@ def read_list(path: Path) -> list[str]:
     hrefs = [line for line in lines if line and not line.startswith("#")]
     if not hrefs:
         raise SceneNotFoundError(f"The list names no scene: {path}; one path or URL a line is expected.")
-    return [href if _is_url(href) else str(path.parent / href) for href in hrefs]
+    return [href if is_url(href) else str(path.parent / href) for href in hrefs]
 
 
 def scenes_in(folder: Path) -> list[str]:
@@ -108,7 +108,7 @@ def digest(parts: Sequence[object]) -> str:
 
 
 def _listed(href: str) -> Listed:
-    if _is_url(href):
+    if is_url(href):
         return Listed(
             scene_name(_stem(Path(urlparse(href).path).name)), href, digest([without_secrets(href)])
         )
@@ -148,7 +148,3 @@ def _stem(name: str) -> str:
         if name.lower().endswith(suffix):
             return name[: -len(suffix)]
     return name
-
-
-def _is_url(href: str) -> bool:
-    return urlparse(href).scheme in ("http", "https")

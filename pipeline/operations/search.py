@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlparse, urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import geopandas as gpd
 import pystac
@@ -23,6 +23,7 @@ from pystac_client.warnings import NoConformsTo, PystacClientWarning
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
+from pipeline.addresses import is_url
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
 from pipeline.operations.listing import Listed, digest
 from pipeline.scenes.fetching import PASSING
@@ -170,7 +171,7 @@ def _polygons(path: Path) -> dict[str, Any]:
 
 def _listed(item: pystac.Item, search: Search) -> Listed:
     href = item.get_self_href() or ""
-    if urlparse(href).scheme not in ("http", "https"):  # a server's files are not ours
+    if not is_url(href):  # a server's files are not ours
         collection = quote(item.collection_id or search.collections[0], safe="")
         href = f"{search.url.rstrip('/')}/collections/{collection}/items/{quote(item.id, safe='')}"
     acquired = item.datetime or item.common_metadata.start_datetime

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import urlparse
 
+from pipeline.addresses import is_url
 from pipeline.errors import ConfigError, NotAProductError, SceneNotFoundError
 from pipeline.scenes.raster import open_band_folder, open_geotiff
 from pipeline.scenes.safe import is_safe_folder, open_safe
@@ -34,7 +34,7 @@ def open_scene(href: str, bands: Sequence[str] | None = None) -> Scene:
     MissingBandError, CorruptImageError, GeoreferenceError, MetadataError
         From the opener of the layout.
     """
-    if urlparse(href).scheme in ("http", "https"):
+    if is_url(href):
         _refuse_bands(bands, href)
         return open_stac_item(href)
     path = Path(href).expanduser()

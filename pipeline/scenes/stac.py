@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlparse
 import pystac
 from odc.geo.geobox import GeoBox
 
-from pipeline.addresses import without_secrets
+from pipeline.addresses import is_url, without_secrets
 from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
 from pipeline.scenes.datasets import local_file, open_raster
 from pipeline.scenes.fetching import fetch
@@ -111,7 +111,7 @@ def open_stac_item(href: str) -> Scene:
 def _scene(item: pystac.Item, href: str) -> Scene:
     properties = item.properties
     best: dict[str, _BandAsset] = {}
-    for asset in _band_assets(item, _is_url(href)):
+    for asset in _band_assets(item, is_url(href)):
         if asset.band not in best or asset.rank < best[asset.band].rank:
             best[asset.band] = asset
     scl = best.pop("SCL", None)
@@ -123,7 +123,7 @@ def _scene(item: pystac.Item, href: str) -> Scene:
         sources.append(BandSource("SCL", scl.href, scale=1.0, nodata=0.0, gsd=scl.gsd))
     level = _level(item)
     files = [local_file(source.href) for source in sources]
-    if not _is_url(href):
+    if not is_url(href):
         files.insert(0, Path(href))
     grid, crs = _grid(bands, item.id)
     moment = properties.get("datetime") or properties.get("start_datetime")
@@ -142,12 +142,8 @@ def _scene(item: pystac.Item, href: str) -> Scene:
     )
 
 
-def _is_url(href: str) -> bool:
-    return urlparse(href).scheme in ("http", "https")
-
-
 def _read_item(href: str) -> pystac.Item:
-    text = fetch(href, "The STAC item", _MAX_ITEM_BYTES) if _is_url(href) else _read_file(href)
+    text = fetch(href, "The STAC item", _MAX_ITEM_BYTES) if is_url(href) else _read_file(href)
     try:
         document = json.loads(text.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -171,7 +167,7 @@ def _read_item(href: str) -> pystac.Item:
         raise NotAProductError(f"Not a valid STAC item ({str(error)[:200]}): {href}") from error
     if not isinstance(item.id, str) or not isinstance(item.properties, dict):
         raise NotAProductError(f"Not a valid STAC item (its id is no text, or its properties none): {href}")
-    item.set_self_href(href if _is_url(href) else str(Path(href).resolve()))
+    item.set_self_href(href if is_url(href) else str(Path(href).resolve()))
     return item
 
 
@@ -243,7 +239,7 @@ def _gdal_href(href: str, what: str, fetched: bool) -> str:
     address = urlparse(href)
     if _CONTROL.search(href):
         raise MetadataError(f"The address of {what} holds control characters: {href[:200]!r}")
-    if address.scheme in ("http", "https"):
+    if is_url(href):
         return f"/vsicurl/{href}"
     if address.scheme in _STORES:
         return f"{_STORES[address.scheme]}{address.netloc}{address.path}"
