@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
 _ROADS_MARGIN_M = 5000.0
 """Roads are read this far around a scene: where they meet others tells how they are cut into segments."""
-_OVERPASS = "overpass"
+OVERPASS = "overpass"
 """Given for a file of roads: they are fetched."""
 _CACHE_FOR_CHIPS = 64_000_000
 _SMALL_PX = 2**22
@@ -557,7 +557,7 @@ def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:
 
 def _with_roads(request: Request, scene: Scene) -> Request:
     """The request with a file of roads, where it asks to fetch them."""
-    if request.roads is None or str(request.roads) != _OVERPASS or request.roads.exists():
+    if request.roads is None or str(request.roads) != OVERPASS or request.roads.exists():
         return request
     folder, url = request.out / ".roads", request.config.traffic.overpass_url
     return replace(request, roads=overpass_roads(scene.grid, folder, margin_m=_ROADS_MARGIN_M, url=url))

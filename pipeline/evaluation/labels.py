@@ -140,17 +140,6 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
     return gpd.GeoDataFrame(columns, geometry=frame.geometry, crs=frame.crs), left_out
 
 
-def read_predicted_trucks(path: Path | str) -> gpd.GeoDataFrame:
-    """The trucks of `checked_predicted_trucks`, without telling what was left out.
-
-    Raises
-    ------
-    LabelsError
-        As `checked_predicted_trucks`.
-    """
-    return checked_predicted_trucks(path)[0]
-
-
 def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOut]:
     """The trucks that a run has left (`trucks.geojson`, `trucks.gpkg`), or anyone's boxes, in their own CRS.
 

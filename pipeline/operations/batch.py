@@ -24,7 +24,7 @@ from pipeline.addresses import without_secrets
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, may_pass
 from pipeline.inference.engine import ENGINE_VERSION
-from pipeline.job import Job, Request, Result, prepare, run_prepared_directly
+from pipeline.job import OVERPASS, Job, Request, Result, prepare, run_prepared_directly
 from pipeline.layers.catalog import write_catalog
 from pipeline.layers.export import check_formats
 from pipeline.logs import labelled, log_to
@@ -45,8 +45,6 @@ RunScene = Callable[[Request, Callable[[Job], None], Say], Result]
 what is being done."""
 
 LOG_NAME = "log.jsonl"
-OVERPASS = "overpass"
-"""Given for a file of roads: they are fetched for each scene."""
 _BEATS_A_LEASE = 4
 _WATCH_S = 0.5
 _ENDED = "its process ended in the middle of it"
@@ -114,6 +112,14 @@ def scene_directly(request: Request, opened: Callable[[Job], None], say: Say) ->
     return run_prepared_directly(job, say)
 
 
+def make_out(out: Path) -> None:
+    """Make the folder of a batch, which holds its ledger. Raises OutputError if it can't be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Can't write to {out} ({error.strerror}); choose another --out.") from error
+
+
 def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = log.info) -> Summary:
     """Do all scenes that are not done yet, as many at a time as `batch.concurrency` says.
 
@@ -130,12 +136,7 @@ def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = 
     """
     begun = time.monotonic()
     _check(request)
-    try:
-        request.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"Can't write to {request.out} ({error.strerror}); choose another --out."
-        ) from error
+    make_out(request.out)
     ledger = open_ledger(request.out, request.config)
     try:
         work = _Batch(request, ledger, run, say)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NotAProductError
-from pipeline.operations.batch import BatchRequest, Summary, recipe
+from pipeline.operations.batch import BatchRequest, Summary, make_out, recipe
 from pipeline.operations.database import database_url
 from pipeline.operations.ledger import Entry, open_ledger
 from pipeline.operations.listing import Listed, digest, unique
@@ -37,7 +37,7 @@ def do_news(watch: Watch, request: BatchRequest, run: Callable[[BatchRequest], S
 
     Errors as `find_scenes` and `run_batch`.
     """
-    request.out.mkdir(parents=True, exist_ok=True)
+    make_out(request.out)
     left, search = _left(request), watch.sources.search
     marks = _watermarks(request)
     try:

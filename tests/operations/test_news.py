@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from pipeline.config import load_config
-from pipeline.errors import LedgerError
-from pipeline.operations.batch import BatchRequest, recipe, run_batch
+from pipeline.errors import LedgerError, OutputError
+from pipeline.operations.batch import BatchRequest, recipe, run_batch, scene_directly
 from pipeline.operations.ledger import Enlistment, open_ledger
 from pipeline.operations.news import Watch, do_news, find_news
 from pipeline.operations.owners import Owner
@@ -125,3 +125,10 @@ def test_an_api_that_cant_be_asked_for_changes_costs_nothing(api, request_):
     mark = Watermark(LATEST, "2023-06-20T12:00:00Z")
     found = names(watch, mark, request_)
     assert {"S2A_LATEST", "S2A_NEW"} <= set(found) <= {*ITEMS} - {"S2A_BEFORE", "S2A_OLD"}
+
+
+def test_a_folder_that_cant_be_made_is_one_line(request_, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    request = replace(request_, out=tmp_path / "file" / "out")
+    with pytest.raises(OutputError, match=r"Can't write to .*choose another --out"):
+        do_news(Watch(Sources(folder=tmp_path)), request, scene_directly)
