@@ -330,12 +330,12 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
             metrics = _evaluate(job, context, layers.get("trucks"), seen, nearly, outputs)
         else:
             shutil.rmtree(folder / "evaluation", ignore_errors=True)
-    run = _run_record(
-        job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics, clock
-    )
-    run["outputs"] = _names(folder, [*outputs.values(), folder / "report.html"])
-    remove_leftovers(folder, job.previous, run["outputs"])
-    _write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
+    with clock("item"):
+        run = _run_record(job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics)
+        run["outputs"] = _names(folder, [*outputs.values(), folder / "report.html"])
+        remove_leftovers(folder, job.previous, run["outputs"])
+        _write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
+    run["seconds"] = {name: round(value, 2) for name, value in clock.seconds.items()}
     _write_record(run, folder / "run.json")
     _tidy(job)
     _publish(job, outputs, say)
@@ -684,8 +684,8 @@ def _run_record(
     layers: dict[str, gpd.GeoDataFrame],
     fraction: float,
     metrics: dict[str, Any],
-    clock: _Clock,
 ) -> dict[str, Any]:
+    """What `run.json` says, but for the seconds, which are known when all else is written."""
     peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "scene": job.scene.id,
@@ -713,7 +713,6 @@ def _run_record(
         "shards": list(job.keys),
         "seen_fraction": fraction,
         "metrics": metrics,
-        "seconds": {name: round(value, 2) for name, value in clock.seconds.items()},
         "peak_rss_mb": round(peak / 1024),
     }
 
