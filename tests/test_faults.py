@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from pipeline.scenes.blocks import CACHE
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster, zip_of
+from tests.scenes.test_blocks import tile_of
 from tests.servers import file_server
 
 NAME = "S2A_32UPD_20230601_0_L2A"
@@ -39,14 +41,16 @@ def pixels(seed: int, side: int = SIDE) -> np.ndarray:
     return np.random.default_rng(seed).integers(2000, 3500, (4, side, side)).astype(np.uint16)
 
 
-def write_item(folder: Path, href: str | None = None) -> Path:
-    """An item with its bands beside it, in COGs of four blocks."""
+def write_item(folder: Path, href: str | None = None, suffix: str = "tif") -> Path:
+    """An item with its bands beside it, in COGs or lossless JPEG 2000 of four blocks."""
+    blocks = {"tif": {"driver": "COG", "BLOCKSIZE": 64}, "jp2": {"tiled": True}}[suffix]
     for index, band in enumerate(BANDS):
-        file = folder / NAME / f"{band}.tif"
+        file = folder / NAME / f"{band}.{suffix}"
         if not file.exists():
-            write_raster(file, pixels(1)[index], driver="COG", BLOCKSIZE=64)
+            write_raster(file, pixels(1)[index], **blocks)
     path = folder / f"{NAME}.json"
-    path.write_text(json.dumps(stac_item(NAME, f"{href or folder}/{NAME}")))
+    item = json.dumps(stac_item(NAME, f"{href or folder}/{NAME}"))
+    path.write_text(item.replace(".tif", f".{suffix}"))
     return path
 
 
@@ -100,6 +104,13 @@ def damage_last_block(file: Path) -> None:
         raw.write(np.random.default_rng(0).bytes(size))
 
 
+def damage_last_tile(file: Path) -> None:
+    """Ones where the last tile of a JPEG 2000 file is."""
+    data = file.read_bytes()
+    start, end = tile_of(data, 3)
+    file.write_bytes(data[:start] + b"\xff" * (end - start) + data[end:])
+
+
 def test_a_block_that_is_corrupt_is_named_ends_the_run_at_once_and_is_quarantined(undisturbed, tmp_path):
     item = write_item(tmp_path)
     file = tmp_path / NAME / "B03.tif"
@@ -118,15 +129,60 @@ def test_a_block_that_is_corrupt_is_named_ends_the_run_at_once_and_is_quarantine
     assert digests(tmp_path / "out") == undisturbed
 
 
-def test_a_block_that_is_corrupt_on_a_server_is_given_up_after_all_attempts(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", ["tif", "jp2"])
+def test_a_block_that_is_corrupt_on_a_server_is_quarantined_at_once(
+    undisturbed, tmp_path, monkeypatch, suffix
+):
+    """All its bytes come, and can't be decoded: no further attempt would help, nor would the next batch."""
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.05")
     with file_server(tmp_path) as server:
-        write_item(tmp_path, server.url)
-        damage_last_block(tmp_path / NAME / "B03.tif")
-        summary = batch(tmp_path, f"{server.url}/{NAME}.json", "batch.attempts=2")
-    (bad,) = summary.of("quarantined")
-    assert (bad.attempts, bad.may_pass) == (2, True)
-    assert "Band B03 can't be decoded" in bad.reason
+        item = write_item(tmp_path, server.url, suffix)
+        file = tmp_path / NAME / f"B03.{suffix}"
+        whole = file.read_bytes()
+        (damage_last_block if suffix == "tif" else damage_last_tile)(file)
+        (bad,) = batch(tmp_path, f"{server.url}/{item.name}").of("quarantined")
+        assert (bad.attempts, bad.may_pass) == (1, False)
+        assert re.search(r"Band B03 can't be decoded.* is truncated or damaged", bad.reason)
+        asked = server.asked.total()
+        assert batch(tmp_path, f"{server.url}/{item.name}").of("quarantined") == [bad]
+        assert server.asked.total() == asked
+        file.write_bytes(whole)
+        CACHE.clear()
+        assert batch(tmp_path, f"{server.url}/{item.name}", retry_quarantined=True).is_whole
+    assert digests(tmp_path / "out") == undisturbed
+
+
+def test_a_raster_that_is_cut_short_or_gone_on_a_server_is_quarantined_at_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.05")
+    with file_server(tmp_path) as server:
+        item = write_item(tmp_path, server.url)
+        file = tmp_path / NAME / "B03.tif"
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) * 3 // 4])
+        (cut,) = batch(tmp_path, f"{server.url}/{item.name}").of("quarantined")
+        file.unlink()
+        CACHE.clear()
+        (gone,) = batch(tmp_path, f"{server.url}/{item.name}", retry_quarantined=True).of("quarantined")
+    assert [(bad.attempts, bad.may_pass) for bad in (cut, gone)] == [(1, False)] * 2
+    assert "Band B03 can't be decoded" in cut.reason
+    assert "Band B03 can't be opened" in gone.reason
+
+
+@pytest.mark.parametrize("fault", ["503", "close", "half"])
+def test_a_server_that_fails_for_long_is_tried_again_by_each_batch(undisturbed, tmp_path, monkeypatch, fault):
+    """Though what comes of the raster can't be decoded, nothing says that it is damaged."""
+    monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
+    with file_server(tmp_path) as server:
+        item = write_item(tmp_path, server.url)
+        server.faults = {f"/{NAME}/B03.tif": [fault] * 999}
+        (bad,) = batch(tmp_path, f"{server.url}/{item.name}", "batch.attempts=2").of("quarantined")
+        assert (bad.attempts, bad.may_pass) == (2, True)
+        assert "Band B03 can't be" in bad.reason
+        assert "its server, or the network" in bad.reason
+        server.faults.clear()
+        CACHE.clear()
+        assert batch(tmp_path, f"{server.url}/{item.name}").is_whole
+    assert digests(tmp_path / "out") == undisturbed
 
 
 def batch(folder: Path, href: Path | str, *settings: str, **given):

@@ -17,6 +17,11 @@ _FOLDER = Path("/var/tmp")  # noqa: S108 (files there have no name)
 """Where large temporary files belong unless TMPDIR says otherwise; `/tmp` is often memory, which is short."""
 
 
+def temporary_folder() -> Path | None:
+    """Where large temporary files belong; None for where Python puts all."""
+    return None if "TMPDIR" in os.environ or not _FOLDER.is_dir() else _FOLDER
+
+
 class Aside:
     """Arrays in a temporary file that has no name, and is gone with the process. Not for several threads.
 
@@ -70,6 +75,5 @@ class Aside:
 
     def _descriptor(self) -> int:
         if self._file is None:
-            folder = None if "TMPDIR" in os.environ or not _FOLDER.is_dir() else _FOLDER
-            self._file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=temporary_folder(), buffering=0)  # noqa: SIM115
         return self._file.fileno()

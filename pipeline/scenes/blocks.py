@@ -349,10 +349,12 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.gene
         return with_dataset(raster.href, what, raster.state, partial(decode, *extent), raster.warp)
     except RasterioError as error:
         row, col, (rows, cols) = _damaged(raster, what, extent, decode)
-        raise unreadable(raster.href)(
+        failed = (
             f"{what} can't be decoded in block row {row}, column {col} (pixel rows {rows.start}-{rows.stop}, "
-            f"columns {cols.start}-{cols.stop}): {raster.href} is truncated or damaged; fetch it again."
-        ) from told(error)
+            f"columns {cols.start}-{cols.stop})"
+        )
+        why = "is truncated or damaged; fetch it again."
+        raise unreadable(raster.href, failed, why, raster.warp, partial(decode, *extent)) from told(error)
 
 
 def _damaged(

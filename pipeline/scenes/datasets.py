@@ -18,6 +18,7 @@ from rasterio.io import DatasetReader
 
 from pipeline.addresses import keep_secrets, told
 from pipeline.errors import BrokenReadError, CorruptImageError
+from pipeline.scenes.damage import is_damaged_there
 from pipeline.scenes.grids import Warp, warped
 
 # What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
@@ -71,9 +72,27 @@ def is_remote(href: str) -> bool:
     return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
 
 
-def unreadable(href: str) -> type[CorruptImageError]:
-    """The error for a raster that can't be read: behind a URL it may be the network's fault."""
-    return BrokenReadError if is_remote(href) else CorruptImageError
+def unreadable(
+    href: str,
+    failed: str,
+    why: str,
+    warp: Warp | None = None,
+    action: Callable[[DatasetReader], object] = lambda _: None,
+) -> CorruptImageError:
+    """The error for a raster on which `action` failed: behind a URL it may be the fault of the way to it.
+
+    `failed` says what failed, and `why` what that tells of a file of which all bytes are there.
+    """
+
+    def read(path: str) -> None:
+        with rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open(path, warp) as dataset:
+            action(dataset)
+
+    if is_remote(href) and not is_damaged_there(href, "The raster", read):
+        return BrokenReadError(
+            f"{failed}: {href} did not come whole; its server, or the network before it, failed."
+        )
+    return CorruptImageError(f"{failed}: {href} {why}")
 
 
 def local_file(href: str) -> Path | None:
@@ -105,15 +124,18 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
 
     def open_it() -> DatasetReader:
         with _environment(href):
-            dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
-            return warped(dataset, warp) if warp else dataset
+            return _open(href, warp)
 
     try:
         return _persistently(href, open_it)
     except RasterioIOError as error:
-        raise unreadable(href)(
-            f"{what} can't be opened: {href} is not there, not a raster, truncated or damaged."
-        ) from told(error)
+        why = "is not there, not a raster, truncated or damaged."
+        raise unreadable(href, f"{what} can't be opened", why, warp) from told(error)
+
+
+def _open(href: str, warp: Warp | None) -> DatasetReader:
+    dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
+    return warped(dataset, warp) if warp else dataset
 
 
 def with_dataset(

@@ -1,8 +1,11 @@
-"""One document from a server: whole or not at all, no larger than it may be, in bounded time."""
+"""One document or file from a server: whole or not at all, no larger than it may be, in bounded time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
 
 import requests
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout
@@ -12,10 +15,13 @@ from pipeline.errors import NotAProductError, SceneNotFoundError, TruckscapeErro
 
 PASSING = (408, 429, 500, 502, 503, 504)
 """HTTP statuses of a server that may do better later."""
+GONE = (404, 410)
+"""HTTP statuses of a server that has no such thing."""
 
 _TIMEOUTS_S = (10, 30)
 """Until a connection, and between two pieces of an answer."""
 _WHOLE_S = 120
+_FILE_S = 600
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 _PIECE = 2**16
 
@@ -42,20 +48,41 @@ def fetch(url: str, what: str, most_bytes: int) -> bytes:
     return _fetch(url, what, most_bytes)
 
 
+def fetch_file(url: str, what: str, into: IO[bytes], most_bytes: int) -> None:
+    """Write what lies at an http(s) address into an open file. Asked for once.
+
+    Raises
+    ------
+    SceneNotFoundError
+        If the server has no such thing, or leads elsewhere than to http(s); UnreachableError where it
+        refuses, fails, hangs, or breaks off, or where nothing tells whether all has come.
+    NotAProductError
+        If it is larger than `most_bytes`.
+    """
+    with _answer(url, what) as answer:
+        if answer.status_code != requests.codes.ok:
+            kind = SceneNotFoundError if answer.status_code in GONE else UnreachableError
+            raise _failed(kind, what, url, f"HTTP status {answer.status_code}")
+        if not {"Content-Length", "Transfer-Encoding"} & answer.headers.keys():
+            raise _failed(UnreachableError, what, url, "the answer has no length")
+        for piece in _pieces(answer, what, most_bytes, _FILE_S):
+            into.write(piece)
+
+
 def _fetch(url: str, what: str, most_bytes: int) -> bytes:
-    begun = time.monotonic()
-    body = bytearray()
+    with _answer(url, what) as answer:
+        if answer.status_code != requests.codes.ok:
+            kind = UnreachableError if answer.status_code in PASSING else SceneNotFoundError
+            raise _failed(kind, what, url, f"HTTP status {answer.status_code}")
+        return b"".join(_pieces(answer, what, most_bytes, _WHOLE_S))
+
+
+@contextmanager
+def _answer(url: str, what: str) -> Iterator[requests.Response]:
+    """What a server answers; what goes wrong until it is read is told as an error of ours."""
     try:
         with requests.get(url, timeout=_TIMEOUTS_S, stream=True) as answer:
-            if answer.status_code != requests.codes.ok:
-                kind = UnreachableError if answer.status_code in PASSING else SceneNotFoundError
-                raise _failed(kind, what, url, f"HTTP status {answer.status_code}")
-            for piece in answer.iter_content(_PIECE):
-                body += piece
-                if len(body) > most_bytes:
-                    raise NotAProductError(f"{what} is larger than {most_bytes / 1e6:.0f} MB: {url}")
-                if time.monotonic() - begun > _WHOLE_S:
-                    raise _failed(UnreachableError, what, url, f"not whole after {_WHOLE_S} s")
+            yield answer
     except Timeout as error:
         raise _failed(UnreachableError, what, url, "no answer in time") from told(error)
     except ChunkedEncodingError as error:
@@ -64,7 +91,17 @@ def _fetch(url: str, what: str, most_bytes: int) -> bytes:
         raise _failed(UnreachableError, what, url, "no answer") from told(error)
     except RequestException as error:  # redirected in circles, or to what is not http
         raise _failed(SceneNotFoundError, what, url, str(error)) from told(error)
-    return bytes(body)
+
+
+def _pieces(answer: requests.Response, what: str, most_bytes: int, within_s: float) -> Iterator[bytes]:
+    begun, came = time.monotonic(), 0
+    for piece in answer.iter_content(_PIECE):
+        came += len(piece)
+        if came > most_bytes:
+            raise NotAProductError(f"{what} is larger than {most_bytes / 1e6:.0f} MB: {answer.url}")
+        if time.monotonic() - begun > within_s:
+            raise _failed(UnreachableError, what, answer.url, f"not whole after {within_s} s")
+        yield piece
 
 
 def _failed(kind: type[TruckscapeError], what: str, url: str, why: str) -> TruckscapeError:
