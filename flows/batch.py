@@ -7,19 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-import httpx
 from prefect import flow, get_run_logger
-from prefect.artifacts import create_markdown_artifact
 from prefect.context import AsyncClientContext
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from flows.scene import run_requested
+from flows.server import Record, is_lost_server, missing_server, server_answers
 from pipeline.addresses import without_secrets
 from pipeline.config import load_config
 from pipeline.errors import OrchestratorError
 from pipeline.job import Job, Request, Result
-from pipeline.operations.batch import BatchRequest, Say, Summary, run_batch
+from pipeline.operations.batch import BatchRequest, Say, Summary, run_batch, scene_directly
 from pipeline.operations.pages import summary_markdown
 from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources, find_scenes
@@ -59,43 +58,62 @@ def batch(
         roads=_path(roads),
         retry_quarantined=retry_quarantined,
     )
-    return _work(request, get_run_logger().info).counts
+    say = get_run_logger().info
+    with Record(say) as record:
+        return _work(_Errand(request, say, record)).counts
 
 
 def run_listed(request: BatchRequest, say: Say) -> Summary:
     """The flow for the command line, which lists the scenes before Prefect starts."""
     token = uuid4().hex
-    _HANDED_OVER[token] = request, say
-    try:
-        summary: Summary = _batch.with_options(flow_run_name=f"{request.out.name}-{token[:4]}")(token)
-    finally:
-        del _HANDED_OVER[token]
-    return summary
+    with Record(say) as record:
+        errand = _HANDED_OVER[token] = _Errand(request, say, record)
+        try:
+            summary: Summary = _batch.with_options(flow_run_name=f"{request.out.name}-{token[:4]}")(token)
+            return summary
+        except Exception as error:
+            if not is_lost_server(error):
+                raise
+            if errand.summary is None:
+                raise missing_server(error) from error
+            record.lose()
+            return errand.summary
+        finally:
+            del _HANDED_OVER[token]
 
 
-_HANDED_OVER: dict[str, tuple[BatchRequest, Say]] = {}
-"""Requests on their way into the flow, whose parameters Prefect stores as JSON, by token."""
+class _Errand:
+    """A batch on its way through a flow, and what it did."""
+
+    def __init__(self, request: BatchRequest, say: Say, record: Record) -> None:
+        self.request, self.say, self.record = request, say, record
+        self.summary: Summary | None = None
+
+    def scene(self, request: Request, opened: Callable[[Job], None], say: Say) -> Result:
+        """A scene as a sub-flow, or without Prefect while its server is gone: the scene is not at fault."""
+        if not self.record.is_lost or server_answers():
+            try:
+                name = Path(without_secrets(request.scene)).name
+                return run_requested(request, opened, say, name, self.record)
+            except OrchestratorError:
+                self.record.lose()
+        return scene_directly(request, opened, say)
+
+
+_HANDED_OVER: dict[str, _Errand] = {}
+"""Errands on their way into the flow, whose parameters Prefect stores as JSON, by token."""
 
 
 @flow(name="batch", persist_result=False)
 def _batch(token: str) -> Summary:
-    return _work(*_HANDED_OVER[token])
+    return _work(_HANDED_OVER[token])
 
 
-def _work(request: BatchRequest, say: Say) -> Summary:
+def _work(errand: _Errand) -> Summary:
     with _light_sub_flows():
-        summary = run_batch(request, _scene, say)
-    create_markdown_artifact(summary_markdown(summary), key="batch-summary", description=str(request.out))
+        summary = errand.summary = run_batch(errand.request, errand.scene, errand.say)
+    errand.record.summarise(summary_markdown(summary), "batch-summary", str(errand.request.out))
     return summary
-
-
-def _scene(request: Request, opened: Callable[[Job], None], say: Callable[[str], None]) -> Result:
-    try:
-        return run_requested(request, opened, say, Path(without_secrets(request.scene)).name)
-    except httpx.HTTPError as error:
-        raise OrchestratorError(
-            f"Prefect's server does not answer, or fails ({type(error).__name__}); look whether it runs."
-        ) from error
 
 
 @contextmanager

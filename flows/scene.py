@@ -7,15 +7,25 @@ from pathlib import Path
 from uuid import uuid4
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
 from flows.runners import is_lost_worker, one_server_for_all, task_runner
+from flows.server import Record, is_lost_server, missing_server
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
-from pipeline.job import Job, Request, Result, finish, prepare, run_shard, tell_stored, tidy_after_failure
+from pipeline.job import (
+    Job,
+    Request,
+    Result,
+    finish,
+    prepare,
+    run_prepared_directly,
+    run_shard,
+    tell_stored,
+    tidy_after_failure,
+)
 
 
 class Parcel:
@@ -68,24 +78,40 @@ def run_prepared(job: Job, say: Callable[[str], None]) -> Result:
 
 
 def run_requested(
-    request: Request, opened: Callable[[Job], None], say: Callable[[str], None], name: str
+    request: Request,
+    opened: Callable[[Job], None],
+    say: Callable[[str], None],
+    name: str,
+    within: Record | None = None,
 ) -> Result:
-    """One scene as a flow in which it is opened, too; `opened` is called with the job once it is."""
+    """One scene as a flow in which it is opened, too; `opened` is called with the job once it is.
+
+    Raises OrchestratorError if Prefect's server is not there to begin with.
+    """
 
     def job() -> Job:
         prepared = prepare(request)
         opened(prepared)
         return prepared
 
-    return _run(job, request, name, say, "scene")
+    return _run(job, request, name, say, "scene", within)
 
 
 _FRESH_STARTS = 2
 """How often a run gets new workers. A pool of processes ends as a whole when it loses one."""
 
 
-class _Handover(dict[str, tuple[Callable[[], Job], Callable[[str], None]]]):
-    """Makers of jobs on their way into a flow, whose parameters Prefect stores as JSON, by token.
+class _Errand:
+    """A job on its way through a flow: made there, and done there, too, unless Prefect's server is lost."""
+
+    def __init__(self, make: Callable[[], Job], say: Callable[[str], None], record: Record) -> None:
+        self.make, self.say, self.record = make, say, record
+        self.job: Job | None = None
+        self.result: Result | None = None
+
+
+class _Handover(dict[str, _Errand]):
+    """Errands on their way into a flow, whose parameters Prefect stores as JSON, by token.
 
     Prefect pickles a flow with the globals it uses for other processes: there it is empty.
     """
@@ -98,23 +124,37 @@ _HANDED_OVER = _Handover()
 
 
 def _run(
-    job: Callable[[], Job], request: Request, run_name: str, say: Callable[[str], None], name: str
+    job: Callable[[], Job],
+    request: Request,
+    run_name: str,
+    say: Callable[[str], None],
+    name: str,
+    within: Record | None = None,
 ) -> Result:
     """The shards and layers of a job as a flow on the runner of the settings.
 
-    Where a worker is lost, the flow is run again on fresh ones, for the shards that are missing.
+    Where a worker is lost, the flow is run again on fresh ones, for the shards that are missing; where
+    Prefect's server is, this process does what is missing.
     """
     token = uuid4().hex
-    _HANDED_OVER[token] = job, say
-    try:
-        for _ in range(_FRESH_STARTS):
-            try:
-                return _flow(request, run_name, name, token)
-            except WorkerLostError as error:
-                say(f"{error} Going on with fresh workers.")
-        return _flow(request, run_name, name, token)
-    finally:
-        del _HANDED_OVER[token]
+    with Record(say, within) as record:
+        errand = _HANDED_OVER[token] = _Errand(job, say, record)
+        try:
+            for _ in range(_FRESH_STARTS):
+                try:
+                    return _flow(request, run_name, name, token)
+                except WorkerLostError as error:
+                    say(f"{error} Going on with fresh workers.")
+            return _flow(request, run_name, name, token)
+        except Exception as error:
+            if not is_lost_server(error):
+                raise
+            if errand.job is None:
+                raise missing_server(error) from error
+            record.lose()
+        finally:
+            del _HANDED_OVER[token]
+    return errand.result or run_prepared_directly(errand.job, say)
 
 
 def _flow(request: Request, run_name: str, name: str, token: str) -> Result:
@@ -127,14 +167,14 @@ def _flow(request: Request, run_name: str, name: str, token: str) -> Result:
 
 @flow(name="shards", persist_result=False)
 def _shards(token: str) -> Result:
-    make, say = _HANDED_OVER[token]
-    job = make()
+    errand = _HANDED_OVER[token]
+    job = errand.job = errand.job or errand.make()
     with tidy_after_failure(job):
         missing = job.missing()
-        say(f"{len(missing)} of {len(job.shards)} shards to compute")
+        errand.say(f"{len(missing)} of {len(job.shards)} shards to compute")
         _in_flight(job, missing)
-        result = finish(job, say)
-    create_markdown_artifact(summary_markdown(result), key="scene-summary", description=job.scene.id)
+        result = errand.result = finish(job, errand.say)
+    errand.record.summarise(summary_markdown(result), "scene-summary", job.scene.id)
     return result
 
 
