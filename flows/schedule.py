@@ -34,6 +34,8 @@ Say = Callable[[str], None]
 _PORT = 4200
 _PATIENCE_S = 180
 _FIRST_AFTER = timedelta(seconds=5)
+_LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
+"""In memory, as Prefect has it, slots that are held when the server is killed are never free again."""
 
 
 @flow(name="new-scenes")
@@ -148,9 +150,8 @@ def _server(say: Say) -> Iterator[None]:
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        command, env=dict(os.environ), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    env = {_LEASES: "prefect.server.concurrency.lease_storage.filesystem", **os.environ}
+    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         _wait_for(f"{url}/health", process)
         say(f"Prefect's server runs at http://127.0.0.1:{port} as long as this does")
