@@ -54,6 +54,10 @@ class Runner(Settings):
         description="of a running Dask scheduler (tcp://host:8786) or Ray instance (ray://host:10001, auto); "
         "null: one on this machine for the time of the run",
     )
+    store: str | None = Field(
+        None,
+        description="of shards: s3://bucket/prefix, or any address that fsspec knows; null: below --out",
+    )
 
     @model_validator(mode="after")
     def _has_a_use_for_the_address(self) -> Runner:

@@ -43,7 +43,7 @@ class CorruptImageError(TruckscapeError):
 
 
 class BrokenReadError(CorruptImageError):
-    """A raster behind a URL could not be read: it is damaged there, or the network failed on the way."""
+    """A raster behind a URL did not come whole: its server failed, or the network on the way."""
 
     may_pass = True
 
@@ -80,6 +80,10 @@ class WorkerLostError(TruckscapeError):
     """A process that computed a shard was killed, or its machine ran out of memory."""
 
     may_pass = True
+
+
+class UnlikeWorkerError(TruckscapeError):
+    """A machine that is to compute a shard has other software or another processor, and would get another."""
 
 
 class LedgerError(TruckscapeError):

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import platform
 import resource
 import shutil
 import time
@@ -20,7 +21,7 @@ from typing import Any
 import geopandas as gpd
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, OutputError
+from pipeline.errors import ConfigError, OutputError, UnlikeWorkerError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
 from pipeline.files import remove_abandoned, replacing, temporary
 from pipeline.inference.engine import ENGINE_VERSION, Search, predict_shards, widest_tile
@@ -29,7 +30,8 @@ from pipeline.inference.merging import merge_shards
 from pipeline.inference.networks import Models, close_networks, threads_of
 from pipeline.inference.predictions import Detections, Predictions
 from pipeline.inference.runtime import backend, half_precision
-from pipeline.inference.shards import Shard, content_key, is_whole, read_shard, shard_path, write_shard
+from pipeline.inference.shard_stores import LocalShards, ShardStore, SharedShards, open_shared
+from pipeline.inference.shards import Shard, content_key
 from pipeline.layers.catalog import CATALOG_FILES, build_item, write_catalog, write_item
 from pipeline.layers.export import check_formats, write_formats, write_gpkg, write_trucks_geojson
 from pipeline.layers.landcover import polygonise, write_cog
@@ -47,7 +49,8 @@ from pipeline.layers.trucks import WEAKEST_SCORE, found_trucks, nearly_trucks
 from pipeline.leftovers import remove_leftovers, set_aside
 from pipeline.logs import labelled
 from pipeline.models.bundle import Bundle, LegendClass, open_bundle
-from pipeline.publishing import check_address, publish, publish_beside
+from pipeline.publishing import SETTING as PUBLISH_URL
+from pipeline.publishing import publish, publish_beside
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
 from pipeline.report.pictures import quicklook
@@ -57,6 +60,7 @@ from pipeline.scenes.opening import open_scene
 from pipeline.scenes.overpass import overpass_roads
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
+from pipeline.stores import open_store
 from pipeline.tiling import Tile, plan, shard
 
 log = logging.getLogger(__name__)
@@ -66,6 +70,7 @@ _ROADS_MARGIN_M = 5000.0
 """Roads are read this far around a scene: where they meet others tells how they are cut into segments."""
 OVERPASS = "overpass"
 """Given for a file of roads: they are fetched."""
+_HIDDEN = ".shards"
 _CACHE_FOR_CHIPS = 64_000_000
 _SMALL_PX = 2**22
 """Layers of scenes up to so many pixels need little memory: the networks stay open for the next scene."""
@@ -101,7 +106,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """A request that was checked and cut into shards. It can be sent to another process."""
+    """A request that was checked and cut into shards. It can be sent to another process.
+
+    To compute a shard that process needs the scene, the bundles that are not shipped, and the store, each by
+    the address that is in here; nothing else is asked of its disks.
+    """
 
     request: Request
     scene: Scene
@@ -109,12 +118,12 @@ class Job:
     roads: gpd.GeoDataFrame | None
     shards: tuple[tuple[Tile, ...], ...]
     keys: tuple[str, ...]
+    store: ShardStore
+    """Where the shards lie; what a crashed run left there is used again."""
     inputs: dict[str, str]
     """SHA-256 of every local input file, by path."""
-    begun: float
-    """When, in seconds since 1970, as files have it."""
     started: float
-    """The same by this machine's monotonic clock, which nobody sets."""
+    """When it was prepared, by this machine's monotonic clock, which nobody sets."""
 
     @property
     def folder(self) -> Path:
@@ -122,19 +131,19 @@ class Job:
         return self.request.out / self.scene.id
 
     @property
-    def store(self) -> Path:
-        """Where the shards lie; what a crashed run left there is used again."""
-        return self.folder / ".shards"
+    def hidden(self) -> Path:
+        """Beside the results: the shards, unless a store for them is set, and what is under way."""
+        return self.folder / _HIDDEN
 
     @property
     def previous(self) -> Path:
         """Where the record of the previous run lies while this one writes."""
-        return self.store / "previous.json"
+        return self.hidden / "previous.json"
 
     @property
     def work(self) -> Path:
         """Rasters on their way into layers; this process's own."""
-        return temporary(self.store / "merging")
+        return temporary(self.hidden / "merging")
 
     @property
     def score_threshold(self) -> float | None:
@@ -147,12 +156,13 @@ class Job:
         return _least_score(self.request, self.models)
 
     def shard_file(self, index: int) -> Path:
-        """The file of one shard."""
-        return shard_path(self.store, self.keys[index])
+        """The file of one shard, where they lie in `out`."""
+        return Path(self.store.address(self.keys[index]))
 
     def missing(self) -> list[int]:
         """Shards that are still to be computed."""
-        return [index for index in range(len(self.shards)) if not is_whole(self.shard_file(index))]
+        whole = self.store.whole(self.keys)
+        return [index for index, key in enumerate(self.keys) if key not in whole]
 
 
 @dataclass(frozen=True)
@@ -189,8 +199,8 @@ class Result:
 def prepare(request: Request) -> Job:
     """Open the scene, check everything that can be checked, and cut the work into shards.
 
-    Nothing is written but the output folder. Any TruckscapeError may be raised: here is where wrong input
-    shows, before any work is done.
+    Nothing is written but the output folder, and a note in a store of shards that is set. Any TruckscapeError
+    may be raised: here is where wrong input shows, before any work is done.
     """
     begun, started = time.time(), time.monotonic()
     config = request.config
@@ -203,7 +213,9 @@ def prepare(request: Request) -> Job:
             f"Received: {request.out}"
         )
     if config.publish.url:
-        check_address(config.publish.url)
+        open_store(config.publish.url, PUBLISH_URL)
+    if config.runner.store:
+        open_shared(config.runner.store)
     scene = open_scene(request.scene, request.bands)
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
@@ -226,30 +238,38 @@ def prepare(request: Request) -> Job:
     shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
     inputs = _hashes(scene, request)
     keys = _keys(request, scene, models, shards, inputs)
-    job = Job(request, scene, models, roads, shards, keys, inputs, begun, started)
-    _claim(job.folder)
-    return job
+    url, folder = config.runner.store, request.out / scene.id
+    store = SharedShards(url, scene.id) if url else LocalShards(folder / _HIDDEN, begun)
+    _claim(folder)
+    store.claim(keys)
+    return Job(request, scene, models, roads, shards, keys, store, inputs, started)
 
 
-def run_shard(job: Job, index: int) -> Path:
-    """Compute one shard unless its file is there already; returns the file. Errors as `run_shards`."""
+def run_shard(job: Job, index: int) -> str:
+    """Compute one shard unless it is there already; returns where it lies. Errors as `run_shards`."""
     run_shards(job, [index])
-    return job.shard_file(index)
+    return job.store.address(job.keys[index])
 
 
 def run_shards(job: Job, indices: Sequence[int]) -> None:
-    """Compute those shards whose files are not there, without a pause between them.
+    """Compute those shards that are not there, without a pause between them.
 
     Raises
     ------
     CorruptImageError
         If pixels can't be decoded.
     OutputError
-        If a shard can't be written.
+        If the store can't be read, or a shard can't be written.
+    UnlikeWorkerError
+        If this machine would compute something else than the one that prepared the job.
+    BundleError
+        If a bundle is not there, or is another one.
     """
-    missing = [index for index in indices if not is_whole(job.shard_file(index))]
+    whole = job.store.whole([job.keys[index] for index in indices])
+    missing = [index for index in indices if job.keys[index] not in whole]
     if not missing:
         return
+    _check_worker(job)
     trucks = job.request.config.trucks
     search = Search(job.roads, trucks.road_buffer_m, job.least_score)
     runner, engine = job.request.config.runner, job.request.config.engine
@@ -257,8 +277,27 @@ def run_shards(job: Job, indices: Sequence[int]) -> None:
     shards = [job.shards[index] for index in missing]
     with contextlib.closing(predict_shards(job.scene, shards, job.models, search, engine, processes)) as made:
         for index in missing:
-            write_shard(job.shard_file(index), next(made))  # and forget it: the next one needs the memory
+            job.store.write(job.keys[index], next(made))  # and forget it: the next one needs the memory
             tell_stored(job, index)
+
+
+def stored_shard(job: Job, index: int) -> Shard:
+    """A shard, computed again where it has gone, or turns out to be damaged though it looks whole.
+
+    Errors as `run_shards`.
+    """
+    found = job.store.read(job.keys[index])
+    if found is None:
+        log.warning("shard %d of %d is damaged; it is computed again", index + 1, len(job.shards))
+        job.store.drop(job.keys[index])
+        run_shards(job, [index])
+        found = job.store.read(job.keys[index])
+    if found is None:
+        address = job.store.address(job.keys[index])
+        raise OutputError(
+            f"What was just written to {address} can't be read back; choose another --out or runner.store."
+        )
+    return found
 
 
 def tell_stored(job: Job, index: int) -> None:
@@ -351,7 +390,7 @@ def _merged(job: Job) -> Predictions:
     set_aside(job.folder / "run.json", job.previous)
     shutil.rmtree(job.work, ignore_errors=True)
     job.work.mkdir(parents=True)
-    shards = (_shard(job, index) for index in range(len(job.shards)))
+    shards = (stored_shard(job, index) for index in range(len(job.shards)))
     return merge_shards(shards, job.scene.grid, job.work)
 
 
@@ -374,7 +413,7 @@ def tidy_after_failure(job: Job) -> Iterator[None]:
         yield
     except BaseException:
         shutil.rmtree(job.work, ignore_errors=True)
-        for folder in (job.store, job.folder, job.request.out):
+        for folder in (job.hidden, job.folder, job.request.out):
             with contextlib.suppress(OSError):  # not empty: then it holds something to keep
                 folder.rmdir()
         raise
@@ -638,36 +677,31 @@ def _keys(
 
 def _claim(folder: Path) -> None:
     """Make the output folder, or say why not, before any work is done."""
+    hidden = folder / _HIDDEN
     try:
-        (folder / ".shards").mkdir(parents=True, exist_ok=True)
-        probe = temporary(folder / ".shards" / "probe")
+        hidden.mkdir(parents=True, exist_ok=True)
+        probe = temporary(hidden / "probe")
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise OutputError(f"Can't write to {folder} ({error.strerror}); choose another --out.") from error
 
 
-def _shard(job: Job, index: int) -> Shard:
-    """A shard, computed again where its file has gone, or turns out to be damaged though it looks whole."""
-    file = job.shard_file(index)
-    found = read_shard(file)
-    if found is None:
-        log.warning("shard %d of %d is damaged; it is computed again", index + 1, len(job.shards))
-        file.unlink(missing_ok=True)
-        found = read_shard(run_shard(job, index))
-    if found is None:
-        raise OutputError(f"What was just written to {file} can't be read back; choose another --out.")
-    return found
+def _check_worker(job: Job) -> None:
+    """A shard is named by all that makes it: whoever would make another one must not write under its name."""
+    if _keys(job.request, job.scene, job.models, job.shards, job.inputs) != job.keys:
+        raise UnlikeWorkerError(
+            f"{platform.node()} would compute the shards of {job.scene.id} otherwise than the machine that "
+            "began the run: have the same version of truckscape and the same extras on both, and set "
+            "engine.precision and engine.backend to the same instead of auto."
+        )
 
 
 def _tidy(job: Job) -> None:
     """Leave only this run's shards, which make the next run, with other thresholds or labels, instant."""
-    mine = {job.shard_file(index) for index in range(len(job.shards))}
     shutil.rmtree(job.work, ignore_errors=True)
-    for file in job.store.glob("*.npz"):
-        if file not in mine and file.stat().st_mtime < job.begun:
-            file.unlink(missing_ok=True)
-    for folder in (job.store, job.folder, job.folder / "evaluation", job.request.out):
+    job.store.tidy(job.keys)
+    for folder in (job.hidden, job.folder, job.folder / "evaluation", job.request.out):
         remove_abandoned(folder)
 
 

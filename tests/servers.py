@@ -1,4 +1,4 @@
-"""Real servers on loopback: files by ranges, which fail as they are told to, and an S3-compatible store."""
+"""Real servers on loopback: files by ranges, an S3-compatible store; they fail as they are told to."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,57 @@ def file_server(folder: Path) -> Iterator[FileServer]:
             yield state
         finally:
             state.over.set()
+            server.shutdown()
+            thread.join()
+
+
+class _Unsteady(BaseHTTPRequestHandler):
+    """Between a client and a server: the next requests fail, the others go on to it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *args: Any, server_url: str, faults: list[str], **kwargs: Any) -> None:
+        self.server_url, self.faults = server_url, faults
+        super().__init__(*args, **kwargs)
+
+    def _answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        fault = self.faults.pop(0) if self.faults else None
+        if fault == "close":
+            self.close_connection = True
+            return
+        if fault:
+            self.send_response(int(fault))
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        answer = requests.request(
+            self.command, self.server_url + self.path, data=body, headers=dict(self.headers), timeout=30
+        )
+        self.send_response(answer.status_code)
+        for name in answer.headers.keys() - {"Connection", "Content-Length", "Transfer-Encoding"}:
+            self.send_header(name, answer.headers[name])
+        size = answer.headers["Content-Length"] if self.command == "HEAD" else len(answer.content)
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def unsteady(url: str, faults: list[str]) -> Iterator[str]:
+    """The address of a server by a way on which each of `faults` befalls a request: a status, or `close`."""
+    handler = partial(_Unsteady, server_url=url, faults=faults)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
             server.shutdown()
             thread.join()
 

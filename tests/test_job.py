@@ -16,8 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, ConfigError, LabelsError, OutputError
-from pipeline.inference.shards import read_shard
-from pipeline.job import Request, finish, prepare, run_directly, run_shard
+from pipeline.job import Request, finish, prepare, run_directly, run_shard, stored_shard
 from pipeline.models.bundle import Calibration, Card, LegendClass, open_bundle, save_bundle, save_card
 from tests.conftest import write_geotiff
 
@@ -258,7 +257,8 @@ def test_scores_of_the_layer_are_calibrated(product, tmp_path, calibrated):
             f"trucks.bundle={calibrated(calibration=calibration)}", "trucks.score_threshold=0"
         )
         job = prepare(request_for(product, tmp_path, config=config))
-        scores.append(read_shard(run_shard(job, 0)).detections.scores)
+        run_shard(job, 0)
+        scores.append(stored_shard(job, 0).detections.scores)
     assert len(scores[0]) > 0
     log_odds = np.log(scores[0] / (1 - scores[0]))
     np.testing.assert_allclose(scores[1], 1 / (1 + np.exp(-(log_odds / 2 - 0.3))), rtol=1e-6)

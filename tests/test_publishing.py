@@ -2,11 +2,13 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipeline import stores
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError, may_pass
 from pipeline.job import Request, prepare, run_directly
@@ -138,6 +140,16 @@ def test_without_a_way_in_the_error_says_so_and_no_more(s3, tmp_path, monkeypatc
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(OutputError, match=r"(?i)credentials"):
         publish(run, "s3://layers")
+
+
+def test_a_store_that_is_silent_is_given_up(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "PATIENCE_S", 1.0)
+    run = write_run(tmp_path / "scene", a="1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(OutputError, match=r"s3://layers: FSTimeoutError") as caught:
+            publish_beside(tmp_path, [run / "a"], "s3://layers")
+    assert may_pass(caught.value)
 
 
 def test_a_run_reads_from_a_store_and_writes_to_it_and_tells_nobody_how(s3, tmp_path, caplog):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from pipeline.config import Engine
+from pipeline.errors import BundleError
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.inference.runtime import Maps, half_precision, open_runtime
 from pipeline.models.bundle import Bundle, Card, open_bundle
@@ -287,7 +288,10 @@ _OPENING = threading.Lock()
 
 @lru_cache(maxsize=2)
 def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool, threads: int) -> Networks:
-    bundles = (open_bundle(str(name[0])) if name else None for name in names)
+    bundles = [open_bundle(str(name[0])) if name else None for name in names]
+    for bundle, name in zip(bundles, names, strict=True):
+        if bundle and name and bundle.card.weights_sha256 != name[1]:  # of another machine, or just replaced
+            raise BundleError(f"Bundle {bundle.card.id} at {bundle.folder} is not what the run began with.")
     precision = "bfloat16" if half else "float32"
     return Networks(Models(*bundles), Engine(backend=backend, precision=precision), threads)
 

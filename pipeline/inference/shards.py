@@ -1,4 +1,4 @@
-"""Shards: pieces of a scene's predictions, kept in files named by the hash of all that made them."""
+"""Shards: pieces of a scene's predictions, each a file named by the hash of all that made it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,9 @@ def content_key(parts: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def shard_path(folder: Path, key: str) -> Path:
-    """Where the shard of a key lies, if it has been computed."""
-    return folder / f"{key[:32]}.npz"
+def shard_name(key: str) -> str:
+    """What the file of a key's shard is called."""
+    return f"{key[:32]}.npz"
 
 
 def write_shard(path: Path, shard: Shard) -> None:
@@ -54,6 +54,12 @@ def write_shard(path: Path, shard: Shard) -> None:
     OutputError
         If the folder can't be written.
     """
+    with replacing(path) as part, part.open("wb") as file:
+        save_shard(file, shard)
+
+
+def save_shard(file: IO[bytes], shard: Shard) -> None:
+    """Write a shard into a file that is open; the same shard makes the same bytes."""
     arrays = {
         "rows": np.array([shard.first_row, shard.tiles_total, shard.tiles_skipped]),
         "status": shard.status,
@@ -65,10 +71,7 @@ def write_shard(path: Path, shard: Shard) -> None:
     if shard.landcover is not None:
         arrays["landcover"] = shard.landcover
     # As numpy.savez_compressed does it, but for the level of compression: its 6 takes four times as long.
-    with (
-        replacing(path) as part,
-        zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-    ):
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
@@ -86,10 +89,10 @@ def is_whole(path: Path) -> bool:
         return False
 
 
-def read_shard(path: Path) -> Shard | None:
+def read_shard(file: Path | IO[bytes]) -> Shard | None:
     """The shard in a file; None if there is none, or it is damaged and has to be computed again."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with np.load(file, allow_pickle=False) as arrays:
             first_row, total, skipped = (int(number) for number in arrays["rows"])
             return Shard(
                 first_row,

@@ -130,6 +130,12 @@ class Bundle(BaseModel):
     folder: Path
     card: Card
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """On other machines a shipped bundle lies where the package does, any other at the same path."""
+        shipped = self.folder.is_relative_to(SHIPPED)
+        folder = self.folder.relative_to(SHIPPED) if shipped else self.folder.absolute()
+        return _arrived, (folder, self.card)
+
     @property
     def weights(self) -> Path:
         """The weights file."""
@@ -184,6 +190,10 @@ class Bundle(BaseModel):
             raise BundleError(
                 f"Model {self.card.id} is for {self.card.gsd:g} m pixels, {scene_id} has {gsd:g} m."
             )
+
+
+def _arrived(folder: Path, card: Card) -> Bundle:
+    return Bundle(folder=SHIPPED / folder, card=card)  # what is absolute stays as it is
 
 
 def open_bundle(name_or_path: str) -> Bundle:

@@ -45,7 +45,8 @@ def examine(config: Config, out: Path) -> list[Finding]:
         "ledger": partial(services.ledger, config, out),
         "prefect": services.prefect,
         "network": partial(services.network, config),
-        "publish": partial(services.store, config),
+        "publish": partial(services.published, config),
+        "shards": partial(services.shards, config),
     }
     # One after the other: two threads that import at once may see half a module.
     findings = [found for name, check in here.items() for found in _Running(name, check).result(HERE_S)]

@@ -19,8 +19,7 @@ from pipeline.evaluation.labels import read_landcover_labels
 from pipeline.evaluation.segmentation import LandcoverEvaluation, evaluate_landcover
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.runtime import half_precision
-from pipeline.inference.shards import read_shard
-from pipeline.job import Request, prepare, run_shard
+from pipeline.job import Request, prepare, run_shards, stored_shard
 from pipeline.models.anatomy import card_anatomy
 from pipeline.models.bundle import Bundle, open_bundle, shipped_bundles
 from pipeline.models.detector import build_detector
@@ -133,9 +132,10 @@ def _score_segmenter(bundle: Bundle, places: Sequence[Place], engine: Engine) ->
     with tempfile.TemporaryDirectory() as folder:
         for index, place in enumerate(places):
             job = prepare(Request(place.scene, Path(folder) / str(index), config, place.bands))
-            shards = (read_shard(run_shard(job, number)) for number in range(len(job.shards)))
+            run_shards(job, range(len(job.shards)))
             job.work.mkdir(parents=True)
-            predictions = merge_shards((shard for shard in shards if shard), job.scene.grid, job.work)
+            shards = (stored_shard(job, number) for number in range(len(job.shards)))
+            predictions = merge_shards(shards, job.scene.grid, job.work)
             labels = read_landcover_labels(str(place.labels), job.scene.grid)
             parts.append(evaluate_landcover(str(predictions.landcover_raster), labels, bundle.card.classes))
     pooled = LandcoverEvaluation(

@@ -22,8 +22,7 @@ from pipeline.evaluation.labels import read_polygons, read_truck_labels
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.motion import evidence
 from pipeline.inference.predictions import Detections
-from pipeline.inference.shards import read_shard
-from pipeline.job import Request, prepare, run_shard, trucks_of
+from pipeline.job import Request, prepare, run_shards, stored_shard, trucks_of
 from pipeline.layers.seen import seen_layers
 from pipeline.models.bundle import Bundle, Calibration, save_card
 from pipeline.models.segmenter import DYNAMIC_WORLD
@@ -100,9 +99,10 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
         landcover=Landcover(enabled=False),
     )
     job = prepare(Request(place.scene, folder / place.name, config, place.bands))
-    shards = (read_shard(run_shard(job, index)) for index in range(len(job.shards)))
+    run_shards(job, range(len(job.shards)))
     job.work.mkdir(parents=True)
-    predictions = merge_shards((shard for shard in shards if shard), job.scene.grid, job.work)
+    shards = (stored_shard(job, index) for index in range(len(job.shards)))
+    predictions = merge_shards(shards, job.scene.grid, job.work)
     status = Path(predictions.status_raster)
     trucks = trucks_of(job, predictions.detections, status, None, ())
     trucks["evidence"] = _evidence(trucks, predictions.detections, job.scene.grid.affine)

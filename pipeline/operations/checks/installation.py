@@ -112,7 +112,7 @@ def _needed(extra: str, config: Config) -> bool:
         "dask": config.runner.kind == "dask",
         "ray": config.runner.kind == "ray",
         "pmtiles": "pmtiles" in config.export.formats,
-        "remote": (config.publish.url or "").startswith("s3:"),
+        "remote": any((url or "").startswith("s3:") for url in (config.publish.url, config.runner.store)),
         "postgresql": ledger.startswith("postgresql+psycopg:"),
     }.get(extra, False)
 

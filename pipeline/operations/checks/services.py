@@ -7,7 +7,8 @@ import os
 import shutil
 import socket
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from pipeline.addresses import without_secrets
 from pipeline.config import Config, Traffic
 from pipeline.errors import TruckscapeError
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
+from pipeline.stores import Store, open_store
 
 PATIENCE_S = 4
 """For an answer."""
@@ -93,27 +95,34 @@ def _connection(name: str, url: str) -> Finding:
         return fails("network", f"{name}: {shown} does not answer ({error})", f"start it, or mend {name}")
 
 
-def store(config: Config) -> list[Finding]:
+def published(config: Config) -> list[Finding]:
     """Where finished results are published, if anywhere: whether we are let in."""
-    url = config.publish.url
+    from pipeline.publishing import SETTING
+
+    return _store("publish", config.publish.url, partial(open_store, setting=SETTING))
+
+
+def shards(config: Config) -> list[Finding]:
+    """The store of shards that workers share, if any: whether we are let in."""
+    from pipeline.inference.shard_stores import open_shared
+
+    return _store("shards", config.runner.store, open_shared)
+
+
+def _store(name: str, url: str | None, opened: Callable[[str], Store]) -> list[Finding]:
     if not url:
         return []
-    import fsspec
-
-    from pipeline.publishing import check_address
-
     shown = without_secrets(url)
     try:
-        check_address(url)
-        fs, root = fsspec.url_to_fs(url, use_listings_cache=False)
-        fs.ls(root)
-    except FileNotFoundError:  # nothing was published there yet, and a bucket that is not there looks alike
-        return [ok("publish", f"{shown} answers; nothing is there yet")]
+        store = opened(url)
+        store.fs.ls(store.root)
+    except FileNotFoundError:  # nothing was written there yet, and a bucket that is not there looks alike
+        return [ok(name, f"{shown} answers; nothing is there yet")]
     except Exception as error:  # noqa: BLE001 each store has its own errors
         why = " ".join(without_secrets(str(error)).split())[:200]
         mend = "see docs/operations.md, remote data: address, credentials and endpoint are the environment's"
-        return [fails("publish", f"{shown}: {type(error).__name__}: {why}", mend)]
-    return [ok("publish", f"{shown} can be read")]
+        return [fails(name, f"{shown}: {type(error).__name__}: {why}", mend)]
+    return [ok(name, f"{shown} can be read")]
 
 
 def hook(config: Config) -> list[Finding]:

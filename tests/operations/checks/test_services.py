@@ -104,10 +104,22 @@ def test_only_configured_servers_are_asked(nobody, monkeypatch):
 
 
 def test_where_results_are_published(tmp_path):
-    assert services.store(load_config()) == []
+    assert services.published(load_config()) == []
     there = load_config(None, [f"publish.url=file://{tmp_path}"])
-    assert services.store(there)[0].state == "ok"
-    assert services.store(load_config(None, ["publish.url=nonsense://x"]))[0].state == "fails"
+    assert services.published(there)[0].state == "ok"
+    assert services.published(load_config(None, ["publish.url=nonsense://x"]))[0].state == "fails"
+
+
+def test_the_store_of_shards(tmp_path, nobody, monkeypatch):
+    assert services.shards(load_config()) == []
+    there = load_config(None, [f"runner.store=file://{tmp_path}"])
+    assert services.shards(there)[0].state == "ok"
+    (finding,) = services.shards(load_config(None, ["runner.store=https://host/shards"]))
+    assert (finding.state, "can rename files" in finding.found) == ("fails", True)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{nobody}")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    (finding,) = services.shards(load_config(None, ["runner.store=s3://shards"]))
+    assert finding.state == "fails"
 
 
 def test_the_command_for_failures_is_there():
