@@ -27,6 +27,8 @@ class FileServer:
     faults: dict[str, list[str]] = field(default_factory=dict)
     """By path, what happens to the next requests: `503`, `close`, `half` (of the body), `hang`, or an address
     to redirect to. Then they are served."""
+    headers: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By path, what is told besides of what is served."""
     asked: Counter[str] = field(default_factory=Counter)
     """Requests by path, HEAD too."""
     over: threading.Event = field(default_factory=threading.Event)
@@ -64,6 +66,11 @@ class _Handler(RangeRequestHandler):
             if fault == "hang":
                 self.state.over.wait(HANG_S)
             self.close_connection = True
+
+    def end_headers(self) -> None:
+        for name, value in self.state.headers.get(self._plain, {}).items():
+            self.send_header(name, value)
+        super().end_headers()
 
     @property
     def _plain(self) -> str:

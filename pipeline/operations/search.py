@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,14 +21,16 @@ from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import NoConformsTo, PystacClientWarning
+from requests import Response
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from pipeline.addresses import is_url
-from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
+from pipeline.errors import ConfigError, LabelsError, NotAProductError, TruckscapeError, UnreachableError
 from pipeline.operations.listing import Listed, digest
-from pipeline.scenes.fetching import PASSING
+from pipeline.scenes.fetching import PASSING, pieces
 from pipeline.scenes.scene import scene_name
+from pipeline.scenes.stac import MALFORMED
 
 # What is no API is told by an error.
 warnings.filterwarnings("ignore", category=NoConformsTo)
@@ -35,6 +38,10 @@ warnings.filterwarnings("ignore", category=NoConformsTo)
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100
 _TIMEOUT_S = 60
+_WHOLE_S = 300
+_MOST_BYTES = 64 * 2**20
+"""Of an answer: a page of 100 items has 3 MB."""
+_MOST_SCENES = 100_000
 _RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=PASSING)
 _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
 
@@ -64,6 +71,9 @@ def search_scenes(search: Search) -> list[Listed]:
     (Servers differ in which filter language they understand, and some answer one that they don't with
     nothing.)
 
+    A server is not trusted: nothing but http(s) is asked, answers have an end, and so have their pages. An
+    item that is malformed is given with the others; what is wrong with it is told when it is opened.
+
     Raises
     ------
     ConfigError
@@ -71,23 +81,59 @@ def search_scenes(search: Search) -> list[Listed]:
     LabelsError
         If the file of the area can't be read.
     NotAProductError
-        If the URL is no STAC API, or the server refuses the search.
+        If the URL is no STAC API, the server refuses the search, or its answers are larger than any, lead
+        elsewhere than to http(s), or have no end.
     UnreachableError
         If the server does not answer, or fails.
     """
     found = {}
-    for item in _items(search):
-        cover = item.properties.get("eo:cloud_cover")
-        if search.cloud_cover is None or cover is None or float(cover) <= search.cloud_cover:
-            found[item.id] = _listed(item, search)
+    for document in _documents(search):
+        cover = _cloud_cover(document)
+        if search.cloud_cover is None or cover is None or cover <= search.cloud_cover:
+            found[document["id"]] = _listed(document, search)
     in_time = sorted(found.values(), key=lambda scene: (scene.acquired or "", scene.name))
     return in_time[-search.most :] if search.most else in_time
 
 
-def _items(search: Search) -> Iterator[pystac.Item]:
+class _WebOnly(StacApiIO):
+    """Asks web servers only, whatever a server's links say, and reads no answer that is larger than any."""
+
+    def __init__(self) -> None:
+        super().__init__(timeout=_TIMEOUT_S, max_retries=_RETRIES)
+        self.session.hooks["response"].append(_read)
+
+    def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
+        """What lies at an address or link; never a file."""
+        self._check(source.get_href() or "" if isinstance(source, pystac.Link) else str(source))
+        return super().read_text(source, *args, **kwargs)
+
+    def request(
+        self,
+        href: str,
+        method: str | None = None,
+        headers: dict[str, str] | None = None,
+        parameters: dict[str, Any] | None = None,
+    ) -> str:
+        """What a server answers. Raises NotAProductError for other ways of asking than a search has."""
+        self._check(href, method or "GET")
+        return super().request(href, method, headers, parameters)
+
+    @staticmethod
+    def _check(href: str, method: str = "GET") -> None:
+        if not is_url(href) or method.upper() not in ("GET", "POST"):
+            raise NotAProductError(f"A link of the STAC API leads elsewhere than to http(s): {href[:200]}")
+
+
+def _read(answer: Response, **_: Any) -> None:
+    """Read a body before requests does, which would go on to whatever end there is."""
+    answer._content = b"".join(pieces(answer, "The answer of the STAC API", _MOST_BYTES, _WHOLE_S))
+
+
+def _documents(search: Search) -> Iterator[dict[str, Any]]:
+    """Items as the server has them, each with an id."""
     place = _place(search.area) if search.area else {}
     try:
-        client = Client.open(search.url, stac_io=StacApiIO(timeout=_TIMEOUT_S, max_retries=_RETRIES))
+        client = Client.open(search.url, stac_io=_WebOnly())
         if search.changed_since:
             changed = _changed(client, search.changed_since)
             if not changed:
@@ -100,8 +146,10 @@ def _items(search: Search) -> Iterator[pystac.Item]:
             limit=_PAGE,
             **place,
         )
-        yield from wanted.items()
+        yield from _of_pages(wanted.pages_as_dicts(), search.url)
     except APIError as error:
+        if isinstance(error.__context__, TruckscapeError):  # of ours, which the client caught
+            raise error.__context__ from None
         status = getattr(error, "status_code", None)  # not there when no answer came
         if status is None:
             raise UnreachableError(f"The STAC API does not answer: {search.url}.") from error
@@ -110,8 +158,26 @@ def _items(search: Search) -> Iterator[pystac.Item]:
         raise kind(f"The search at {search.url} failed with HTTP status {status}: {why}") from error
     except RequestException as error:
         raise UnreachableError(f"The STAC API does not answer: {search.url} ({error}).") from error
-    except (PystacClientWarning, pystac.STACError, pystac.STACTypeError, KeyError, ValueError) as error:
-        raise NotAProductError(f"Not a STAC API with item search: {search.url} ({error}).") from error
+    except (PystacClientWarning, *MALFORMED) as error:
+        why = " ".join(str(error).split())[:200]
+        raise NotAProductError(f"Not a STAC API with item search: {search.url} ({why}).") from error
+
+
+def _of_pages(pages: Iterator[dict[str, Any]], url: str) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for page in pages:
+        before = len(seen)
+        for document in page["features"]:
+            if not (isinstance(document, dict) and isinstance(document.get("id"), str)):
+                raise NotAProductError(f"What the STAC API at {url} finds are no items with an id.")
+            seen.add(document["id"])
+            yield document
+        if len(seen) == before:
+            raise NotAProductError(f"The pages of the search at {url} go round in circles.")
+        if len(seen) > _MOST_SCENES:
+            raise NotAProductError(
+                f"The search at {url} finds more than {_MOST_SCENES} scenes; narrow it by area or time."
+            )
 
 
 def _method(client: Client) -> str:
@@ -169,14 +235,34 @@ def _polygons(path: Path) -> dict[str, Any]:
     return dict(json.loads(shapely.to_geojson(whole)))
 
 
-def _listed(item: pystac.Item, search: Search) -> Listed:
-    href = item.get_self_href() or ""
-    if not is_url(href):  # a server's files are not ours
-        collection = quote(item.collection_id or search.collections[0], safe="")
-        href = f"{search.url.rstrip('/')}/collections/{collection}/items/{quote(item.id, safe='')}"
-    acquired = item.datetime or item.common_metadata.start_datetime
-    updated = item.common_metadata.updated or item.common_metadata.created
-    return Listed(scene_name(item.id), href, _stamp(item), _moment(acquired), _moment(updated))
+def _cloud_cover(document: dict[str, Any]) -> float | None:
+    """Per cent; None where the item doesn't tell a number."""
+    try:
+        cover = float(document["properties"]["eo:cloud_cover"])
+    except MALFORMED:
+        return None
+    return cover if math.isfinite(cover) else None
+
+
+def _listed(document: dict[str, Any], search: Search) -> Listed:
+    name, collection = scene_name(document["id"]), search.collections[0]
+    try:
+        links = [link for link in document.get("links", []) if link.get("rel") == "self"]
+        item = pystac.Item.from_dict({**document, "links": links}, preserve_dict=False)
+        href = item.get_self_href() or ""
+        if not is_url(href):  # a server's files are not ours
+            href = _address(search.url, item.collection_id or collection, item.id)
+        acquired = item.datetime or item.common_metadata.start_datetime
+        updated = item.common_metadata.updated or item.common_metadata.created
+        return Listed(name, href, _stamp(item), _moment(acquired), _moment(updated))
+    except MALFORMED:
+        return Listed(name, _address(search.url, collection, document["id"]), digest(["malformed"]))
+
+
+def _address(url: str, collection: str, item: str) -> str:
+    """Of an item of a collection, as APIs have it."""
+    names = (quote(name.encode(errors="replace"), safe="") for name in (collection, item))
+    return "{}/collections/{}/items/{}".format(url.rstrip("/"), *names)
 
 
 def _stamp(item: pystac.Item) -> str:

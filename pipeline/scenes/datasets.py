@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import rasterio
+from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
@@ -60,6 +61,8 @@ _OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1"}
 os.environ.setdefault("GDAL_CACHEMAX", "32")
 _REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
 _OPEN_PER_THREAD = 32
+_MOST_VALUES = 2**28
+"""In a block of a file: twice as many as a band of a granule has. A file of some kilobytes can claim more."""
 
 
 def remote_options() -> dict[str, Any]:
@@ -119,7 +122,7 @@ def file_state(href: str) -> FileState:
 def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader:
     """An open rasterio dataset, seen on another grid if `warp` tells one.
 
-    `what` names it in the CorruptImageError raised if it can't be opened.
+    `what` names it in the CorruptImageError raised if it can't be opened, or has blocks larger than any.
     """
 
     def open_it() -> DatasetReader:
@@ -135,6 +138,13 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
 
 def _open(href: str, warp: Warp | None) -> DatasetReader:
     dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
+    together = dataset.count if dataset.interleaving is Interleaving.pixel else 1
+    rows, cols = dataset.block_shapes[0]
+    if rows * cols * together > _MOST_VALUES:
+        raise CorruptImageError(
+            f"{href} has blocks of {cols} x {rows} pixels, each decoded as a whole, which could fill the "
+            "memory; write it anew in tiles, e.g. gdal_translate -of COG."
+        )
     return warped(dataset, warp) if warp else dataset
 
 

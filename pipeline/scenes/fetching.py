@@ -65,8 +65,23 @@ def fetch_file(url: str, what: str, into: IO[bytes], most_bytes: int) -> None:
             raise _failed(kind, what, url, f"HTTP status {answer.status_code}")
         if not {"Content-Length", "Transfer-Encoding"} & answer.headers.keys():
             raise _failed(UnreachableError, what, url, "the answer has no length")
-        for piece in _pieces(answer, what, most_bytes, _FILE_S):
+        for piece in pieces(answer, what, most_bytes, _FILE_S):
             into.write(piece)
+
+
+def pieces(answer: requests.Response, what: str, most_bytes: int, within_s: float) -> Iterator[bytes]:
+    """The body of an answer, unpacked.
+
+    Raises NotAProductError as soon as it is larger than `most_bytes`, UnreachableError if it takes longer.
+    """
+    begun, came = time.monotonic(), 0
+    for piece in answer.iter_content(_PIECE):
+        came += len(piece)
+        if came > most_bytes:
+            raise NotAProductError(f"{what} is larger than {most_bytes / 1e6:.0f} MB: {answer.url}")
+        if time.monotonic() - begun > within_s:
+            raise _failed(UnreachableError, what, answer.url, f"not whole after {within_s} s")
+        yield piece
 
 
 def _fetch(url: str, what: str, most_bytes: int) -> bytes:
@@ -74,7 +89,7 @@ def _fetch(url: str, what: str, most_bytes: int) -> bytes:
         if answer.status_code != requests.codes.ok:
             kind = UnreachableError if answer.status_code in PASSING else SceneNotFoundError
             raise _failed(kind, what, url, f"HTTP status {answer.status_code}")
-        return b"".join(_pieces(answer, what, most_bytes, _WHOLE_S))
+        return b"".join(pieces(answer, what, most_bytes, _WHOLE_S))
 
 
 @contextmanager
@@ -91,17 +106,6 @@ def _answer(url: str, what: str) -> Iterator[requests.Response]:
         raise _failed(UnreachableError, what, url, "no answer") from told(error)
     except RequestException as error:  # redirected in circles, or to what is not http
         raise _failed(SceneNotFoundError, what, url, str(error)) from told(error)
-
-
-def _pieces(answer: requests.Response, what: str, most_bytes: int, within_s: float) -> Iterator[bytes]:
-    begun, came = time.monotonic(), 0
-    for piece in answer.iter_content(_PIECE):
-        came += len(piece)
-        if came > most_bytes:
-            raise NotAProductError(f"{what} is larger than {most_bytes / 1e6:.0f} MB: {answer.url}")
-        if time.monotonic() - begun > within_s:
-            raise _failed(UnreachableError, what, answer.url, f"not whole after {within_s} s")
-        yield piece
 
 
 def _failed(kind: type[TruckscapeError], what: str, url: str, why: str) -> TruckscapeError:

@@ -19,6 +19,8 @@ from pipeline.scenes.scene import BandSource
 
 log = logging.getLogger(__name__)
 
+_MOST_PX = 10**11
+"""Ten million square kilometres. A file of a few kilobytes can claim more."""
 _PIXEL_M = (9.5, 10.5)
 _SHORTER_SIDE_M, _LONGER_SIDE_M = 11.5, (9.5, 16.0)
 """Of pixels in degrees, as GDAL makes them of 10 m up to 60 degrees north, and Earth Engine anywhere."""
@@ -83,8 +85,9 @@ def scene_grid(dataset: DatasetReader) -> GeoBox:
     Raises
     ------
     GeoreferenceError
-        If it has no CRS, is rotated or not north up, or its pixels are not about 10 m on the ground; or if
-        it is to be warped and a band is marked as opacity, which would be taken for one.
+        If it has no CRS, is rotated or not north up, its pixels are not about 10 m on the ground, or it has
+        more of them than a continent; or if it is to be warped and a band is marked as opacity, which would
+        be taken for one.
     """
     check_georeference(dataset)
     if not has_pixels_of_10m(dataset):
@@ -92,6 +95,11 @@ def scene_grid(dataset: DatasetReader) -> GeoBox:
         raise GeoreferenceError(
             f"Sentinel-2's finest bands have pixels of 10 m, these have {width:.3g} x {height:.3g} m on the "
             f"ground: {dataset.name}"
+        )
+    if dataset.width * dataset.height > _MOST_PX:
+        raise GeoreferenceError(
+            f"A scene has at most {_MOST_PX:.0e} pixels of 10 m; cut it, e.g. gdal_translate -projwin. "
+            f"Received: {dataset.name} of {dataset.width} x {dataset.height}"
         )
     # rasterio's Affine and odc-geo's are the same class; a GeoBox keeps no tie to the open file.
     own = GeoBox(dataset.shape, Affine(*dataset.transform[:6]), str(dataset.crs.to_wkt()))

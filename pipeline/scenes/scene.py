@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +24,19 @@ BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 BANDS_60M = ("B01", "B09", "B10")
 BAND_NAMES = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 
+_OF_FILES_BESIDE = re.compile(r"\.(?=json|parquet|png|sqlite)", re.IGNORECASE)
+"""Before the suffixes of what lies beside scenes' folders: catalogue, log, ledger, traffic."""
+_MOST_NAME_BYTES = 200
+"""File systems have 255, and files are written under longer names first."""
+
 
 def scene_name(text: str) -> str:
-    """An id as a scene's folder is named."""
-    return re.sub(r"[^\w.-]", "_", text).lstrip(".") or "item"
+    """An id as a scene's folder is named: never as a file beside it, nor longer than a file's name may be."""
+    name = _OF_FILES_BESIDE.sub("_", re.sub(r"[^\w.-]", "_", text).lstrip(".")) or "item"
+    if len(name.encode()) <= _MOST_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
+    return f"{name.encode()[: _MOST_NAME_BYTES - 17].decode(errors='ignore')}-{digest}"
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -46,12 +47,25 @@ COMMON_NAMES: Mapping[str, str] = {
 }
 """Common names of the EO extension (and catalogues' own) that stand for one Sentinel-2 band."""
 
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    pystac.STACError,
+    pystac.STACTypeError,
+)
+"""What reading a document raises whose fields are not as STAC says."""
+
 HARMONISED_OFFSET = -0.1
 """Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
 
 _MAX_ITEM_BYTES = 16 * 2**20
 _STORES: Mapping[str, str] = {"s3": "/vsis3/", "gs": "/vsigs/"}
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_MOST_ASSETS = 1000
+_MOST_HREF = 4096
 _RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
@@ -102,9 +116,9 @@ def open_stac_item(href: str) -> Scene:
     item = _read_item(href)
     try:
         return _scene(item, href)
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise MetadataError(
-            f"Fields of the STAC item {item.id} are not as STAC says ({error}): {href}"
+            f"Fields of the STAC item {item.id} are not as STAC says ({str(error)[:200]}): {href}"
         ) from error
 
 
@@ -128,7 +142,7 @@ def _scene(item: pystac.Item, href: str) -> Scene:
     grid, crs = _grid(bands, item.id)
     moment = properties.get("datetime") or properties.get("start_datetime")
     return Scene(
-        id=scene_name(item.id),
+        id=item.id,
         href=without_secrets(href),
         grid=grid,
         bands={name: on_grid(source, crs, grid) for name, source in bands.items()},
@@ -152,21 +166,17 @@ def _read_item(href: str) -> pystac.Item:
         raise NotAProductError(f"Not a STAC item (not JSON): {href}") from error
     if not (isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document):
         raise NotAProductError(f"Not a STAC item (a GeoJSON Feature with assets): {href}")
+    if isinstance(document["assets"], dict) and len(document["assets"]) > _MOST_ASSETS:
+        raise NotAProductError(f"A STAC item has at most {_MOST_ASSETS} assets: {href}")
     # Nothing that it links to is followed, and relative addresses of assets count from where it was read.
     document["links"] = []
     try:
         item = pystac.Item.from_dict(document, preserve_dict=False)
-    except (
-        pystac.STACError,
-        pystac.STACTypeError,
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
+    except MALFORMED as error:
         raise NotAProductError(f"Not a valid STAC item ({str(error)[:200]}): {href}") from error
     if not isinstance(item.id, str) or not isinstance(item.properties, dict):
         raise NotAProductError(f"Not a valid STAC item (its id is no text, or its properties none): {href}")
+    item.id = scene_name(item.id)  # it is told in messages, too
     item.set_self_href(href if is_url(href) else str(Path(href).resolve()))
     return item
 
@@ -201,8 +211,8 @@ def _band_assets(item: pystac.Item, fetched: bool) -> Iterator[_BandAsset]:
             _gdal_href(href, f"Band {band} of the STAC item {item.id}", fetched),
             float(gsd or (20.0 if band == "SCL" else native_gsd(band))),
             "tiff" in (asset.media_type or "") or urlparse(href).path.lower().endswith((".tif", ".tiff")),
-            _float(fields.get("scale"), "scale", item.id),
-            _float(fields.get("offset"), "offset", item.id),
+            _finite(fields.get("scale"), "scale", item.id, above=0.0),
+            _finite(fields.get("offset"), "offset", item.id),
             _float(fields.get("nodata", asset.extra_fields.get("nodata")), "nodata", item.id),
         )
 
@@ -236,6 +246,8 @@ def _band_of(key: str, asset: pystac.Asset, described: list[dict[str, Any]]) -> 
 
 def _gdal_href(href: str, what: str, fetched: bool) -> str:
     """What GDAL calls an address. Raises MetadataError where no band may lie."""
+    if len(href) > _MOST_HREF:
+        raise MetadataError(f"The address of {what} is longer than any: {href[:200]}...")
     address = urlparse(href)
     if _CONTROL.search(href):
         raise MetadataError(f"The address of {what} holds control characters: {href[:200]!r}")
@@ -249,6 +261,13 @@ def _gdal_href(href: str, what: str, fetched: bool) -> str:
         places = "http, https, s3 or gs" if fetched else "http, https, s3, gs, or a file (.tif, .jp2)"
         raise MetadataError(f"{what} does not lie where a band may ({places}): {href[:200]}")
     return path
+
+
+def _finite(value: Any, what: str, item_id: str, above: float = -math.inf) -> float | None:
+    number = _float(value, what, item_id)
+    if number is not None and not above < number < math.inf:
+        raise MetadataError(f"{what} of a band of {item_id} gives no reflectance: {number:g}")
+    return number
 
 
 def _float(value: Any, what: str, item_id: str) -> float | None:
@@ -294,7 +313,7 @@ def _offset(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> f
 
 def _baseline_text(properties: Mapping[str, Any]) -> str | None:
     text = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    return None if text is None else str(text)
+    return None if text is None else str(text)[:50]
 
 
 def _baseline_number(text: str | None, item_id: str) -> float | None:

@@ -1,13 +1,17 @@
 """Searches at a real STAC API on this machine."""
 
+import gzip
 import json
+import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import geopandas as gpd
 import pytest
 import shapely
 
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
+from pipeline.operations import search as search_module
 from pipeline.operations.search import Search, search_patiently, search_scenes
 from tests.operations.servers import stac_api, stac_item
 from tests.servers import file_server
@@ -123,3 +127,101 @@ def test_a_server_that_is_not_there():
     search = Search("http://127.0.0.1:9")
     with pytest.raises(UnreachableError, match="does not answer"):
         search_patiently(replace(search), attempts=1, backoff_s=0)
+
+
+# --- a server that means harm ---------------------------------------------------------------------------
+
+SEARCH = "https://api.stacspec.org/v1.0.0/item-search"
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """A server of files; those of `serve` are its landing page and the pages of its search."""
+    with file_server(tmp_path) as server:
+        yield server
+
+
+def serve(server, folder: Path, pages: list[dict], search: str = "/page0.json") -> Search:
+    landing = {"type": "Catalog", "stac_version": "1.0.0", "id": "hostile", "description": "-"}
+    where = search if ":" in search else server.url + search
+    links = [{"rel": "search", "href": where, "type": "application/geo+json"}]
+    (folder / "api.json").write_text(json.dumps(landing | {"conformsTo": [SEARCH], "links": links}))
+    for number, page in enumerate(pages):
+        (folder / f"page{number}.json").write_text(json.dumps({"type": "FeatureCollection"} | page))
+    return Search(f"{server.url}/api.json", cloud_cover=50.0)
+
+
+def leading_to(href: str, *items: dict, **told) -> dict:
+    return {"features": list(items), "links": [{"rel": "next", "href": href, **told}]}
+
+
+def test_pages_without_end_come_to_one(hostile, tmp_path, monkeypatch):
+    more = [leading_to(f"{hostile.url}/page{n + 1}.json", item(2 * n), item(2 * n + 1)) for n in range(3)]
+    search = serve(hostile, tmp_path, [*more[:2], leading_to(f"{hostile.url}/page1.json", item(9))])
+    with pytest.raises(NotAProductError, match="go round in circles"):
+        search_scenes(search)
+    monkeypatch.setattr(search_module, "_MOST_SCENES", 3)
+    with pytest.raises(NotAProductError, match="finds more than 3 scenes; narrow it"):
+        search_scenes(search)
+
+
+@pytest.mark.parametrize("told", [{}, {"method": "DELETE"}])
+def test_links_lead_to_servers_only_and_only_to_be_read(hostile, tmp_path, told):
+    private = tmp_path / "private.json"
+    private.write_text(json.dumps({"type": "FeatureCollection", "features": [item(1)]}))
+    hrefs = (
+        [f"{hostile.url}/page1.json"] if told else [str(private), f"file://{private}", "ftp://127.0.0.1/a"]
+    )
+    for href in hrefs:
+        search = serve(hostile, tmp_path, [leading_to(href, item(0), **told)])
+        with pytest.raises(NotAProductError, match="A link of the STAC API leads elsewhere than to"):
+            search_scenes(search)
+    with pytest.raises(NotAProductError, match="leads elsewhere"):
+        search_scenes(serve(hostile, tmp_path, [], search=f"file://{private}"))
+
+
+@pytest.mark.parametrize("which", ["/api.json", "/page0.json"])
+def test_answers_that_burst_when_unpacked_are_not_unpacked_to_their_end(hostile, tmp_path, which):
+    search = serve(hostile, tmp_path, [leading_to("", item(0))])
+    (tmp_path / which[1:]).write_bytes(gzip.compress(b" " * 2**29, 1))
+    hostile.headers[which] = {"Content-Encoding": "gzip"}
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotAProductError, match="answer of the STAC API is larger than 67 MB"):
+            search_scenes(search)
+        assert tracemalloc.get_traced_memory()[1] < 2**28
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"properties": None}, {"assets": None}, {"assets": {"blue": None}}, {"assets": {"blue": {"href": 5}}},
+        {"assets": {"blue": {"href": "http://[::1/a.tif"}}}, {"links": [5]}, {"collection": 5},
+        {"properties": {"datetime": "0001-01-01T00:00:00+14:00"}},
+        {"properties": {"datetime": None, "updated": "soon"}},
+        {"properties": {"datetime": "2023-06-15T00:00:00Z", "eo:cloud_cover": "nan"}},
+        {"properties": {"datetime": "2023-06-15T00:00:00Z", "eo:cloud_cover": [1]}},
+        {"links": [{"rel": "self", "href": "file:///etc/passwd"}]},
+    ],
+)  # fmt: skip
+def test_an_item_that_is_malformed_hides_no_other_and_is_found_itself(hostile, tmp_path, told):
+    odd = stac_item("../odd") | told
+    scenes = search_scenes(serve(hostile, tmp_path, [{"features": [item(0), odd, item(1)]}]))
+    assert {scene.name for scene in scenes} == {"S2A_000", "S2A_001", "_odd"}
+    (href,) = (scene.href for scene in scenes if scene.name == "_odd")
+    assert href == f"{hostile.url}/api.json/collections/sentinel-2-l2a/items/..%2Fodd"
+
+
+def test_nesting_that_breaks_parsers_hides_no_other_item(hostile, tmp_path):
+    search = serve(hostile, tmp_path, [{"features": [item(0), item(1)]}])
+    page = tmp_path / "page0.json"
+    page.write_text(page.read_text().replace('"platform"', f'"x": {"[" * 900}{"]" * 900}, "platform"', 1))
+    assert names(search) == ["S2A_000", "S2A_001"]
+
+
+@pytest.mark.parametrize("features", [[None], ["x"], [{}], [{"id": 5}], "x", {"a": 1}])
+def test_what_is_found_has_ids(hostile, tmp_path, features):
+    with pytest.raises(NotAProductError, match="are no items with an id"):
+        search_scenes(serve(hostile, tmp_path, [{"features": features}]))

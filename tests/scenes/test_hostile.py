@@ -1,17 +1,21 @@
 """Scenes by somebody who means harm: items, archives and rasters that lead elsewhere, or burst."""
 
+import gzip
 import json
 import tracemalloc
 import zipfile
 from pathlib import Path
 
 import pytest
+import rasterio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.transform import from_origin
 from rasterio.windows import Window
 
 from pipeline.errors import (
     CorruptImageError,
+    GeoreferenceError,
     MetadataError,
     NotAProductError,
     SceneNotFoundError,
@@ -19,10 +23,11 @@ from pipeline.errors import (
     UnreachableError,
     may_pass,
 )
+from pipeline.scenes.opening import open_scene
 from pipeline.scenes.safe import open_safe
 from pipeline.scenes.stac import open_stac_item
 from tests.operations.servers import stac_item
-from tests.scenes.products import write_raster
+from tests.scenes.products import CRS, ORIGIN, write_raster
 from tests.scenes.test_stac import values
 from tests.servers import file_server
 
@@ -60,11 +65,18 @@ def serve_item(server, files: Path, **hrefs: str) -> str:
         "/vsimem/B02.tif",
         "ftp://127.0.0.1/B02.tif",
         "http://127.0.0.1:9/B02.tif\r\nHost: elsewhere",
+        "/vsicurl?url=file:///etc/a.tif",
+        "/vsisubfile/0_100,/etc/a.tif",
+        " FILE:///etc/a.tif",
+        "vrt:///etc/a.tif",
+        "data:image/tiff;base64,AAAA.tif",
+        f"http://127.0.0.1:9/{'x' * 10_000}.tif",
     ],
 )
 def test_an_item_from_a_server_leads_to_servers_only(server, files, href):
-    with pytest.raises(MetadataError, match="B02 of the STAC item hostile"):
+    with pytest.raises(MetadataError, match="B02 of the STAC item hostile") as caught:
         open_stac_item(serve_item(server, files, blue=href))
+    assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("href", ["../../../../etc/passwd", "/etc/passwd", "//127.0.0.1:9/etc/passwd"])
@@ -107,6 +119,29 @@ def test_redirects_to_files_are_not_followed(server, files):
     assert not may_pass(caught.value)
 
 
+def test_redirects_in_circles_come_to_an_end(server, files):
+    href = serve_item(server, files)
+    server.faults["/item.json"] = [href] * 99
+    with pytest.raises(SceneNotFoundError, match="Exceeded 30 redirects"):
+        open_stac_item(href)
+    server.faults = {"/B02.tif": [f"{server.url}/B02.tif"] * 9999}
+    with pytest.raises(CorruptImageError, match="B02 can't be opened"):
+        open_stac_item(href)
+
+
+def test_an_item_that_bursts_when_unpacked_is_not_unpacked_to_its_end(server, files):
+    """Half a gigabyte of blanks, sent as half a megabyte."""
+    (files / "item.json").write_bytes(gzip.compress(b" " * 2**29, 1))
+    server.headers["/item.json"] = {"Content-Encoding": "gzip"}
+    tracemalloc.start()
+    try:
+        with pytest.raises(NotAProductError, match="larger than 17 MB"):
+            open_stac_item(f"{server.url}/item.json")
+        assert tracemalloc.get_traced_memory()[1] < 2**27
+    finally:
+        tracemalloc.stop()
+
+
 def test_an_item_larger_than_any_is_not_read_to_its_end(server, files):
     with (files / "item.json").open("wb") as file:
         file.truncate(2**30)
@@ -116,12 +151,68 @@ def test_an_item_larger_than_any_is_not_read_to_its_end(server, files):
 
 
 @pytest.mark.parametrize(
-    "text", ["[" * 100_000, '{"a":' * 100_000, '{"type": "Feature", "assets": ' + "9" * 5000 + "}"]
+    "text",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"type": "Feature", "assets": ' + "9" * 5000 + "}",
+        '{"type": "Feature", "assets": {}, "id": "x", "properties": ' + "[" * 900 + "]" * 900 + "}",
+        json.dumps({"type": "Feature", "assets": {str(number): {"href": ""} for number in range(1001)}}),
+    ],
+    ids=["lists", "objects", "number", "nested", "assets"],
 )
 def test_json_that_breaks_parsers_is_refused(tmp_path, text):
     (tmp_path / "item.json").write_text(text)
     with pytest.raises(NotAProductError, match="STAC item"):
         open_stac_item(str(tmp_path / "item.json"))
+
+
+@pytest.mark.parametrize("name", ["scale", "offset"])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_numbers_that_give_no_reflectance_are_refused(files, name, value):
+    item = stac_item("odd", str(files))
+    item["assets"]["blue"]["raster:bands"] = [item["assets"]["blue"]["raster:bands"][0] | {name: value}]
+    (files / "item.json").write_text(json.dumps(item))
+    with pytest.raises(MetadataError, match=f"{name} of a band of odd gives no reflectance: {value}"):
+        open_stac_item(str(files / "item.json"))
+
+
+@pytest.mark.parametrize("scale", [0, -0.0001])
+def test_a_scale_is_positive(files, scale):
+    item = stac_item("odd", str(files))
+    item["assets"]["blue"]["raster:bands"] = [{"scale": scale, "offset": -0.1}]
+    (files / "item.json").write_text(json.dumps(item))
+    with pytest.raises(MetadataError, match="scale of a band of odd gives no reflectance"):
+        open_stac_item(str(files / "item.json"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("a\x00b\nc\x1b[2J\u202ed\ud800", "a_b_c__2J_d_"),
+        ("..", "item"),
+        ("ledger.sqlite-journal", "ledger_sqlite-journal"),
+        ("collection.JSON", "collection_JSON"),
+        ("traffic.parquet", "traffic_parquet"),
+        ("S2A_MSIL2A.SAFE", "S2A_MSIL2A.SAFE"),
+    ],
+)
+def test_an_id_names_a_folder_that_is_nothing_else(files, given, expected):
+    """Nor a file that lies beside those of scenes: a folder in its place would stop all others."""
+    item = stac_item(given, str(files))
+    (files / "item.json").write_text(json.dumps(item))
+    assert open_stac_item(str(files / "item.json")).id == expected
+
+
+def test_ids_longer_than_names_of_files_stay_apart(files):
+    names = []
+    for letter in ("\u0416", "x"):
+        for end in "ab":
+            (files / "item.json").write_text(json.dumps(stac_item(letter * 10_000 + end, str(files))))
+            names.append(open_stac_item(str(files / "item.json")).id)
+    assert len(set(names)) == 4
+    assert all(len(name.encode()) <= 200 for name in names)
 
 
 ANYTHING = st.recursive(
@@ -213,6 +304,31 @@ def test_a_server_that_hangs_or_is_busy_for_good_is_unreachable(server, files):
     with pytest.raises(UnreachableError, match="HTTP status 503") as caught:
         open_stac_item(href)
     assert may_pass(caught.value)
+
+
+# --- rasters that burst ---------------------------------------------------------------------------------
+
+
+def empty_raster(path: Path, side: int, block: int) -> Path:
+    """All nodata, in a file of a few kilobytes."""
+    with rasterio.open(
+        path, "w", driver="GTiff", width=side, height=side, count=1, dtype="uint16", crs=CRS,
+        transform=from_origin(*ORIGIN, 10, 10), tiled=True, blockxsize=block, blockysize=block,
+        compress="deflate", SPARSE_OK=True, BIGTIFF="YES",
+    ) as dataset:  # fmt: skip
+        dataset.descriptions = ("B02",)
+    assert path.stat().st_size < 10**6
+    return path
+
+
+def test_a_block_that_would_fill_the_memory_is_not_decoded(tmp_path):
+    with pytest.raises(CorruptImageError, match=r"has blocks of 32768 x 32768 pixels.* in tiles"):
+        open_scene(str(empty_raster(tmp_path / "bomb.tif", 32768, 32768)))
+
+
+def test_a_grid_larger_than_a_continent_is_refused(tmp_path):
+    with pytest.raises(GeoreferenceError, match=r"at most 1e\+11 pixels of 10 m.* of 2000000 x 2000000"):
+        open_scene(str(empty_raster(tmp_path / "bomb.tif", 2_000_000, 16384)))
 
 
 # --- archives that burst --------------------------------------------------------------------------------
