@@ -60,6 +60,15 @@ def wait_until(
         time.sleep(every_s)
 
 
+@contextmanager
+def prefect_server(port: int, env: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A Prefect server at a port of loopback, for as long as the block, unless it is killed before."""
+    command = [PYTHON, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with started(command, env, log) as process:
+        wait_until(lambda: is_listening(port), process, log)
+        yield process
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens at."""
     with socket.socket() as probe:

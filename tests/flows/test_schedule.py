@@ -1,6 +1,7 @@
 """Schedules that fire on a real Prefect server: in one process, and by a work pool and its worker."""
 
 import json
+import os
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -17,14 +18,17 @@ from tests.flows.processes import (
     environment,
     free_port,
     is_listening,
+    prefect_server,
     started,
     wait_until,
 )
 from tests.operations.test_batch import write_scenes
+from tests.servers import s3_server
 
 SCENE = "T32UPD_20230601T102031"
 EVERY_S = 20
 HOUSE = Path(__file__).resolve().parents[2]
+PREFECT = (PYTHON, "-m", "prefect", "--no-prompt")
 
 
 def test_a_schedule_is_days_or_cron():
@@ -104,14 +108,17 @@ def test_one_process_serves_itself_on_a_schedule(tmp_path):
     assert "Traceback" not in log.read_text()
 
 
+def call(env: dict[str, str], *command: str) -> None:
+    done = subprocess.run(command, env=env, cwd=HOUSE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.fixture
 def server(tmp_path):
     """A Prefect server: (port, the environment of its clients)."""
     port, log = free_port(), tmp_path / "server.log"
     env = environment(tmp_path / "prefect", PREFECT_API_URL=f"http://127.0.0.1:{port}/api")
-    command = [PYTHON, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with started(command, env, log) as process:
-        wait_until(lambda: is_listening(port), process, log)
+    with prefect_server(port, env, log):
         yield port, env
 
 
@@ -122,19 +129,60 @@ def test_a_worker_of_a_pool_does_what_the_schedule_says(server, tmp_path, way):
     port, env = server
     incoming, out, log = write_scenes(tmp_path / "in", (SCENE,)), tmp_path / "out", tmp_path / "worker.log"
 
-    def call(*arguments: str, folder: Path = HOUSE) -> None:
-        done = subprocess.run(arguments, env=env, cwd=folder, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-    prefect = (PYTHON, "-m", "prefect", "--no-prompt")
-    call(*prefect, "work-pool", "create", "--type", "process", "truckscape")
+    call(env, *PREFECT, "work-pool", "create", "--type", "process", "truckscape")
     if way == "prefect deploy":
-        call(*prefect, "deploy", "--all", "--prefect-file", str(deployment(incoming, out, tmp_path)))
+        call(env, *PREFECT, "deploy", "--all", "--prefect-file", str(deployment(incoming, out, tmp_path)))
     else:
         options = ("--folder", str(incoming), "--out", str(out), "--set", "engine.threads=1")
-        call(*TRUCKSCAPE, "schedule", "--every", str(EVERY_S / 86400), "--pool", "truckscape", *options)
-    with started([*prefect, "worker", "start", "--pool", "truckscape"], env, log) as process:
+        call(env, *TRUCKSCAPE, "schedule", "--every", str(EVERY_S / 86400), "--pool", "truckscape", *options)
+    with started([*PREFECT, "worker", "start", "--pool", "truckscape"], env, log) as process:
         what_firings_do(out, port, process, log)
+
+
+SAVE_SECRETS = """
+import os
+from prefect.blocks.system import Secret
+for block, variable in (("aws-key-id", "AWS_ACCESS_KEY_ID"), ("aws-secret", "AWS_SECRET_ACCESS_KEY")):
+    Secret(value=os.environ[variable]).save(f"truckscape-{block}")
+"""
+FROM_BLOCKS = {
+    "AWS_ACCESS_KEY_ID": "{{ prefect.blocks.secret.truckscape-aws-key-id }}",
+    "AWS_SECRET_ACCESS_KEY": "{{ prefect.blocks.secret.truckscape-aws-secret }}",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_credentials_of_blocks_reach_the_store_and_nothing_that_is_kept(server, tmp_path, monkeypatch):
+    """The pool's template names the blocks; no file of server, worker and run has what is in them."""
+    port, env = server
+    incoming, out, log = write_scenes(tmp_path / "in", (SCENE,)), tmp_path / "out", tmp_path / "worker.log"
+    template = tmp_path / "pool.json"
+    with s3_server(monkeypatch, "layers") as endpoint:
+        secrets = {name: os.environ[name] for name in FROM_BLOCKS}
+        store = pytest.importorskip("boto3").client("s3")
+        call({**env, **secrets}, PYTHON, "-c", SAVE_SECRETS)
+        pool = (*PREFECT, "work-pool")
+        call(env, *pool, "get-default-base-job-template", "--type", "process", "--file", str(template))
+        tree = json.loads(template.read_text())
+        tree["variables"]["properties"]["env"]["default"] = FROM_BLOCKS
+        template.write_text(json.dumps(tree))
+        call(env, *pool, "create", "--type", "process", "--base-job-template", str(template), "truckscape")
+        options = ("--folder", str(incoming), "--out", str(out), "--set", "publish.url=s3://layers/north")
+        call(env, *TRUCKSCAPE, "schedule", "--every", "5", "--pool", "truckscape", *options)
+        where = {"AWS_ENDPOINT_URL": endpoint, "AWS_DEFAULT_REGION": "us-east-1"}
+        worker = [*PREFECT, "worker", "start", "--pool", "truckscape"]
+        with started(worker, {**env, **where}, log) as process:
+            wait_until(lambda: completed(port) >= 1, process, log, every_s=1)
+        assert states(out) == {SCENE: ("done", 1)}
+        published = store.get_object(Bucket="layers", Key=f"north/{SCENE}/run.json")["Body"].read()
+    assert published == (out / SCENE / "run.json").read_bytes()
+    kept = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    names = {path.name for path in kept}
+    assert {"worker.log", "server.log", "log.jsonl", "report.html", "prefect.db"} <= names
+    assert any(b"truckscape-aws-secret" in what for path, what in kept.items() if "prefect.db" in path.name)
+    for value in secrets.values():
+        assert [path for path, what in kept.items() if value.encode() in what] == []
 
 
 def deployment(incoming: Path, out: Path, folder: Path) -> Path:
