@@ -27,6 +27,7 @@ from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_geojson, write_gpkg
 from pipeline.layers.styles import interpretation_style, pixel_style
 from pipeline.models.bundle import LegendClass
+from pipeline.scenes.vectors import refuse_recipe
 
 CANNOT_TELL = (255, "cannot tell")
 """Value and name of the answer that no class can be told; such a point counts for nothing."""
@@ -271,6 +272,7 @@ def _xy(design: Design) -> NDArray[np.float64]:
 def _read(path: Path | str, design: Design) -> gpd.GeoDataFrame:
     if not Path(path).exists():
         raise LabelsError(f"Interpreted points not found: {path}")
+    refuse_recipe(path)
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         frame = gpd.read_file(path, layer="points" if "points" in layers else layers[0])

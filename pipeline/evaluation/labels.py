@@ -25,6 +25,7 @@ from rasterio.windows import Window
 
 from pipeline.errors import LabelsError
 from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.scenes.vectors import refuse_recipe
 
 UNLABELLED = 255
 CONFIDENCES = ("high", "medium", "low", "ignore")
@@ -262,6 +263,7 @@ def _seen_before(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
 def _read_frame(path: Path | str, what: str, layer: str | None) -> gpd.GeoDataFrame:
     if not Path(path).exists():
         raise LabelsError(f"{what} not found: {path}")
+    refuse_recipe(path)
     try:
         layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
         frame = gpd.read_file(path, layer=layer if layer in layers else layers[0])

@@ -31,6 +31,7 @@ from pipeline.operations.listing import Listed, digest
 from pipeline.scenes.fetching import PASSING, pieces
 from pipeline.scenes.scene import scene_name
 from pipeline.scenes.stac import MALFORMED
+from pipeline.scenes.vectors import refuse_recipe
 
 # What is no API is told by an error.
 warnings.filterwarnings("ignore", category=NoConformsTo)
@@ -225,6 +226,7 @@ def _place(area: str) -> dict[str, Any]:
 
 
 def _polygons(path: Path) -> dict[str, Any]:
+    refuse_recipe(path)
     try:
         areas = gpd.read_file(path)
     except (DataSourceError, ValueError) as error:

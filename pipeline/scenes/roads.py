@@ -25,6 +25,7 @@ from odc.geo.geobox import GeoBox
 from rasterio import features
 
 from pipeline.errors import LabelsError
+from pipeline.scenes.vectors import refuse_recipe
 
 ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "geometry")
 
@@ -69,8 +70,9 @@ def read_roads(
     Raises
     ------
     LabelsError
-        If the file can't be read or is cut short, has no CRS, holds something else than lines, or is XML
-        with a document type (which could define entities that grow without bound).
+        If the file can't be read or is cut short, has no CRS, holds something else than lines, only tells
+        where to read them, or is XML with a document type (which could define entities that grow without
+        bound).
     """
     is_osm = path.name.lower().endswith(_OSM_SUFFIXES)
     try:
@@ -115,6 +117,7 @@ def read_roads(
 
 
 def _read_lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | None) -> Any:
+    refuse_recipe(path)
     box = None
     if bounds is not None:
         theirs = pyogrio.read_info(path)["crs"]

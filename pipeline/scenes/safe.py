@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -29,6 +31,8 @@ _MAX_XML_BYTES = 64 * 2**20
 _IMAGE = re.compile(r"IMG_DATA/(?:R\d\dm/)?[^/]*_(B\d\d|B8A|SCL)(?:_(\d\d)m)?\.jp2$")
 _FOOTPRINT = re.compile(r"QI_DATA/[^/]*MSK_DETFOO_B02[^/]*\.(jp2|gml)$")
 _TILE = re.compile(r"_T(\d\d[A-Z]{3})_")
+_UNPACKABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
+"""What `zipfile` raises, encrypted members and unknown ways of packing included."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -55,9 +59,9 @@ class _Product:
             self._check_size(name, archive.getinfo(self.prefix + name).file_size)
             try:
                 return archive.read(self.prefix + name)
-            except (zipfile.BadZipFile, OSError) as error:
+            except _UNPACKABLE as error:
                 raise MetadataError(
-                    f"{name} in {self.root} can't be unpacked; fetch the file again."
+                    f"{name} in {self.root} can't be unpacked ({error}); fetch the file again."
                 ) from error
 
     def href(self, name: str) -> str:
@@ -183,7 +187,7 @@ def _parse(product: _Product, name: str) -> Element:
         raise MetadataError(
             f"{name} declares entities or a document type, which is unsafe: refused."
         ) from error
-    except (ParseError, ValueError) as error:
+    except (ParseError, LookupError, ValueError) as error:  # LookupError: of an encoding
         raise MetadataError(f"{name} in {product.root} is not well-formed XML: {error}") from error
     except OSError as error:
         raise MetadataError(f"{name} in {product.root} can't be read: {error.strerror}") from error

@@ -39,6 +39,25 @@ def test_formats_and_reprojection(tmp_path, name):
     assert found.geometry[0].hausdorff_distance(STREET) < 0.1
 
 
+RECIPES = {
+    "vrt": '<OGRVRTDataSource><OGRVRTLayer name="roads"><SrcDataSource>{}</SrcDataSource></OGRVRTLayer>'
+    "</OGRVRTDataSource>",
+    "wfs": "<OGRWFSDataSource><URL>http://127.0.0.1:9/{}</URL></OGRWFSDataSource>",
+    "gdalg": '{{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read {}"}}',
+}
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize("name", ["roads.geojson", "roads.gpkg", "roads.gdalg.json"])
+def test_a_file_that_tells_where_to_read_is_not_followed(tmp_path, kind, name):
+    """GDAL goes by the content, not by the name."""
+    private = tmp_path / "private.gpkg"
+    roads(STREET).to_file(private, layer="roads")
+    (tmp_path / name).write_text(RECIPES[kind].format(private))
+    with pytest.raises(LabelsError, match="tells where to read them"):
+        read_roads(tmp_path / name, CRS)
+
+
 @pytest.mark.parametrize("column", ["road_class", "highway", "fclass"])
 def test_names_of_the_class(tmp_path, column):
     roads(STREET, **{column: ["trunk"]}).to_file(tmp_path / "r.gpkg")

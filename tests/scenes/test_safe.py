@@ -250,6 +250,30 @@ def test_zip_members_cannot_leave_their_folder(tmp_path, name):
         open_safe(path)
 
 
+def test_members_that_cannot_be_unpacked_are_told_in_a_line(tmp_path):
+    """Encrypted, packed in a way nobody knows, or other than the directory of the zip has it."""
+    whole = zip_of(write_safe(tmp_path, images=B02), tmp_path / "product.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "product.zip") as archive:
+        names = archive.namelist()
+        member = archive.getinfo(next(name for name in names if name.endswith("MTD_MSIL1C.xml")))
+    in_directory = whole.index(b"PK\x01\x02", member.header_offset + member.compress_size)
+    while whole[in_directory + 46 : in_directory + 46 + len(member.filename)] != member.filename.encode():
+        in_directory = whole.index(b"PK\x01\x02", in_directory + 1)
+    method_of = {"packed": (8, 99), "flags": (6, 1)}
+    data = member.header_offset + 30 + len(member.filename)
+    for offset, value in method_of.values():
+        changed = bytearray(whole)
+        changed[member.header_offset + offset] = changed[in_directory + 2 + offset] = value
+        (tmp_path / "bad.zip").write_bytes(changed)
+        with pytest.raises(MetadataError, match=r"MTD_MSIL1C\.xml in .* can't be unpacked"):
+            open_safe(tmp_path / "bad.zip")
+    changed = bytearray(whole)
+    changed[data : data + 8] = b"\xff" * 8
+    (tmp_path / "bad.zip").write_bytes(changed)
+    with pytest.raises(MetadataError, match=r"MTD_MSIL1C\.xml in .* can't be unpacked"):
+        open_safe(tmp_path / "bad.zip")
+
+
 BOMB = (
     '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY a "lol"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">'
     '<!ENTITY c "&b;&b;&b;&b;&b;&b;&b;&b;">]><a>&c;</a>'
@@ -269,6 +293,7 @@ def test_xml_with_entities_is_refused(tmp_path, xml, which):
     [
         ("<a><b></a>", "not well-formed"),
         ("", "not well-formed"),
+        ('<?xml version="1.0" encoding="nonsense"?><a/>', "not well-formed"),
         (
             product_xml().replace("<QUANTIFICATION_VALUE>10000</QUANTIFICATION_VALUE>", ""),
             "QUANTIFICATION_VALUE",
