@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED,
+    temporary_settings,
+)
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from pipeline.config import Runner
@@ -42,13 +47,22 @@ def task_runner(settings: Runner) -> TaskRunner[Any]:
 
 @contextmanager
 def one_server_for_all(settings: Runner) -> Iterator[None]:
-    """Tell workers the address of the Prefect server of this process, lest each starts one of its own."""
+    """Tell workers the address of the Prefect server of this process, lest each starts one of its own.
+
+    They don't ask for its version, either, as this process has: where the server has been lost by then, a
+    pool of processes would never end (Prefect 3.8: its worker exits, and nobody hears of it).
+    """
     if settings.kind == "threads":
         yield
         return
     with (
         get_client(sync_client=True) as client,
-        temporary_settings({PREFECT_API_URL: str(client.api_url).rstrip("/")}),
+        temporary_settings(
+            {
+                PREFECT_API_URL: str(client.api_url).rstrip("/"),
+                PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED: False,
+            }
+        ),
     ):
         yield
 
@@ -63,6 +77,8 @@ def _dask(settings: Runner) -> TaskRunner[Any]:
 
     if settings.address:
         return DaskTaskRunner(address=settings.address)
+    # Its scheduler closes when nobody silences it any more, and would tell of it, with tracebacks.
+    logging.getLogger("distributed").setLevel(logging.WARNING)
     cluster = {
         "n_workers": settings.workers,
         "threads_per_worker": 1,

@@ -11,21 +11,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
 from flows.runners import is_lost_worker, one_server_for_all, task_runner
-from flows.server import Record, is_lost_server, missing_server
+from flows.server import Record, is_lost_server, missing_server, raise_interruption
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
-from pipeline.job import (
-    Job,
-    Request,
-    Result,
-    finish,
-    prepare,
-    run_prepared_directly,
-    run_shard,
-    tell_stored,
-    tidy_after_failure,
-)
+from pipeline.job import Job, Request, Result, finish, prepare, run_shard, tell_stored, tidy_after_failure
 
 
 class Parcel:
@@ -102,7 +92,7 @@ _FRESH_STARTS = 2
 
 
 class _Errand:
-    """A job on its way through a flow: made there, and done there, too, unless Prefect's server is lost."""
+    """A job on its way through a flow: how it is made, and what came out."""
 
     def __init__(self, make: Callable[[], Job], say: Callable[[str], None], record: Record) -> None:
         self.make, self.say, self.record = make, say, record
@@ -133,8 +123,7 @@ def _run(
 ) -> Result:
     """The shards and layers of a job as a flow on the runner of the settings.
 
-    Where a worker is lost, the flow is run again on fresh ones, for the shards that are missing; where
-    Prefect's server is, this process does what is missing.
+    Where a worker is lost, the flow is run again on fresh ones, for the shards that are missing.
     """
     token = uuid4().hex
     with Record(say, within) as record:
@@ -149,12 +138,13 @@ def _run(
         except Exception as error:
             if not is_lost_server(error):
                 raise
-            if errand.job is None:
+            raise_interruption(error)
+            if errand.result is None:
                 raise missing_server(error) from error
             record.lose()
+            return errand.result
         finally:
             del _HANDED_OVER[token]
-    return errand.result or run_prepared_directly(errand.job, say)
 
 
 def _flow(request: Request, run_name: str, name: str, token: str) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -11,7 +12,7 @@ from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from pipeline.errors import OrchestratorError
@@ -73,6 +74,17 @@ def is_lost_server(error: BaseException) -> bool:
     if isinstance(error, httpx.HTTPError | ObjectNotFound):
         return True
     return isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API")
+
+
+def raise_interruption(error: BaseException) -> None:
+    """Go on with Ctrl-C or SIGTERM, where Prefect met one, and then nobody to tell of it."""
+    met = error.__context__
+    while met is not None:
+        if isinstance(met, TerminationSignal):  # as Prefect does, when it has told
+            signal.raise_signal(met.signal)
+        if isinstance(met, KeyboardInterrupt):
+            raise met
+        met = met.__context__
 
 
 def server_answers() -> bool:
