@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import rasterio
 
-from pipeline import job as job_module
 from pipeline.config import load_config
 from pipeline.errors import BundleError, CorruptImageError, OutputError
 from pipeline.job import Request, run_directly
@@ -313,9 +312,7 @@ def test_a_clock_that_is_set_back_or_forth_changes_no_layer_and_no_duration(
     begun = time.time()
     for name, jump_s in (("back", -86400.0), ("forth", 86400.0)):
         calls = iter([begun])
-        monkeypatch.setattr(
-            job_module.time, "time", lambda calls=calls, jump_s=jump_s: next(calls, begun + jump_s)
-        )
+        monkeypatch.setattr(time, "time", lambda calls=calls, jump_s=jump_s: next(calls, begun + jump_s))
         result = run(item, tmp_path / name)
         assert digests(tmp_path / name) == undisturbed
         assert all(0 <= seconds < 600 for seconds in result.run["seconds"].values())

@@ -18,10 +18,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipeline import job as job_module
 from pipeline.config import load_config
 from pipeline.errors import BundleError, ConfigError, OutputError, UnlikeWorkerError, may_pass
-from pipeline.job import Request, Result, finish, prepare, run_directly, run_shard
+from pipeline.job import Request, Result, finish, identity, prepare, run_directly, run_shard
 from pipeline.models.bundle import open_bundle
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_item
@@ -192,7 +191,7 @@ def test_a_shipped_bundle_is_the_workers_own_and_any_other_is_at_the_same_path(t
 
 def test_a_worker_that_would_compute_something_else_writes_nothing(scene, tmp_path, monkeypatch):
     job = prepare(request_for(scene, tmp_path, "runner.store=memory://unlike"))
-    monkeypatch.setattr(job_module, "ENGINE_VERSION", "another")
+    monkeypatch.setattr(identity, "ENGINE_VERSION", "another")
     with pytest.raises(UnlikeWorkerError, match="the same version of truckscape") as caught:
         run_shard(job, 0)
     assert not may_pass(caught.value)
@@ -264,6 +263,7 @@ def test_a_store_that_lets_nobody_in_ends_the_run_before_it_begins(scene, s3, tm
             prepare(request_for(scene, tmp_path, "runner.store=s3://shards"))
     assert may_pass(caught.value)
     assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_who_is_let_in_and_how_is_told_nobody(scene, s3, tmp_path, caplog):
