@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -33,12 +35,12 @@ def labelled(**labels: Any) -> Iterator[None]:
 def log_to(path: Path | None) -> Iterator[None]:
     """Append what `pipeline` logs, from INFO on, one JSON object a line, to a file; None: to standard error.
 
-    Several processes may write the same file, and it may be moved away under way. Raises OutputError if it
-    can't be opened.
+    Several processes may write the same file, and it may be moved away under way. Where its disk is full,
+    lines are lost, which is said once on standard error. Raises OutputError if it can't be opened.
     """
     handler: logging.Handler
     try:
-        handler = WatchedFileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
+        handler = _LogFile(path, encoding="utf-8") if path else logging.StreamHandler()
     except OSError as error:
         raise OutputError(f"The log can't be written: {path} ({error.strerror})") from error
     handler.setFormatter(JsonLines())
@@ -64,6 +66,32 @@ def collected(name: str, handler: logging.Handler) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
+
+
+class _LogFile(WatchedFileHandler):
+    """A file of lines whose full disk stops no work: why something else failed must not be hidden by it."""
+
+    _is_told = False
+
+    def _open(self) -> Any:
+        stream = super()._open()
+        with open(self.baseFilename, "rb") as file:  # noqa: PTH123 (as its base class has it)
+            if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read() != b"\n":
+                stream.write("\n")  # a disk was full in the middle of a line
+        return stream
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._is_told:
+            self._is_told = True
+            sys.stderr.write(f"The log can't be written: {self.baseFilename} ({error.strerror})\n")
+
+    def close(self) -> None:
+        """Give the file up, with what could not be written."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class JsonLines(logging.Formatter):
