@@ -18,7 +18,7 @@ from pipeline.addresses import without_secrets
 from pipeline.config import load_config
 from pipeline.errors import OrchestratorError
 from pipeline.job import Job, Request, Result
-from pipeline.operations.batch import BatchRequest, Say, Summary, run_batch, scene_directly
+from pipeline.operations.batch import BatchRequest, InTurn, Say, Summary, run_batch, scene_directly
 from pipeline.operations.pages import summary_markdown
 from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources, find_scenes
@@ -90,15 +90,15 @@ class _Errand:
         self.request, self.say, self.record = request, say, record
         self.summary: Summary | None = None
 
-    def scene(self, request: Request, opened: Callable[[Job], None], say: Say) -> Result:
+    def scene(self, request: Request, opened: Callable[[Job], None], say: Say, in_turn: InTurn) -> Result:
         """A scene as a sub-flow, or without Prefect while its server is gone: the scene is not at fault."""
         if not self.record.is_lost or server_answers():
             try:
                 name = Path(without_secrets(request.scene)).name
-                return run_requested(request, opened, say, name, self.record)
+                return run_requested(request, opened, say, name, self.record, in_turn)
             except OrchestratorError:
                 self.record.lose()
-        return scene_directly(request, opened, say)
+        return scene_directly(request, opened, say, in_turn)
 
 
 _HANDED_OVER: dict[str, _Errand] = {}
@@ -112,7 +112,7 @@ def _batch(token: str) -> Summary:
 
 def _work(errand: _Errand) -> Summary:
     with _light_sub_flows():
-        summary = errand.summary = run_batch(errand.request, errand.scene, errand.say)
+        summary = errand.summary = run_batch(errand.request, errand.scene, errand.say, ahead=1)
     errand.record.summarise(summary_markdown(summary), "batch-summary", str(errand.request.out))
     return summary
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from prefect import flow, get_run_logger, task
@@ -15,7 +17,24 @@ from flows.server import Record, is_lost_server, missing_server, raise_interrupt
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
-from pipeline.job import Job, Request, Result, finish, prepare, run_shard, tell_stored, tidy_after_failure
+from pipeline.job import (
+    Job,
+    Request,
+    Result,
+    finish,
+    prepare,
+    run_shard,
+    tell_stored,
+    tidy_after_failure,
+)
+
+if TYPE_CHECKING:
+    from pipeline.operations.batch import InTurn
+
+
+def at_once(work: Callable[[], Result]) -> Result:
+    """It is the scene's turn."""
+    return work()
 
 
 class Parcel:
@@ -73,8 +92,11 @@ def run_requested(
     say: Callable[[str], None],
     name: str,
     within: Record | None = None,
+    in_turn: InTurn = at_once,
 ) -> Result:
     """One scene as a flow in which it is opened, too; `opened` is called with the job once it is.
+
+    The flow run may begin before it is the scene's turn, and end after it.
 
     Raises OrchestratorError if Prefect's server is not there to begin with.
     """
@@ -84,7 +106,7 @@ def run_requested(
         opened(prepared)
         return prepared
 
-    return _run(job, request, name, say, "scene", within)
+    return _run(job, request, name, say, "scene", within, in_turn)
 
 
 _FRESH_STARTS = 2
@@ -94,8 +116,10 @@ _FRESH_STARTS = 2
 class _Errand:
     """A job on its way through a flow: how it is made, and what came out."""
 
-    def __init__(self, make: Callable[[], Job], say: Callable[[str], None], record: Record) -> None:
-        self.make, self.say, self.record = make, say, record
+    def __init__(
+        self, make: Callable[[], Job], say: Callable[[str], None], record: Record, in_turn: InTurn
+    ) -> None:
+        self.make, self.say, self.record, self.in_turn = make, say, record, in_turn
         self.job: Job | None = None
         self.result: Result | None = None
 
@@ -120,6 +144,7 @@ def _run(
     say: Callable[[str], None],
     name: str,
     within: Record | None = None,
+    in_turn: InTurn = at_once,
 ) -> Result:
     """The shards and layers of a job as a flow on the runner of the settings.
 
@@ -127,7 +152,7 @@ def _run(
     """
     token = uuid4().hex
     with Record(say, within) as record:
-        errand = _HANDED_OVER[token] = _Errand(job, say, record)
+        errand = _HANDED_OVER[token] = _Errand(job, say, record, in_turn)
         try:
             for _ in range(_FRESH_STARTS):
                 try:
@@ -158,14 +183,18 @@ def _flow(request: Request, run_name: str, name: str, token: str) -> Result:
 @flow(name="shards", persist_result=False)
 def _shards(token: str) -> Result:
     errand = _HANDED_OVER[token]
+    result = errand.result = errand.in_turn(partial(_work, errand))
+    errand.record.summarise(summary_markdown(result), "scene-summary", result.run["scene"])
+    return result
+
+
+def _work(errand: _Errand) -> Result:
     job = errand.job = errand.job or errand.make()
     with tidy_after_failure(job):
         missing = job.missing()
         errand.say(f"{len(missing)} of {len(job.shards)} shards to compute")
         _in_flight(job, missing)
-        result = errand.result = finish(job, errand.say)
-    errand.record.summarise(summary_markdown(result), "scene-summary", job.scene.id)
-    return result
+        return finish(job, errand.say)
 
 
 def _in_flight(job: Job, indices: list[int]) -> None:

@@ -10,7 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ from pipeline.layers.catalog import write_catalog
 from pipeline.layers.export import check_formats
 from pipeline.logs import labelled, log_to
 from pipeline.models.bundle import open_bundle
+from pipeline.operations.hands import Countdown, Hands
 from pipeline.operations.hooks import on_failure
 from pipeline.operations.ledger import Enlistment, Entry, Ledger, State, open_ledger
 from pipeline.operations.listing import Listed, digest
@@ -40,9 +41,12 @@ from pipeline.report.time_series import write_time_series
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-RunScene = Callable[[Request, Callable[[Job], None], Say], Result]
-"""Does one scene: given a request, what is to be called with the job once the scene is open, and whom to tell
-what is being done."""
+InTurn = Callable[[Callable[[], Result]], Result]
+"""Does the work at a scene when it is its turn; what an orchestrator has to write down before and after that
+takes no other scene's time."""
+RunScene = Callable[[Request, Callable[[Job], None], Say, InTurn], Result]
+"""Does one scene: given a request, what is to be called with the job once the scene is open, whom to tell
+what is being done, and what is to be called with the work."""
 
 LOG_NAME = "log.jsonl"
 _BEATS_A_LEASE = 4
@@ -105,11 +109,15 @@ class Summary:
         return not self.of("quarantined") and not self.of("waiting")
 
 
-def scene_directly(request: Request, opened: Callable[[Job], None], say: Say) -> Result:
+def scene_directly(request: Request, opened: Callable[[Job], None], say: Say, in_turn: InTurn) -> Result:
     """One scene in this process, without an orchestrator."""
-    job = prepare(request)
-    opened(job)
-    return run_prepared_directly(job, say)
+
+    def work() -> Result:
+        job = prepare(request)
+        opened(job)
+        return run_prepared_directly(job, say)
+
+    return in_turn(work)
 
 
 def make_out(out: Path) -> None:
@@ -120,10 +128,13 @@ def make_out(out: Path) -> None:
         raise OutputError(f"Can't write to {out} ({error.strerror}); choose another --out.") from error
 
 
-def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = log.info) -> Summary:
+def run_batch(
+    request: BatchRequest, run: RunScene = scene_directly, say: Say = log.info, ahead: int = 0
+) -> Summary:
     """Do all scenes that are not done yet, as many at a time as `batch.concurrency` says.
 
-    `run` does one of them; what it raises goes into the ledger, not up. `say` is told how each ended.
+    `run` does one of them; what it raises goes into the ledger, not up. It is called for `ahead` more scenes
+    than have their turn. `say` is told how each ended.
 
     Raises
     ------
@@ -139,7 +150,7 @@ def run_batch(request: BatchRequest, run: RunScene = scene_directly, say: Say = 
     make_out(request.out)
     ledger = open_ledger(request.out, request.config)
     try:
-        work = _Batch(request, ledger, run, say)
+        work = _Batch(request, ledger, run, say, ahead)
         work.enlist()
         with log_to(request.out / LOG_NAME):
             work.run()
@@ -180,8 +191,11 @@ def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
 class _Batch:
     """The threads of a batch, and what they share."""
 
-    def __init__(self, request: BatchRequest, ledger: Ledger, run: RunScene, say: Say) -> None:
+    def __init__(
+        self, request: BatchRequest, ledger: Ledger, run: RunScene, say: Say, ahead: int = 0
+    ) -> None:
         self.request, self.ledger, self.run_scene, self.say = request, ledger, run, say
+        self.ahead = ahead
         self.settings = request.config.batch
         self.recipe = recipe(request)
         self.owner = Owner.this_process()
@@ -234,58 +248,77 @@ class _Batch:
                 names = self._abandoned()
 
     def _work_off(self, queue: Queue) -> None:
-        workers = min(self.settings.concurrency, len(self.scenes))
+        """Threads bring the scenes; this one and others do them, `batch.concurrency` at a time."""
+        at_a_time = min(self.settings.concurrency, len(self.scenes))
+        hands, bringing = Hands(), at_a_time + self.ahead
+        left = Countdown(bringing, hands.rest)
         try:
-            if workers == 1:
-                self._worker(queue)
-            else:
-                with ThreadPoolExecutor(workers, "scene") as pool:
-                    futures = [pool.submit(copy_context().run, self._worker, queue) for _ in range(workers)]
-                    try:
-                        for future in futures:
-                            future.result()
-                    finally:
-                        queue.stop()
+            with ThreadPoolExecutor(bringing + at_a_time - 1, "scene") as pool:
+                others = [pool.submit(hands.work) for _ in range(at_a_time - 1)]
+                workers = [
+                    pool.submit(copy_context().run, self._worker, queue, hands, left) for _ in range(bringing)
+                ]
+                try:
+                    hands.work()
+                finally:
+                    queue.stop()
+                    hands.rest()
+                for future in (*workers, *others):
+                    future.result()
         except BaseException:
             self.ledger.release(self.owner)
             raise
 
-    def _worker(self, queue: Queue) -> None:
-        while name := queue.take():
-            pause_s = self._scene(name)
-            if pause_s is None:
-                queue.settle()
-            else:
-                queue.put_back(name, pause_s)
+    def _worker(self, queue: Queue, hands: Hands, left: Countdown) -> None:
+        try:
+            while name := queue.take():
+                pause_s = self._scene(name, hands)
+                if pause_s is None:
+                    queue.settle()
+                else:
+                    queue.put_back(name, pause_s)
+        except BaseException:
+            queue.stop()
+            raise
+        finally:
+            left.less()
 
-    def _scene(self, name: str) -> float | None:
+    def _scene(self, name: str, hands: Hands) -> float | None:
         with labelled(scene=name):
-            return self._attempt(name)
+            return self._attempt(name, hands)
 
-    def _attempt(self, name: str) -> float | None:
+    def _attempt(self, name: str, hands: Hands) -> float | None:
         """An attempt at a scene; after how many seconds it is to be tried again, None if it isn't."""
-        entry = self.ledger.claim(name, self.owner, self.scenes[name])
-        if entry is None and self._free_if_gone(name):
-            entry = self.ledger.claim(name, self.owner, self.scenes[name])
-        if entry is None:
+        if not self._is_free(name):
             return None
-        scene, begun = self.scenes[name], time.monotonic()
-        config = self.request.config
+        config, attempt = self.request.config, _Attempt(self, name, hands)
         request = Request(
-            scene.href, self.request.out, config, self.request.bands, self.request.roads, catalog=False
+            self.scenes[name].href,
+            self.request.out,
+            config,
+            self.request.bands,
+            self.request.roads,
+            catalog=False,
         )
         try:
-            result = self.run_scene(request, partial(self._opened, name), log.info)
-            told = figures(result, self.request.out, time.monotonic() - begun)
+            result = self.run_scene(request, partial(self._opened, name), log.info, attempt.in_turn)
+            told = figures(result, self.request.out, attempt.seconds)
+        except (_TakenError, CancelledError):
+            return 0.0 if self._is_free(name) else None
         except Exception as error:  # noqa: BLE001 whatever is wrong with one scene, the others are done
-            return self._failed(entry, error)
+            entry = attempt.entry or self.claim(name)
+            return self._failed(entry, error) if entry else None
         finally:
             with self._lock:
-                self.seconds += time.monotonic() - begun
+                self.seconds += attempt.seconds
         if self.ledger.done(name, self.owner, told):
             self.done.append(name)
         self._tell(name, f"done, {told['trucks'] or 0} trucks, {told['seconds']:.1f} s")
         return None
+
+    def claim(self, name: str) -> Entry | None:
+        """Begin an attempt at a scene, where nobody else has meanwhile."""
+        return self.ledger.claim(name, self.owner, self.scenes[name])
 
     def _opened(self, name: str, job: Job) -> None:
         """Note the scene's id. Raises ConfigError if that of another scene is the same."""
@@ -340,8 +373,8 @@ class _Batch:
             over.set()
             thread.join()
 
-    def _free_if_gone(self, name: str) -> bool:
-        """Take a scene from a worker that has gone, as far as can be told now."""
+    def _is_free(self, name: str) -> bool:
+        """Whether a scene waits. One whose worker has gone, as far as can be told, does so from now on."""
         entry = self.ledger.entry(name)
         if entry is None or entry.state != "running" or not entry.owner:
             return entry is not None and entry.state == "waiting"
@@ -374,7 +407,7 @@ class _Batch:
         while unclear:
             for name in list(unclear):
                 before = self._seen[name]
-                if self._free_if_gone(name):
+                if self._is_free(name):
                     free.append(name)
                 if name in free or self._seen[name] != before or not self._is_running(name):
                     unclear.remove(name)
@@ -386,6 +419,35 @@ class _Batch:
     def _is_running(self, name: str) -> bool:
         entry = self.ledger.entry(name)
         return entry is not None and entry.state == "running"
+
+
+class _TakenError(Exception):
+    """Somebody else does the scene."""
+
+
+class _Attempt:
+    """A scene on its way through `RunScene`: it is claimed when it is its turn, and not before."""
+
+    def __init__(self, batch: _Batch, name: str, hands: Hands) -> None:
+        self.entry: Entry | None = None
+        self._batch, self._name, self._hands = batch, name, hands
+        self._begun: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Since its turn began."""
+        return time.monotonic() - self._begun if self._begun else 0.0
+
+    def in_turn(self, work: Callable[[], Result]) -> Result:
+        """See `InTurn`. It may be called again, as after a worker was lost: that is the same attempt."""
+        return self._hands.bring(partial(self._claimed, work))
+
+    def _claimed(self, work: Callable[[], Result]) -> Result:
+        if self.entry is None:
+            self._begun, self.entry = time.monotonic(), self._batch.claim(self._name)
+        if self.entry is None:
+            raise _TakenError(f"{self._name} is in the hands of another batch")
+        return work()
 
 
 def recipe(request: BatchRequest) -> str:

@@ -240,11 +240,11 @@ def test_a_search_and_what_it_found(remote, tmp_path):
 def test_pauses_double_and_others_go_on_meanwhile(incoming, tmp_path):
     began: list[tuple[str, float]] = []
 
-    def disturbed(wanted, opened, say):
+    def disturbed(wanted, opened, say, in_turn):
         began.append((Path(wanted.scene).stem, time.monotonic()))
         if sum(name == GOOD[0] for name, _ in began) < 3 and GOOD[0] in wanted.scene:
             raise ConnectionResetError("by peer")
-        return scene_directly(wanted, opened, say)
+        return scene_directly(wanted, opened, say, in_turn)
 
     summary = run_batch(request(incoming, tmp_path / "out", *QUICK, "batch.backoff_s=0.5"), disturbed)
     assert summary.is_whole
@@ -255,10 +255,10 @@ def test_pauses_double_and_others_go_on_meanwhile(incoming, tmp_path):
 
 
 def test_a_fault_of_ours_is_told_and_quarantined(incoming, tmp_path):
-    def wrong(wanted, opened, say):
+    def wrong(wanted, opened, say, in_turn):
         if GOOD[1] in wanted.scene:
             raise ZeroDivisionError("nobody thought of that")
-        return scene_directly(wanted, opened, say)
+        return scene_directly(wanted, opened, say, in_turn)
 
     (bad,) = run_batch(request(incoming, tmp_path / "out", *QUICK), wrong).of("quarantined")
     assert bad.reason == "unexpected ZeroDivisionError: nobody thought of that"
@@ -396,7 +396,7 @@ def test_a_worker_elsewhere_keeps_its_scene_while_it_lives(incoming, tmp_path):
 
 
 def test_who_is_told_to_stop_gives_its_scenes_back(incoming, tmp_path):
-    def interrupted(wanted, opened, say):
+    def interrupted(wanted, opened, say, in_turn):
         raise KeyboardInterrupt
 
     batch = request(incoming, tmp_path / "out", *QUICK)
@@ -440,12 +440,12 @@ def test_opening_is_noted_before_the_work(incoming, tmp_path):
     """What is wrong with a scene shows before its layers are touched."""
     ids: list[str] = []
 
-    def noting(wanted, opened, say):
+    def noting(wanted, opened, say, in_turn):
         def noted(job: Job) -> None:
             opened(job)
             ids.append(job.scene.id)
 
-        return scene_directly(wanted, noted, say)
+        return scene_directly(wanted, noted, say, in_turn)
 
     batch = request(incoming, tmp_path / "out", *QUICK)
     run_batch(replace(batch, scenes=batch.scenes[:1]), noting)
