@@ -7,20 +7,22 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 
 from pipeline.config import load_config
-from pipeline.errors import BundleError, CorruptImageError, OutputError
-from pipeline.job import Request, run_directly
+from pipeline.errors import BundleError, CorruptImageError, LedgerError, OutputError
+from pipeline.job import Request, Result, run_directly
 from pipeline.models.bundle import open_bundle, save_bundle, save_card
-from pipeline.operations.batch import BatchRequest, run_batch
+from pipeline.operations.batch import BatchRequest, run_batch, scene_directly
+from pipeline.operations.ledger import existing_ledger
 from pipeline.operations.listing import list_scenes
 from pipeline.scenes.blocks import CACHE
 from tests.conftest import write_geotiff
@@ -278,6 +280,36 @@ def test_a_read_only_disk_is_said_before_any_work(undisturbed, tmp_path):
             run(item, out)
         assert digests(out) == before == undisturbed
         assert (out / NAME / "run.json").is_file()
+
+
+def test_a_disk_that_fills_under_the_ledger_keeps_no_scene_from_the_next_batch_of_the_process(
+    undisturbed, tmp_path
+):
+    """Then the claim can't be given back, and the process that has it lives on, as a schedule's does."""
+    item, disk = write_item(tmp_path), tmp_path / "disk"
+
+    def filling(request: Request, *how: Any) -> Result:
+        def fill(work: Callable[[], Result]) -> Result:
+            def filled() -> Result:
+                with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+                    while True:
+                        filler.write(bytes(4096))
+                return work()
+
+            return in_turn(filled)
+
+        *others, in_turn = how
+        return scene_directly(request, *others, fill)
+
+    with small_disk(disk, "1m"):
+        request = BatchRequest(tuple(list_scenes([str(item)])), disk / "out", load_config(None, QUICK))
+        with pytest.raises(LedgerError, match=r"The ledger .* can't be used: database or disk is full"):
+            run_batch(request, filling)
+        (disk / "filler").unlink()
+        remount(disk, "size=100m")
+        assert existing_ledger(request.out, request.config).counts()["running"] == 1
+        assert run_batch(request).done == (NAME,)
+        assert digests(request.out) == undisturbed
 
 
 # --- clocks ---------------------------------------------------------------------------------------------

@@ -242,7 +242,7 @@ class _Batch:
         self.say(f"{self._to_do} of {len(self.scenes)} scenes to do")
         # What ended a process before comes last, lest it keeps the others from their turn.
         names = sorted((name for name in self.scenes if name in left), key=lambda name: left[name])
-        with self._heart():
+        with self.owner.at_work(), self._heart():
             while names:
                 self._work_off(Queue(names))
                 names = self._abandoned()

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
+
+_AT_WORK: set[str] = set()
+"""Tokens of the batches of this process that are at work."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,25 @@ class Owner:
     def __str__(self) -> str:
         return f"{self.host} {self.process} {self.started} {self.token}"
 
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Within it the owner is at work. Afterwards it is gone, though its process may live on.
+
+        What it could not give back, since the ledger's disk was full, say, is then free.
+        """
+        _AT_WORK.add(self.token)
+        try:
+            yield
+        finally:
+            _AT_WORK.discard(self.token)
+
     def is_gone(self) -> bool | None:
-        """Whether the process has ended; None of another machine, where nobody here can tell."""
+        """Whether the process, or the batch in it if it is this one, has ended; None of another machine."""
         if self.host != _host():
             return None
         stat = _stat(self.process)
+        if stat and self.process == os.getpid() and self.started == stat[1]:
+            return self.token not in _AT_WORK
         if stat is None:
             return not _exists(self.process)
         state, started = stat

@@ -38,9 +38,19 @@ def test_a_process_is_gone_once_it_is_killed_even_before_anybody_waited_for_it()
 
 def test_another_process_that_got_the_same_number_is_not_the_owner():
     here = Owner.this_process()
-    earlier = Owner(here.host, here.process, here.started - 1, "token")
-    assert here.is_gone() is False
-    assert earlier.is_gone() is True
+    earlier = Owner(here.host, here.process, here.started - 1, here.token)
+    with here.at_work():
+        assert here.is_gone() is False
+        assert earlier.is_gone() is True
+
+
+def test_a_batch_that_ended_is_gone_though_its_process_lives():
+    first, second = Owner.this_process(), Owner.this_process()
+    with first.at_work():
+        with second.at_work():
+            assert (first.is_gone(), second.is_gone()) == (False, False)
+        assert (first.is_gone(), second.is_gone()) == (False, True)
+    assert first.is_gone() is True
 
 
 def test_of_other_machines_nothing_is_known():
