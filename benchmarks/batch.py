@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Measured, truckscape
+from benchmarks.measure import Measured, run_python, truckscape
 from benchmarks.products import say
 from benchmarks.results import bar, save, table
 from pipeline.config import Config
@@ -38,6 +38,8 @@ class MeasuredBatch:
     """What the scenes' own stages took, of their `run.json`."""
     batch_s: float
     """From the first scene's begin to the last one's end."""
+    plain_s: float = 0.0
+    """The same scenes, one after the other by `run_directly` in one process."""
 
     @property
     def once(self) -> int:
@@ -48,6 +50,15 @@ class MeasuredBatch:
     def orchestration(self) -> float:
         """The share of the batch's time that no scene took."""
         return 1 - self.scenes_s / self.batch_s
+
+    @property
+    def slower(self) -> float:
+        """The share of the batch's time by which it is slower than the plain loop.
+
+        More than `orchestration`: what Prefect and its server compute meanwhile takes cores and caches from
+        the scenes.
+        """
+        return 1 - self.plain_s / self.batch_s
 
     @property
     def growth(self) -> float:
@@ -67,7 +78,24 @@ def write_scenes(folder: Path, side: int, count: int) -> Path:
     return scenes
 
 
-def measure(scenes: Path, out: Path, *options: str) -> MeasuredBatch:
+def plainly(scenes: Path, out: Path) -> float:
+    """Seconds of the scenes of a folder in a loop, without ledger and Prefect."""
+    return float(run_python("-c", _PLAIN, str(scenes), str(out)).output)
+
+
+_PLAIN = """
+import sys, time
+from pathlib import Path
+from pipeline.job import Request, run_directly
+scenes, out = map(Path, sys.argv[1:])
+begun = time.monotonic()
+for scene in sorted(scenes.iterdir()):
+    run_directly(Request(str(scene), out, catalog=False))
+print(time.monotonic() - begun)
+"""
+
+
+def measure(scenes: Path, out: Path, *options: str, plain_s: float = 0.0) -> MeasuredBatch:
     """Run a batch."""
     whole = truckscape("batch", "--folder", str(scenes), "--out", str(out), *options)
     entries = existing_ledger(out, Config()).entries()
@@ -75,7 +103,7 @@ def measure(scenes: Path, out: Path, *options: str) -> MeasuredBatch:
     begun = min(datetime.fromisoformat(entry.begun or "") for entry in entries)
     ended = max(datetime.fromisoformat(entry.ended or "") for entry in entries)
     scenes_s = sum(sum(run["seconds"].values()) for run in runs)
-    return MeasuredBatch(whole, entries, scenes_s, (ended - begun).total_seconds())
+    return MeasuredBatch(whole, entries, scenes_s, (ended - begun).total_seconds(), plain_s)
 
 
 def main(count: int = 200) -> None:
@@ -85,12 +113,13 @@ def main(count: int = 200) -> None:
         os.environ.setdefault("PREFECT_HOME", str(work / "prefect"))
         say(f"{count} scenes of {SIDE} px")
         many = write_scenes(work, SIDE, count)
-        flow = measure(many, work / "many")
+        flow = measure(many, work / "many", plain_s=plainly(many, work / "many-plain"))
         again = measure_again(many, work / "many")
         say(f"{FEW} scenes of {LARGER} px")
         few = write_scenes(work, LARGER, FEW)
-        larger = measure(few, work / "few")
-        direct = measure(few, work / "direct", "--no-prefect")
+        plain_s = plainly(few, work / "few-plain")
+        larger = measure(few, work / "few", plain_s=plain_s)
+        direct = measure(few, work / "direct", "--no-prefect", plain_s=plain_s)
     rows = [
         row(f"{count} scenes of {SIDE} px, a sub-flow each", flow),
         row(f"{FEW} scenes of {LARGER} px, a sub-flow each", larger),
@@ -98,7 +127,9 @@ def main(count: int = 200) -> None:
     ]
     note = (
         "Simulated scenes, one after the other. Orchestration is what of the time between the first scene's "
-        "begin and the last one's end no scene's own stages took: the flow, its server, the ledger. Memory "
+        "begin and the last one's end no scene's own stages took: the flow, its server, the ledger. Slower "
+        "is the share of it by which a plain loop over the same scenes is faster, which counts, too, what "
+        "the stages lose since Prefect and its server compute beside them. Memory "
         "is the peak of the batch's process after the last scene, and over that after "
         f"{WARM} scenes. The {count} scenes again, with all done: {again.seconds:.1f} s, "
         f"{again.cpu_seconds:.1f} CPU seconds, most of them imports."
@@ -127,6 +158,7 @@ def row(name: str, way: MeasuredBatch) -> dict[str, Any]:
         "CPU seconds": f"{way.whole.cpu_seconds:.0f}",
         "seconds a scene": f"{way.batch_s / len(way.entries):.2f}",
         "orchestration": f"{way.orchestration:.1%}",
+        "slower": f"{way.slower:.1%}",
         "MB": max(entry.peak_rss_mb or 0 for entry in way.entries),
         "growth": f"{way.growth:.3f}",
     }
