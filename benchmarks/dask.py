@@ -71,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"have done a scene of {SMALL} px before; seconds from the first shard's submission to the last "
         "one's end, CPU seconds of the workers meanwhile. The bar is for workers that keep to a core each, "
         "as in a container with one: a worker that may take all decodes and prepares tiles on the second "
-        f"beside its networks, and two of them are {freely:.2f} times as fast. Trucks and land cover have the "
-        "same bytes in all four."
+        f"beside its networks, and two of them are {freely:.2f} times as fast. Trucks and land cover have "
+        "the same bytes in all four."
     )
     figures = {"gain": gain, "gain of workers on all cores": freely}
     figures |= {str(n): [done.seconds, done.cpu_seconds] for n, done in runs.items()}
