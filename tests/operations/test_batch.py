@@ -254,6 +254,32 @@ def test_pauses_double_and_others_go_on_meanwhile(incoming, tmp_path):
     assert third - second >= 0.8
 
 
+def test_the_next_scene_is_prepared_for_while_one_has_its_turn_and_claimed_only_then(incoming, tmp_path):
+    """What an orchestrator does before and after costs no scene's time, and keeps none from other batches."""
+    called, waiting = [], []
+    another = threading.Event()
+    batch = request(incoming, tmp_path / "out", *QUICK)
+
+    def orchestrated(wanted, opened, say, in_turn):
+        called.append(Path(wanted.scene).stem)
+        if len(called) > 1:
+            another.set()
+
+        def watched(work):
+            def watch():
+                assert another.wait(60)
+                waiting.append(open_ledger(batch.out, batch.config).counts()["waiting"])
+                return work()
+
+            return in_turn(watch)
+
+        return scene_directly(wanted, opened, say, watched)
+
+    assert sorted(run_batch(batch, orchestrated, ahead=1).done) == sorted(GOOD)
+    assert waiting == [2, 1, 0]
+    assert sorted(called) == sorted(GOOD)
+
+
 def test_a_fault_of_ours_is_told_and_quarantined(incoming, tmp_path):
     def wrong(wanted, opened, say, in_turn):
         if GOOD[1] in wanted.scene:
