@@ -8,7 +8,7 @@ import pytest
 from pipeline.models.bundle import open_bundle
 from tests.flows.test_scene import run
 
-TINY = "{channels: [4, 4, 4], features: 4, anchor_sizes: [4.0], anchor_ratios: [1.0], head: 8}"
+TINY = "{channels: [8, 8, 8], features: 8, anchor_sizes: [4.0], anchor_ratios: [1.0], head: 8}"
 SMALL = [
     *("steps=2", "batch=2", "chip_px=32", "simulated=[3]", "simulated_px=128", "threads=1"),
     f"arguments={TINY}",

@@ -32,7 +32,7 @@ def bundles(tmp_path_factory) -> dict[str, Bundle]:
     """Untrained ones of three families."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("bundles")
-    small = {"channels": [4, 4, 4], "features": 4}
+    small = {"channels": [8, 8, 8], "features": 8}
     cards = {
         "faster_rcnn": blank_card(arguments=small | {"head": 8}),
         "fcos": blank_card("fcos", small | {"convolutions": 1}),

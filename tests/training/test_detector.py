@@ -19,7 +19,7 @@ from pipeline.training.detector import (
 )
 from pipeline.training.labelled import LabelledSource, LabelSettings
 
-TINY = {"channels": [4, 4, 4], "features": 4, "anchor_sizes": [4.0], "anchor_ratios": [1.0], "head": 8}
+TINY = {"channels": [8, 8, 8], "features": 8, "anchor_sizes": [4.0], "anchor_ratios": [1.0], "head": 8}
 SETTINGS = {"steps": 2, "batch": 2, "chip_px": 32, "arguments": TINY, "simulated": [3], "simulated_px": 128}
 
 
@@ -62,7 +62,7 @@ def test_the_halo_follows_from_the_family(architecture):
 
 
 def test_a_family_is_chosen_by_configuration(tmp_path):
-    small = {"channels": [4, 4, 4], "features": 4, "convolutions": 1}
+    small = {"channels": [8, 8, 8], "features": 8, "convolutions": 1}
     trained = train_detector(
         DetectorTraining(**SETTINGS | {"architecture": "fcos", "arguments": small}), tmp_path
     )

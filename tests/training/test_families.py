@@ -18,7 +18,7 @@ SHALLOW = {"encoder": "resnet18", "depth": 2, "widths": [8, 8]}
 
 
 def test_a_single_stage_detector_is_trained_by_the_same_flow(tmp_path):
-    small = {"channels": [4, 4, 4], "features": 4, "convolutions": 1}
+    small = {"channels": [8, 8, 8], "features": 8, "convolutions": 1}
     chosen = DetectorTraining(
         architecture="fcos", arguments=small, steps=2, batch=2, check_every=2, chip_px=32, threads=1
     )
