@@ -22,7 +22,7 @@ from benchmarks.products import say
 from benchmarks.results import bar, save, table
 from pipeline.training.simulate import SimulatedProduct, simulate
 
-SHARDS, SMALL = 8, 256
+SHARDS, SMALL = 8, 1024  # small, but with a shard for each worker to warm up with
 BAR = 1.7
 _TICKS = os.sysconf("SC_CLK_TCK")
 
