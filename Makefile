@@ -36,8 +36,9 @@ $(SCENE)/.simulated: | install
 	$(BIN)/truckscape simulate --out $(SCENE) --size 1024 --seed 7
 	touch $@
 
+# A file's tests share what its fixtures made, so they stay in one process; there are as many as cores.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

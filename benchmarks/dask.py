@@ -1,6 +1,6 @@
 """A scene on a Dask cluster of one worker and of two, each a process with a core of its own.
 
-python -m benchmarks.dask [--size 2048] [--all-cores]
+python -m benchmarks.dask [--size 4096] [--all-cores]
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from benchmarks.products import say
 from benchmarks.results import bar, save, table
 from pipeline.training.simulate import SimulatedProduct, simulate
 
-SHARDS, SMALL = 8, 1024  # small, but with a shard for each worker to warm up with
+SHARDS, TILE_PX = 8, 512
+SMALL = 2048  # with two shards for each worker to warm up with
 BAR = 1.7
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -41,7 +42,7 @@ class OnCluster:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write the section."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--size", type=int, default=2048)
+    parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--all-cores", action="store_true", help="workers may take all cores")
     given = parser.parse_args(arguments)
     cores = None if given.all_cores else 1
@@ -83,7 +84,7 @@ def run(
     """The scene on a fresh cluster of workers that keep to so many cores each, after a small one."""
     with cluster(workers, folder, cores) as (address, processes):
         settings = [f"runner.workers={workers}", f"runner.address={address}", f"tiling.shards={SHARDS}"]
-        settings += ["runner.kind=dask", "engine.threads=1", "tiling.tile_px=256"]
+        settings += ["runner.kind=dask", "engine.threads=1", f"tiling.tile_px={TILE_PX}"]
         flat = [text for setting in settings for text in ("--set", setting)]
         out = folder / f"out-{workers}"
         truckscape("run", str(small.safe), "--out", str(out), *flat)

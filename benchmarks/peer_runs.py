@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.config import load_config
-from pipeline.inference.shards import read_shard
-from pipeline.job import Request, prepare, run_shard
+from pipeline.job import Request, prepare, run_shard, stored_shard
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise
@@ -62,14 +61,14 @@ def engine_way(task: str, precision: str, roads: str | None = None, road_buffer_
             job = prepare(Request(str(image), Path(folder), config, roads=Path(roads) if roads else None))
             for index in range(len(job.shards)):
                 run_shard(job, index)
-            shards = [read_shard(job.shard_file(index)) for index in range(len(job.shards))]
+            shards = [stored_shard(job, index) for index in range(len(job.shards))]
         if task == "trucks":
-            parts = [shard.detections for shard in shards if shard]
+            parts = [shard.detections for shard in shards]
             return {
                 "boxes": np.concatenate([part.boxes for part in parts]),
                 "scores": np.concatenate([part.scores for part in parts]),
             }
-        classes = [shard.landcover for shard in shards if shard and shard.landcover is not None]
+        classes = [shard.landcover for shard in shards if shard.landcover is not None]
         return {"classes": np.concatenate(classes)}
 
     return run

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from flows.scene import run_requested
-from flows.server import Record, is_lost_server, missing_server, raise_interruption, server_answers
+from flows.server import Record, server_answers
 from pipeline.addresses import without_secrets
 from pipeline.config import load_config
 from pipeline.errors import OrchestratorError
@@ -68,17 +68,9 @@ def run_listed(request: BatchRequest, say: Say) -> Summary:
     token = uuid4().hex
     with Record(say) as record:
         errand = _HANDED_OVER[token] = _Errand(request, say, record)
+        named = _batch.with_options(flow_run_name=f"{request.out.name}-{token[:4]}")
         try:
-            summary: Summary = _batch.with_options(flow_run_name=f"{request.out.name}-{token[:4]}")(token)
-            return summary
-        except Exception as error:
-            if not is_lost_server(error):
-                raise
-            raise_interruption(error)
-            if errand.summary is None:
-                raise missing_server(error) from error
-            record.lose()
-            return errand.summary
+            return record.result_of(lambda: named(token), lambda: errand.summary)
         finally:
             del _HANDED_OVER[token]
 

@@ -13,7 +13,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
 from flows.runners import is_lost_worker, one_server_for_all, task_runner
-from flows.server import Record, is_lost_server, missing_server, raise_interruption
+from flows.server import Record
+from flows.turns import Turns
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
@@ -154,22 +155,22 @@ def _run(
     with Record(say, within) as record:
         errand = _HANDED_OVER[token] = _Errand(job, say, record, in_turn)
         try:
-            for _ in range(_FRESH_STARTS):
-                try:
-                    return _flow(request, run_name, name, token)
-                except WorkerLostError as error:
-                    say(f"{error} Going on with fresh workers.")
-            return _flow(request, run_name, name, token)
-        except Exception as error:
-            if not is_lost_server(error):
-                raise
-            raise_interruption(error)
-            if errand.result is None:
-                raise missing_server(error) from error
-            record.lose()
-            return errand.result
+            return record.result_of(
+                lambda: _on_fresh_workers(lambda: _flow(request, run_name, name, token), say),
+                lambda: errand.result,
+            )
         finally:
             del _HANDED_OVER[token]
+
+
+def _on_fresh_workers(flow: Callable[[], Result], say: Callable[[str], None]) -> Result:
+    """Again where a worker is lost, a few times."""
+    for _ in range(_FRESH_STARTS):
+        try:
+            return flow()
+        except WorkerLostError as error:
+            say(f"{error} Going on with fresh workers.")
+    return flow()
 
 
 def _flow(request: Request, run_name: str, name: str, token: str) -> Result:
@@ -200,14 +201,19 @@ def _work(errand: _Errand) -> Result:
 def _in_flight(job: Job, indices: list[int]) -> None:
     """Run the shards, as many at a time as there are workers; the first failure ends the run."""
     runner = job.request.config.runner
-    parcel, waiting = Parcel(job), list(reversed(indices))
-    running: dict[PrefectFuture[str], int] = {}
-    while waiting or running:
-        while waiting and len(running) < runner.workers:
-            index = waiting.pop()
-            running[shard_task.submit(parcel, index)] = index
+    parcel, turns = Parcel(job), Turns(indices, runner.workers)
+    running: dict[PrefectFuture[str], tuple[int, int]] = {}
+    idle = list(range(runner.workers))
+    while True:
+        for worker in idle:
+            index = turns.take(worker)
+            if index is not None:
+                running[shard_task.submit(parcel, index)] = worker, index
+        if not running:
+            return
         done = next(iter(as_completed(list(running))))
-        index = running.pop(done)
+        worker, index = running.pop(done)
+        idle = [worker]
         try:
             done.result()
         except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import TypeVar
 
 import httpx
 from prefect.artifacts import create_markdown_artifact
@@ -20,6 +21,8 @@ from pipeline.errors import OrchestratorError
 _EVENT_TRIES = 2
 """How often the connection for events is made anew. From the third time on Prefect pauses, 7 s an event, and
 no process ends before each of its events has had them; those that fail are sent when the server is back."""
+
+T = TypeVar("T")
 
 
 class Record:
@@ -44,6 +47,27 @@ class Record:
 
     def __exit__(self, *_: object) -> None:
         self._impatience.close()
+
+    def result_of(self, flow: Callable[[], T], made: Callable[[], T | None]) -> T:
+        """What a flow returns or, where the server is lost before it ends, what it has `made` by then.
+
+        Raises OrchestratorError if that is nothing: the server was not there to begin with.
+        """
+        try:
+            return flow()
+        except Exception as error:
+            if not is_lost_server(error):
+                raise
+            _raise_interruption(error)
+            result = made()
+            if result is None:
+                why = " ".join(str(error).split()) or type(error).__name__
+                raise OrchestratorError(
+                    f"Prefect's server does not answer, or fails ({why}); start it, unset PREFECT_API_URL "
+                    "for one of the run's own, or give --no-prefect."
+                ) from error
+            self.lose()
+            return result
 
     def lose(self) -> None:
         """Tell that the run goes on without its record."""
@@ -76,7 +100,13 @@ def is_lost_server(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API")
 
 
-def raise_interruption(error: BaseException) -> None:
+def server_answers() -> bool:
+    """Whether it does now, without patience."""
+    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
+        return get_client(sync_client=True).api_healthcheck() is None
+
+
+def _raise_interruption(error: BaseException) -> None:
     """Go on with Ctrl-C or SIGTERM, where Prefect met one, and then nobody to tell of it."""
     met = error.__context__
     while met is not None:
@@ -85,18 +115,3 @@ def raise_interruption(error: BaseException) -> None:
         if isinstance(met, KeyboardInterrupt):
             raise met
         met = met.__context__
-
-
-def server_answers() -> bool:
-    """Whether it does now, without patience."""
-    with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-        return get_client(sync_client=True).api_healthcheck() is None
-
-
-def missing_server(error: BaseException) -> OrchestratorError:
-    """What is told where there is no server to begin with."""
-    why = " ".join(str(error).split()) or type(error).__name__
-    return OrchestratorError(
-        f"Prefect's server does not answer, or fails ({why}); start it, unset PREFECT_API_URL for one of the "
-        "run's own, or give --no-prefect."
-    )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
 import yaml
-from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
+from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.server import Record
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.training.request import TrainingRequest, publish_bundle, run_training
 
@@ -56,31 +57,58 @@ def train(
         class_field=class_field,
         publish=Path(publish) if publish else None,
     )
-    return str(_train(request).folder)
+    errand = _UNDER_WAY.get(request.out)
+    if errand:
+        return _train(request, errand)
+    with Record(get_run_logger().info) as record:
+        return _train(request, _Errand(record))
 
 
-def train_requested(request: TrainingRequest) -> Bundle:
-    """The flow for the command line, whose request is already checked."""
+def train_requested(request: TrainingRequest, say: Callable[[str], None]) -> Bundle:
+    """The flow for the command line, whose request is already checked.
+
+    Raises OrchestratorError if Prefect's server is not there to begin with.
+    """
     named = train.with_options(flow_run_name=f"{request.kind}-{request.out.name}-{uuid4().hex[:4]}")
-    folder = named(
-        kind=request.kind,
-        out=str(request.out),
-        config=str(request.config) if request.config else None,
-        settings=request.overrides,
-        imagery=request.imagery,
-        labels=tuple(str(path) for path in request.labels),
-        bands=request.bands,
-        complete=str(request.complete) if request.complete else None,
-        class_field=request.class_field,
-        publish=str(request.publish) if request.publish else None,
-    )
-    return open_bundle(folder)
+    parameters: dict[str, Any] = {
+        "kind": request.kind,
+        "out": str(request.out),
+        "config": str(request.config) if request.config else None,
+        "settings": request.overrides,
+        "imagery": request.imagery,
+        "labels": tuple(str(path) for path in request.labels),
+        "bands": request.bands,
+        "complete": str(request.complete) if request.complete else None,
+        "class_field": request.class_field,
+        "publish": str(request.publish) if request.publish else None,
+    }
+    try:
+        with Record(say) as record:
+            errand = _UNDER_WAY[request.out] = _Errand(record)
+            return open_bundle(record.result_of(lambda: named(**parameters), lambda: errand.made))
+    finally:
+        _UNDER_WAY.pop(request.out, None)
 
 
-def _train(request: TrainingRequest) -> Bundle:
+class _Errand:
+    """A training on its way through a flow, and where the bundle lies that it made."""
+
+    def __init__(self, record: Record) -> None:
+        self.record = record
+        self.made: str | None = None
+
+
+_UNDER_WAY: dict[Path, _Errand] = {}
+"""Trainings of the command line, by the folder that they write to."""
+
+
+def _train(request: TrainingRequest, errand: _Errand) -> str:
     bundle: Bundle = train_task(request)
-    create_markdown_artifact(summary_markdown(bundle), key="training-summary", description=bundle.card.id)
-    return publish_task(bundle, request.publish) if request.publish else bundle
+    if request.publish:
+        bundle = publish_task(bundle, request.publish)
+    errand.made = str(bundle.folder)
+    errand.record.summarise(summary_markdown(bundle), "training-summary", bundle.card.id)
+    return errand.made
 
 
 def summary_markdown(bundle: Bundle) -> str:

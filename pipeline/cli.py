@@ -691,7 +691,7 @@ def _train(
             _quiet_prefect()
             from flows.training import train_requested
 
-            bundle = train_requested(request)
+            bundle = train_requested(request, lambda text: typer.echo(text, err=True))
         else:
             bundle = run_training(request)
             if publish:

@@ -16,7 +16,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, ConfigError, LabelsError, OutputError
-from pipeline.job import Request, finish, prepare, run_directly, run_shard, stored_shard
+from pipeline.job import Job, Request, finish, prepare, run_directly, run_shard, stored_shard
 from pipeline.models.bundle import Calibration, Card, LegendClass, open_bundle, save_bundle, save_card
 from tests.conftest import write_geotiff
 
@@ -136,9 +136,13 @@ def test_a_second_run_computes_nothing_and_ends_in_the_same_bytes(result, produc
     assert {name: (again.folder / name).read_bytes() for name in before} == before
 
 
+def shard_files(job: Job) -> list[Path]:
+    return [Path(job.store.address(key)) for key in job.keys]
+
+
 def test_only_what_is_missing_is_computed_again(result, product):
     job = prepare(request_for(product, result.folder.parent))
-    kept, lost = job.shard_file(0), job.shard_file(1)
+    kept, lost = shard_files(job)[:2]
     stamp = kept.stat().st_mtime_ns
     lost.write_bytes(lost.read_bytes()[:100])
     assert job.missing() == [1]
@@ -151,14 +155,15 @@ def test_only_what_is_missing_is_computed_again(result, product):
 def test_a_shard_damaged_on_the_disk_is_computed_again_and_nobody_has_to_delete_it(result, product):
     before = {name: (result.folder / name).read_bytes() for name in ("trucks.geojson", "landcover.tif")}
     job = prepare(request_for(product, result.folder.parent))
-    whole = job.shard_file(0).read_bytes()
+    turned, gone = shard_files(job)[:2]
+    whole = turned.read_bytes()
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 0xFF
-    job.shard_file(0).write_bytes(damaged)
-    job.shard_file(1).unlink()
+    turned.write_bytes(damaged)
+    gone.unlink()
     again = finish(job)
     assert {name: (again.folder / name).read_bytes() for name in before} == before
-    assert job.shard_file(0).read_bytes() == whole
+    assert turned.read_bytes() == whole
 
 
 def test_a_panoptic_layer_comes_where_asked_for_and_needs_both_models(result, product, tmp_path):

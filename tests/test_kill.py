@@ -1,13 +1,11 @@
 """A run that is killed at any moment and started again ends in the same bytes; only missing shards are made.
 
-Runs are real processes ended by SIGKILL. They are forked from a server that has imported everything already,
-so that moments fall into the work and not into imports.
+Runs are real processes ended by SIGKILL.
 """
 
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
 import random
 import signal
@@ -16,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import geopandas as gpd
@@ -24,11 +23,9 @@ from geopandas.testing import assert_geodataframe_equal
 
 from pipeline.config import load_config
 from pipeline.job import Request, run_directly
+from tests.killing import PATIENCE_S, begin, kill_when
 
 SETTINGS = ["engine.threads=1", "engine.precision=float32", "tiling.tile_px=64", "tiling.shards=4"]
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pipeline.job"])
-PATIENCE_S = 240
 
 
 @dataclass(frozen=True)
@@ -50,10 +47,8 @@ def request(product, out: Path) -> Request:
     )
 
 
-def start(product, out: Path) -> multiprocessing.process.BaseProcess:
-    process = SERVER.Process(target=run_directly, args=(request(product, out),))
-    process.start()
-    return process
+def start(product, out: Path) -> BaseProcess:
+    return begin(run_directly, request(product, out))
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +88,6 @@ def assert_as_undisturbed(folder: Path, undisturbed: Undisturbed, kept: dict[str
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def kill_when(process: multiprocessing.process.BaseProcess, is_time: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_time() and process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    process.kill()
-    process.join()
 
 
 def test_killed_among_shards_while_merging_and_while_writing(product, undisturbed, tmp_path):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import pickle
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +20,7 @@ from pipeline.errors import BundleError, ConfigError, OutputError, UnlikeWorkerE
 from pipeline.job import Request, Result, finish, identity, prepare, run_directly, run_shard
 from pipeline.models.bundle import open_bundle
 from tests.conftest import write_geotiff
+from tests.killing import PATIENCE_S, begin, kill_when
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster
 from tests.servers import s3_server, unsteady
@@ -36,9 +34,6 @@ SETTINGS = [
 ]
 ROWS, COLUMNS = 128, 32
 NAME = "S2A_32UPD_20230601_0_L2A"
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pipeline.job"])
-PATIENCE_S = 240
 
 
 @pytest.fixture
@@ -214,20 +209,11 @@ def run(scene: Path, out: Path, store: str) -> None:
     run_directly(request_for(scene, out, f"runner.store={store}"))
 
 
-def kill_when(process: multiprocessing.process.BaseProcess, is_time: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_time() and process.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.001)
-    process.kill()
-    process.join()
-
-
 @pytest.mark.parametrize("store", ["file"], indirect=True)
 def test_a_run_that_is_killed_is_taken_up_on_another_machine(scene, undisturbed, store, tmp_path, caplog):
     """One that has neither its folder nor anything else of it but the store."""
     folder = Path(urlsplit(store).path) / NAME
-    process = SERVER.Process(target=run, args=(scene, tmp_path / "one", store))
-    process.start()
+    process = begin(run, scene, tmp_path / "one", store)
     kill_when(process, lambda: len(list(folder.glob("[!.]*.npz"))) >= 2)
     shutil.rmtree(tmp_path / "one")
     kept = shards(store)

@@ -83,10 +83,6 @@ class Job:
         """From which score on detections are kept: trucks, and what nearly was one."""
         return least_score(self.request, self.models)
 
-    def shard_file(self, index: int) -> Path:
-        """The file of one shard, where they lie in `out`."""
-        return Path(self.store.address(self.keys[index]))
-
     def missing(self) -> list[int]:
         """Shards that are still to be computed."""
         whole = self.store.whole(self.keys)

@@ -16,15 +16,8 @@ from flows.runners import is_lost_worker, task_runner
 from pipeline.config import Runner, load_config
 from pipeline.errors import ConfigError, MissingExtraError
 from pipeline.inference.shards import is_whole
-from tests.flows.processes import (
-    PYTHON,
-    TRUCKSCAPE,
-    environment,
-    free_port,
-    is_listening,
-    started,
-    wait_until,
-)
+from tests.flows.clusters import dask_cluster
+from tests.flows.processes import TRUCKSCAPE, environment, started, wait_until
 
 SETTINGS = ["tiling.tile_px=64", "tiling.shards=4", "engine.precision=float32"]
 
@@ -92,27 +85,16 @@ def finished_shards(folder: Path) -> dict[str, int]:
 
 
 @pytest.fixture
-def dask_cluster(tmp_path):
-    """Address of a scheduler, and its two workers, each a process."""
-    port, env = free_port(), environment(tmp_path / "prefect")
-    address, scheduler_log = f"tcp://127.0.0.1:{port}", tmp_path / "scheduler.log"
-    scheduler = [PYTHON, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    worker = [PYTHON, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
-    folders = ["--local-directory", str(tmp_path), "--no-dashboard"]
-    with started([*scheduler, "--no-dashboard"], env, scheduler_log) as process:
-        wait_until(lambda: is_listening(port), process, scheduler_log)
-        with (
-            started([*worker, *folders], env, tmp_path / "worker-0.log") as first,
-            started([*worker, *folders], env, tmp_path / "worker-1.log") as second,
-        ):
-            yield address, (first, second)
+def cluster(tmp_path):
+    with dask_cluster(tmp_path) as made:
+        yield made
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_dask
-def test_a_dask_cluster_gives_the_same(product, by_threads, dask_cluster, tmp_path):
-    address, workers = dask_cluster
+def test_a_dask_cluster_gives_the_same(product, by_threads, cluster, tmp_path):
+    address, workers = cluster
     settings = ("runner.kind=dask", f"runner.address={address}", "runner.workers=2")
     done = subprocess.run(
         command(product, tmp_path / "out", *settings),
@@ -131,8 +113,8 @@ def test_a_dask_cluster_gives_the_same(product, by_threads, dask_cluster, tmp_pa
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_dask
-def test_a_dask_worker_that_is_killed_costs_its_shard(product, by_threads, dask_cluster, tmp_path):
-    address, (victim, survivor) = dask_cluster
+def test_a_dask_worker_that_is_killed_costs_its_shard(product, by_threads, cluster, tmp_path):
+    address, (victim, survivor) = cluster
     folder, log = tmp_path / "out" / product.safe.stem, tmp_path / "run.log"
     # All four shards wait at the workers, so that each has one in hand while its first is written.
     settings = ("runner.kind=dask", f"runner.address={address}", "runner.workers=4", "engine.threads=1")

@@ -1,11 +1,14 @@
 """Whether Prefect's server is lost, and that it is told once. What runs do then: test_server_killed.py."""
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.server import Record, is_lost_server, missing_server, server_answers
+from flows.server import Record, is_lost_server, server_answers
+from pipeline.errors import OrchestratorError
 from tests.flows.processes import free_port
 
 
@@ -42,5 +45,41 @@ def test_a_loss_is_told_once_by_the_run_and_by_what_it_is_part_of():
     assert batch.is_lost
 
 
-def test_an_error_of_several_lines_is_told_in_one():
-    assert "(Failed to reach API)" in str(missing_server(RuntimeError("Failed\nto reach API")))
+def fails_with(error: Exception) -> Callable[[], str]:
+    def flow() -> str:
+        raise error
+
+    return flow
+
+
+def test_what_was_made_before_the_server_was_lost_is_the_result():
+    told = []
+    record = Record(told.append)
+    assert record.result_of(lambda: "of the flow", lambda: "made") == "of the flow"
+    assert not record.is_lost
+    assert record.result_of(fails_with(httpx.ConnectError("refused")), lambda: "made") == "made"
+    assert record.is_lost
+    assert len(told) == 1
+
+
+def test_where_nothing_was_made_there_was_no_server_to_begin_with():
+    """Told in one line, though Prefect's error has several."""
+    lost = RuntimeError("Failed to reach API\nat http://127.0.0.1")
+    with pytest.raises(OrchestratorError, match=r"\(Failed to reach API at http://127\.0\.0\.1\); start it"):
+        Record(print).result_of(fails_with(lost), lambda: None)
+
+
+def test_an_error_that_is_not_the_servers_is_passed_on():
+    with pytest.raises(RuntimeError, match="the scene's own"):
+        Record(print).result_of(fails_with(RuntimeError("the scene's own")), lambda: "made")
+
+
+def test_ctrl_c_counts_though_nobody_could_be_told():
+    def flow() -> str:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            raise httpx.ConnectError("refused")  # noqa: B904 as Prefect has it
+
+    with pytest.raises(KeyboardInterrupt):
+        Record(print).result_of(flow, lambda: "made")

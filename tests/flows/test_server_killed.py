@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.models.bundle import open_bundle
 from pipeline.operations.owners import Owner
 from tests.conftest import write_geotiff
 from tests.flows.processes import (
@@ -29,6 +30,7 @@ from tests.flows.processes import (
 )
 from tests.flows.test_runners import same_bytes
 from tests.flows.test_schedule import EVERY_S, completed, states, written
+from tests.flows.test_training import SMALL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -141,6 +143,25 @@ def test_a_server_that_is_not_there_is_one_line(address, incoming, tmp_path):
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: Prefect's server does not answer")
     assert "--no-prefect" in line
+
+
+def test_a_training_goes_on_without_its_server(address, tmp_path):
+    port, env = address
+    out, said = tmp_path / "run", tmp_path / "run.log"
+    settings = [text for setting in (*SMALL, "steps=20") for text in ("--set", setting)]
+    folders = ["--out", str(out), "--publish", str(tmp_path / "models")]
+    with (
+        prefect_server(port, env, tmp_path / "server.log") as server,
+        started([*TRUCKSCAPE, "train", "detector", *folders, *settings], {**env, **IMPATIENT}, said) as run,
+    ):
+        wait_until(lambda: "step " in said.read_text(), run, said)
+        kill(server)
+        assert not (tmp_path / "models").exists(), "the server was to be killed in the middle"
+        assert run.wait(300) == 0, said.read_text()
+    assert said.read_text().count(GONE) == 1
+    assert "Traceback" not in said.read_text()
+    published = open_bundle(str(tmp_path / "models" / "trucks"))
+    assert published.card == open_bundle(str(out / "bundle")).card
 
 
 # --- many scenes ----------------------------------------------------------------------------------------

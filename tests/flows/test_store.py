@@ -4,22 +4,13 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.flows.processes import (
-    PYTHON,
-    TRUCKSCAPE,
-    environment,
-    free_port,
-    is_listening,
-    started,
-    wait_until,
-)
+from tests.flows.clusters import dask_cluster
+from tests.flows.processes import TRUCKSCAPE, environment, started, wait_until
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster
 from tests.servers import s3_server
@@ -54,26 +45,6 @@ def item(s3, tmp_path) -> Path:
 def command(item: Path, out: Path, *settings: str) -> list[str]:
     flat = [text for setting in (*SETTINGS, *settings) for text in ("--set", setting)]
     return [*TRUCKSCAPE, "run", str(item), "--out", str(out), *flat]
-
-
-@contextmanager
-def dask_cluster(folder: Path) -> Iterator[tuple[str, tuple[subprocess.Popen[bytes], ...]]]:
-    """Address of a scheduler, and its two workers, each a process with a folder and a home of its own."""
-    port, env = free_port(), environment(folder / "prefect")
-    address, log = f"tcp://127.0.0.1:{port}", folder / "scheduler.log"
-    scheduler = [PYTHON, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", str(port)]
-    with started([*scheduler, "--no-dashboard"], env, log) as process:
-        wait_until(lambda: is_listening(port), process, log)
-        with (
-            started(_worker(address, folder / "first"), env, folder / "first.log") as first,
-            started(_worker(address, folder / "second"), env, folder / "second.log") as second,
-        ):
-            yield address, (first, second)
-
-
-def _worker(address: str, folder: Path) -> list[str]:
-    worker = [PYTHON, "-m", "distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1"]
-    return [*worker, "--local-directory", str(folder), "--no-dashboard"]
 
 
 def shards(s3) -> dict[str, tuple[str, object]]:
