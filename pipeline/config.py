@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
+from pipeline.yaml_text import read_yaml
 
 ExportFormat = Literal["parquet", "flatgeobuf", "geojson", "pmtiles"]
 
@@ -200,7 +201,7 @@ def load_settings(kind: type[Group], path: Path | None, overrides: Iterable[str]
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        tree = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"Settings file can't be read: {path} ({error.strerror}).") from error
     except UnicodeDecodeError as error:
@@ -230,7 +231,7 @@ def _apply(tree: dict[str, Any], override: str) -> None:
             f"A setting is given as group.key=value, e.g. tiling.tile_px=512. Received: {override}"
         )
     try:
-        value = yaml.safe_load(text)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"The value of {key} is not valid YAML. Received: {text}") from error
     *groups, last = key.split(".")

@@ -15,11 +15,7 @@ from safetensors import SafetensorError
 
 from pipeline.errors import BundleError
 from pipeline.files import make_folder, replacing
-
-try:  # ten times as fast: a tenth of a second of every start
-    from yaml import CSafeLoader as SafeLoader
-except ImportError:  # PyYAML was built without libyaml
-    from yaml import SafeLoader  # type: ignore[assignment]
+from pipeline.yaml_text import read_yaml
 
 if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
     from torch import Tensor, nn
@@ -218,8 +214,8 @@ def open_bundle(name_or_path: str) -> Bundle:
             f"No model bundle at {name_or_path} (no card.yaml there). Shipped ones: {names or 'none'}."
         )
     try:
-        card = Card.model_validate(yaml.load(card_file.read_text(encoding="utf-8"), Loader=SafeLoader))
-    except (yaml.YAMLError, ValidationError) as error:
+        card = Card.model_validate(read_yaml(card_file.read_text(encoding="utf-8")))
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
         raise BundleError(
             f"Not a valid model card: {card_file}: {' '.join(str(error).split())[:300]}"
         ) from error

@@ -227,9 +227,25 @@ def test_a_card_that_makes_no_sense_is_refused(bundle, change):
         open_bundle(str(bundle.folder))
 
 
-@pytest.mark.parametrize("text", ["id: [", "- a list", "", "!!python/object/apply:os.getcwd []"])
+BOMB = "\n".join(["l0: &l0 [lol]", *(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("id: [", "- a list", "", "!!python/object/apply:os.getcwd []"),
+        pytest.param("[" * 100_000, id="depth without end"),
+        pytest.param(BOMB, id="aliases that fill the memory"),
+    ],
+)
 def test_a_card_that_is_no_card_is_refused(bundle, text):
     (bundle.folder / "card.yaml").write_text(text)
+    with pytest.raises(BundleError, match="Not a valid model card"):
+        open_bundle(str(bundle.folder))
+
+
+def test_a_card_that_is_no_text_is_refused(bundle):
+    (bundle.folder / "card.yaml").write_bytes(b"id: \xff")
     with pytest.raises(BundleError, match="Not a valid model card"):
         open_bundle(str(bundle.folder))
 
