@@ -19,7 +19,7 @@ install: .venv/.installed
 	$(PYTHON) -c 'import sys; sys.exit("truckscape needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[dev,clouds]'
+	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[dev,clouds,dask]'
 	touch $@
 
 demo: install $(SCENE)/.simulated

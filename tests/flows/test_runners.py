@@ -58,7 +58,7 @@ def test_a_lost_worker_is_told_from_a_task_that_failed():
     assert not is_lost_worker(RuntimeError("the task's own"))
 
 
-# --- slow: all of them start processes that import torch ----------------------------------------------
+# --- real ones: all of them start processes that import torch, so all but one are slow ------------------
 
 
 def command(product, out: Path, *settings: str) -> list[str]:
@@ -110,7 +110,6 @@ def test_a_dask_cluster_gives_the_same(product, by_threads, cluster, tmp_path):
         assert "Task run" in (tmp_path / f"worker-{number}.log").read_text(), "a worker without work"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 @needs_dask
 def test_a_dask_worker_that_is_killed_costs_its_shard(product, by_threads, cluster, tmp_path):
