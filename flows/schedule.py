@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,10 +15,12 @@ from prefect import flow, get_run_logger
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.flows import EntrypointType
+from prefect.logging import get_logger
 from prefect.schedules import Cron, Interval, Schedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.batch import run_listed
+from flows.own_server import OwnServer
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OrchestratorError
 from pipeline.operations.batch import BatchRequest
@@ -31,11 +29,7 @@ from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources
 
 Say = Callable[[str], None]
-_PORT = 4200
-_PATIENCE_S = 180
 _FIRST_AFTER = timedelta(seconds=5)
-_LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
-"""In memory, as Prefect has it, slots that are held when the server is killed are never free again."""
 
 
 @flow(name="new-scenes")
@@ -95,6 +89,8 @@ def timing(days: float | None, cron: str | None, timezone: str) -> Schedule:
 
 def serve(name: str, parameters: Mapping[str, Any], schedule: Schedule, say: Say) -> None:
     """Look, do and wait in this process until it is told to end; with a server of its own if none is set."""
+    for observer in ("FlowRunCancellingObserver", "FlowRunSuspendingObserver"):
+        get_logger(observer).addFilter(_in_one_line)
     with _server(say):
         new_scenes.serve(
             name=name,
@@ -104,6 +100,12 @@ def serve(name: str, parameters: Mapping[str, Any], schedule: Schedule, say: Say
             print_starting_message=False,
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
+
+
+def _in_one_line(record: logging.LogRecord) -> bool:
+    """A server that has gone for a moment is a warning, and no traceback."""
+    record.exc_info = None
+    return True
 
 
 def deploy(name: str, parameters: Mapping[str, Any], schedule: Schedule, pool: str) -> None:
@@ -142,51 +144,15 @@ def deploy(name: str, parameters: Mapping[str, Any], schedule: Schedule, pool: s
 
 @contextmanager
 def _server(say: Say) -> Iterator[None]:
-    """The Prefect server that is set, or one for as long as this lasts: flow runs' own has no schedules."""
+    """The Prefect server that is set, or one for as long as this lasts."""
     if PREFECT_API_URL.value():
         say(f"schedules lie at {PREFECT_API_URL.value()}")
         yield
         return
-    port = _free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    env = {_LEASES: "prefect.server.concurrency.lease_storage.filesystem", **os.environ}
-    process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait_for(f"{url}/health", process)
-        say(f"Prefect's server runs at http://127.0.0.1:{port} as long as this does")
-        with temporary_settings({PREFECT_API_URL: url}):
+    with OwnServer(say) as server:
+        say(f"Prefect's server runs at {server.address} as long as this does")
+        with temporary_settings({PREFECT_API_URL: f"{server.address}/api"}):
             yield
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
-    while process.poll() is None and time.monotonic() < deadline:
-        try:
-            if httpx.get(url).is_success:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise OrchestratorError("Prefect's server did not start; `prefect server start` shows why.")
-
-
-def _free_port() -> int:
-    """Prefect's own where nobody listens there, else any."""
-    for port in (_PORT, 0):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OrchestratorError("No port is free on 127.0.0.1.")
 
 
 def _path(text: str | None) -> Path | None:

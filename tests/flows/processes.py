@@ -83,6 +83,13 @@ def is_listening(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def children(parent: int, word: str) -> list[int]:
+    """Processes that a process has started, and that were given a word."""
+    told = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    found = [int(child) for text in told for child in text.split()]
+    return [child for child in found if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
 def kept_by_prefect(home: Path, expression: str) -> str:
     """An expression of the `runs`, `tasks` and `artifacts` that a Prefect home has on record, as JSON."""
     script = f"""

@@ -17,7 +17,7 @@ from pipeline.config import Runner, load_config
 from pipeline.errors import ConfigError, MissingExtraError
 from pipeline.inference.shards import is_whole
 from tests.flows.clusters import dask_cluster
-from tests.flows.processes import TRUCKSCAPE, environment, started, wait_until
+from tests.flows.processes import TRUCKSCAPE, children, environment, started, wait_until
 
 SETTINGS = ["tiling.tile_px=64", "tiling.shards=4", "engine.precision=float32"]
 
@@ -171,16 +171,9 @@ def test_a_pool_that_loses_a_process_is_started_again(product, by_threads, tmp_p
         command(product, tmp_path / "out", *settings), environment(tmp_path / "prefect"), log
     ) as process:
         wait_until(lambda: finished_shards(folder), process, log)
-        os.kill(pool_processes(process.pid)[0], signal.SIGKILL)
+        os.kill(children(process.pid, "spawn_main")[0], signal.SIGKILL)
         assert process.wait(240) == 0, log.read_text()
     assert "A worker ended in the middle of shard" in log.read_text()
     first, again = re.findall(r"(\d) of 4 shards to compute", log.read_text())
     assert int(again) < int(first) == 4
     assert same_bytes(folder, by_threads)
-
-
-def pool_processes(parent: int) -> list[int]:
-    """Children that multiprocessing spawned to work."""
-    told = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
-    found = [int(child) for text in told for child in text.split()]
-    return [child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -15,6 +16,7 @@ from pipeline.errors import ConfigError
 from tests.flows.processes import (
     PYTHON,
     TRUCKSCAPE,
+    children,
     environment,
     free_port,
     is_listening,
@@ -104,6 +106,26 @@ def test_one_process_serves_itself_on_a_schedule(tmp_path):
         wait_until(lambda: "Prefect's server runs at" in log.read_text(), process, log)
         port = int(log.read_text().partition("http://127.0.0.1:")[2].split()[0])
         what_firings_do(out, port, process, log)
+    assert not is_listening(port), "the server that it started is still there"
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_server_that_is_killed_under_its_schedule_is_started_again(tmp_path):
+    incoming, out, log = write_scenes(tmp_path / "in", (SCENE,)), tmp_path / "out", tmp_path / "serve.log"
+    options = ["--folder", str(incoming), "--out", str(out), "--set", "engine.threads=1"]
+    command = [*TRUCKSCAPE, "schedule", "--every", str(EVERY_S / 86400), *options]
+    with started(command, environment(tmp_path / "prefect"), log) as process:
+        wait_until(lambda: states(out).get(SCENE, ("", 0))[0] == "done", process, log)
+        port = int(log.read_text().partition("http://127.0.0.1:")[2].split()[0])
+        (server,) = children(process.pid, str(port))
+        os.kill(server, signal.SIGKILL)
+        wait_until(lambda: "it is started again" in log.read_text(), process, log)
+        wait_until(lambda: is_listening(port), process, log)
+        before = completed(port)
+        wait_until(lambda: completed(port) > before, process, log, every_s=3)
+    assert states(out) == {SCENE: ("done", 1)}
     assert not is_listening(port), "the server that it started is still there"
     assert "Traceback" not in log.read_text()
 
