@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, TerminationSignal
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
 
 from pipeline.errors import OrchestratorError
 
@@ -38,7 +38,13 @@ class Record:
         self._impatience = ExitStack()
 
     def __enter__(self) -> Record:
-        client = get_client(sync_client=True)
+        try:
+            client = get_client(sync_client=True)
+        except RuntimeError as error:  # the server that Prefect starts where none is set
+            raise OrchestratorError(
+                f"Prefect's own server did not start ({error}); `prefect server start` shows why: no room in "
+                f"{PREFECT_HOME.value()}, say. Or give --no-prefect."
+            ) from error
         if client.server_type != ServerType.CLOUD:
             EventsWorker.set_client_override(
                 PrefectEventsClient, api_url=str(client.api_url), reconnection_attempts=_EVENT_TRIES

@@ -1,5 +1,6 @@
 """Whether Prefect's server is lost, and that it is told once. What runs do then: test_server_killed.py."""
 
+import subprocess
 from collections.abc import Callable
 
 import httpx
@@ -9,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.server import Record, is_lost_server, server_answers
 from pipeline.errors import OrchestratorError
-from tests.flows.processes import free_port
+from tests.flows.processes import PYTHON, environment, free_port
 
 
 @pytest.fixture
@@ -32,6 +33,21 @@ def test_what_prefect_raises_without_a_server_is_known(nobody):
 
 def test_nobody_answers(nobody):
     assert not server_answers()
+
+
+def test_a_server_of_the_runs_own_that_can_not_start_is_one_line(tmp_path):
+    """Its database is in a folder that is not there, as on a disk that is full."""
+    env = environment(
+        tmp_path,
+        PREFECT_SERVER_DATABASE_CONNECTION_URL=f"sqlite+aiosqlite:///{tmp_path}/gone/prefect.db",
+        PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="2",
+    )
+    enter = "from flows.server import Record; Record(print).__enter__()"
+    done = subprocess.run([PYTHON, "-c", enter], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "OrchestratorError: Prefect's own server did not start (" in last
+    assert f"no room in {tmp_path}, say. Or give --no-prefect." in last
 
 
 def test_a_loss_is_told_once_by_the_run_and_by_what_it_is_part_of():
