@@ -242,7 +242,8 @@ def small_disk(place: Path, size: str) -> Iterator[None]:
     try:
         yield
     finally:
-        subprocess.run(["umount", place], check=True)
+        # A thread that is about to end may have a file open for a moment longer.
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def remount(place: Path, option: str) -> None:
