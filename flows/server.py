@@ -28,6 +28,8 @@ T = TypeVar("T")
 class Record:
     """Prefect's record of a flow run, which is called within it; where the server is lost, that is told once.
 
+    Raises OrchestratorError on entering if Prefect can't start a server where none is set.
+
     A request waits PREFECT_CLIENT_MAX_RETRIES times (5, together a minute) for a server that is gone: time to
     start it again. When the summary has waited in vain, the end of the flow run does not wait once more.
     """
