@@ -19,6 +19,7 @@ from pipeline.models.bundle import (
     save_card,
     shipped_bundles,
 )
+from tests.test_yaml_text import lines
 
 CARD = Card(
     id="trial",
@@ -227,15 +228,12 @@ def test_a_card_that_makes_no_sense_is_refused(bundle, change):
         open_bundle(str(bundle.folder))
 
 
-BOMB = "\n".join(["l0: &l0 [lol]", *(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 12))])
-
-
 @pytest.mark.parametrize(
     "text",
     [
         *("id: [", "- a list", "", "!!python/object/apply:os.getcwd []"),
         pytest.param("[" * 100_000, id="depth without end"),
-        pytest.param(BOMB, id="aliases that fill the memory"),
+        pytest.param(lines(12), id="aliases that fill the memory"),
     ],
 )
 def test_a_card_that_is_no_card_is_refused(bundle, text):
