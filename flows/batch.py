@@ -14,7 +14,6 @@ from prefect.utilities.asyncutils import run_coro_as_sync
 
 from flows.scene import run_requested
 from flows.server import Record, server_answers
-from pipeline.addresses import without_secrets
 from pipeline.config import load_config
 from pipeline.errors import OrchestratorError
 from pipeline.job import Job, Request, Result
@@ -22,6 +21,7 @@ from pipeline.operations.batch import BatchRequest, InTurn, Say, Summary, run_ba
 from pipeline.operations.pages import summary_markdown
 from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources, find_scenes
+from pipeline.redaction import without_secrets
 
 
 @flow(name="batch")

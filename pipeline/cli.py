@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline import __version__
-from pipeline.addresses import without_secrets
 from pipeline.errors import MissingExtraError, TruckscapeError
+from pipeline.redaction import without_secrets
 
 if TYPE_CHECKING:
     from pipeline.job import Job, Request, Result

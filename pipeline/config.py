@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from pipeline.errors import ConfigError
-from pipeline.yaml_text import read_yaml
+from pipeline.safe_yaml import read_yaml
 
 ExportFormat = Literal["parquet", "flatgeobuf", "geojson", "pmtiles"]
 

@@ -1,6 +1,6 @@
 """Everything that can go wrong and that a user can do something about, one class each."""
 
-from pipeline.addresses import without_secrets
+from pipeline.redaction import without_secrets
 
 
 class TruckscapeError(Exception):

@@ -15,8 +15,8 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
-from pipeline.addresses import without_secrets
 from pipeline.errors import OutputError
+from pipeline.redaction import without_secrets
 
 _LABELS: ContextVar[dict[str, Any]] = ContextVar("labels", default={})  # noqa: B039 (never changed in place)
 

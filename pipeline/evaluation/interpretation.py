@@ -23,11 +23,11 @@ from pyogrio.errors import DataLayerError, DataSourceError
 from pipeline.errors import LabelsError, OutputError
 from pipeline.evaluation.areas import AreaEstimates, estimate_areas
 from pipeline.evaluation.sampling import Allocation, Sample
-from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_geojson, write_gpkg
 from pipeline.layers.styles import interpretation_style, pixel_style
 from pipeline.models.bundle import LegendClass
-from pipeline.scenes.vectors import refuse_recipe
+from pipeline.storage.atomic import make_folder, replacing
+from pipeline.storage.untrusted_vectors import refuse_recipe
 
 CANNOT_TELL = (255, "cannot tell")
 """Value and name of the answer that no class can be told; such a point counts for nothing."""

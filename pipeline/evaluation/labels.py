@@ -25,7 +25,7 @@ from rasterio.windows import Window
 
 from pipeline.errors import LabelsError
 from pipeline.models.segmenter import DYNAMIC_WORLD
-from pipeline.scenes.vectors import refuse_recipe
+from pipeline.storage.untrusted_vectors import refuse_recipe
 
 UNLABELLED = 255
 CONFIDENCES = ("high", "medium", "low", "ignore")

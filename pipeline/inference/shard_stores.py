@@ -24,7 +24,7 @@ from pipeline.inference.shards import (
     shard_name,
     write_shard,
 )
-from pipeline.stores import Store, open_store
+from pipeline.storage.object_store import Store, open_store
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.files import replacing
 from pipeline.inference.predictions import Detections
+from pipeline.storage.atomic import replacing
 
 _ALWAYS = ("rows", "status", "boxes", "scores", "displacement", "displacement_sigma")
 

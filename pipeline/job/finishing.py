@@ -13,7 +13,6 @@ from typing import Any
 
 import geopandas as gpd
 
-from pipeline.files import remove_abandoned
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.networks import close_networks
 from pipeline.inference.predictions import Predictions
@@ -35,10 +34,10 @@ from pipeline.job.record import Clock, Result, names_in, run_record, write_recor
 from pipeline.job.request import Request
 from pipeline.layers.catalog import CATALOG_FILES
 from pipeline.layers.seen import seen_layers
-from pipeline.leftovers import remove_leftovers, set_aside
-from pipeline.publishing import publish, publish_beside
 from pipeline.report.page import write_run_report
 from pipeline.scenes.blocks import CACHE
+from pipeline.storage.atomic import remove_abandoned, remove_stale_outputs, set_aside
+from pipeline.storage.publish import publish, publish_beside
 
 log = logging.getLogger(__name__)
 _CACHE_FOR_CHIPS = 64_000_000
@@ -135,7 +134,7 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
     with clock("item"):
         run = run_record(job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics)
         run["outputs"] = names_in(folder, [*outputs.values(), folder / "report.html"])
-        remove_leftovers(folder, job.previous, run["outputs"])
+        remove_stale_outputs(folder, job.previous, run["outputs"])
         write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
     run["seconds"] = {name: round(value, 2) for name, value in clock.seconds.items()}
     write_record(run, folder / "run.json")

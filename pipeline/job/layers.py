@@ -8,7 +8,6 @@ from typing import Any
 
 import geopandas as gpd
 
-from pipeline.files import replacing
 from pipeline.inference.predictions import Detections
 from pipeline.job.preparation import Job
 from pipeline.layers.catalog import build_item, write_catalog, write_item
@@ -28,6 +27,7 @@ from pipeline.models.bundle import Bundle, LegendClass
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, copernicus_notice
 from pipeline.report.pictures import quicklook
+from pipeline.storage.atomic import replacing
 
 
 def trucks_of(

@@ -10,7 +10,6 @@ import geopandas as gpd
 
 from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.labels import read_landcover_labels, read_truck_labels
-from pipeline.files import temporary
 from pipeline.inference.engine import widest_tile
 from pipeline.inference.networks import Models
 from pipeline.inference.runtime import half_precision
@@ -19,12 +18,13 @@ from pipeline.job.identity import hashes_of, keys_of, least_score, score_thresho
 from pipeline.job.request import OVERPASS, Request
 from pipeline.layers.export import check_formats
 from pipeline.models.bundle import Bundle, open_bundle
-from pipeline.publishing import SETTING as PUBLISH_URL
 from pipeline.scenes.opening import open_scene
 from pipeline.scenes.overpass import overpass_roads
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
-from pipeline.stores import open_store
+from pipeline.storage.atomic import temporary
+from pipeline.storage.object_store import open_store
+from pipeline.storage.publish import SETTING as PUBLISH_URL
 from pipeline.tiling import Tile, plan, shard
 
 _ROADS_MARGIN_M = 5000.0

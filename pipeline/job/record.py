@@ -15,10 +15,10 @@ from typing import Any
 
 import geopandas as gpd
 
-from pipeline.files import replacing
 from pipeline.inference.memory import give_back_memory
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.job.preparation import Job
+from pipeline.storage.atomic import replacing
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
 

@@ -22,11 +22,11 @@ import shapely
 from pystac import MediaType, RelType
 
 from pipeline.errors import GeoreferenceError
-from pipeline.files import replacing
 from pipeline.layers.export import lonlat_bbox, to_lonlat
 from pipeline.layers.landcover import NODATA
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.scene import Scene
+from pipeline.storage.atomic import replacing
 
 _EXTENSIONS: Mapping[str, str] = {
     "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",

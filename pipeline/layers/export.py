@@ -29,9 +29,9 @@ from rasterio._err import CPLE_BaseError  # the only name under which a failing 
 from rasterio.errors import RasterioError
 from shapely.geometry.base import BaseGeometry
 
-from pipeline import files
 from pipeline.config import ExportFormat
 from pipeline.errors import GeoreferenceError, MissingExtraError, OutputError
+from pipeline.storage import atomic
 
 GEOJSON_DECIMALS = 7
 """About a centimetre."""
@@ -76,8 +76,8 @@ _DRIVER_FAILURES = (RasterioError, CPLE_BaseError, DataSourceError, DataLayerErr
 
 
 def replacing(path: Path) -> AbstractContextManager[Path]:
-    """`files.replacing` for what GDAL and SQLite write."""
-    return files.replacing(path, *_DRIVER_FAILURES)
+    """`atomic.replacing` for what GDAL and SQLite write."""
+    return atomic.replacing(path, *_DRIVER_FAILURES)
 
 
 def write_trucks_geojson(trucks: gpd.GeoDataFrame, path: Path) -> None:

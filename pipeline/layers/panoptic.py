@@ -26,7 +26,6 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 from scipy.ndimage import find_objects
 
-from pipeline.files import replacing
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.layers.landcover import NODATA
 from pipeline.layers.regions import read_strips
@@ -34,6 +33,7 @@ from pipeline.layers.styles import rgb
 from pipeline.models.bundle import LegendClass
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.scene import Scene
+from pipeline.storage.atomic import replacing
 
 RASTER, SEGMENTS = "panoptic.tif", "panoptic.json"
 TRUCK_CATEGORY = 256

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from pipeline import config
-from pipeline.files import replacing
 from pipeline.inference.predictions import LOOKED_AT
 from pipeline.layers.trucks import DELAY_SIGMA
 from pipeline.scenes import driving_side as sides
 from pipeline.scenes.scene import Scene
+from pipeline.storage.atomic import replacing
 
 DrivingSide = Literal["right", "left"]
 Seen = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]

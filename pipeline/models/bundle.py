@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 
 from pipeline.errors import BundleError
-from pipeline.files import make_folder, replacing
-from pipeline.yaml_text import read_yaml
+from pipeline.safe_yaml import read_yaml
+from pipeline.storage.atomic import make_folder, replacing
 
 if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
     from torch import Tensor, nn

@@ -20,7 +20,6 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.addresses import without_secrets
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, may_pass
 from pipeline.inference.engine import ENGINE_VERSION
@@ -35,8 +34,9 @@ from pipeline.operations.ledger import Enlistment, Entry, Ledger, State, open_le
 from pipeline.operations.listing import Listed, digest
 from pipeline.operations.owners import Owner
 from pipeline.operations.queue import Queue
-from pipeline.publishing import publish_beside
+from pipeline.redaction import without_secrets
 from pipeline.report.time_series import write_time_series
+from pipeline.storage.publish import publish_beside
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pipeline.addresses import is_url, without_secrets
 from pipeline.errors import ConfigError, SceneNotFoundError
+from pipeline.redaction import is_url, without_secrets
 from pipeline.scenes.raster import is_band_folder
 from pipeline.scenes.safe import is_safe_folder
 from pipeline.scenes.scene import scene_name

@@ -25,13 +25,13 @@ from requests import Response
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from pipeline.addresses import is_url
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, TruckscapeError, UnreachableError
 from pipeline.operations.listing import Listed, digest
+from pipeline.redaction import is_url
 from pipeline.scenes.fetching import PASSING, pieces
 from pipeline.scenes.scene import scene_name
 from pipeline.scenes.stac import MALFORMED
-from pipeline.scenes.vectors import refuse_recipe
+from pipeline.storage.untrusted_vectors import refuse_recipe
 
 # What is no API is told by an error.
 warnings.filterwarnings("ignore", category=NoConformsTo)

@@ -15,10 +15,10 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.areas import Z_95, AreaEstimates, Estimate
 from pipeline.evaluation.interpretation import read_points, write_points
 from pipeline.evaluation.sampling import AT_LEAST, Allocation, Sample, draw_sample
-from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_gpkg
 from pipeline.layers.styles import agreement_style
 from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.storage.atomic import make_folder, replacing
 
 METRICS, FIGURE, POINTS = "metrics.json", "areas.png", "area_points.gpkg"
 _ESTIMATED, _MAPPED, _USERS, _PRODUCERS = "#0f766e", "#444444", "#6366f1", "#b45309"

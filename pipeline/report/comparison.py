@@ -11,7 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from pipeline.files import make_folder, replacing
+from pipeline.storage.atomic import make_folder, replacing
 
 _COLOURS = ("#0f766e", "#b45309", "#6366f1", "#be123c", "#4d7c0f", "#0369a1")
 

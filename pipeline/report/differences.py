@@ -29,7 +29,6 @@ from pipeline.evaluation.comparing_landcover import (
 )
 from pipeline.evaluation.labels import has_layer, read_landcover_labels, read_polygons
 from pipeline.evaluation.segmentation import prediction_grid
-from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_gpkg
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.cases import Kind, case_columns
@@ -40,6 +39,7 @@ from pipeline.report.pictures import map_image, quicklook
 from pipeline.report.template import write_page
 from pipeline.scenes.opening import open_scene
 from pipeline.scenes.scene import Scene
+from pipeline.storage.atomic import make_folder, replacing
 
 LAYERS, FIGURES, PAGE = "comparison.gpkg", "comparison.json", "comparison.html"
 KINDS = {

@@ -24,13 +24,13 @@ from pipeline.evaluation.labels import (
 from pipeline.evaluation.look_alikes import read_look_alikes
 from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
-from pipeline.files import make_folder, replacing
 from pipeline.layers.export import write_geojson, write_gpkg
 from pipeline.report.chips import CHIPS, case_chips, cases_with_chips, write_chips
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.roads import read_roads
 from pipeline.scenes.scene import Scene
+from pipeline.storage.atomic import make_folder, replacing
 
 METRICS, CASES, REPORT = "metrics.json", "confusion_cases.gpkg", "report.html"
 CASES_GEOJSON = "confusion_cases.geojson"

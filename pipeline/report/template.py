@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from pipeline.files import replacing
+from pipeline.storage.atomic import replacing
 
 _STATIC = files("pipeline.report") / "static"
 _LEAFLET = _STATIC / "leaflet"

@@ -20,7 +20,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from pipeline.addresses import told
+from pipeline.redaction import told
 from pipeline.scenes.aside import Aside
 from pipeline.scenes.datasets import FileState, file_state, is_remote, unreadable, with_dataset
 from pipeline.scenes.grids import Warp

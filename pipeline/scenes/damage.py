@@ -7,8 +7,8 @@ from tempfile import NamedTemporaryFile
 
 from rasterio.errors import RasterioError
 
-from pipeline.addresses import is_url
 from pipeline.errors import NotAProductError, SceneNotFoundError
+from pipeline.redaction import is_url
 from pipeline.scenes.aside import temporary_folder
 from pipeline.scenes.fetching import fetch_file
 

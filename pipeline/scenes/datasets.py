@@ -17,8 +17,8 @@ from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from pipeline.addresses import keep_secrets, told
 from pipeline.errors import BrokenReadError, CorruptImageError
+from pipeline.redaction import keep_secrets, told
 from pipeline.scenes.damage import is_damaged_there
 from pipeline.scenes.grids import Warp, warped
 

@@ -10,8 +10,8 @@ from typing import IO
 import requests
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout
 
-from pipeline.addresses import keep_secrets, told
 from pipeline.errors import NotAProductError, SceneNotFoundError, TruckscapeError, UnreachableError
+from pipeline.redaction import keep_secrets, told
 
 PASSING = (408, 429, 500, 502, 503, 504)
 """HTTP statuses of a server that may do better later."""

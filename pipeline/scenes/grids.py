@@ -13,8 +13,8 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
 
-from pipeline.addresses import without_secrets
 from pipeline.errors import GeoreferenceError
+from pipeline.redaction import without_secrets
 from pipeline.scenes.scene import BandSource
 
 log = logging.getLogger(__name__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.addresses import is_url
 from pipeline.errors import ConfigError, NotAProductError, SceneNotFoundError
+from pipeline.redaction import is_url
 from pipeline.scenes.raster import open_band_folder, open_geotiff
 from pipeline.scenes.safe import is_safe_folder, open_safe
 from pipeline.scenes.scene import Scene

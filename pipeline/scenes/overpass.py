@@ -14,8 +14,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from pipeline.errors import LabelsError, RoadsUnreachableError
-from pipeline.files import replacing
 from pipeline.scenes.roads import TRUCK_HIGHWAYS
+from pipeline.storage.atomic import replacing
 
 OVERPASS_URL = "https://overpass-api.de/api/interpreter"
 _SERVER_SECONDS = 180

@@ -25,7 +25,7 @@ from odc.geo.geobox import GeoBox
 from rasterio import features
 
 from pipeline.errors import LabelsError
-from pipeline.scenes.vectors import refuse_recipe
+from pipeline.storage.untrusted_vectors import refuse_recipe
 
 ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "geometry")
 

@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlparse
 import pystac
 from odc.geo.geobox import GeoBox
 
-from pipeline.addresses import is_url, without_secrets
 from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
+from pipeline.redaction import is_url, without_secrets
 from pipeline.scenes.datasets import local_file, open_raster
 from pipeline.scenes.fetching import fetch
 from pipeline.scenes.grids import on_grid, scene_grid

@@ -37,8 +37,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config import Engine, Settings
 from pipeline.errors import OutputError, TrainingError
-from pipeline.files import replacing
 from pipeline.inference import runtime
+from pipeline.storage.atomic import replacing
 from pipeline.training.learning_curve import draw_learning_curve
 
 log = logging.getLogger(__name__)

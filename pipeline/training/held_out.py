@@ -13,13 +13,13 @@ import shapely
 from pipeline.config import Engine
 from pipeline.evaluation.detection import centres
 from pipeline.evaluation.labels import read_truck_labels
-from pipeline.files import make_folder
 from pipeline.layers.export import write_gpkg
 from pipeline.models.bundle import Bundle, open_bundle, save_card
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.opening import open_scene
+from pipeline.storage.atomic import make_folder
 from pipeline.training.labelled import LabelledBlocks, LabelledSource
 from pipeline.training.observing import Observed, Place, observe_place
 from pipeline.training.quality import figures

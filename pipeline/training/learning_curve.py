@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from pipeline.errors import OutputError
-from pipeline.files import replacing
+from pipeline.storage.atomic import replacing
 
 _COLOURS = ("#b45309", "#6366f1", "#be185d", "#0369a1", "#4d7c0f")
 

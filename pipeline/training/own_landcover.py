@@ -32,11 +32,11 @@ from pipeline.evaluation.labels import (
     read_landcover_labels,
     read_polygons,
 )
-from pipeline.files import replacing
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
 from pipeline.scenes.opening import open_scene
 from pipeline.scenes.scene import Scene
+from pipeline.storage.atomic import replacing
 from pipeline.training.fitting import prepare
 from pipeline.training.landcover import Block, LabelledScene, hold_out
 from pipeline.training.segmenter import SegmenterSettings, rounded, start_from, trained

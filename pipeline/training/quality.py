@@ -24,13 +24,13 @@ from pipeline.evaluation.bootstrap import TRUCK_BLOCK_M, block_bootstrap, precis
 from pipeline.evaluation.calibration import Reliability, fit_calibration, reliability
 from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import PrecisionRecall, TruckEvaluation
-from pipeline.files import replacing
 from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
 from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise
 from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
+from pipeline.storage.atomic import replacing
 from pipeline.training.observing import Observed, Place, Seed, observe_place, observe_seed, pool
 from pipeline.training.simulate import simulate_scene
 

@@ -11,11 +11,11 @@ import fsspec
 import numpy as np
 import pytest
 
-from pipeline import stores
 from pipeline.errors import ConfigError, OutputError, may_pass
 from pipeline.inference import shard_stores
 from pipeline.inference.shard_stores import LocalShards, SharedShards, open_shared
 from pipeline.inference.shards import content_key, shard_name
+from pipeline.storage import object_store
 from tests.inference.test_shards import a_shard
 from tests.servers import s3_server, unsteady
 
@@ -221,7 +221,7 @@ def test_a_store_that_does_not_answer_is_told_in_one_line(s3, monkeypatch):
 
 
 def test_a_store_that_is_silent_is_given_up(s3, monkeypatch):
-    monkeypatch.setattr(stores, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(object_store, "PATIENCE_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(OutputError, match=r"s3://shards: FSTimeoutError"):

@@ -19,7 +19,7 @@ from pipeline.models.bundle import (
     save_card,
     shipped_bundles,
 )
-from tests.test_yaml_text import lines
+from tests.test_safe_yaml import lines
 
 CARD = Card(
     id="trial",

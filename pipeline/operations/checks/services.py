@@ -13,11 +13,11 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.addresses import without_secrets
 from pipeline.config import Config, Traffic
 from pipeline.errors import TruckscapeError
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
-from pipeline.stores import Store, open_store
+from pipeline.redaction import without_secrets
+from pipeline.storage.object_store import Store, open_store
 
 PATIENCE_S = 4
 """For an answer."""
@@ -97,7 +97,7 @@ def _connection(name: str, url: str) -> Finding:
 
 def published(config: Config) -> list[Finding]:
     """Where finished results are published, if anywhere: whether we are let in."""
-    from pipeline.publishing import SETTING
+    from pipeline.storage.publish import SETTING
 
     return _store("publish", config.publish.url, partial(open_store, setting=SETTING))
 

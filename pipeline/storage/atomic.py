@@ -1,13 +1,14 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and outputs of a former run that are stale."""
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
@@ -90,3 +91,34 @@ def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
         with suppress(OSError):
             for left in path.parent.glob(f"{escape(part.name)}*"):  # with the drivers' journals and the like
                 left.unlink()
+
+
+def set_aside(record: Path, previous: Path) -> None:
+    """Move a run's record to `previous`, where it stays until `remove_stale_outputs`, even if the next run dies.
+
+    Without a record what lies there stays. Raises OutputError if it can't be moved.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            record.replace(previous)
+    except OSError as error:
+        raise OutputError(f"{record} can't be replaced ({error.strerror}); choose another --out.") from error
+
+
+def remove_stale_outputs(folder: Path, previous: Path, made: Iterable[str]) -> list[str]:
+    """Remove the `outputs` that the record `previous` names and that are not in `made`, then the record.
+
+    Names are relative to `folder`, and only files in it go; what users put there stays. Returns what went.
+    """
+    try:
+        named = json.loads(previous.read_text(encoding="utf-8")).get("outputs", [])
+    except (OSError, ValueError, AttributeError):  # no previous run, or a record of somebody else
+        return []
+    root, gone = folder.resolve(), []
+    for name in sorted({str(name) for name in named} - set(made)):
+        file = root / name
+        if file.parent.resolve().is_relative_to(root) and file.is_file():
+            file.unlink()
+            gone.append(name)
+    previous.unlink(missing_ok=True)
+    return gone

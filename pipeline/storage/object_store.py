@@ -12,9 +12,9 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.core import split_protocol
 
-from pipeline.addresses import told, without_secrets
 from pipeline.errors import ConfigError, MissingExtraError, OutputError
-from pipeline.files import temporary
+from pipeline.redaction import told, without_secrets
+from pipeline.storage.atomic import temporary
 
 PATIENCE_S = 120.0
 """Until a store that does not even take what is sent is given up: S3's client itself would wait for ever."""

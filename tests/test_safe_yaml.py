@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from pipeline.yaml_text import read_yaml
+from pipeline.safe_yaml import read_yaml
 
 
 def test_plain_data():

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.stores import Store, open_store
+from pipeline.storage.object_store import Store, open_store
 
 RECORD = "run.json"
 SETTING = "publish.url"

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.files import remove_abandoned, replacing, temporary
+from pipeline.storage.atomic import remove_abandoned, replacing, temporary
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):

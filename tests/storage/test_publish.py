@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import stores
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError, may_pass
 from pipeline.job import Request, prepare, run_directly
-from pipeline.publishing import publish, publish_beside
+from pipeline.storage import object_store
+from pipeline.storage.publish import publish, publish_beside
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster
@@ -143,7 +143,7 @@ def test_without_a_way_in_the_error_says_so_and_no_more(s3, tmp_path, monkeypatc
 
 
 def test_a_store_that_is_silent_is_given_up(s3, tmp_path, monkeypatch):
-    monkeypatch.setattr(stores, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(object_store, "PATIENCE_S", 1.0)
     run = write_run(tmp_path / "scene", a="1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")

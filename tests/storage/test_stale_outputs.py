@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline.leftovers import remove_leftovers, set_aside
+from pipeline.storage.atomic import remove_stale_outputs, set_aside
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_what_is_made_no_more_goes_and_what_users_put_there_stays(folder):
     set_aside(record, previous)
     assert not record.exists()
     set_aside(record, previous)  # a run that died before it had a record of its own
-    assert remove_leftovers(folder, previous, ["trucks.gpkg"]) == ["trucks.fgb"]
+    assert remove_stale_outputs(folder, previous, ["trucks.gpkg"]) == ["trucks.fgb"]
     assert sorted(path.name for path in folder.iterdir()) == [".shards", "notes.txt", "trucks.gpkg"]
     assert (folder / "../beside.txt").exists()
     assert not previous.exists()
@@ -35,5 +35,5 @@ def test_without_a_record_of_ours_all_stays(folder, text):
     previous = folder / ".shards" / "previous.json"
     if text is not None:
         previous.write_text(text)
-    assert remove_leftovers(folder, previous, []) == []
+    assert remove_stale_outputs(folder, previous, []) == []
     assert (folder / "trucks.fgb").exists()
