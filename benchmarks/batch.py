@@ -20,7 +20,7 @@ from benchmarks.products import say
 from benchmarks.results import bar, save, table
 from pipeline.config import Config
 from pipeline.operations.ledger import Entry, existing_ledger
-from pipeline.training.simulate import simulate
+from pipeline.simulation.simulate import simulate
 
 SIDE, LARGER = 256, 512
 FEW = 12

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from pipeline.evaluation.detection import centres
-from pipeline.training.product_metadata import Granule
-from pipeline.training.rendering import Vehicle
-from pipeline.training.world import atmosphere
-from pipeline.training.world.layout import World
-from pipeline.training.world.stage import FAINT_PX, SLOW_KMH, Stage
+from pipeline.simulation.product_metadata import Granule
+from pipeline.simulation.rendering import Vehicle
+from pipeline.simulation.world import atmosphere
+from pipeline.simulation.world.layout import World
+from pipeline.simulation.world.stage import FAINT_PX, SLOW_KMH, Stage
 
 BESIDE_PX = 3.5
 """So near a truck, a box means it, or its other half."""

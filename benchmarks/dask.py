@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.measure import truckscape
 from benchmarks.products import say
 from benchmarks.results import bar, save, table
-from pipeline.training.simulate import SimulatedProduct, simulate
+from pipeline.simulation.simulate import SimulatedProduct, simulate
 
 SHARDS, TILE_PX = 8, 512
 SMALL = 2048  # with two shards for each worker to warm up with

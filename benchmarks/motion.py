@@ -26,7 +26,7 @@ from pipeline.models.bundle import open_bundle
 from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.training.simulate import SimulatedScene, simulate_scene
+from pipeline.simulation.simulate import SimulatedScene, simulate_scene
 
 SEEDS = (42, 123, *range(900, 910))
 SIZE = 768

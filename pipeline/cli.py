@@ -349,7 +349,7 @@ def simulate(
 
     Example: `truckscape simulate --out demo --size 1024 --seed 7`
     """
-    from pipeline.training.simulate import simulate as write_product
+    from pipeline.simulation.simulate import simulate as write_product
 
     with _status("simulating"):
         product = write_product(out, size=size, seed=seed)
@@ -520,7 +520,7 @@ def models_measure(
     from pipeline.config import load_settings
     from pipeline.models.bundle import open_bundle
     from pipeline.report.card import card_page
-    from pipeline.training.quality import DetectorMeasurement, measure_detector, write_quality
+    from pipeline.validation.detector_card import DetectorMeasurement, measure_detector, write_quality
 
     settings = load_settings(DetectorMeasurement, config)
     bundle = open_bundle(name)
@@ -563,7 +563,7 @@ def models_compare(
     Example: `truckscape models compare trucks runs/fcos/bundle --scene a.tif --labels a.gpkg --out compared`
     """
     from pipeline.report.comparison import comparison_table, write_comparison
-    from pipeline.training.comparison import compare, places_of
+    from pipeline.validation.compare_models import compare, places_of
 
     with _status("comparing"):
         lines = compare(names or (), places_of(scene, labels, roads or ()))

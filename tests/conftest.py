@@ -8,7 +8,7 @@ import rasterio
 from hypothesis import settings
 from rasterio.transform import from_origin
 
-from pipeline.training.simulate import SimulatedProduct, simulate
+from pipeline.simulation.simulate import SimulatedProduct, simulate
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("truckscape", settings(), deadline=None)

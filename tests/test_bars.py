@@ -15,7 +15,7 @@ from pipeline.job import Request, Result, run_directly
 from pipeline.models.bundle import open_bundle
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.opening import open_scene
-from pipeline.training.simulate import simulate, simulate_scene
+from pipeline.simulation.simulate import simulate, simulate_scene
 
 TRUCKS_ONLY = ["landcover.enabled=false"]
 LANDCOVER_ONLY = ["trucks.enabled=false"]

@@ -94,7 +94,7 @@ def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
 
 
 def set_aside(record: Path, previous: Path) -> None:
-    """Move a run's record to `previous`, where it stays until `remove_stale_outputs`, even if the next run dies.
+    """Move a run's record to `previous`, where it stays until `remove_stale_outputs` is called.
 
     Without a record what lies there stays. Raises OutputError if it can't be moved.
     """

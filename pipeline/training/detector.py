@@ -24,7 +24,9 @@ from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_
 from pipeline.models.detector import DEFAULT_ARGUMENTS, DETECTORS, build_detector
 from pipeline.models.inputs import normalise
 from pipeline.scenes.opening import open_scene
-from pipeline.training.chips import CHIP_BANDS, Ground, draw_chip
+from pipeline.simulation.chips.chip import CHIP_BANDS, Ground, draw_chip
+from pipeline.simulation.rendering import PIXEL_M
+from pipeline.simulation.simulate import simulate_scene
 from pipeline.training.fitting import (
     FitSettings,
     fit,
@@ -41,10 +43,8 @@ from pipeline.training.labelled import (
     draw_labelled_chip,
     read_labelled,
 )
-from pipeline.training.observing import Seed
-from pipeline.training.quality import DetectorMeasurement, measure_detector, write_quality
-from pipeline.training.rendering import PIXEL_M
-from pipeline.training.simulate import simulate_scene
+from pipeline.validation.detector_card import DetectorMeasurement, measure_detector, write_quality
+from pipeline.validation.observe import Seed
 
 log = logging.getLogger(__name__)
 

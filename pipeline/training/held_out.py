@@ -21,8 +21,8 @@ from pipeline.report.pictures import quicklook
 from pipeline.scenes.opening import open_scene
 from pipeline.storage.atomic import make_folder
 from pipeline.training.labelled import LabelledBlocks, LabelledSource
-from pipeline.training.observing import Observed, Place, observe_place
-from pipeline.training.quality import figures
+from pipeline.validation.detector_card import figures
+from pipeline.validation.observe import Observed, Place, observe_place
 
 log = logging.getLogger(__name__)
 

@@ -22,10 +22,10 @@ from rasterio.features import geometry_mask
 from pipeline.config import Settings
 from pipeline.errors import LabelsError
 from pipeline.evaluation.labels import COUNT_NEITHER_WAY, read_polygons, read_truck_labels
-from pipeline.training.chips import Chip
-from pipeline.training.drawing.ground import Boxes, Ground, near_a_truck
-from pipeline.training.drawing.instrument import observe
-from pipeline.training.drawing.palette import any_world
+from pipeline.simulation.chips.chip import Chip
+from pipeline.simulation.chips.ground import Boxes, Ground, near_a_truck
+from pipeline.simulation.chips.instrument import observe
+from pipeline.simulation.chips.palette import any_world
 
 if TYPE_CHECKING:
     from pipeline.training.imagery import PixelRectangle, SceneImagery

@@ -29,7 +29,7 @@ from pipeline.models.inputs import normalise
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.scenes.raster import band_name, native_gsd, open_band_folder, open_geotiff
 from pipeline.scenes.scene import BANDS_20M, BandSource, Scene
-from pipeline.training.simulate import simulate_scene
+from pipeline.simulation.simulate import simulate_scene
 
 PSEUDO_LABEL = "dynamicworld_pseudolabel.tif"
 LAND_USE = "osm_landuse_west.gpkg"

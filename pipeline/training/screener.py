@@ -24,11 +24,11 @@ from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.inputs import normalise
 from pipeline.models.screener import BLOCK_PX, CELL_PX, build_screener
 from pipeline.scenes.opening import open_scene
+from pipeline.simulation.chips.chip import CHIP_BANDS
+from pipeline.simulation.simulate import simulate, simulate_scene
 from pipeline.tiling import plan
-from pipeline.training.chips import CHIP_BANDS
 from pipeline.training.detector import Chips, ChipTraining, Target, blank_card, grounds_and_traffic
 from pipeline.training.fitting import fit, prepare, training_loader, warm_cosine
-from pipeline.training.simulate import simulate, simulate_scene
 
 _TRUCK_WEIGHT = 4.0
 """Of a cell with a truck against one without: a miss costs a truck, a false alarm some milliseconds."""

@@ -473,7 +473,7 @@ SOURCES: Mapping[str, Mapping[str, str]] = {
         "configilm 0.7.1 (CDLA-Permissive-1.0)",
         "labels": _PSEUDO_LABELS,
     },
-    "simulated": {"imagery": "pipeline.training.simulate", "labels": "the simulator's truth"},
+    "simulated": {"imagery": "pipeline.simulation.simulate", "labels": "the simulator's truth"},
 }
 
 LIMITATIONS = (

@@ -8,7 +8,7 @@ import rasterio
 from pipeline.inference.motion import MOTION_MARGIN_PX, evidence, measure_displacement
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.training.rendering import Vehicle, add_rectangle, add_vehicle, strip_coverage
+from pipeline.simulation.rendering import Vehicle, add_rectangle, add_vehicle, strip_coverage
 
 SIZE = 31
 KMH_PER_PX = 10 / BAND_DELAYS_S["B04"] * 3.6

@@ -17,7 +17,7 @@ from rio_cogeo import cog_validate
 from pipeline.layers.panoptic import TRUCK_CATEGORY, truck_masks, write_panoptic
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.scenes.scene import Scene
-from pipeline.training.rendering import Vehicle, band_times, rectangle_coverage
+from pipeline.simulation.rendering import Vehicle, band_times, rectangle_coverage
 
 ROWS, COLS, CRS = 700, 600, "EPSG:32632"
 AFFINE = from_origin(600_000, 5_800_000, 10, 10)

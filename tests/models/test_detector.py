@@ -24,7 +24,7 @@ def truck_on_asphalt(x: float = 24.0, y: float = 20.0, speed_kmh: float = 85.0) 
     import numpy as np
 
     from pipeline.models.inputs import normalise
-    from pipeline.training.rendering import Vehicle, add_vehicle
+    from pipeline.simulation.rendering import Vehicle, add_vehicle
 
     card = open_bundle("trucks").card
     image = np.full((4, 48, 48), 0.05, np.float32)

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from pipeline.training.drawing import lookalikes, sky, streets, traffic
-from pipeline.training.drawing.ground import Ground, cut, inside, patchwork, turned
-from pipeline.training.drawing.instrument import MAX_MISREGISTRATION_PX, observe
-from pipeline.training.drawing.palette import CHIP_BANDS, ROOFS, any_world, colour, fractal
-from pipeline.training.rendering import Vehicle, car_reflectance
+from pipeline.simulation.chips import lookalikes, sky, streets, traffic
+from pipeline.simulation.chips.ground import Ground, cut, inside, patchwork, turned
+from pipeline.simulation.chips.instrument import MAX_MISREGISTRATION_PX, observe
+from pipeline.simulation.chips.palette import CHIP_BANDS, ROOFS, any_world, colour, fractal
+from pipeline.simulation.rendering import Vehicle, car_reflectance
 
 SIZE = 64
 

@@ -1,0 +1,1 @@
+"""Simulated imagery with truth: whole products, and the chips that detectors train on."""

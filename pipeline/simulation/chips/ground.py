@@ -1,0 +1,122 @@
+"""The ground of a chip: cut from a scene with the vehicles in it, or a made-up patchwork of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.simulation.chips.palette import Image
+
+Boxes = NDArray[np.float32]
+
+
+def no_boxes() -> Boxes:
+    """(0, 4)."""
+    return np.zeros((0, 4), np.float32)
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Pixels, and what is known of the vehicles in them."""
+
+    reflectance: Image
+    """(4, H, W) of `CHIP_BANDS`."""
+    trucks: Boxes = field(default_factory=no_boxes)
+    """(N, 4): x_min, y_min, x_max, y_max in pixels."""
+    doubtful: Boxes = field(default_factory=no_boxes)
+    """(M, 4): what may be a truck or not; nothing is learnt there."""
+
+
+def patchwork(rng: np.random.Generator, size: int) -> Image:
+    """A field patchwork of random spectra with texture, (4, size, size)."""
+    seeds = rng.uniform(-10, size + 10, (int(rng.integers(3, 40)), 2))
+    stretch = np.array([1.0, rng.uniform(0.25, 1.0)])
+    angle = rng.uniform(0, np.pi)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    grid = np.stack(np.meshgrid(np.arange(size), np.arange(size)), -1).reshape(-1, 2)
+    distance = ((grid @ turn * stretch)[:, None] - (seeds @ turn * stretch)[None]) ** 2
+    parcel = distance.sum(-1).argmin(1).reshape(size, size)
+    green = rng.uniform(size=len(seeds)) < rng.uniform(0.2, 0.9)
+    vegetation = rng.uniform((0.015, 0.03, 0.02, 0.15), (0.06, 0.10, 0.08, 0.45), (len(seeds), 4))
+    soil = rng.uniform(0.04, 0.20, (len(seeds), 1)) * rng.uniform(
+        (0.6, 0.85, 1.1, 1.4), (0.9, 1.1, 1.5, 1.9), (len(seeds), 4)
+    )
+    spectra = np.where(green[:, None], vegetation, soil)
+    image = spectra[parcel].transpose(2, 0, 1).astype(np.float32)
+    texture = ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), rng.uniform(0.5, 3))
+    image *= (1 + rng.uniform(0.02, 0.2) * texture / max(float(texture.std()), 1e-6)).astype(np.float32)
+    return np.asarray(ndimage.gaussian_filter(image, (0, 0.6, 0.6)), dtype=np.float32)
+
+
+def cut(ground: Ground, left: int, top: int, size: int) -> Ground:
+    """The `size` x `size` px part of a ground whose upper left pixel is (left, top), with its vehicles."""
+    corner = np.array([left, top, left, top], np.float32)
+    part = ground.reflectance[:, top : top + size, left : left + size].astype(np.float32)
+    return Ground(part, inside(ground.trucks - corner, size), inside(ground.doubtful - corner, size))
+
+
+def turned(rng: np.random.Generator, ground: Ground) -> Ground:
+    """A square ground in one of its eight orientations."""
+    image, boxes = ground.reflectance, [ground.trucks, ground.doubtful]
+    size = image.shape[1]
+    if rng.uniform() < 0.5:
+        image = image[:, :, ::-1]
+        boxes = [_mirrored(box, 0, size) for box in boxes]
+    if rng.uniform() < 0.5:
+        image = image[:, ::-1]
+        boxes = [_mirrored(box, 1, size) for box in boxes]
+    if rng.uniform() < 0.5:
+        image = image.transpose(0, 2, 1)
+        boxes = [box[:, [1, 0, 3, 2]] for box in boxes]
+    return Ground(np.ascontiguousarray(image), *boxes)
+
+
+def _mirrored(boxes: Boxes, axis: int, size: int) -> Boxes:
+    boxes = boxes.copy()
+    boxes[:, [axis, axis + 2]] = size - boxes[:, [axis + 2, axis]]
+    return boxes
+
+
+def inside(boxes: Boxes, size: int) -> Boxes:
+    """The boxes whose centre lies in a chip, clipped to it."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.clip(boxes[((centre > 0) & (centre < size)).all(axis=1)], 0, size).astype(np.float32)
+
+
+def any_ground(rng: np.random.Generator, grounds: Sequence[Ground], size: int) -> Ground:
+    """A patchwork, or a part of one of the grounds turned and in another light."""
+    if not grounds or rng.uniform() < 0.25:
+        return Ground(patchwork(rng, size))
+    areas = np.array([one.reflectance[0].size for one in grounds], dtype=float) ** 0.5
+    ground = grounds[int(rng.choice(len(grounds), p=areas / areas.sum()))]
+    for _ in range(4):
+        row, col = (int(rng.integers(0, extent - size + 1)) for extent in ground.reflectance.shape[1:])
+        part = cut(ground, col, row, size)
+        if float(part.reflectance[3].mean()) > float(part.reflectance[1].mean()):
+            break  # seas make dull examples: mostly take land
+    part = turned(rng, part)
+    return Ground(relit(rng, part.reflectance), part.trucks, part.doubtful)
+
+
+def relit(rng: np.random.Generator, image: Image) -> Image:
+    """An image (4, H, W) under another sun, and mostly without the haze of a top-of-atmosphere scene."""
+    dark = np.percentile(image, 1, axis=(1, 2), keepdims=True).astype(np.float32)
+    if rng.uniform() < 0.6:
+        image = np.maximum(image - dark * np.float32(rng.uniform(0.5, 0.95)), 0.003)
+    gain = rng.uniform(0.7, 1.4) * rng.uniform(0.85, 1.15, (4, 1, 1))
+    return np.clip(image * gain, 0.002, 1.2).astype(np.float32)
+
+
+def near_a_truck(rng: np.random.Generator, ground: Ground, size: int) -> Ground:
+    """A part of a scene with its traffic, turned; seven of ten show a truck near their middle."""
+    height, width = ground.reflectance.shape[1:]
+    x, y = rng.uniform(0, width), rng.uniform(0, height)
+    if len(ground.trucks) and rng.uniform() < 0.7:
+        x, y = ground.trucks[int(rng.integers(len(ground.trucks)))][:2] + rng.uniform(-size / 3, size / 3, 2)
+    left = int(np.clip(x - size / 2, 0, width - size))
+    top = int(np.clip(y - size / 2, 0, height - size))
+    return turned(rng, cut(ground, left, top, size))

@@ -1,0 +1,166 @@
+"""Clouds, their shadows and haze over a simulated world, each band from its own line of sight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from pipeline.scenes.msi import BAND_DELAYS_S
+from pipeline.simulation.rendering import PIXEL_M, rectangle_coverage
+from pipeline.simulation.world.layout import World
+from pipeline.simulation.world.noise import fractal_field, smooth_field
+
+ORBIT_KM = 786.0
+LINE_OF_SIGHT_KM = {
+    "B02": 0.0, "B08": -1.89, "B03": -3.78, "B10": -6.35, "B04": -7.28, "B05": -9.18, "B11": -10.85,
+    "B06": -11.05, "B07": -12.94, "B8A": -14.81, "B12": -15.32, "B01": -16.83, "B09": -18.74,
+}  # fmt: skip
+"""How far north of its place over B02 the satellite is when an odd detector sees a place in each band.
+
+Orbital height times tan(zenith) cos(azimuth) of the viewing angles in `MTD_TL.xml`; an even detector has the
+opposite sign. Measured in a product of baseline 05.09.
+"""
+EAST_OF_NORTH = 0.22
+"""Kilometres east for each kilometre north, along the descending orbit."""
+VEIL_HEIGHT_M = 9000.0
+SHADE = np.float32(0.62)
+"""Share of sunlight that an opaque cloud takes from what lies in its shadow."""
+_MARGIN = 24
+
+
+@dataclass(frozen=True)
+class Sky:
+    """What hides or darkens the ground on a 10 m grid, (H, W) each, all from 0 to 1."""
+
+    cloud: NDArray[np.float32]
+    """Opacity of the clouds as B02 sees them."""
+    cirrus: NDArray[np.float32]
+    """Opacity of thin high cloud and contrails, as B02 sees them."""
+    shadow: NDArray[np.float32]
+    """Share of sunlight that clouds take away."""
+
+
+def cloud_field(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Opacity of the clouds above each place, (len(ys), len(xs)), 0-1 with soft edges."""
+    field = fractal_field(xs, ys, world.cloud_scale, world.field_seed + 120, 6, world.cloud_gain)
+    threshold = ndtri(1 - world.cloud_cover)
+    opacity = np.clip((field - np.float32(threshold)) / np.float32(world.cloud_softness), 0, 1)
+    return np.asarray(opacity * opacity * (3 - 2 * opacity), np.float32)
+
+
+def parallax(band: str, order: int, height_m: float) -> tuple[float, float]:
+    """How far right and down of its place over B02 a thing at a height is seen in a band, pixels.
+
+    Height over orbital height times the way the satellite flew between the bands, away from the satellite;
+    `order` is +1 for odd MSI detectors, -1 for even ones.
+    """
+    north = order * LINE_OF_SIGHT_KM[band] / ORBIT_KM * height_m / PIXEL_M
+    return -north * EAST_OF_NORTH, north
+
+
+def delay_s(band: str, order: int) -> float:
+    """Seconds after B02 (before it, if negative) at which any band sees a place."""
+    return order * LINE_OF_SIGHT_KM[band] / LINE_OF_SIGHT_KM["B04"] * BAND_DELAYS_S["B04"]
+
+
+def cloud_shift(world: World, band: str, order: int) -> tuple[float, float]:
+    """How far right and down of their place in B02 a band sees the clouds, pixels: parallax and drift."""
+    right, down = parallax(band, order, world.cloud_height_m)
+    seconds = delay_s(band, order)
+    east, south = world.wind_ms
+    return right + east * seconds / PIXEL_M, down + south * seconds / PIXEL_M
+
+
+def veil(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Opacity of cirrus above each place as B02 sees it, (len(ys), len(xs)), 0-0.2."""
+    field = smooth_field(xs, ys, 260, world.field_seed + 130) - np.float32(1.3)
+    return np.clip(field * np.float32(0.16), 0, 0.2)
+
+
+def contrails(
+    world: World, xs: NDArray[np.float64], ys: NDArray[np.float64], band: str = "B02", order: int = 1
+) -> NDArray[np.float32]:
+    """Opacity of the contrails above each place as a band sees them, (len(ys), len(xs))."""
+    opacity = np.zeros((len(ys), len(xs)), np.float32)
+    for trail in world.contrails:
+        right, down = parallax(band, order, trail.height_m)
+        x, y = trail.x + right - (xs[0] - 0.5), trail.y + down - (ys[0] - 0.5)
+        part, share = rectangle_coverage(
+            opacity.shape, x, y, trail.heading_deg, trail.length, trail.width, 0.25 * trail.width
+        )
+        opacity[part] += (1 - opacity[part]) * share * np.float32(trail.opacity)
+    return opacity
+
+
+def light_left(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Share, 0-1, of a contrast on the ground that is left after cloud, veil, contrail and cloud shadow."""
+    above = sky(world, xs, ys)
+    return (1 - above.cloud) * (1 - above.cirrus) * (1 - SHADE * above.shadow)
+
+
+def sky(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> Sky:
+    """Clouds, thin cloud and cloud shadow over a grid."""
+    height = world.cloud_height_m * np.tan(np.deg2rad(world.season.sun_zenith_deg)) / PIXEL_M
+    azimuth = np.deg2rad(world.season.sun_azimuth_deg)
+    # the cloud that shades a place stands towards the sun from it
+    shadow = cloud_field(world, xs + height * np.sin(azimuth), ys - height * np.cos(azimuth))
+    thin = np.maximum(veil(world, xs, ys), contrails(world, xs, ys))
+    return Sky(cloud_field(world, xs, ys), thin, shadow)
+
+
+def add_sky(
+    image: NDArray[np.float32],
+    bands: Sequence[str],
+    world: World,
+    xs: NDArray[np.float64],
+    ys: NDArray[np.float64],
+    above: Sky,
+) -> None:
+    """Darken, veil and cloud an image, (C, H, W) reflectance of the ground, in place.
+
+    Clouds are high and drift, so each band sees them elsewhere; see `cloud_shift` and `parallax`.
+    """
+    brightness = 0.42 + 0.34 * above.cloud + 0.05 * smooth_field(xs, ys, 11, world.field_seed + 131)
+    wide_x = np.arange(-_MARGIN, len(xs) + _MARGIN) + xs[0]
+    wide_y = np.arange(-_MARGIN, len(ys) + _MARGIN) + ys[0]
+    clouds, thin = cloud_field(world, wide_x, wide_y), veil(world, wide_x, wide_y)
+    odd = world.detector(xs[None, :], ys[:, None]) % 2 == 1
+    haze = np.float32(world.haze) * (1 + smooth_field(xs, ys, 400, world.field_seed + 132))
+    for channel, band in enumerate(bands):
+        ground = image[channel]
+        ground *= 1 - SHADE * above.shadow
+        ground += haze * _HAZE_COLOUR[band]
+        if world.contrails:
+            streaks = np.where(odd, *(contrails(world, xs, ys, band, order) for order in (1, -1)))
+            ground += streaks * (np.float32(0.5) - ground)
+        if thin.any():
+            cirrus = np.where(odd, *(_shifted(thin, *parallax(band, o, VEIL_HEIGHT_M)) for o in (1, -1)))
+            ground += cirrus * (np.float32(0.45) - ground)
+        if clouds.any():
+            opacity = np.where(odd, *(_shifted(clouds, *cloud_shift(world, band, o)) for o in (1, -1)))
+            ground += opacity * (brightness * _CLOUD_COLOUR[band] - ground)
+
+
+_HAZE_COLOUR = {
+    "B01": 1.3, "B02": 1.0, "B03": 0.7, "B04": 0.5, "B05": 0.4, "B06": 0.3, "B07": 0.3, "B08": 0.25,
+    "B8A": 0.2, "B09": 0.2, "B11": 0.1, "B12": 0.05,
+}  # fmt: skip
+_CLOUD_COLOUR = {
+    "B01": 1.0, "B02": 1.0, "B03": 0.98, "B04": 0.97, "B05": 1.0, "B06": 1.02, "B07": 1.03, "B08": 1.03,
+    "B8A": 1.04, "B09": 0.9, "B11": 0.62, "B12": 0.48,
+}  # fmt: skip
+
+
+def _shifted(wide: NDArray[np.float32], right: float, down: float) -> NDArray[np.float32]:
+    """What a field with `_MARGIN` on all sides shows when it is moved, between pixels by bilinear weights."""
+    top, left = _MARGIN - down, _MARGIN - right
+    i, j = int(np.floor(top)), int(np.floor(left))
+    fy, fx = np.float32(top - i), np.float32(left - j)
+    height, width = wide.shape[0] - 2 * _MARGIN, wide.shape[1] - 2 * _MARGIN
+    part = wide[i : i + height + 1, j : j + width + 1]
+    rows = part[:-1] * (1 - fy) + part[1:] * fy
+    return np.asarray(rows[:, :-1] * (1 - fx) + rows[:, 1:] * fx, np.float32)

@@ -1,0 +1,1 @@
+"""How good the models are: detectors measured for their cards, models compared."""

@@ -1,0 +1,184 @@
+"""What a detector says of places where the truth is known: every box of it, before any threshold."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from affine import Affine
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.spatial import cKDTree
+
+from pipeline.config import Config, Engine, Landcover, Settings, Trucks
+from pipeline.evaluation.detection import TruckEvaluation, centres, evaluate_trucks, to_metres
+from pipeline.evaluation.labels import read_polygons, read_truck_labels
+from pipeline.inference.merging import merge_shards
+from pipeline.inference.motion import evidence
+from pipeline.inference.predictions import Detections
+from pipeline.job import Request, prepare, run_shards, stored_shard, trucks_of
+from pipeline.layers.seen import seen_layers
+from pipeline.models.bundle import Bundle, Calibration, save_card
+from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.scenes.raster import read_points
+from pipeline.scenes.roads import read_roads
+from pipeline.scenes.scene import BandSource
+from pipeline.simulation.simulate import simulate
+
+_APART_M = 1e6
+"""Places that are pooled are laid side by side, this far from each other."""
+_ANY_METRES = "EPSG:32631"
+
+
+class Place(Settings):
+    """A scene on disk, with what is known of it."""
+
+    name: str
+    scene: str
+    labels: Path | None = Field(None, description="boxes of trucks; without them there is hardly a truck")
+    roads: Path | None = None
+    within: Path | None = Field(None, description="polygons to keep to, such as blocks held out of training")
+    bands: tuple[str, ...] | None = Field(None, description="names of a GeoTIFF's bands, where it has none")
+
+
+class Seed(Settings):
+    """A simulated scene."""
+
+    seed: int = Field(ge=0)
+    size: int = Field(768, ge=64, description="pixels")
+
+
+@dataclass(frozen=True)
+class Observed:
+    """All boxes of a detector at a place, or at several, beside the truth; in a CRS that counts in metres."""
+
+    name: str
+    trucks: gpd.GeoDataFrame
+    """As `pipeline.layers.trucks` makes them; `score` as the network gives it until `calibrated`.
+
+    With a column `evidence`, see `pipeline.inference.motion.evidence`.
+    """
+    reference: gpd.GeoDataFrame
+    """As `read_truck_labels` gives them."""
+    seen: gpd.GeoDataFrame
+    roads: gpd.GeoDataFrame | None
+
+    @property
+    def km2(self) -> float:
+        """The area that was looked at."""
+        return float(self.seen.area.sum() / 1e6)
+
+    def calibrated(self, calibration: Calibration) -> Observed:
+        """The same with scores that are probabilities."""
+        scores = calibration.probability(self.trucks["score"].to_numpy(), self.trucks["evidence"].to_numpy())
+        return replace(self, trucks=self.trucks.assign(score=scores))
+
+    def evaluate(self, near_roads: bool, threshold: float = 0.0) -> TruckEvaluation:
+        """What is at least `threshold` against the truth, everywhere or near roads only."""
+        kept = self.trucks[self.trucks["score"] >= threshold]
+        return evaluate_trucks(kept, self.reference, self.seen, self.roads if near_roads else None)
+
+
+def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) -> Observed:
+    """Run a detector, uncalibrated, over a place; what it needs on disk meanwhile lies in `folder`.
+
+    Raises
+    ------
+    TruckscapeError
+        Whatever a run or its labels may raise.
+    """
+    config = Config(
+        engine=engine,
+        trucks=Trucks(bundle=str(_uncalibrated(bundle, folder).folder), score_threshold=0.0),
+        landcover=Landcover(enabled=False),
+    )
+    job = prepare(Request(place.scene, folder / place.name, config, place.bands))
+    run_shards(job, range(len(job.shards)))
+    job.work.mkdir(parents=True)
+    shards = (stored_shard(job, index) for index in range(len(job.shards)))
+    predictions = merge_shards(shards, job.scene.grid, job.work)
+    status = Path(predictions.status_raster)
+    trucks = trucks_of(job, predictions.detections, status, None, ())
+    trucks["evidence"] = _evidence(trucks, predictions.detections, job.scene.grid.affine)
+    seen = seen_layers(status).seen
+    if place.labels:
+        reference = read_truck_labels(place.labels, trucks.crs)
+    else:
+        nothing: dict[str, list[str]] = {name: [] for name in ("id", "confidence", "travel_deg", "speed_kmh")}
+        reference = gpd.GeoDataFrame(nothing, geometry=[], crs=trucks.crs)
+    roads = read_roads(place.roads, trucks.crs) if place.roads else None
+    if place.within:
+        seen = gpd.clip(seen, read_polygons(place.within, "The area to keep to", trucks.crs))
+        inside = shapely.intersects(
+            shapely.union_all(seen.geometry.to_numpy()), shapely.points(centres(trucks))
+        )
+        trucks = trucks[inside].reset_index(drop=True)
+    metric = to_metres(seen, reference).crs
+    return Observed(
+        place.name,
+        trucks.to_crs(metric),
+        reference.to_crs(metric),
+        seen.to_crs(metric),
+        None if roads is None else roads.to_crs(metric),
+    )
+
+
+def observe_seed(bundle: Bundle, seed: Seed, folder: Path, engine: Engine) -> Observed:
+    """Run a detector, uncalibrated, over a simulated product; the trucks carry the true land cover."""
+    name = f"seed_{seed.seed}"
+    product = simulate(folder / f"{name}_product", size=seed.size, seed=seed.seed)
+    place = Place(name=name, scene=str(product.safe), labels=product.trucks, roads=product.roads)
+    observed = observe_place(bundle, place, folder, engine)
+    names = {item.value: item.name for item in DYNAMIC_WORLD}
+    xs, ys = centres(observed.trucks).T
+    values = read_points(BandSource("classes", str(product.landcover), nodata=None), xs, ys)
+    landcover = pd.Series([names.get(int(value)) for value in values], dtype=object)
+    return replace(observed, trucks=observed.trucks.assign(landcover=landcover))
+
+
+def pool(name: str, places: Sequence[Observed]) -> Observed:
+    """Several places as one, side by side, so that nothing of one can match anything of another."""
+
+    def together(frames: Sequence[gpd.GeoDataFrame]) -> gpd.GeoDataFrame:
+        moved = [
+            frame.set_geometry(frame.geometry.translate(xoff=index * _APART_M)).set_crs(
+                _ANY_METRES, allow_override=True
+            )
+            for index, frame in enumerate(frames)
+        ]
+        parts = [frame for frame in moved if len(frame)] or moved[:1]
+        return gpd.GeoDataFrame(pd.concat(parts, ignore_index=True), crs=_ANY_METRES)
+
+    roads = [place.roads for place in places if place.roads is not None]
+    return Observed(
+        name,
+        together([place.trucks for place in places]),
+        together([place.reference for place in places]),
+        together([place.seen for place in places]),
+        together(roads) if len(roads) == len(places) else None,
+    )
+
+
+def _evidence(trucks: gpd.GeoDataFrame, found: Detections, affine: Affine) -> NDArray[np.float64]:
+    """How clearly each truck of the layer moves: that of the detection at its place."""
+    if not len(trucks):
+        return np.zeros(0)
+    places = np.stack(affine * tuple(found.centres.T), axis=1)
+    _, index = cKDTree(places).query(centres(trucks))
+    return evidence(found.displacement[index], found.displacement_sigma[index]).astype(np.float64)
+
+
+def _uncalibrated(bundle: Bundle, folder: Path) -> Bundle:
+    """A copy of the bundle whose scores are the network's own."""
+    copy = folder / "uncalibrated"
+    if not copy.exists():
+        copy.mkdir(parents=True)
+        shutil.copyfile(bundle.weights, copy / bundle.weights.name)
+    plain = {"calibration": Calibration(), "calibration_near_roads": None}
+    return save_card(copy, bundle.card.model_copy(update=plain))
