@@ -12,8 +12,9 @@ from rasterio.windows import Window
 
 from benchmarks.products import KEPT, Product, product
 from pipeline.models.bundle import open_bundle
-from pipeline.scenes.opening import open_scene
-from pipeline.scenes.roads import read_roads
+from pipeline.roads.read import read_roads
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
 
 SHARE_NEAR_ROADS = 0.10
 _SAMPLE = 20_000
@@ -52,7 +53,7 @@ def _write_image(made: Product, path: Path) -> None:
     source = open_scene(str(made.safe))
     bands = open_bundle("landcover").card.bands
     rows, cols = source.shape
-    pixels = source.read(Window(0, 0, cols, rows), bands)
+    pixels = read_pixels(source, Window(0, 0, cols, rows), bands)
     numbers = np.clip(np.round(pixels.reflectance * 10000), 1, 65535).astype(np.uint16)
     numbers[:, ~pixels.valid] = 0
     part = path.with_suffix(".part.tif")

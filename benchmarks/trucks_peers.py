@@ -14,7 +14,7 @@ from benchmarks.results import bar, save, table
 from pipeline.evaluation.detection import TruckEvaluation, evaluate_trucks
 from pipeline.evaluation.labels import read_truck_labels
 from pipeline.models.bundle import open_bundle
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 
 SIZE_PX = 2048
 SLICES_PX = (256, 512, 1024)

@@ -11,7 +11,8 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
 
 mpl.use("agg")
 import matplotlib.pyplot as plt
@@ -34,7 +35,7 @@ def main(demo: Path) -> None:
     left = int(np.clip(best[0] - width / 2, 0, cols - width))
     top = int(np.clip(best[1] - height / 2, 0, rows - height))
     window = Window(left, top, width, height)
-    colours = scene.read(window, ("B04", "B03", "B02")).reflectance.transpose(1, 2, 0)
+    colours = read_pixels(scene, window, ("B04", "B03", "B02")).reflectance.transpose(1, 2, 0)
     colours = np.clip(colours / np.percentile(colours, 99.5), 0, 1) ** 0.75
     figure, (imagery, cover) = plt.subplots(1, 2, figsize=(16, 5), layout="constrained")
     extent = (left, left + width, top + height, top)

@@ -411,7 +411,7 @@ def evaluate_trucks(
     """
     from pipeline.report.evaluation import evaluate_trucks_files
     from pipeline.report.truck_table import truck_tables
-    from pipeline.scenes.opening import open_scene
+    from pipeline.scenes.open import open_scene
 
     metrics = evaluate_trucks_files(predicted, reference, out, roads, open_scene(scene) if scene else None)
     _say_page(truck_tables(metrics["trucks"]))
@@ -430,7 +430,7 @@ def evaluate_landcover(
     Example: `truckscape evaluate landcover layers/SCENE/landcover.tif labels.tif --out scores`
     """
     from pipeline.report.evaluation import evaluate_landcover_files
-    from pipeline.scenes.opening import open_scene
+    from pipeline.scenes.open import open_scene
 
     metrics = evaluate_landcover_files(predicted, reference, out, open_scene(scene) if scene else None)
     _print_scores(metrics.get("landcover", {}), out)

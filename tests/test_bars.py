@@ -14,7 +14,7 @@ from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.job import Request, Result, run_directly
 from pipeline.models.bundle import open_bundle
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from pipeline.simulation.simulate import simulate, simulate_scene
 
 TRUCKS_ONLY = ["landcover.enabled=false"]

@@ -24,11 +24,12 @@ from pipeline.models.bundle import open_bundle, save_bundle, save_card
 from pipeline.operations.batch import BatchRequest, run_batch, scene_directly
 from pipeline.operations.ledger import existing_ledger
 from pipeline.operations.listing import list_scenes
-from pipeline.scenes.blocks import CACHE
+from pipeline.scenes.raster.blocks import forget_rasters
+from pipeline.scenes.raster.cache import CACHE
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster, zip_of
-from tests.scenes.test_blocks import tile_of
+from tests.scenes.raster.test_blocks import tile_of
 from tests.servers import file_server
 
 NAME = "S2A_32UPD_20230601_0_L2A"
@@ -65,6 +66,7 @@ def digests(out: Path) -> dict[str, str]:
 
 
 def run(item: Path | str, out: Path, *settings: str):
+    forget_rasters()
     CACHE.clear()
     return run_directly(Request(str(item), out, load_config(None, [*QUICK, *settings])))
 
@@ -125,6 +127,7 @@ def test_a_block_that_is_corrupt_is_named_ends_the_run_at_once_and_is_quarantine
     assert (bad.attempts, bad.may_pass) == (1, False)
     assert "Band B03 can't be decoded in block row 1, column 1" in bad.reason
     file.write_bytes(whole)
+    forget_rasters()
     CACHE.clear()
     assert batch(tmp_path, item, retry_quarantined=True).is_whole
     assert digests(tmp_path / "out") == undisturbed
@@ -148,6 +151,7 @@ def test_a_block_that_is_corrupt_on_a_server_is_quarantined_at_once(
         assert batch(tmp_path, f"{server.url}/{item.name}").of("quarantined") == [bad]
         assert server.asked.total() == asked
         file.write_bytes(whole)
+        forget_rasters()
         CACHE.clear()
         assert batch(tmp_path, f"{server.url}/{item.name}", retry_quarantined=True).is_whole
     assert digests(tmp_path / "out") == undisturbed
@@ -162,6 +166,7 @@ def test_a_raster_that_is_cut_short_or_gone_on_a_server_is_quarantined_at_once(t
         file.write_bytes(whole[: len(whole) * 3 // 4])
         (cut,) = batch(tmp_path, f"{server.url}/{item.name}").of("quarantined")
         file.unlink()
+        forget_rasters()
         CACHE.clear()
         (gone,) = batch(tmp_path, f"{server.url}/{item.name}", retry_quarantined=True).of("quarantined")
     assert [(bad.attempts, bad.may_pass) for bad in (cut, gone)] == [(1, False)] * 2
@@ -181,6 +186,7 @@ def test_a_server_that_fails_for_long_is_tried_again_by_each_batch(undisturbed, 
         assert "Band B03 can't be" in bad.reason
         assert "its server, or the network" in bad.reason
         server.faults.clear()
+        forget_rasters()
         CACHE.clear()
         assert batch(tmp_path, f"{server.url}/{item.name}").is_whole
     assert digests(tmp_path / "out") == undisturbed

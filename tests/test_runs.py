@@ -23,7 +23,8 @@ from rasterio.windows import Window
 from pipeline.config import load_config
 from pipeline.errors import GeoreferenceError
 from pipeline.job import Request, Result, run_directly
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
 
 FAST = ["engine.threads=1", "tiling.tile_px=256"]
 BANDS = ("B02", "B03", "B04", "B08")
@@ -43,7 +44,7 @@ def pixels(product) -> np.ndarray:
         return int(((rows > y) & (rows < y + SIDE) & (columns > x) & (columns < x + SIDE)).sum())
 
     top, left = max(corners, key=trucks_in)
-    return scene.read(Window(left, top, SIDE, SIDE), BANDS).reflectance
+    return read_pixels(scene, Window(left, top, SIDE, SIDE), BANDS).reflectance
 
 
 def write_scene(path: Path, pixels: np.ndarray, crs: str, transform: Affine) -> Path:
@@ -145,7 +146,7 @@ def in_utm(product, tmp_path_factory) -> tuple[Path, gpd.GeoSeries]:
     """The simulated product as a GeoTIFF, and the centres of the trucks that are found on it."""
     folder = tmp_path_factory.mktemp("original")
     scene = open_scene(str(product.safe))
-    pixels = scene.read(Window(0, 0, *scene.shape[::-1]), BANDS).reflectance
+    pixels = read_pixels(scene, Window(0, 0, *scene.shape[::-1]), BANDS).reflectance
     file = write_scene(folder / "scene.tif", pixels, scene.grid.crs.to_wkt(), scene.grid.affine)
     trucks = gpd.read_file(run(file, folder).folder / "trucks.gpkg", layer="trucks")
     assert len(trucks) > 5

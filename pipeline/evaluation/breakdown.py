@@ -17,7 +17,7 @@ from pyproj import Transformer
 from pipeline.evaluation.bootstrap import block_bootstrap, precision_recall_f1, truck_blocks
 from pipeline.evaluation.detection import TruckEvaluation, centres
 from pipeline.evaluation.matching import UNMATCHED
-from pipeline.scenes.raster import read_points
+from pipeline.scenes.raster.read import read_points
 from pipeline.scenes.scene import BandSource
 
 UNKNOWN = "unknown"

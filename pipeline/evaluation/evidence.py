@@ -12,8 +12,9 @@ from scipy.ndimage import gaussian_filter, label, maximum_filter, median_filter
 
 from pipeline.inference.motion import measure_displacement
 from pipeline.inference.predictions import MOTION_BANDS
+from pipeline.scenes.detectors import detectors_at
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.scenes.patches import Patch, patches
+from pipeline.scenes.raster.patches import Patch, patches
 from pipeline.scenes.scene import Scene
 
 EVIDENCE_COLUMNS = (
@@ -256,7 +257,7 @@ def _seam_distance(scene: Scene, xy: NDArray[np.float64]) -> NDArray[np.float64]
         return distance
     steps = [(east * step, north * step) for step in _SEAM_STEPS_M for east, north in _WINDS]
     places = np.concatenate([xy, *(xy + step for step in steps)])
-    own, *others = scene.msi.detectors_at(*places.T).reshape(-1, len(xy))
+    own, *others = detectors_at(scene.msi, *places.T).reshape(-1, len(xy))
     for step, other in reversed(list(zip(steps, others, strict=True))):
         distance[(own > 0) & (other > 0) & (own != other)] = np.hypot(*step)
     return distance

@@ -36,10 +36,10 @@ from pipeline.inference.predictions import (
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Calibration
-from pipeline.scenes.ahead import Sweep
-from pipeline.scenes.blocks import CACHE
+from pipeline.roads.mask import road_mask
 from pipeline.scenes.clouds import cloud_mask, shadow_mask
-from pipeline.scenes.roads import road_mask
+from pipeline.scenes.raster.cache import CACHE
+from pipeline.scenes.raster.prefetch import Sweep
 from pipeline.scenes.scene import Pixels, Scene
 from pipeline.tiling import Tile, parts, round_up
 

@@ -27,6 +27,7 @@ from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise_band
 from pipeline.models.screener import BLOCK_PX, accepted, build_screener
 from pipeline.models.segmenter import build_segmenter
+from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Pixels, Scene
 from pipeline.tiling import Tile, round_up
 
@@ -83,7 +84,7 @@ class Models:
         required_valid = further_valid = np.ones((int(tile.window.height), int(tile.window.width)), np.bool_)
         motion = np.empty((len(MOTION_BANDS), *required_valid.shape), np.float32) if self.detector else None
         for band in (*self.bands, *optional):
-            pixels = scene.read(tile.window, (band,))
+            pixels = read_pixels(scene, tile.window, (band,))
             for image in images.values():
                 image.fill(band, pixels)
             if motion is not None and band in MOTION_BANDS:

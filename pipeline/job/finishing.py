@@ -35,7 +35,8 @@ from pipeline.job.request import Request
 from pipeline.layers.catalog import CATALOG_FILES
 from pipeline.layers.seen import seen_layers
 from pipeline.report.page import write_run_report
-from pipeline.scenes.blocks import CACHE
+from pipeline.scenes.raster.blocks import forget_rasters
+from pipeline.scenes.raster.cache import CACHE
 from pipeline.storage.atomic import remove_abandoned, remove_stale_outputs, set_aside
 from pipeline.storage.publish import publish, publish_beside
 
@@ -145,6 +146,7 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
 
 def _merged(job: Job) -> Predictions:
     """What all shards say, on its way into layers; a folder whose layers change has no `run.json`."""
+    forget_rasters()
     CACHE.clear()  # layers read a chip here and there, and want the memory
     CACHE.budget = _CACHE_FOR_CHIPS
     if job.scene.shape[0] * job.scene.shape[1] > _SMALL_PX:

@@ -18,9 +18,9 @@ from pipeline.job.identity import hashes_of, keys_of, least_score, score_thresho
 from pipeline.job.request import OVERPASS, Request
 from pipeline.layers.export import check_formats
 from pipeline.models.bundle import Bundle, open_bundle
-from pipeline.scenes.opening import open_scene
-from pipeline.scenes.overpass import overpass_roads
-from pipeline.scenes.roads import read_roads
+from pipeline.roads.overpass import overpass_roads
+from pipeline.roads.read import read_roads
+from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store

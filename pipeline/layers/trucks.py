@@ -22,6 +22,7 @@ from pipeline.inference.predictions import Detections
 from pipeline.layers.seen import where_seen
 from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
 from pipeline.models.bundle import LegendClass
+from pipeline.scenes.detectors import detectors_at
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.scene import Scene
 
@@ -139,7 +140,7 @@ def truck_layer(
     boxes = detections.boxes
     affine = scene.grid.affine
     xs, ys = _to_map(affine, *detections.centres.T)
-    detectors = np.zeros(len(boxes), np.int64) if scene.msi is None else scene.msi.detectors_at(xs, ys)
+    detectors = np.zeros(len(boxes), np.int64) if scene.msi is None else detectors_at(scene.msi, xs, ys)
     band_order = [None if scene.msi is None or not d else scene.msi.band_order(int(d)) for d in detectors]
     motion = _motion(detections, scene, detectors, band_order)
     road_id, road_class = _nearest_road(xs, ys, scene, roads, road_buffer_m)

@@ -11,8 +11,8 @@ from urllib.parse import urlparse
 
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.redaction import is_url, without_secrets
-from pipeline.scenes.raster import is_band_folder
-from pipeline.scenes.safe import is_safe_folder
+from pipeline.scenes.open import is_scene
+from pipeline.scenes.readers.stac import item_id
 from pipeline.scenes.scene import scene_name
 
 _SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")
@@ -82,7 +82,7 @@ def scenes_in(folder: Path) -> list[str]:
     found = [
         str(path)
         for path in children
-        if _is_scene(path) and not (path.suffix.lower() == ".zip" and _stem(path.name) in unpacked)
+        if is_scene(path) and not (path.suffix.lower() == ".zip" and _stem(path.name) in unpacked)
     ]
     if not found:
         raise SceneNotFoundError(f"No scene lies in {folder}; {len(children)} other things do.")
@@ -113,7 +113,7 @@ def _listed(href: str) -> Listed:
             scene_name(_stem(Path(urlparse(href).path).name)), href, digest([without_secrets(href)])
         )
     path = Path(href).expanduser()
-    name = _item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
+    name = item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
     return Listed(scene_name(name or _stem(path.resolve().name)), href, digest(list(_versions(path))))
 
 
@@ -124,23 +124,6 @@ def _versions(path: Path) -> Iterator[tuple[str, int, int]]:
         if file.is_file():
             status = file.stat()
             yield file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns
-
-
-def _is_scene(path: Path) -> bool:
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        return suffix == ".safe" or is_safe_folder(path) or is_band_folder(path)
-    return suffix in (".zip", ".tif", ".tiff") or (suffix in (".json", ".geojson") and bool(_item_id(path)))
-
-
-def _item_id(path: Path) -> str | None:
-    """The id of a STAC item; None if it is something else, or can't be read."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        is_item = document["type"] == "Feature" and "assets" in document
-        return str(document["id"]) if is_item else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _stem(name: str) -> str:

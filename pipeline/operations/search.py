@@ -28,9 +28,9 @@ from urllib3.util import Retry
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, TruckscapeError, UnreachableError
 from pipeline.operations.listing import Listed, digest
 from pipeline.redaction import is_url
-from pipeline.scenes.fetching import PASSING, pieces
+from pipeline.scenes.download import PASSING, pieces
+from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.scene import scene_name
-from pipeline.scenes.stac import MALFORMED
 from pipeline.storage.untrusted_vectors import refuse_recipe
 
 # What is no API is told by an error.

@@ -18,7 +18,7 @@ from scipy.ndimage import median_filter
 from pipeline.errors import OutputError
 from pipeline.evaluation.detection import centres
 from pipeline.report.pictures import TRUE_COLOUR, true_colour
-from pipeline.scenes.patches import Patch, patches
+from pipeline.scenes.raster.patches import Patch, patches
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import temporary
 

@@ -37,7 +37,7 @@ from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_lay
 from pipeline.report.page import category_style, copernicus_notice
 from pipeline.report.pictures import map_image, quicklook
 from pipeline.report.template import write_page
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import make_folder, replacing
 

@@ -28,7 +28,7 @@ from pipeline.layers.export import write_geojson, write_gpkg
 from pipeline.report.chips import CHIPS, case_chips, cases_with_chips, write_chips
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
 from pipeline.report.pictures import quicklook
-from pipeline.scenes.roads import read_roads
+from pipeline.roads.read import read_roads
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import make_folder, replacing
 

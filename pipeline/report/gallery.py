@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.detection import centres
 from pipeline.report.cases import Kind
-from pipeline.scenes.blocks import raster_of
+from pipeline.scenes.raster.blocks import raster_of
 from pipeline.scenes.scene import Scene
 
 _LEVELS = 12

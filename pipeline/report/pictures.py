@@ -21,8 +21,8 @@ from rasterio.windows import from_bounds
 
 from pipeline.layers.styles import rgb
 from pipeline.models.bundle import LegendClass
-from pipeline.scenes.datasets import is_remote, open_raster, remote_options
-from pipeline.scenes.radiometry import to_reflectance
+from pipeline.scenes.raster.datasets import is_remote, open_raster, remote_options
+from pipeline.scenes.raster.radiometry import to_reflectance
 from pipeline.scenes.scene import Scene
 
 TRUE_COLOUR = ("B04", "B03", "B02")

@@ -1,1 +1,1 @@
-"""Sentinel-2 scenes: openers, radiometry, clouds, roads and the MSI instrument."""
+"""Pixels: scenes of any format, their metadata, and reflectance on a 10 m grid."""

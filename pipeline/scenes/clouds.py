@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy import ndimage
 
-from pipeline.scenes.raster import read_classes
+from pipeline.scenes.raster.read import read_classes, read_pixels
 from pipeline.scenes.scene import Scene
 
 SCL_CLOUDS = (8, 9)
@@ -96,7 +96,7 @@ def _cloudless_mask(scene: Scene, window: Window) -> NDArray[np.bool_]:
     around = Window.from_slices(
         (top * _CELL_PX, min(rows, bottom * _CELL_PX)), (left * _CELL_PX, min(cols, right * _CELL_PX))
     )
-    pixels = scene.read(around, CLOUDLESS_BANDS)
+    pixels = read_pixels(scene, around, CLOUDLESS_BANDS)
     cells, known = _cell_means(pixels.reflectance, pixels.valid)
     probability = np.zeros(known.shape, np.float64)
     if known.any():

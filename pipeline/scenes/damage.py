@@ -9,8 +9,8 @@ from rasterio.errors import RasterioError
 
 from pipeline.errors import NotAProductError, SceneNotFoundError
 from pipeline.redaction import is_url
-from pipeline.scenes.aside import temporary_folder
-from pipeline.scenes.fetching import fetch_file
+from pipeline.scenes.download import fetch_file
+from pipeline.scenes.raster.spill import temporary_folder
 
 _WEB = "/vsicurl/"
 _MOST_BYTES = 2**30

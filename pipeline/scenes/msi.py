@@ -19,8 +19,6 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.errors import MetadataError
-from pipeline.scenes.raster import read_points
-from pipeline.scenes.scene import BandSource
 
 if TYPE_CHECKING:
     from shapely import Polygon
@@ -69,30 +67,6 @@ class MsiGeometry:
     """Detector and footprint in B02, in map coordinates (MSK_DETFOO before baseline 04.00)."""
     nodes: AngleNodes | None = None
 
-    def detectors_at(self, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Number (1-12) of the detector whose B02 pixels show the map points (xs, ys); 0 where unknown.
-
-        From the best source there is: footprint raster, exact to the pixel; footprint polygons, unknown
-        where two overlap; angle grids, unknown unless the nodes around a point agree, which leaves out
-        strips of about 5 km between neighbouring detectors. Other bands change the detector up to a few
-        hundred metres further. Raises CorruptImageError if the raster can't be decoded.
-        """
-        xs, ys = np.atleast_1d(np.asarray(xs, np.float64)), np.atleast_1d(np.asarray(ys, np.float64))
-        if len(xs) == 0:
-            return np.zeros(0, np.int64)
-        if self.footprint is not None:
-            source = BandSource("MSK_DETFOO_B02", self.footprint, scale=1.0, nodata=0.0)
-            return read_points(source, xs, ys).astype(np.int64)
-        if self.polygons:
-            return self._detectors_of_polygons(xs, ys)
-        if self.nodes is not None:
-            return _detectors_of_nodes(self.nodes, xs, ys)
-        return np.zeros(len(xs), np.int64)
-
-    def detector_at(self, x: float, y: float) -> int | None:
-        """Like `detectors_at` for one point; None where unknown."""
-        return int(self.detectors_at(np.array([x]), np.array([y]))[0]) or None
-
     def delay_s(self, detector: int) -> float | None:
         """Seconds from B02 to B04 in `detector`; negative where B04 comes first.
 
@@ -113,31 +87,6 @@ class MsiGeometry:
         if delay is None:
             return None
         return "blue_first" if delay > 0 else "red_first"
-
-    def _detectors_of_polygons(self, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.int64]:
-        found = np.zeros(len(xs), np.int64)
-        for detector, polygon in self.polygons:
-            hit = shapely.intersects_xy(polygon, xs, ys)
-            found[hit] = np.where((found[hit] == 0) | (found[hit] == detector), detector, -1)
-        found[found < 0] = 0
-        return found
-
-
-def _detectors_of_nodes(
-    nodes: AngleNodes, xs: NDArray[np.float64], ys: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    grid = np.array(nodes.detectors, np.int64)
-    rows, cols = grid.shape
-    col = np.floor((xs - nodes.x) / nodes.step).astype(np.intp)
-    row = np.floor((nodes.y - ys) / nodes.step).astype(np.intp)
-    inside = (col >= 0) & (row >= 0) & (col < cols) & (row < rows)
-    col, row = np.clip(col, 0, cols - 1), np.clip(row, 0, rows - 1)
-    right, below = np.minimum(col + 1, cols - 1), np.minimum(row + 1, rows - 1)
-    around = np.stack([grid[row, col], grid[row, right], grid[below, col], grid[below, right]])
-    highest = around.max(axis=0)
-    # 0 (outside the swath) says nothing against the one detector that the other nodes name.
-    agree = ((around == highest) | (around == 0)).all(axis=0)
-    return np.where(inside & agree & (highest > 0), highest, 0)
 
 
 def viewing_delays(tile: Element, latitude_deg: float, descending: bool = True) -> dict[int, float]:

@@ -1,22 +1,22 @@
-"""What a scene is: a 10 m grid, the bands on it, and where and when it was seen."""
+"""A scene as plain data: its 10 m grid, the bands on it, its place and time."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 if TYPE_CHECKING:
-    from pipeline.scenes.grids import Warp
     from pipeline.scenes.msi import MsiGeometry
 
 BANDS_10M = ("B02", "B03", "B04", "B08")
@@ -37,6 +37,21 @@ def scene_name(text: str) -> str:
         return name
     digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
     return f"{name.encode()[: _MOST_NAME_BYTES - 17].decode(errors='ignore')}-{digest}"
+
+
+@dataclass(frozen=True)
+class Warp:
+    """The grid that a raster is brought to while it is read, in values that hash fast."""
+
+    crs: str
+    """As WKT."""
+    transform: Affine
+    shape: tuple[int, int]
+    """Rows and columns."""
+    nodata: float | None = None
+    """Of the raster that is warped, unless it says so itself."""
+    is_classes: bool = False
+    """Whether its values are names: then each pixel takes that of the nearest, else a bilinear blend."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +88,7 @@ class Pixels:
 
 @dataclass(frozen=True)
 class Scene:
-    """A Sentinel-2 scene on its 10 m grid. Opening reads metadata only; `read` decodes pixels."""
+    """A Sentinel-2 scene on its 10 m grid. Metadata only; `raster.read.read_pixels` decodes."""
 
     id: str
     href: str
@@ -97,9 +112,3 @@ class Scene:
         """(rows, columns) of the 10 m grid."""
         rows, cols = self.grid.shape
         return int(rows), int(cols)
-
-    def read(self, window: Window, bands: Sequence[str]) -> Pixels:
-        """Reflectance and validity of `bands` in `window` of the 10 m grid; see `pipeline.scenes.raster`."""
-        from pipeline.scenes.raster import read_pixels
-
-        return read_pixels(self, window, bands)

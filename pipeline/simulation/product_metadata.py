@@ -13,7 +13,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from pyproj import Transformer
 
-from pipeline.scenes.safe import SIMULATED_DOI
+from pipeline.scenes.readers.safe import SIMULATED_DOI
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BANDS_20M
 from pipeline.simulation.world.atmosphere import EAST_OF_NORTH, LINE_OF_SIGHT_KM, ORBIT_KM
 from pipeline.simulation.world.layout import DETECTOR_TILT, World

@@ -23,7 +23,8 @@ from pipeline.models.anatomy import with_halo
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.detector import DEFAULT_ARGUMENTS, DETECTORS, build_detector
 from pipeline.models.inputs import normalise
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
 from pipeline.simulation.chips.chip import CHIP_BANDS, Ground, draw_chip
 from pipeline.simulation.rendering import PIXEL_M
 from pipeline.simulation.simulate import simulate_scene
@@ -305,7 +306,7 @@ def real_ground(scene: GroundScene) -> Ground:
     """A whole real scene, reflectance 0 where it has no data, with the vehicles that are known in it."""
     opened = open_scene(scene.path)
     rows, cols = opened.shape
-    pixels = opened.read(Window(0, 0, cols, rows), CHIP_BANDS)
+    pixels = read_pixels(opened, Window(0, 0, cols, rows), CHIP_BANDS)
     return Ground(pixels.reflectance, _boxes(scene.trucks), _boxes(scene.doubtful))
 
 

@@ -18,7 +18,7 @@ from pipeline.models.bundle import Bundle, open_bundle, save_card
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext
 from pipeline.report.pictures import quicklook
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from pipeline.storage.atomic import make_folder
 from pipeline.training.labelled import LabelledBlocks, LabelledSource
 from pipeline.validation.detector_card import figures

@@ -15,8 +15,8 @@ from torchgeo.datasets import GeoDataset
 from torchgeo.samplers import GridGeoSampler
 from torchgeo.samplers.constants import Units
 
-from pipeline.scenes.opening import open_scene
-from pipeline.scenes.raster import require_bands
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels, require_bands
 
 PixelRectangle = tuple[int, int, int, int]
 """First column, first row, last column, last row (both exclusive at the end): as boxes are given."""
@@ -71,7 +71,7 @@ class SceneImagery(GeoDataset):
         first_col, end_col = max(0, left), min(cols, right)
         if first_row < end_row and first_col < end_col:
             window = Window(first_col, first_row, end_col - first_col, end_row - first_row)
-            pixels = self.scene.read(window, self.bands)
+            pixels = read_pixels(self.scene, window, self.bands)
             inside = slice(first_row - top, end_row - top), slice(first_col - left, end_col - left)
             image[:, *inside], valid[inside] = pixels.reflectance, pixels.valid
         return {"image": torch.from_numpy(image), "valid": torch.from_numpy(valid)}

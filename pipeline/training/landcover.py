@@ -27,7 +27,10 @@ from pipeline.evaluation.labels import UNLABELLED, read_landcover_labels
 from pipeline.models.bundle import Card
 from pipeline.models.inputs import normalise
 from pipeline.models.segmenter import DYNAMIC_WORLD
-from pipeline.scenes.raster import band_name, native_gsd, open_band_folder, open_geotiff
+from pipeline.scenes.raster.read import read_pixels
+from pipeline.scenes.readers.band_folder import open_band_folder
+from pipeline.scenes.readers.geotiff import open_geotiff
+from pipeline.scenes.readers.naming import band_name, native_gsd
 from pipeline.scenes.scene import BANDS_20M, BandSource, Scene
 from pipeline.simulation.simulate import simulate_scene
 
@@ -173,7 +176,7 @@ def read_scene(folder: Path, bands: Sequence[str], land_use_weight: float) -> La
         raise TrainingError(f"A training scene needs labels: {folder} holds no {PSEUDO_LABEL}.")
     scene = open_band_folder(folder)
     whole = Window(0, 0, scene.shape[1], scene.shape[0])
-    pixels = scene.read(whole, bands)
+    pixels = read_pixels(scene, whole, bands)
     pseudo = read_landcover_labels(folder / PSEUDO_LABEL, scene.grid).read(whole)
     classes, weights, land_use = pseudo, trust(folder.name)[pseudo], None
     if (folder / LAND_USE).is_file():
@@ -244,7 +247,7 @@ def _mosaic(folder: Path, names: Sequence[str], bands: Sequence[str], guard_px: 
         left, top = (round(at) for at in ~grid.affine * (scene.grid.affine.c, scene.grid.affine.f))
         height, width = scene.shape
         here = (slice(top, top + height), slice(left, left + width))
-        pixels = scene.read(Window(0, 0, width, height), bands)
+        pixels = read_pixels(scene, Window(0, 0, width, height), bands)
         reflectance[:, *here], valid[here] = pixels.reflectance, pixels.valid
         (labels,) = folder.glob(f"*_{name}_dynamicworld.tif")
         pseudo[here] = read_landcover_labels(labels, scene.grid).read(Window(0, 0, width, height))

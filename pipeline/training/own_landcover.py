@@ -34,7 +34,8 @@ from pipeline.evaluation.labels import (
 )
 from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
 from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
 from pipeline.training.fitting import prepare
@@ -393,13 +394,13 @@ def _read(
 
 def _pixels(scene: Scene, window: Window, card: Card) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Reflectance of the card's bands (C, H, W), NaN for optional ones that are not there; and validity."""
-    pixels = scene.read(window, card.required_bands)
+    pixels = read_pixels(scene, window, card.required_bands)
     valid = pixels.valid & np.isfinite(pixels.reflectance).all(axis=0)
     reflectance = np.full((len(card.bands), *valid.shape), np.nan, np.float32)
     reflectance[[card.bands.index(band) for band in card.required_bands]] = pixels.reflectance
     optional = [band for band in card.bands_used(scene.bands) if band in card.optional_bands]
     if optional:
-        further = scene.read(window, optional)
+        further = read_pixels(scene, window, optional)
         reflectance[[card.bands.index(band) for band in optional]] = np.where(
             further.valid, further.reflectance, np.float32(np.nan)
         )

@@ -23,7 +23,7 @@ from pipeline.models.anatomy import with_halo
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.inputs import normalise
 from pipeline.models.screener import BLOCK_PX, CELL_PX, build_screener
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from pipeline.simulation.chips.chip import CHIP_BANDS
 from pipeline.simulation.simulate import simulate, simulate_scene
 from pipeline.tiling import plan

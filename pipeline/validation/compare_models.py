@@ -26,7 +26,8 @@ from pipeline.models.detector import build_detector
 from pipeline.models.inputs import normalise
 from pipeline.models.segmenter import build_segmenter
 from pipeline.report.comparison import Compared
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
 from pipeline.validation.observe import Observed, Place, observe_place, pool
 
 TIMED_PX = 256
@@ -179,7 +180,7 @@ def _window(bundle: Bundle, place: Place) -> Tensor:
     scene = open_scene(place.scene, place.bands)
     rows, cols = (min(TIMED_PX, extent) for extent in scene.shape)
     used = bundle.card.bands_used(scene.bands)
-    pixels = scene.read(Window(0, 0, cols, rows), used)
+    pixels = read_pixels(scene, Window(0, 0, cols, rows), used)
     missing = ((0, TIMED_PX - rows), (0, TIMED_PX - cols))
     reflectance = np.pad(pixels.reflectance, ((0, 0), *missing), mode="symmetric")
     image = normalise(reflectance, np.pad(pixels.valid, missing, mode="symmetric"), bundle.card, used)

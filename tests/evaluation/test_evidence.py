@@ -10,7 +10,7 @@ from pipeline.evaluation.evidence import (
 )
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from tests.conftest import write_geotiff
 
 LAG = [BAND_DELAYS_S[band] / BAND_DELAYS_S["B04"] for band in MOTION_BANDS]

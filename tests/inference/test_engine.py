@@ -37,8 +37,8 @@ from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_
 from pipeline.models.detector import build_detector
 from pipeline.models.screener import build_screener
 from pipeline.models.segmenter import build_segmenter
-from pipeline.scenes.opening import open_scene
-from pipeline.scenes.roads import read_roads
+from pipeline.roads.read import read_roads
+from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import BandSource
 from pipeline.tiling import plan
 from tests.models.test_screener import screener_card

@@ -28,12 +28,12 @@ from pipeline.layers.traffic import (
     seen_length,
     segment_layer,
     snap_trucks,
-    split_roads,
     traffic_table,
     write_traffic,
 )
-from pipeline.scenes.raster import open_geotiff
-from pipeline.scenes.roads import read_roads
+from pipeline.roads.read import read_roads
+from pipeline.roads.segments import split_roads
+from pipeline.scenes.readers.geotiff import open_geotiff
 
 CRS = "EPSG:32632"
 X, Y = 600_000.0, 5_800_000.0

@@ -17,23 +17,16 @@ from odc.geo.geobox import GeoBox
 from pipeline.errors import LabelsError
 from pipeline.inference.predictions import Detections
 from pipeline.layers.trucks import TRUCK_COLUMNS, truck_layer
+from pipeline.scenes.msi import MsiGeometry
 from pipeline.scenes.scene import Scene
 
 GRID = GeoBox((200, 300), Affine(10, 0, 600_000, 0, -10, 5_800_000), "EPSG:32632")
 
 
-@dataclasses.dataclass(frozen=True)
-class Swath:
-    """The instrument's geometry in miniature: detector 4 in the west, 5 in the east, none in the north."""
-
-    def detectors_at(self, xs, ys):
-        return np.where(ys > 5_799_900, 0, np.where(xs < 601_000, 4, 5))
-
-    def band_order(self, detector):
-        return {4: "red_first", 5: "blue_first"}[detector]
-
-    def delay_s(self, detector):
-        return {4: -0.98, 5: 1.02}[detector]
+def swath() -> MsiGeometry:
+    """Detector 4 in the west, 5 in the east, none in the north."""
+    west, east = shapely.box(0, 0, 600_999, 5_799_900), shapely.box(601_000, 0, 700_000, 5_799_900)
+    return MsiGeometry({4: -0.98, 5: 1.02}, polygons=((4, west), (5, east)))
 
 
 def scene(**changes):
@@ -79,7 +72,7 @@ def test_boxes_come_back_to_their_pixels(box, affine):
 
 def test_heading_takes_the_order_of_the_bands():
     # B04 sees it 2 px east of where B02 does: eastbound where blue is first, westbound where red is
-    layer = truck_layer(detections([UNKNOWN, WEST, EAST]), scene(msi=Swath()), model="m")
+    layer = truck_layer(detections([UNKNOWN, WEST, EAST]), scene(msi=swath()), model="m")
     assert layer["msi_detector"].isna().tolist() == [True, False, False]
     assert layer["msi_detector"][1:].tolist() == [4, 5]
     assert layer["band_order"].tolist() == [None, "red_first", "blue_first"]
@@ -96,7 +89,7 @@ def test_speed_is_displacement_over_delay():
 
 
 def test_the_delay_is_that_of_the_detector():
-    layer = truck_layer(detections([UNKNOWN, WEST, EAST], (0, -2.0)), scene(msi=Swath()), model="m")
+    layer = truck_layer(detections([UNKNOWN, WEST, EAST], (0, -2.0)), scene(msi=swath()), model="m")
     np.testing.assert_allclose(layer["speed_kmh"], [72 / 1.005, 72 / 0.98, 72 / 1.02], atol=0.05)
 
 
@@ -110,13 +103,13 @@ def test_axis_runs_clockwise_from_north(displacement, axis):
 
 
 def test_what_hardly_moves_points_nowhere():
-    layer = truck_layer(detections([EAST], (0.3, 0), 0.2), scene(msi=Swath()), model="m")
+    layer = truck_layer(detections([EAST], (0.3, 0), 0.2), scene(msi=swath()), model="m")
     assert np.isnan(layer[["heading_deg", "axis_deg"]].to_numpy()).all()
     assert layer["speed_kmh"][0] == round(0.3 * 10 * 3.6 / 1.02, 1)
 
 
 def test_what_cannot_be_measured_is_null():
-    layer = truck_layer(detections([EAST], (np.nan, np.nan), np.nan), scene(msi=Swath()), model="m")
+    layer = truck_layer(detections([EAST], (np.nan, np.nan), np.nan), scene(msi=swath()), model="m")
     assert layer[["heading_deg", "axis_deg", "speed_kmh", "speed_kmh_sigma"]].isna().all(axis=None)
     assert layer["band_order"][0] == "blue_first"
 
@@ -208,7 +201,7 @@ def test_roads_without_crs_are_refused():
 def test_no_trucks_is_a_layer_too(tmp_path):
     layer = truck_layer(
         Detections.empty(),
-        scene(msi=Swath()),
+        scene(msi=swath()),
         model="m",
         near_cloud=np.zeros(0, bool),
         landcover=lambda xs, ys: [],
@@ -221,7 +214,7 @@ def test_no_trucks_is_a_layer_too(tmp_path):
 
 
 def test_what_is_unknown_is_null_in_files(tmp_path):
-    layer = truck_layer(detections([UNKNOWN, EAST], (np.nan, np.nan), np.nan), scene(msi=Swath()), model="m")
+    layer = truck_layer(detections([UNKNOWN, EAST], (np.nan, np.nan), np.nan), scene(msi=swath()), model="m")
     layer.to_file(tmp_path / "trucks.gpkg", layer="trucks")
     back = gpd.read_file(tmp_path / "trucks.gpkg")
     assert tuple(back.columns) == TRUCK_COLUMNS

@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.operations.listing import list_scenes, read_list, scenes_in
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from tests.conftest import write_geotiff
 from tests.scenes.products import write_raster
 

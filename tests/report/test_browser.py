@@ -15,7 +15,7 @@ from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.chips import case_chips
 from pipeline.report.page import ReportContext, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook
-from pipeline.scenes.raster import open_geotiff
+from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.conftest import write_geotiff
 from tests.evaluation.test_detection import boxes, labels
 

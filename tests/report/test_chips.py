@@ -8,7 +8,7 @@ from PIL import Image
 
 from pipeline.errors import OutputError
 from pipeline.report.chips import CHIP_PX, ZOOM, band_difference, case_chips, cases_with_chips, write_chips
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from tests.conftest import write_geotiff
 from tests.evaluation.test_detection import boxes
 

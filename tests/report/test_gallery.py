@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.report.gallery import blocks_of_cases, spread
-from pipeline.scenes.raster import open_geotiff
+from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.conftest import write_geotiff
 from tests.evaluation.test_detection import boxes
 

@@ -16,7 +16,7 @@ from pipeline.models.bundle import Card
 from pipeline.models.segmenter import DYNAMIC_WORLD
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook
-from pipeline.scenes.raster import open_geotiff
+from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.evaluation.test_detection import boxes, labels
 from tests.evaluation.test_labels import GRID
 

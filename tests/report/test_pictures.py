@@ -18,7 +18,7 @@ from pipeline.report.pictures import (
     quicklook,
     true_colour,
 )
-from pipeline.scenes.raster import open_geotiff
+from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.evaluation.test_labels import GRID, write_raster
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 
 from pipeline.scenes.clouds import CLOUDLESS_BANDS, cloud_mask, has_clouds_information, shadow_mask
-from pipeline.scenes.raster import open_band_folder
+from pipeline.scenes.raster.read import read_pixels
+from pipeline.scenes.readers.band_folder import open_band_folder
 from pipeline.scenes.scene import BandSource
 from tests.scenes.products import gsd_of, write_raster
 
@@ -63,7 +64,7 @@ def test_our_way_to_the_model_gives_what_the_package_gives(scene):
     pytest.importorskip("cv2")
     from s2cloudless import S2PixelCloudDetector
 
-    pixels = scene.read(Window(0, 0, SIDE, SIDE), CLOUDLESS_BANDS)
+    pixels = read_pixels(scene, Window(0, 0, SIDE, SIDE), CLOUDLESS_BANDS)
     cells = pixels.reflectance.reshape(10, SIDE // 6, 6, SIDE // 6, 6).mean(axis=(2, 4))
     detector = S2PixelCloudDetector(threshold=0.4, average_over=4, dilation_size=2)
     expected = detector.get_cloud_masks(np.moveaxis(cells, 0, -1)[None])[0].astype(bool)

@@ -23,12 +23,13 @@ from pipeline.errors import (
     UnreachableError,
     may_pass,
 )
-from pipeline.scenes.opening import open_scene
-from pipeline.scenes.safe import open_safe
-from pipeline.scenes.stac import open_stac_item
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
+from pipeline.scenes.readers.safe import open_safe
+from pipeline.scenes.readers.stac import open_stac_item
 from tests.operations.servers import stac_item
 from tests.scenes.products import CRS, ORIGIN, write_raster
-from tests.scenes.test_stac import values
+from tests.scenes.readers.test_stac import values
 from tests.servers import file_server
 
 SECRET = "X-Amz-Signature=topsecret"
@@ -255,7 +256,7 @@ def test_faults_of_every_kind_are_outlasted_and_pixels_are_the_same(server, file
     monkeypatch.setenv("GDAL_HTTP_LOW_SPEED_TIME", "1")
     monkeypatch.setenv("GDAL_HTTP_RETRY_DELAY", "0.05")
     href = serve_item(server, files)
-    quiet = open_stac_item(href).read(Window(0, 0, 300, 300), ["B02", "B03", "B04", "B08"])
+    quiet = read_pixels(open_stac_item(href), Window(0, 0, 300, 300), ["B02", "B03", "B04", "B08"])
     other = files.parent / "again"
     files.rename(other)
     with file_server(other) as again:
@@ -267,7 +268,7 @@ def test_faults_of_every_kind_are_outlasted_and_pixels_are_the_same(server, file
             "/B04.tif": ["half"] * 2,
             "/B08.tif": ["hang"],
         }
-        noisy = open_stac_item(href).read(Window(0, 0, 300, 300), ["B02", "B03", "B04", "B08"])
+        noisy = read_pixels(open_stac_item(href), Window(0, 0, 300, 300), ["B02", "B03", "B04", "B08"])
         assert again.pending == 0
     assert (noisy.reflectance == quiet.reflectance).all()
     assert noisy.valid.all()
@@ -295,7 +296,7 @@ def test_a_scene_keeps_no_signature_but_reads_with_it(server, files):
     href = serve_item(server, files, blue=f"{server.url}/B02.tif?{SECRET}")
     scene = open_stac_item(f"{href}?{SECRET}")
     assert scene.href == href
-    assert scene.read(Window(0, 0, 9, 9), ["B02"]).valid.all()
+    assert read_pixels(scene, Window(0, 0, 9, 9), ["B02"]).valid.all()
 
 
 def test_a_server_that_hangs_or_is_busy_for_good_is_unreachable(server, files):

@@ -7,6 +7,7 @@ from defusedxml.ElementTree import fromstring, parse
 from shapely.geometry import Point, box
 
 from pipeline.errors import MetadataError
+from pipeline.scenes.detectors import detector_at, detectors_at
 from pipeline.scenes.msi import (
     BAND_DELAYS_S,
     AngleNodes,
@@ -87,11 +88,11 @@ def test_footprint_raster_tells_to_the_pixel(tmp_path):
     mask[:, :30], mask[:, 30:70] = 6, 7
     geometry = MsiGeometry(footprint=str(write_raster(tmp_path / "MSK_DETFOO_B02.jp2", mask)))
     xs = X + np.array([299.9, 300.1, 699.9, 700.1, -0.1, 5000])
-    assert geometry.detectors_at(xs, np.full(6, Y - 400)).tolist() == [6, 7, 7, 0, 0, 0]
-    assert geometry.detector_at(X + 5, Y - 5) == 6
-    assert geometry.detector_at(X + 795, Y - 5) is None
-    assert geometry.detectors_at(np.array([]), np.array([])).tolist() == []
-    assert pickle.loads(pickle.dumps(geometry)).detector_at(X + 5, Y - 5) == 6  # noqa: S301
+    assert detectors_at(geometry, xs, np.full(6, Y - 400)).tolist() == [6, 7, 7, 0, 0, 0]
+    assert detector_at(geometry, X + 5, Y - 5) == 6
+    assert detector_at(geometry, X + 795, Y - 5) is None
+    assert detectors_at(geometry, np.array([]), np.array([])).tolist() == []
+    assert detector_at(pickle.loads(pickle.dumps(geometry)), X + 5, Y - 5) == 6  # noqa: S301
 
 
 def test_footprint_polygons_before_baseline_04():
@@ -102,7 +103,7 @@ def test_footprint_polygons_before_baseline_04():
     assert polygons[0][1].contains(Point(X + 1, Y - 1))
     geometry = MsiGeometry(polygons=polygons)
     xs = X + np.array([100, 490, 600, 1000])
-    assert geometry.detectors_at(xs, np.full(4, Y - 10.0)).tolist() == [5, 0, 6, 0]
+    assert detectors_at(geometry, xs, np.full(4, Y - 10.0)).tolist() == [5, 0, 6, 0]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,7 @@ def test_angle_grids_tell_roughly():
     assert nodes == AngleNodes(X, Y, 5000.0, ((5, 5, -1, 6, 0),) * 3)
     geometry = MsiGeometry(nodes=nodes)
     xs = X + np.array([2500, 7500, 12500, 17500, 30000, -1])
-    assert geometry.detectors_at(xs, np.full(6, Y - 7500.0)).tolist() == [5, 0, 0, 6, 0, 0]
+    assert detectors_at(geometry, xs, np.full(6, Y - 7500.0)).tolist() == [5, 0, 0, 6, 0, 0]
 
 
 def test_angle_grids_of_a_real_product_agree_with_the_nodes(shared_data):
@@ -132,16 +133,16 @@ def test_angle_grids_of_a_real_product_agree_with_the_nodes(shared_data):
     assert (nodes.x, nodes.y, nodes.step) == (300000, 9400000, 5000)
     geometry = MsiGeometry(nodes=nodes)
     rng = np.random.default_rng(0)
-    found = geometry.detectors_at(
-        300000 + rng.uniform(0, 109800, 4000), 9400000 - rng.uniform(0, 109800, 4000)
+    found = detectors_at(
+        geometry, 300000 + rng.uniform(0, 109800, 4000), 9400000 - rng.uniform(0, 109800, 4000)
     )
     assert set(found) <= {0, 3, 4, 5, 6, 7, 8, 9}
     assert 0.5 < (found > 0).mean() < 0.9
 
 
 def test_without_any_footprint_the_detector_is_unknown():
-    assert MsiGeometry().detectors_at(np.array([X]), np.array([Y])).tolist() == [0]
-    assert MsiGeometry().detector_at(X, Y) is None
+    assert detectors_at(MsiGeometry(), np.array([X]), np.array([Y])).tolist() == [0]
+    assert detector_at(MsiGeometry(), X, Y) is None
 
 
 def test_broken_angles_are_refused():

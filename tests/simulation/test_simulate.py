@@ -10,7 +10,8 @@ import pytest
 import rasterio
 
 from pipeline.errors import ConfigError, OutputError
-from pipeline.scenes.safe import open_safe
+from pipeline.scenes.detectors import detector_at
+from pipeline.scenes.readers.safe import open_safe
 from pipeline.simulation import product_metadata
 from pipeline.simulation.product import scene_classification
 from pipeline.simulation.simulate import simulate, simulate_scene
@@ -143,7 +144,7 @@ def test_viewing_angles_give_the_order_of_the_truth(tmp_path):
     at = trucks.geometry.centroid
     assert set(trucks["msi_detector"] % 2) == {0, 1}
     for x, y, detector, order in zip(at.x, at.y, trucks["msi_detector"], trucks["band_order"], strict=True):
-        assert msi.detector_at(x, y) == detector
+        assert detector_at(msi, x, y) == detector
         assert msi.band_order(detector) == order
         assert msi.delay_s(detector) == pytest.approx(1.005 if order == "blue_first" else -1.005, rel=0.03)
 

@@ -14,7 +14,7 @@ from shapely import box
 from pipeline.errors import BundleError, LabelsError
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
-from pipeline.scenes.opening import open_scene
+from pipeline.scenes.open import open_scene
 from pipeline.training.own_landcover import (
     OwnLandcover,
     fine_tune,

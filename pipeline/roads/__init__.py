@@ -1,0 +1,1 @@
+"""Roads: read, fetched, cut into segments, rasterised."""

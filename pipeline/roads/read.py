@@ -1,0 +1,226 @@
+"""Roads: lines with an id, a class and their traffic rules, and the pixels near them."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+from xml.etree.ElementTree import ParseError
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyogrio
+import pyogrio.errors
+import pyproj
+import pyproj.exceptions
+import shapely
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import iterparse
+
+from pipeline.errors import LabelsError
+from pipeline.storage.untrusted_vectors import refuse_recipe
+
+ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "geometry")
+
+TRUCK_HIGHWAYS = tuple(
+    kind + link for kind in ("motorway", "trunk", "primary", "secondary") for link in ("", "_link")
+)
+"""Values of OpenStreetMap's `highway` that are read of its files: below them there are few trucks, and
+narrow roads between fields make look-alikes."""
+
+_OSM_SUFFIXES = (".osm", ".pbf", ".osm.gz", ".osm.xml", ".osm.xml.gz")
+_ID_COLUMNS = ("road_id", "osm_id", "osm_way_id", "id")
+_CLASS_COLUMNS = ("road_class", "highway", "fclass")
+_OSM_CLASS_COLUMNS = ("highway", "fclass")
+_ONEWAY = {
+    **dict.fromkeys(("yes", "true", "1", "f"), 1),
+    **dict.fromkeys(("-1", "reverse", "t"), -1),
+}
+"""OpenStreetMap's values of `oneway`, and those of Geofabrik's Shapefiles: F along the line, T against it."""
+_UNREADABLE = (
+    pyogrio.errors.DataSourceError,
+    pyogrio.errors.DataLayerError,
+    pyogrio.errors.FeatureError,
+    OSError,
+)
+
+
+def read_roads(
+    path: Path, crs: Any, bounds: tuple[float, float, float, float] | None = None
+) -> gpd.GeoDataFrame:
+    """Road lines of a GeoPackage, GeoJSON, Shapefile or OpenStreetMap file, in `crs`: `ROAD_COLUMNS`.
+
+    OpenStreetMap files (`.osm.pbf`, `.osm`, `.osm.gz`, `.osm.xml.gz`) give the ways of `TRUCK_HIGHWAYS`; of
+    other files all lines are read. `road_id` is that of OpenStreetMap where the file has it, else a hash of
+    the line as the file has it. `road_class` is the column `road_class`, `highway` or `fclass`. `oneway` is 1
+    along the line, -1 against it and 0 both ways; where the class is OpenStreetMap's, a motorway or
+    roundabout without it is one-way. `name`, `ref`, `lanes` (a whole number) and `maxspeed` (as tagged) are
+    null where unknown. `bounds` (x_min, y_min, x_max, y_max, in `crs`) leaves out roads that don't come near.
+
+    Memory: the roads within the bounds, and for OpenStreetMap files GDAL's index of nodes, of which it keeps
+    100 MB in memory and the rest in a temporary file.
+
+    Raises
+    ------
+    LabelsError
+        If the file can't be read or is cut short, has no CRS, holds something else than lines, only tells
+        where to read them, or is XML with a document type (which could define entities that grow without
+        bound).
+    """
+    is_osm = path.name.lower().endswith(_OSM_SUFFIXES)
+    try:
+        roads = _read_osm(path, crs, bounds) if is_osm else _read_lines(path, crs, bounds)
+    except _UNREADABLE as error:
+        if is_osm and path.is_file():
+            raise LabelsError(
+                f"Roads can't be read: {path} is cut short or no OpenStreetMap file "
+                f"({' '.join(str(error).split())})."
+            ) from error
+        raise LabelsError(
+            f"Roads can't be read: {path} is not there, or no GeoPackage, GeoJSON, Shapefile or "
+            "OpenStreetMap file (.osm.pbf, .osm, .osm.gz)."
+        ) from error
+    if not isinstance(roads, gpd.GeoDataFrame):
+        raise LabelsError(f"Roads are lines; {path} has no geometry.")
+    if roads.crs is None:
+        raise LabelsError(f"Roads without a coordinate reference system can't be placed; set it in {path}.")
+    roads = roads[~(roads.geometry.isna() | roads.geometry.is_empty)]
+    others = sorted(set(roads.geom_type) - {"LineString", "MultiLineString"})
+    if others:
+        raise LabelsError(f"Roads are lines; {path} holds: {', '.join(others)}.")
+    try:
+        placed = roads.geometry.to_crs(crs)
+    except pyproj.exceptions.ProjError as error:
+        raise LabelsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
+    near = np.ones(len(roads), bool) if bounds is None else placed.intersects(shapely.box(*bounds)).to_numpy()
+    roads, placed = roads[near], placed[near]
+    return gpd.GeoDataFrame(
+        {
+            "road_id": _text(_ids(roads)),
+            "road_class": _text(_classes(roads)),
+            "name": _text(_optional(roads, "name")),
+            "ref": _text(_optional(roads, "ref")),
+            "oneway": np.array(_oneway(roads), dtype=np.int8),
+            "lanes": pd.array(_lanes(_optional(roads, "lanes")), dtype="Int64"),
+            "maxspeed": _text(_optional(roads, "maxspeed")),
+        },
+        geometry=shapely.force_2d(placed.to_numpy()),
+        crs=placed.crs,
+    )
+
+
+def _read_lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | None) -> Any:
+    refuse_recipe(path)
+    box = None
+    if bounds is not None:
+        theirs = pyogrio.read_info(path)["crs"]
+        box = None if theirs is None else _box_in(theirs, crs, bounds)
+    return gpd.read_file(path, engine="pyogrio", bbox=box)
+
+
+def _read_osm(path: Path, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
+    """The ways of `TRUCK_HIGHWAYS` with their tags as columns; GDAL drops ways with fewer than two nodes."""
+    packed = path.name.lower().endswith(".gz")
+    if not path.name.lower().endswith((".pbf", ".pbf.gz")):
+        _check_xml(path, packed)
+    classes = ", ".join(f"'{kind}'" for kind in TRUCK_HIGHWAYS)
+    ways = pyogrio.read_dataframe(
+        f"/vsigzip/{path.resolve()}" if packed else path,
+        layer="lines",
+        columns=["osm_id", "name", "highway", "other_tags"],
+        where=f"highway IN ({classes})",
+        bbox=None if bounds is None else _box_in("EPSG:4326", crs, bounds),
+        TAGS_FORMAT="JSON",
+    )
+    tags = [_tags(value) for value in ways.pop("other_tags")]
+    return ways.assign(
+        **{key: [tag.get(key) for tag in tags] for key in ("ref", "oneway", "lanes", "maxspeed", "junction")}
+    )
+
+
+def _tags(value: Any) -> dict[str, str]:
+    """The other tags of a way: a mapping, text of one (pyogrio before 0.12), or nothing."""
+    if isinstance(value, str):
+        value = json.loads(value)
+    return value if isinstance(value, dict) else {}
+
+
+def _check_xml(path: Path, packed: bool) -> None:
+    """Read the head of an OpenStreetMap XML file up to its root: GDAL would expand entities defined there."""
+    with cast(BinaryIO, gzip.open(path) if packed else path.open("rb")) as file:
+        try:
+            _, root = next(iterparse(file, events=("start",), forbid_dtd=True))
+        except DefusedXmlException as error:
+            raise LabelsError(
+                f"Roads in XML with a document type (DTD) are not read: {path}; OpenStreetMap's have none."
+            ) from error
+        except (ParseError, EOFError, gzip.BadGzipFile, StopIteration) as error:
+            raise LabelsError(f"Roads can't be read: {path} is no OpenStreetMap XML.") from error
+    if root.tag != "osm":
+        raise LabelsError(
+            f"Roads can't be read: {path} is no OpenStreetMap XML, whose root is <osm>. "
+            f"Received: <{root.tag}>"
+        )
+
+
+def _box_in(
+    theirs: Any, crs: Any, bounds: tuple[float, float, float, float]
+) -> tuple[float, float, float, float] | None:
+    """The bounds in a file's CRS, a little wider; None where they have none, as across the antimeridian."""
+    try:
+        transformer = pyproj.Transformer.from_crs(crs, theirs, always_xy=True)
+        west, south, east, north = transformer.transform_bounds(*bounds, densify_pts=41)
+    except pyproj.exceptions.ProjError:
+        return None
+    margin_x, margin_y = 0.01 * (east - west), 0.01 * (north - south)
+    if not (np.isfinite([west, south, east, north]).all() and margin_x >= 0 and margin_y >= 0):
+        return None
+    return west - margin_x, south - margin_y, east + margin_x, north + margin_y
+
+
+def _text(values: Iterable[str | None]) -> pd.Series:
+    return pd.Series(list(values), dtype=object)
+
+
+def _optional(roads: gpd.GeoDataFrame, column: str) -> list[str | None]:
+    """A column as text; None where a value, or the whole column, is missing."""
+    if column not in roads:
+        return [None] * len(roads)
+    return [None if pd.isna(value) else str(value) for value in roads[column]]
+
+
+def _ids(roads: gpd.GeoDataFrame) -> list[str]:
+    for column in _ID_COLUMNS:
+        if column in roads and roads[column].notna().all():
+            return [str(value) for value in roads[column]]
+    lines = shapely.to_wkb(roads.geometry.to_numpy())
+    return [hashlib.sha256(line).hexdigest()[:12] for line in lines]
+
+
+def _classes(roads: gpd.GeoDataFrame) -> list[str | None]:
+    for column in _CLASS_COLUMNS:
+        if column in roads:
+            return _optional(roads, column)
+    return [None] * len(roads)
+
+
+def _oneway(roads: gpd.GeoDataFrame) -> list[int]:
+    """1 along the line, -1 against it, 0 both ways (https://wiki.openstreetmap.org/wiki/Key:oneway)."""
+    implied = np.zeros(len(roads), bool)
+    for column in _OSM_CLASS_COLUMNS:
+        if column in roads:
+            implied |= (roads[column] == "motorway").to_numpy(dtype=bool)
+            implied |= np.array([value == "roundabout" for value in _optional(roads, "junction")], bool)
+    return [
+        int(default) if value is None else _ONEWAY.get(value.lower(), 0)
+        for value, default in zip(_optional(roads, "oneway"), implied, strict=True)
+    ]
+
+
+def _lanes(values: list[str | None]) -> list[int | None]:
+    numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce")
+    return [int(number) if number > 0 and number == number // 1 else None for number in numbers]

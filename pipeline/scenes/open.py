@@ -1,0 +1,53 @@
+"""The list of scene formats, and the function that opens any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import ConfigError, NotAProductError, SceneNotFoundError
+from pipeline.redaction import is_url
+from pipeline.scenes.readers import band_folder, geotiff, safe, stac
+from pipeline.scenes.readers.reader import Reader
+from pipeline.scenes.scene import Scene
+
+READERS: list[Reader] = [safe.READER, band_folder.READER, geotiff.READER, stac.READER]
+"""All scene formats; the first that accepts a path or URL opens it."""
+
+
+def formats() -> str:
+    """Return the scene formats as one phrase for messages and help texts."""
+    *first, last = (reader.format for reader in READERS)
+    return f"{', '.join(first)}, or {last}"
+
+
+def open_scene(href: str, bands: Sequence[str] | None = None) -> Scene:
+    """Open the scene at a path or URL, whatever its format; `bands` names the bands of a GeoTIFF, in order.
+
+    Reads metadata and headers, no pixels.
+
+    Raises
+    ------
+    SceneNotFoundError
+        If nothing is there.
+    NotAProductError
+        If no reader accepts it.
+    ConfigError
+        If `bands` is given for a format that names its own.
+    MissingBandError, CorruptImageError, GeoreferenceError, MetadataError
+        From the reader.
+    """
+    path = href if is_url(href) else str(Path(href).expanduser())
+    if not is_url(path) and not Path(path).exists():
+        raise SceneNotFoundError(f"No such file or folder: {href}. A scene is {formats()}.")
+    reader = next((reader for reader in READERS if reader.accepts(path)), None)
+    if bands is not None and not (reader and reader.names_bands):
+        raise ConfigError(f"--bands is for GeoTIFFs only; the bands of {href} have their names.")
+    if reader is None:
+        raise NotAProductError(f"Not a Sentinel-2 scene: {href}. A scene is {formats()}.")
+    return reader.open(path, bands)
+
+
+def is_scene(path: Path) -> bool:
+    """Return whether a file or folder among others is a scene; may look inside."""
+    return any(reader.is_scene(path) for reader in READERS)

@@ -1,0 +1,1 @@
+"""Rasters: datasets, decoded blocks, grids, resampling, reflectance."""

@@ -1,0 +1,235 @@
+"""Decoded blocks of a scene's rasters, each decoded once for the whole process."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+
+import numpy as np
+from affine import Affine
+from numpy.typing import NDArray
+from rasterio.enums import Interleaving, MaskFlags
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+
+from pipeline.redaction import told
+from pipeline.scenes.raster.cache import CACHE, Block
+from pipeline.scenes.raster.datasets import FileState, file_state, is_remote, unreadable, with_dataset
+from pipeline.scenes.scene import BandSource, Warp
+
+_SMALL_PX = 256
+_GROUP_PX = 512
+_GROUP_BYTES = 8_000_000
+_REMOTE_PX = 2048
+
+
+@dataclass(frozen=True)
+class Raster:
+    """One version of a raster file, and how it is cut into blocks.
+
+    A block of ours is the file's own where that is at least 256 px a side; else as many of them as make up
+    512 px, but not more than 8 MB: single strips and small blocks cost more to look up than to decode. Behind
+    a URL it is 2048 px wide: neighbours in a row lie behind each other, and come with one request.
+    """
+
+    href: str
+    state: FileState
+    shape: tuple[int, int]
+    """Rows and columns."""
+    transform: Affine
+    native: tuple[int, int]
+    """Rows and columns of the file's own blocks."""
+    dtypes: tuple[str, ...]
+    masked: tuple[bool, ...]
+    """Of each band, whether the file's internal mask holds for it."""
+    interleaved: bool
+    """Whether decoding one band decodes all."""
+    warp: Warp | None = None
+    """What it is seen through: then shape, transform and blocks are those of the warped raster."""
+
+    @property
+    def block_shape(self) -> tuple[int, int]:
+        """Rows and columns of a block, but for those cut by the raster's border."""
+        rows, cols = (
+            side if side >= _SMALL_PX else math.ceil(_GROUP_PX / side) * side for side in self.native
+        )
+        if is_remote(self.href):
+            cols = math.ceil(_REMOTE_PX / self.native[1]) * self.native[1]
+            rows = max(self.native[0], _SMALL_PX // self.native[0] * self.native[0])
+        cols = min(cols, self.shape[1])
+        bytes_a_row = cols * sum(np.dtype(self.dtypes[index - 1]).itemsize for index in self.decoded_with(1))
+        at_most = max(1, _GROUP_BYTES // (self.native[0] * bytes_a_row)) * self.native[0]
+        return min(rows, at_most, self.shape[0]), cols
+
+    def decoded_with(self, index: int) -> tuple[int, ...]:
+        """The bands whose blocks come out of the decoder together with those of band `index`."""
+        return tuple(range(1, len(self.dtypes) + 1)) if self.interleaved else (index,)
+
+    def blocks(self, bands: tuple[int, ...], rows: slice, cols: slice) -> Iterator[Block]:
+        """The blocks that a rectangle touches, row by row."""
+        height, width = self.block_shape
+        for row in range(rows.start // height, (rows.stop - 1) // height + 1):
+            for col in range(cols.start // width, (cols.stop - 1) // width + 1):
+                yield Block(self.href, self.state, bands, row, col, self.warp)
+
+    def extent(self, block: Block) -> tuple[slice, slice]:
+        """The rows and columns of the raster that a block covers."""
+        height, width = self.block_shape
+        return (
+            slice(block.row * height, min((block.row + 1) * height, self.shape[0])),
+            slice(block.col * width, min((block.col + 1) * width, self.shape[1])),
+        )
+
+    def nbytes(self, block: Block) -> int:
+        """Bytes that a block takes when decoded."""
+        rows, cols = self.extent(block)
+        depth = sum(np.dtype(self.dtypes[index - 1]).itemsize for index in block.bands) or 1
+        return (rows.stop - rows.start) * (cols.stop - cols.start) * depth
+
+
+if hasattr(os, "register_at_fork"):
+    # A lock may be held by a thread that the child does not have.
+    os.register_at_fork(after_in_child=CACHE._start)
+
+
+def raster_of(source: BandSource) -> Raster:
+    """The raster of a band as it is now. Raises CorruptImageError if it can't be opened."""
+    return _described(source.href, file_state(source.href), f"Band {source.name}", source.warp)
+
+
+def forget_rasters() -> None:
+    """Forget the layout of all rasters: changes of those behind URLs go unnoticed."""
+    _described.cache_clear()
+
+
+@lru_cache(maxsize=512)
+def _described(href: str, state: FileState, what: str, warp: Warp | None) -> Raster:
+    return with_dataset(href, what, state, partial(_describe, href, state, warp), warp)
+
+
+def _describe(href: str, state: FileState, warp: Warp | None, dataset: DatasetReader) -> Raster:
+    # GDAL takes the fourth of four 8-bit bands for opacity; here it is near infrared.
+    masked = tuple(
+        MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags for flags in dataset.mask_flag_enums
+    )
+    together = dataset.count > 1 and dataset.interleaving is Interleaving.pixel
+    return Raster(
+        href,
+        state,
+        dataset.shape,
+        Affine(*dataset.transform[:6]),
+        dataset.block_shapes[0],
+        tuple(dataset.dtypes),
+        masked,
+        interleaved=together and len(set(dataset.dtypes)) == 1 and len(set(dataset.block_shapes)) == 1,
+        warp=warp,
+    )
+
+
+def blocks_of(raster: Raster, source: BandSource, rows: slice, cols: slice) -> Iterator[Block]:
+    """All blocks that `read` needs for a rectangle of a band, its mask's included."""
+    yield from raster.blocks(raster.decoded_with(source.index), rows, cols)
+    if raster.masked[source.index - 1]:
+        yield from raster.blocks((), rows, cols)
+
+
+def read(
+    source: BandSource, rows: slice, cols: slice
+) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
+    """Digital numbers (H, W) of a rectangle of a raster's own grid, and its internal mask if it has one.
+
+    Neither may be written to: they may be parts of what is kept.
+
+    Raises
+    ------
+    CorruptImageError
+        If a block can't be decoded, naming file, band and block. JPEG 2000 has no checksums: what is
+        truncated, missing or not a codestream is found, bits that changed inside one are not.
+    """
+    raster = raster_of(source)
+    bands = raster.decoded_with(source.index)
+    numbers = _assemble(raster, source, bands, rows, cols)
+    if not raster.masked[source.index - 1]:
+        return numbers, None
+    return numbers, _assemble(raster, source, (), rows, cols).astype(np.bool_, copy=False)
+
+
+def _assemble(
+    raster: Raster, source: BandSource, bands: tuple[int, ...], rows: slice, cols: slice
+) -> NDArray[np.generic]:
+    blocks = list(raster.blocks(bands, rows, cols))
+    plane = bands.index(source.index) if bands else 0
+    whole: NDArray[np.generic] | None = None
+    for block in blocks:
+        pixels = decoded(raster, source, block)[plane]
+        there = raster.extent(block)
+        top, bottom = max(rows.start, there[0].start), min(rows.stop, there[0].stop)
+        left, right = max(cols.start, there[1].start), min(cols.stop, there[1].stop)
+        part = pixels[
+            top - there[0].start : bottom - there[0].start, left - there[1].start : right - there[1].start
+        ]
+        if len(blocks) == 1:
+            return part
+        if whole is None:
+            whole = np.empty((rows.stop - rows.start, cols.stop - cols.start), part.dtype)
+        whole[top - rows.start : bottom - rows.start, left - cols.start : right - cols.start] = part
+    if whole is None:
+        raise ValueError(f"A rectangle has at least one pixel. Received: {rows=}, {cols=}")
+    return whole
+
+
+def decoded(raster: Raster, source: BandSource, block: Block) -> NDArray[np.generic]:
+    """The pixels of a block (bands, H, W) from the process's cache. Raises CorruptImageError as `read`."""
+    return CACHE.get(block, partial(_decode, raster, source, block))
+
+
+def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.generic]:
+    extent = raster.extent(block)
+
+    def decode(rows: slice, cols: slice, dataset: DatasetReader) -> NDArray[np.generic]:
+        window = Window.from_slices(rows, cols)
+        if block.bands:
+            return np.asarray(dataset.read(list(block.bands), window=window))
+        return np.asarray(dataset.read_masks(raster.masked.index(True) + 1, window=window)[None] != 0)
+
+    what = f"Band {source.name}"
+    try:
+        return with_dataset(raster.href, what, raster.state, partial(decode, *extent), raster.warp)
+    except RasterioError as error:
+        row, col, (rows, cols) = _damaged(raster, what, extent, decode)
+        failed = (
+            f"{what} can't be decoded in block row {row}, column {col} (pixel rows {rows.start}-{rows.stop}, "
+            f"columns {cols.start}-{cols.stop})"
+        )
+        why = "is truncated or damaged; fetch it again."
+        raise unreadable(raster.href, failed, why, raster.warp, partial(decode, *extent)) from told(error)
+
+
+def _damaged(
+    raster: Raster,
+    what: str,
+    extent: tuple[slice, slice],
+    decode: Callable[[slice, slice, DatasetReader], NDArray[np.generic]],
+) -> tuple[int, int, tuple[slice, slice]]:
+    """Row, column and extent of the file's own block in `extent` that can't be decoded."""
+    height, width = raster.native
+    first = extent[0].start // height, extent[1].start // width, extent
+    if is_remote(raster.href):  # each trial would be repeated, and the fault may well be the network's
+        return first
+    for top in range(extent[0].start, extent[0].stop, height):
+        for left in range(extent[1].start, extent[1].stop, width):
+            rows, cols = (
+                slice(top, min(top + height, raster.shape[0])),
+                slice(left, min(left + width, raster.shape[1])),
+            )
+            if (rows, cols) == extent:
+                return first
+            try:
+                with_dataset(raster.href, what, raster.state, partial(decode, rows, cols), raster.warp)
+            except RasterioError:
+                return top // height, left // width, (rows, cols)
+    return first

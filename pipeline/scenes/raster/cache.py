@@ -1,0 +1,166 @@
+"""Cache of decoded blocks of rasters."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.scenes.raster.datasets import FileState
+from pipeline.scenes.raster.spill import Aside
+from pipeline.scenes.scene import Warp
+
+DEFAULT_BUDGET = 256_000_000
+"""Bytes of decoded blocks that are kept unless someone sets another budget."""
+
+
+class Block(NamedTuple):
+    """What names a block: a version of a file, its bands (none: its mask), and the block's place."""
+
+    href: str
+    state: FileState
+    bands: tuple[int, ...]
+    row: int
+    col: int
+    warp: Warp | None = None
+
+
+class BlockCache:
+    """Decoded blocks, kept until others need the room. Safe to use from several threads.
+
+    Given up first are blocks that no one has announced to need, the least recently used of them; then the one
+    that is needed last (Belady, IBM Systems Journal 5(2):78, 1966). By time of use alone, windows
+    read row by row would lose each block just before it is needed again. One that is still needed is put
+    aside on disk: windows read row by row need a whole row of blocks again, 350 MB of a granule's.
+
+    Memory: `budget` bytes and the blocks that are being decoded; the block decoded last is kept even if it
+    alone is larger. Not shared with forked processes, which begin with an empty one.
+    """
+
+    def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
+        self._budget = budget
+        self._start()
+
+    def _start(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Block, NDArray[np.generic]] = OrderedDict()
+        self._next_use: dict[Block, int] = {}
+        self._pending: dict[Block, Future[NDArray[np.generic]]] = {}
+        self._aside = Aside()
+        self._held = 0
+        self._decoded = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes kept now."""
+        return self._held
+
+    @property
+    def decoded(self) -> int:
+        """How many blocks have been decoded so far."""
+        return self._decoded
+
+    @property
+    def budget(self) -> int:
+        """Bytes that are kept at most; setting a smaller one gives up blocks at once."""
+        return self._budget
+
+    @budget.setter
+    def budget(self, number: int) -> None:
+        with self._lock:
+            self._budget = number
+            self._shrink()
+
+    def __contains__(self, block: Block) -> bool:
+        with self._lock:
+            return block in self._kept
+
+    def get(self, block: Block, decode: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
+        """The pixels of a block (bands, H, W), read-only; decoded by `decode` unless they are kept.
+
+        Whoever asks while another thread decodes the block waits for it, and gets its error if it fails;
+        the next one to ask tries again.
+        """
+        while True:
+            with self._lock:
+                if block in self._kept:
+                    self._kept.move_to_end(block)
+                    return self._kept[block]
+                back = self._aside.get(block)
+                if back is not None:
+                    return self._keep(block, back)
+                pending = self._pending.get(block)
+                if pending is None:
+                    mine = self._pending[block] = Future()
+                    break
+            try:
+                return pending.result()
+            except CancelledError:  # the other thread was interrupted: that is no reason to fail here
+                continue
+        return self._decode(block, decode, mine)
+
+    def _decode(
+        self, block: Block, decode: Callable[[], NDArray[np.generic]], pending: Future[NDArray[np.generic]]
+    ) -> NDArray[np.generic]:
+        try:
+            pixels = decode()
+        except BaseException as error:
+            with self._lock:
+                self._pending.pop(block, None)
+            if isinstance(error, Exception):
+                pending.set_exception(error)
+            else:
+                pending.cancel()
+            raise
+        with self._lock:
+            self._pending.pop(block, None)
+            self._decoded += 1
+            self._keep(block, pixels)
+        pending.set_result(pixels)
+        return pixels
+
+    def _keep(self, block: Block, pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+        pixels.flags.writeable = False
+        self._kept[block] = pixels
+        self._held += pixels.nbytes
+        self._shrink()
+        return pixels
+
+    def announce(self, next_uses: Mapping[Block, int | None]) -> None:
+        """When blocks will be needed next, as a number that grows with time; None for never again."""
+        with self._lock:
+            for block, next_use in next_uses.items():
+                if next_use is None:
+                    self._next_use.pop(block, None)
+                    self._aside.drop(block)
+                else:
+                    self._next_use[block] = next_use
+
+    def clear(self) -> None:
+        """Give up all blocks."""
+        with self._lock:
+            self._kept.clear()
+            self._aside.close()
+            self._aside = Aside()
+            self._held = 0
+
+    def _shrink(self) -> None:
+        while self._held > self._budget and len(self._kept) > 1:
+            latest = next(reversed(self._kept))
+            others = (block for block in self._kept if block != latest)
+            # Of equals `max` takes the first: the least recently used.
+            last_needed = max(others, key=lambda block: self._next_use.get(block, math.inf))
+            pixels = self._kept.pop(last_needed)
+            self._held -= pixels.nbytes
+            if last_needed in self._next_use:
+                self._aside.put(last_needed, pixels)
+
+
+CACHE = BlockCache()
+"""The blocks of this process."""

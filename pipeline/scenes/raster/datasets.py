@@ -1,0 +1,235 @@
+"""GDAL datasets of rasters, local and remote: open once a thread, opened anew when their file has changed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import rasterio
+from rasterio.enums import Interleaving
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.io import DatasetReader
+
+from pipeline.errors import BrokenReadError, CorruptImageError
+from pipeline.redaction import keep_secrets, told
+from pipeline.scenes.damage import is_damaged_there
+from pipeline.scenes.raster.grids import warped
+from pipeline.scenes.scene import Warp
+
+# What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
+logging.getLogger("rasterio").addHandler(logging.NullHandler())
+keep_secrets("rasterio._env", "rasterio._err", "rasterio._io")
+# Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
+_T = TypeVar("_T")
+
+FileState = tuple[int, ...] | None
+"""What tells one version of a local file from another; None where nobody can tell."""
+
+DRIVERS = ["GTiff", "JP2OpenJPEG"]
+"""GDAL's drivers that may open a raster; others (VRT, WMS) go where a file tells them."""
+
+REMOTE_OPTIONS: Mapping[str, Any] = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nor are sidecar files looked for
+    "GDAL_INGESTED_BYTES_AT_OPEN": 32768,  # a header of a COG in one request
+    "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
+    "GDAL_HTTP_MULTIPLEX": "YES",
+    "GDAL_HTTP_VERSION": "2TLS",
+    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_RETRY_DELAY": 0.5,
+    "GDAL_HTTP_CONNECTTIMEOUT": 10,
+    # What hangs ends, what is slow goes on.
+    "GDAL_HTTP_LOW_SPEED_LIMIT": 100,
+    "GDAL_HTTP_LOW_SPEED_TIME": 20,
+    "VSI_CACHE": True,
+}
+"""GDAL settings under which rasters behind a URL are opened and read; the environment's go before them."""
+
+# GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
+# GDAL 3.10). Parallel reading is left to the caller's threads.
+_OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1"}
+# What is decoded is kept in `blocks`, so GDAL, which would take 5 % of the machine, needs little: COGs,
+# overviews and rasters written by strips took no longer with 16 MB than with 256 MB.
+# Not in `_OPTIONS`: leaving an environment that sets it empties the cache.
+os.environ.setdefault("GDAL_CACHEMAX", "32")
+_REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
+_OPEN_PER_THREAD = 32
+_MOST_VALUES = 2**28
+"""In a block of a file: twice as many as a band of a granule has. A file of some kilobytes can claim more."""
+
+
+def remote_options() -> dict[str, Any]:
+    """`REMOTE_OPTIONS` without those that the environment sets."""
+    return {name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}
+
+
+def is_remote(href: str) -> bool:
+    """Whether GDAL reads `href` over the network."""
+    return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
+
+
+def unreadable(
+    href: str,
+    failed: str,
+    why: str,
+    warp: Warp | None = None,
+    action: Callable[[DatasetReader], object] = lambda _: None,
+) -> CorruptImageError:
+    """The error for a raster on which `action` failed: behind a URL it may be the fault of the way to it.
+
+    `failed` says what failed, and `why` what that tells of a file of which all bytes are there.
+    """
+
+    def read(path: str) -> None:
+        with rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open(path, warp) as dataset:
+            action(dataset)
+
+    if is_remote(href) and not is_damaged_there(href, "The raster", read):
+        return BrokenReadError(
+            f"{failed}: {href} did not come whole; its server, or the network before it, failed."
+        )
+    return CorruptImageError(f"{failed}: {href} {why}")
+
+
+def local_file(href: str) -> Path | None:
+    """The file on this machine that `href` is read from: itself, or the zip around it; None if remote."""
+    if href.startswith("/vsizip/"):
+        archive, _, _ = href.removeprefix("/vsizip/").removeprefix("{").partition("}")
+        return Path(archive)
+    return None if href.startswith("/vsi") else Path(href)
+
+
+def file_state(href: str) -> FileState:
+    """The state of the local file behind `href` right now.
+
+    The time of change of its inode is part of it: copies that keep the time of modification are noticed.
+    """
+    path = local_file(href)
+    try:
+        status = os.stat(path) if path else None  # noqa: PTH116 (asked for at every read)
+    except OSError:
+        return None
+    return status and (status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino)
+
+
+def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader:
+    """An open rasterio dataset, seen on another grid if `warp` tells one.
+
+    `what` names it in the CorruptImageError raised if it can't be opened, or has blocks larger than any.
+    """
+
+    def open_it() -> DatasetReader:
+        with _environment(href):
+            return _open(href, warp)
+
+    try:
+        return _persistently(href, open_it)
+    except RasterioIOError as error:
+        why = "is not there, not a raster, truncated or damaged."
+        raise unreadable(href, f"{what} can't be opened", why, warp) from told(error)
+
+
+def _open(href: str, warp: Warp | None) -> DatasetReader:
+    dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
+    together = dataset.count if dataset.interleaving is Interleaving.pixel else 1
+    rows, cols = dataset.block_shapes[0]
+    if rows * cols * together > _MOST_VALUES:
+        raise CorruptImageError(
+            f"{href} has blocks of {cols} x {rows} pixels, each decoded as a whole, which could fill the "
+            "memory; write it anew in tiles, e.g. gdal_translate -of COG."
+        )
+    return warped(dataset, warp) if warp else dataset
+
+
+def with_dataset(
+    href: str, what: str, state: FileState, action: Callable[[DatasetReader], _T], warp: Warp | None = None
+) -> _T:
+    """What `action` returns for this thread's dataset of `href`; behind a URL it is tried a few times.
+
+    `state` is the version of the file that is wanted: a dataset of an older one is closed.
+
+    Raises
+    ------
+    RasterioError
+        If `action` raises it, the last time. The dataset is closed then.
+    CorruptImageError
+        If the raster can't be opened.
+    """
+    datasets = _Datasets.of_this_thread()
+
+    def act() -> _T:
+        try:
+            with _environment(href):
+                return action(datasets.get(href, what, state, warp))
+        except RasterioError:
+            datasets.drop(href, warp)
+            raise
+
+    return _persistently(href, act)
+
+
+def _persistently(href: str, action: Callable[[], _T]) -> _T:
+    """What `action` returns; behind a URL it is tried again a few times.
+
+    GDAL repeats requests that failed by itself, but not when a body was cut short.
+    """
+    for pause in _REMOTE_PAUSES_S if is_remote(href) else ():
+        try:
+            return action()
+        except RasterioError:
+            time.sleep(pause)
+    return action()
+
+
+def _environment(href: str) -> rasterio.Env:
+    if not is_remote(href):
+        return rasterio.Env(**_OPTIONS)
+    # Else GDAL would remember the broken answer, and opening afresh would see it again.
+    return rasterio.Env(**_OPTIONS, **remote_options(), CPL_VSIL_CURL_NON_CACHED=href)
+
+
+class _Datasets(threading.local):
+    """Rasters this thread has open, the least recently used closed first.
+
+    GDAL datasets are not safe to share between threads, nor across a fork; and opening a JPEG 2000 file
+    for every window costs more than decoding it.
+    """
+
+    def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._open: OrderedDict[tuple[str, Warp | None], tuple[FileState, DatasetReader]] = OrderedDict()
+
+    @staticmethod
+    def of_this_thread() -> _Datasets:
+        if _datasets._pid != os.getpid():
+            _datasets._start()
+        return _datasets
+
+    def get(self, href: str, what: str, state: FileState, warp: Warp | None) -> DatasetReader:
+        name = href, warp
+        if name in self._open and self._open[name][0] != state:
+            self.drop(*name)
+        if name not in self._open:
+            while len(self._open) >= _OPEN_PER_THREAD:
+                self._open.popitem(last=False)[1][1].close()
+            self._open[name] = (state, open_raster(href, what, warp))
+        self._open.move_to_end(name)
+        return self._open[name][1]
+
+    def drop(self, href: str, warp: Warp | None) -> None:
+        if (href, warp) in self._open:
+            self._open.pop((href, warp))[1].close()
+
+
+_datasets = _Datasets()

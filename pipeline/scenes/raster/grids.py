@@ -1,0 +1,179 @@
+"""The 10 m grid that a scene is read on: its rasters' own, or a UTM grid that they are warped to."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import CRS, Geod, Transformer
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.io import DatasetReader
+from rasterio.vrt import WarpedVRT
+
+from pipeline.errors import GeoreferenceError
+from pipeline.redaction import without_secrets
+from pipeline.scenes.scene import BandSource, Warp
+
+log = logging.getLogger(__name__)
+
+_MOST_PX = 10**11
+"""Ten million square kilometres. A file of a few kilobytes can claim more."""
+_PIXEL_M = (9.5, 10.5)
+_SHORTER_SIDE_M, _LONGER_SIDE_M = 11.5, (9.5, 16.0)
+"""Of pixels in degrees, as GDAL makes them of 10 m up to 60 degrees north, and Earth Engine anywhere."""
+_HALF_EQUATOR_M = math.pi * 6_378_137
+"""Where web mercator ends."""
+_WEB_MERCATOR_METHOD = "1024"
+"""EPSG's code of Popular Visualisation Pseudo Mercator."""
+_DEGREES_FROM_180 = "+proj=longlat +datum=WGS84 +pm=180"
+_MERCATOR_FROM_180 = "+proj=merc +a=6378137 +b=6378137 +lon_0=180 +units=m +nadgrids=@null +wktext"
+_TOLERANCE_PX = 0.01
+"""How far GDAL's approximation may place a pixel from where it belongs."""
+
+
+def check_georeference(dataset: DatasetReader) -> None:
+    """Raise GeoreferenceError unless a raster has a CRS with a place on Earth and is north up."""
+    name, transform, crs = dataset.name, dataset.transform, dataset.crs
+    if not crs:
+        raise GeoreferenceError(
+            f"No coordinate reference system in {name}; set it, e.g. gdal_edit.py -a_srs EPSG:326xx FILE."
+        )
+    if not (crs.is_projected or crs.is_geographic):
+        raise GeoreferenceError(f"A CRS with a place on Earth is needed; {name} is in {crs.to_string()}.")
+    if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
+        raise GeoreferenceError(
+            f"A north-up raster without rotation is needed; warp it first: {name} has {tuple(transform[:6])}."
+        )
+
+
+def has_pixels_of_10m(dataset: DatasetReader) -> bool:
+    """Whether a raster's pixels are about 10 m on the ground, as far as its CRS can say so.
+
+    Pixels in degrees are longer to the north than to the east: 10 m must lie between their sides, or nearly.
+    """
+    shorter, longer = sorted(_sides_on_ground(dataset))
+    if dataset.crs.is_geographic:
+        return shorter <= _SHORTER_SIDE_M and _LONGER_SIDE_M[0] <= longer <= _LONGER_SIDE_M[1]
+    return _PIXEL_M[0] <= shorter <= longer <= _PIXEL_M[1]
+
+
+def scene_grid(dataset: DatasetReader) -> GeoBox:
+    """The grid on which a scene is read whose finest raster is `dataset`.
+
+    It is the raster's own where a unit of its CRS is a metre on the ground (UTM, most national grids). Else
+    (degrees, web mercator at some latitude, feet) it is a north-up grid of 10 m in the UTM zone of its
+    centre, on whole multiples of 10 m, that holds all of it.
+
+    Raises
+    ------
+    GeoreferenceError
+        If it has no CRS, is rotated or not north up, its pixels are not about 10 m on the ground, or it has
+        more of them than a continent; or if it is to be warped and a band is marked as opacity, which would
+        be taken for one.
+    """
+    check_georeference(dataset)
+    if not has_pixels_of_10m(dataset):
+        width, height = _sides_on_ground(dataset)
+        raise GeoreferenceError(
+            f"Sentinel-2's finest bands have pixels of 10 m, these have {width:.3g} x {height:.3g} m on the "
+            f"ground: {dataset.name}"
+        )
+    if dataset.width * dataset.height > _MOST_PX:
+        raise GeoreferenceError(
+            f"A scene has at most {_MOST_PX:.0e} pixels of 10 m; cut it, e.g. gdal_translate -projwin. "
+            f"Received: {dataset.name} of {dataset.width} x {dataset.height}"
+        )
+    # rasterio's Affine and odc-geo's are the same class; a GeoBox keeps no tie to the open file.
+    own = GeoBox(dataset.shape, Affine(*dataset.transform[:6]), str(dataset.crs.to_wkt()))
+    if _in_metres(dataset) and all(_PIXEL_M[0] <= abs(side) <= _PIXEL_M[1] for side in own.resolution.xy):
+        return own
+    lon, lat = _to_degrees(dataset).transform(*(own.affine * (own.shape.x / 2, own.shape.y / 2)))
+    zone = int((lon + 180) % 360 // 6) + 1
+    utm = f"EPSG:{(32600 if lat >= 0 else 32700) + zone}"
+    name = without_secrets(dataset.name)
+    if ColorInterp.alpha in dataset.colorinterp:
+        number = dataset.colorinterp.index(ColorInterp.alpha) + 1
+        raise GeoreferenceError(
+            f"{name} has to be warped to UTM, but its band {number} is marked as opacity; if it is none: "
+            f"gdal_edit.py -colorinterp_{number} undefined FILE."
+        )
+    log.warning("%s lies in %s: it is read on a grid of 10 m in %s", name, dataset.crs.to_string(), utm)
+    return own.to_crs(utm, resolution=10)  # type: ignore[arg-type]  # a number is one, too
+
+
+def on_grid(source: BandSource, crs: str, grid: GeoBox, is_classes: bool = False) -> BandSource:
+    """The source of a raster in `crs`, warped while it is read if the scene's grid has another one."""
+    if grid.crs is None or grid.crs == crs:
+        return source
+    nodata = source.nodata if source.nodata is not None and math.isfinite(source.nodata) else None
+    shape = (int(grid.shape.y), int(grid.shape.x))
+    warp = Warp(grid.crs.to_wkt(), Affine(*grid.affine[:6]), shape, nodata, is_classes)
+    return replace(source, warp=warp, nodata=nodata if is_classes else None, gsd=10.0)
+
+
+def warped(dataset: DatasetReader, warp: Warp) -> WarpedVRT:
+    """A raster as seen on another grid. Blends are float32, NaN where the raster does not reach or has none.
+
+    A raster that goes on beyond 180 degrees is warped whole.
+    """
+    crs, transform = _turned(dataset)
+    blended = {"nodata": math.nan, "dtype": "float32", "resampling": Resampling.bilinear}
+    classes = {"nodata": 0 if warp.nodata is None else warp.nodata, "resampling": Resampling.nearest}
+    return WarpedVRT(
+        dataset,
+        src_crs=crs,
+        src_transform=transform,
+        src_nodata=warp.nodata,
+        crs=warp.crs,
+        transform=warp.transform,
+        height=warp.shape[0],
+        width=warp.shape[1],
+        tolerance=_TOLERANCE_PX,
+        **(classes if warp.is_classes else blended),
+    )
+
+
+def _in_metres(dataset: DatasetReader) -> bool:
+    return bool(dataset.crs.is_projected) and math.isclose(dataset.crs.linear_units_factor[1], 1.0)
+
+
+def _to_degrees(dataset: DatasetReader) -> Transformer:
+    return Transformer.from_crs(CRS.from_wkt(dataset.crs.to_wkt()), "EPSG:4326", always_xy=True)
+
+
+def _sides_on_ground(dataset: DatasetReader) -> tuple[float, float]:
+    """Width and height in metres of a raster's middle pixel.
+
+    UTM is taken at its word, and so is a CRS in metres that can't be transformed.
+    """
+    transform, crs = dataset.transform, CRS.from_wkt(dataset.crs.to_wkt())
+    in_map = float(transform.a), float(-transform.e)
+    if crs.utm_zone:
+        return in_map
+    x, y = transform * (dataset.width / 2, dataset.height / 2)
+    lon, lat = _to_degrees(dataset).transform([x, x + transform.a, x], [y, y, y + transform.e])
+    if not all(map(math.isfinite, (*lon, *lat))):
+        return in_map
+    earth = Geod(ellps="WGS84")
+    width = earth.inv(lon[0], lat[0], lon[1], lat[1])[2]
+    height = earth.inv(lon[0], lat[0], lon[2], lat[2])[2]
+    return float(width), float(height)
+
+
+def _turned(dataset: DatasetReader) -> tuple[str, Affine]:
+    """CRS and geotransform of a raster, with the antimeridian in the middle if it goes on beyond it.
+
+    Else GDAL, for which longitudes end at 180 degrees, would look for half of it at the other end of the map.
+    """
+    crs, transform = CRS.from_wkt(dataset.crs.to_wkt()), dataset.transform
+    edges = transform.c, transform.c + transform.a * dataset.width
+    half_turn = 180.0 if crs.is_geographic else _HALF_EQUATOR_M
+    projection = crs.coordinate_operation  # none of degrees, nor of a plan's own axes
+    is_mercator = projection is not None and projection.method_code == _WEB_MERCATOR_METHOD
+    if not (crs.is_geographic or is_mercator) or max(map(abs, edges)) <= half_turn:
+        return crs.to_wkt(), transform
+    turned = CRS.from_proj4(_MERCATOR_FROM_180 if is_mercator else _DEGREES_FROM_180)
+    return turned.to_wkt(), Affine.translation(-math.copysign(half_turn, sum(edges)), 0.0) * transform

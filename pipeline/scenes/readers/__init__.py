@@ -1,0 +1,1 @@
+"""Scene formats, one file each."""

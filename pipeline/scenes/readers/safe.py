@@ -1,0 +1,311 @@
+"""Sentinel-2 products as ESA distributes them: a `.SAFE` folder, or the zip of one, read in place."""
+
+from __future__ import annotations
+
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+from odc.geo.geobox import GeoBox
+
+from pipeline.errors import GeoreferenceError, MetadataError, MissingBandError, NotAProductError
+from pipeline.redaction import is_url
+from pipeline.scenes.msi import MsiGeometry, angle_nodes, footprint_polygons, viewing_delays
+from pipeline.scenes.raster.datasets import open_raster
+from pipeline.scenes.raster.grids import scene_grid
+from pipeline.scenes.readers.naming import native_gsd, parse_time
+from pipeline.scenes.readers.reader import Reader
+from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
+
+SIMULATED_DOI = "simulated by truckscape"
+"""PRODUCT_DOI of the products of our own simulator."""
+
+_METADATA = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
+_MAX_XML_BYTES = 64 * 2**20
+_IMAGE = re.compile(r"IMG_DATA/(?:R\d\dm/)?[^/]*_(B\d\d|B8A|SCL)(?:_(\d\d)m)?\.jp2$")
+_FOOTPRINT = re.compile(r"QI_DATA/[^/]*MSK_DETFOO_B02[^/]*\.(jp2|gml)$")
+_TILE = re.compile(r"_T(\d\d[A-Z]{3})_")
+_UNPACKABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
+"""What `zipfile` raises, encrypted members and unknown ways of packing included."""
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")
+
+
+@dataclass(frozen=True)
+class _Product:
+    """The files of a product, in a folder or in a zip, by their path below the product's root."""
+
+    root: Path
+    """The `.SAFE` folder, or the zip."""
+    prefix: str | None
+    """Where the product lies inside the zip ("" or "NAME.SAFE/"); None for a folder."""
+    names: tuple[str, ...]
+
+    @property
+    def safe_name(self) -> str:
+        return self.root.resolve().name if self.prefix is None else self.prefix.rstrip("/")
+
+    def read(self, name: str) -> bytes:
+        if self.prefix is None:
+            path = self.root / name
+            self._check_size(name, path.stat().st_size)
+            return path.read_bytes()
+        with zipfile.ZipFile(self.root) as archive:
+            self._check_size(name, archive.getinfo(self.prefix + name).file_size)
+            try:
+                return archive.read(self.prefix + name)
+            except _UNPACKABLE as error:
+                raise MetadataError(
+                    f"{name} in {self.root} can't be unpacked ({error}); fetch the file again."
+                ) from error
+
+    def href(self, name: str) -> str:
+        if self.prefix is None:
+            return str(self.root / name)
+        return f"/vsizip/{{{self.root.resolve()}}}/{self.prefix}{name}"
+
+    def matching(self, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
+        for name in self.names:
+            match = pattern.search(name)
+            if match:
+                yield name, match
+
+    @staticmethod
+    def _check_size(name: str, size: int) -> None:
+        if size > _MAX_XML_BYTES:
+            raise MetadataError(f"{name} has {size} bytes; metadata of a product are far smaller.")
+
+
+def is_safe_folder(path: Path) -> bool:
+    """Whether a folder is laid out as a Sentinel-2 product."""
+    return any((path / name).is_file() for name in _METADATA)
+
+
+def open_safe(path: Path) -> Scene:
+    """The scene in a `.SAFE` folder or in the zip of one: L1C or L2A, of any baseline since 02.04.
+
+    Offsets and the quantification value come from the product's XML, band by band, never from its date.
+    Nothing is unpacked. Reads the metadata, and the header of one band for the grid.
+
+    Raises
+    ------
+    NotAProductError
+        If it isn't laid out as a product, or holds several tiles.
+    MetadataError
+        If metadata are missing, broken, or unsafe (entities, zip members outside of the product).
+    MissingBandError
+        If it has none of the bands at 10 m.
+    CorruptImageError, GeoreferenceError
+        If the header of a band can't be read, or is not georeferenced.
+    """
+    product = _zip_product(path) if path.is_file() else _folder_product(path)
+    metadata_name, level = _metadata_of(product)
+    metadata = _parse(product, metadata_name)
+    tile_name = _tile_metadata_of(product)
+    tile = _parse(product, tile_name)
+
+    images = _images(product)
+    bands = _bands(metadata, level, images)
+    grid = _grid(product, bands)
+    scl = images.get("SCL")
+    return Scene(
+        id=_scene_id(product, metadata),
+        href=str(path),
+        grid=grid,
+        bands=bands,
+        acquired=parse_time(tile.findtext(".//SENSING_TIME") or _text(metadata, "PRODUCT_START_TIME")),
+        platform=_text(metadata, "SPACECRAFT_NAME").lower(),
+        level=level,
+        baseline=_text(metadata, "PROCESSING_BASELINE"),
+        tile=_tile_of(tile, product),
+        simulated=metadata.findtext(".//PRODUCT_DOI", "").strip() == SIMULATED_DOI,
+        scl=BandSource("SCL", scl[1], scale=1.0, nodata=0.0, gsd=scl[0]) if scl else None,
+        msi=_msi(product, metadata, tile, grid),
+        files=_files(product, [metadata_name, tile_name]),
+    )
+
+
+def _folder_product(path: Path) -> _Product:
+    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+    return _Product(path, None, tuple(names))
+
+
+def _zip_product(path: Path) -> _Product:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except (zipfile.BadZipFile, OSError) as error:
+        raise NotAProductError(f"Not a readable zip (an incomplete download?): {path}") from error
+    for name in members:
+        parts = PurePosixPath(name)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
+            raise MetadataError(f"A member of {path} points outside of the zip: {name!r}")
+    roots = {
+        name[: -len(metadata)]
+        for name in members
+        for metadata in _METADATA
+        if PurePosixPath(name).name == metadata and name.count("/") <= 1
+    }
+    if len(roots) != 1:
+        raise NotAProductError(
+            f"A zip with one .SAFE folder in it is expected; {path} holds {len(roots) or 'none'}."
+        )
+    prefix = roots.pop()
+    names = sorted(name.removeprefix(prefix) for name in members if name.startswith(prefix))
+    return _Product(path, prefix, tuple(names))
+
+
+def _metadata_of(product: _Product) -> tuple[str, Literal["L1C", "L2A"]]:
+    for name, level in _METADATA.items():
+        if name in product.names:
+            return name, "L1C" if level == "L1C" else "L2A"
+    raise NotAProductError(
+        f"{product.root} has neither MTD_MSIL1C.xml nor MTD_MSIL2A.xml; a Sentinel-2 product has one."
+    )
+
+
+def _tile_metadata_of(product: _Product) -> str:
+    names = [name for name in product.names if re.fullmatch(r"GRANULE/[^/]+/MTD_TL\.xml", name)]
+    if not names:
+        raise MetadataError(f"GRANULE/*/MTD_TL.xml is missing in {product.root}; fetch the product again.")
+    if len(names) > 1:
+        raise NotAProductError(
+            f"A product holds one tile (as all since December 2016 do); {product.root} holds {len(names)}."
+        )
+    return names[0]
+
+
+def _parse(product: _Product, name: str) -> Element:
+    try:
+        root: Element = fromstring(product.read(name), forbid_dtd=True)
+    except DefusedXmlException as error:
+        raise MetadataError(
+            f"{name} declares entities or a document type, which is unsafe: refused."
+        ) from error
+    except (ParseError, LookupError, ValueError) as error:  # LookupError: of an encoding
+        raise MetadataError(f"{name} in {product.root} is not well-formed XML: {error}") from error
+    except OSError as error:
+        raise MetadataError(f"{name} in {product.root} can't be read: {error.strerror}") from error
+    return root
+
+
+def _text(metadata: Element, key: str) -> str:
+    text = (metadata.findtext(f".//{key}") or "").strip()
+    if not text:
+        raise MetadataError(f"{key} is missing in the product's metadata.")
+    return text
+
+
+def _number(text: str | None, key: str) -> float:
+    try:
+        return float(text or "")
+    except ValueError as error:
+        raise MetadataError(f"{key} in the product's metadata is not a number: {text!r}") from error
+
+
+def _images(product: _Product) -> dict[str, tuple[float, str]]:
+    """Pixel size and href by band (and SCL): at its own resolution, else at the finest there is."""
+    found: dict[str, tuple[float, str]] = {}
+    for name, match in product.matching(_IMAGE):
+        band = match[1]
+        native = 20.0 if band == "SCL" else native_gsd(band)
+        gsd = float(match[2] or native)
+        if band not in found or (gsd != native, gsd) < (found[band][0] != native, found[band][0]):
+            found[band] = (gsd, product.href(name))
+    return found
+
+
+def _bands(
+    metadata: Element, level: Literal["L1C", "L2A"], images: dict[str, tuple[float, str]]
+) -> dict[str, BandSource]:
+    quantification, offset = (
+        ("QUANTIFICATION_VALUE", "RADIO_ADD_OFFSET")
+        if level == "L1C"
+        else ("BOA_QUANTIFICATION_VALUE", "BOA_ADD_OFFSET")
+    )
+    quantum = _number(_text(metadata, quantification), quantification)
+    if quantum <= 0:
+        raise MetadataError(f"{quantification} must be positive. Received: {quantum:g}")
+    offsets = {element.get("band_id", ""): _number(element.text, offset) for element in metadata.iter(offset)}
+    bands = {}
+    # `band_id` counts the bands in this order: 0 is B01, 8 is B8A, 12 is B12.
+    for band_id, name in enumerate(BAND_NAMES):
+        if name not in images:
+            continue
+        if offsets and str(band_id) not in offsets:
+            raise MetadataError(f"{offset} lacks band_id {band_id} ({name}), though other bands have one.")
+        gsd, href = images[name]
+        add = offsets.get(str(band_id), 0.0)
+        bands[name] = BandSource(name, href, 1, 1.0 / quantum, add / quantum, 0.0, gsd)
+    return bands
+
+
+def _grid(product: _Product, bands: dict[str, BandSource]) -> GeoBox:
+    finest = [bands[name] for name in BANDS_10M if name in bands and bands[name].gsd == 10.0]
+    if not finest:
+        raise MissingBandError(
+            f"The 10 m grid needs one of {', '.join(BANDS_10M)} at 10 m; {product.root} has: "
+            f"{', '.join(bands) or 'none'}."
+        )
+    with open_raster(finest[0].href, f"Band {finest[0].name}") as dataset:
+        grid = scene_grid(dataset)
+        if grid.crs != dataset.crs.to_wkt():
+            raise GeoreferenceError(
+                f"A product's images lie in UTM; {dataset.name} lies in {dataset.crs.to_string()}."
+            )
+        return grid
+
+
+def _scene_id(product: _Product, metadata: Element) -> str:
+    name = product.safe_name
+    if not name.upper().endswith(".SAFE"):
+        name = _text(metadata, "PRODUCT_URI")
+    name = re.sub(r"\.SAFE$", "", name, flags=re.IGNORECASE)
+    # It names the folder of the results.
+    if not _PLAIN_NAME.fullmatch(name):
+        raise MetadataError(f"The product's name holds more than letters, digits, '_', '-' and '.': {name!r}")
+    return name
+
+
+def _tile_of(tile: Element, product: _Product) -> str | None:
+    match = _TILE.search(tile.findtext(".//TILE_ID", "")) or _TILE.search(product.safe_name)
+    return match[1] if match else None
+
+
+def _msi(product: _Product, metadata: Element, tile: Element, grid: GeoBox) -> MsiGeometry:
+    latitude = grid.extent.to_crs("EPSG:4326").centroid.coords[0][1]
+    descending = metadata.findtext(".//SENSING_ORBIT_DIRECTION", "DESCENDING").strip().upper() != "ASCENDING"
+    footprints = {match[1]: name for name, match in product.matching(_FOOTPRINT)}
+    return MsiGeometry(
+        delays_s=viewing_delays(tile, latitude, descending),
+        footprint=product.href(footprints["jp2"]) if "jp2" in footprints else None,
+        polygons=footprint_polygons(_parse(product, footprints["gml"])) if "gml" in footprints else (),
+        nodes=angle_nodes(tile),
+    )
+
+
+def _files(product: _Product, metadata: list[str]) -> tuple[Path, ...]:
+    if product.prefix is not None:
+        return (product.root,)
+    images = [name for pattern in (_IMAGE, _FOOTPRINT) for name, _ in product.matching(pattern)]
+    return tuple(product.root / name for name in sorted({*metadata, *images}))
+
+
+def _is_product(path: Path) -> bool:
+    if path.is_dir():
+        return path.suffix.upper() == ".SAFE" or is_safe_folder(path)
+    return path.suffix.lower() == ".zip"
+
+
+READER = Reader(
+    "a .SAFE folder or its zip",
+    lambda href: not is_url(href) and _is_product(Path(href)),
+    lambda href, _: open_safe(Path(href)),
+)

@@ -1,0 +1,382 @@
+"""Scenes of a STAC item, from a file or URL, with one raster a band."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import unquote, urlparse
+
+import pystac
+from odc.geo.geobox import GeoBox
+
+from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
+from pipeline.redaction import is_url, without_secrets
+from pipeline.scenes.download import fetch
+from pipeline.scenes.raster.datasets import local_file, open_raster
+from pipeline.scenes.raster.grids import on_grid, scene_grid
+from pipeline.scenes.readers.geotiff import DEFAULT_SCALE
+from pipeline.scenes.readers.naming import band_name, native_gsd, parse_time
+from pipeline.scenes.readers.reader import Reader
+from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene, scene_name
+
+COMMON_NAMES: Mapping[str, str] = {
+    "coastal": "B01",
+    "blue": "B02",
+    "green": "B03",
+    "red": "B04",
+    "rededge071": "B05",
+    "rededge1": "B05",
+    "rededge075": "B06",
+    "rededge2": "B06",
+    "rededge078": "B07",
+    "rededge3": "B07",
+    "nir": "B08",
+    "nir08": "B8A",
+    "nir09": "B09",
+    "cirrus": "B10",
+    "swir16": "B11",
+    "swir22": "B12",
+}
+"""Common names of the EO extension (and catalogues' own) that stand for one Sentinel-2 band."""
+
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    pystac.STACError,
+    pystac.STACTypeError,
+)
+"""What reading a document raises whose fields are not as STAC says."""
+
+HARMONISED_OFFSET = -0.1
+"""Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
+
+_MAX_ITEM_BYTES = 16 * 2**20
+_STORES: Mapping[str, str] = {"s3": "/vsis3/", "gs": "/vsigs/"}
+_MOST_ASSETS = 1000
+_MOST_HREF = 4096
+_RASTER_SUFFIXES = (".tif", ".tiff", ".jp2")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_DATA = {"thumbnail", "overview", "visual", "metadata"}
+_GSD_IN_KEY = re.compile(r"_(10|20|60)m$")
+
+
+@dataclass(frozen=True)
+class _BandAsset:
+    band: str
+    href: str
+    gsd: float
+    is_tiff: bool
+    scale: float | None
+    offset: float | None
+    nodata: float | None
+
+    @property
+    def rank(self) -> tuple[bool, bool, float]:
+        """Best first: at the band's own resolution, a GeoTIFF, fine."""
+        native = 20.0 if self.band == "SCL" else native_gsd(self.band)
+        return self.gsd != native, not self.is_tiff, self.gsd
+
+
+def open_stac_item(href: str) -> Scene:
+    """The Sentinel-2 scene that a STAC item describes; `href` is the item's file or URL.
+
+    Bands are found by `eo:bands` or `bands`, by key, and by common name; rasters behind URLs are read in
+    place by ranges. Scale, offset and nodata come from `raster:bands` (or STAC 1.1's `bands`). The offset is
+    checked against `earthsearch:boa_offset_applied` and `s2:processing_baseline`, since catalogues were
+    wrong about it.
+
+    An item is not trusted: one from a server leads to servers only, never to files of this machine.
+
+    Raises
+    ------
+    SceneNotFoundError
+        If the item can't be fetched; UnreachableError where that may pass.
+    NotAProductError
+        If it is not a STAC item, larger than any, or none of its assets is a Sentinel-2 band.
+    MetadataError
+        If what it says about the offset contradicts itself, or leaves it open; if a band lies where no
+        band may, or its fields are not as STAC says.
+    MissingBandError
+        If there is no 10 m band.
+    CorruptImageError, GeoreferenceError
+        If the header of a 10 m band can't be read, or is not georeferenced.
+    """
+    item = _read_item(href)
+    try:
+        return _scene(item, href)
+    except MALFORMED as error:
+        raise MetadataError(
+            f"Fields of the STAC item {item.id} are not as STAC says ({str(error)[:200]}): {href}"
+        ) from error
+
+
+def _scene(item: pystac.Item, href: str) -> Scene:
+    properties = item.properties
+    best: dict[str, _BandAsset] = {}
+    for asset in _band_assets(item, is_url(href)):
+        if asset.band not in best or asset.rank < best[asset.band].rank:
+            best[asset.band] = asset
+    scl = best.pop("SCL", None)
+    if not best:
+        raise NotAProductError(f"No asset of the STAC item {item.id} is a Sentinel-2 band: {href}")
+    bands = {name: _source(best[name], properties, item.id) for name in BAND_NAMES if name in best}
+    sources = [*bands.values()]
+    if scl:
+        sources.append(BandSource("SCL", scl.href, scale=1.0, nodata=0.0, gsd=scl.gsd))
+    level = _level(item)
+    files = [local_file(source.href) for source in sources]
+    if not is_url(href):
+        files.insert(0, Path(href))
+    grid, crs = _grid(bands, item.id)
+    moment = properties.get("datetime") or properties.get("start_datetime")
+    return Scene(
+        id=item.id,
+        href=without_secrets(href),
+        grid=grid,
+        bands={name: on_grid(source, crs, grid) for name, source in bands.items()},
+        acquired=parse_time(moment) if moment else None,
+        platform=_lower(properties.get("platform")),
+        level=level,
+        baseline=_baseline_text(properties),
+        tile=_tile(properties),
+        scl=on_grid(sources[-1], crs, grid, is_classes=True) if scl else None,
+        files=tuple(file for file in files if file is not None),
+    )
+
+
+def _read_item(href: str) -> pystac.Item:
+    text = fetch(href, "The STAC item", _MAX_ITEM_BYTES) if is_url(href) else _read_file(href)
+    try:
+        document = json.loads(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise NotAProductError(f"Not a STAC item (not JSON text): {href}") from error
+    except (ValueError, RecursionError) as error:
+        raise NotAProductError(f"Not a STAC item (not JSON): {href}") from error
+    if not (isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document):
+        raise NotAProductError(f"Not a STAC item (a GeoJSON Feature with assets): {href}")
+    if isinstance(document["assets"], dict) and len(document["assets"]) > _MOST_ASSETS:
+        raise NotAProductError(f"A STAC item has at most {_MOST_ASSETS} assets: {href}")
+    # Nothing that it links to is followed, and relative addresses of assets count from where it was read.
+    document["links"] = []
+    try:
+        item = pystac.Item.from_dict(document, preserve_dict=False)
+    except MALFORMED as error:
+        raise NotAProductError(f"Not a valid STAC item ({str(error)[:200]}): {href}") from error
+    if not isinstance(item.id, str) or not isinstance(item.properties, dict):
+        raise NotAProductError(f"Not a valid STAC item (its id is no text, or its properties none): {href}")
+    item.id = scene_name(item.id)  # it is told in messages, too
+    item.set_self_href(href if is_url(href) else str(Path(href).resolve()))
+    return item
+
+
+def _read_file(href: str) -> bytes:
+    try:
+        with Path(href).open("rb") as file:
+            text = file.read(_MAX_ITEM_BYTES + 1)
+    except OSError as error:
+        raise SceneNotFoundError(f"The STAC item can't be read: {href} ({error.strerror})") from error
+    if len(text) > _MAX_ITEM_BYTES:
+        raise NotAProductError(f"The STAC item is larger than {_MAX_ITEM_BYTES / 1e6:.0f} MB: {href}")
+    return text
+
+
+def _band_assets(item: pystac.Item, fetched: bool) -> Iterator[_BandAsset]:
+    for key, asset in item.assets.items():
+        described = _described(asset)
+        band = _band_of(key, asset, described)
+        href = asset.get_absolute_href()
+        if band is None or href is None:
+            continue
+        fields = described[0] | {
+            name.removeprefix("raster:"): value
+            for name, value in asset.extra_fields.items()
+            if name.startswith("raster:") and name != "raster:bands"
+        }
+        size = _GSD_IN_KEY.search(key)
+        gsd = fields.get("spatial_resolution") or asset.extra_fields.get("gsd") or (size and size[1])
+        yield _BandAsset(
+            band,
+            _gdal_href(href, f"Band {band} of the STAC item {item.id}", fetched),
+            float(gsd or (20.0 if band == "SCL" else native_gsd(band))),
+            "tiff" in (asset.media_type or "") or urlparse(href).path.lower().endswith((".tif", ".tiff")),
+            _finite(fields.get("scale"), "scale", item.id, above=0.0),
+            _finite(fields.get("offset"), "offset", item.id),
+            _float(fields.get("nodata", asset.extra_fields.get("nodata")), "nodata", item.id),
+        )
+
+
+def _described(asset: pystac.Asset) -> list[dict[str, Any]]:
+    """What the asset says of each of its bands, merged from `eo:bands`, `raster:bands` and `bands`."""
+    fields = asset.extra_fields
+    lists = [fields.get(key) or [] for key in ("eo:bands", "raster:bands", "bands")]
+    count = max(1, *(len(entries) for entries in lists))
+    merged: list[dict[str, Any]] = [{} for _ in range(count)]
+    for entries in lists:
+        for i, entry in enumerate(entries):
+            for name, value in entry.items():
+                merged[i].setdefault(name.removeprefix("raster:").removeprefix("eo:"), value)
+    return merged
+
+
+def _band_of(key: str, asset: pystac.Asset, described: list[dict[str, Any]]) -> str | None:
+    if len(described) != 1 or _NOT_DATA & {*(asset.roles or ()), key.lower()}:
+        return None
+    stem = key.lower().removesuffix("-jp2")
+    if _GSD_IN_KEY.sub("", stem) == "scl":
+        return "SCL"
+    names = (described[0].get("name"), stem, described[0].get("common_name"))
+    for name in names:
+        band = band_name(name) or COMMON_NAMES.get(_GSD_IN_KEY.sub("", str(name).lower()))
+        if band:
+            return band
+    return None
+
+
+def _gdal_href(href: str, what: str, fetched: bool) -> str:
+    """What GDAL calls an address. Raises MetadataError where no band may lie."""
+    if len(href) > _MOST_HREF:
+        raise MetadataError(f"The address of {what} is longer than any: {href[:200]}...")
+    address = urlparse(href)
+    if _CONTROL.search(href):
+        raise MetadataError(f"The address of {what} holds control characters: {href[:200]!r}")
+    if is_url(href):
+        return f"/vsicurl/{href}"
+    if address.scheme in _STORES:
+        return f"{_STORES[address.scheme]}{address.netloc}{address.path}"
+    path = unquote(address.path) if address.scheme == "file" else href
+    is_raster = path.lower().endswith(_RASTER_SUFFIXES) and not path.startswith("/vsi")
+    if fetched or address.scheme not in ("", "file") or not is_raster:
+        places = "http, https, s3 or gs" if fetched else "http, https, s3, gs, or a file (.tif, .jp2)"
+        raise MetadataError(f"{what} does not lie where a band may ({places}): {href[:200]}")
+    return path
+
+
+def _finite(value: Any, what: str, item_id: str, above: float = -math.inf) -> float | None:
+    number = _float(value, what, item_id)
+    if number is not None and not above < number < math.inf:
+        raise MetadataError(f"{what} of a band of {item_id} gives no reflectance: {number:g}")
+    return number
+
+
+def _float(value: Any, what: str, item_id: str) -> float | None:
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise MetadataError(f"{what} of a band of {item_id} is not a number: {value!r}") from error
+
+
+def _source(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> BandSource:
+    scale = DEFAULT_SCALE if asset.scale is None else asset.scale
+    offset = _offset(asset, properties, item_id)
+    nodata = 0.0 if asset.nodata is None else asset.nodata
+    return BandSource(asset.band, asset.href, 1, scale, offset, nodata, asset.gsd)
+
+
+def _offset(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> float:
+    """The reflectance offset still to be added, where all that the item says of it agrees."""
+    stated = asset.offset
+    applied = properties.get("earthsearch:boa_offset_applied")
+    text = _baseline_text(properties)
+    baseline = _baseline_number(text, item_id)
+    product = None if baseline is None else HARMONISED_OFFSET if baseline >= 4 else 0.0
+    says = (
+        f"{asset.band} of {item_id}: raster:bands offset {stated}, boa_offset_applied {applied}, "
+        f"baseline {text}"
+    )
+    expected = 0.0 if applied else product
+    if expected is None:
+        if stated is not None:
+            return stated
+        raise MetadataError(
+            f"Nothing says whether the offset of baseline 04.00 is still to be added ({says}); add "
+            "s2:processing_baseline or raster:bands to the item."
+        )
+    if stated is not None and abs(stated - expected) > 1e-6:
+        raise MetadataError(
+            f"The item contradicts itself about the reflectance offset ({says}; from the last two "
+            f"{expected:g} is to be added); correct the item, or use the product itself."
+        )
+    return expected
+
+
+def _baseline_text(properties: Mapping[str, Any]) -> str | None:
+    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
+    return None if text is None else str(text)[:50]
+
+
+def _baseline_number(text: str | None, item_id: str) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"N?(\d\d?)\.?(\d\d)", text.strip())
+    if not match:
+        raise MetadataError(f"The processing baseline of {item_id} is not like 05.09: {text!r}")
+    return float(f"{match[1]}.{match[2]}")
+
+
+def _grid(bands: Mapping[str, BandSource], item_id: str) -> tuple[GeoBox, str]:
+    """The scene's grid, and the CRS of its rasters as WKT."""
+    finest = [bands[name] for name in BANDS_10M if name in bands and bands[name].gsd == 10.0]
+    if not finest:
+        raise MissingBandError(
+            f"The 10 m grid needs one of {', '.join(BANDS_10M)} at 10 m; the STAC item {item_id} has: "
+            f"{', '.join(bands)}."
+        )
+    with open_raster(finest[0].href, f"Band {finest[0].name}") as dataset:
+        return scene_grid(dataset), dataset.crs.to_wkt()
+
+
+def _level(item: pystac.Item) -> Literal["L1C", "L2A"] | None:
+    properties = item.properties
+    hints = (
+        properties.get("s2:product_type"),
+        properties.get("processing:level"),
+        properties.get("product:type"),
+        item.collection_id,
+        item.id,
+    )
+    for hint in map(str, hints):
+        match = re.search(r"(?:MSI|L)(1C|2A)|^L([12])$", hint.upper())
+        if match:
+            return "L1C" if (match[1] or match[2]).startswith("1") else "L2A"
+    return None
+
+
+def _tile(properties: Mapping[str, Any]) -> str | None:
+    text = properties.get("s2:mgrs_tile") or properties.get("grid:code") or properties.get("s2:tile_id") or ""
+    match = re.search(r"(?:^|MGRS-|_T)(\d\d?[A-Z]{3})(?:$|_)", str(text))
+    return match[1].zfill(5) if match else None
+
+
+def _lower(text: Any) -> str | None:
+    return str(text).lower() if text else None
+
+
+def item_id(path: Path) -> str | None:
+    """Return the id of a STAC item in a file; None if it is something else, or can't be read."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+        is_item = document["type"] == "Feature" and "assets" in document
+        return str(document["id"]) if is_item else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _is_json(path: Path) -> bool:
+    return path.suffix.lower() in (".json", ".geojson")
+
+
+READER = Reader(
+    "a STAC item (.json file or URL)",
+    lambda href: is_url(href) or _is_json(Path(href)),
+    lambda href, _: open_stac_item(href),
+    finds=lambda path: _is_json(path) and bool(item_id(path)),
+)

@@ -1,0 +1,116 @@
+"""Roads from an Overpass server: a small real one, on this machine."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+import pytest
+from odc.geo.geobox import GeoBox
+from rasterio.transform import Affine
+from rasterio.warp import transform_bounds
+
+from pipeline.errors import LabelsError
+from pipeline.roads.overpass import overpass_roads
+from pipeline.roads.read import read_roads
+
+GRID = GeoBox((100, 200), Affine(10, 0, 600_000, 0, -10, 5_800_000), "EPSG:32632")
+OSM = b"""<?xml version="1.0" encoding="UTF-8"?>
+<osm version="0.6" generator="Overpass API">
+<note>The data is from www.openstreetmap.org. It is made available under ODbL.</note>
+<node id="1" lat="52.34" lon="10.47"/><node id="2" lat="52.34" lon="10.48"/>
+<way id="7"><nd ref="1"/><nd ref="2"/><tag k="highway" v="motorway"/></way>
+</osm>
+"""
+TIMED_OUT = OSM.replace(
+    b"</osm>", b"<remark> runtime error: Query timed out in &quot;query&quot; </remark></osm>"
+)
+
+
+@pytest.fixture
+def overpass():
+    """Answers with a list of (status, body) in turn, and remembers what it was asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            server.asked.append((form["data"][0], self.headers["User-Agent"]))
+            status, body = server.answers.pop(0)
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body) + (100 if status == 206 else 0)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.answers, server.asked = [], []
+    server.url = f"http://127.0.0.1:{server.server_port}/api/interpreter"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def fetch(server, folder, grid=GRID, **changes):
+    return overpass_roads(grid, folder, url=server.url, **{"backoff_s": 0.001, **changes})
+
+
+def test_a_busy_server_is_asked_again_and_an_answer_is_kept(overpass, tmp_path):
+    overpass.answers = [(429, b""), (504, b"busy"), (200, OSM)]
+    path = fetch(overpass, tmp_path / "roads")
+    assert len(overpass.asked) == 3
+    assert overpass.asked[0][1].startswith("truckscape/")
+    assert read_roads(path, GRID.crs)["road_id"].tolist() == ["7"]
+    assert fetch(overpass, tmp_path / "roads") == path
+    assert len(overpass.asked) == 3
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_query_holds_the_scene_and_its_margin(overpass, tmp_path):
+    west, south, east, north = transform_bounds(GRID.crs, "EPSG:4326", *GRID.extent.boundingbox.bbox)
+    overpass.answers = [(200, OSM), (200, OSM)]
+    fetch(overpass, tmp_path)
+    fetch(overpass, tmp_path, margin_m=5000.0)
+    (query, _), (wider, _) = overpass.asked
+    assert query.startswith("[out:xml][timeout:180];")
+    assert 'way["highway"~"^(motorway|motorway_link|trunk|' in query
+    assert f"({south:.5f},{west:.5f},{north:.5f},{east:.5f})" in query
+    assert query != wider
+
+
+def test_across_the_antimeridian_there_are_two_boxes(overpass, tmp_path):
+    overpass.answers = [(200, OSM)]
+    fetch(overpass, tmp_path, GeoBox((100, 2000), Affine(10, 0, 170_000, 0, -10, 8_000_000), "EPSG:32701"))
+    assert overpass.asked[0][0].count("180.00000") == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((400, b"parse error"), "HTTP status 400"),
+        ((200, TIMED_OUT), "not whole"),
+        ((200, OSM[:-10]), "not whole"),
+        ((206, OSM), "doesn't answer"),  # the connection ends before the promised length
+    ],
+)
+def test_what_is_not_whole_is_not_kept(overpass, tmp_path, answer, said):
+    overpass.answers = [answer]
+    with pytest.raises(LabelsError, match=said):
+        fetch(overpass, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_stays_busy_is_told_of(overpass, tmp_path):
+    overpass.answers = [(429, b"")] * 6
+    with pytest.raises(LabelsError, match=r"HTTP status 429; try later, or give --roads a file\."):
+        fetch(overpass, tmp_path)
+    assert len(overpass.asked) == 6
+
+
+def test_no_server(tmp_path):
+    with pytest.raises(LabelsError, match="doesn't answer"):
+        overpass_roads(GRID, tmp_path, url="http://127.0.0.1:9/api", backoff_s=0.001)
+    assert list(tmp_path.iterdir()) == []

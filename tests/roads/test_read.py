@@ -1,0 +1,259 @@
+import gzip
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from rasterio.transform import Affine
+from shapely.geometry import LineString, MultiLineString, Point, box
+
+from pipeline.errors import LabelsError
+from pipeline.roads.mask import road_mask
+from pipeline.roads.read import ROAD_COLUMNS, TRUCK_HIGHWAYS, read_roads
+from pipeline.scenes.readers.geotiff import open_geotiff
+
+CRS = "EPSG:32632"
+X, Y = 600000.0, 5800000.0
+GRID = GeoBox((40, 50), Affine(10, 0, X, 0, -10, Y), CRS)
+
+
+def roads(*lines, **columns) -> gpd.GeoDataFrame:
+    return gpd.GeoDataFrame(columns, geometry=list(lines), crs=CRS)
+
+
+STREET = LineString([(X, Y - 100), (X + 500, Y - 100)])
+
+
+@pytest.mark.parametrize("name", ["roads.gpkg", "roads.geojson", "roads.shp"])
+def test_formats_and_reprojection(tmp_path, name):
+    table = roads(STREET, STREET, osm_id=["17", "18"], highway=["motorway", None]).to_crs("EPSG:4326")
+    table.to_file(tmp_path / name)
+    found = read_roads(tmp_path / name, CRS)
+    assert tuple(found.columns) == ROAD_COLUMNS
+    assert found["road_id"].tolist() == ["17", "18"]
+    assert found["road_class"].tolist() == ["motorway", None]
+    assert found.crs == CRS
+    assert found.geometry[0].hausdorff_distance(STREET) < 0.1
+
+
+RECIPES = {
+    "vrt": '<OGRVRTDataSource><OGRVRTLayer name="roads"><SrcDataSource>{}</SrcDataSource></OGRVRTLayer>'
+    "</OGRVRTDataSource>",
+    "wfs": "<OGRWFSDataSource><URL>http://127.0.0.1:9/{}</URL></OGRWFSDataSource>",
+    "gdalg": '{{"type": "gdal_streamed_alg", "command_line": "gdal vector pipeline ! read {}"}}',
+}
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+@pytest.mark.parametrize("name", ["roads.geojson", "roads.gpkg", "roads.gdalg.json"])
+def test_a_file_that_tells_where_to_read_is_not_followed(tmp_path, kind, name):
+    """GDAL goes by the content, not by the name."""
+    private = tmp_path / "private.gpkg"
+    roads(STREET).to_file(private, layer="roads")
+    (tmp_path / name).write_text(RECIPES[kind].format(private))
+    with pytest.raises(LabelsError, match="tells where to read them"):
+        read_roads(tmp_path / name, CRS)
+
+
+@pytest.mark.parametrize("column", ["road_class", "highway", "fclass"])
+def test_names_of_the_class(tmp_path, column):
+    roads(STREET, **{column: ["trunk"]}).to_file(tmp_path / "r.gpkg")
+    found = read_roads(tmp_path / "r.gpkg", CRS)
+    assert found["road_class"].tolist() == ["trunk"]
+
+
+def test_a_line_without_an_id_is_named_by_its_geometry(tmp_path):
+    far = shapely.affinity.translate(STREET, yoff=9000)
+    roads(STREET, far).to_file(tmp_path / "two.gpkg")
+    roads(far).to_file(tmp_path / "one.gpkg")
+    one, two = (read_roads(tmp_path / f"{name}.gpkg", CRS)["road_id"].tolist() for name in ("one", "two"))
+    assert one == two[1:]
+    assert two[0] != two[1]
+
+
+def test_rules_of_traffic(tmp_path):
+    """Names and values as in OpenStreetMap; what is no number of lanes is unknown."""
+    given = ["yes", "-1", "no", None, "reversible"]
+    table = roads(*[STREET] * 5, highway=["motorway"] * 5, oneway=given, lanes=["3", "2;3", None, "0", "2"])
+    table.assign(ref="A 2", maxspeed="80").to_file(tmp_path / "r.gpkg")
+    found = read_roads(tmp_path / "r.gpkg", CRS)
+    assert found["oneway"].tolist() == [1, -1, 0, 1, 0]  # a motorway is one-way unless it says otherwise
+    assert found["lanes"].fillna(-9).tolist() == [3, -9, -9, -9, 2]
+    assert found["name"].tolist() == [None] * 5
+    assert (found["ref"][0], found["maxspeed"][0]) == ("A 2", "80")
+
+
+def test_only_in_openstreetmap_does_a_motorway_mean_one_way(tmp_path):
+    roads(STREET, road_class=["motorway"]).to_file(tmp_path / "own.gpkg")
+    roads(STREET, STREET, fclass=["motorway", "motorway"], oneway=["B", "T"]).to_file(tmp_path / "g.shp")
+    assert read_roads(tmp_path / "own.gpkg", CRS)["oneway"].tolist() == [0]
+    assert read_roads(tmp_path / "g.shp", CRS)["oneway"].tolist() == [0, -1]
+
+
+def test_only_roads_near_the_bounds(tmp_path):
+    far = shapely.affinity.translate(STREET, yoff=9000)
+    roads(far, STREET, MultiLineString([STREET, far]), osm_id=[1, 2, 3]).to_file(tmp_path / "r.gpkg")
+    found = read_roads(tmp_path / "r.gpkg", CRS, bounds=(X, Y - 400, X + 500, Y))
+    assert found["road_id"].tolist() == ["2", "3"]
+    assert found.index.tolist() == [0, 1]
+
+
+def test_what_cannot_be_used_is_refused(tmp_path):
+    with pytest.raises(LabelsError, match="not there"):
+        read_roads(tmp_path / "none.gpkg", CRS)
+    (tmp_path / "text.gpkg").write_text("hello")
+    with pytest.raises(LabelsError, match="can't be read"):
+        read_roads(tmp_path / "text.gpkg", CRS)
+    roads(STREET, Point(X, Y), box(X, Y, X + 1, Y + 1)).to_file(tmp_path / "mixed.gpkg")
+    with pytest.raises(LabelsError, match="holds: Point, Polygon"):
+        read_roads(tmp_path / "mixed.gpkg", CRS)
+    gpd.GeoDataFrame(geometry=[STREET]).to_file(tmp_path / "nocrs.gpkg")
+    with pytest.raises(LabelsError, match="coordinate reference system"):
+        read_roads(tmp_path / "nocrs.gpkg", CRS)
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(LabelsError, match="no geometry"):
+        read_roads(tmp_path / "table.csv", CRS)
+
+
+OSM = """<osm version="0.6">
+<node id="1" lat="52.3" lon="10.5"/><node id="2" lat="52.3001" lon="10.51"/>
+<node id="3" lat="52.4" lon="10.6"/>
+<way id="7"><nd ref="1"/><nd ref="2"/><tag k="highway" v="motorway"/><tag k="ref" v="A &quot;2&quot;"/></way>
+<way id="8"><nd ref="2"/><nd ref="1"/><tag k="highway" v="primary"/><tag k="oneway" v="-1"/>
+<tag k="lanes" v="2"/><tag k="maxspeed" v="signals"/><tag k="name" v="Hansestraße"/></way>
+<way id="9"><nd ref="2"/><nd ref="3"/><tag k="highway" v="track"/></way>
+<way id="10"><nd ref="1"/><nd ref="2"/><nd ref="1"/><tag k="junction" v="roundabout"/>
+<tag k="highway" v="trunk"/></way>
+<way id="11"><nd ref="3"/><nd ref="404"/><tag k="highway" v="trunk"/></way>
+</osm>"""
+
+
+@pytest.mark.parametrize("name", ["r.osm", "r.OSM", "r.osm.xml", "r.osm.gz", "r.osm.xml.gz"])
+def test_openstreetmap_xml(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(OSM.encode()) if name.endswith("gz") else OSM.encode())
+    found = read_roads(path, "EPSG:4326").set_index("road_id")
+    assert found.index.tolist() == ["7", "8", "10"]  # the track is no road for trucks, 11 lacks a node
+    assert found["road_class"].tolist() == ["motorway", "primary", "trunk"]
+    assert found["oneway"].tolist() == [1, -1, 1]
+    assert found.loc["7", "ref"] == 'A "2"'
+    assert found.loc["8", ["name", "lanes", "maxspeed"]].tolist() == ["Hansestraße", 2, "signals"]
+    assert shapely.get_coordinates(found.geometry["8"]).tolist() == [[10.51, 52.3001], [10.5, 52.3]]
+
+
+def test_openstreetmap_files_that_are_refused(tmp_path):
+    path = tmp_path / "r.osm"
+    path.write_text('<!DOCTYPE osm [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>' + OSM)
+    with pytest.raises(LabelsError, match="document type"):
+        read_roads(path, CRS)
+    path.write_text(OSM[:-40])
+    with pytest.raises(LabelsError, match="cut short"):
+        read_roads(path, CRS)
+    for text in ("", "hello", "<gpx></gpx>"):
+        path.write_text(text)
+        with pytest.raises(LabelsError, match="no OpenStreetMap XML"):
+            read_roads(path, CRS)
+    for name, content in (
+        ("r.osm.gz", b"plain"),
+        ("r.osm.pbf", b"plain"),
+        ("s.osm.gz", gzip.compress(b"<osm>")),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(LabelsError, match="Roads can't be read"):
+            read_roads(tmp_path / name, CRS)
+    with pytest.raises(LabelsError, match="not there"):
+        read_roads(tmp_path / "none.osm.pbf", CRS)
+
+
+@pytest.fixture(scope="module")
+def lower_saxony(shared_data):
+    return shared_data / "roads" / "niedersachsen_main_roads.osm.xml.gz"
+
+
+@pytest.fixture(scope="module")
+def around_braunschweig(lower_saxony):
+    return read_roads(lower_saxony, CRS, bounds=(600_000, 5_790_000, 620_000, 5_800_000))
+
+
+def test_a_real_extract_within_bounds(lower_saxony, around_braunschweig):
+    """By an independent reader of the XML: 20,077 ways, of which 12 have fewer than two nodes."""
+    whole = read_roads(lower_saxony, CRS)
+    assert len(whole) == 20_065
+    assert set(whole["road_class"]) == set(TRUCK_HIGHWAYS)
+    near = whole[whole.intersects(box(600_000, 5_790_000, 620_000, 5_800_000))]
+    assert len(near) > 500
+    motorways = near[near["road_class"] == "motorway"]
+    assert motorways["oneway"].eq(1).all()
+    assert motorways["ref"].isin(["A 2", "A 39", "A 391", "A 392", "A 395", "A 36"]).mean() > 0.9
+    pd.testing.assert_frame_equal(
+        pd.DataFrame(near.reset_index(drop=True)), pd.DataFrame(around_braunschweig)
+    )
+
+
+def test_protocol_buffers_hold_the_same(tmp_path, lower_saxony, around_braunschweig):
+    osmium = pytest.importorskip("osmium", reason="osmium writes the .osm.pbf")
+    with osmium.SimpleWriter(str(tmp_path / "r.osm.pbf")) as writer:
+        for entity in osmium.FileProcessor(str(lower_saxony)):
+            writer.add(entity)
+    found = read_roads(tmp_path / "r.osm.pbf", CRS, bounds=(600_000, 5_790_000, 620_000, 5_800_000))
+    pd.testing.assert_frame_equal(pd.DataFrame(found), pd.DataFrame(around_braunschweig))
+    (tmp_path / "cut.osm.pbf").write_bytes((tmp_path / "r.osm.pbf").read_bytes()[:-50_000])
+    with pytest.raises(LabelsError, match="cut short"):
+        read_roads(tmp_path / "cut.osm.pbf", CRS)
+
+
+def test_pixels_whose_centre_lies_within_the_buffer():
+    """A street between rows 9 and 10: centres lie 5, 15, 25... m from it."""
+    mask = road_mask(roads(STREET), GRID, 15.0)
+    assert np.flatnonzero(mask.any(axis=1)).tolist() == [8, 9, 10, 11]
+    assert mask[8:12].all()
+    assert not road_mask(roads(STREET), GRID, 4.9).any()
+
+
+def test_round_caps_are_exact():
+    point = LineString([(X + 205, Y - 205), (X + 205.001, Y - 205)])
+    rows, cols = np.indices(GRID.shape)
+    distance = np.hypot(rows - 20, cols - 20) * 10
+    np.testing.assert_array_equal(road_mask(roads(point), GRID, 50.002), distance <= 50)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    coordinates=st.lists(
+        st.tuples(st.integers(-100, 600), st.integers(-500, 100)), min_size=2, max_size=6, unique=True
+    ),
+    buffer_m=st.sampled_from([5.0, 10.0, 30.0, 77.7]),
+    row=st.integers(0, 39),
+    col=st.integers(0, 43),
+)
+def test_windows_show_what_the_whole_shows_and_distances_agree(coordinates, buffer_m, row, col):
+    table = roads(LineString([(X + x, Y + y) for x, y in coordinates]), STREET)
+    whole = road_mask(table, GRID, buffer_m)
+    np.testing.assert_array_equal(
+        road_mask(table, GRID[row:, col : col + 7], buffer_m), whole[row:, col : col + 7]
+    )
+    xs, ys = np.meshgrid(X + 5 + 10 * np.arange(50), Y - 5 - 10 * np.arange(40))
+    distance = shapely.distance(shapely.points(xs, ys)[..., None], table.geometry.to_numpy()).min(axis=-1)
+    np.testing.assert_array_equal(whole, distance <= buffer_m)
+
+
+def test_no_road_no_pixel():
+    assert not road_mask(roads(STREET).iloc[:0], GRID, 30.0).any()
+
+
+def test_the_roads_of_the_a2_chip(shared_data):
+    scene = open_geotiff(shared_data / "trucks" / "a2_braunschweig.tif")
+    found = read_roads(shared_data / "trucks" / "a2_braunschweig_roads.gpkg", scene.grid.crs)
+    assert len(found) == 16
+    assert "motorway" in set(found["road_class"])
+    trucks = gpd.read_file(shared_data / "trucks" / "a2_braunschweig_trucks.gpkg").to_crs(str(scene.grid.crs))
+    mask = road_mask(found, scene.grid, 30.0)
+    corner = scene.grid.affine
+    cols = ((trucks.centroid.x - corner.c) / corner.a).astype(int)
+    rows = ((trucks.centroid.y - corner.f) / corner.e).astype(int)
+    assert mask[rows, cols].all()
+    assert 0.05 < mask.mean() < 0.3
