@@ -23,8 +23,8 @@ from pipeline.inference.motion import measure_displacement
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.layers.trucks import DELAY_SIGMA, MOVING_SIGMAS
 from pipeline.models.bundle import open_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.inputs import normalise
+from pipeline.models.normalise import normalise
+from pipeline.models.registry import build_detector
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.simulation.simulate import SimulatedScene, simulate_scene
 

@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from pipeline.config import load_config
 from pipeline.job import Request, prepare, run_shard, stored_shard
 from pipeline.models.bundle import Bundle, open_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.inputs import normalise
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.normalise import normalise
+from pipeline.models.registry import build_detector, build_segmenter
 
 Found = dict[str, NDArray]
 """`boxes` (N, 4) in pixels and `scores` (N,); or `classes` (H, W)."""

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from benchmarks.results import save, table
 from pipeline.config import Engine
-from pipeline.inference.runtime import Dense, open_runtime
+from pipeline.inference.runtime import open_runtime
 from pipeline.models.bundle import open_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.registry import Dense, build_detector, build_segmenter
 
 SIDE_PX = 1072
 REPEATS = 2

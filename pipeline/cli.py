@@ -535,8 +535,8 @@ def models_anatomy(
     side: Annotated[int, typer.Option(min=64, help="Side of the example tile, in pixels.")] = 256,
 ) -> None:
     """A network layer by layer: kernel, stride, output size, receptive field, parameters, work."""
-    from pipeline.models.anatomy import card_anatomy
     from pipeline.models.bundle import open_bundle
+    from pipeline.models.halo import card_anatomy
     from pipeline.report.card import anatomy_page
 
     _say_page(anatomy_page(card_anatomy(open_bundle(name).card, side)))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pipeline.errors import LabelsError
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 Z_95 = 1.96
 """Standard errors on either side of a 95 % interval, as the paper rounds it."""

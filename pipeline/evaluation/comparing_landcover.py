@@ -17,7 +17,7 @@ from pipeline.evaluation.comparing import Difference, paired_differences
 from pipeline.evaluation.disagreement import AGREE, large_areas
 from pipeline.evaluation.labels import UNLABELLED, LandcoverLabels
 from pipeline.evaluation.segmentation import BLOCK_PX, blocks, prediction_grid
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 LANDCOVER_CHANGES = ("fixed", "broken", "still wrong", "both right")
 MIN_AREA_HA = 1.0

@@ -25,8 +25,7 @@ from pipeline.evaluation.matching import (
     match,
     same_class,
 )
-from pipeline.models.bundle import LegendClass
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 
 RADII_M = (10.0, 20.0, 30.0)
 PRIMARY_RADIUS_M = 20.0

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pipeline.evaluation.labels import LandcoverLabels
 from pipeline.evaluation.segmentation import LandcoverEvaluation, blocks, class_index, prediction_grid
 from pipeline.layers.regions import OUTSIDE, Regions, label_regions, outline
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 MIN_CASE_HA = 1.0
 AGREE = 255

@@ -25,7 +25,7 @@ from pipeline.evaluation.areas import AreaEstimates, estimate_areas
 from pipeline.evaluation.sampling import Allocation, Sample
 from pipeline.layers.export import write_geojson, write_gpkg
 from pipeline.layers.styles import interpretation_style, pixel_style
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 from pipeline.storage.atomic import make_folder, replacing
 from pipeline.storage.untrusted_vectors import refuse_recipe
 

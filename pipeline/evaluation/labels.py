@@ -24,7 +24,7 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from pipeline.errors import LabelsError
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.storage.untrusted_vectors import refuse_recipe
 
 UNLABELLED = 255

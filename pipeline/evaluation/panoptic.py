@@ -19,7 +19,7 @@ from pipeline.evaluation.detection import TruckEvaluation
 from pipeline.evaluation.labels import COUNT_NEITHER_WAY, LandcoverLabels
 from pipeline.evaluation.segmentation import blocks, class_index, prediction_grid
 from pipeline.layers.panoptic import truck_masks
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 TRUCK = "truck"
 

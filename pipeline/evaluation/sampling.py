@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError, LabelsError
 from pipeline.evaluation.labels import UNLABELLED
 from pipeline.evaluation.segmentation import class_index, prediction_grid
 from pipeline.layers.regions import read_strips
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 Allocation = Literal["mixed", "proportional", "equal"]
 EXPECTED_ACCURACY = 0.8

@@ -26,7 +26,7 @@ from pipeline.evaluation.boundaries import (
     halo_px,
 )
 from pipeline.evaluation.labels import UNLABELLED, LandcoverLabels
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 BLOCK_ROWS = 512
 """Rows compared at a time: what GeoTIFFs keep together, and 6 million pixels of a granule."""

@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from pipeline.inference.predictions import NODATA, PLACE_STEP_PX, Detections, Predictions
 from pipeline.inference.shards import Shard
-from pipeline.models.suppression import beaten
+from pipeline.models.boxes import beaten
 
 SAME_TRUCK_PX = 0.5
 """Boxes whose centres are nearer than this are one truck, seen from the cores of two tiles."""

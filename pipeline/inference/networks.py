@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rasterio.windows import Window
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from pipeline.config import Engine
@@ -23,10 +23,9 @@ from pipeline.errors import BundleError
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.inference.runtime import Maps, half_precision, open_runtime
 from pipeline.models.bundle import Bundle, Card, open_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.inputs import normalise_band
-from pipeline.models.screener import BLOCK_PX, accepted, build_screener
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.normalise import normalise_band
+from pipeline.models.registry import build_network
+from pipeline.models.screener import BLOCK_PX, accepted
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Pixels, Scene
 from pipeline.tiling import Tile, round_up
@@ -295,13 +294,6 @@ def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool
             raise BundleError(f"Bundle {bundle.card.id} at {bundle.folder} is not what the run began with.")
     precision = "bfloat16" if half else "float32"
     return Networks(Models(*bundles), Engine(backend=backend, precision=precision), threads)
-
-
-def build_network(card: Card) -> nn.Module:
-    """The network that a card describes, without its weights. Errors as of the task's builder."""
-    if card.task == "detection":
-        return build_detector(card)
-    return build_segmenter(card) if card.task == "segmentation" else build_screener(card)
 
 
 def threads_of(engine: Engine, workers: int = 1) -> int:

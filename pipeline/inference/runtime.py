@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Engine
 from pipeline.errors import MissingExtraError
+from pipeline.models.registry import Dense
 
 _EXAMPLE_PX = 64
 """Side of the image by which a network is traced; what is traced holds for every size."""
@@ -29,23 +30,6 @@ _WIDE = 32
 
 # OpenVINO's own converter traces too, and PyTorch has nothing else yet that takes images of any size.
 warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
-
-
-class Dense(nn.Module):
-    """What slides over images (N, C, H, W) of a network: maps (N, H, W, channels).
-
-    Of a detector that is all but its boxes (see `pipeline.models.detector.Detector`).
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        """See the class."""
-        if hasattr(self.network, "dense"):
-            return tuple(self.network.dense(images))  # type: ignore[operator]
-        return (self.network(images).permute(0, 2, 3, 1),)
 
 
 @dataclass(frozen=True)

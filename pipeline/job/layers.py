@@ -23,7 +23,8 @@ from pipeline.layers.styles import (
 )
 from pipeline.layers.traffic import road_traffic, write_traffic
 from pipeline.layers.trucks import found_trucks, nearly_trucks
-from pipeline.models.bundle import Bundle, LegendClass
+from pipeline.models.bundle import Bundle
+from pipeline.models.legend import LegendClass
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, copernicus_notice
 from pipeline.report.pictures import quicklook

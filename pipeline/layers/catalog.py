@@ -24,7 +24,7 @@ from pystac import MediaType, RelType
 from pipeline.errors import GeoreferenceError
 from pipeline.layers.export import lonlat_bbox, to_lonlat
 from pipeline.layers.landcover import NODATA
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
 

@@ -17,7 +17,7 @@ from rasterio.enums import ColorInterp
 from pipeline.layers.export import replacing
 from pipeline.layers.regions import absorb_small, label_regions, outline, read_strips
 from pipeline.layers.styles import rgb
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 NODATA = 255
 """Value of land-cover pixels that have no class."""

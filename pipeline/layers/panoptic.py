@@ -30,7 +30,7 @@ from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.layers.landcover import NODATA
 from pipeline.layers.regions import read_strips
 from pipeline.layers.styles import rgb
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 _SCORE_STEPS = (
     (0.0, 0.5, "#FED976"),

@@ -21,7 +21,7 @@ from pipeline.errors import LabelsError
 from pipeline.inference.predictions import Detections
 from pipeline.layers.seen import where_seen
 from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 from pipeline.scenes.detectors import detectors_at
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.scene import Scene

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safetensors import SafetensorError
 
 from pipeline.errors import BundleError
+from pipeline.models.legend import LegendClass
 from pipeline.safe_yaml import read_yaml
 from pipeline.storage.atomic import make_folder, replacing
 
@@ -21,15 +22,6 @@ if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
     from torch import Tensor, nn
 
 SHIPPED = Path(__file__).parent / "bundles"
-
-
-class LegendClass(BaseModel):
-    """One class: its value in the raster, its name, and its colour as #RRGGBB."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    value: int
-    name: str
-    colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$")
 
 
 class Calibration(BaseModel):

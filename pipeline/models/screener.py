@@ -9,9 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.errors import BundleError
-from pipeline.models.bundle import Card
-
 BLOCK_PX = 64
 """Side of a block, in 10 m pixels; also the network's total stride."""
 CELL_PX = 8
@@ -53,28 +50,6 @@ class TruckScreener(nn.Module):
         """See the class."""
         blocks: Tensor = self.block(self.cells(images))
         return blocks
-
-
-SCREENERS = {"block_screener": TruckScreener}
-
-
-def build_screener(card: Card) -> TruckScreener:
-    """The untrained network that a card describes.
-
-    Raises
-    ------
-    BundleError
-        If the card is not that of a screener, or has arguments that it does not take.
-    """
-    if card.task != "screening" or card.architecture not in SCREENERS:
-        raise BundleError(
-            f"Model {card.id} is no screener: it has task {card.task} and architecture {card.architecture}. "
-            f"Expected: screening and {', '.join(SCREENERS)}."
-        )
-    try:
-        return SCREENERS[card.architecture](len(card.bands), **card.arguments)
-    except (TypeError, ValueError) as error:
-        raise BundleError(f"Arguments of bundle {card.id} don't fit {card.architecture}: {error}.") from error
 
 
 def accepted(logits: Tensor, threshold: float, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ from pipeline.evaluation.interpretation import read_points, write_points
 from pipeline.evaluation.sampling import AT_LEAST, Allocation, Sample, draw_sample
 from pipeline.layers.export import write_gpkg
 from pipeline.layers.styles import agreement_style
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.storage.atomic import make_folder, replacing
 
 METRICS, FIGURE, POINTS = "metrics.json", "areas.png", "area_points.gpkg"

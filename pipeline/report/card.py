@@ -10,8 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.models.anatomy import Anatomy, card_anatomy
 from pipeline.models.bundle import Bundle, Calibration, Card
+from pipeline.models.halo import card_anatomy
+from pipeline.models.receptive_field.trace import Anatomy
 
 PICTURE = "quality.png"
 _BARS = "▁▂▃▄▅▆▇█"

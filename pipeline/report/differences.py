@@ -30,7 +30,7 @@ from pipeline.evaluation.comparing_landcover import (
 from pipeline.evaluation.labels import has_layer, read_landcover_labels, read_polygons
 from pipeline.evaluation.segmentation import prediction_grid
 from pipeline.layers.export import write_gpkg
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.cases import Kind, case_columns
 from pipeline.report.chips import CHIPS
 from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_layers

@@ -19,8 +19,8 @@ from pipeline.evaluation.figures import threshold_curve
 from pipeline.evaluation.panoptic import PanopticEvaluation
 from pipeline.evaluation.segmentation import LandcoverEvaluation
 from pipeline.layers.styles import rgb
-from pipeline.models.bundle import Card, LegendClass
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.bundle import Card
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.report.card import headlines
 from pipeline.report.cases import KINDS, case_columns, data_uri, kind_of, known_facts
 from pipeline.report.chips import CHIP_PX, case_chips

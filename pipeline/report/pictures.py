@@ -20,7 +20,7 @@ from rasterio.warp import calculate_default_transform, reproject
 from rasterio.windows import from_bounds
 
 from pipeline.layers.styles import rgb
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 from pipeline.scenes.raster.datasets import is_remote, open_raster, remote_options
 from pipeline.scenes.raster.radiometry import to_reflectance
 from pipeline.scenes.scene import Scene

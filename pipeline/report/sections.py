@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.detection import TruckEvaluation, column
 from pipeline.evaluation.segmentation import LandcoverEvaluation
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 
 _BROKEN_DOWN_BY = {

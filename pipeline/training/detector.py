@@ -19,10 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.config import Settings, load_settings
 from pipeline.errors import TrainingError
 from pipeline.evaluation.detection import PRIMARY_RADIUS_M, precision_recall
-from pipeline.models.anatomy import with_halo
-from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
-from pipeline.models.detector import DEFAULT_ARGUMENTS, DETECTORS, build_detector
-from pipeline.models.inputs import normalise
+from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
+from pipeline.models.faster_rcnn import DEFAULT_ARGUMENTS
+from pipeline.models.halo import with_halo
+from pipeline.models.legend import LegendClass
+from pipeline.models.normalise import normalise
+from pipeline.models.registry import DETECTORS, build_detector
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.simulation.chips.chip import CHIP_BANDS, Ground, draw_chip

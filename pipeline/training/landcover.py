@@ -25,8 +25,8 @@ from torch.utils.data import Dataset
 from pipeline.errors import TrainingError
 from pipeline.evaluation.labels import UNLABELLED, read_landcover_labels
 from pipeline.models.bundle import Card
-from pipeline.models.inputs import normalise
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.models.normalise import normalise
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.readers.band_folder import open_band_folder
 from pipeline.scenes.readers.geotiff import open_geotiff

@@ -32,8 +32,9 @@ from pipeline.evaluation.labels import (
     read_landcover_labels,
     read_polygons,
 )
-from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
-from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
+from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
+from pipeline.models.registry import build_segmenter
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Scene

@@ -19,10 +19,11 @@ from pipeline.config import Engine
 from pipeline.errors import TrainingError
 from pipeline.inference.engine import Search, predict_shards
 from pipeline.inference.networks import Models
-from pipeline.models.anatomy import with_halo
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
-from pipeline.models.inputs import normalise
-from pipeline.models.screener import BLOCK_PX, CELL_PX, build_screener
+from pipeline.models.halo import with_halo
+from pipeline.models.normalise import normalise
+from pipeline.models.registry import build_screener
+from pipeline.models.screener import BLOCK_PX, CELL_PX
 from pipeline.scenes.open import open_scene
 from pipeline.simulation.chips.chip import CHIP_BANDS
 from pipeline.simulation.simulate import simulate, simulate_scene

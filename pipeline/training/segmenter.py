@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader
 
 from pipeline.errors import BundleError, TrainingError
 from pipeline.evaluation.labels import UNLABELLED
-from pipeline.models.anatomy import with_halo
-from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
-from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
-from pipeline.models.segmenter_library import Pretrained, start_encoder
+from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
+from pipeline.models.halo import with_halo
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
+from pipeline.models.library_segmenters import Pretrained, start_encoder
+from pipeline.models.registry import build_segmenter
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
 from pipeline.training.fitting import FitSettings, fit, prepare, training_loader
 from pipeline.training.landcover import (

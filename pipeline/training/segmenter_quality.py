@@ -14,7 +14,7 @@ from pipeline.evaluation.bootstrap import accuracy_and_iou, block_bootstrap, con
 from pipeline.evaluation.labels import UNLABELLED
 from pipeline.evaluation.segmentation import LandcoverEvaluation
 from pipeline.models.bundle import Card
-from pipeline.models.inputs import normalise
+from pipeline.models.normalise import normalise
 from pipeline.tiling import plan, round_up
 from pipeline.training.landcover import LabelledScene
 

@@ -20,11 +20,10 @@ from pipeline.evaluation.segmentation import LandcoverEvaluation, evaluate_landc
 from pipeline.inference.merging import merge_shards
 from pipeline.inference.runtime import half_precision
 from pipeline.job import Request, prepare, run_shards, stored_shard
-from pipeline.models.anatomy import card_anatomy
 from pipeline.models.bundle import Bundle, open_bundle, shipped_bundles
-from pipeline.models.detector import build_detector
-from pipeline.models.inputs import normalise
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.halo import card_anatomy
+from pipeline.models.normalise import normalise
+from pipeline.models.registry import build_detector, build_segmenter
 from pipeline.report.comparison import Compared
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels

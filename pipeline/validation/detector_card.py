@@ -26,8 +26,8 @@ from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import PrecisionRecall, TruckEvaluation
 from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
-from pipeline.models.detector import build_detector
-from pipeline.models.inputs import normalise
+from pipeline.models.normalise import normalise
+from pipeline.models.registry import build_detector
 from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
 from pipeline.simulation.simulate import simulate_scene

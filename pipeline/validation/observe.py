@@ -25,7 +25,7 @@ from pipeline.inference.predictions import Detections
 from pipeline.job import Request, prepare, run_shards, stored_shard, trucks_of
 from pipeline.layers.seen import seen_layers
 from pipeline.models.bundle import Bundle, Calibration, save_card
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.roads.read import read_roads
 from pipeline.scenes.raster.read import read_points
 from pipeline.scenes.scene import BandSource

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation.areas import Z_95, estimate_areas
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 NAMES = ("deforestation", "forest gain", "stable forest", "stable non-forest")
 LEGEND = tuple(LegendClass(value=i, name=name, colour="#000000") for i, name in enumerate(NAMES))

@@ -5,7 +5,7 @@ from pipeline.errors import LabelsError
 from pipeline.evaluation.comparing_landcover import compare_landcover
 from pipeline.evaluation.labels import read_landcover_labels
 from pipeline.evaluation.segmentation import prediction_grid
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from tests.evaluation.test_labels import write_raster
 
 

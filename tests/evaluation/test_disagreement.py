@@ -10,7 +10,7 @@ from pipeline.evaluation import segmentation
 from pipeline.evaluation.disagreement import disagreement_metrics, landcover_cases
 from pipeline.evaluation.labels import read_landcover_labels
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from tests.evaluation.test_labels import UTM, write_raster
 
 

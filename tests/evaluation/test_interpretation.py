@@ -15,7 +15,7 @@ from pipeline.evaluation.interpretation import (
     write_points,
 )
 from pipeline.evaluation.sampling import draw_sample
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from tests.evaluation.test_labels import UTM, write_raster
 
 

@@ -18,8 +18,7 @@ from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.labels import RasterLabels
 from pipeline.evaluation.panoptic import evaluate_panoptic, match_segments
 from pipeline.layers.panoptic import truck_masks, write_panoptic
-from pipeline.models.bundle import LegendClass
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.scenes.scene import Scene
 
 CLASSES = ("water", "trees", "crops")

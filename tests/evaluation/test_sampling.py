@@ -7,7 +7,7 @@ from rasterio.transform import from_origin
 from pipeline.errors import ConfigError, LabelsError
 from pipeline.evaluation.sampling import allocate, draw_sample, sample_size
 from pipeline.layers import regions
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from tests.evaluation.test_areas import PIXELS
 from tests.evaluation.test_labels import write_raster
 

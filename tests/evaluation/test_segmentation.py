@@ -16,7 +16,7 @@ from pipeline.errors import LabelsError
 from pipeline.evaluation import segmentation
 from pipeline.evaluation.labels import read_landcover_labels
 from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from tests.evaluation.test_labels import UTM, pixels, write_raster
 
 

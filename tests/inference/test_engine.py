@@ -32,11 +32,10 @@ from pipeline.inference.predictions import (
     Detections,
 )
 from pipeline.inference.shards import Shard
-from pipeline.models.anatomy import DensePart
-from pipeline.models.bundle import Bundle, Card, LegendClass, open_bundle, save_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.screener import build_screener
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
+from pipeline.models.halo import DensePart
+from pipeline.models.legend import LegendClass
+from pipeline.models.registry import build_detector, build_screener, build_segmenter
 from pipeline.roads.read import read_roads
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import BandSource

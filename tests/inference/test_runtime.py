@@ -11,8 +11,8 @@ from pipeline.errors import MissingExtraError
 from pipeline.inference import runtime
 from pipeline.inference.runtime import backend, half_precision, open_runtime
 from pipeline.models.bundle import open_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.segmenter import UNet, build_segmenter
+from pipeline.models.registry import build_detector, build_segmenter
+from pipeline.models.unet import UNet
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from rasterio.warp import transform_bounds
 from pipeline.errors import GeoreferenceError
 from pipeline.layers import catalog
 from pipeline.layers.catalog import build_item, write_catalog, write_item
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 
 LEGEND = [LegendClass(value=5, name="shrub and scrub", colour="#DFC35A")]

@@ -9,7 +9,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.errors import OutputError
 from pipeline.layers.landcover import COLUMNS, polygonise, write_cog
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 LEGEND = [
     LegendClass(value=value, name=name, colour=colour)

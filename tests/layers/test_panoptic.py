@@ -15,7 +15,7 @@ from rasterio.transform import from_origin
 from rio_cogeo import cog_validate
 
 from pipeline.layers.panoptic import TRUCK_CATEGORY, truck_masks, write_panoptic
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.scenes.scene import Scene
 from pipeline.simulation.rendering import Vehicle, band_times, rectangle_coverage
 

@@ -10,7 +10,7 @@ from pipeline.layers.styles import (
     seen_style,
     truck_style,
 )
-from pipeline.models.bundle import LegendClass
+from pipeline.models.legend import LegendClass
 
 
 def test_land_cover_style_has_every_class_in_its_colour():

@@ -13,12 +13,12 @@ from pipeline.models.bundle import (
     SHIPPED,
     Calibration,
     Card,
-    LegendClass,
     open_bundle,
     save_bundle,
     save_card,
     shipped_bundles,
 )
+from pipeline.models.legend import LegendClass
 from tests.test_safe_yaml import lines
 
 CARD = Card(

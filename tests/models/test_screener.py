@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from pipeline.errors import BundleError
-from pipeline.models.anatomy import with_halo
-from pipeline.models.bundle import Card, LegendClass
-from pipeline.models.screener import BLOCK_PX, CELL_PX, accepted, build_screener
+from pipeline.models.bundle import Card
+from pipeline.models.halo import with_halo
+from pipeline.models.legend import LegendClass
+from pipeline.models.registry import build_screener
+from pipeline.models.screener import BLOCK_PX, CELL_PX, accepted
 
 
 def screener_card(**changes) -> Card:

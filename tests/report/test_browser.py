@@ -11,7 +11,7 @@ from shapely.geometry import LineString, box
 from pipeline.evaluation.confusion import truck_cases
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.segmentation import LandcoverEvaluation
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.chips import case_chips
 from pipeline.report.page import ReportContext, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook

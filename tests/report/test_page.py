@@ -13,7 +13,7 @@ from shapely.geometry import box
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.labels import read_truck_labels
 from pipeline.models.bundle import Card
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.readers.geotiff import open_geotiff

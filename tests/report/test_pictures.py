@@ -9,7 +9,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.pictures import (
     Picture,
     class_picture,

@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.segmentation import LandcoverEvaluation
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.sections import class_areas, landcover_cards, matrices, matrix_legend, truck_cards
 from tests.evaluation.test_detection import boxes, labels
 from tests.evaluation.test_labels import write_raster

@@ -5,8 +5,7 @@ import torch
 
 from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.registry import build_detector, build_segmenter
 from pipeline.training.detector import DetectorTraining, blank_card, train_detector
 from pipeline.training.segmenter import blank_card as blank_segmenter
 from pipeline.training.segmenter import train

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.models.bundle import Card
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.training.landcover import (
     UNLABELLED,
     VALUES,

@@ -13,7 +13,8 @@ from shapely import box
 
 from pipeline.errors import BundleError, LabelsError
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
-from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
+from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.models.registry import build_segmenter
 from pipeline.scenes.open import open_scene
 from pipeline.training.own_landcover import (
     OwnLandcover,

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import TrainingError
 from pipeline.models.bundle import open_bundle
-from pipeline.models.screener import build_screener
+from pipeline.models.registry import build_screener
 from pipeline.training.screener import ScreenerTraining, cell_targets, train_screener
 
 NONE = np.zeros((0, 4), np.float32)

@@ -12,8 +12,9 @@ from rasterio.transform import from_origin
 from shapely import box
 
 from pipeline.errors import BundleError, TrainingError
-from pipeline.models.bundle import LegendClass, open_bundle
-from pipeline.models.segmenter import DYNAMIC_WORLD, build_segmenter
+from pipeline.models.bundle import open_bundle
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
+from pipeline.models.registry import build_segmenter
 from pipeline.scenes.scene import BANDS_10M
 from pipeline.training.landcover import Crops
 from pipeline.training.segmenter import (

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.evaluation.labels import UNLABELLED
 from pipeline.models.bundle import Card
-from pipeline.models.segmenter import DYNAMIC_WORLD
+from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.training.landcover import LabelledScene
 from pipeline.training.segmenter_quality import BOOTSTRAP_PX, figures, land_use_figures, measure, segment
 

@@ -9,13 +9,12 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.config import Engine
 from pipeline.errors import BundleError, ConfigError
-from pipeline.models.anatomy import with_halo
 from pipeline.models.bundle import Bundle, save_bundle
-from pipeline.models.detector import build_detector
-from pipeline.models.segmenter import build_segmenter
+from pipeline.models.halo import with_halo
+from pipeline.models.registry import build_detector, build_segmenter
 from pipeline.training.detector import blank_card
 from pipeline.validation.compare_models import compare, milliseconds_per_megapixel, places_of
-from tests.models.test_segmenter import small_card
+from tests.models.test_unet import small_card
 
 BANDS = ("B02", "B03", "B04", "B08")
 ENGINE = Engine(threads=1, precision="float32")

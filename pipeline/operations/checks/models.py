@@ -13,9 +13,10 @@ def models(config: Config) -> list[Finding]:
     """Of every shipped bundle and those of the settings: card, hash of the weights, an image through it."""
     import torch
 
-    from pipeline.inference.networks import build_network, threads_of
+    from pipeline.inference.networks import threads_of
     from pipeline.inference.runtime import backend, half_precision, open_runtime
     from pipeline.models.bundle import SHIPPED, open_bundle
+    from pipeline.models.registry import build_network
 
     named = [config.trucks.bundle, config.trucks.screener, config.landcover.bundle]
     shipped = sorted(card.parent.name for card in SHIPPED.glob("*/card.yaml"))

@@ -14,9 +14,9 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError
+from pipeline.scenes.raster import blocks
 from pipeline.scenes.raster.blocks import raster_of, read
 from pipeline.scenes.raster.cache import Block, BlockCache
-from pipeline.scenes.raster import blocks
 from pipeline.scenes.scene import BandSource
 from tests.scenes.products import CRS, write_raster
 

@@ -54,7 +54,7 @@ def smp_unet(
 
     Each stage about doubles what a pixel sees: three of a ResNet-18 keep the halo small, five make it cost
     more than the tile. Encoders with squeeze-and-excitation or attention can be built, but not tiled:
-    `pipeline.models.anatomy.with_halo` refuses them.
+    `pipeline.models.halo.with_halo` refuses them.
 
     Raises
     ------

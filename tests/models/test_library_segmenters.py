@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from pipeline.errors import BundleError, MissingExtraError, TrainingError
-from pipeline.models.anatomy import with_halo
 from pipeline.models.bundle import save_bundle
-from pipeline.models.segmenter import build_segmenter
-from pipeline.models.segmenter_library import start_encoder
-from tests.models.test_segmenter import randomised, small_card, tiled
+from pipeline.models.halo import with_halo
+from pipeline.models.library_segmenters import start_encoder
+from pipeline.models.registry import build_segmenter
+from tests.models.test_unet import randomised, small_card, tiled
 
 pytest.importorskip("torchgeo", reason="needs the extra train")
 pytest.importorskip("segmentation_models_pytorch", reason="needs the extra train")

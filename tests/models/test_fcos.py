@@ -5,10 +5,11 @@ import torch
 from torch import nn
 
 from pipeline.errors import BundleError
-from pipeline.models.anatomy import card_anatomy
-from pipeline.models.bundle import Card, LegendClass
-from pipeline.models.detector import build_detector
-from pipeline.models.single_stage import SingleStageDetector
+from pipeline.models.bundle import Card
+from pipeline.models.fcos import SingleStageDetector
+from pipeline.models.halo import card_anatomy
+from pipeline.models.legend import LegendClass
+from pipeline.models.registry import build_detector
 
 SMALL = {"channels": [4, 4, 4], "features": 4, "convolutions": 1}
 

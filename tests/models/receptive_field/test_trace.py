@@ -12,9 +12,12 @@ from torchvision.models import resnet18
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.rpn import RPNHead
 
-from pipeline.models.anatomy import Anatomy, DensePart, Field, anatomy, card_anatomy
-from pipeline.models.bundle import Card, LegendClass
-from pipeline.models.detector import build_detector
+from pipeline.models.bundle import Card
+from pipeline.models.halo import DensePart, card_anatomy
+from pipeline.models.legend import LegendClass
+from pipeline.models.receptive_field.axis import Field
+from pipeline.models.receptive_field.trace import Anatomy, anatomy
+from pipeline.models.registry import build_detector
 
 SIDE = 72
 MARGIN = 14

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pipeline.models.bundle import Card
-from pipeline.models.inputs import normalise
+from pipeline.models.normalise import normalise
 
 CARD = Card(
     id="two-bands",

@@ -3,15 +3,14 @@
 What differs from the stock network, and why: the input is upsampled twice and the finest feature map keeps
 the full 10 m resolution, for a stride of 4 or more loses a truck; anchors have a truck's size; and at
 inference proposals are taken by score, never by rank, so that no cap couples a place to the rest of a tile.
-Everything is convolutional with batch norm, hence a bounded reach (see `pipeline.models.anatomy`).
+Everything is convolutional with batch norm, hence a bounded reach (see `models.receptive_field`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +26,9 @@ from torchvision.ops import (
     roi_align,
 )
 
-from pipeline.errors import BundleError
 from pipeline.models.backbone import TruckBackbone
-from pipeline.models.bundle import Card
+from pipeline.models.boxes import suppress
 from pipeline.models.ignored import centred_in
-from pipeline.models.single_stage import SINGLE_STAGE_ARGUMENTS, SingleStageDetector
-from pipeline.models.suppression import suppress
 
 DEFAULT_ARGUMENTS: dict[str, Any] = {
     "channels": [24, 48, 96],
@@ -48,16 +44,6 @@ _SAMPLES = 2
 _POOLED_AT_ONCE = 512
 _MARGIN_PX = 1.0
 """Anchors and proposals so near to an ignored box are of what it holds."""
-
-
-class Detector(Protocol):
-    """What the engine asks of a truck detector: convolutions that slide over an image, then boxes."""
-
-    def dense(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Maps (N, H, W, channels) of normalised images (N, C, H, W): all that a tile's halo is for."""
-
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
-        """`boxes` (K, 4), in pixels, and `scores` (K,) of each image, from its maps."""
 
 
 class ScoreProposals(RegionProposalNetwork):
@@ -264,29 +250,3 @@ def _cell_anchors(sizes: list[float], ratios: list[float]) -> Tensor:
             width, height = size / ratio**0.5, size * ratio**0.5
             boxes.append([0.5 - width / 2, 0.5 - height / 2, 0.5 + width / 2, 0.5 + height / 2])
     return torch.tensor(boxes)
-
-
-DETECTORS: dict[str, tuple[Callable[..., TruckDetector | SingleStageDetector], dict[str, Any]]] = {
-    "faster_rcnn": (TruckDetector, DEFAULT_ARGUMENTS),
-    "fcos": (SingleStageDetector, SINGLE_STAGE_ARGUMENTS),
-}
-"""Families by the name a card gives them, each with the arguments it has where a card says nothing."""
-
-
-def build_detector(card: Card) -> TruckDetector | SingleStageDetector:
-    """The untrained network that a card describes.
-
-    Raises
-    ------
-    BundleError
-        If the architecture or one of its arguments is unknown.
-    """
-    if card.architecture not in DETECTORS:
-        raise BundleError(
-            f"Unknown detector {card.architecture} in bundle {card.id}. Known: {', '.join(DETECTORS)}."
-        )
-    family, defaults = DETECTORS[card.architecture]
-    try:
-        return family(bands=len(card.bands), **{**defaults, **card.arguments})
-    except TypeError as error:
-        raise BundleError(f"Arguments of bundle {card.id} don't fit {card.architecture}: {error}.") from error

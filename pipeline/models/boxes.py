@@ -1,4 +1,4 @@
-"""Which of many ranked boxes stay where only one of two that overlap can."""
+"""Boxes: suppression of those that overlap, and those inside ignored areas."""
 
 from __future__ import annotations
 

@@ -5,9 +5,11 @@ import pytest
 import torch
 
 from pipeline.errors import BundleError
-from pipeline.models.anatomy import anatomy
 from pipeline.models.bundle import SHIPPED, Card, open_bundle
-from pipeline.models.segmenter import DYNAMIC_WORLD, UNet, build_segmenter
+from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.models.receptive_field.trace import anatomy
+from pipeline.models.registry import build_segmenter
+from pipeline.models.unet import UNet
 from pipeline.tiling import plan
 
 MEGABYTE = 1_000_000

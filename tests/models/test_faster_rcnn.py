@@ -5,9 +5,10 @@ import torch
 from torchvision.ops import clip_boxes_to_image, roi_align
 
 from pipeline.errors import BundleError
-from pipeline.models.anatomy import card_anatomy
 from pipeline.models.bundle import open_bundle
-from pipeline.models.detector import POOLED_PX, build_detector, pool_boxes, without_ignored
+from pipeline.models.faster_rcnn import POOLED_PX, pool_boxes, without_ignored
+from pipeline.models.halo import card_anatomy
+from pipeline.models.registry import build_detector
 from pipeline.training.detector import blank_card
 
 SMALL = {"channels": [4, 4, 4], "features": 4, "head": 8}
@@ -23,7 +24,7 @@ def truck_on_asphalt(x: float = 24.0, y: float = 20.0, speed_kmh: float = 85.0) 
     """A white truck that drives east over asphalt, as the shipped detector is fed, (4, 48, 48)."""
     import numpy as np
 
-    from pipeline.models.inputs import normalise
+    from pipeline.models.normalise import normalise
     from pipeline.simulation.rendering import Vehicle, add_vehicle
 
     card = open_bundle("trucks").card

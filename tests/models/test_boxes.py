@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import nms
 
-from pipeline.models.suppression import beaten, suppress
+from pipeline.models.boxes import beaten, suppress
 
 
 @settings(max_examples=60, deadline=None)

@@ -7,34 +7,11 @@ pooled globally, and batch norm is an affine map at inference.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-
-from pipeline.errors import BundleError
-from pipeline.models.bundle import Card, LegendClass
-from pipeline.models.segmenter_library import fcn, smp_unet
-
-DYNAMIC_WORLD = tuple(
-    LegendClass(value=value, name=name, colour=colour)
-    for value, (name, colour) in enumerate(
-        (
-            ("water", "#419BDF"),
-            ("trees", "#397D49"),
-            ("grass", "#88B053"),
-            ("flooded vegetation", "#7A87C6"),
-            ("crops", "#E49635"),
-            ("shrub and scrub", "#DFC35A"),
-            ("built", "#C4281B"),
-            ("bare", "#A59B8F"),
-            ("snow and ice", "#B39FE1"),
-        )
-    )
-)
-"""Values, names and official colours: Brown et al., "Dynamic World", Scientific Data 9:251, 2022."""
 
 
 def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
@@ -81,29 +58,3 @@ class UNet(nn.Module):
         for up, convolutions, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
             features = convolutions(torch.cat((up(features), skip), dim=1))
         return self.head(features)
-
-
-SEGMENTERS: dict[str, Callable[..., nn.Module]] = {"unet": UNet, "fcn": fcn, "smp_unet": smp_unet}
-"""Architectures by the name a card gives them; called with bands, classes and the card's arguments."""
-
-
-def build_segmenter(card: Card) -> nn.Module:
-    """The untrained network of a card: (N, C, H, W) normalised in, logits (N, classes, H, W) out.
-
-    H and W must be multiples of the card's stride; C follows `card.bands`.
-
-    Raises
-    ------
-    BundleError
-        If the architecture is not known, or does not take the card's arguments.
-    """
-    if card.architecture not in SEGMENTERS:
-        raise BundleError(
-            f"Model {card.id} has architecture {card.architecture}, which is not a segmenter. "
-            f"Known: {', '.join(SEGMENTERS)}."
-        )
-    arguments: dict[str, Any] = card.arguments
-    try:
-        return SEGMENTERS[card.architecture](len(card.bands), len(card.classes), **arguments)
-    except TypeError as error:
-        raise BundleError(f"Model {card.id}: {card.architecture} can't be built so ({error}).") from error

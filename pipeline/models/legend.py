@@ -1,0 +1,38 @@
+"""Legend classes of land cover, and the nine of Dynamic World."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
+    pass
+
+
+class LegendClass(BaseModel):
+    """One class: its value in the raster, its name, and its colour as #RRGGBB."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    value: int
+    name: str
+    colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$")
+
+
+DYNAMIC_WORLD = tuple(
+    LegendClass(value=value, name=name, colour=colour)
+    for value, (name, colour) in enumerate(
+        (
+            ("water", "#419BDF"),
+            ("trees", "#397D49"),
+            ("grass", "#88B053"),
+            ("flooded vegetation", "#7A87C6"),
+            ("crops", "#E49635"),
+            ("shrub and scrub", "#DFC35A"),
+            ("built", "#C4281B"),
+            ("bare", "#A59B8F"),
+            ("snow and ice", "#B39FE1"),
+        )
+    )
+)
+"""Values, names and official colours: Brown et al., "Dynamic World", Scientific Data 9:251, 2022."""

@@ -1,0 +1,307 @@
+"""What a network can see: output sizes, receptive fields, parameters and work, layer by layer.
+
+The network runs once on a tensor without storage (PyTorch's `meta` device) and every operation is watched,
+so skip connections, functional calls and any control flow are followed as they are. For each tensor we keep
+which input pixels a position depends on, as if the image had no border; that is periodic in the position,
+so it is exact for every phase of strided, transposed and interpolating layers. An operation that is not
+known to be local counts as seeing everything: a halo is either right or not given.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pipeline.models.receptive_field.axis import Axis, Field, Pair
+from pipeline.models.receptive_field.operations import RULES, UNKNOWN, Call, Operation
+from pipeline.tiling import round_up
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer as it was run; a layer run on several pyramid levels appears once for each."""
+
+    name: str
+    kind: str
+    kernel: Pair | None
+    stride: Pair | None
+    padding: Pair | None
+    dilation: Pair | None
+    output: tuple[int, ...]
+    """Shape without the batch."""
+    parameters: int
+    """Of this layer; 0 when it runs again."""
+    macs: int
+    """Multiply-accumulate operations for the example."""
+    receptive_field: Pair | None
+    """(height, width) in input pixels, of the phase that sees most; None where it is the whole image."""
+    jump: tuple[Fraction, Fraction] | None
+    """(y, x) input pixels from one position to the next."""
+    offset: tuple[float, float] | None
+    """(y, x) of the middle of what the first position sees, in pixels from the image's corner."""
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What a network can see, and what it costs."""
+
+    input: tuple[int, ...]
+    """Shape of the example, without the batch."""
+    layers: tuple[Layer, ...]
+    outputs: tuple[Field, ...]
+    parameters: int
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulate operations for the example."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def unbounded(self) -> tuple[str, ...]:
+        """Layers that make an output depend on the whole image."""
+        return tuple(dict.fromkeys(name for field in self.outputs for name in field.unbounded))
+
+    @property
+    def stride(self) -> int:
+        """Total stride in input pixels: moving the image by it moves everything inside without a change."""
+        return math.lcm(*(axis.step for axis in self._axes()))
+
+    @property
+    def reach(self) -> tuple[int, int, int, int] | None:
+        """Input pixels seen to the left, right, up and down of an output's own; None if all of them."""
+        if self.unbounded:
+            return None
+        across = [field.x.reach for field in self.outputs if field.x]
+        along = [field.y.reach for field in self.outputs if field.y]
+        return (
+            max(before for before, _ in across),
+            max(after for _, after in across),
+            max(before for before, _ in along),
+            max(after for _, after in along),
+        )
+
+    @property
+    def halo(self) -> int | None:
+        """The reach rounded up to the stride: what a tile must add around its core. None if unbounded."""
+        return None if self.reach is None else round_up(max(self.reach), self.stride)
+
+    @property
+    def receptive_field(self) -> Pair | None:
+        """(height, width) of the largest receptive field of an output; None if it is the whole image."""
+        if self.unbounded:
+            return None
+        return (
+            max(field.y.receptive_field for field in self.outputs if field.y),
+            max(field.x.receptive_field for field in self.outputs if field.x),
+        )
+
+    def to_table(self) -> list[dict[str, str]]:
+        """One row a layer, every cell as text."""
+        return [
+            {
+                "layer": layer.name or "(network)",
+                "kind": layer.kind,
+                "kernel": _times(layer.kernel),
+                "stride": _times(layer.stride),
+                "padding": _times(layer.padding),
+                "dilation": _times(layer.dilation),
+                "output": _times(layer.output),
+                "parameters": f"{layer.parameters:,}" if layer.parameters else "",
+                "MMACs": f"{layer.macs / 1e6:,.1f}" if layer.macs else "",
+                "receptive field": _times(layer.receptive_field) or "all",
+                "jump": _times(layer.jump),
+                "offset": _times(layer.offset),
+            }
+            for layer in self.layers
+        ]
+
+    def _axes(self) -> Iterator[Axis]:
+        return (axis for field in self.outputs for axis in (field.y, field.x) if axis)
+
+
+def anatomy(module: nn.Module, example_shape: tuple[int, ...]) -> Anatomy:
+    """The anatomy of `module` at inference, for an image of `example_shape`: (C, H, W) or (N, C, H, W).
+
+    All tensors that the module returns (in tuples, lists or dictionaries too) count as outputs. The module
+    is copied to the `meta` device and run there: nothing is computed and nothing of it changes. H and W
+    should be multiples of the total stride, as tiles are. Receptive field arithmetic after Araujo, Norris
+    and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (Distill, 2019), carried further
+    to layers whose positions differ by phase.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not that of an image or stack of images, if two branches meet with different strides
+        (H or W is no multiple of the total stride), or if no output depends on the image.
+    """
+    if len(example_shape) not in {3, 4} or min(example_shape) < 1:
+        raise ValueError(
+            f"An example is (C, H, W) or (N, C, H, W), all positive. Received: {tuple(example_shape)}"
+        )
+    network = copy.deepcopy(module).to("meta").eval()
+    image = torch.empty(
+        example_shape if len(example_shape) == 4 else (1, *example_shape),
+        dtype=next((parameter.dtype for parameter in network.parameters()), torch.float32),
+        device="meta",
+    )
+    watch = _Watch(network, image)
+    with torch.no_grad(), watch:
+        result = network(image)
+    outputs = tuple(field for tensor in _tensors(result) if (field := watch.field(tensor)))
+    if not outputs:
+        raise ValueError("None of the network's outputs could be traced back to its input.")
+    if watch.hidden:
+        outputs = tuple(replace(field, unbounded=field.unbounded + watch.hidden) for field in outputs)
+    total = sum(parameter.numel() for parameter in module.parameters())
+    return Anatomy(tuple(image.shape[1:]), tuple(watch.layers), outputs, total)
+
+
+class _Watch(TorchDispatchMode):
+    """Sees every ATen operation of a run and carries the fields of its inputs to its outputs."""
+
+    def __init__(self, network: nn.Module, image: Tensor) -> None:
+        super().__init__()
+        pixel = Axis((0.0,), (0.0,), 1)
+        # Tensors are kept alive with their fields, so that no id is ever used twice; on `meta` that is free.
+        self._fields: dict[int, tuple[Tensor, Field]] = {id(image): (image, Field(pixel, pixel))}
+        self._counted: set[int] = set()
+        self._inside = [""]
+        self._modules = dict(network.named_modules())
+        self.layers: list[Layer] = []
+        self.hidden: tuple[str, ...] = ()
+        """Layers that wrote what depends on the image into a tensor whose other views we can't follow."""
+        for name, module in self._modules.items():
+            module.register_forward_pre_hook(lambda _module, _args, name=name: self._inside.append(name))
+            module.register_forward_hook(lambda _module, _args, _result: self._leave())
+
+    def _leave(self) -> None:
+        self._inside.pop()
+
+    def field(self, tensor: Tensor) -> Field | None:
+        """What is known of a tensor; None if it doesn't depend on the image."""
+        return self._fields[id(tensor)][1] if id(tensor) in self._fields else None
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = _bind(func, args, kwargs or {})
+        inputs = [tensor for tensor in _tensors(given) if id(tensor) in self._fields]
+        target = next(_tensors(given), None)
+        before = self.field(target) if target is not None else None
+        result = func(*args, **(kwargs or {}))
+        if inputs:
+            outputs = list(_tensors(result))
+            field = self._carry(func, given, inputs, outputs)
+            if func._schema.is_mutable and target is not None and _is_part(target) and field != before:
+                self.hidden = tuple(dict.fromkeys((*self.hidden, self._inside[-1])))
+            for tensor in outputs:
+                self._fields[id(tensor)] = (tensor, field)
+        return result
+
+    def _carry(self, func: Any, given: dict[str, Any], inputs: list[Tensor], outputs: list[Tensor]) -> Field:
+        """The field of an operation's outputs; a row for every layer that has geometry or parameters."""
+        name = self._inside[-1]
+        kind = func.overloadpacket.__name__.strip("_")
+        fields = [self._fields[id(tensor)][1] for tensor in inputs]
+        step: Operation | None = None
+        try:
+            joined = fields[0]
+            for field in fields[1:]:
+                joined = joined.join(field)
+        except ValueError as error:
+            raise ValueError(
+                f"Branches of {name or 'the network'} meet with different strides ({error}): give an example "
+                "whose sides are multiples of the total stride."
+            ) from error
+        aligned = len({field.dims for field in fields if field.y and field.x}) <= 1
+        if aligned and torch.Tag.pointwise in func.tags:
+            spread = any(map(_is_spread, inputs, fields, outputs * len(inputs)))
+            after = joined.lost(name) if spread else joined
+        elif aligned and (rule := RULES.get(kind)):
+            step = rule(Call(given, inputs, outputs[0], joined.dims))
+            kind = step.kind or kind
+            after = step.apply(joined, name)
+        else:
+            after = UNKNOWN.apply(joined, name)
+        parameters = self._new_parameters(name)
+        is_layer = bool(step and step.kind) or len(inputs) > 1 or after.unbounded != joined.unbounded
+        if is_layer or parameters:
+            self.layers.append(_layer(name, kind, step, outputs[0], parameters, after))
+        return after
+
+    def _new_parameters(self, name: str) -> int:
+        own = {
+            id(parameter): parameter.numel() for parameter in self._modules[name].parameters(recurse=False)
+        }
+        new = own.keys() - self._counted
+        self._counted |= new
+        return sum(own[key] for key in new)
+
+
+def _layer(
+    name: str, kind: str, step: Operation | None, output: Tensor, parameters: int, field: Field
+) -> Layer:
+    y, x = field.y, field.x
+    bounded = y and x and not field.unbounded
+    return Layer(
+        name,
+        kind,
+        step.kernel if step else None,
+        step.stride if step else None,
+        step.padding if step else None,
+        step.dilation if step else None,
+        tuple(output.shape[1:]),
+        parameters,
+        step.macs if step else 0,
+        (y.receptive_field, x.receptive_field) if y and x and bounded else None,
+        (y.jump, x.jump) if y and x else None,
+        (y.offset, x.offset) if y and x and bounded else None,
+    )
+
+
+def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments by name, with the operator's defaults for those not given."""
+    arguments = func._schema.arguments
+    given = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
+    given |= {argument.name: value for argument, value in zip(arguments, args, strict=False)} | kwargs
+    # In the operator's own order: the first tensor is the one that an in-place operation writes to.
+    return {argument.name: given[argument.name] for argument in arguments if argument.name in given}
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists and mappings, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _is_spread(tensor: Tensor, field: Field, output: Tensor) -> bool:
+    """Whether broadcasting repeats a tensor's one row or column over the image."""
+    return any(
+        axis is not None and tensor.shape[dim] < output.shape[dim]
+        for axis, dim in zip((field.y, field.x), field.dims, strict=True)
+    )
+
+
+def _is_part(tensor: Tensor) -> bool:
+    return tensor.untyped_storage().nbytes() > tensor.numel() * tensor.element_size()
+
+
+def _times(values: Sequence[Any] | None) -> str:
+    if values is None:
+        return ""
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+    return texts[0] if len(set(texts)) == 1 and len(texts) == 2 else "x".join(texts)
