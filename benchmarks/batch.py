@@ -19,7 +19,7 @@ from benchmarks.measure import Measured, run_python, truckscape
 from benchmarks.products import say
 from benchmarks.results import bar, save, table
 from pipeline.config import Config
-from pipeline.operations.ledger import Entry, existing_ledger
+from pipeline.operations.ledger.scenes import Entry, existing_ledger
 from pipeline.simulation.simulate import simulate
 
 SIDE, LARGER = 256, 512
@@ -86,7 +86,7 @@ def plainly(scenes: Path, out: Path) -> float:
 _PLAIN = """
 import sys, time
 from pathlib import Path
-from pipeline.job import Request, run_directly
+from pipeline.run import Request, run_directly
 scenes, out = map(Path, sys.argv[1:])
 begun = time.monotonic()
 for scene in sorted(scenes.iterdir()):

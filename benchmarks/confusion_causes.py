@@ -21,7 +21,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from pipeline.evaluation.detection import centres
+from pipeline.evaluation.trucks.boxes import centres
 from pipeline.simulation.product_metadata import Granule
 from pipeline.simulation.rendering import Vehicle
 from pipeline.simulation.world import atmosphere

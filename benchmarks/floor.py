@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from pipeline.inference import engine
 from pipeline.inference.networks import Networks
 from pipeline.inference.runtime import half_precision
-from pipeline.job import Job, Request, prepare
+from pipeline.run import Job, Request, prepare
 
 CORES = os.cpu_count() or 1
 

@@ -32,9 +32,10 @@ from rasterio.features import shapes
 from scipy.ndimage import gaussian_filter
 
 from benchmarks.results import bar, save, table
-from pipeline.layers.export import write_gpkg
+from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.landcover import NODATA, polygonise, write_cog
-from pipeline.layers.regions import absorb_small, label_regions, outline, read_strips
+from pipeline.layers.polygonise.outline import outline
+from pipeline.layers.polygonise.regions import absorb_small, label_regions, read_strips
 from pipeline.layers.styles import landcover_style
 from pipeline.models.bundle import open_bundle
 

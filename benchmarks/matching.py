@@ -19,8 +19,8 @@ import shapely
 
 from benchmarks.measure import run_python
 from benchmarks.results import bar, save, table
-from pipeline.evaluation.detection import evaluate_trucks
-from pipeline.evaluation.matching import match, match_iou, match_nwd
+from pipeline.evaluation.trucks.matching import match, match_iou, match_nwd
+from pipeline.evaluation.trucks.scores import evaluate_trucks
 
 COUNT = 100_000
 SIDES_M = (109_800, 20_000)

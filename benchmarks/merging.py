@@ -16,7 +16,7 @@ from sahi.postprocess.backends import resolve_backend
 from sahi.postprocess.combine import nms
 
 from benchmarks.results import bar, save, table
-from pipeline.inference.merging import one_per_truck
+from pipeline.inference.merge import one_per_truck
 from pipeline.inference.predictions import Detections
 
 GRANULE_PX = 10980

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.scenes import SHARED
-from pipeline.evaluation.matching import match
+from pipeline.evaluation.trucks.matching import match
 from pipeline.inference.motion import measure_displacement
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.layers.trucks import DELAY_SIGMA, MOVING_SIGMAS

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pipeline.config import load_config
-from pipeline.job import Request, prepare, run_shard, stored_shard
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_detector, build_segmenter
+from pipeline.run import Request, prepare, run_shard, stored_shard
 
 Found = dict[str, NDArray]
 """`boxes` (N, 4) in pixels and `scores` (N,); or `classes` (H, W)."""

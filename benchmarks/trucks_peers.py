@@ -11,8 +11,8 @@ import shapely
 from benchmarks.peer_scene import SHARE_NEAR_ROADS, PeerScene, peer_scene, tenth_near_roads
 from benchmarks.peers import Run, run
 from benchmarks.results import bar, save, table
-from pipeline.evaluation.detection import TruckEvaluation, evaluate_trucks
 from pipeline.evaluation.labels import read_truck_labels
+from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
 from pipeline.models.bundle import open_bundle
 from pipeline.scenes.open import open_scene
 

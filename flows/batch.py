@@ -16,12 +16,12 @@ from flows.scene import run_requested
 from flows.server import Record, server_answers
 from pipeline.config import load_config
 from pipeline.errors import OrchestratorError
-from pipeline.job import Job, Request, Result
 from pipeline.operations.batch import BatchRequest, InTurn, Say, Summary, run_batch, scene_directly
-from pipeline.operations.pages import summary_markdown
 from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources, find_scenes
+from pipeline.operations.tables import summary_markdown
 from pipeline.redaction import without_secrets
+from pipeline.run import Job, Request, Result
 
 
 @flow(name="batch")

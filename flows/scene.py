@@ -12,13 +12,14 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
+from flows.handover import Errand, Handover, Parcel
 from flows.runners import is_lost_worker, one_server_for_all, task_runner
 from flows.server import Record
-from flows.turns import Turns
+from flows.shard_order import Turns
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
-from pipeline.job import (
+from pipeline.run import (
     Job,
     Request,
     Result,
@@ -36,13 +37,6 @@ if TYPE_CHECKING:
 def at_once(work: Callable[[], Result]) -> Result:
     """It is the scene's turn."""
     return work()
-
-
-class Parcel:
-    """A job on its way to a worker: Prefect and its runners look into what they know, and not into this."""
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
 
 
 @task(name="shard", task_run_name="shard-{index}", cache_policy=NO_CACHE, persist_result=False)
@@ -114,28 +108,7 @@ _FRESH_STARTS = 2
 """How often a run gets new workers. A pool of processes ends as a whole when it loses one."""
 
 
-class _Errand:
-    """A job on its way through a flow: how it is made, and what came out."""
-
-    def __init__(
-        self, make: Callable[[], Job], say: Callable[[str], None], record: Record, in_turn: InTurn
-    ) -> None:
-        self.make, self.say, self.record, self.in_turn = make, say, record, in_turn
-        self.job: Job | None = None
-        self.result: Result | None = None
-
-
-class _Handover(dict[str, _Errand]):
-    """Errands on their way into a flow, whose parameters Prefect stores as JSON, by token.
-
-    Prefect pickles a flow with the globals it uses for other processes: there it is empty.
-    """
-
-    def __reduce__(self) -> tuple[type[_Handover], tuple[()]]:
-        return _Handover, ()
-
-
-_HANDED_OVER = _Handover()
+_HANDED_OVER = Handover()
 
 
 def _run(
@@ -153,7 +126,7 @@ def _run(
     """
     token = uuid4().hex
     with Record(say, within) as record:
-        errand = _HANDED_OVER[token] = _Errand(job, say, record, in_turn)
+        errand = _HANDED_OVER[token] = Errand(job, say, record, in_turn)
         try:
             return record.result_of(
                 lambda: _on_fresh_workers(lambda: _flow(request, run_name, name, token), say),
@@ -189,7 +162,7 @@ def _shards(token: str) -> Result:
     return result
 
 
-def _work(errand: _Errand) -> Result:
+def _work(errand: Errand) -> Result:
     job = errand.job = errand.job or errand.make()
     with tidy_after_failure(job):
         missing = job.missing()

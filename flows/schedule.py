@@ -20,11 +20,11 @@ from prefect.schedules import Cron, Interval, Schedule
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.batch import run_listed
-from flows.own_server import OwnServer
+from flows.prefect_server import OwnServer
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OrchestratorError
 from pipeline.operations.batch import BatchRequest
-from pipeline.operations.news import Watch, do_news
+from pipeline.operations.new_scenes import Watch, do_news
 from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources
 

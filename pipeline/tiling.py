@@ -51,7 +51,7 @@ class Tile:
 
         All in pixels from the scene's upper left corner. Each point of the scene is claimed at least once,
         even if it is not quite the same for each tile, as long as it differs by less than the margin; what
-        several tiles claim is for `pipeline.inference.merging` to make one.
+        several tiles claim is for `pipeline.inference.merge` to make one.
         """
         low = np.array([self.col, self.row]) - margin
         high = np.array([self.col + self.width, self.row + self.height]) + margin

@@ -13,7 +13,7 @@ from multiprocessing.process import BaseProcess
 
 PATIENCE_S = 240
 _SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["pipeline.job"])
+_SERVER.set_forkserver_preload(["pipeline.run"])
 
 
 def begin(work: Callable[..., object], *arguments: object) -> BaseProcess:

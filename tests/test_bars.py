@@ -8,11 +8,11 @@ import rasterio
 from rasterio.windows import Window
 
 from pipeline.config import load_config
-from pipeline.evaluation.labels import read_landcover_labels
+from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.motion import measure_displacement
 from pipeline.inference.predictions import MOTION_BANDS
-from pipeline.job import Request, Result, run_directly
 from pipeline.models.bundle import open_bundle
+from pipeline.run import Request, Result, run_directly
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.open import open_scene
 from pipeline.simulation.simulate import simulate, simulate_scene

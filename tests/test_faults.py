@@ -19,11 +19,11 @@ import rasterio
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, CorruptImageError, LedgerError, OutputError
-from pipeline.job import Request, Result, run_directly
 from pipeline.models.bundle import open_bundle, save_bundle, save_card
 from pipeline.operations.batch import BatchRequest, run_batch, scene_directly
-from pipeline.operations.ledger import existing_ledger
-from pipeline.operations.listing import list_scenes
+from pipeline.operations.ledger.scenes import existing_ledger
+from pipeline.operations.scene_list import list_scenes
+from pipeline.run import Request, Result, run_directly
 from pipeline.scenes.raster.blocks import forget_rasters
 from pipeline.scenes.raster.cache import CACHE
 from tests.conftest import write_geotiff
@@ -327,7 +327,7 @@ def test_the_time_zone_changes_nothing(undisturbed, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli",
+        "pipeline.cli.app",
         "run",
         str(item),
         "--out",

@@ -16,9 +16,9 @@ from rio_cogeo.cogeo import cog_validate
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, ConfigError, LabelsError, OutputError
-from pipeline.job import Job, Request, finish, prepare, run_directly, run_shard, stored_shard
 from pipeline.models.bundle import Calibration, Card, open_bundle, save_bundle, save_card
 from pipeline.models.legend import LegendClass
+from pipeline.run import Job, Request, finish, prepare, run_directly, run_shard, stored_shard
 from tests.conftest import write_geotiff
 
 FAST = ["engine.threads=1", "tiling.tile_px=128", "tiling.shards=2"]

@@ -22,7 +22,7 @@ import pytest
 from geopandas.testing import assert_geodataframe_equal
 
 from pipeline.config import load_config
-from pipeline.job import Request, run_directly
+from pipeline.run import Request, run_directly
 from tests.killing import PATIENCE_S, begin, kill_when
 
 SETTINGS = ["engine.threads=1", "engine.precision=float32", "tiling.tile_px=64", "tiling.shards=4"]
@@ -134,7 +134,15 @@ def test_killed_at_ten_random_moments(product, undisturbed, tmp_path):
 def test_killed_under_prefect(product, undisturbed, tmp_path):
     """The whole process group, with Prefect's server, as when a machine goes down."""
     folder = tmp_path / "out" / product.safe.stem
-    command = [sys.executable, "-m", "pipeline.cli", "run", str(product.safe), "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.cli.app",
+        "run",
+        str(product.safe),
+        "--out",
+        str(tmp_path / "out"),
+    ]
     labels = ["--truck-labels", str(product.trucks), "--landcover-labels", str(product.landcover)]
     given = ["--roads", str(product.roads), *labels, *(f"--set={setting}" for setting in SETTINGS)]
     environment = {**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "OMP_NUM_THREADS": "1"}

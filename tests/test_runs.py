@@ -22,7 +22,7 @@ from rasterio.windows import Window
 
 from pipeline.config import load_config
 from pipeline.errors import GeoreferenceError
-from pipeline.job import Request, Result, run_directly
+from pipeline.run import Request, Result, run_directly
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 

@@ -17,8 +17,8 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, ConfigError, OutputError, UnlikeWorkerError, may_pass
-from pipeline.job import Request, Result, finish, identity, prepare, run_directly, run_shard
 from pipeline.models.bundle import open_bundle
+from pipeline.run import Request, Result, finish, keys, prepare, run_directly, run_shard
 from tests.conftest import write_geotiff
 from tests.killing import PATIENCE_S, begin, kill_when
 from tests.operations.servers import stac_item
@@ -151,7 +151,7 @@ def test_a_worker_needs_the_store_and_the_scene_and_no_disk_of_the_run(s3, tmp_p
     done = subprocess.run(
         process_of(
             "import os, pickle, sys",
-            "from pipeline.job import run_shard",
+            "from pipeline.run import run_shard",
             "os.rmdir(os.getcwd())",
             "print(run_shard(pickle.load(sys.stdin.buffer), 2))",
         ),
@@ -186,7 +186,7 @@ def test_a_shipped_bundle_is_the_workers_own_and_any_other_is_at_the_same_path(t
 
 def test_a_worker_that_would_compute_something_else_writes_nothing(scene, tmp_path, monkeypatch):
     job = prepare(request_for(scene, tmp_path, "runner.store=memory://unlike"))
-    monkeypatch.setattr(identity, "ENGINE_VERSION", "another")
+    monkeypatch.setattr(keys, "ENGINE_VERSION", "another")
     with pytest.raises(UnlikeWorkerError, match="the same version of truckscape") as caught:
         run_shard(job, 0)
     assert not may_pass(caught.value)

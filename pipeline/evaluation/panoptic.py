@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.detection import TruckEvaluation
-from pipeline.evaluation.labels import COUNT_NEITHER_WAY, LandcoverLabels
-from pipeline.evaluation.segmentation import blocks, class_index, prediction_grid
+from pipeline.evaluation.labels import COUNT_NEITHER_WAY
+from pipeline.evaluation.landcover.accuracy import blocks, class_index, prediction_grid
+from pipeline.evaluation.landcover.labels import LandcoverLabels
+from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.layers.panoptic import truck_masks
 from pipeline.models.legend import LegendClass
 

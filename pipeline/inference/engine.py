@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Engine
-from pipeline.inference.memory import give_back_memory, keep_memory_compact
+from pipeline.inference.allocator import give_back_memory, keep_memory_compact
 from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
 from pipeline.inference.networks import Boxes, Image, Models, Networks, open_networks, threads_of
 from pipeline.inference.predictions import (

@@ -223,7 +223,7 @@ class Networks:
     def detect(self, image: Image, parts: Sequence[Tile]) -> list[Future[Boxes]]:
         """What may be trucks centred in the parts; boxes are judged while the caller goes on.
 
-        Those centred within half a pixel of a part count too: see `pipeline.inference.merging`.
+        Those centred within half a pixel of a part count too: see `pipeline.inference.merge`.
         """
         return [
             self._judging.submit(self._judge, self._run(image, alike), image, alike)

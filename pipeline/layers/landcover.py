@@ -14,8 +14,9 @@ import rasterio
 import rasterio.shutil
 from rasterio.enums import ColorInterp
 
-from pipeline.layers.export import replacing
-from pipeline.layers.regions import absorb_small, label_regions, outline, read_strips
+from pipeline.layers.formats.writing import replacing
+from pipeline.layers.polygonise.outline import outline
+from pipeline.layers.polygonise.regions import absorb_small, label_regions, read_strips
 from pipeline.layers.styles import rgb
 from pipeline.models.legend import LegendClass
 

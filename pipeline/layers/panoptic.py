@@ -28,7 +28,7 @@ from scipy.ndimage import find_objects
 
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.layers.landcover import NODATA
-from pipeline.layers.regions import read_strips
+from pipeline.layers.polygonise.regions import read_strips
 from pipeline.layers.styles import rgb
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.msi import BAND_DELAYS_S

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -23,76 +23,22 @@ import pyarrow.parquet as pq
 import rasterio
 import shapely
 from numpy.typing import NDArray
-from scipy import stats
 
 from pipeline import config
 from pipeline.inference.predictions import LOOKED_AT
-from pipeline.layers.trucks import DELAY_SIGMA
+from pipeline.layers.flow import Recall, flow_interval, observe
+from pipeline.layers.snapping import DrivingSide, snap_trucks
 from pipeline.roads import driving_side as sides
 from pipeline.roads.segments import measured_lines, points_along, split_roads
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
 
-DrivingSide = Literal["right", "left"]
 Seen = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
 """Whether places, given as x and y in the scene's CRS, were looked at."""
 
-MAX_ANGLE_DEG = 30.0
-"""A truck whose axis is further off a road's is not on it."""
 
-AXIS_SIGMA_DEG = 5.0
-"""How far a road's azimuth and a truck's may differ by themselves: bends, changes of lane, drawn lines."""
-
-SURE_SIGMAS = 2.0
-"""Standard deviations of place between a truck and where the other direction would begin."""
-
-SPEED_SPREAD_KMH = 8.0
-"""Standard deviation of speed from truck to truck, for the error of a mean of few."""
-
-FALLBACK_SPEED_KMH, FALLBACK_SIGMA_KMH = 80.0, 10.0
-"""For flows of scenes in which no truck has a speed."""
-
-_TANGENT_M = 10.0
 _SAMPLE_M = 5.0
 _SEGMENTS_AT_A_TIME = 20_000
-_CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Recall:
-    """The share of trucks that a detector finds, 0-1, and its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of_card(cls, quality: Mapping[str, Any], near_roads: bool = True) -> Recall | None:
-        """That of a model card's labelled places, or of its simulated scenes; None where it tells none."""
-        area = "near_roads" if near_roads else "everywhere"
-        for place in ("labelled_places_together", "simulated_held_out"):
-            try:
-                value, (low, high) = (
-                    quality[place][area]["recall"],
-                    quality[place][area]["interval_95"]["recall"],
-                )
-                if value > 0:
-                    return cls(float(value), max(float(low), 0.01), float(high))
-            except (KeyError, TypeError, ValueError):  # cards are free in what they tell of quality
-                continue
-        return None
-
-
-@dataclass(frozen=True)
-class Snapped:
-    """Trucks on the segments of a network."""
-
-    trucks: gpd.GeoDataFrame
-    """As given, with `segment_id`, and the road and heading that follow from it."""
-    segment: NDArray[np.int64]
-    """(N,) row of the segment a truck is on; -1 where it is on none."""
-    direction: NDArray[np.int8]
-    """(N,) 1 along the segment's line, -1 against it, 0 where that is not sure; on a one-way road it is."""
 
 
 @dataclass(frozen=True)
@@ -188,293 +134,7 @@ def seen_length(segments: gpd.GeoDataFrame, seen: Seen) -> NDArray[np.float64]:
 # --- trucks on segments ---------------------------------------------------------------------------------
 
 
-def snap_trucks(
-    trucks: gpd.GeoDataFrame,
-    segments: gpd.GeoDataFrame,
-    *,
-    buffer_m: float,
-    position_sigma_m: float,
-    driving_side: DrivingSide | None = None,
-) -> Snapped:
-    """Put each truck on the segment and direction that fit its place and axis best.
-
-    Within `buffer_m` of its centre, and with an azimuth that differs by at most `MAX_ANGLE_DEG` from its
-    heading (from its axis where that is all that is known; a truck without either takes the nearest road),
-    the segment of the least (distance / position sigma)^2 + (angle / axis sigma)^2. Nothing drives against
-    a one-way road.
-
-    Where only the axis is known, the direction is that of a one-way road, or follows from the side of a
-    two-way road on which the truck is, but only if it is `SURE_SIGMAS` of `position_sigma_m` away from where
-    the other direction begins: the line of the road itself, or the middle between two roads. Then
-    `heading_deg` is filled, and `heading_source` says `oneway` or `driving_side`; `position_sigma_m` is
-    that of trucks against the lines of roads, in metres across.
-    """
-    segment = np.full(len(trucks), -1, np.int64)
-    direction = np.zeros(len(trucks), np.int8)
-    heading, axis = (_numbers(trucks, name) for name in ("heading_deg", "axis_deg"))
-    source = trucks["heading_source"].to_numpy(object).copy()
-    ways = _candidates(trucks, segments, heading, axis, buffer_m, position_sigma_m)
-    if len(ways):
-        best = ways.sort_values(["truck", "cost", "segment"], kind="stable").drop_duplicates("truck")
-        best = best.set_index("truck", drop=False)
-        truck = best["truck"].to_numpy()
-        segment[truck] = best["segment"]
-        direction[truck] = np.where(np.isfinite(heading[truck]), best["direction"], best["oneway"])
-        sure = _by_side(ways, best, heading, axis, driving_side, SURE_SIGMAS * position_sigma_m)
-        found = sure.index.to_numpy()
-        direction[found] = sure["direction"]
-        towards = np.abs((axis[found] - sure["azimuth"] + 180) % 360 - 180) <= 90
-        heading[found] = np.round(np.where(towards, axis[found], axis[found] + 180) % 360, 1)
-        source[found] = np.where(sure["oneway"] != 0, "oneway", "driving_side")
-    on_road = segment >= 0
-    names = {}
-    for name in ("segment_id", "road_id", "road_class"):
-        values = trucks[name].to_numpy(object).copy()
-        values[on_road] = segments[name].to_numpy(object)[segment[on_road]]
-        names[name] = pd.Series(values, dtype=object, index=trucks.index)
-    sources = pd.Series(source, dtype=object, index=trucks.index)
-    return Snapped(trucks.assign(heading_deg=heading, heading_source=sources, **names), segment, direction)
-
-
-def _candidates(
-    trucks: gpd.GeoDataFrame,
-    segments: gpd.GeoDataFrame,
-    heading: NDArray[np.float64],
-    axis: NDArray[np.float64],
-    buffer_m: float,
-    position_sigma_m: float,
-) -> pd.DataFrame:
-    """A row for each truck, segment near it, and direction of that segment which the truck may drive.
-
-    `right` is how far the truck is to the right of the segment's line, looking along it, in metres.
-    """
-    lines, points = segments.geometry.to_numpy(), trucks.geometry.centroid.to_numpy()
-    truck, segment = shapely.STRtree(lines).query(points, predicate="dwithin", distance=buffer_m)
-    near, at = lines[segment], points[truck]
-    along = shapely.line_locate_point(near, at)
-    ahead = _on(near, np.minimum(along + _TANGENT_M, shapely.length(near)))
-    tangent = ahead - _on(near, np.maximum(along - _TANGENT_M, 0.0))
-    tangent /= np.maximum(np.hypot(*tangent.T), 1e-9)[:, None]
-    off = shapely.get_coordinates(at) - _on(near, along)
-    pairs = pd.DataFrame(
-        {
-            "truck": truck,
-            "segment": segment,
-            "distance": np.hypot(*off.T),
-            "right": off[:, 0] * tangent[:, 1] - off[:, 1] * tangent[:, 0],
-            "x": off[:, 0],
-            "y": off[:, 1],
-            "azimuth": np.degrees(np.arctan2(*tangent.T)) % 360,
-            "oneway": segments["oneway"].to_numpy()[segment],
-        }
-    )
-    ways = pd.concat(
-        [pairs[pairs["oneway"] >= 0].assign(direction=1), pairs[pairs["oneway"] <= 0].assign(direction=-1)],
-        ignore_index=True,
-    )
-    ways["azimuth"] = (ways["azimuth"] + np.where(ways["direction"] > 0, 0, 180)) % 360
-    turned = np.abs((heading[ways["truck"]] - ways["azimuth"] + 180) % 360 - 180)
-    bent = np.abs((axis[ways["truck"]] - ways["azimuth"] + 90) % 180 - 90)
-    angle = np.where(np.isfinite(turned), turned, np.where(np.isfinite(bent), bent, 0.0))
-    axis_sigma = np.hypot(AXIS_SIGMA_DEG, _axis_sigma(trucks))[ways["truck"]]
-    ways["cost"] = (ways["distance"] / position_sigma_m) ** 2 + (angle / axis_sigma) ** 2
-    return ways[angle <= MAX_ANGLE_DEG]
-
-
-def _on(lines: NDArray[np.object_], along: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(shapely.get_coordinates(shapely.line_interpolate_point(lines, along)))
-
-
-def _numbers(trucks: gpd.GeoDataFrame, name: str) -> NDArray[np.float64]:
-    """A column of one's own, NaN where it is null."""
-    return trucks[name].to_numpy(np.float64, na_value=np.nan, copy=True)
-
-
-def _axis_sigma(trucks: gpd.GeoDataFrame) -> NDArray[np.float64]:
-    """Degrees (N,) from the speed's sigma: its part by displacement is the same across the axis as along."""
-    speed, sigma = (_numbers(trucks, name) for name in ("speed_kmh", "speed_kmh_sigma"))
-    across = np.sqrt(np.maximum(sigma**2 - (DELAY_SIGMA * speed) ** 2, 0.0))
-    return np.nan_to_num(np.degrees(np.arctan2(across, speed)))
-
-
-def side_of(driving_side: DrivingSide | None) -> int:
-    """1 where traffic keeps right, -1 where it keeps left, 0 where that is unknown."""
-    return {"right": 1, "left": -1, None: 0}[driving_side]
-
-
-def _by_side(
-    ways: pd.DataFrame,
-    best: pd.DataFrame,
-    heading: NDArray[np.float64],
-    axis: NDArray[np.float64],
-    driving_side: DrivingSide | None,
-    sure_m: float,
-) -> pd.DataFrame:
-    """Direction and azimuth of trucks of which only the axis is known, where their place tells them."""
-    open_ = best[np.isnan(heading[best["truck"]]) & np.isfinite(axis[best["truck"]])]
-    two_way = open_["oneway"] == 0
-    if driving_side is None:
-        open_ = open_[~two_way]
-        two_way = two_way[~two_way]
-    # `right` looks along the line, so the direction whose side the truck is on is its sign.
-    side = np.sign(open_["right"]) * side_of(driving_side)
-    flipped = two_way & (side != open_["direction"])
-    open_ = open_.assign(
-        direction=np.where(flipped, -open_["direction"], open_["direction"]),
-        azimuth=np.where(flipped, (open_["azimuth"] + 180) % 360, open_["azimuth"]),
-        margin=np.where(two_way, open_["right"].abs(), np.inf),
-    )
-    others = ways.join(open_[["segment", "azimuth", "x", "y"]], on="truck", rsuffix="_best", how="inner")
-    turned = np.abs((others["azimuth"] - others["azimuth_best"] + 180) % 360 - 180) > 90
-    others = others[turned & (others["segment"] != others["segment_best"])]
-    across = np.radians(others["azimuth_best"])
-    theirs = others["x"] * np.cos(across) - others["y"] * np.sin(across)
-    own = others["x_best"] * np.cos(across) - others["y_best"] * np.sin(across)
-    # The other direction begins midway between two roads, or at the line of the other road where that is
-    # two-way and the truck is on its near side, as beside the next segment of the same road.
-    midway = (theirs + own).abs() / 2 * np.sign(theirs.abs() - own.abs())
-    near_side = (others["oneway"] == 0) & (theirs * side_of(driving_side) > 0)
-    begins = midway.where(~near_side, theirs.abs())
-    margin = np.minimum(
-        open_["margin"], begins.groupby(others["truck"]).min().reindex(open_.index).fillna(np.inf)
-    )
-    return open_[margin >= sure_m]
-
-
 # --- density, speed and flow ----------------------------------------------------------------------------
-
-
-def observe(
-    snapped: Snapped, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64], recall: Recall | None
-) -> pd.DataFrame:
-    """A row for each direction of each segment of which something was seen: `segment` and figures.
-
-    `count` trucks have this direction, `count_unresolved` are on the segment without a sure one; the flow of
-    each direction takes half of these.
-
-        flow = (count + unresolved / 2) / seen length / recall x speed
-
-    with the mean speed of the trucks of this direction (and unresolved ones); where none has a speed, that
-    of the road class in this scene, of the scene, or `FALLBACK_SPEED_KMH`. Trucks weigh by the inverse of
-    their variance, which is that of their speed and `SPEED_SPREAD_KMH`.
-
-    The interval is of 95 %: of the count by Garwood ("Fiducial limits for the Poisson distribution", 1936),
-    its lower end without the unresolved, its upper with all of them; of the recall as given; of the speed by
-    its standard error. They are joined on the logarithmic scale by MOVER (Zou and Donner, "Construction of
-    confidence limits about effect measures", 2008). False alarms are not taken out.
-    """
-    seen = np.flatnonzero(seen_m > 0)
-    oneway = segments["oneway"].to_numpy()[seen]
-    rows = pd.concat(
-        [
-            pd.DataFrame({"segment": seen[oneway * direction >= 0], "direction": direction})
-            for direction in (1, -1)
-        ],
-        ignore_index=True,
-    ).sort_values(["segment", "direction"], ascending=[True, False], ignore_index=True)
-    segment, direction = rows["segment"].to_numpy(), rows["direction"].to_numpy()
-    size = len(segments)
-    counts = {
-        way: np.bincount(snapped.segment[(snapped.segment >= 0) & (snapped.direction == way)], minlength=size)
-        for way in (1, -1, 0)
-    }
-    rows["count"] = np.where(direction > 0, counts[1][segment], counts[-1][segment])
-    rows["count_unresolved"] = counts[0][segment]
-    rows["seen_km"] = seen_m[segment] / 1000
-    expected = rows["count"] + rows["count_unresolved"] / 2
-    rows["trucks_per_km"] = expected / rows["seen_km"]
-    speed, error = _speeds(snapped, segments, segment, direction)
-    rows["mean_speed_kmh"], rows["speed_se_kmh"] = speed["own"], error["own"]
-    rows["flow_speed_kmh"], rows["flow_speed_se_kmh"] = speed["used"], error["used"]
-    found = Recall(1.0, 1.0, 1.0) if recall is None else recall
-    per_truck = rows["flow_speed_kmh"] / rows["seen_km"] / found.value
-    rows["flow_per_hour"] = expected * per_truck
-    rows["flow_low"], rows["flow_high"] = _flow_interval(
-        rows["count"].to_numpy(np.float64),
-        expected.to_numpy(np.float64),
-        (rows["count"] + rows["count_unresolved"]).to_numpy(np.float64),
-        per_truck.to_numpy(),
-        error["used"] / speed["used"],
-        found,
-    )
-    rows["recall_used"] = np.nan if recall is None else recall.value
-    return rows
-
-
-def poisson_interval(count: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The exact 95 % interval of a Poisson mean, given counts (N,) (Garwood, 1936)."""
-    tail = (1 - _CONFIDENCE) / 2
-    low = np.where(count > 0, stats.chi2.ppf(tail, np.maximum(2 * count, 1)) / 2, 0.0)
-    return low, np.asarray(stats.chi2.ppf(1 - tail, 2 * (count + 1)) / 2)
-
-
-def _flow_interval(
-    least: NDArray[np.float64],
-    expected: NDArray[np.float64],
-    most: NDArray[np.float64],
-    per_truck: NDArray[np.float64],
-    speed_error: NDArray[np.float64],
-    recall: Recall,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ends (N,) of the flow: counts between `least` and `most`, `per_truck` the flow for each truck."""
-    speed = (stats.norm.ppf((1 + _CONFIDENCE) / 2) * speed_error) ** 2
-    fewest, most_of_all = poisson_interval(least)[0], poisson_interval(most)[1]
-    some = np.where(expected > 0, expected, 1.0)
-    down = np.sqrt(
-        np.log(np.where(fewest > 0, fewest, 1.0) / some) ** 2
-        + np.log(recall.high / recall.value) ** 2
-        + speed
-    )
-    wider = np.log(recall.value / recall.low) ** 2 + speed
-    up = np.sqrt(np.log(most_of_all / some) ** 2 + wider)
-    low = np.where(fewest > 0, expected * np.exp(-down), 0.0)
-    # No truck has no logarithm: its upper count takes the other errors on top.
-    high = np.where(expected > 0, expected * np.exp(up), most_of_all * np.exp(np.sqrt(wider)))
-    return low * per_truck, high * per_truck
-
-
-def _speeds(
-    snapped: Snapped, segments: gpd.GeoDataFrame, segment: NDArray[np.int64], direction: NDArray[np.int64]
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Mean speeds and their standard errors by row: `own` (NaN where no truck has one), and `used`."""
-    speed, sigma = (_numbers(snapped.trucks, name) for name in ("speed_kmh", "speed_kmh_sigma"))
-    known = (snapped.segment >= 0) & np.isfinite(speed) & np.isfinite(sigma)
-    weight = np.where(known, 1 / (np.nan_to_num(sigma) ** 2 + SPEED_SPREAD_KMH**2), 0.0)
-    moved = weight * np.nan_to_num(speed)
-    size = len(segments)
-
-    def sums(values: NDArray[np.float64], way: int) -> NDArray[np.float64]:
-        here = known & (snapped.direction == way)
-        return np.bincount(snapped.segment[here], values[here], size).astype(np.float64)
-
-    def by_row(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        each = {way: sums(values, way) for way in (1, -1, 0)}
-        return np.where(direction > 0, each[1][segment], each[-1][segment]) + each[0][segment]
-
-    def mean(total: NDArray[np.float64], of: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.divide(total, of, out=np.full(len(of), np.nan), where=of > 0)
-
-    weights = by_row(weight)
-    own, own_error = mean(by_row(moved), weights), mean(np.ones(len(weights)), np.sqrt(weights))
-    _, kind = np.unique(segments["road_class"].astype(object).fillna("").to_numpy(str), return_inverse=True)
-    used, used_error = own, own_error
-    everywhere = np.zeros(size, np.intp)
-    for group in (kind, everywhere):
-        of, total = (
-            np.bincount(group[snapped.segment[known]], values[known], size).astype(np.float64)
-            for values in (weight, moved)
-        )
-        theirs, theirs_error = (
-            mean(total, of)[group[segment]],
-            mean(np.ones(size), np.sqrt(of))[group[segment]],
-        )
-        lacks = np.isnan(used)
-        used = np.where(lacks, theirs, used)
-        used_error = np.where(lacks, np.hypot(theirs_error, SPEED_SPREAD_KMH), used_error)
-    lacks = np.isnan(used)
-    used = np.where(lacks, FALLBACK_SPEED_KMH, used)
-    used_error = np.where(lacks, FALLBACK_SIGMA_KMH, used_error)
-    return {"own": own, "used": used}, {"own": own_error, "used": used_error}
 
 
 # --- what is handed over --------------------------------------------------------------------------------
@@ -608,7 +268,7 @@ def segment_layer(
     each = column("flow_speed_kmh") / column("seen_km") / (1.0 if recall is None else recall.value)
     per_truck = np.where(count > 0, flow / np.maximum(count, 1), total(each) / directions)
     error = total((column("flow_speed_se_kmh") / column("flow_speed_kmh")) ** 2) ** 0.5 / directions
-    low, high = _flow_interval(count, count, count, per_truck, error, recall or Recall(1.0, 1.0, 1.0))
+    low, high = flow_interval(count, count, count, per_truck, error, recall or Recall(1.0, 1.0, 1.0))
     # A mean of two means, each by the inverse of its variance.
     weight = np.nan_to_num(column("speed_se_kmh") ** -2.0)
     weights = total(weight)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.config import Trucks
 from pipeline.errors import LabelsError
 from pipeline.inference.predictions import Detections
-from pipeline.layers.seen import where_seen
+from pipeline.layers.search_area import where_seen
 from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.detectors import detectors_at

@@ -62,3 +62,9 @@ def beaten(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bool_]
         undecided = ~(gone[better] | gone[worse])
         better, worse = better[undecided], worse[undecided]
     return gone
+
+
+def centred_in(boxes: Tensor, areas: Tensor, margin: float = 0.0) -> Tensor:
+    """(N,) whether the centre of each box (N, 4) lies in any of the areas (M, 4) or `margin` pixels off."""
+    centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
+    return ((centre > areas[:, :2] - margin) & (centre < areas[:, 2:] + margin)).all(dim=2).any(dim=1)

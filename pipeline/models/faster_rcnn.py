@@ -27,8 +27,7 @@ from torchvision.ops import (
 )
 
 from pipeline.models.backbone import TruckBackbone
-from pipeline.models.boxes import suppress
-from pipeline.models.ignored import centred_in
+from pipeline.models.boxes import centred_in, suppress
 
 DEFAULT_ARGUMENTS: dict[str, Any] = {
     "channels": [24, 48, 96],

@@ -23,8 +23,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 from pipeline.models.backbone import TruckBackbone
-from pipeline.models.boxes import suppress
-from pipeline.models.ignored import centred_in
+from pipeline.models.boxes import centred_in, suppress
 
 SINGLE_STAGE_ARGUMENTS: dict[str, Any] = {"channels": [24, 48, 96], "features": 40, "convolutions": 2}
 

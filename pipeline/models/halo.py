@@ -23,8 +23,6 @@ BOX_REACH = 8
 
 
 _CHEAP_HALO = {"detection": 64, "segmentation": 128, "screening": 64}
-
-
 _EXAMPLE_SIDE = 128
 
 

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from pydantic import BaseModel, ConfigDict, Field
-
-if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
-    pass
 
 
 class LegendClass(BaseModel):

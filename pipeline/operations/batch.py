@@ -23,19 +23,19 @@ import pyarrow.parquet as pq
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, may_pass
 from pipeline.inference.engine import ENGINE_VERSION
-from pipeline.job import OVERPASS, Job, Request, Result, prepare, run_prepared_directly
-from pipeline.layers.catalog import write_catalog
-from pipeline.layers.export import check_formats
+from pipeline.layers.formats.export import check_formats
+from pipeline.layers.stac import write_catalog
 from pipeline.logs import labelled, log_to
 from pipeline.models.bundle import open_bundle
-from pipeline.operations.hands import Countdown, Hands
 from pipeline.operations.hooks import on_failure
-from pipeline.operations.ledger import Enlistment, Entry, Ledger, State, open_ledger
-from pipeline.operations.listing import Listed, digest
-from pipeline.operations.owners import Owner
+from pipeline.operations.ledger.owners import Owner
+from pipeline.operations.ledger.scenes import Enlistment, Entry, Ledger, State, open_ledger
 from pipeline.operations.queue import Queue
+from pipeline.operations.scene_list import Listed, digest
+from pipeline.operations.worker_pool import Countdown, Hands
 from pipeline.redaction import without_secrets
 from pipeline.report.time_series import write_time_series
+from pipeline.run import OVERPASS, Job, Request, Result, prepare, run_prepared_directly
 from pipeline.storage.publish import publish_beside
 
 log = logging.getLogger(__name__)

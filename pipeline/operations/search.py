@@ -26,7 +26,7 @@ from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, TruckscapeError, UnreachableError
-from pipeline.operations.listing import Listed, digest
+from pipeline.operations.scene_list import Listed, digest
 from pipeline.redaction import is_url
 from pipeline.scenes.download import PASSING, pieces
 from pipeline.scenes.readers.stac import MALFORMED

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Batch
 from pipeline.errors import ConfigError
-from pipeline.operations.listing import Listed, list_scenes, read_list, scenes_in, unique
+from pipeline.operations.scene_list import Listed, list_scenes, read_list, scenes_in, unique
 from pipeline.operations.search import Search, search_patiently
 
 

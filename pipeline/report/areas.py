@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from pipeline.errors import ConfigError, OutputError
-from pipeline.evaluation.areas import Z_95, AreaEstimates, Estimate
-from pipeline.evaluation.interpretation import read_points, write_points
-from pipeline.evaluation.sampling import AT_LEAST, Allocation, Sample, draw_sample
-from pipeline.layers.export import write_gpkg
+from pipeline.evaluation.areas.estimates import Z_95, AreaEstimates, Estimate
+from pipeline.evaluation.areas.interpretation import read_points, write_points
+from pipeline.evaluation.areas.sampling import AT_LEAST, Allocation, Sample, draw_sample
+from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.styles import agreement_style
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.storage.atomic import make_folder, replacing
@@ -37,8 +37,8 @@ def draw_points(
     """Draw a sample and write it for interpreters, as `truckscape sample` does; it, and the files' paths.
 
     `landcover` is a class raster or the folder of a scene that has one; `expected` are user's accuracies,
-    `class=0.9`. See `pipeline.evaluation.sampling.draw_sample` and
-    `pipeline.evaluation.interpretation.write_points` for the rest, and for the errors.
+    `class=0.9`. See `pipeline.evaluation.areas.sampling.draw_sample` and
+    `pipeline.evaluation.areas.interpretation.write_points` for the rest, and for the errors.
     """
     raster = landcover / "landcover.tif" if landcover.is_dir() else landcover
     accuracies = dict(map(_accuracy, expected))
@@ -78,7 +78,7 @@ def evaluate_areas_files(points: Path, out: Path, design: Path | None = None) ->
     Raises
     ------
     LabelsError
-        As `pipeline.evaluation.interpretation.read_points` and `pipeline.evaluation.areas.estimate_areas`.
+        As `interpretation.read_points` and `estimates.estimate_areas`.
     OutputError
         If `out` can't be written, or holds a `metrics.json` that is none.
     """

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.evaluation.calibration import Reliability
-from pipeline.evaluation.detection import PrecisionRecall
+from pipeline.evaluation.trucks.calibration import Reliability
+from pipeline.evaluation.trucks.scores import PrecisionRecall
 
 NAMES = {"centre_20m": "centre within 20 m", "iou_0.25": "IoU 0.25", "iou_0.5": "IoU 0.5"}
 _SERIES = ("#0072b2", "#d55e00", "#007a5a")

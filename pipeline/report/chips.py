@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import median_filter
 
 from pipeline.errors import OutputError
-from pipeline.evaluation.detection import centres
+from pipeline.evaluation.trucks.boxes import centres
 from pipeline.report.pictures import TRUE_COLOUR, true_colour
 from pipeline.scenes.raster.patches import Patch, patches
 from pipeline.scenes.scene import Scene

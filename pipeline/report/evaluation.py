@@ -9,22 +9,23 @@ from typing import Any
 
 import geopandas as gpd
 
-from pipeline.evaluation.confusion import cause_metrics, truck_cases
-from pipeline.evaluation.detection import evaluate_trucks
-from pipeline.evaluation.disagreement import disagreement_metrics, landcover_cases
-from pipeline.evaluation.figures import truck_warnings
 from pipeline.evaluation.labels import (
     LeftOut,
     checked_predicted_trucks,
     checked_truck_labels,
-    read_landcover_labels,
     read_not_seen,
     read_seen,
 )
-from pipeline.evaluation.look_alikes import read_look_alikes
+from pipeline.evaluation.landcover.accuracy import evaluate_landcover, prediction_grid
+from pipeline.evaluation.landcover.disagreement import disagreement_metrics, landcover_cases
+from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.evaluation.panoptic import evaluate_panoptic
-from pipeline.evaluation.segmentation import evaluate_landcover, prediction_grid
-from pipeline.layers.export import write_geojson, write_gpkg
+from pipeline.evaluation.trucks.cases import cause_metrics, truck_cases
+from pipeline.evaluation.trucks.metrics import truck_warnings
+from pipeline.evaluation.trucks.scores import evaluate_trucks
+from pipeline.evaluation.trucks.true_negatives import read_look_alikes
+from pipeline.layers.formats.geojson import write_geojson
+from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.report.chips import CHIPS, case_chips, cases_with_chips, write_chips
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report
 from pipeline.report.pictures import quicklook
@@ -54,7 +55,7 @@ def write_evaluation(
     Of trucks there is `CASES_GEOJSON`, too, and where the context has a scene a chip of each case in `CHIPS`
     (of thousands that are right, some).
 
-    `trucks` are detections (with `seen` as in `pipeline.layers.seen`, `below_threshold` detections that were
+    `trucks` are detections (with `seen` as in `layers.search_area`, `below_threshold` detections that were
     not good enough, `roads` to narrow the question to their surroundings, and `trucks_left_out` what of their
     file could not be used), `landcover` a class raster.
     What has no labels is not scored; `panoptic` is what both are together. Returns the metrics, keyed

@@ -8,7 +8,7 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.detection import centres
+from pipeline.evaluation.trucks.boxes import centres
 from pipeline.report.cases import Kind
 from pipeline.scenes.raster.blocks import raster_of
 from pipeline.scenes.scene import Scene

@@ -12,12 +12,13 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.evaluation.calibration import reliability
-from pipeline.evaluation.confusion import truck_cases
-from pipeline.evaluation.detection import TruckEvaluation, column
-from pipeline.evaluation.figures import threshold_curve
+from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
 from pipeline.evaluation.panoptic import PanopticEvaluation
-from pipeline.evaluation.segmentation import LandcoverEvaluation
+from pipeline.evaluation.trucks.boxes import column
+from pipeline.evaluation.trucks.calibration import reliability
+from pipeline.evaluation.trucks.cases import truck_cases
+from pipeline.evaluation.trucks.metrics import threshold_curve
+from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.layers.styles import rgb
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass

@@ -12,8 +12,9 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
-from pipeline.evaluation.detection import TruckEvaluation, column
-from pipeline.evaluation.segmentation import LandcoverEvaluation
+from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
+from pipeline.evaluation.trucks.boxes import column
+from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 

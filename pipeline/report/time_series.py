@@ -11,7 +11,7 @@ import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.figure import Figure
 
-from pipeline.layers.traffic import poisson_interval
+from pipeline.layers.flow import poisson_interval
 from pipeline.storage.atomic import replacing
 
 _COLOUR, _GRID = "#0f766e", "#e5e7eb"

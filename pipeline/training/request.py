@@ -63,14 +63,14 @@ def run_training(request: TrainingRequest) -> Bundle:
     """
     settings = training_settings(request)
     if request.kind == "detector":
-        from pipeline.training.detector import train_detector
+        from pipeline.training.detector.train import train_detector
 
         return train_detector(settings, request.out)
     if request.imagery:
-        from pipeline.training.own_landcover import fine_tune
+        from pipeline.training.segmenter.fine_tune import fine_tune
 
         return fine_tune(settings, request.out)
-    from pipeline.training.segmenter import train
+    from pipeline.training.segmenter.train import train
 
     return train(settings, request.out)
 
@@ -102,8 +102,8 @@ def publish_bundle(bundle: Bundle, folder: Path) -> Bundle:
 
 
 def _detector_settings(request: TrainingRequest) -> Any:
-    from pipeline.training.detector import DetectorTraining, FineTuning
-    from pipeline.training.labelled import LabelledSource
+    from pipeline.training.detector.labelled import LabelledSource
+    from pipeline.training.detector.train import DetectorTraining, FineTuning
 
     if not request.imagery:
         return load_settings(DetectorTraining, request.config, request.overrides)
@@ -117,10 +117,10 @@ def _detector_settings(request: TrainingRequest) -> Any:
 
 def _segmenter_settings(request: TrainingRequest) -> Any:
     if not request.imagery:
-        from pipeline.training.segmenter import SegmenterTraining
+        from pipeline.training.segmenter.train import SegmenterTraining
 
         return load_settings(SegmenterTraining, request.config, request.overrides)
-    from pipeline.training.own_landcover import OwnLandcover
+    from pipeline.training.segmenter.fine_tune import OwnLandcover
 
     if len(request.imagery) > 1:
         raise ConfigError(

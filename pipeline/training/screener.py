@@ -28,8 +28,8 @@ from pipeline.scenes.open import open_scene
 from pipeline.simulation.chips.chip import CHIP_BANDS
 from pipeline.simulation.simulate import simulate, simulate_scene
 from pipeline.tiling import plan
-from pipeline.training.detector import Chips, ChipTraining, Target, blank_card, grounds_and_traffic
-from pipeline.training.fitting import fit, prepare, training_loader, warm_cosine
+from pipeline.training.detector.train import Chips, ChipTraining, Target, blank_card, grounds_and_traffic
+from pipeline.training.fit import fit, prepare, training_loader, warm_cosine
 
 _TRUCK_WEIGHT = 4.0
 """Of a cell with a truck against one without: a miss costs a truck, a false alarm some milliseconds."""

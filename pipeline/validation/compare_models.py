@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from pipeline.config import Config, Engine, Landcover, Trucks
 from pipeline.errors import BundleError, ConfigError
-from pipeline.evaluation.labels import read_landcover_labels
-from pipeline.evaluation.segmentation import LandcoverEvaluation, evaluate_landcover
-from pipeline.inference.merging import merge_shards
+from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover
+from pipeline.evaluation.landcover.labels import read_landcover_labels
+from pipeline.inference.merge import merge_shards
 from pipeline.inference.runtime import half_precision
-from pipeline.job import Request, prepare, run_shards, stored_shard
 from pipeline.models.bundle import Bundle, open_bundle, shipped_bundles
 from pipeline.models.halo import card_anatomy
 from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_detector, build_segmenter
-from pipeline.report.comparison import Compared
+from pipeline.report.model_comparison import Compared
+from pipeline.run import Request, prepare, run_shards, stored_shard
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.validation.observe import Observed, Place, observe_place, pool

@@ -20,10 +20,11 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Engine, Settings
 from pipeline.errors import BundleError
-from pipeline.evaluation.bootstrap import TRUCK_BLOCK_M, block_bootstrap, precision_recall_f1, truck_counts
-from pipeline.evaluation.calibration import Reliability, fit_calibration, reliability
-from pipeline.evaluation.confusion import truck_cases
-from pipeline.evaluation.detection import PrecisionRecall, TruckEvaluation
+from pipeline.evaluation.bootstrap import block_bootstrap
+from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M, precision_recall_f1, truck_counts
+from pipeline.evaluation.trucks.calibration import Reliability, fit_calibration, reliability
+from pipeline.evaluation.trucks.cases import truck_cases
+from pipeline.evaluation.trucks.scores import PrecisionRecall, TruckEvaluation
 from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
 from pipeline.models.normalise import normalise

@@ -17,16 +17,17 @@ from pydantic import Field
 from scipy.spatial import cKDTree
 
 from pipeline.config import Config, Engine, Landcover, Settings, Trucks
-from pipeline.evaluation.detection import TruckEvaluation, centres, evaluate_trucks, to_metres
 from pipeline.evaluation.labels import read_polygons, read_truck_labels
-from pipeline.inference.merging import merge_shards
+from pipeline.evaluation.trucks.boxes import centres, to_metres
+from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
+from pipeline.inference.merge import merge_shards
 from pipeline.inference.motion import evidence
 from pipeline.inference.predictions import Detections
-from pipeline.job import Request, prepare, run_shards, stored_shard, trucks_of
-from pipeline.layers.seen import seen_layers
+from pipeline.layers.search_area import seen_layers
 from pipeline.models.bundle import Bundle, Calibration, save_card
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.roads.read import read_roads
+from pipeline.run import Request, prepare, run_shards, stored_shard, trucks_of
 from pipeline.scenes.raster.read import read_points
 from pipeline.scenes.scene import BandSource
 from pipeline.simulation.simulate import simulate

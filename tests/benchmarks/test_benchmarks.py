@@ -8,7 +8,7 @@ from benchmarks import batch, jobs, results, sizes
 from benchmarks.floor import decode, networks
 from benchmarks.measure import run_python
 from benchmarks.peer_runs import _given, _moved, engine_way, torchgeo_way, whole_way
-from pipeline.job import Request, prepare
+from pipeline.run import Request, prepare
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,10 @@ import pytest
 from scipy import stats
 from shapely import box
 
-from pipeline.evaluation.bootstrap import (
-    accuracy_and_iou,
-    block_bootstrap,
-    confusion_by_block,
-    precision_recall_f1,
-    truck_counts,
-)
-from pipeline.evaluation.detection import evaluate_trucks
+from pipeline.evaluation.bootstrap import block_bootstrap
+from pipeline.evaluation.landcover.blocks import accuracy_and_iou, confusion_by_block
+from pipeline.evaluation.trucks.blocks import precision_recall_f1, truck_counts
+from pipeline.evaluation.trucks.scores import evaluate_trucks
 
 
 def share(sums):

@@ -9,14 +9,16 @@ from shapely.geometry import LineString, Point, Polygon, box
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation.labels import (
-    UNLABELLED,
     LeftOut,
-    PolygonLabels,
-    RasterLabels,
     checked_predicted_trucks,
     checked_truck_labels,
-    read_landcover_labels,
     read_truck_labels,
+)
+from pipeline.evaluation.landcover.labels import (
+    UNLABELLED,
+    PolygonLabels,
+    RasterLabels,
+    read_landcover_labels,
 )
 
 UTM = "EPSG:32632"

@@ -14,9 +14,9 @@ from PIL import Image
 from rasterio.transform import from_origin
 from torchmetrics.functional.detection import panoptic_quality
 
-from pipeline.evaluation.detection import evaluate_trucks
-from pipeline.evaluation.labels import RasterLabels
+from pipeline.evaluation.landcover.labels import RasterLabels
 from pipeline.evaluation.panoptic import evaluate_panoptic, match_segments
+from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.layers.panoptic import truck_masks, write_panoptic
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.scenes.scene import Scene

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipeline.models.bundle import open_bundle
-from pipeline.operations.owners import Owner
+from pipeline.operations.ledger.owners import Owner
 from tests.conftest import write_geotiff
 from tests.flows.processes import (
     PYTHON,

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.turns import Turns
+from flows.shard_order import Turns
 
 
 def test_workers_begin_apart_and_go_on_to_the_neighbour():

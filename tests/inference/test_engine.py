@@ -20,7 +20,7 @@ from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
 from pipeline.inference import engine
 from pipeline.inference.engine import Search, predict_shards, widest_tile
-from pipeline.inference.merging import one_per_truck
+from pipeline.inference.merge import one_per_truck
 from pipeline.inference.networks import Models, open_networks
 from pipeline.inference.predictions import (
     CLOUD,

@@ -15,9 +15,9 @@ import rasterio
 from PIL import Image
 
 from pipeline.config import load_config
-from pipeline.job import Request, run_directly
 from pipeline.layers.styles import rgb
 from pipeline.models.bundle import open_bundle
+from pipeline.run import Request, run_directly
 
 pytestmark = pytest.mark.qgis
 

@@ -17,17 +17,14 @@ from shapely.geometry import LineString, MultiLineString, box
 
 from pipeline.config import Traffic
 from pipeline.inference.predictions import CLOUD, SEEN
+from pipeline.layers.flow import FALLBACK_SPEED_KMH, Recall, observe, poisson_interval
+from pipeline.layers.snapping import snap_trucks
 from pipeline.layers.traffic import (
-    FALLBACK_SPEED_KMH,
     SEGMENT_COLUMNS,
     TABLE_FIELDS,
-    Recall,
-    observe,
-    poisson_interval,
     road_traffic,
     seen_length,
     segment_layer,
-    snap_trucks,
     traffic_table,
     write_traffic,
 )

@@ -9,7 +9,7 @@ from pipeline.models.bundle import open_bundle
 from pipeline.models.faster_rcnn import POOLED_PX, pool_boxes, without_ignored
 from pipeline.models.halo import card_anatomy
 from pipeline.models.registry import build_detector
-from pipeline.training.detector import blank_card
+from pipeline.training.detector.train import blank_card
 
 SMALL = {"channels": [4, 4, 4], "features": 4, "head": 8}
 

@@ -17,17 +17,17 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, LabelsError, LedgerError, OutputError
-from pipeline.job import Job
 from pipeline.operations.batch import (
     BatchRequest,
     run_batch,
     scene_directly,
 )
-from pipeline.operations.ledger import Enlistment, existing_ledger, open_ledger
-from pipeline.operations.listing import list_scenes, scenes_in
-from pipeline.operations.owners import Owner
+from pipeline.operations.ledger.owners import Owner
+from pipeline.operations.ledger.scenes import Enlistment, existing_ledger, open_ledger
+from pipeline.operations.scene_list import list_scenes, scenes_in
 from pipeline.operations.search import Search
 from pipeline.operations.sources import Sources, find_scenes
+from pipeline.run import Job
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_api, stac_item
 from tests.scenes.products import write_raster

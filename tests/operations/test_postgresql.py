@@ -9,10 +9,9 @@ from pipeline.config import load_config
 from pipeline.errors import LedgerError
 from pipeline.operations.batch import run_batch
 from pipeline.operations.checks import services
-from pipeline.operations.ledger import Ledger, open_ledger
+from pipeline.operations.ledger.scenes import Ledger, open_ledger
 from tests.operations import test_batch
-from tests.operations.postgresql import PASSWORD, postgresql
-from tests.operations.test_ledger import (  # noqa: F401 collected anew, with the ledger of this module
+from tests.operations.ledger.test_scenes import (  # noqa: F401 collected anew, with the ledger of this module
     claims_of,
     test_a_new_version_waits_with_all_attempts_before_it,
     test_a_release_is_no_attempt,
@@ -24,6 +23,7 @@ from tests.operations.test_ledger import (  # noqa: F401 collected anew, with th
     test_who_lost_a_claim_changes_nothing_any_more,
     test_who_shows_life_keeps_its_scene,
 )
+from tests.operations.postgresql import PASSWORD, postgresql
 
 pytestmark = pytest.mark.postgresql
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
-from pipeline.evaluation.confusion import truck_cases
-from pipeline.evaluation.detection import evaluate_trucks
-from pipeline.evaluation.segmentation import LandcoverEvaluation
+from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
+from pipeline.evaluation.trucks.cases import truck_cases
+from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.chips import case_chips
 from pipeline.report.page import ReportContext, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.conftest import write_geotiff
-from tests.evaluation.test_detection import boxes, labels
+from tests.evaluation.trucks.test_scores import boxes, labels
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 

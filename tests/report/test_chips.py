@@ -10,7 +10,7 @@ from pipeline.errors import OutputError
 from pipeline.report.chips import CHIP_PX, ZOOM, band_difference, case_chips, cases_with_chips, write_chips
 from pipeline.scenes.open import open_scene
 from tests.conftest import write_geotiff
-from tests.evaluation.test_detection import boxes
+from tests.evaluation.trucks.test_scores import boxes
 
 SIDE = CHIP_PX * ZOOM
 

@@ -9,8 +9,8 @@ from shapely.geometry import LineString, box
 from pipeline.errors import LabelsError, OutputError
 from pipeline.report.evaluation import evaluate_landcover_files, evaluate_trucks_files, write_evaluation
 from pipeline.report.page import ReportContext
-from tests.evaluation.test_detection import UTM, X, Y, boxes, labels
 from tests.evaluation.test_labels import write_raster
+from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
 
 
 @pytest.fixture

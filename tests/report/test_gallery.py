@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from pipeline.report.gallery import blocks_of_cases, spread
 from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.conftest import write_geotiff
-from tests.evaluation.test_detection import boxes
+from tests.evaluation.trucks.test_scores import boxes
 
 
 def test_examples_are_spread_over_the_scores():

@@ -10,15 +10,15 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
-from pipeline.evaluation.detection import evaluate_trucks
 from pipeline.evaluation.labels import read_truck_labels
+from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.page import ReportContext, case_styles, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.readers.geotiff import open_geotiff
-from tests.evaluation.test_detection import boxes, labels
 from tests.evaluation.test_labels import GRID
+from tests.evaluation.trucks.test_scores import boxes, labels
 
 
 class Page(HTMLParser):

@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from pipeline.evaluation.detection import evaluate_trucks
-from pipeline.evaluation.segmentation import LandcoverEvaluation
+from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
+from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.sections import class_areas, landcover_cards, matrices, matrix_legend, truck_cards
-from tests.evaluation.test_detection import boxes, labels
 from tests.evaluation.test_labels import write_raster
+from tests.evaluation.trucks.test_scores import boxes, labels
 
 
 def test_areas_of_land_cover(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError, may_pass
-from pipeline.job import Request, prepare, run_directly
+from pipeline.run import Request, prepare, run_directly
 from pipeline.storage import object_store
 from pipeline.storage.publish import publish, publish_beside
 from tests.conftest import write_geotiff

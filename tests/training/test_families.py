@@ -6,10 +6,10 @@ import torch
 from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.registry import build_detector, build_segmenter
-from pipeline.training.detector import DetectorTraining, blank_card, train_detector
-from pipeline.training.segmenter import blank_card as blank_segmenter
+from pipeline.training.detector.train import DetectorTraining, blank_card, train_detector
 from pipeline.training.segmenter import train
-from tests.training.test_segmenter import data, settings
+from pipeline.training.segmenter.train import blank_card as blank_segmenter
+from tests.training.segmenter.test_train import data, settings
 
 __all__ = ["data"]  # a fixture
 

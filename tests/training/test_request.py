@@ -7,10 +7,10 @@ import torch
 
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import open_bundle, save_bundle
-from pipeline.training.detector import DetectorTraining, FineTuning, blank_card
-from pipeline.training.own_landcover import OwnLandcover
+from pipeline.training.detector.train import DetectorTraining, FineTuning, blank_card
 from pipeline.training.request import TrainingRequest, publish_bundle, training_settings
-from pipeline.training.segmenter import SegmenterTraining
+from pipeline.training.segmenter.fine_tune import OwnLandcover
+from pipeline.training.segmenter.train import SegmenterTraining
 
 HERE = Path("runs/x")
 

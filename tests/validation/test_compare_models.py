@@ -12,7 +12,7 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.models.bundle import Bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.registry import build_detector, build_segmenter
-from pipeline.training.detector import blank_card
+from pipeline.training.detector.train import blank_card
 from pipeline.validation.compare_models import compare, milliseconds_per_megapixel, places_of
 from tests.models.test_unet import small_card
 

@@ -11,7 +11,7 @@ from shapely import LineString, box
 
 from pipeline.config import Engine, load_settings
 from pipeline.errors import BundleError
-from pipeline.evaluation.detection import precision_recall
+from pipeline.evaluation.trucks.scores import precision_recall
 from pipeline.models.bundle import Calibration, open_bundle
 from pipeline.validation.detector_card import (
     DetectorMeasurement,

@@ -55,8 +55,8 @@ def prefect(environment: Mapping[str, str] | None = None) -> list[Finding]:
 
 def ledger(config: Config, out: Path) -> list[Finding]:
     """The database of batches: the one that is set, or the file in the output folder if there is one."""
-    from pipeline.operations.database import FILE_NAME
-    from pipeline.operations.ledger import open_ledger
+    from pipeline.operations.ledger.database import FILE_NAME
+    from pipeline.operations.ledger.scenes import open_ledger
 
     if config.batch.ledger is None and not (out / FILE_NAME).is_file():
         return [ok("ledger", f"none yet; a batch makes {FILE_NAME} in its --out")]

@@ -11,8 +11,6 @@ from odc.geo.geobox import GeoBox
 from pipeline.scenes.raster.blocks import Raster
 
 _GRID_TOLERANCE_PX = 1e-3
-
-
 _ROWS_AT_ONCE = 64
 
 

@@ -19,8 +19,6 @@ STREET_ALONG, STREET_ACROSS = 9.0, 5.2
 
 _HOUSES = (("tile", 0.40), ("brown", 0.22), ("slate", 0.15), ("grey", 0.13), ("light", 0.07), ("red", 0.03))
 _HALLS = (("white", 0.20), ("light", 0.28), ("grey", 0.27), ("slate", 0.19), ("tile", 0.04), ("red", 0.02))
-
-
 Spectrum = tuple[float, ...]
 """Reflectance by band, in the order of `spectra.BANDS`."""
 

@@ -1,0 +1,12 @@
+"""The command line: each command parses, calls one function, prints with Rich. Heavy imports wait for it."""
+
+from pipeline.cli import batch, doctor, evaluate, models, run, simulate, train
+from pipeline.cli.app import app, main
+
+__all__ = ["app", "main"]
+
+for module in (run, batch, doctor, simulate):
+    app.add_typer(module.commands)
+app.add_typer(evaluate.beside)
+for name, group in {"evaluate": evaluate, "models": models, "train": train}.items():
+    app.add_typer(group.commands, name=name)

@@ -1,0 +1,93 @@
+"""The application that commands are added to, its options, and how errors end it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import TruckscapeError
+from pipeline.redaction import without_secrets
+
+log = logging.getLogger("pipeline.cli")
+
+app = typer.Typer(
+    help="Moving trucks and land cover from Sentinel-2 scenes, as map layers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"truckscape {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show tracebacks and the orchestrator's log.")
+    ] = False,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            "--log",
+            envvar="TRUCKSCAPE_LOG",
+            help="File to which what happens is added, a JSON object a line; `-` is standard error.",
+        ),
+    ] = None,
+) -> None:
+    if debug:
+        os.environ["TRUCKSCAPE_DEBUG"] = "1"
+    if log:
+        context.with_resource(_logged(log))
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """What a command does as lines of JSON, its failure too."""
+    from pipeline.logs import log_to
+
+    with log_to(None if str(path) == "-" else path):
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, typer.Exit | typer.Abort):
+                known = isinstance(error, TruckscapeError)
+                log.error("failed: %s", error, exc_info=None if known else error)
+            raise
+
+
+def main() -> None:
+    """Entry point: exit status 0 done, 1 failed with one clear message, 2 wrong usage."""
+    try:
+        app()
+    except TruckscapeError as error:
+        _fail(str(error))
+    except Exception as error:  # noqa: BLE001 the last resort: what nobody foresaw is told in one line as well
+        _fail(f"unexpected {type(error).__name__}: {error} (truckscape --debug ... shows where)")
+
+
+def _fail(message: str) -> None:
+    if os.environ.get("TRUCKSCAPE_DEBUG"):
+        raise  # noqa: PLE0704 called while an exception is handled
+    from rich.console import Console
+    from rich.text import Text
+
+    line = Text.assemble(("error: ", "bold red"), " ".join(without_secrets(message).split()))
+    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+    sys.exit(1)

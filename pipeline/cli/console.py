@@ -1,0 +1,165 @@
+"""Output for people: progress, notes, tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.run import Job, Result
+
+
+log = logging.getLogger("pipeline.cli")
+
+
+def quiet_prefect() -> None:
+    """Prefect must not call home, nor print tracebacks: what went wrong is told once, by `main`."""
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Its own server starts within seconds on a quiet machine; a busy one needs patience.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
+    if not os.environ.get("TRUCKSCAPE_DEBUG"):
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
+        os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # of events that were not sent
+
+
+def say(what: Any, **options: Any) -> None:
+    """Print to standard output."""
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True).print(what, **options)
+
+
+def say_page(page: Any) -> None:
+    """A page with wide tables: a file or a pipe has room for them."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = max(console.width, 150)
+    console.print(page)
+
+
+def note(text: str) -> None:
+    """What is being done now, beside the results."""
+    from rich.console import Console
+
+    log.info(text)
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+
+
+def say_path(what: str, path: Path) -> None:
+    """Print a file or folder and what it holds."""
+    from rich.text import Text
+
+    say(Text.assemble((what, "bold"), f"  {path}"))
+
+
+@contextmanager
+def status(text: str) -> Iterator[None]:
+    """Show what is being done while the block runs, on a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(text):
+        yield
+
+
+class _TileCounter(logging.Handler):
+    """Hears of every finished tile and tells the progress bar, or the log at every tenth."""
+
+    def __init__(self, total: int, advance: Any) -> None:
+        super().__init__(logging.INFO)
+        self.total, self.done, self.advance = total, 0, advance
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if hasattr(record, "tiles_done"):
+            before, self.done = self.done, self.done + record.tiles_done
+            self.advance(before, self.done, self.total)
+
+
+@contextmanager
+def progress(job: Job) -> Iterator[Any]:
+    """Progress of a job: a bar on a terminal, a line for every tenth of the tiles elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    missing = job.missing()
+    total = sum(len(job.shards[index]) for index in missing)
+    logger = logging.getLogger("pipeline.inference.engine")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    console = Console(stderr=True, highlight=False)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("tiles"),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as bar:
+        line = bar.add_task(job.scene.id, total=total)
+
+        def advance(before: int, done: int, of: int) -> None:
+            bar.update(line, completed=done)
+            if not console.is_terminal and (before * 10 // max(1, of) != done * 10 // max(1, of)):
+                console.print(f"{done} of {of} tiles")
+
+        def say(text: str) -> None:
+            log.info(text)
+            bar.update(line, description=text)
+            if not console.is_terminal:
+                console.print(text, markup=False)
+
+        handler = _TileCounter(total, advance)
+        logger.addHandler(handler)
+        try:
+            yield say
+        finally:
+            logger.removeHandler(handler)
+
+
+def print_result(result: Result) -> None:
+    """Print the figures and paths of a run."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    if result.run["simulated"]:
+        table.add_row("scene", f"{result.run['scene']} (simulated)")
+    else:
+        table.add_row("scene", result.run["scene"])
+    for name, value in result.summary().items():
+        table.add_row(name, value)
+    say(table)
+    say("")
+    say_path("layers", result.folder)
+    say_path("report", result.report)
+
+
+def print_scores(metrics: dict[str, Any], out: Path) -> None:
+    """Print the figures of an evaluation and the path of its report."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column()
+    for name, value in metrics.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            low, high = (metrics.get("interval_95") or {}).get(name) or (None, None)
+            ends = "" if low is None or high is None else f" ({low:.3f} to {high:.3f})"
+            shown = f"{value:.3f}{ends}" if isinstance(value, float) else str(value)
+            table.add_row(name.replace("_", " "), shown)
+        elif name == "note":
+            table.add_row(name, str(value))
+    say(table)
+    say_path("report", out / "report.html")

@@ -1,0 +1,138 @@
+"""The commands `evaluate ...` and `sample`: scores against labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from pipeline.cli.console import (
+    print_scores,
+    say_page,
+    say_path,
+)
+from pipeline.cli.options import Out, Roads
+
+commands = typer.Typer(help="Score predictions against labels.", no_args_is_help=True)
+beside = typer.Typer()
+"""Commands that belong here and stand at the top level."""
+
+
+@beside.command()
+def sample(
+    landcover: Annotated[Path, typer.Argument(help="A run's folder of a scene, or a raster of classes.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="GeoPackage for the points; GeoJSON and design beside it.")
+    ],
+    size: Annotated[
+        int | None, typer.Option(min=2, help="Points; else as many as --standard-error asks for.")
+    ] = None,
+    standard_error: Annotated[
+        float, typer.Option(min=1e-4, max=0.5, help="Of the overall accuracy, to be reached.")
+    ] = 0.01,
+    allocation: Annotated[
+        Literal["mixed", "proportional", "equal"],
+        typer.Option(help="Points to classes: by area, equal, or by area with --at-least each."),
+    ] = "mixed",
+    at_least: Annotated[int, typer.Option(min=2, help="Points of a rare class, where mixed.")] = 50,
+    expected: Annotated[
+        list[str] | None,
+        typer.Option(help="User's accuracy expected of a class, e.g. built=0.9 (else 0.8); may be repeated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other points.")] = 0,
+) -> None:
+    """Draw points of a land-cover map for people to interpret, at random within each class of the map.
+
+    The points don't tell what was mapped. Fill in their field `reference` (QGIS offers the classes), then
+    `truckscape evaluate areas points.gpkg --out areas`.
+
+    Example: `truckscape sample layers/SCENE --out points.gpkg --size 500`
+    """
+    from pipeline.report.areas import draw_points, strata_table
+
+    drawn, paths = draw_points(
+        landcover, out, size, standard_error, allocation, at_least, expected or (), seed
+    )
+    say_page(strata_table(drawn))
+    for what, path in paths.items():
+        say_path(f"{what:8}", path)
+
+
+@commands.command("trucks")
+def evaluate_trucks(
+    predicted: Annotated[Path, typer.Argument(help="trucks.geojson or trucks.gpkg of a run, or any boxes.")],
+    reference: Annotated[Path, typer.Argument(help="Boxes of trucks held to be true.")],
+    out: Out,
+    roads: Roads = None,
+    scene: Annotated[str | None, typer.Option(help="The scene, for pictures in the report.")] = None,
+) -> None:
+    """Score trucks: precision, recall and F1 by centre distance, average precision, every mistake on a map.
+
+    Example: `truckscape evaluate trucks layers/SCENE/trucks.geojson labels.gpkg --out scores`
+    """
+    from pipeline.report.evaluation import evaluate_trucks_files
+    from pipeline.report.truck_table import truck_tables
+    from pipeline.scenes.open import open_scene
+
+    metrics = evaluate_trucks_files(predicted, reference, out, roads, open_scene(scene) if scene else None)
+    say_page(truck_tables(metrics["trucks"]))
+    say_path("report", out / "report.html")
+
+
+@commands.command("landcover")
+def evaluate_landcover(
+    predicted: Annotated[Path, typer.Argument(help="landcover.tif of a run, or any raster of classes.")],
+    reference: Annotated[Path, typer.Argument(help="Raster or polygons held to be true.")],
+    out: Out,
+    scene: Annotated[str | None, typer.Option(help="The scene, for pictures in the report.")] = None,
+) -> None:
+    """Score land cover: accuracy, IoU and F1 of each class, confusion matrix, every disagreement on a map.
+
+    Example: `truckscape evaluate landcover layers/SCENE/landcover.tif labels.tif --out scores`
+    """
+    from pipeline.report.evaluation import evaluate_landcover_files
+    from pipeline.scenes.open import open_scene
+
+    metrics = evaluate_landcover_files(predicted, reference, out, open_scene(scene) if scene else None)
+    print_scores(metrics.get("landcover", {}), out)
+
+
+@commands.command("compare")
+def evaluate_compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A run or evaluation: the one there was.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="The one that may replace it.")],
+    out: Out,
+) -> None:
+    """What changes from A to B, case by case: fixed, broken, still wrong; and whether that may be chance.
+
+    Both are folders of runs with labels, of what `truckscape evaluate` left, or of several scenes of either.
+
+    Example: `truckscape evaluate compare layers/now/SCENE layers/new/SCENE --out compared`
+    """
+    from pipeline.report.run_comparison import PAGE, differences_table, write_differences
+
+    say_page(differences_table(write_differences(before, after, out)))
+    say_path("report", out / PAGE)
+
+
+@commands.command("areas")
+def evaluate_areas(
+    points: Annotated[
+        Path, typer.Argument(help="Points of `truckscape sample`, with their classes filled in.")
+    ],
+    out: Out,
+    design: Annotated[
+        Path | None, typer.Option(help="The sample's .design.json; beside the points where not given.")
+    ] = None,
+) -> None:
+    """Area of each class and accuracy of the map, with 95 % intervals, from points that people interpreted.
+
+    Estimates after Olofsson et al. (2014), corrected for the map's errors.
+
+    Example: `truckscape evaluate areas points.gpkg --out areas`
+    """
+    from pipeline.report.areas import FIGURE, areas_table, evaluate_areas_files
+
+    say_page(areas_table(evaluate_areas_files(points, out, design)))
+    say_path("figure", out / FIGURE)

@@ -1,0 +1,127 @@
+"""Where map and labels have different land cover: connected areas as features, and what they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+
+from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, blocks, class_index, prediction_grid
+from pipeline.evaluation.landcover.labels import LandcoverLabels
+from pipeline.layers.polygonise.outline import outline
+from pipeline.layers.polygonise.regions import OUTSIDE, Regions, label_regions
+from pipeline.models.legend import LegendClass
+
+MIN_CASE_HA = 1.0
+AGREE = 255
+"""In place of a value, where map and labels don't differ or nothing is known."""
+
+
+def landcover_cases(
+    predicted: Path | str,
+    labels: LandcoverLabels,
+    legend: Sequence[LegendClass],
+    min_area_ha: float = MIN_CASE_HA,
+) -> gpd.GeoDataFrame:
+    """Connected areas mapped as one class and labelled as another, of at least `min_area_ha`, largest first.
+
+    Columns `predicted_class`, `reference_class`, `area_ha`, `geometry` (along pixel edges, in the CRS of the
+    prediction). The legend has up to 15 classes. Read and compared strip by strip, outlined as the layers
+    are; see `layers.polygonise`. What is too small leaves each strip at once, so memory grows with the
+    cases that are kept, not with the noise of the map.
+    """
+    found = large_areas(_differing(predicted, labels, legend), prediction_grid(predicted), min_area_ha)
+    truth, value = np.divmod(found.pop("value").to_numpy(), len(legend))
+    names = np.array([item.name for item in legend], dtype=object)
+    found.insert(0, "predicted_class", names[value])
+    found.insert(1, "reference_class", names[truth])
+    return found
+
+
+def large_areas(strips: Iterable[NDArray[np.uint8]], grid: GeoBox, min_area_ha: float) -> gpd.GeoDataFrame:
+    """Connected areas of one value other than `AGREE`, of at least `min_area_ha`, largest first.
+
+    `strips` are rows of the grid from top to bottom, (h, W) each; what is too small is cleared in them.
+    Columns `value`, `area_ha`, `geometry`.
+    """
+    pixel_ha = abs(grid.affine.determinant) / 10_000
+    smallest = min_area_ha / pixel_ha * (1 - 1e-9)
+    regions = label_regions(_without_small(strips, smallest), AGREE)
+    regions = _only(regions, regions.sizes >= smallest)
+    polygons = outline(regions, grid.affine)
+    corners = shapely.bounds(polygons).reshape(-1, 4)
+    order = np.lexsort((*corners.T[::-1], -regions.sizes))
+    return gpd.GeoDataFrame(
+        {"value": regions.values[order], "area_ha": regions.sizes[order] * pixel_ha},
+        geometry=polygons[order],
+        crs=grid.crs.to_wkt() if grid.crs else None,
+    )
+
+
+def disagreement_metrics(evaluation: LandcoverEvaluation, cases: gpd.GeoDataFrame) -> dict[str, Any]:
+    """What differs, as plain numbers for JSON: in all, in cases, and by pair of classes, largest first."""
+    names = [item.name for item in evaluation.legend]
+    wrong = np.where(np.eye(len(names), dtype=bool), 0.0, evaluation.hectares)
+    whole = float(wrong.sum())
+    in_cases = cases.groupby(["reference_class", "predicted_class"])["area_ha"].agg(["size", "sum"])
+    pairs = []
+    for i, j in sorted(np.argwhere(wrong > 0).tolist(), key=lambda pair: -wrong[*pair]):
+        there = (names[i], names[j]) in in_cases.index
+        count, hectares = in_cases.loc[(names[i], names[j])] if there else (0, 0.0)
+        pairs.append(
+            {
+                "labels": names[i],
+                "predicted": names[j],
+                "hectares": float(wrong[i, j]),
+                "share": float(wrong[i, j]) / whole,
+                "cases": int(count),
+                "cases_ha": float(hectares),
+            }
+        )
+    return {
+        "hectares": whole if evaluation.pixels else None,
+        "cases": len(cases),
+        "cases_ha": float(cases["area_ha"].sum()),
+        "min_case_ha": MIN_CASE_HA,
+        "pairs": pairs,
+    }
+
+
+def _differing(
+    predicted: Path | str, labels: LandcoverLabels, legend: Sequence[LegendClass]
+) -> Iterator[NDArray[np.uint8]]:
+    """Strips of rows, (h, W): label x K + prediction where both have a class and they differ, else `AGREE`;
+    K up to 15."""
+    index, count = class_index(legend), len(legend)
+    for _, values, truth in blocks(predicted, labels):
+        i, j = index[truth], index[values]
+        differ = (i < count) & (j < count) & (i != j)
+        yield np.where(differ, i * np.uint8(count) + j, np.uint8(AGREE))
+
+
+def _without_small(strips: Iterable[NDArray[np.uint8]], smallest: float) -> Iterator[NDArray[np.uint8]]:
+    """Strips without the regions of fewer pixels than `smallest` that end within them."""
+    for strip in strips:
+        regions = label_regions([strip], AGREE)
+        goes = np.append(regions.sizes < smallest, False)  # the last is OUTSIDE
+        labels = regions.labels()
+        goes[labels[[0, -1]]] = False  # what goes on above or below may be large
+        strip[goes[labels]] = AGREE
+        yield strip
+
+
+def _only(regions: Regions, kept: NDArray[np.bool_]) -> Regions:
+    number = np.append(np.where(kept, np.cumsum(kept) - 1, OUTSIDE), OUTSIDE).astype(np.int32)
+    return replace(
+        regions,
+        run_regions=number[regions.run_regions],
+        values=regions.values[kept],
+        sizes=regions.sizes[kept],
+    )

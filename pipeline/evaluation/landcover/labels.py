@@ -1,0 +1,209 @@
+"""Reference land cover: rasters of classes and polygons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import geopandas as gpd
+import numpy as np
+import rasterio
+import shapely
+from numpy.typing import NDArray
+from odc.geo.geobox import GeoBox
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.features import rasterize
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+from pipeline.errors import LabelsError
+from pipeline.evaluation.labels import read_polygons
+from pipeline.models.legend import DYNAMIC_WORLD
+
+UNLABELLED = 255
+OSM_FCLASS: Mapping[str, str] = {
+    "water": "water",
+    "reservoir": "water",
+    "river": "water",
+    "riverbank": "water",
+    "lake": "water",
+    "dock": "water",
+    "forest": "trees",
+    "wood": "trees",
+    "grass": "grass",
+    "meadow": "grass",
+    "village_green": "grass",
+    "golf_course": "grass",
+    "wetland": "flooded vegetation",
+    "marsh": "flooded vegetation",
+    "swamp": "flooded vegetation",
+    "farm": "crops",
+    "farmland": "crops",
+    "scrub": "shrub and scrub",
+    "heath": "shrub and scrub",
+    "residential": "built",
+    "commercial": "built",
+    "industrial": "built",
+    "retail": "built",
+    "quarry": "bare",
+    "beach": "bare",
+    "sand": "bare",
+    "bare_rock": "bare",
+    "glacier": "snow and ice",
+}
+"""OSM land use (`fclass` as in Geofabrik's extracts) to Dynamic World.
+
+Mixed or ambiguous uses (park, cemetery, allotments, orchard, vineyard, military, nature reserve, recreation
+ground, farmyard) are left out on purpose: they say how land is used, not what covers it.
+"""
+
+
+class LandcoverLabels(Protocol):
+    """Land cover held to be true, on the grid of the prediction."""
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """(H, W) class values in `window` of the prediction's grid; `UNLABELLED` where there are none."""
+        ...
+
+    @property
+    def unknown_classes(self) -> tuple[str, ...]:
+        """Classes of the file that are none of the legend's, so that their areas are unlabelled."""
+        ...
+
+
+@dataclass(frozen=True)
+class RasterLabels:
+    """Labels from a raster, brought to `grid` by nearest neighbour."""
+
+    path: Path
+    grid: GeoBox
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """(H, W) class values; the raster's own nodata, and what lies outside of it, is `UNLABELLED`."""
+        with (
+            rasterio.open(self.path) as source,
+            WarpedVRT(
+                source,
+                crs=self.grid.crs.to_wkt() if self.grid.crs else None,
+                transform=self.grid.affine,
+                width=self.grid.width,
+                height=self.grid.height,
+                resampling=Resampling.nearest,
+                nodata=UNLABELLED,
+                dtype="uint8",
+                # With GDAL's own 1/8 px, the pixel taken from another CRS depends on the window read.
+                tolerance=1e-6,
+            ) as warped,
+        ):
+            values: NDArray[np.uint8] = warped.read(1, window=window)
+            return values
+
+    @property
+    def unknown_classes(self) -> tuple[str, ...]:
+        """None: values are read as they are, and whoever compares them counts those that are no class."""
+        return ()
+
+
+@dataclass(frozen=True)
+class PolygonLabels:
+    """Labels from polygons; a pixel has the class of the polygon that holds its centre."""
+
+    polygons: gpd.GeoDataFrame
+    """In the grid's CRS, column `value`. Where they overlap the smaller counts: the pond in the forest."""
+    grid: GeoBox
+    unknown_classes: tuple[str, ...] = ()
+    """Classes of the file that are none of the legend's; their polygons are not among these."""
+
+    @cached_property
+    def _by_area(self) -> gpd.GeoDataFrame:
+        return self.polygons.iloc[np.argsort(-self.polygons.area.to_numpy(), kind="stable")]
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """(H, W) class values; what no polygon covers is `UNLABELLED`, not background."""
+        part = self.grid[window.toslices()]
+        near = self._by_area[self._by_area.intersects(shapely.box(*part.boundingbox.bbox))]
+        shape = (int(part.height), int(part.width))
+        if near.empty:
+            return np.full(shape, UNLABELLED, dtype=np.uint8)
+        burnt: NDArray[np.uint8] = rasterize(
+            zip(near.geometry, near["value"], strict=True),
+            out_shape=shape,
+            transform=part.affine,
+            fill=UNLABELLED,
+            dtype="uint8",
+        )
+        return burnt
+
+
+def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
+    """Land-cover labels on `grid`: a raster of Dynamic World values (255 none), or polygons with a class.
+
+    Polygons have a column `class` (value or name of a Dynamic World class), `fclass` (OSM land use, see
+    `OSM_FCLASS`) or `name` (of a class), looked for in this order; a class that isn't known leaves its
+    polygon unlabelled and is told (`unknown_classes`). Opening reads no pixels.
+
+    Raises
+    ------
+    LabelsError
+        If the file is missing or unreadable, has no CRS, is of the wrong geometry type, has no class column,
+        or no class of it is known.
+    """
+    if not Path(path).exists():
+        raise LabelsError(f"Land-cover labels not found: {path}")
+    try:
+        with rasterio.open(path) as source:
+            if source.crs is None:
+                raise LabelsError(
+                    f"Land-cover labels have no CRS: {path}. Assign one, e.g. gdal_edit -a_srs."
+                )
+            if source.dtypes[0] != "uint8":
+                raise LabelsError(
+                    f"A land-cover label raster holds uint8 class values 0-8 (255: none). "
+                    f"{path} is {source.dtypes[0]}."
+                )
+        return RasterLabels(Path(path), grid)
+    except RasterioError:
+        return _class_polygons(path, grid)
+
+
+def _class_polygons(path: Path | str, grid: GeoBox) -> PolygonLabels:
+    frame = read_polygons(
+        path, "Land-cover labels", grid.crs.to_wkt() if grid.crs else None, layer="landcover"
+    )
+    if frame.empty:
+        return PolygonLabels(frame.assign(value=np.uint8(UNLABELLED)), grid)
+    column = next((name for name in ("class", "fclass", "name") if name in frame), None)
+    if column is None:
+        raise LabelsError(
+            f"Land-cover polygons need a column class, fclass or name. "
+            f"{path} has: {', '.join(frame.columns[:-1])}"
+        )
+    values = frame[column].map(_class_value)
+    if values.isna().all():
+        raise LabelsError(
+            f"No class of column {column} in {path} is known. Received: "
+            f"{', '.join(sorted(set(frame[column].astype(str)))[:5])}; "
+            f"Dynamic World's are: {', '.join(item.name for item in DYNAMIC_WORLD)}."
+        )
+    known = values.notna()
+    polygons = gpd.GeoDataFrame(
+        {"value": values[known].astype(np.uint8)}, geometry=frame.geometry[known], crs=frame.crs
+    )
+    return PolygonLabels(polygons, grid, tuple(sorted(set(frame[column][~known].astype(str)))))
+
+
+_VALUES = {item.name: item.value for item in DYNAMIC_WORLD}
+
+
+def _class_value(label: object) -> int | None:
+    """Value of a Dynamic World class from its value, its name or an OSM fclass; None where unknown."""
+    text = str(label).strip().lower()
+    if text.removesuffix(".0").isdigit():
+        value = int(text.removesuffix(".0"))
+        return value if value in _VALUES.values() else None
+    name = OSM_FCLASS.get(text, text.replace("_", " ").replace("&", "and"))
+    return _VALUES.get(name)

@@ -1,0 +1,1 @@
+"""Trucks against labels."""

@@ -1,0 +1,71 @@
+"""Truck counts by block of ground, for intervals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.landcover import confusion_matrix
+from pipeline.evaluation.trucks.boxes import centres
+from pipeline.evaluation.trucks.matching import UNMATCHED
+from pipeline.evaluation.trucks.scores import TruckEvaluation
+
+TRUCK_BLOCK_M = 500.0
+"""Trucks of one convoy, on one stretch of road, under one patch of haze, share a block of this side."""
+
+
+@dataclass(frozen=True)
+class TruckBlocks:
+    """The squares of ground, numbered, in which detections and references lie."""
+
+    count: int
+    of_predicted: NDArray[np.intp]
+    """(N,): the block of each detection; of a matched one that of its reference."""
+    of_reference: NDArray[np.intp]
+    """(M,)"""
+
+
+def truck_blocks(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) -> TruckBlocks:
+    """The squares of side `block_m` of the evaluation's CRS, scene by scene, in which there is a box."""
+    matching = evaluation.matching
+    predicted, reference = centres(evaluation.predicted), centres(evaluation.reference)
+    matched = matching.reference_of != UNMATCHED
+    predicted[matched] = reference[matching.reference_of[matched]]
+    cells = np.floor(np.concatenate([predicted, reference]) / block_m).astype(np.int64)
+    ours, theirs = evaluation.predicted_scene, evaluation.reference_scene
+    if ours is not None and theirs is not None:
+        number = np.unique(np.append(ours, theirs), return_inverse=True)[1]
+        cells = np.column_stack([cells, number])
+    _, block = np.unique(cells, axis=0, return_inverse=True)
+    block = block.reshape(-1).astype(np.intp)
+    return TruckBlocks(int(block.max(initial=-1)) + 1, block[: len(predicted)], block[len(predicted) :])
+
+
+def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) -> NDArray[np.int64]:
+    """(B, 3) true positives, false positives and false negatives in every block that has any of them.
+
+    Blocks are squares of the evaluation's CRS; what is matched counts where the reference is.
+    """
+    matching, blocks = evaluation.matching, truck_blocks(evaluation, block_m)
+    places = (
+        blocks.of_predicted[matching.true_positives],
+        blocks.of_predicted[matching.false_positives],
+        blocks.of_reference[evaluation.missed],
+    )
+    counts = np.stack([np.bincount(part, minlength=blocks.count) for part in places], axis=1)
+    return counts[counts.any(axis=1)]
+
+
+def precision_recall_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(..., 3) precision, recall and F1 of (..., 3) true positives, false positives and false negatives."""
+    found, false, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    return np.stack(
+        [
+            confusion_matrix.ratio(found, found + false),
+            confusion_matrix.ratio(found, found + missed),
+            confusion_matrix.ratio(2 * found, 2 * found + false + missed),
+        ],
+        axis=-1,
+    )

@@ -1,0 +1,292 @@
+"""Every hit, mistake and look-alike as a feature on the map, with its likely cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import shapely
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from pipeline.evaluation.trucks import causes
+from pipeline.evaluation.trucks.boxes import angle_between, centres, column
+from pipeline.evaluation.trucks.evidence import EVIDENCE_COLUMNS, can_measure, measure_evidence
+from pipeline.evaluation.trucks.matching import UNMATCHED, match
+from pipeline.evaluation.trucks.scores import TruckEvaluation
+from pipeline.evaluation.trucks.true_negatives import look_alikes
+from pipeline.scenes.scene import Scene
+
+OUTCOMES = ("TP", "FP", "FN", "TN", "ignored", "not_seen")
+NEAR_M = 30.0
+"""A false alarm and a missed reference this close are taken to mean the same truck."""
+
+TRUCK_COLUMNS = (
+    "id",
+    "outcome",
+    "cause",
+    "also",
+    "score",
+    "distance_m",
+    "prediction_id",
+    "reference_id",
+    "confidence",
+    "heading_error_deg",
+    "speed_error_kmh",
+    "speed_kmh",
+    "near_id",
+    "neighbour_m",
+    "below_score",
+    "road_m",
+    "landcover",
+    *EVIDENCE_COLUMNS,
+    "geometry",
+)
+_TEXT = (
+    "id",
+    "outcome",
+    "cause",
+    "also",
+    "prediction_id",
+    "reference_id",
+    "confidence",
+    "near_id",
+    "landcover",
+)
+_MEASURED = ("FP", "FN", "TN")
+_FAR_FROM_ROADS_M = 1000.0
+
+
+def truck_cases(
+    evaluation: TruckEvaluation,
+    seen: gpd.GeoDataFrame | None = None,
+    below_threshold: gpd.GeoDataFrame | None = None,
+    *,
+    roads: gpd.GeoDataFrame | None = None,
+    scene: Scene | None = None,
+    marked: gpd.GeoDataFrame | None = None,
+) -> gpd.GeoDataFrame:
+    """Every true and false positive and negative as a box, in the evaluation's CRS: `TRUCK_COLUMNS`.
+
+    `outcome` is one of `OUTCOMES`. TN are places where a truck could have been seen and rightly was not, see
+    `true_negatives`; ignored is a detection matched to a `low` or `ignore` reference;
+    not_seen a reference missed where the model did not look. Boxes are the detection's, or the reference's
+    where nothing was detected. `id` is its outcome and number, fit for a file's name.
+
+    `cause` is the likely reason of a mistake, and `also` the other ones that hold, by the rules of
+    `causes`; of a TN it is what makes the place look like a truck. True positives have
+    `heading flipped` where the heading is off by more than 90 degrees, else none. The evidence:
+    `prediction_id` and `reference_id` of what is matched, `distance_m` apart; `near_id`, the missed
+    reference or false alarm within `NEAR_M` that may mean the same truck, then with its `distance_m`;
+    `neighbour_m` to the next detection that is right (FP) or the next reference (FN); `below_score`, the
+    best score that did not suffice there; `road_m` to the nearest road; and what `measure_evidence` finds at
+    FP, FN and TN. Where nothing was given to tell them from (`scene` for the latter), these are null, and
+    the causes that take them are not named: see `causes.without_evidence`.
+    """
+    cases = _pairs(evaluation)
+    places = look_alikes(evaluation, seen, below_threshold, roads, marked)
+    cases = _concat([cases, places])
+    cases = gpd.GeoDataFrame(cases, geometry="geometry", crs=evaluation.reference.crs)
+    _add_neighbours(cases, evaluation)
+    cases["below_score"] = _below_score(cases, below_threshold, evaluation.matching.radius_m)
+    cases["road_m"] = _road_distance(cases, roads)
+    cases["at_edge"] = _at_edge(cases, seen)
+    for name in EVIDENCE_COLUMNS:
+        cases[name] = np.nan
+    measured = np.flatnonzero(cases["outcome"].isin(_MEASURED))
+    if scene is not None and can_measure(scene) and len(measured):
+        part = cases.iloc[measured]
+        part = part.to_crs(scene.grid.crs.to_wkt()) if scene.grid.crs else part
+        bounds = part.bounds.to_numpy()
+        found = measure_evidence(scene, centres(part), bounds[:, 2:] - bounds[:, :2])
+        for name in EVIDENCE_COLUMNS:
+            cases.loc[cases.index[measured], name] = found[name].to_numpy()
+    cases["cause"], cases["also"] = cases["cause"].astype(object), cases["also"].astype(object)
+    for outcome, rules in (
+        ("FP", causes.false_alarm_causes),
+        ("FN", causes.miss_causes),
+        ("TN", causes.look_alike_causes),
+    ):
+        rows = cases.index[cases["outcome"] == outcome]
+        verdict = rules(cases.loc[rows])
+        cases.loc[rows, "cause"], cases.loc[rows, "also"] = verdict.cause, verdict.also
+    return _tidy(cases)
+
+
+def _tidy(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    number = cases.groupby("outcome").cumcount() + 1
+    cases["id"] = [
+        f"{outcome.lower()}-{nth:05d}" for outcome, nth in zip(cases["outcome"], number, strict=True)
+    ]
+    # A fit that says nothing has an infinite deviation, which few formats can hold.
+    cases["displacement_sigma_px"] = cases["displacement_sigma_px"].replace(np.inf, np.nan)
+    for name in _TEXT:
+        values = cases[name].astype(object)
+        cases[name] = values.where(values.notna(), None)
+    for name in set(TRUCK_COLUMNS) - {*_TEXT, "geometry"}:
+        cases[name] = column(cases, name)
+    return cases[list(TRUCK_COLUMNS)]
+
+
+def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
+    """The cases of all detections, then of all references missed."""
+    matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
+    matched = matching.reference_of != UNMATCHED
+    missed = matching.missed
+    pairs = matching.reference_of[matched]
+    heading_error = np.full(len(predicted), np.nan)
+    heading_error[matched] = angle_between(
+        column(predicted, "heading_deg")[matched], column(reference, "travel_deg")[pairs]
+    )
+    speed_error = np.full(len(predicted), np.nan)
+    speed_error[matched] = column(predicted, "speed_kmh")[matched] - column(reference, "speed_kmh")[pairs]
+    outcome = np.where(matched, np.where(matching.dropped, "ignored", "TP"), "FP").astype(object)
+    cause = np.full(len(predicted), None, dtype=object)
+    cause[(outcome == "TP") & (heading_error > 90)] = "heading flipped"
+    reference_id = reference["id"].to_numpy(dtype=object)
+    confidence = reference["confidence"].to_numpy(dtype=object)
+    found = {
+        "outcome": outcome,
+        "cause": cause,
+        "score": column(predicted, "score"),
+        "distance_m": matching.distance_m,
+        "prediction_id": _ids(predicted),
+        "reference_id": _where(matched, reference_id, matching.reference_of),
+        "confidence": _where(matched, confidence, matching.reference_of),
+        "heading_error_deg": heading_error,
+        "speed_error_kmh": speed_error,
+        "speed_kmh": column(predicted, "speed_kmh"),
+        "landcover": _column(predicted, "landcover"),
+        "near_cloud": _column(predicted, "near_cloud"),
+        "touches_edge": _column(predicted, "touches_edge"),
+        "off_road": _off_road(predicted),
+        "geometry": predicted.geometry.to_numpy(),
+    }
+    looked_at = evaluation.looked_at[missed]
+    lost = {
+        "outcome": np.where(looked_at, "FN", "not_seen").astype(object),
+        "cause": np.where(looked_at, None, "not looked at"),  # type: ignore[call-overload]
+        "reference_id": reference_id[missed],
+        "confidence": confidence[missed],
+        "speed_kmh": column(reference, "speed_kmh")[missed],
+        "geometry": reference.geometry.to_numpy()[missed],
+    }
+    frames = (pd.DataFrame(part) for part in (found, lost))
+    parts = [frame.reindex(columns=[*found, "also", "near_id", "neighbour_m"]) for frame in frames]
+    return gpd.GeoDataFrame(_concat(parts), geometry="geometry", crs=reference.crs)
+
+
+def _off_road(predicted: gpd.GeoDataFrame) -> NDArray[np.bool_]:
+    """Detections that were given no road, where others were."""
+    knows_roads = "road_id" in predicted and bool(predicted["road_id"].notna().any())
+    return predicted["road_id"].isna().to_numpy() if knows_roads else np.zeros(len(predicted), dtype=bool)
+
+
+def _add_neighbours(cases: gpd.GeoDataFrame, evaluation: TruckEvaluation) -> None:
+    """Who else is near a false alarm or a miss: the other one's counterpart, and trucks that are found."""
+    outcome = cases["outcome"].to_numpy(dtype=object)
+    false, lost = np.flatnonzero(outcome == "FP"), np.flatnonzero(outcome == "FN")
+    xy, everywhere = centres(cases), centres(evaluation.reference)
+    neighbour, distance = np.full(len(cases), np.nan), cases["distance_m"].to_numpy(dtype=np.float64).copy()
+    neighbour[false] = _distance_to(xy[false], xy[outcome == "TP"])
+    neighbour[lost] = _distance_to(xy[lost], everywhere, nth=2)
+    other = np.full(len(cases), None, dtype=object)
+    likely = match(xy[false], xy[lost], np.zeros(len(lost), bool), NEAR_M)
+    for alarm, miss in enumerate(likely.reference_of):
+        if miss != UNMATCHED:
+            a, m = false[alarm], lost[miss]
+            other[a], other[m] = cases["reference_id"].iloc[m], cases["prediction_id"].iloc[a]
+            distance[a] = distance[m] = likely.distance_m[alarm]
+    cases["near_id"], cases["distance_m"] = other, distance
+    cases["neighbour_m"] = np.where(np.isfinite(neighbour), neighbour, np.nan)
+
+
+def _below_score(
+    cases: gpd.GeoDataFrame, below_threshold: gpd.GeoDataFrame | None, radius_m: float
+) -> NDArray[np.float64]:
+    """(N,): of misses and places without a truck, the best score too low within the radius; NaN without."""
+    best = np.full(len(cases), np.nan)
+    if below_threshold is None or not len(below_threshold):
+        return best
+    weak = below_threshold.to_crs(cases.crs)
+    score = column(weak, "score") if "score" in weak else np.zeros(len(weak))
+    asked = np.flatnonzero(cases["outcome"].isin(["FN", "TN"]))
+    near = cKDTree(centres(weak)).query_ball_point(centres(cases)[asked], radius_m)
+    for case, indices in zip(asked, near, strict=True):
+        if indices:
+            best[case] = score[indices].max()
+    return best
+
+
+def _road_distance(cases: gpd.GeoDataFrame, roads: gpd.GeoDataFrame | None) -> NDArray[np.float64]:
+    """(N,): metres to the nearest road, `_FAR_FROM_ROADS_M` at most; NaN where no roads are known."""
+    if roads is None or not len(roads):
+        return np.full(len(cases), np.nan)
+    distance = np.full(len(cases), _FAR_FROM_ROADS_M)
+    tree = shapely.STRtree(roads.to_crs(cases.crs).geometry.to_numpy())
+    (case, _), apart = tree.query_nearest(
+        shapely.points(centres(cases)),
+        max_distance=_FAR_FROM_ROADS_M,
+        return_distance=True,
+        all_matches=False,
+    )
+    distance[case] = apart
+    return distance
+
+
+def _at_edge(cases: gpd.GeoDataFrame, seen: gpd.GeoDataFrame | None) -> NDArray[np.bool_]:
+    at_edge = np.zeros(len(cases), dtype=bool)
+    lost = np.flatnonzero(cases["outcome"] == "FN")
+    if seen is not None and len(lost):
+        borders = shapely.boundary(seen.to_crs(cases.crs).geometry.to_numpy())
+        points = shapely.points(centres(cases)[lost])
+        near = shapely.STRtree(borders).query(points, predicate="dwithin", distance=causes.EDGE_M)
+        at_edge[lost[near[0]]] = True
+    return at_edge
+
+
+def cause_metrics(cases: gpd.GeoDataFrame) -> dict[str, Any]:
+    """How often each cause is the likely one, by outcome, and which of them could not be judged and why."""
+    judged = cases[cases["outcome"].isin(_MEASURED)]
+    counts = judged.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
+    result: dict[str, Any] = {outcome: {} for outcome in _MEASURED}
+    for (outcome, cause), count in counts.items():  # type: ignore[misc]
+        result[outcome][str(cause)] = int(count)
+    left_out = causes.without_evidence(judged) if len(judged) else []
+    why = (
+        "Nothing was measured in the pixels: the scene was not given, or lacks one of B02, B03, B04 and B08."
+    )
+    return {**result, "not_judged": left_out, **({"why": why} if left_out else {})}
+
+
+def _distance_to(xy: NDArray[np.float64], others: NDArray[np.float64], nth: int = 1) -> NDArray[np.float64]:
+    """(N,): metres to the nearest of the others; `nth=2` for points that are among them. inf without any."""
+    if not len(xy) or not len(others):
+        return np.full(len(xy), np.inf)
+    distance, _ = cKDTree(others).query(xy, k=[nth])
+    return np.asarray(distance[:, 0], dtype=np.float64)
+
+
+def _ids(frame: gpd.GeoDataFrame) -> NDArray[np.object_]:
+    ids = frame["id"] if "id" in frame else pd.Series(range(1, len(frame) + 1))
+    return ids.astype(str).to_numpy(dtype=object)
+
+
+def _where(
+    matched: NDArray[np.bool_], values: NDArray[np.object_], index: NDArray[np.intp]
+) -> NDArray[np.object_]:
+    result = np.full(len(matched), None, dtype=object)
+    result[matched] = values[index[matched]]
+    return result
+
+
+def _column(frame: gpd.GeoDataFrame, name: str) -> NDArray[np.object_]:
+    return frame[name].to_numpy(dtype=object) if name in frame else np.full(len(frame), None, dtype=object)
+
+
+def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One below the other; an empty one must not decide on the types of columns."""
+    return pd.concat([part for part in parts if len(part)] or [parts[0]], ignore_index=True)

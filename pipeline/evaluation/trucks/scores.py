@@ -1,0 +1,379 @@
+"""How good truck detections are: centres matched one to one, average precision, heading and speed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from pipeline.evaluation.labels import COUNT_NEITHER_WAY
+from pipeline.evaluation.trucks.boxes import (
+    angle_between,
+    centres,
+    column,
+    median_of,
+    share,
+    to_metres,
+    within,
+)
+from pipeline.evaluation.trucks.matching import (
+    UNMATCHED,
+    Matching,
+    Pairs,
+    centre_pairs,
+    iou_pairs,
+    match,
+    same_class,
+)
+from pipeline.evaluation.trucks.precision_recall import PrecisionRecall, precision_recall
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
+
+RADII_M = (10.0, 20.0, 30.0)
+PRIMARY_RADIUS_M = 20.0
+IOU_THRESHOLDS = (0.25, 0.5)
+ROAD_BUFFER_M = 30.0
+
+
+@dataclass(frozen=True)
+class CentreScore:
+    """Counts of one-to-one matches, of centres within a radius or by overlap, and what follows from them."""
+
+    radius_m: float
+    """NaN where boxes were matched by their overlap."""
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    """Firm references missed where the model looked."""
+    not_seen: int
+    """Firm references missed where it did not look (cloud, nodata, no road): not in `recall`."""
+    dropped: int
+    """Detections matched to a `low` or `ignore` reference: neither right nor wrong."""
+
+    @property
+    def precision(self) -> float:
+        """Share of the detections that are trucks; NaN without detections."""
+        return share(self.true_positives, self.true_positives + self.false_positives)
+
+    @property
+    def recall(self) -> float:
+        """Share of the trucks that were found where the model looked; NaN without any."""
+        return share(self.true_positives, self.true_positives + self.false_negatives)
+
+    @property
+    def recall_all(self) -> float:
+        """Share of all trucks that were found, whether the model looked there or not."""
+        return share(self.true_positives, self.true_positives + self.false_negatives + self.not_seen)
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of precision and recall."""
+        return share(
+            2 * self.true_positives, 2 * self.true_positives + self.false_positives + self.false_negatives
+        )
+
+
+@dataclass(frozen=True)
+class AngleError:
+    """Heading of matched trucks against their reference."""
+
+    known: int
+    median_deg: float
+    flips: int
+    """Headings that are off by more than 90 degrees."""
+    axis_known: int
+    axis_median_deg: float
+    """Of all matched trucks with an axis, whether or not their heading is known."""
+
+
+@dataclass(frozen=True)
+class SpeedError:
+    """Speed of matched trucks against their reference, km/h."""
+
+    known: int
+    median_kmh: float
+    """Of the absolute errors."""
+    rmse_kmh: float
+    bias_kmh: float
+    within_one_sigma: float
+    """Share of errors below the stated `speed_kmh_sigma`: 0.68 where it is honest."""
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What is known of the ground around the trucks; None where it isn't. CRSs are the evaluation's."""
+
+    seen: gpd.GeoDataFrame | None = None
+    """Polygons of what the model looked at."""
+    not_seen: gpd.GeoDataFrame | None = None
+    """Polygons of what it did not look at, with a column `reason`; see `pipeline.layers.search_area`."""
+    roads: gpd.GeoDataFrame | None = None
+    """Lines to whose surroundings the question was narrowed."""
+    road_buffer_m: float = ROAD_BUFFER_M
+    landcover: Path | None = None
+    """Raster of classes, in any CRS."""
+    legend: Sequence[LegendClass] = DYNAMIC_WORLD
+
+
+@dataclass(frozen=True)
+class TruckEvaluation:
+    """Predicted trucks against references, both in the same metric CRS."""
+
+    predicted: gpd.GeoDataFrame
+    """The N detections that were scored."""
+    reference: gpd.GeoDataFrame
+    """M boxes as `read_truck_labels` gives them."""
+    matching: Matching
+    """At `PRIMARY_RADIUS_M`. Ignored are references of confidence `low` or `ignore`, and `cut` ones."""
+    looked_at: NDArray[np.bool_]
+    """(M,): whether the centre of the reference lies in what the model looked at."""
+    off_road: gpd.GeoDataFrame
+    """Detections left out because they are far from every road; empty where no roads were given."""
+    scores: Mapping[float, CentreScore]
+    """By radius in metres."""
+    curves: Mapping[str, PrecisionRecall]
+    """`centre_20m`, `iou_0.25`, `iou_0.5`, `centre_10m`, `centre_30m`."""
+    heading: AngleError
+    speed: SpeedError
+    cut: NDArray[np.bool_]
+    """(M,): references that reach over the border of what could be seen (nodata, cloud, the scene's edge)."""
+    surroundings: Surroundings = field(default_factory=Surroundings)
+    below_threshold: gpd.GeoDataFrame | None = None
+    """Detections that were not good enough, for the curve of thresholds; in the evaluation's CRS."""
+    predicted_scene: NDArray[np.object_] | None = None
+    """(N,): only boxes of the same scene were matched; None where all are of one."""
+    reference_scene: NDArray[np.object_] | None = None
+    """(M,)"""
+    scored: bool = True
+    """Whether the detections came with scores; without, nothing can be said of thresholds."""
+
+    @property
+    def primary(self) -> CentreScore:
+        """The headline: centres within 20 m."""
+        return self.scores[PRIMARY_RADIUS_M]
+
+    @property
+    def missed(self) -> NDArray[np.intp]:
+        """Indices of the firm references that were missed where the model looked."""
+        missed = self.matching.missed
+        return missed[self.looked_at[missed]]
+
+    @property
+    def neither_way(self) -> NDArray[np.bool_]:
+        """(M,): references that are no part of recall: ignored, or missed where the model did not look."""
+        return _neither_way(self.matching, self.looked_at)
+
+    @property
+    def not_measured(self) -> str | None:
+        """Why nothing can be said at all: the labels lie elsewhere. None where something can."""
+        if not len(self.reference) or (self.matching.reference_of != UNMATCHED).any():
+            return None
+        count = len(self.reference)
+        if self.surroundings.seen is not None:
+            if self.looked_at.any():
+                return None
+            return (
+                f"None of the {count} labels lies where the model looked: "
+                "are they of this scene, and is their CRS right?"
+            )
+        if not len(self.predicted):
+            return None
+        ours, theirs = (shapely.box(*frame.total_bounds) for frame in (self.predicted, self.reference))
+        if ours.distance(theirs) <= max(RADII_M):
+            return None
+        return (
+            f"The {count} labels and the {len(self.predicted)} detections lie "
+            f"{ours.distance(theirs) / 1000:,.1f} km apart: "
+            "are they of the same scene, and is their CRS right?"
+        )
+
+    def metrics(self) -> dict[str, Any]:
+        """All figures as plain numbers for JSON, as docs/evaluation.md has them; None where not defined."""
+        return self._metrics
+
+    @cached_property
+    def _metrics(self) -> dict[str, Any]:
+        from pipeline.evaluation.trucks.metrics import truck_figures  # which builds on this module
+
+        return truck_figures(self)
+
+
+def evaluate_trucks(
+    predicted: gpd.GeoDataFrame,
+    reference: gpd.GeoDataFrame,
+    seen: gpd.GeoDataFrame | None = None,
+    roads: gpd.GeoDataFrame | None = None,
+    road_buffer_m: float = ROAD_BUFFER_M,
+    *,
+    not_seen: gpd.GeoDataFrame | None = None,
+    below_threshold: gpd.GeoDataFrame | None = None,
+    landcover: Path | None = None,
+    legend: Sequence[LegendClass] = DYNAMIC_WORLD,
+) -> TruckEvaluation:
+    """Score detections against references (as `read_truck_labels` gives them), in the references' CRS.
+
+    That CRS is replaced by the UTM zone of the data where it doesn't count in metres. `seen` is the area the
+    model looked at: references with their centre outside of it are counted apart (`not_seen`), never as
+    misses, unless they were found all the same. With `roads` the question is narrowed to within
+    `road_buffer_m` of them: detections further away are set aside (`off_road`), references there are
+    `not_seen`. References of confidence `low` and `ignore` count neither way. With `not_seen`, the areas
+    not looked at and why, nor do those that nodata, cloud or the edge of the scene cut through.
+
+    Where the detections are of several scenes (`scene_id`) and the references tell theirs, only boxes of the
+    same scene match. `below_threshold` are detections that were not good enough, for the curve of thresholds;
+    `landcover`, a raster of the classes of `legend`, is for the breakdown.
+    """
+    reference = to_metres(reference, predicted)
+    scored = "score" in predicted
+    predicted = _scored(predicted, reference)
+    seen, not_seen, roads = (
+        None if part is None else part.to_crs(reference.crs) for part in (seen, not_seen, roads)
+    )
+    surroundings = Surroundings(seen, not_seen, roads, road_buffer_m, landcover, legend)
+    on_road, road_seen = np.ones(len(predicted), bool), np.ones(len(reference), bool)
+    weak = None if below_threshold is None else _scored(below_threshold, reference)
+    if surroundings.roads is not None:
+        strips = surroundings.roads.buffer(road_buffer_m).to_numpy()
+        on_road, road_seen = within(centres(predicted), strips), within(centres(reference), strips)
+        weak = None if weak is None else weak[within(centres(weak), strips)]
+    off_road = predicted[~on_road].reset_index(drop=True)
+    predicted = predicted[on_road].reset_index(drop=True)
+    in_seen = np.ones(len(reference), bool)
+    if surroundings.seen is not None:
+        in_seen = within(centres(reference), surroundings.seen.geometry.to_numpy())
+    looked_at = road_seen & in_seen
+    cut = in_seen & _cut(reference, surroundings)
+    ignore = reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() | cut
+    scene_p, scene_r = _scenes(predicted, reference)
+    p_xy, r_xy = centres(predicted), centres(reference)
+    matchings = {radius: match(p_xy, r_xy, ignore, radius, scene_p, scene_r) for radius in RADII_M}
+    primary = matchings[PRIMARY_RADIUS_M]
+    return TruckEvaluation(
+        predicted=predicted,
+        reference=reference,
+        matching=primary,
+        looked_at=looked_at,
+        off_road=off_road,
+        scores={radius: centre_score(matching, looked_at) for radius, matching in matchings.items()},
+        curves=_curves(predicted, reference, _neither_way(primary, looked_at), scene_p, scene_r),
+        heading=_heading_error(predicted, reference, primary),
+        speed=_speed_error(predicted, reference, primary),
+        cut=cut,
+        surroundings=surroundings,
+        below_threshold=None if weak is None else weak.reset_index(drop=True),
+        predicted_scene=scene_p,
+        reference_scene=scene_r,
+        scored=scored,
+    )
+
+
+def _scored(predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    if predicted.crs is None:
+        predicted = predicted.set_crs(reference.crs)
+    predicted = predicted.to_crs(reference.crs).reset_index(drop=True)
+    return predicted if "score" in predicted else predicted.assign(score=1.0)
+
+
+def centre_score(matching: Matching, looked_at: NDArray[np.bool_]) -> CentreScore:
+    """The counts of a matching; `looked_at` (M,) tells where the model looked."""
+    missed = matching.missed
+    return CentreScore(
+        radius_m=matching.radius_m,
+        true_positives=len(matching.true_positives),
+        false_positives=len(matching.false_positives),
+        false_negatives=int(looked_at[missed].sum()),
+        not_seen=int((~looked_at[missed]).sum()),
+        dropped=int(matching.dropped.sum()),
+    )
+
+
+def _neither_way(matching: Matching, looked_at: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return matching.ignore | (~looked_at & (matching.prediction_of == UNMATCHED))
+
+
+def _cut(reference: gpd.GeoDataFrame, surroundings: Surroundings) -> NDArray[np.bool_]:
+    """(M,): boxes that reach over the border of what could be seen; the edge of a road's strip is none."""
+    seen, not_seen = surroundings.seen, surroundings.not_seen
+    cut = np.zeros(len(reference), dtype=bool)
+    if seen is None or not_seen is None or not len(reference):
+        return cut
+    boxes = reference.geometry.to_numpy()
+    tree = shapely.STRtree(not_seen.geometry.to_numpy()[(not_seen["reason"] != "no_road").to_numpy()])
+    for predicate in ("overlaps", "contains"):  # but not those that only touch it
+        cut[tree.query(boxes, predicate=predicate)[0]] = True
+    corners = np.array([frame.total_bounds for frame in (seen, not_seen) if len(frame)])
+    if len(corners):
+        whole = shapely.box(*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
+        cut |= shapely.overlaps(boxes, whole)
+    return cut
+
+
+def _scenes(
+    predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame
+) -> tuple[NDArray[np.object_] | None, NDArray[np.object_] | None]:
+    """Of which scene each box is, where there are several and both sides tell."""
+    both = "scene_id" in predicted and "scene_id" in reference
+    if not both or predicted["scene_id"].nunique() < 2 or reference["scene_id"].isna().any():
+        return None, None
+    return tuple(frame["scene_id"].astype(str).to_numpy(dtype=object) for frame in (predicted, reference))  # type: ignore[return-value]
+
+
+def _curves(
+    predicted: gpd.GeoDataFrame,
+    reference: gpd.GeoDataFrame,
+    ignore: NDArray[np.bool_],
+    predicted_scene: NDArray[np.object_] | None,
+    reference_scene: NDArray[np.object_] | None,
+) -> dict[str, PrecisionRecall]:
+    score = column(predicted, "score")
+
+    def curve(pairs: Pairs, affinity: NDArray[np.float64]) -> PrecisionRecall:
+        return precision_recall(
+            score, np.stack([pairs.prediction, pairs.reference], axis=1), affinity, ignore
+        )
+
+    near = centre_pairs(centres(predicted), centres(reference), max(RADII_M))
+    near = same_class(near, predicted_scene, reference_scene)
+    over = iou_pairs(predicted.geometry.to_numpy(), reference.geometry.to_numpy())
+    over = same_class(over, predicted_scene, reference_scene)
+    radii = {radius: near.where(near.fit <= radius) for radius in RADII_M}
+    by_centre = {f"centre_{radius:g}m": curve(pairs, -pairs.fit) for radius, pairs in radii.items()}
+    headline = f"centre_{PRIMARY_RADIUS_M:g}m"
+    curves = {headline: by_centre.pop(headline)}
+    for threshold in IOU_THRESHOLDS:
+        enough = over.where(over.fit >= threshold)
+        curves[f"iou_{threshold:g}"] = curve(enough, enough.fit)
+    return curves | by_centre
+
+
+def _heading_error(
+    predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame, matching: Matching
+) -> AngleError:
+    found = matching.true_positives
+    truth = column(reference, "travel_deg")[matching.reference_of[found]]
+    error = angle_between(column(predicted, "heading_deg")[found], truth)
+    axis = angle_between(column(predicted, "axis_deg")[found], truth, period=180.0)
+    error, axis = error[np.isfinite(error)], axis[np.isfinite(axis)]
+    return AngleError(len(error), median_of(error), int((error > 90).sum()), len(axis), median_of(axis))
+
+
+def _speed_error(predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame, matching: Matching) -> SpeedError:
+    found = matching.true_positives
+    truth = column(reference, "speed_kmh")[matching.reference_of[found]]
+    error = column(predicted, "speed_kmh")[found] - truth
+    sigma = column(predicted, "speed_kmh_sigma")[found]
+    honest = (np.abs(error) <= sigma)[np.isfinite(error) & np.isfinite(sigma)]
+    error = error[np.isfinite(error)]
+    return SpeedError(
+        known=len(error),
+        median_kmh=median_of(np.abs(error)),
+        rmse_kmh=float(np.sqrt(np.mean(error**2))) if len(error) else float("nan"),
+        bias_kmh=float(error.mean()) if len(error) else float("nan"),
+        within_one_sigma=float(honest.mean()) if len(honest) else float("nan"),
+    )

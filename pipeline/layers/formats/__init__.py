@@ -1,0 +1,1 @@
+"""Vector files, one format each."""

@@ -1,0 +1,1 @@
+"""Polygons of land cover: regions, outlines, simplification."""

@@ -1,0 +1,1 @@
+"""The ledger of a batch: scenes, claims, watermarks, in a database."""

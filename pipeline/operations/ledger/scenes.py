@@ -1,0 +1,353 @@
+"""The ledger of a batch: what became of every scene, in a table that many processes share.
+
+Every change of a row is one conditional UPDATE, which a database does as a whole or not at all. So a claim
+needs no lock, and any database that SQLAlchemy speaks to will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    inspect,
+    select,
+    update,
+)
+from sqlalchemy.exc import IntegrityError, OperationalError
+
+from pipeline.config import Config
+from pipeline.errors import LedgerError
+from pipeline.operations.ledger.database import FILE_NAME, Database, database_url
+from pipeline.operations.ledger.owners import Owner
+
+State = Literal["waiting", "running", "done", "quarantined"]
+STATES: tuple[State, ...] = ("waiting", "running", "done", "quarantined")
+
+SCENES = Table(
+    "truckscape_scenes",
+    MetaData(),
+    Column("batch", String(200), primary_key=True),
+    Column("scene", String(300), primary_key=True),
+    Column("href", Text, nullable=False),
+    Column("state", String(20), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("reason", Text),
+    Column("may_pass", Boolean),
+    Column("stamp", String(64), nullable=False),
+    Column("recipe", String(64), nullable=False),
+    Column("enlisted", String(32), nullable=False),
+    Column("begun", String(32)),
+    Column("ended", String(32)),
+    Column("owner", Text),
+    Column("beat", Integer, nullable=False),
+    Column("beaten", String(32)),
+    Column("acquired", String(32), index=True),
+    Column("updated", String(32), index=True),
+    Column("scene_id", String(300)),
+    Column("folder", Text),
+    Column("outputs", JSON),
+    Column("inputs", JSON),
+    Column("models", JSON),
+    Column("simulated", Boolean),
+    Column("trucks", Integer),
+    Column("seen_km2", Float),
+    Column("road_km", Float),
+    Column("megapixels", Float),
+    Column("tiles", Integer),
+    Column("tiles_skipped", Integer),
+    Column("seconds", Float),
+    Column("peak_rss_mb", Integer),
+    UniqueConstraint("batch", "scene_id"),
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row. Times are RFC 3339 in UTC, so that they sort as text whatever the database and its time zone."""
+
+    scene: str
+    """The scene's name in the ledger: its id, as far as that can be told without opening it."""
+    href: str
+    state: State
+    attempts: int
+    """Since it was enlisted, its inputs or settings changed, or it was told to be tried again."""
+    reason: str | None
+    """Why the last attempt failed."""
+    may_pass: bool | None
+    """Whether that may pass by itself: the next batch tries it again."""
+    stamp: str
+    """What tells its inputs from other versions of them."""
+    recipe: str
+    """The hash of settings, models and roads."""
+    enlisted: str
+    begun: str | None
+    ended: str | None
+    owner: str | None
+    beat: int
+    """Grows while its owner lives."""
+    beaten: str | None
+    acquired: str | None
+    updated: str | None
+    """When the catalogue published it, or changed it last; where a search found it."""
+    scene_id: str | None
+    folder: str | None
+    outputs: dict[str, str] | None
+    """Files by name, relative to `--out`."""
+    inputs: dict[str, str] | None
+    """SHA-256 of every local input file."""
+    models: dict[str, str] | None
+    simulated: bool | None
+    trucks: int | None
+    seen_km2: float | None
+    road_km: float | None
+    """Kilometres of road that were looked at, where roads were given."""
+    megapixels: float | None
+    tiles: int | None
+    tiles_skipped: int | None
+    seconds: float | None
+    peak_rss_mb: int | None
+    """Of the process, up to the end of this scene."""
+
+    @property
+    def megapixels_per_s(self) -> float | None:
+        """How fast it was."""
+        return self.megapixels / self.seconds if self.megapixels and self.seconds else None
+
+    @property
+    def trucks_per_km(self) -> float | None:
+        """Trucks by kilometre of road that was looked at."""
+        return self.trucks / self.road_km if self.trucks is not None and self.road_km else None
+
+
+@dataclass(frozen=True)
+class Enlistment:
+    """A scene to be entered."""
+
+    scene: str
+    href: str
+    stamp: str
+    recipe: str
+    acquired: str | None = None
+    updated: str | None = None
+
+
+def now() -> str:
+    """This moment as the ledger writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Ledger:
+    """The rows of one batch in a database.
+
+    Every method may raise LedgerError. Safe to use from several threads and processes.
+    """
+
+    def __init__(self, url: str, batch: str = "batch") -> None:
+        """Open the database, and make the table where there is none.
+
+        Raises MissingExtraError where the database's driver is not installed.
+        """
+        self.batch = batch
+        self._database = Database(url)
+        with self._database.explained():
+            self._make_table()
+
+    def _make_table(self) -> None:
+        engine = self._database.engine
+        try:
+            SCENES.metadata.create_all(engine)
+        except OperationalError:  # another process was faster
+            SCENES.metadata.create_all(engine)
+        there = {column["name"] for column in inspect(engine).get_columns(SCENES.name)}
+        missing = [column.name for column in SCENES.columns if column.name not in there]
+        if missing:
+            raise LedgerError(
+                f"The ledger {self._database.shown} is of another version of truckscape (no column "
+                f"{', '.join(missing)}); move it away, what is done is found again by its files."
+            )
+
+    def close(self) -> None:
+        """Give up all connections."""
+        self._database.close()
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    def entries(self, state: State | None = None) -> list[Entry]:
+        """All rows, or those of a state, by time of acquisition and name."""
+        query = select(SCENES).where(SCENES.c.batch == self.batch).order_by(SCENES.c.acquired, SCENES.c.scene)
+        if state:
+            query = query.where(SCENES.c.state == state)
+        with self._database.reading() as connection:
+            return [_entry(row) for row in connection.execute(query).mappings()]
+
+    def entry(self, scene: str) -> Entry | None:
+        """A row."""
+        query = select(SCENES).where(SCENES.c.batch == self.batch, SCENES.c.scene == scene)
+        with self._database.reading() as connection:
+            row = connection.execute(query).mappings().first()
+        return _entry(row) if row else None
+
+    def counts(self) -> dict[State, int]:
+        """How many rows are in each state."""
+        query = (
+            select(SCENES.c.state, func.count()).where(SCENES.c.batch == self.batch).group_by(SCENES.c.state)
+        )
+        with self._database.reading() as connection:
+            found = dict(connection.execute(query).tuples().all())
+        return {state: found.get(state, 0) for state in STATES}
+
+    # --- writing ----------------------------------------------------------------------------------------
+
+    def enlist(self, scenes: Sequence[Enlistment]) -> None:
+        """Enter scenes that are not there yet; those that are stay as they are."""
+        with self._database.reading() as connection:
+            known = set(
+                connection.execute(select(SCENES.c.scene).where(SCENES.c.batch == self.batch)).scalars()
+            )
+        rows = [self._row(scene) for scene in scenes if scene.scene not in known]
+        if not rows:
+            return
+        if not self._insert(rows):  # another batch enters some of the same
+            for row in rows:
+                self._insert([row])  # or it is there: all that was wanted
+
+    def _insert(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Enter all of them; False if one of them is there, and then none."""
+        with self._database.explained():
+            try:
+                with self._database.engine.begin() as connection:
+                    connection.execute(SCENES.insert(), rows)
+            except IntegrityError:
+                return False
+        return True
+
+    def _row(self, scene: Enlistment) -> dict[str, Any]:
+        told = {field.name: getattr(scene, field.name) for field in fields(scene)}
+        return {"batch": self.batch, **told, "state": "waiting", "attempts": 0, "enlisted": now(), "beat": 0}
+
+    def enlist_again(self, seen: Entry, scene: Enlistment) -> bool:
+        """Let a scene wait to be done anew, as it is now; False if its row is no longer as it was `seen`."""
+        told = {field.name: getattr(scene, field.name) for field in fields(scene) if field.name != "scene"}
+        return self._change(
+            seen.scene,
+            {**told, "state": "waiting", "attempts": 0, "reason": None, "may_pass": None},
+            state=seen.state,
+            owner=seen.owner,
+        )
+
+    def claim(self, scene: str, owner: Owner, version: Enlistment | None = None) -> Entry | None:
+        """Take a scene that waits, and begin an attempt; None if it does not wait.
+
+        `version` is what the owner is going to do, where that may differ from what was entered.
+        """
+        begun = {
+            "state": "running",
+            "owner": str(owner),
+            "attempts": SCENES.c.attempts + 1,
+            "begun": now(),
+            "ended": None,
+            "beat": 0,
+            "beaten": now(),
+        }
+        if version:
+            begun |= {"href": version.href, "stamp": version.stamp, "recipe": version.recipe}
+        return self.entry(scene) if self._change(scene, begun, state="waiting") else None
+
+    def free(self, seen: Entry, reason: str, quarantine: bool) -> bool:
+        """Take a scene from an owner that has gone; False if it has shown life since it was `seen`."""
+        values: dict[str, Any] = {"state": "waiting", "reason": reason, "owner": None}
+        if quarantine:
+            values |= {"state": "quarantined", "may_pass": False, "ended": now()}
+        return self._change(seen.scene, values, state="running", owner=seen.owner, beat=seen.beat)
+
+    def identify(self, scene: str, scene_id: str) -> str | None:
+        """Note the id that an opened scene turned out to have; the other scene's name if another has it."""
+        with self._database.explained():
+            try:
+                with self._database.engine.begin() as connection:
+                    connection.execute(self._update(scene).values(scene_id=scene_id))
+            except IntegrityError:
+                query = select(SCENES.c.scene).where(
+                    SCENES.c.batch == self.batch, SCENES.c.scene_id == scene_id
+                )
+                with self._database.engine.connect() as connection:
+                    return connection.execute(query).scalar_one_or_none()
+        return None
+
+    def done(self, scene: str, owner: Owner, told: Mapping[str, Any]) -> bool:
+        """Enter what came out, columns by name; False if the claim was lost."""
+        values = {**told, "state": "done", "reason": None, "may_pass": None, "owner": None, "ended": now()}
+        return self._change(scene, values, state="running", owner=str(owner))
+
+    def failed(self, scene: str, owner: Owner, reason: str, *, may_pass: bool, quarantine: bool) -> bool:
+        """Enter why an attempt failed; False if the claim was lost."""
+        values = {
+            "state": "quarantined" if quarantine else "waiting",
+            "reason": reason,
+            "may_pass": may_pass,
+            "owner": None,
+            "ended": now(),
+        }
+        return self._change(scene, values, state="running", owner=str(owner))
+
+    def release(self, owner: Owner) -> None:
+        """Give back what an owner has claimed, as if it had not: it was told to stop."""
+        statement = (
+            update(SCENES)
+            .where(SCENES.c.batch == self.batch, SCENES.c.state == "running", SCENES.c.owner == str(owner))
+            .values(state="waiting", owner=None, attempts=SCENES.c.attempts - 1)
+        )
+        with self._database.writing() as connection:
+            connection.execute(statement)
+
+    def beat(self, owner: Owner) -> None:
+        """Show that an owner lives."""
+        statement = (
+            update(SCENES)
+            .where(SCENES.c.batch == self.batch, SCENES.c.state == "running", SCENES.c.owner == str(owner))
+            .values(beat=SCENES.c.beat + 1, beaten=now())
+        )
+        with self._database.writing() as connection:
+            connection.execute(statement)
+
+    def _update(self, scene: str) -> Any:
+        return update(SCENES).where(SCENES.c.batch == self.batch, SCENES.c.scene == scene)
+
+    def _change(self, scene: str, values: Mapping[str, Any], **expected: Any) -> bool:
+        """Change a row if it is as expected."""
+        statement = self._update(scene).values(values)
+        for name, value in expected.items():
+            statement = statement.where(SCENES.c[name] == value)
+        with self._database.writing() as connection:
+            return bool(connection.execute(statement).rowcount)
+
+
+def open_ledger(out: Path, config: Config) -> Ledger:
+    """The ledger of a folder, or the one that is set. Raises LedgerError, MissingExtraError."""
+    return Ledger(database_url(out, config), config.batch.name)
+
+
+def existing_ledger(out: Path, config: Config) -> Ledger:
+    """The ledger of a folder in which a batch ran. LedgerError where none did; else as `open_ledger`."""
+    if config.batch.ledger is None and not (out / FILE_NAME).is_file():
+        raise LedgerError(f"No batch ran into {out}: it has no {FILE_NAME}; give the --out of a batch.")
+    return open_ledger(out, config)
+
+
+def _entry(row: Mapping[Any, Any]) -> Entry:
+    return Entry(**{field.name: row[field.name] for field in fields(Entry)})

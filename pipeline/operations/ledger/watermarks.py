@@ -1,0 +1,84 @@
+"""How far each search of a schedule has come, in a table beside the ledger's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Column, MetaData, String, Table, select
+from sqlalchemy.exc import IntegrityError
+
+from pipeline.operations.ledger.database import Database
+
+WATERMARKS = Table(
+    "truckscape_watermarks",
+    MetaData(),
+    Column("batch", String(200), primary_key=True),
+    Column("search", String(64), primary_key=True),
+    Column("acquired", String(32)),
+    Column("updated", String(32)),
+)
+
+
+@dataclass(frozen=True)
+class Watermark:
+    """The latest that a search has found, by the catalogue's own times: no clock of ours counts.
+
+    Times are RFC 3339 in UTC.
+    """
+
+    acquired: str | None = None
+    updated: str | None = None
+    """When the catalogue changed an item last."""
+
+    def risen(self, acquired: str | None, updated: str | None) -> Watermark:
+        """At least as high as what was found."""
+        return Watermark(_later(self.acquired, acquired), _later(self.updated, updated))
+
+
+class Watermarks:
+    """The watermarks of one batch in the database of its ledger. Every method may raise LedgerError."""
+
+    def __init__(self, url: str, batch: str) -> None:
+        self.batch = batch
+        self._database = Database(url)
+        with self._database.explained():
+            WATERMARKS.metadata.create_all(self._database.engine)
+
+    def get(self, search: str) -> Watermark:
+        """How far a search has come; not at all at first."""
+        query = select(WATERMARKS.c.acquired, WATERMARKS.c.updated).where(
+            WATERMARKS.c.batch == self.batch, WATERMARKS.c.search == search
+        )
+        with self._database.reading() as connection:
+            row = connection.execute(query).first()
+        return Watermark(row.acquired, row.updated) if row else Watermark()
+
+    def put(self, search: str, mark: Watermark) -> None:
+        """Note how far a search has come. Two that do so at once leave one of their marks: both are safe."""
+        row = {"acquired": mark.acquired, "updated": mark.updated}
+        change = (
+            WATERMARKS.update()
+            .where(WATERMARKS.c.batch == self.batch, WATERMARKS.c.search == search)
+            .values(row)
+        )
+        with self._database.writing() as connection:
+            if connection.execute(change).rowcount == 0:
+                try:
+                    connection.execute(WATERMARKS.insert(), {"batch": self.batch, "search": search, **row})
+                except IntegrityError:
+                    return
+
+    def close(self) -> None:
+        """Give up all connections."""
+        self._database.close()
+
+
+def earlier(moment: str, days: float) -> str:
+    """A moment some days before another."""
+    return (datetime.fromisoformat(moment) - timedelta(days=days)).isoformat().replace("+00:00", "Z")
+
+
+def _later(one: str | None, other: str | None) -> str | None:
+    moments = [moment for moment in (one, other) if moment]
+    return max(moments, key=datetime.fromisoformat) if moments else None

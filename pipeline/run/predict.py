@@ -1,0 +1,88 @@
+"""The shards of a job: computed where they are missing, by whichever process, and read again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import platform
+from collections.abc import Sequence
+
+from pipeline.errors import OutputError, UnlikeWorkerError
+from pipeline.inference.engine import Search, predict_shards
+from pipeline.inference.shards import Shard
+from pipeline.logs import labelled
+from pipeline.run.keys import keys_of
+from pipeline.run.prepare import Job
+
+log = logging.getLogger(__name__)
+
+
+def run_shard(job: Job, index: int) -> str:
+    """Compute one shard unless it is there already; returns where it lies. Errors as `run_shards`."""
+    run_shards(job, [index])
+    return job.store.address(job.keys[index])
+
+
+def run_shards(job: Job, indices: Sequence[int]) -> None:
+    """Compute those shards that are not there, without a pause between them.
+
+    Raises
+    ------
+    CorruptImageError
+        If pixels can't be decoded.
+    OutputError
+        If the store can't be read, or a shard can't be written.
+    UnlikeWorkerError
+        If this machine would compute something else than the one that prepared the job.
+    BundleError
+        If a bundle is not there, or is another one.
+    """
+    whole = job.store.whole([job.keys[index] for index in indices])
+    missing = [index for index in indices if job.keys[index] not in whole]
+    if not missing:
+        return
+    _check_worker(job)
+    trucks = job.request.config.trucks
+    search = Search(job.roads, trucks.road_buffer_m, job.least_score)
+    runner, engine = job.request.config.runner, job.request.config.engine
+    processes = 1 if runner.kind == "threads" else runner.workers
+    shards = [job.shards[index] for index in missing]
+    with contextlib.closing(predict_shards(job.scene, shards, job.models, search, engine, processes)) as made:
+        for index in missing:
+            job.store.write(job.keys[index], next(made))  # and forget it: the next one needs the memory
+            tell_stored(job, index)
+
+
+def stored_shard(job: Job, index: int) -> Shard:
+    """A shard, computed again where it has gone, or turns out to be damaged though it looks whole.
+
+    Errors as `run_shards`.
+    """
+    found = job.store.read(job.keys[index])
+    if found is None:
+        log.warning("shard %d of %d is damaged; it is computed again", index + 1, len(job.shards))
+        job.store.drop(job.keys[index])
+        run_shards(job, [index])
+        found = job.store.read(job.keys[index])
+    if found is None:
+        address = job.store.address(job.keys[index])
+        raise OutputError(
+            f"What was just written to {address} can't be read back; choose another --out or runner.store."
+        )
+    return found
+
+
+def tell_stored(job: Job, index: int) -> None:
+    """A line of the log, which other processes than the one that computed the shard may keep."""
+    with labelled(shard=index):
+        log.info("shard %d of %d stored", index + 1, len(job.shards))
+
+
+def _check_worker(job: Job) -> None:
+    """A shard is named by all that makes it: whoever would make another one must not write under its name."""
+    if keys_of(job.request, job.scene, job.models, job.shards, job.inputs) != job.keys:
+        raise UnlikeWorkerError(
+            f"{platform.node()} would compute the shards of {job.scene.id} otherwise than the machine that "
+            "began the run: have the same version of truckscape and the same extras on both, and set "
+            "engine.precision and engine.backend to the same instead of auto."
+        )

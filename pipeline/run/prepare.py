@@ -1,0 +1,172 @@
+"""From a request to a job: everything is checked that can be, and the work is cut into shards."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import geopandas as gpd
+
+from pipeline.errors import ConfigError, OutputError
+from pipeline.evaluation.labels import read_truck_labels
+from pipeline.evaluation.landcover.labels import read_landcover_labels
+from pipeline.inference.engine import widest_tile
+from pipeline.inference.networks import Models
+from pipeline.inference.runtime import half_precision
+from pipeline.inference.shard_stores import LocalShards, ShardStore, SharedShards, open_shared
+from pipeline.layers.formats.export import check_formats
+from pipeline.models.bundle import Bundle, open_bundle
+from pipeline.roads.overpass import overpass_roads
+from pipeline.roads.read import read_roads
+from pipeline.run.keys import hashes_of, keys_of, least_score, score_threshold
+from pipeline.run.request import OVERPASS, Request
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.scene import Scene
+from pipeline.storage.atomic import temporary
+from pipeline.storage.object_store import open_store
+from pipeline.storage.publish import SETTING as PUBLISH_URL
+from pipeline.tiling import Tile, plan, shard
+
+_ROADS_MARGIN_M = 5000.0
+"""Roads are read this far around a scene: where they meet others tells how they are cut into segments."""
+_HIDDEN = ".shards"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request that was checked and cut into shards. It can be sent to another process.
+
+    To compute a shard that process needs the scene, the bundles that are not shipped, and the store, each by
+    the address that is in here; nothing else is asked of its disks.
+    """
+
+    request: Request
+    scene: Scene
+    models: Models
+    roads: gpd.GeoDataFrame | None
+    shards: tuple[tuple[Tile, ...], ...]
+    keys: tuple[str, ...]
+    store: ShardStore
+    """Where the shards lie; what a crashed run left there is used again."""
+    inputs: dict[str, str]
+    """SHA-256 of every local input file, by path."""
+    started: float
+    """When it was prepared, by this machine's monotonic clock, which nobody sets."""
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.request.out / self.scene.id
+
+    @property
+    def hidden(self) -> Path:
+        """Beside the results: the shards, unless a store for them is set, and what is under way."""
+        return self.folder / _HIDDEN
+
+    @property
+    def previous(self) -> Path:
+        """Where the record of the previous run lies while this one writes."""
+        return self.hidden / "previous.json"
+
+    @property
+    def work(self) -> Path:
+        """Rasters on their way into layers; this process's own."""
+        return temporary(self.hidden / "merging")
+
+    @property
+    def score_threshold(self) -> float | None:
+        """From which score on a detection is a truck: as set, else as the card says; None without trucks."""
+        return score_threshold(self.request, self.models)
+
+    @property
+    def least_score(self) -> float:
+        """From which score on detections are kept: trucks, and what nearly was one."""
+        return least_score(self.request, self.models)
+
+    def missing(self) -> list[int]:
+        """Shards that are still to be computed."""
+        whole = self.store.whole(self.keys)
+        return [index for index, key in enumerate(self.keys) if key not in whole]
+
+
+def prepare(request: Request) -> Job:
+    """Open the scene, check everything that can be checked, and cut the work into shards.
+
+    Nothing is written but the output folder, and a note in a store of shards that is set. Any TruckscapeError
+    may be raised: here is where wrong input shows, before any work is done.
+    """
+    begun, started = time.time(), time.monotonic()
+    config = request.config
+    check_formats(config.export.formats)
+    if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
+        raise ConfigError("panoptic.enabled needs trucks.enabled and landcover.enabled, too.")
+    if request.out.parts and request.out.parts[0].endswith(":"):  # what a path makes of s3://
+        raise ConfigError(
+            "--out is a folder of this machine; --set publish.url=s3://bucket/prefix copies what is done. "
+            f"Received: {request.out}"
+        )
+    if config.publish.url:
+        open_store(config.publish.url, PUBLISH_URL)
+    if config.runner.store:
+        open_shared(config.runner.store)
+    scene = open_scene(request.scene, request.bands)
+    models = Models(
+        open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
+        _landcover_bundle(scene, config.landcover.bundle) if config.landcover.enabled else None,
+        open_bundle(config.trucks.screener) if config.trucks.enabled and config.trucks.screener else None,
+    )
+    for bundle in models.bundles:
+        bundle.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
+    crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
+    request = _with_roads(request, scene)
+    roads = read_roads(request.roads, crs, _bounds(scene, _ROADS_MARGIN_M)) if request.roads else None
+    if request.truck_labels:
+        read_truck_labels(request.truck_labels, crs)
+    if request.landcover_labels:
+        read_landcover_labels(request.landcover_labels, scene.grid)
+    side = min(
+        config.tiling.tile_px, widest_tile(config.engine.memory_mb, models, half_precision(config.engine))
+    )
+    tiles = plan(scene.shape, side, models.halo, models.stride)
+    shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
+    inputs = hashes_of(scene, request)
+    keys = keys_of(request, scene, models, shards, inputs)
+    url, folder = config.runner.store, request.out / scene.id
+    store = SharedShards(url, scene.id) if url else LocalShards(folder / _HIDDEN, begun)
+    store.claim(keys)
+    _claim(folder)
+    return Job(request, scene, models, roads, shards, keys, store, inputs, started)
+
+
+def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:
+    """The bundle that was asked for, else the shipped one that does best with the bands there are."""
+    if name:
+        return open_bundle(name)
+    best = open_bundle("landcover")
+    return best if set(best.card.bands) <= set(scene.bands) else open_bundle("landcover-10m")
+
+
+def _with_roads(request: Request, scene: Scene) -> Request:
+    """The request with a file of roads, where it asks to fetch them."""
+    if request.roads is None or str(request.roads) != OVERPASS or request.roads.exists():
+        return request
+    folder, url = request.out / ".roads", request.config.traffic.overpass_url
+    return replace(request, roads=overpass_roads(scene.grid, folder, margin_m=_ROADS_MARGIN_M, url=url))
+
+
+def _bounds(scene: Scene, margin_m: float) -> tuple[float, float, float, float]:
+    box = scene.grid.extent.boundingbox
+    return box.left - margin_m, box.bottom - margin_m, box.right + margin_m, box.top + margin_m
+
+
+def _claim(folder: Path) -> None:
+    """Make the output folder, or say why not, before any work is done."""
+    hidden = folder / _HIDDEN
+    try:
+        hidden.mkdir(parents=True, exist_ok=True)
+        probe = temporary(hidden / "probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OutputError(f"Can't write to {folder} ({error.strerror}); choose another --out.") from error

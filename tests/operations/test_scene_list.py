@@ -1,0 +1,88 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, SceneNotFoundError
+from pipeline.operations.scene_list import list_scenes, read_list, scenes_in
+from pipeline.scenes.open import open_scene
+from tests.conftest import write_geotiff
+from tests.scenes.products import write_raster
+
+PIXELS = np.full((4, 32, 32), 1500, np.uint16)
+
+
+@pytest.fixture
+def folder(tmp_path, product):
+    """One of each kind, and things that are no scene."""
+    shutil.copytree(product.safe, tmp_path / product.safe.name)
+    (tmp_path / f"{product.safe.name}.zip").write_bytes(b"the zip it came in")
+    (tmp_path / "S2B_OTHER.SAFE.zip").write_bytes(b"cut short")
+    write_geotiff(tmp_path / "chip.tif", PIXELS)
+    write_raster(tmp_path / "bands" / "T33UUU_20170216T102101_B02.jp2", PIXELS[0])
+    (tmp_path / "item.json").write_text(json.dumps({"type": "Feature", "id": "S2A_X_0", "assets": {}}))
+    (tmp_path / "settings.json").write_text("{}")
+    (tmp_path / "truth").mkdir()
+    (tmp_path / ".hidden.tif").touch()
+    (tmp_path / "notes.txt").touch()
+    return tmp_path
+
+
+def test_scenes_of_a_folder_by_name(folder, product):
+    names = [Path(href).name for href in scenes_in(folder)]
+    assert names == sorted([product.safe.name, "S2B_OTHER.SAFE.zip", "bands", "chip.tif", "item.json"])
+
+
+def test_names_are_the_ids_that_opening_finds(folder, product):
+    listed = {scene.name: scene for scene in list_scenes(scenes_in(folder))}
+    assert set(listed) == {product.safe.stem, "S2B_OTHER", "bands", "chip", "S2A_X_0"}
+    for name in (product.safe.stem, "chip"):
+        assert open_scene(listed[name].href).id == name
+
+
+def test_urls_are_named_by_their_last_part():
+    urls = ["https://host/items/S2A_0_L2A", "https://host/x/S2A_1_L2A.json?token=a"]
+    assert [scene.name for scene in list_scenes(urls)] == ["S2A_0_L2A", "S2A_1_L2A"]
+
+
+def test_a_list_counts_from_its_own_folder(tmp_path):
+    path = tmp_path / "scenes.txt"
+    path.write_text("# north\n\na.SAFE\n/data/b.SAFE  # the second\nhttps://host/items/c\n")
+    assert read_list(path) == [str(tmp_path / "a.SAFE"), "/data/b.SAFE", "https://host/items/c"]
+
+
+def test_a_stamp_changes_with_the_files_and_not_with_their_place(folder, tmp_path_factory, product):
+    def stamp(path):
+        return list_scenes([str(path)])[0].stamp
+
+    first = stamp(folder / product.safe.name)
+    moved = shutil.copytree(folder / product.safe.name, tmp_path_factory.mktemp("moved") / product.safe.name)
+    assert stamp(moved) == first
+    band = next(moved.rglob("*_B02_10m.jp2"))
+    os.utime(band, (1, 1))
+    assert stamp(moved) != first
+    assert stamp(folder / "chip.tif") != stamp(folder / "nothing.tif")
+
+
+def test_one_scene_named_twice_is_one(folder):
+    assert len(list_scenes([str(folder / "chip.tif")] * 2)) == 1
+
+
+def test_two_scenes_of_one_name_are_refused(folder):
+    with pytest.raises(ConfigError, match=r"named chip.*chip\.tif and elsewhere/chip\.tif"):
+        list_scenes([str(folder / "chip.tif"), "elsewhere/chip.tif"])
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    with pytest.raises(SceneNotFoundError, match="can't be read"):
+        scenes_in(tmp_path / "nowhere")
+    with pytest.raises(SceneNotFoundError, match="No scene lies in"):
+        scenes_in(tmp_path)
+    with pytest.raises(SceneNotFoundError, match="can't be read"):
+        read_list(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("# nothing yet\n")
+    with pytest.raises(SceneNotFoundError, match="names no scene"):
+        read_list(tmp_path / "list.txt")

@@ -1,0 +1,48 @@
+"""A comparison as a table, as Markdown and as a picture."""
+
+import json
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from pipeline.errors import OutputError
+from pipeline.report.model_comparison import Compared, comparison_markdown, comparison_table, write_comparison
+
+LINES = (
+    Compared("trucks-2", "faster_rcnn", "detection", 624_000, 65, 44, 94.7, 312.4, {"AP": 0.8, "F1": 0.75}),
+    Compared("mine-1", "fcos", "detection", 489_502, None, 44, 139.4, 401.0, {"AP": 0.5, "F1": float("nan")}),
+)
+
+
+def test_markdown_has_a_row_for_each_model():
+    assert comparison_markdown(LINES).splitlines() == [
+        "| model | family | AP | F1 | ms per Mpx | parameters | receptive field | halo | kMAC per px |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| trucks-2 | faster_rcnn | 0.80 | 0.75 | 312 | 624,000 | 65 px | 44 px | 95 |",
+        "| mine-1 | fcos | 0.50 | none | 401 | 489,502 | all | 44 px | 139 |",
+    ]
+
+
+def test_the_terminal_shows_the_same_in_eighty_columns():
+    console = Console(width=80)
+    with console.capture() as shown:
+        console.print(comparison_table(LINES))
+    words = [line.split() for line in shown.get().splitlines()]
+    assert ["parameters", "624,000", "489,502"] in words
+    assert ["family", "faster_rcnn", "fcos"] in words
+
+
+def test_files_are_written_and_json_has_no_nan(tmp_path):
+    paths = write_comparison(LINES, tmp_path / "out")
+    rows = json.loads(paths["json"].read_text())
+    assert rows[1]["scores"] == {"AP": 0.5, "F1": None}
+    with Image.open(paths["png"]) as picture:
+        assert picture.width > 800
+    assert paths["md"].read_text() == comparison_markdown(LINES)
+
+
+def test_a_folder_that_can_t_be_made_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="can't be made"):
+        write_comparison(LINES, tmp_path / "file" / "out")
