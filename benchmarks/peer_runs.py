@@ -108,12 +108,12 @@ def sahi_way(slice_px: int, half: bool = False) -> Way:
                         category_id=1,
                         category_name="truck",
                         score=score,
-                        shift_amount=shift,
+                        shift_amount=box_delta,
                         full_shape=shape,
                     )
                     for box, score in zip(found["boxes"].tolist(), found["scores"].tolist(), strict=True)
                 ]
-                for found, shift, shape in zip(
+                for found, box_delta, shape in zip(
                     self._original_predictions, shift_amount_list, full_shape_list, strict=True
                 )
             ]

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from flows.scene import run_requested
-from flows.server import Record, server_answers
+from flows.server import FlowRecord, server_answers
 from pipeline.config import load_config
 from pipeline.errors import OrchestratorError
 from pipeline.operations.batch import BatchRequest, InTurn, Say, Summary, run_batch, scene_directly
@@ -59,14 +59,14 @@ def batch(
         retry_quarantined=retry_quarantined,
     )
     say = get_run_logger().info
-    with Record(say) as record:
+    with FlowRecord(say) as record:
         return _work(_Errand(request, say, record)).counts
 
 
 def run_listed(request: BatchRequest, say: Say) -> Summary:
     """The flow for the command line, which lists the scenes before Prefect starts."""
     token = uuid4().hex
-    with Record(say) as record:
+    with FlowRecord(say) as record:
         errand = _HANDED_OVER[token] = _Errand(request, say, record)
         named = _batch.with_options(flow_run_name=f"{request.out.name}-{token[:4]}")
         try:
@@ -78,7 +78,7 @@ def run_listed(request: BatchRequest, say: Say) -> Summary:
 class _Errand:
     """A batch on its way through a flow, and what it did."""
 
-    def __init__(self, request: BatchRequest, say: Say, record: Record) -> None:
+    def __init__(self, request: BatchRequest, say: Say, record: FlowRecord) -> None:
         self.request, self.say, self.record = request, say, record
         self.summary: Summary | None = None
 

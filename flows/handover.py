@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from flows.server import Record
+from flows.server import FlowRecord
 from pipeline.run import (
     Job,
     Result,
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from pipeline.operations.batch import InTurn
 
 
-class Parcel:
+class OpaqueJob:
     """A job on its way to a worker: Prefect and its runners look into what they know, and not into this."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
 
 
-class Errand:
+class FlowContext:
     """A job on its way through a flow: how it is made, and what came out."""
 
     def __init__(
-        self, make: Callable[[], Job], say: Callable[[str], None], record: Record, in_turn: InTurn
+        self, make: Callable[[], Job], say: Callable[[str], None], record: FlowRecord, in_turn: InTurn
     ) -> None:
         self.make, self.say, self.record, self.in_turn = make, say, record, in_turn
         self.job: Job | None = None
         self.result: Result | None = None
 
 
-class Handover(dict[str, Errand]):
+class Handover(dict[str, FlowContext]):
     """Errands on their way into a flow, whose parameters Prefect stores as JSON, by token.
 
     Prefect pickles a flow with the globals it uses for other processes: there it is empty.

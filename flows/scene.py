@@ -12,10 +12,10 @@ from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
-from flows.handover import Errand, Handover, Parcel
+from flows.handover import FlowContext, Handover, OpaqueJob
 from flows.runners import is_lost_worker, one_server_for_all, task_runner
-from flows.server import Record
-from flows.shard_order import Turns
+from flows.server import FlowRecord
+from flows.shard_order import ShardOrder
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import report_tiles
@@ -40,7 +40,7 @@ def at_once(work: Callable[[], Result]) -> Result:
 
 
 @task(name="shard", task_run_name="shard-{index}", cache_policy=NO_CACHE, persist_result=False)
-def shard_task(parcel: Parcel, index: int) -> str:
+def shard_task(parcel: OpaqueJob, index: int) -> str:
     """Both networks over one shard; what is already on disk is left as it is."""
     return str(run_shard(parcel.job, index))
 
@@ -86,7 +86,7 @@ def run_requested(
     opened: Callable[[Job], None],
     say: Callable[[str], None],
     name: str,
-    within: Record | None = None,
+    within: FlowRecord | None = None,
     in_turn: InTurn = at_once,
 ) -> Result:
     """One scene as a flow in which it is opened, too; `opened` is called with the job once it is.
@@ -117,7 +117,7 @@ def _run(
     run_name: str,
     say: Callable[[str], None],
     name: str,
-    within: Record | None = None,
+    within: FlowRecord | None = None,
     in_turn: InTurn = at_once,
 ) -> Result:
     """The shards and layers of a job as a flow on the runner of the settings.
@@ -125,8 +125,8 @@ def _run(
     Where a worker is lost, the flow is run again on fresh ones, for the shards that are missing.
     """
     token = uuid4().hex
-    with Record(say, within) as record:
-        errand = _HANDED_OVER[token] = Errand(job, say, record, in_turn)
+    with FlowRecord(say, within) as record:
+        errand = _HANDED_OVER[token] = FlowContext(job, say, record, in_turn)
         try:
             return record.result_of(
                 lambda: _on_fresh_workers(lambda: _flow(request, run_name, name, token), say),
@@ -162,7 +162,7 @@ def _shards(token: str) -> Result:
     return result
 
 
-def _work(errand: Errand) -> Result:
+def _work(errand: FlowContext) -> Result:
     job = errand.job = errand.job or errand.make()
     with tidy_after_failure(job):
         missing = job.missing()
@@ -174,7 +174,7 @@ def _work(errand: Errand) -> Result:
 def _in_flight(job: Job, indices: list[int]) -> None:
     """Run the shards, as many at a time as there are workers; the first failure ends the run."""
     runner = job.request.config.runner
-    parcel, turns = Parcel(job), Turns(indices, runner.workers)
+    parcel, turns = OpaqueJob(job), ShardOrder(indices, runner.workers)
     running: dict[PrefectFuture[str], tuple[int, int]] = {}
     idle = list(range(runner.workers))
     while True:

@@ -25,7 +25,7 @@ no process ends before each of its events has had them; those that fail are sent
 T = TypeVar("T")
 
 
-class Record:
+class FlowRecord:
     """Prefect's record of a flow run, which is called within it; where the server is lost, that is told once.
 
     Raises OrchestratorError on entering if Prefect can't start a server where none is set.
@@ -34,12 +34,12 @@ class Record:
     start it again. When the summary has waited in vain, the end of the flow run does not wait once more.
     """
 
-    def __init__(self, say: Callable[[str], None], within: Record | None = None) -> None:
+    def __init__(self, say: Callable[[str], None], within: FlowRecord | None = None) -> None:
         self.is_lost = False
         self._say, self._within = say, within
         self._impatience = ExitStack()
 
-    def __enter__(self) -> Record:
+    def __enter__(self) -> FlowRecord:
         try:
             client = get_client(sync_client=True)
         except RuntimeError as error:  # the server that Prefect starts where none is set

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 
-class Turns:
+class ShardOrder:
     """Shards for workers, each of which begins at a place of its own and goes on from there.
 
     Shards are stretches of rows, and the blocks of an image are often higher. Taken as they come, every

@@ -11,7 +11,7 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.server import Record
+from flows.server import FlowRecord
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.training.request import TrainingRequest, publish_bundle, run_training
 
@@ -60,7 +60,7 @@ def train(
     errand = _UNDER_WAY.get(request.out)
     if errand:
         return _train(request, errand)
-    with Record(get_run_logger().info) as record:
+    with FlowRecord(get_run_logger().info) as record:
         return _train(request, _Errand(record))
 
 
@@ -83,7 +83,7 @@ def train_requested(request: TrainingRequest, say: Callable[[str], None]) -> Bun
         "publish": str(request.publish) if request.publish else None,
     }
     try:
-        with Record(say) as record:
+        with FlowRecord(say) as record:
             errand = _UNDER_WAY[request.out] = _Errand(record)
             return open_bundle(record.result_of(lambda: named(**parameters), lambda: errand.made))
     finally:
@@ -93,7 +93,7 @@ def train_requested(request: TrainingRequest, say: Callable[[str], None]) -> Bun
 class _Errand:
     """A training on its way through a flow, and where the bundle lies that it made."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: FlowRecord) -> None:
         self.record = record
         self.made: str | None = None
 

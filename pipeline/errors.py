@@ -9,8 +9,8 @@ class TruckscapeError(Exception):
     Messages end up in logs, ledgers and pages: addresses in them lose what signs them.
     """
 
-    may_pass = False
-    """Whether the same may succeed later without anybody doing something about it; see `may_pass`."""
+    is_transient = False
+    """Whether the same may succeed later without anybody doing something about it; see `is_transient`."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(without_secrets(message))
@@ -27,7 +27,7 @@ class SceneNotFoundError(TruckscapeError):
 class UnreachableError(SceneNotFoundError):
     """A server, or the network before it, does not answer, is busy, or broke its answer off."""
 
-    may_pass = True
+    is_transient = True
 
 
 class NotAProductError(TruckscapeError):
@@ -42,10 +42,10 @@ class CorruptImageError(TruckscapeError):
     """A raster could not be decoded."""
 
 
-class BrokenReadError(CorruptImageError):
+class IncompleteReadError(CorruptImageError):
     """A raster behind a URL did not come whole: its server failed, or the network on the way."""
 
-    may_pass = True
+    is_transient = True
 
 
 class GeoreferenceError(TruckscapeError):
@@ -63,7 +63,7 @@ class LabelsError(TruckscapeError):
 class RoadsUnreachableError(LabelsError):
     """A server of roads does not answer, is busy, or broke its answer off."""
 
-    may_pass = True
+    is_transient = True
 
 
 class BundleError(TruckscapeError):
@@ -73,16 +73,16 @@ class BundleError(TruckscapeError):
 class OutputError(TruckscapeError):
     """The output folder cannot be written."""
 
-    may_pass = True  # disks are cleared, and file servers come back
+    is_transient = True  # disks are cleared, and file servers come back
 
 
 class WorkerLostError(TruckscapeError):
     """A process that computed a shard was killed, or its machine ran out of memory."""
 
-    may_pass = True
+    is_transient = True
 
 
-class UnlikeWorkerError(TruckscapeError):
+class WorkerMismatchError(TruckscapeError):
     """A machine that is to compute a shard has other software or another processor, and would get another."""
 
 
@@ -93,7 +93,7 @@ class LedgerError(TruckscapeError):
 class OrchestratorError(TruckscapeError):
     """The server of the orchestrator does not answer, or fails."""
 
-    may_pass = True
+    is_transient = True
 
 
 class MissingExtraError(TruckscapeError):
@@ -104,8 +104,8 @@ class TrainingError(TruckscapeError):
     """A training run cannot start or go on."""
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether trying again later may help: a server's fault or the network's, not the input's or ours."""
     if isinstance(error, TruckscapeError):
-        return error.may_pass
+        return error.is_transient
     return isinstance(error, ConnectionError | TimeoutError)

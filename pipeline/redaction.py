@@ -26,7 +26,7 @@ def is_url(text: str) -> bool:
     return urlsplit(text).scheme in ("http", "https")
 
 
-def told(error: _E) -> _E:
+def redacted(error: _E) -> _E:
     """The same error as `without_secrets` lets it be told: as a cause it appears in tracebacks and logs."""
     plain = type(error)(without_secrets(str(error)))
     return plain.with_traceback(error.__traceback__)

@@ -46,7 +46,7 @@ class Tile:
         top, left = self.row - self.window.row_off, self.col - self.window.col_off
         return slice(top, top + self.height), slice(left, left + self.width)
 
-    def claims(self, points: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
+    def owns(self, points: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
         """(N,) which of (N, 2) points x, y lie in the core or at most `margin` beside it.
 
         All in pixels from the scene's upper left corner. Each point of the scene is claimed at least once,

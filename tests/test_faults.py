@@ -124,7 +124,7 @@ def test_a_block_that_is_corrupt_is_named_ends_the_run_at_once_and_is_quarantine
     assert not list((tmp_path / "out").rglob("run.json"))
     summary = batch(tmp_path, item)
     (bad,) = summary.of("quarantined")
-    assert (bad.attempts, bad.may_pass) == (1, False)
+    assert (bad.attempts, bad.is_transient) == (1, False)
     assert "Band B03 can't be decoded in block row 1, column 1" in bad.reason
     file.write_bytes(whole)
     forget_rasters()
@@ -145,7 +145,7 @@ def test_a_block_that_is_corrupt_on_a_server_is_quarantined_at_once(
         whole = file.read_bytes()
         (damage_last_block if suffix == "tif" else damage_last_tile)(file)
         (bad,) = batch(tmp_path, f"{server.url}/{item.name}").of("quarantined")
-        assert (bad.attempts, bad.may_pass) == (1, False)
+        assert (bad.attempts, bad.is_transient) == (1, False)
         assert re.search(r"Band B03 can't be decoded.* is truncated or damaged", bad.reason)
         asked = server.asked.total()
         assert batch(tmp_path, f"{server.url}/{item.name}").of("quarantined") == [bad]
@@ -169,7 +169,7 @@ def test_a_raster_that_is_cut_short_or_gone_on_a_server_is_quarantined_at_once(t
         forget_rasters()
         CACHE.clear()
         (gone,) = batch(tmp_path, f"{server.url}/{item.name}", retry_quarantined=True).of("quarantined")
-    assert [(bad.attempts, bad.may_pass) for bad in (cut, gone)] == [(1, False)] * 2
+    assert [(bad.attempts, bad.is_transient) for bad in (cut, gone)] == [(1, False)] * 2
     assert "Band B03 can't be decoded" in cut.reason
     assert "Band B03 can't be opened" in gone.reason
 
@@ -182,7 +182,7 @@ def test_a_server_that_fails_for_long_is_tried_again_by_each_batch(undisturbed, 
         item = write_item(tmp_path, server.url)
         server.faults = {f"/{NAME}/B03.tif": [fault] * 999}
         (bad,) = batch(tmp_path, f"{server.url}/{item.name}", "batch.attempts=2").of("quarantined")
-        assert (bad.attempts, bad.may_pass) == (2, True)
+        assert (bad.attempts, bad.is_transient) == (2, True)
         assert "Band B03 can't be" in bad.reason
         assert "its server, or the network" in bad.reason
         server.faults.clear()
@@ -202,7 +202,7 @@ def test_a_zip_cut_short_is_quarantined_and_the_whole_one_done(product, tmp_path
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     (bad,) = batch(tmp_path, path).of("quarantined")
-    assert (bad.attempts, bad.may_pass) == (1, False)
+    assert (bad.attempts, bad.is_transient) == (1, False)
     assert "incomplete download?" in bad.reason
     path.write_bytes(whole)
     assert batch(tmp_path, path).is_whole
@@ -212,7 +212,7 @@ def test_a_zip_cut_short_is_quarantined_and_the_whole_one_done(product, tmp_path
 def test_what_signs_an_address_is_in_nothing_that_is_written(undisturbed, tmp_path):
     """Item and bands by signed addresses, some of which lead nowhere; a batch of a good and a bad scene."""
     secret = "X-Amz-Credential=AKIAIOSFODNN7EXAMPLE&X-Amz-Signature=topsecret"
-    out, told = tmp_path / "work" / "out", []
+    out, reported = tmp_path / "work" / "out", []
     with file_server(tmp_path / "files") as server:
         item = write_item(tmp_path / "files", server.url)
         tree = json.loads(item.read_text())
@@ -223,14 +223,14 @@ def test_what_signs_an_address_is_in_nothing_that_is_written(undisturbed, tmp_pa
         (tmp_path / "files" / "bad.json").write_text(json.dumps(tree | {"id": "bad"}))
         scenes = tuple(list_scenes(f"{server.url}/{name}.json?{secret}" for name in (NAME, "bad")))
         config = load_config(None, [*QUICK, "batch.attempts=1"])
-        summary = run_batch(BatchRequest(scenes, out, config), say=told.append)
+        summary = run_batch(BatchRequest(scenes, out, config), say=reported.append)
     assert [entry.state for entry in summary.entries] == ["done", "quarantined"]
     assert digests(out) == undisturbed
     for file in (path for path in out.rglob("*") if path.is_file()):
         content = file.read_bytes()
         assert b"topsecret" not in content, file
         assert b"AKIAIOSFODNN7EXAMPLE" not in content, file
-    assert not any("topsecret" in line for line in told)
+    assert not any("topsecret" in line for line in reported)
 
 
 # --- disks ----------------------------------------------------------------------------------------------

@@ -57,12 +57,12 @@ def test_a_log_that_can_not_be_written(tmp_path):
 
 
 def test_what_is_collected_below_reaches_the_log_too_but_no_other_handler(tmp_path, caplog):
-    file, told = tmp_path / "log.jsonl", logging.handlers.MemoryHandler(10)
+    file, reported = tmp_path / "log.jsonl", logging.handlers.MemoryHandler(10)
     below = logging.getLogger("pipeline.training.x")
-    with log_to(file), collected("pipeline.training", told):
+    with log_to(file), collected("pipeline.training", reported):
         below.info("in both")
-    with collected("pipeline.training", told):
+    with collected("pipeline.training", reported):
         below.info("in one")
     assert [json.loads(line)["message"] for line in file.read_text().splitlines()] == ["in both"]
-    assert [record.getMessage() for record in told.buffer] == ["in both", "in one"]
+    assert [record.getMessage() for record in reported.buffer] == ["in both", "in one"]
     assert not caplog.records

@@ -104,9 +104,9 @@ def test_layers_land_where_they_should(pixels, of_pixels, tmp_path, crs, x, y):
 
     # GDAL's way to longitude and latitude. It may say 180.1 where GeoJSON says -179.9.
     lon, lat = gdal_transform(crs, "EPSG:4326", *on_map.reshape(-1, 2).T)
-    told = json.loads((folder / "trucks.geojson").read_text())["features"]
-    assert len(told) == len(trucks)
-    for number, feature in enumerate(told):
+    reported = json.loads((folder / "trucks.geojson").read_text())["features"]
+    assert len(reported) == len(trucks)
+    for number, feature in enumerate(reported):
         of_truck = slice(4 * number, 4 * number + 4)
         around = shapely.MultiPoint(
             [(east % 360, north) for east, north in zip(lon[of_truck], lat[of_truck], strict=True)]
@@ -173,8 +173,8 @@ def test_trucks_of_a_warped_scene_are_where_they_are_in_utm(in_utm, tmp_path, cr
     near = np.unique(nearest[0][1][nearest[1] < 10])
     assert len(near) >= 0.7 * len(trucks)
     assert len(near) >= 0.7 * len(found)
-    told = gpd.read_file(folder / "trucks.geojson").to_crs(trucks.crs).centroid
-    assert shapely.distance(told.to_numpy(), found.centroid.to_numpy()).max() < 0.1
+    reported = gpd.read_file(folder / "trucks.geojson").to_crs(trucks.crs).centroid
+    assert shapely.distance(reported.to_numpy(), found.centroid.to_numpy()).max() < 0.1
 
     with rasterio.open(folder / "landcover.tif") as raster:
         assert (raster.crs, raster.res) == (trucks.crs, (10, 10))
@@ -230,10 +230,13 @@ def test_a_layer_comes_back_from_every_format_as_it_is_in_the_geopackage(exporte
     there = ours.to_crs(back.crs).geometry.to_numpy()
     tolerance = 1.5e-7 if kind == "geojson" else 1e-3  # of 7 decimals in x and in y
     assert shapely.hausdorff_distance(back.geometry.to_numpy(), there).max() < tolerance
-    told, known = plain(back), plain(ours)
-    assert list(told.columns) == [*(["id"] if "id" in told and "id" not in known else []), *known.columns]
+    reported, known = plain(back), plain(ours)
+    assert list(reported.columns) == [
+        *(["id"] if "id" in reported and "id" not in known else []),
+        *known.columns,
+    ]
     for name in known.columns:
-        assert told[name].tolist() == known[name].tolist(), name
+        assert reported[name].tolist() == known[name].tolist(), name
 
 
 @pytest.mark.parametrize(
@@ -258,9 +261,9 @@ def test_types_are_the_same_in_every_format(exported, name, layer):
 def test_times_are_rfc_3339_in_geojson(exported):
     features = json.loads((exported / "trucks.geojson").read_text())["features"]
     acquired = json.loads((exported / "run.json").read_text())["acquired"]
-    (told,) = {feature["properties"]["acquired"] for feature in features}
-    assert told.endswith("Z")
-    assert pd.Timestamp(told) == pd.Timestamp(acquired)
+    (reported,) = {feature["properties"]["acquired"] for feature in features}
+    assert reported.endswith("Z")
+    assert pd.Timestamp(reported) == pd.Timestamp(acquired)
 
 
 def test_what_is_no_longer_asked_for_goes_and_the_item_names_what_is_there(exported, product):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import load_config
-from pipeline.errors import BundleError, ConfigError, OutputError, UnlikeWorkerError, may_pass
+from pipeline.errors import BundleError, ConfigError, OutputError, WorkerMismatchError, is_transient
 from pipeline.models.bundle import open_bundle
 from pipeline.run import Request, Result, finish, keys, prepare, run_directly, run_shard
 from tests.conftest import write_geotiff
@@ -187,9 +187,9 @@ def test_a_shipped_bundle_is_the_workers_own_and_any_other_is_at_the_same_path(t
 def test_a_worker_that_would_compute_something_else_writes_nothing(scene, tmp_path, monkeypatch):
     job = prepare(request_for(scene, tmp_path, "runner.store=memory://unlike"))
     monkeypatch.setattr(keys, "ENGINE_VERSION", "another")
-    with pytest.raises(UnlikeWorkerError, match="the same version of truckscape") as caught:
+    with pytest.raises(WorkerMismatchError, match="the same version of truckscape") as caught:
         run_shard(job, 0)
-    assert not may_pass(caught.value)
+    assert not is_transient(caught.value)
     assert job.missing() == [0, 1, 2, 3]
 
 
@@ -247,7 +247,7 @@ def test_a_store_that_lets_nobody_in_ends_the_run_before_it_begins(scene, s3, tm
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
         with pytest.raises(OutputError, match=r"^Shards can't be kept in s3://shards: ") as caught:
             prepare(request_for(scene, tmp_path, "runner.store=s3://shards"))
-    assert may_pass(caught.value)
+    assert is_transient(caught.value)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 

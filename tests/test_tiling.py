@@ -67,16 +67,16 @@ def test_every_point_is_claimed_though_each_tile_sees_it_elsewhere(tiles, seed):
     size = np.array([tiles[0].scene_width, tiles[0].scene_height])
     inside = rng.uniform(0, size, (20, 2))
     points = np.concatenate([inside, np.round(inside)])  # whole numbers lie on borders between cores
-    claimed = [tile.claims(points + rng.uniform(-0.4, 0.4, points.shape), 0.5) for tile in tiles]
+    claimed = [tile.owns(points + rng.uniform(-0.4, 0.4, points.shape), 0.5) for tile in tiles]
     assert np.any(claimed, axis=0).all()
 
 
 def test_what_is_beside_a_core_is_claimed_up_to_the_margin():
     left, right = plan((8, 16), tile_px=8, halo=0, stride=1)
     points = np.array([(0, 0), (7.4, 4), (7.5, 4), (8, 4), (8.5, 8.5), (8.6, 4), (16, 8), (-0.6, 4)])
-    assert left.claims(points, 0.5).tolist() == [True, True, True, True, True, False, False, False]
-    assert right.claims(points, 0.5).tolist() == [False, False, True, True, True, True, True, False]
-    assert left.claims(np.zeros((0, 2)), 0.5).tolist() == []
+    assert left.owns(points, 0.5).tolist() == [True, True, True, True, True, False, False, False]
+    assert right.owns(points, 0.5).tolist() == [False, False, True, True, True, True, True, False]
+    assert left.owns(np.zeros((0, 2)), 0.5).tolist() == []
 
 
 @given(plans(), st.integers(1, 12))

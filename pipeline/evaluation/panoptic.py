@@ -111,7 +111,7 @@ def evaluate_panoptic(
         truck_masks(frame.to_crs(crs), grid) for frame in (trucks.predicted, trucks.reference)
     )
     void = len(legend)
-    counts = ~trucks.reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() & trucks.looked_at
+    counts = ~trucks.reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() & trucks.observed
     thing_of_prediction = void + 1 + np.arange(predicted.count)
     thing_of_reference = np.where(counts, void + 1 + np.arange(reference.count), void)
     index = class_index(legend).astype(np.int32)
@@ -147,7 +147,7 @@ def match_segments(
     hit = iou > 0.5
     category = _category(p[hit], void) - (p[hit] > void)
 
-    def missed(areas: Counts, hidden: Counts, matched: Counts) -> Counts:
+    def false_negatives(areas: Counts, hidden: Counts, matched: Counts) -> Counts:
         """Segments by category that are matched with none and not mostly void."""
         wrong = (areas > 0) & (2 * hidden <= areas)
         wrong[matched] = False
@@ -159,8 +159,8 @@ def match_segments(
         (*classes, TRUCK),
         np.bincount(category, iou[hit], void + 1).astype(np.float64),
         np.bincount(category, minlength=void + 1),
-        missed(area_p, void_p, p[hit]),
-        missed(area_r, void_r, r[hit]),
+        false_negatives(area_p, void_p, p[hit]),
+        false_negatives(area_r, void_r, r[hit]),
     )
 
 

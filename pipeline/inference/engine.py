@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pipeline.config import Engine
 from pipeline.inference.allocator import give_back_memory, keep_memory_compact
 from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
-from pipeline.inference.networks import Boxes, Image, Models, Networks, open_networks, threads_of
+from pipeline.inference.networks import Boxes, Image, Models, Networks, open_networks, thread_count
 from pipeline.inference.predictions import (
     CLOUD,
     NO_ROAD,
@@ -64,7 +64,7 @@ class Search:
     roads: gpd.GeoDataFrame | None = None
     """In the scene's CRS; None to look everywhere."""
     road_buffer_m: float = 30.0
-    least_score: float = 0.0
+    min_score: float = 0.0
     """Boxes that can't reach it are not even measured: a fifth of a run's boxes are trucks."""
 
 
@@ -84,7 +84,7 @@ def predict_shards(
     """What both networks say about shards, whole strips of tiles each, in the order given.
 
     The stages don't pause between shards. `workers` is how many processes on this machine do the same.
-    Memory: see `widest_tile`, and the two rasters of a shard.
+    Memory: see `max_tile_px`, and the two rasters of a shard.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def predict_shards(
         If a tile can't be decoded, naming file, band and block; at once, whatever else is under way.
     """
     keep_memory_compact()
-    threads, half = threads_of(engine, workers), half_precision(engine)
+    threads, half = thread_count(engine, workers), half_precision(engine)
     tiles = [tile for shard in shards for tile in shard]
     bands = models.bands_of(scene)
     decoded = (*bands, "SCL") if scene.scl else bands
@@ -179,7 +179,7 @@ class _Candidates:
     found: Sequence[Future[Boxes]]
     pixels: Pixels
     calibration: Calibration
-    least_score: float
+    min_score: float
 
 
 def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: bool) -> _Ready:
@@ -226,7 +226,7 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
         if searched:
             found = networks.detect(images["detection"], searched)
             calibration = card.calibration_for(near_roads=search.roads is not None)
-            candidates = _Candidates(found, ready.motion, calibration, search.least_score)
+            candidates = _Candidates(found, ready.motion, calibration, search.min_score)
     return _Predicted(tile, status, landcover, candidates)
 
 
@@ -271,7 +271,7 @@ def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) ->
     calibration, pixels = candidates.calibration, candidates.pixels
     found = [boxes.result() for boxes in candidates.found]
     boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    possible = calibration.probability(scores, AMPLE_EVIDENCE) >= candidates.least_score
+    possible = calibration.probability(scores, AMPLE_EVIDENCE) >= candidates.min_score
     possible &= ~_centred_unseen(boxes, tile, status)
     boxes, scores = boxes[possible], scores[possible]
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
@@ -280,7 +280,7 @@ def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) ->
     )
     probability = calibration.probability(scores, evidence(displacement, sigma))
     detections = Detections(boxes, probability, displacement.astype(np.float64), sigma.astype(np.float64))
-    return detections.take(probability >= candidates.least_score)
+    return detections.take(probability >= candidates.min_score)
 
 
 def _centred_unseen(boxes: NDArray[np.float64], tile: Tile, status: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -295,7 +295,7 @@ def _cache_bytes(engine: Engine) -> int:
     return engine.memory_mb * 1_000_000 // 30
 
 
-def widest_tile(memory_mb: int, models: Models, half: bool) -> int:
+def max_tile_px(memory_mb: int, models: Models, half: bool) -> int:
     """The largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
 
     Measured with the shipped models: the process with its networks, its allocator and a shard takes 1530 MB,

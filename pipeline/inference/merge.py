@@ -13,7 +13,7 @@ from scipy.spatial import KDTree
 
 from pipeline.inference.predictions import NODATA, PLACE_STEP_PX, Detections, Predictions
 from pipeline.inference.shards import Shard
-from pipeline.models.boxes import beaten
+from pipeline.models.boxes import suppressed
 
 SAME_TRUCK_PX = 0.5
 """Boxes whose centres are nearer than this are one truck, seen from the cores of two tiles."""
@@ -93,7 +93,7 @@ def one_per_truck(detections: Detections) -> Detections:
     crowded[pairs] = True
     rank = np.empty(len(detections), dtype=np.intp)
     rank[crowded] = _rank(detections.take(crowded), places[crowded])
-    free = np.flatnonzero(~beaten(rank, pairs))
+    free = np.flatnonzero(~suppressed(rank, pairs))
     x, y = places[free].T
     return detections.take(free[np.lexsort((x, y))])
 

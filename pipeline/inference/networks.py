@@ -243,7 +243,7 @@ class Networks:
         for part, result in zip(parts, results, strict=True):
             top, _, left, _ = _around(part, image.card)
             placed = result["boxes"].double().numpy() + np.array([left, top, left, top])
-            mine = part.claims((placed[:, :2] + placed[:, 2:]) / 2, _CLAIM_PX)
+            mine = part.owns((placed[:, :2] + placed[:, 2:]) / 2, _CLAIM_PX)
             boxes.append(placed[mine])
             scores.append(result["scores"].double().numpy()[mine])
         return np.concatenate(boxes), np.concatenate(scores)
@@ -296,6 +296,6 @@ def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool
     return Networks(Models(*bundles), Engine(backend=backend, precision=precision), threads)
 
 
-def threads_of(engine: Engine, workers: int = 1) -> int:
+def thread_count(engine: Engine, workers: int = 1) -> int:
     """Threads of the networks of one of `workers` processes: as set, else its share of the cores."""
     return engine.threads or max(1, (os.cpu_count() or 1) // workers)

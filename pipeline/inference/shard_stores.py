@@ -181,8 +181,8 @@ class SharedShards:
     def _needed(self, note: str) -> set[str]:
         """Names in a note; none where it is old: then it goes."""
         try:
-            told = json.loads(self._get(note) or b"{}")
-            age_s, names = time.time() - float(told["noted"]), set(map(str, told["shards"]))
+            reported = json.loads(self._get(note) or b"{}")
+            age_s, names = time.time() - float(reported["noted"]), set(map(str, reported["shards"]))
         except (ValueError, KeyError, TypeError):  # somebody else's
             return set()
         if age_s < NEEDED_S:

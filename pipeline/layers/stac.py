@@ -123,8 +123,8 @@ def build_item(
     if "trucks" in layers:
         item.properties["table:columns"] = _columns(layers["trucks"])
     # An extension is named where it is used: some ask for fields once they are.
-    told = [*item.properties, *(name for asset in item.assets.values() for name in asset.extra_fields)]
-    used = {name.partition(":")[0] for name in told}
+    reported = [*item.properties, *(name for asset in item.assets.values() for name in asset.extra_fields)]
+    used = {name.partition(":")[0] for name in reported}
     item.stac_extensions = [schema for prefix, schema in _EXTENSIONS.items() if prefix in used]
     source = scene.href if "://" in scene.href else Path(scene.href).resolve().as_uri()
     item.links = [
@@ -242,8 +242,8 @@ def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
 
 
 def _asset_definition(asset: pystac.Asset) -> dict[str, Any]:
-    told = {"title": asset.title, "type": asset.media_type, "roles": asset.roles}
-    return {name: value for name, value in told.items() if value is not None}
+    reported = {"title": asset.title, "type": asset.media_type, "roles": asset.roles}
+    return {name: value for name, value in reported.items() if value is not None}
 
 
 def _span(items: Iterable[pystac.Item]) -> list[datetime | None]:

@@ -175,13 +175,13 @@ def interpretation_style(legend: Sequence[LegendClass], cannot_tell: tuple[int, 
 
 def agreement_style() -> str:
     """Points where map and interpreters agree, where they don't, and where they could not tell."""
-    told = (
+    reported = (
         ("1", "map and interpreter agree", "circle", "#1B7837", "2"),
         ("0", "they differ", "diamond", "#D6604D", "3.4"),
         ("", "cannot tell", "cross2", "#808080", "2"),
     )
-    style, symbols = _categorised("agrees", [(value, label) for value, label, *_ in told])
-    for number, (_, _, shape, colour, size) in enumerate(told):
+    style, symbols = _categorised("agrees", [(value, label) for value, label, *_ in reported])
+    for number, (_, _, shape, colour, size) in enumerate(reported):
         look = {"name": shape, "color": _rgba(colour), "size": size, "size_unit": "MM"}
         _layer(
             _symbol(symbols, "marker", str(number)),

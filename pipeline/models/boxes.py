@@ -22,7 +22,7 @@ def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     rank = np.empty(len(order), dtype=np.intp)
     rank[order] = np.arange(len(order))
     pairs = _overlapping(corners, iou_threshold)
-    return torch.from_numpy(order[~beaten(rank, pairs)[order]]).to(boxes.device)
+    return torch.from_numpy(order[~suppressed(rank, pairs)[order]]).to(boxes.device)
 
 
 def _overlapping(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
@@ -44,7 +44,7 @@ def _overlapping(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.int
     return np.concatenate(found)
 
 
-def beaten(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bool_]:
+def suppressed(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bool_]:
     """(N,) which boxes go, of (P, 2) pairs of which only one can stay; no box takes others with it that went.
 
     `rank` is 0 for the best. In each round those stay that have no better one beside them, and beat all

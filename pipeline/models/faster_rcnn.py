@@ -54,10 +54,10 @@ class ScoreProposals(RegionProposalNetwork):
 
     min_objectness = 0.1
 
-    def propose(self, objectness: Tensor, shifts: Tensor) -> list[Tensor]:
+    def propose(self, objectness: Tensor, box_deltas: Tensor) -> list[Tensor]:
         """Proposals of each image, (K, 4) boxes in pixels.
 
-        `objectness` is (N, H, W, anchors) in log-odds, `shifts` (N, H, W, 4 anchors) as the head gives them.
+        `objectness` is (N, H, W, anchors) in log-odds, `box_deltas` (N, H, W, 4 anchors).
         """
         (cells,) = self.anchor_generator.cell_anchors  # type: ignore[union-attr]
         count, height, width, anchors = objectness.shape
@@ -65,9 +65,9 @@ class ScoreProposals(RegionProposalNetwork):
             objectness > torch.logit(torch.tensor(self.min_objectness)), as_tuple=True
         )
         score = objectness[image, row, col, anchor]
-        shift = shifts.view(count, height, width, anchors, 4)[image, row, col, anchor]
+        box_delta = box_deltas.view(count, height, width, anchors, 4)[image, row, col, anchor]
         corners = torch.stack([col, row, col, row], dim=1).to(score.dtype) + cells.to(score.device)[anchor]
-        boxes = clip_boxes_to_image(self.box_coder.decode_single(shift, corners), (height, width))
+        boxes = clip_boxes_to_image(self.box_coder.decode_single(box_delta, corners), (height, width))
         big = remove_small_boxes(boxes, self.min_size)
         image, boxes, score = image[big], boxes[big], score[big]
         found = [(boxes[image == index], score[image == index]) for index in range(count)]
@@ -173,13 +173,13 @@ class TruckDetector(FasterRCNN):
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
         """Features (N, H, W, F), and the proposals' log-odds (N, H, W, A) and shifts (N, H, W, 4 A)."""
         features = self.backbone(images)["0"]
-        objectness, shifts = self.rpn.head([features])
-        return tuple(part.permute(0, 2, 3, 1) for part in (features, objectness[0], shifts[0]))
+        objectness, box_deltas = self.rpn.head([features])
+        return tuple(part.permute(0, 2, 3, 1) for part in (features, objectness[0], box_deltas[0]))
 
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
         """What `forward` gives at inference, from the maps of `dense`."""
-        features, objectness, shifts = maps
-        proposals = self.rpn.propose(objectness.float(), shifts.float())  # type: ignore[operator]
+        features, objectness, box_deltas = maps
+        proposals = self.rpn.propose(objectness.float(), box_deltas.float())  # type: ignore[operator]
         sizes = [(int(features.shape[1]), int(features.shape[2]))] * len(features)
         judged = [self._judged(*pair) for pair in zip(features, proposals, strict=True)]
         logits, regression = (torch.cat(parts) for parts in zip(*judged, strict=True))

@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, may_pass
+from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, is_transient
 from pipeline.inference.engine import ENGINE_VERSION
 from pipeline.layers.formats.export import check_formats
 from pipeline.layers.stac import write_catalog
@@ -229,7 +229,7 @@ class _Batch:
             return True
         if entry.state == "done":
             return not (self.request.out / (entry.folder or "") / "run.json").is_file()
-        return entry.state == "quarantined" and (bool(entry.may_pass) or self.request.retry_quarantined)
+        return entry.state == "quarantined" and (bool(entry.is_transient) or self.request.retry_quarantined)
 
     def run(self) -> None:
         """Work until every scene is done, quarantined, or in the hands of somebody who lives."""
@@ -302,7 +302,7 @@ class _Batch:
         )
         try:
             result = self.run_scene(request, partial(self._opened, name), log.info, attempt.in_turn)
-            told = figures(result, self.request.out, attempt.seconds)
+            reported = figures(result, self.request.out, attempt.seconds)
         except (_TakenError, CancelledError):
             return 0.0 if self._is_free(name) else None
         except Exception as error:  # noqa: BLE001 whatever is wrong with one scene, the others are done
@@ -311,9 +311,9 @@ class _Batch:
         finally:
             with self._lock:
                 self.seconds += attempt.seconds
-        if self.ledger.done(name, self.owner, told):
+        if self.ledger.done(name, self.owner, reported):
             self.done.append(name)
-        self._tell(name, f"done, {told['trucks'] or 0} trucks, {told['seconds']:.1f} s")
+        self._tell(name, f"done, {reported['trucks'] or 0} trucks, {reported['seconds']:.1f} s")
         return None
 
     def claim(self, name: str) -> Entry | None:
@@ -334,9 +334,9 @@ class _Batch:
         reason = str(error) if known else f"unexpected {type(error).__name__}: {without_secrets(str(error))}"
         reason = " ".join(reason.split())
         log.error("attempt %d failed: %s", entry.attempts, reason, exc_info=None if known else error)
-        passing, last = may_pass(error), entry.attempts >= self.settings.attempts
+        passing, last = is_transient(error), entry.attempts >= self.settings.attempts
         again = passing and not last
-        self.ledger.failed(entry.scene, self.owner, reason, may_pass=passing, quarantine=not again)
+        self.ledger.failed(entry.scene, self.owner, reason, is_transient=passing, quarantine=not again)
         if again:
             pause_s = self.settings.backoff_s * 2 ** (entry.attempts - 1) * random.uniform(0.8, 1.2)
             self.say(f"{entry.scene}: attempt {entry.attempts} failed, again in {pause_s:.0f} s: {reason}")

@@ -19,8 +19,8 @@ def on_failure(command: Sequence[str], scene: str, href: str, reason: str) -> No
     """
     if not command:
         return
-    told = {"TRUCKSCAPE_SCENE": scene, "TRUCKSCAPE_HREF": href, "TRUCKSCAPE_REASON": reason}
+    reported = {"TRUCKSCAPE_SCENE": scene, "TRUCKSCAPE_HREF": href, "TRUCKSCAPE_REASON": reason}
     try:
-        subprocess.run(command, env={**os.environ, **told}, check=True, timeout=_PATIENCE_S)
+        subprocess.run(command, env={**os.environ, **reported}, check=True, timeout=_PATIENCE_S)
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("batch.on_failure: %s", error)

@@ -109,7 +109,9 @@ def _left(request: BatchRequest) -> list[Listed]:
 
 
 def _is_left(entry: Entry) -> bool:
-    return entry.state in ("waiting", "running") or (entry.state == "quarantined" and bool(entry.may_pass))
+    return entry.state in ("waiting", "running") or (
+        entry.state == "quarantined" and bool(entry.is_transient)
+    )
 
 
 def _key(search: Search) -> str:

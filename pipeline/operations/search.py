@@ -183,8 +183,8 @@ def _of_pages(pages: Iterator[dict[str, Any]], url: str) -> Iterator[dict[str, A
 
 def _method(client: Client) -> str:
     """POST, which has room for polygons, where the API says that it takes it; GET it has to take."""
-    told = {link.extra_fields.get("method") for link in client.get_links("search")}
-    return "POST" if "POST" in told else "GET"
+    reported = {link.extra_fields.get("method") for link in client.get_links("search")}
+    return "POST" if "POST" in reported else "GET"
 
 
 def _changed(client: Client, since: str) -> dict[str, Any]:

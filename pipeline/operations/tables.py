@@ -95,9 +95,9 @@ def _used(entries: Sequence[Entry]) -> list[str]:
 def _advice(entries: Sequence[Entry]) -> list[str]:
     quarantined = [entry for entry in entries if entry.state == "quarantined"]
     advice = []
-    if any(entry.may_pass for entry in quarantined):
+    if any(entry.is_transient for entry in quarantined):
         advice.append("Where the cause may pass, the next batch tries again by itself.")
-    if not all(entry.may_pass for entry in quarantined):
+    if not all(entry.is_transient for entry in quarantined):
         advice.append(f"When the others are mended: the same {RETRY}; a changed input is tried without it.")
     return ["", *advice] if advice else []
 

@@ -23,7 +23,7 @@ from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.trucks.cases import cause_metrics, truck_cases
 from pipeline.evaluation.trucks.metrics import truck_warnings
 from pipeline.evaluation.trucks.scores import evaluate_trucks
-from pipeline.evaluation.trucks.true_negatives import read_look_alikes
+from pipeline.evaluation.trucks.true_negatives import read_true_negatives
 from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.report.chips import CHIPS, case_chips, cases_with_chips, write_chips
@@ -90,7 +90,7 @@ def write_evaluation(
             below_threshold,
             roads=roads,
             scene=context.scene,
-            marked=read_look_alikes(truck_labels),
+            marked=read_true_negatives(truck_labels),
         )
         layers["trucks"] = cases
         metrics["trucks"] = {

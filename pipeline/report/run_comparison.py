@@ -188,8 +188,8 @@ def differences_table(record: Mapping[str, Any]) -> Table:
                 verdict(each),
             )
     for what, changes in record.get("trucks", {}).get("cases", {}).items():
-        told = ", ".join(f"{count} {change}" for change, count in changes.items() if count)
-        table.caption = f"{table.caption + chr(10) if table.caption else ''}{what}s: {told or 'none'}"
+        reported = ", ".join(f"{count} {change}" for change, count in changes.items() if count)
+        table.caption = f"{table.caption + chr(10) if table.caption else ''}{what}s: {reported or 'none'}"
     for note in record["notes"]:
         table.caption = f"{table.caption + chr(10) if table.caption else ''}{note}"
     return table

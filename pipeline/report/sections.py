@@ -75,7 +75,7 @@ def truck_cards(trucks: TruckEvaluation) -> list[Card]:
         return []
     score, heading, speed = trucks.primary, trucks.heading, trucks.speed
     headline, count, alarms = metrics["headline"], metrics["count"], metrics["false_alarms"]
-    wrong, missed = score.false_positives, score.false_negatives
+    wrong, false_negatives = score.false_positives, score.false_negatives
 
     def card(text: str, label: str, name: str, form: str = "{:.2f}", times: float = 1) -> Card:
         return Card(text, label, _interval(headline.get(name, {}).get("interval_95"), form, times))
@@ -83,7 +83,7 @@ def truck_cards(trucks: TruckEvaluation) -> list[Card]:
     cards = [
         card(_ratio(score.f1), f"F1, centres within {score.radius_m:g} m", "f1"),
         card(_ratio(score.precision), f"precision: {_counted(wrong, 'false alarm')}", "precision"),
-        card(_ratio(score.recall), f"recall: {missed:,} missed", "recall"),
+        card(_ratio(score.recall), f"recall: {false_negatives:,} missed", "recall"),
     ]
     if count["relative_bias"] is not None:
         label = f"bias of the count: {count['detected']:,} for {count['labelled']:,}"

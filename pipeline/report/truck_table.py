@@ -96,9 +96,9 @@ def _groups(metrics: dict[str, Any]) -> Iterator[Table]:
         for name in ("P", "R", "F1"):
             table.add_column(name, justify="right")
         for group in groups:
-            missed = "?" if group["fn"] is None else str(group["fn"])
+            false_negatives = "?" if group["fn"] is None else str(group["fn"])
             shares = (_share(group[key]) for key in ("precision", "recall", "f1"))
-            table.add_row(group["group"], str(group["tp"]), str(group["fp"]), missed, *shares)
+            table.add_row(group["group"], str(group["tp"]), str(group["fp"]), false_negatives, *shares)
         yield table
 
 

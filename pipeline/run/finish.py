@@ -22,8 +22,8 @@ from pipeline.report.page import write_run_report
 from pipeline.run.predict import run_shards, stored_shard
 from pipeline.run.prepare import Job, prepare
 from pipeline.run.products import (
+    below_threshold_of,
     evaluate,
-    nearly_trucks_of,
     report_context,
     traffic_of,
     trucks_of,
@@ -128,7 +128,7 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
     with clock("evaluation"):
         if request.truck_labels or request.landcover_labels:
             say("evaluation against the labels")
-            nearly = nearly_trucks_of(job, predictions.detections, status)
+            nearly = below_threshold_of(job, predictions.detections, status)
             metrics = evaluate(job, context, layers.get("trucks"), seen, nearly, outputs)
         else:
             shutil.rmtree(folder / "evaluation", ignore_errors=True)

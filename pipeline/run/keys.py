@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.inference.engine import ENGINE_VERSION
-from pipeline.inference.networks import Models, threads_of
+from pipeline.inference.networks import Models, thread_count
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import content_key
 from pipeline.layers.trucks import WEAKEST_SCORE
@@ -53,7 +53,7 @@ def keys_of(
             for bundle in (models.detector, models.segmenter, models.screener)
         ],
         "calibration": _calibration(request, models),
-        "least_score": least_score(request, models),
+        "least_score": min_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "half": half_precision(request.config.engine),
         "backend": backend(request.config.engine),
@@ -73,7 +73,7 @@ def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
         *(path for path in (request.roads, request.truck_labels, request.landcover_labels) if path),
     ]
     files = [path for path in sorted(set(paths)) if path.is_file()]
-    with ThreadPoolExecutor(threads_of(request.config.engine)) as pool:
+    with ThreadPoolExecutor(thread_count(request.config.engine)) as pool:
         return dict(zip(map(str, files), pool.map(_sha256, files), strict=True))
 
 
@@ -85,7 +85,7 @@ def score_threshold(request: Request, models: Models) -> float | None:
     return models.detector.card.default_threshold(near_roads=request.roads is not None)
 
 
-def least_score(request: Request, models: Models) -> float:
+def min_score(request: Request, models: Models) -> float:
     """From which score on detections are kept: trucks, and what nearly was one."""
     return min(WEAKEST_SCORE, score_threshold(request, models) or 0.0)
 

@@ -7,7 +7,7 @@ import logging
 import platform
 from collections.abc import Sequence
 
-from pipeline.errors import OutputError, UnlikeWorkerError
+from pipeline.errors import OutputError, WorkerMismatchError
 from pipeline.inference.engine import Search, predict_shards
 from pipeline.inference.shards import Shard
 from pipeline.logs import labelled
@@ -43,7 +43,7 @@ def run_shards(job: Job, indices: Sequence[int]) -> None:
         return
     _check_worker(job)
     trucks = job.request.config.trucks
-    search = Search(job.roads, trucks.road_buffer_m, job.least_score)
+    search = Search(job.roads, trucks.road_buffer_m, job.min_score)
     runner, engine = job.request.config.runner, job.request.config.engine
     processes = 1 if runner.kind == "threads" else runner.workers
     shards = [job.shards[index] for index in missing]
@@ -81,7 +81,7 @@ def tell_stored(job: Job, index: int) -> None:
 def _check_worker(job: Job) -> None:
     """A shard is named by all that makes it: whoever would make another one must not write under its name."""
     if keys_of(job.request, job.scene, job.models, job.shards, job.inputs) != job.keys:
-        raise UnlikeWorkerError(
+        raise WorkerMismatchError(
             f"{platform.node()} would compute the shards of {job.scene.id} otherwise than the machine that "
             "began the run: have the same version of truckscape and the same extras on both, and set "
             "engine.precision and engine.backend to the same instead of auto."

@@ -11,7 +11,7 @@ import geopandas as gpd
 from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.labels import read_truck_labels
 from pipeline.evaluation.landcover.labels import read_landcover_labels
-from pipeline.inference.engine import widest_tile
+from pipeline.inference.engine import max_tile_px
 from pipeline.inference.networks import Models
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_stores import LocalShards, ShardStore, SharedShards, open_shared
@@ -19,7 +19,7 @@ from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import read_roads
-from pipeline.run.keys import hashes_of, keys_of, least_score, score_threshold
+from pipeline.run.keys import hashes_of, keys_of, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import Scene
@@ -80,9 +80,9 @@ class Job:
         return score_threshold(self.request, self.models)
 
     @property
-    def least_score(self) -> float:
+    def min_score(self) -> float:
         """From which score on detections are kept: trucks, and what nearly was one."""
-        return least_score(self.request, self.models)
+        return min_score(self.request, self.models)
 
     def missing(self) -> list[int]:
         """Shards that are still to be computed."""
@@ -126,7 +126,7 @@ def prepare(request: Request) -> Job:
     if request.landcover_labels:
         read_landcover_labels(request.landcover_labels, scene.grid)
     side = min(
-        config.tiling.tile_px, widest_tile(config.engine.memory_mb, models, half_precision(config.engine))
+        config.tiling.tile_px, max_tile_px(config.engine.memory_mb, models, half_precision(config.engine))
     )
     tiles = plan(scene.shape, side, models.halo, models.stride)
     shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))

@@ -52,7 +52,7 @@ def trucks_of(
     )
 
 
-def nearly_trucks_of(job: Job, detections: Detections, status: Path) -> gpd.GeoDataFrame | None:
+def below_threshold_of(job: Job, detections: Detections, status: Path) -> gpd.GeoDataFrame | None:
     """Detections just below the threshold of a job whose shards were merged; None without trucks."""
     if job.models.detector is None or job.score_threshold is None:
         return None

@@ -37,7 +37,7 @@ def is_damaged_there(href: str, what: str, read: Callable[[str], object]) -> boo
     except RasterioError:
         return True
     except SceneNotFoundError as error:
-        return not error.may_pass
+        return not error.is_transient
     except (NotAProductError, OSError):
         return False
     return False

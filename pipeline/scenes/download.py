@@ -11,7 +11,7 @@ import requests
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout
 
 from pipeline.errors import NotAProductError, SceneNotFoundError, TruckscapeError, UnreachableError
-from pipeline.redaction import keep_secrets, told
+from pipeline.redaction import keep_secrets, redacted
 
 PASSING = (408, 429, 500, 502, 503, 504)
 """HTTP statuses of a server that may do better later."""
@@ -99,13 +99,13 @@ def _answer(url: str, what: str) -> Iterator[requests.Response]:
         with requests.get(url, timeout=_TIMEOUTS_S, stream=True) as answer:
             yield answer
     except Timeout as error:
-        raise _failed(UnreachableError, what, url, "no answer in time") from told(error)
+        raise _failed(UnreachableError, what, url, "no answer in time") from redacted(error)
     except ChunkedEncodingError as error:
-        raise _failed(UnreachableError, what, url, "the answer broke off") from told(error)
+        raise _failed(UnreachableError, what, url, "the answer broke off") from redacted(error)
     except ConnectionError as error:
-        raise _failed(UnreachableError, what, url, "no answer") from told(error)
+        raise _failed(UnreachableError, what, url, "no answer") from redacted(error)
     except RequestException as error:  # redirected in circles, or to what is not http
-        raise _failed(SceneNotFoundError, what, url, str(error)) from told(error)
+        raise _failed(SceneNotFoundError, what, url, str(error)) from redacted(error)
 
 
 def _failed(kind: type[TruckscapeError], what: str, url: str, why: str) -> TruckscapeError:

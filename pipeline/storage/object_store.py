@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import split_protocol
 
 from pipeline.errors import ConfigError, MissingExtraError, OutputError
-from pipeline.redaction import told, without_secrets
+from pipeline.redaction import redacted, without_secrets
 from pipeline.storage.atomic import temporary
 
 PATIENCE_S = 120.0
@@ -55,20 +55,20 @@ class Store:
         """A file that replaces what is there, and appears when it is whole: see `keeps_files_whole`."""
         target = f"{self.root}/{path}"
         if self._puts_whole:
-            self.fs.pipe_file(target, content, **self.patience(len(content)))
+            self.fs.pipe_file(target, content, **self.timeout(len(content)))
             return
         folder, _, name = target.rpartition("/")
         part = f"{folder}/{temporary(Path(name)).name}"
         self.fs.makedirs(folder, exist_ok=True)
         try:
-            self.fs.pipe_file(part, content, **self.patience(len(content)))
+            self.fs.pipe_file(part, content, **self.timeout(len(content)))
             self.fs.mv(part, target)
         except BaseException:
             with suppress(Exception):  # why it failed says more
                 self.fs.rm_file(part)
             raise
 
-    def patience(self, size: int) -> dict[str, float]:
+    def timeout(self, size: int) -> dict[str, float]:
         """What fsspec is to be told, where it listens, of how long writing so many bytes may take."""
         return {"timeout": PATIENCE_S + size / _SLOWEST_BYTES_PER_S} if self.fs.async_impl else {}
 
@@ -82,7 +82,7 @@ class Store:
             yield
         except Exception as error:  # noqa: BLE001 every kind of store has errors of its own
             why = " ".join(str(error).split())[:200] or type(error).__name__
-            cause = told(OSError(f"{type(error).__name__}: {error}"))
+            cause = redacted(OSError(f"{type(error).__name__}: {error}"))
             raise OutputError(f"{what} {self.url}: {why}") from cause
 
 

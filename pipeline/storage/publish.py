@@ -66,7 +66,7 @@ def _put(store: Store, file: Path, target: str) -> None:
     if "file" in fs.protocol:
         fs.makedirs(target.rpartition("/")[0], exist_ok=True)
     here = file.stat().st_size
-    fs.put_file(str(file), target, **store.patience(here))
+    fs.put_file(str(file), target, **store.timeout(here))
     there = fs.info(target)["size"]
     if there != here:
         raise OSError(f"{target} has {there} bytes, {file.name} has {here}")

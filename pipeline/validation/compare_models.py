@@ -57,9 +57,9 @@ def compare(
     bundles = _bundles(names, places)
     tasks = {bundle.card.task for bundle in bundles}
     if len(tasks) != 1 or not tasks <= {"detection", "segmentation"}:
-        told = ", ".join(f"{bundle.card.id} ({bundle.card.task})" for bundle in bundles)
+        reported = ", ".join(f"{bundle.card.id} ({bundle.card.task})" for bundle in bundles)
         raise BundleError(
-            f"Compare detectors, or segmenters, but not both at once. Received: {told or 'none'}"
+            f"Compare detectors, or segmenters, but not both at once. Received: {reported or 'none'}"
         )
     score = _score_detector if tasks == {"detection"} else _score_segmenter
     return tuple(_compared(bundle, places, engine, score(bundle, places, engine)) for bundle in bundles)

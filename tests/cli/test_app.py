@@ -215,10 +215,10 @@ def test_what_happens_is_told_to_a_log(scene, tmp_path, monkeypatch, capsys):
     quick = ["--set", "landcover.enabled=false", "--set", "engine.threads=1", "--no-prefect"]
     line = ["run", scene, "--out", str(tmp_path / "out"), *quick]
     assert CliRunner().invoke(app.app, ["--log", str(log), *line]).exit_code == 0
-    told = [json.loads(text) for text in log.read_text().splitlines()]
-    assert {one["scene"] for one in told} == {"scene"}
-    assert [one["shard"] for one in told if "stored" in one["message"]] == [0]
-    assert "report" in [one["message"] for one in told]
+    reported = [json.loads(text) for text in log.read_text().splitlines()]
+    assert {one["scene"] for one in reported} == {"scene"}
+    assert [one["shard"] for one in reported if "stored" in one["message"]] == [0]
+    assert "report" in [one["message"] for one in reported]
     monkeypatch.setenv("TRUCKSCAPE_LOG", str(log))
     refused(capsys, monkeypatch, "run", "nowhere", "--out", str(tmp_path / "out"))
     last = json.loads(log.read_text().splitlines()[-1])

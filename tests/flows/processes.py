@@ -85,8 +85,8 @@ def is_listening(port: int) -> bool:
 
 def children(parent: int, word: str) -> list[int]:
     """Processes that a process has started, and that were given a word."""
-    told = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
-    found = [int(child) for text in told for child in text.split()]
+    reported = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    found = [int(child) for text in reported for child in text.split()]
     return [child for child in found if word.encode() in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.server import Record, is_lost_server, server_answers
+from flows.server import FlowRecord, is_lost_server, server_answers
 from pipeline.errors import OrchestratorError
 from tests.flows.processes import PYTHON, environment, free_port
 
@@ -51,12 +51,12 @@ def test_a_server_of_the_runs_own_that_can_not_start_is_one_line(tmp_path):
 
 
 def test_a_loss_is_told_once_by_the_run_and_by_what_it_is_part_of():
-    told, told_by_batch = [], []
-    batch = Record(told_by_batch.append)
+    reported, told_by_batch = [], []
+    batch = FlowRecord(told_by_batch.append)
     for _ in range(2):
-        Record(told.append, batch).lose()
+        FlowRecord(reported.append, batch).lose()
     batch.lose()
-    assert len(told) == 2
+    assert len(reported) == 2
     assert len(told_by_batch) == 1
     assert batch.is_lost
 
@@ -69,25 +69,25 @@ def fails_with(error: Exception) -> Callable[[], str]:
 
 
 def test_what_was_made_before_the_server_was_lost_is_the_result():
-    told = []
-    record = Record(told.append)
+    reported = []
+    record = FlowRecord(reported.append)
     assert record.result_of(lambda: "of the flow", lambda: "made") == "of the flow"
     assert not record.is_lost
     assert record.result_of(fails_with(httpx.ConnectError("refused")), lambda: "made") == "made"
     assert record.is_lost
-    assert len(told) == 1
+    assert len(reported) == 1
 
 
 def test_where_nothing_was_made_there_was_no_server_to_begin_with():
     """Told in one line, though Prefect's error has several."""
     lost = RuntimeError("Failed to reach API\nat http://127.0.0.1")
     with pytest.raises(OrchestratorError, match=r"\(Failed to reach API at http://127\.0\.0\.1\); start it"):
-        Record(print).result_of(fails_with(lost), lambda: None)
+        FlowRecord(print).result_of(fails_with(lost), lambda: None)
 
 
 def test_an_error_that_is_not_the_servers_is_passed_on():
     with pytest.raises(RuntimeError, match="the scene's own"):
-        Record(print).result_of(fails_with(RuntimeError("the scene's own")), lambda: "made")
+        FlowRecord(print).result_of(fails_with(RuntimeError("the scene's own")), lambda: "made")
 
 
 def test_ctrl_c_counts_though_nobody_could_be_told():
@@ -98,4 +98,4 @@ def test_ctrl_c_counts_though_nobody_could_be_told():
             raise httpx.ConnectError("refused")  # noqa: B904 as Prefect has it
 
     with pytest.raises(KeyboardInterrupt):
-        Record(print).result_of(flow, lambda: "made")
+        FlowRecord(print).result_of(flow, lambda: "made")

@@ -81,5 +81,5 @@ def test_a_worker_that_is_killed_costs_its_shard_and_the_bytes_are_the_same(s3, 
     }
     assert not list((out / NAME).glob(".shards/*"))
     secret = os.environ["AWS_SECRET_ACCESS_KEY"].encode()
-    told = [file.read_bytes() for file in (*tmp_path.glob("*.log"), out / NAME / "run.json")]
-    assert not any(secret in text for text in told)
+    reported = [file.read_bytes() for file in (*tmp_path.glob("*.log"), out / NAME / "run.json")]
+    assert not any(secret in text for text in reported)

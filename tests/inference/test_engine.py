@@ -19,7 +19,7 @@ from pipeline import tiling
 from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
 from pipeline.inference import engine
-from pipeline.inference.engine import Search, predict_shards, widest_tile
+from pipeline.inference.engine import Search, max_tile_px, predict_shards
 from pipeline.inference.merge import one_per_truck
 from pipeline.inference.networks import Models, open_networks
 from pipeline.inference.predictions import (
@@ -496,7 +496,7 @@ def test_one_network_alone(small_models, tmp_path):
 
 
 def test_tiles_shrink_with_memory(small_models):
-    sides = [widest_tile(memory, small_models, half=False) for memory in (600, 1000, 2500, 8000)]
+    sides = [max_tile_px(memory, small_models, half=False) for memory in (600, 1000, 2500, 8000)]
     assert sides == sorted(sides)
     assert sides[0] == 64
     assert sides[2] > 512

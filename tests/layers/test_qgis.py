@@ -56,7 +56,7 @@ def picture(folder) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(folder, picture) -> dict:
+def reported(folder, picture) -> dict:
     place = gpd.read_file(folder / "trucks.gpkg", layer="trucks").geometry.iloc[0].centroid
     done = subprocess.run(
         [PYTHON, str(SCRIPT), str(folder), str(picture), str(place.x), str(place.y)],
@@ -76,8 +76,8 @@ def layer_of(folder: Path, name: str) -> gpd.GeoDataFrame:
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_a_layer_has_its_features_in_their_place(told, folder, name):
-    ours, seen = layer_of(folder, name), told[name]
+def test_a_layer_has_its_features_in_their_place(reported, folder, name):
+    ours, seen = layer_of(folder, name), reported[name]
     assert seen["valid"]
     assert seen["count"] == len(ours) > 0
     assert seen["crs"] == f"EPSG:{ours.crs.to_epsg()}"
@@ -86,16 +86,16 @@ def test_a_layer_has_its_features_in_their_place(told, folder, name):
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_a_layer_finds_its_style_by_itself_and_no_feature_is_without_a_symbol(told, name):
-    seen = told[name]
+def test_a_layer_finds_its_style_by_itself_and_no_feature_is_without_a_symbol(reported, name):
+    seen = reported[name]
     assert (seen["renderer"], seen["attribute"]) == STYLES[name]
     assert all(seen["legend"])
     assert seen["without_symbol"] == 0
     assert seen["labels"] == name.startswith(("trucks.gpkg|trucks", "trucks.geojson", "trucks.fgb"))
 
 
-def test_fields_have_their_types(told):
-    fields = told["trucks.gpkg|trucks"]["fields"]
+def test_fields_have_their_types(reported):
+    fields = reported["trucks.gpkg|trucks"]["fields"]
     assert {name: fields[name] for name in ("id", "score", "heading_deg", "speed_kmh", "near_cloud")} == {
         "id": "String",
         "score": "Real",
@@ -103,21 +103,21 @@ def test_fields_have_their_types(told):
         "speed_kmh": "Real",
         "near_cloud": "Boolean",
     }
-    assert told["trucks.geojson"]["fields"]["acquired"] == "DateTime"
-    assert told["trucks.gpkg|road_segments"]["fields"]["flow_per_hour"] == "Real"
-    assert told["landcover.gpkg|landcover"]["fields"]["class"] == "Integer"
+    assert reported["trucks.geojson"]["fields"]["acquired"] == "DateTime"
+    assert reported["trucks.gpkg|road_segments"]["fields"]["flow_per_hour"] == "Real"
+    assert reported["landcover.gpkg|landcover"]["fields"]["class"] == "Integer"
 
 
-def test_the_raster_names_its_classes_and_nothing_else(told):
+def test_the_raster_names_its_classes_and_nothing_else(reported):
     legend = open_bundle("landcover").card.classes
-    assert told["landcover.tif"]["legend"] == {entry.name: entry.colour.lower() for entry in legend}
+    assert reported["landcover.tif"]["legend"] == {entry.name: entry.colour.lower() for entry in legend}
 
 
 @pytest.mark.parametrize(
     ("name", "renderer"), [("landcover.tif", "paletted"), ("panoptic.tif", "multibandcolor")]
 )
-def test_a_raster_has_its_pixels_in_their_place(told, folder, name, renderer):
-    seen = told[name]
+def test_a_raster_has_its_pixels_in_their_place(reported, folder, name, renderer):
+    seen = reported[name]
     assert seen["renderer"] == renderer
     with rasterio.open(folder / name) as raster:
         assert seen["size"] == [raster.width, raster.height]
@@ -128,13 +128,13 @@ def test_a_raster_has_its_pixels_in_their_place(told, folder, name, renderer):
     assert not seen["stretched"]
 
 
-def test_geoparquet_opens_where_qgis_has_a_driver_for_it(told, folder):
+def test_geoparquet_opens_where_qgis_has_a_driver_for_it(reported, folder):
     """Debian's GDAL has none."""
-    seen = told["trucks.parquet"]
+    seen = reported["trucks.parquet"]
     assert not seen["valid"] or seen["count"] == len(gpd.read_parquet(folder / "trucks.parquet"))
 
 
-def test_the_picture_shows_land_cover_and_trucks(told, folder, picture):
+def test_the_picture_shows_land_cover_and_trucks(reported, folder, picture):
     """Colours of the land cover at half their strength on white, pointers at full strength."""
     pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
     assert pixels.shape[1] == pytest.approx(1400, abs=5)

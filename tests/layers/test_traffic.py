@@ -460,9 +460,9 @@ def test_the_a2_chip(shared_data):
     azimuth = segments["azimuth_deg"].to_numpy()[found.segment]
     driven = np.where(found.direction > 0, azimuth, azimuth + 180)
     assert (np.cos(np.radians(driven - labels["travel_deg"])) > 0.99).all()
-    told = found.trucks["heading_deg"].dropna()
-    assert len(told) >= 8
-    np.testing.assert_array_equal(told, labels["travel_deg"][told.index])
+    reported = found.trucks["heading_deg"].dropna()
+    assert len(reported) >= 8
+    np.testing.assert_array_equal(reported, labels["travel_deg"][reported.index])
     east = found.trucks["segment_id"].notna() & (labels["travel_deg"] < 180)
     assert east.sum() == 8
 
@@ -476,9 +476,9 @@ def test_walserberg(shared_data):
         trucks(np.stack([centres.x - X, centres.y - Y], axis=1), axis=labels["travel_deg"] % 180.0), segments
     )
     assert (found.segment >= 0).all()
-    told = found.trucks["heading_deg"].dropna()
-    assert len(told) >= 3
-    np.testing.assert_array_equal(told, labels["travel_deg"][told.index])
+    reported = found.trucks["heading_deg"].dropna()
+    assert len(reported) >= 3
+    np.testing.assert_array_equal(reported, labels["travel_deg"][reported.index])
     assert set(found.trucks["heading_source"].dropna()) == {"driving_side"}
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchvision.ops import nms
 
-from pipeline.models.boxes import beaten, suppress
+from pipeline.models.boxes import suppress, suppressed
 
 
 @settings(max_examples=60, deadline=None)
@@ -32,7 +32,7 @@ def test_it_keeps_what_torchvision_keeps(count, threshold, extent, spread, seed)
 def test_a_box_that_went_takes_none_with_it():
     rank = np.array([0, 1, 2])
     pairs = np.array([[0, 1], [1, 2]])
-    assert beaten(rank, pairs).tolist() == [False, True, False]
+    assert suppressed(rank, pairs).tolist() == [False, True, False]
 
 
 def test_without_boxes_there_is_nothing_to_keep():

@@ -63,9 +63,9 @@ def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"no STAC API at {url}")
 
 
-def stac_item(name: str, href: str = "http://127.0.0.1:9", **told: Any) -> dict[str, Any]:
+def stac_item(name: str, href: str = "http://127.0.0.1:9", **reported: Any) -> dict[str, Any]:
     """An item at 10 E 52 N with four bands below `href`, as Earth Search has them."""
-    west, south = told.pop("place", (10.0, 52.0))
+    west, south = reported.pop("place", (10.0, 52.0))
     ring = [[west, south], [west + 0.1, south], [west + 0.1, south + 0.1], [west, south + 0.1], [west, south]]
     raster = {"nodata": 0, "scale": 0.0001, "offset": -0.1}
     bands = {"B02": "blue", "B03": "green", "B04": "red", "B08": "nir"}
@@ -81,7 +81,7 @@ def stac_item(name: str, href: str = "http://127.0.0.1:9", **told: Any) -> dict[
             "platform": "sentinel-2a",
             "s2:processing_baseline": "05.09",
         }
-        | told,
+        | reported,
         "links": [],
         "assets": {
             key: {

@@ -97,18 +97,18 @@ def test_one_bad_scene_does_not_stop_the_others(incoming, undisturbed, tmp_path)
     broken = incoming / "T32UPD_20230603T102031.tif"
     write_geotiff(broken, pixels(9))
     cut_short(broken)
-    out, told = tmp_path / "out", []
-    summary = run_batch(request(incoming, out), say=told.append)
+    out, reported = tmp_path / "out", []
+    summary = run_batch(request(incoming, out), say=reported.append)
     assert summary.counts["done"] == 3
     assert not summary.is_whole
     (bad,) = summary.of("quarantined")
     assert bad.scene == broken.stem
-    assert (bad.attempts, bad.may_pass) == (1, False)
+    assert (bad.attempts, bad.is_transient) == (1, False)
     assert "truncated or damaged" in bad.reason
     assert digests(out) == digests(undisturbed)
-    assert told[0] == "4 of 4 scenes to do"
-    assert len(told) == 5
-    assert any(line.startswith("2 of 4: ") for line in told)
+    assert reported[0] == "4 of 4 scenes to do"
+    assert len(reported) == 5
+    assert any(line.startswith("2 of 4: ") for line in reported)
     catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
     assert {item.id for item in catalog.get_items(recursive=True)} == set(GOOD)
 
@@ -166,8 +166,8 @@ def test_quarantine_ends_with_a_new_input_or_when_told(incoming, tmp_path):
     assert run_batch(request(incoming, out, *QUICK)).of("quarantined")
     again = run_batch(request(incoming, out, *QUICK))
     assert [(entry.scene, entry.attempts) for entry in again.of("quarantined")] == [(GOOD[0], 1)]
-    told = run_batch(request(incoming, out, *QUICK, retry_quarantined=True))
-    assert [entry.attempts for entry in told.of("quarantined")] == [1]
+    reported = run_batch(request(incoming, out, *QUICK, retry_quarantined=True))
+    assert [entry.attempts for entry in reported.of("quarantined")] == [1]
     failed = [line for line in log_lines(out) if "attempt 1 failed" in line["message"]]
     assert len(failed) == 2
     broken.write_bytes(whole)
@@ -207,19 +207,19 @@ def of_urls(url: str, out: Path, *settings: str) -> BatchRequest:
 
 def test_a_server_that_fails_for_a_while_is_outlasted(remote, tmp_path):
     remote.faults[f"/{REMOTE[0]}.json"] = ["503"] * 7  # more than one attempt takes
-    told: list[str] = []
-    summary = run_batch(of_urls(remote.url, tmp_path / "out"), say=told.append)
+    reported: list[str] = []
+    summary = run_batch(of_urls(remote.url, tmp_path / "out"), say=reported.append)
     assert summary.is_whole
     assert [entry.attempts for entry in summary.entries] == [2, 1]
-    assert "attempt 1 failed, again in 0 s" in told[1]
-    assert "can't be fetched" in told[1]
+    assert "attempt 1 failed, again in 0 s" in reported[1]
+    assert "can't be fetched" in reported[1]
 
 
 def test_a_server_that_stays_away_is_for_the_next_batch(remote, tmp_path):
     remote.faults[f"/{REMOTE[1]}.json"] = ["503"] * 999
     batch = of_urls(remote.url, tmp_path / "out", "batch.attempts=2")
     (away,) = run_batch(batch).of("quarantined")
-    assert (away.scene, away.attempts, away.may_pass) == (REMOTE[1], 2, True)
+    assert (away.scene, away.attempts, away.is_transient) == (REMOTE[1], 2, True)
     remote.faults.clear()
     assert run_batch(batch).done == (REMOTE[1],)
 
@@ -377,7 +377,7 @@ def test_a_scene_that_ends_its_process_each_time_is_quarantined(incoming, tmp_pa
     ledger.claim(GOOD[0], gone)
     (entry,) = run_batch(batch).of("quarantined")
     assert entry.reason == "its process ended in the middle of it, 2 times"
-    assert entry.may_pass is False
+    assert entry.is_transient is False
 
 
 def open_ledger_of(batch: BatchRequest):

@@ -38,5 +38,10 @@ def test_the_command(monkeypatch, tmp_path):
     said = CliRunner().invoke(app.app, line)
     assert said.exit_code == 1
     assert "to mend it: pip install 'x>2'" in said.output
-    told = json.loads(CliRunner().invoke(app.app, [*line, "--json"]).output)
-    assert {"check": "packages", "state": "fails", "found": "[x] is old", "mend": "pip install 'x>2'"} in told
+    reported = json.loads(CliRunner().invoke(app.app, [*line, "--json"]).output)
+    assert {
+        "check": "packages",
+        "state": "fails",
+        "found": "[x] is old",
+        "mend": "pip install 'x>2'",
+    } in reported

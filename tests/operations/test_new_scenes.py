@@ -91,7 +91,7 @@ def test_what_a_search_finds_raises_its_watermark_even_where_scenes_fail(api, re
     request = replace(request_, config=config)
     watch = Watch(Sources(search=Search(api, area="9,51,11,53", cloud_cover=50)), since="2023-06-18")
     (failed,) = do_news(watch, request, run_batch).of("quarantined")
-    assert (failed.scene, failed.may_pass) == ("S2A_NEW", True)
+    assert (failed.scene, failed.is_transient) == ("S2A_NEW", True)
     tried = []
     do_news(replace(watch, since="2023-07-01"), request, lambda due: tried.extend(due.scenes))
     assert [scene.name for scene in tried] == ["S2A_NEW"]

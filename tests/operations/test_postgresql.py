@@ -70,9 +70,9 @@ def test_two_batches_at_once_do_each_scene_once(url, tmp_path):
 
 def test_a_wrong_password_is_told_without_it(url):
     wrong = url.replace(PASSWORD, "secret")
-    with pytest.raises(LedgerError) as told:
+    with pytest.raises(LedgerError) as reported:
         Ledger(wrong)
-    assert "password authentication failed" in str(told.value)
-    assert "secret" not in str(told.value)
+    assert "password authentication failed" in str(reported.value)
+    assert "secret" not in str(reported.value)
     (finding,) = services.ledger(load_config(None, [f"batch.ledger={wrong}"]), None)
     assert (finding.state, "secret" in finding.found) == ("fails", False)

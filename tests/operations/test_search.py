@@ -22,8 +22,8 @@ COUNT = 120
 
 def item(number: int) -> dict:
     moment = f"2023-{1 + number // 28:02d}-{1 + number % 28:02d}T10:20:31Z"
-    told = {"eo:cloud_cover": float(number % 100), "updated": moment.replace("2023", "2024")}
-    return stac_item(f"S2A_{number:03d}", datetime=moment, place=(10.0 + number / 100, 52.0), **told)
+    reported = {"eo:cloud_cover": float(number % 100), "updated": moment.replace("2023", "2024")}
+    return stac_item(f"S2A_{number:03d}", datetime=moment, place=(10.0 + number / 100, 52.0), **reported)
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,8 @@ def serve(server, folder: Path, pages: list[dict], search: str = "/page0.json") 
     return Search(f"{server.url}/api.json", cloud_cover=50.0)
 
 
-def leading_to(href: str, *items: dict, **told) -> dict:
-    return {"features": list(items), "links": [{"rel": "next", "href": href, **told}]}
+def leading_to(href: str, *items: dict, **reported) -> dict:
+    return {"features": list(items), "links": [{"rel": "next", "href": href, **reported}]}
 
 
 def test_pages_without_end_come_to_one(hostile, tmp_path, monkeypatch):
@@ -166,14 +166,16 @@ def test_pages_without_end_come_to_one(hostile, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("told", [{}, {"method": "DELETE"}])
-def test_links_lead_to_servers_only_and_only_to_be_read(hostile, tmp_path, told):
+def test_links_lead_to_servers_only_and_only_to_be_read(hostile, tmp_path, reported):
     private = tmp_path / "private.json"
     private.write_text(json.dumps({"type": "FeatureCollection", "features": [item(1)]}))
     hrefs = (
-        [f"{hostile.url}/page1.json"] if told else [str(private), f"file://{private}", "ftp://127.0.0.1/a"]
+        [f"{hostile.url}/page1.json"]
+        if reported
+        else [str(private), f"file://{private}", "ftp://127.0.0.1/a"]
     )
     for href in hrefs:
-        search = serve(hostile, tmp_path, [leading_to(href, item(0), **told)])
+        search = serve(hostile, tmp_path, [leading_to(href, item(0), **reported)])
         with pytest.raises(NotAProductError, match="A link of the STAC API leads elsewhere than to"):
             search_scenes(search)
     with pytest.raises(NotAProductError, match="leads elsewhere"):
@@ -206,8 +208,8 @@ def test_answers_that_burst_when_unpacked_are_not_unpacked_to_their_end(hostile,
         {"links": [{"rel": "self", "href": "file:///etc/passwd"}]},
     ],
 )  # fmt: skip
-def test_an_item_that_is_malformed_hides_no_other_and_is_found_itself(hostile, tmp_path, told):
-    odd = stac_item("../odd") | told
+def test_an_item_that_is_malformed_hides_no_other_and_is_found_itself(hostile, tmp_path, reported):
+    odd = stac_item("../odd") | reported
     scenes = search_scenes(serve(hostile, tmp_path, [{"features": [item(0), odd, item(1)]}]))
     assert {scene.name for scene in scenes} == {"S2A_000", "S2A_001", "_odd"}
     (href,) = (scene.href for scene in scenes if scene.name == "_odd")

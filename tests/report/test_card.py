@@ -53,7 +53,7 @@ def test_curves_lie_on_their_side_with_bars(tmp_path):
 def test_calibration_and_thresholds_are_told(tmp_path):
     bare = page(with_card(tmp_path, calibration=Calibration(), calibration_near_roads=None))
     assert "a score is no probability" in bare
-    told = page(
+    reported = page(
         with_card(
             tmp_path,
             calibration=Calibration(temperature=1.2, offset=0.5),
@@ -62,20 +62,20 @@ def test_calibration_and_thresholds_are_told(tmp_path):
             score_threshold_near_roads=0.4,
         )
     )
-    assert "counts from 0.4 on near roads, from 0.9 where no roads are given" in told
+    assert "counts from 0.4 on near roads, from 0.9 where no roads are given" in reported
     network = "calibrated: log-odds of the network"
     assert (
         f"near roads, {network} / 1.5 -0.25, and +0.4 for each standard deviation of motion; 0.8 means 80 %"
-        in told
+        in reported
     )
-    assert f"without roads, {network} / 1.2 +0.5; 0.8 means 80 %" in told
+    assert f"without roads, {network} / 1.2 +0.5; 0.8 means 80 %" in reported
 
 
 def test_one_calibration_for_both_cases_is_told_once(tmp_path):
     one = Calibration(temperature=1.5, offset=-0.25)
-    told = page(with_card(tmp_path, calibration=one, calibration_near_roads=None))
-    assert told.count("log-odds of the network") == 1
-    assert "near roads, calibrated" not in told
+    reported = page(with_card(tmp_path, calibration=one, calibration_near_roads=None))
+    assert reported.count("log-odds of the network") == 1
+    assert "near roads, calibrated" not in reported
 
 
 def test_the_network_is_shown_layer_by_layer():

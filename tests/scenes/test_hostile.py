@@ -21,7 +21,7 @@ from pipeline.errors import (
     SceneNotFoundError,
     TruckscapeError,
     UnreachableError,
-    may_pass,
+    is_transient,
 )
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
@@ -85,7 +85,7 @@ def test_what_looks_like_a_path_is_an_address_on_that_server(server, files, href
     message = r"B02 can't be opened: /vsicurl/http://127\.0\.0\.1"
     with pytest.raises(CorruptImageError, match=message) as caught:
         open_stac_item(serve_item(server, files, blue=href))
-    assert not may_pass(caught.value)  # the server has no such thing
+    assert not is_transient(caught.value)  # the server has no such thing
 
 
 @pytest.mark.parametrize("href", ["/etc/passwd", "file:///etc/passwd", "../../etc/passwd", "/vsimem/a.tif"])
@@ -113,11 +113,11 @@ def test_redirects_to_files_are_not_followed(server, files):
     server.faults["/item.json"] = ["file:///etc/passwd"] * 9
     with pytest.raises(SceneNotFoundError, match="can't be fetched") as caught:
         open_stac_item(href)
-    assert not may_pass(caught.value)
+    assert not is_transient(caught.value)
     server.faults = {"/B02.tif": [f"file://{files}/B03.tif"] * 99}
     with pytest.raises(CorruptImageError, match="B02 can't be opened") as caught:
         open_stac_item(href)
-    assert not may_pass(caught.value)
+    assert not is_transient(caught.value)
 
 
 def test_redirects_in_circles_come_to_an_end(server, files):
@@ -304,7 +304,7 @@ def test_a_server_that_hangs_or_is_busy_for_good_is_unreachable(server, files):
     server.faults["/item.json"] = ["503"] * 99
     with pytest.raises(UnreachableError, match="HTTP status 503") as caught:
         open_stac_item(href)
-    assert may_pass(caught.value)
+    assert is_transient(caught.value)
 
 
 # --- rasters that burst ---------------------------------------------------------------------------------

@@ -172,17 +172,17 @@ def test_a_broken_checkpoint_is_named(tmp_path):
 
 
 def test_a_full_disk_leaves_the_earlier_checkpoint_whole(whole, tmp_path):
-    told = tmp_path / "told"
+    reported = tmp_path / "told"
 
     def victim() -> None:
         settings = FitSettings(**SMALL)
         prepare(settings)
         with pytest.raises(OutputError) as error:
             fit(Slope(), training_loader(FillsTheDisk(0), settings), None, settings, tmp_path)
-        told.write_text(str(error.value))
+        reported.write_text(str(error.value))
 
     assert in_another_process(victim) == 0
-    line = told.read_text()
+    line = reported.read_text()
     assert "last.ckpt cannot be written" in line and "File too large" in line
     assert "give the same command again" in line
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3

@@ -52,7 +52,7 @@ def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) ->
     places = (
         blocks.of_predicted[matching.true_positives],
         blocks.of_predicted[matching.false_positives],
-        blocks.of_reference[evaluation.missed],
+        blocks.of_reference[evaluation.false_negatives],
     )
     counts = np.stack([np.bincount(part, minlength=blocks.count) for part in places], axis=1)
     return counts[counts.any(axis=1)]
@@ -60,12 +60,12 @@ def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) ->
 
 def precision_recall_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """(..., 3) precision, recall and F1 of (..., 3) true positives, false positives and false negatives."""
-    found, false, missed = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
+    found, false, false_negatives = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     return np.stack(
         [
             confusion_matrix.ratio(found, found + false),
-            confusion_matrix.ratio(found, found + missed),
-            confusion_matrix.ratio(2 * found, 2 * found + false + missed),
+            confusion_matrix.ratio(found, found + false_negatives),
+            confusion_matrix.ratio(2 * found, 2 * found + false + false_negatives),
         ],
         axis=-1,
     )

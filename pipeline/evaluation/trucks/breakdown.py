@@ -47,8 +47,10 @@ class Group:
     @property
     def figures(self) -> tuple[float, float, float]:
         """Precision, recall and F1; NaN where not defined."""
-        missed = np.nan if self.false_negatives is None else self.false_negatives
-        p, r, f = precision_recall_f1(np.array([self.true_positives, self.false_positives, missed], float))
+        false_negatives = np.nan if self.false_negatives is None else self.false_negatives
+        p, r, f = precision_recall_f1(
+            np.array([self.true_positives, self.false_positives, false_negatives], float)
+        )
         return float(p), float(r), float(f)
 
 
@@ -70,17 +72,17 @@ def break_down(evaluation: TruckEvaluation) -> dict[str, tuple[Group, ...]]:
     blocks = truck_blocks(evaluation)
     matching = evaluation.matching
     right, wrong = matching.true_positives, matching.false_positives
-    missed = evaluation.missed
+    false_negatives = evaluation.false_negatives
     result = {}
     for name, split in _splits(evaluation):
         known = split.of_reference
         of_right = split.of_predicted[right] if known is None else known[matching.reference_of[right]]
-        of_missed = np.zeros(0, object) if known is None else known[missed]
+        of_missed = np.zeros(0, object) if known is None else known[false_negatives]
         groups = np.concatenate([of_right, split.of_predicted[wrong], of_missed])
         place = np.concatenate(
             [
                 blocks.of_predicted[np.append(right, wrong)],
-                blocks.of_reference[missed[: len(of_missed)]],
+                blocks.of_reference[false_negatives[: len(of_missed)]],
             ]
         )
         kind = np.repeat(np.arange(3), [len(right), len(wrong), len(of_missed)])
@@ -135,7 +137,7 @@ def _splits(evaluation: TruckEvaluation) -> Iterator[tuple[str, _Split]]:
 def _traffic(evaluation: TruckEvaluation) -> _Split:
     """By how many firm labels where the model looked share the block."""
     blocks, matching = truck_blocks(evaluation), evaluation.matching
-    counted = ~matching.ignore & (evaluation.looked_at | (matching.prediction_of != UNMATCHED))
+    counted = ~matching.ignore & (evaluation.observed | (matching.prediction_of != UNMATCHED))
     trucks = np.bincount(blocks.of_reference[counted], minlength=blocks.count)
     inner = (f"{a}" if a + 1 == b else f"{a}-{b - 1}" for a, b in pairwise(TRAFFIC_EDGES))
     names = (*inner, f"{TRAFFIC_EDGES[-1]}+")

@@ -135,7 +135,7 @@ def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
     """The cases of all detections, then of all references missed."""
     matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
     matched = matching.reference_of != UNMATCHED
-    missed = matching.missed
+    false_negatives = matching.false_negatives
     pairs = matching.reference_of[matched]
     heading_error = np.full(len(predicted), np.nan)
     heading_error[matched] = angle_between(
@@ -165,14 +165,14 @@ def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
         "off_road": _off_road(predicted),
         "geometry": predicted.geometry.to_numpy(),
     }
-    looked_at = evaluation.looked_at[missed]
+    observed = evaluation.observed[false_negatives]
     lost = {
-        "outcome": np.where(looked_at, "FN", "not_seen").astype(object),
-        "cause": np.where(looked_at, None, "not looked at"),  # type: ignore[call-overload]
-        "reference_id": reference_id[missed],
-        "confidence": confidence[missed],
-        "speed_kmh": column(reference, "speed_kmh")[missed],
-        "geometry": reference.geometry.to_numpy()[missed],
+        "outcome": np.where(observed, "FN", "not_seen").astype(object),
+        "cause": np.where(observed, None, "not looked at"),  # type: ignore[call-overload]
+        "reference_id": reference_id[false_negatives],
+        "confidence": confidence[false_negatives],
+        "speed_kmh": column(reference, "speed_kmh")[false_negatives],
+        "geometry": reference.geometry.to_numpy()[false_negatives],
     }
     frames = (pd.DataFrame(part) for part in (found, lost))
     parts = [frame.reindex(columns=[*found, "also", "near_id", "neighbour_m"]) for frame in frames]

@@ -90,7 +90,7 @@ def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.f
     sums = [
         add(of_right),
         add(of_wrong),
-        add(blocks.of_reference[evaluation.missed]),
+        add(blocks.of_reference[evaluation.false_negatives]),
         add(of_right, (turned > 90).astype(float)),
         add(of_right, np.isfinite(turned).astype(float)),
         add(of_right, np.isfinite(error).astype(float)),
@@ -134,7 +134,7 @@ def _average_precision_interval(
     evaluation: TruckEvaluation, curve: PrecisionRecall, blocks: TruckBlocks
 ) -> NDArray[np.float64]:
     """(2,): detections and references are weighed by how often their block was drawn."""
-    references = blocks.of_reference[~evaluation.neither_way]
+    references = blocks.of_reference[~evaluation.ignored]
     if not len(references) or blocks.count < 2:
         return np.full(2, np.nan)
     held = np.bincount(references, minlength=blocks.count).astype(np.float64)

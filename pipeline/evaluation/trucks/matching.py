@@ -59,7 +59,7 @@ class Matching:
         return np.flatnonzero(self.reference_of == UNMATCHED)
 
     @property
-    def missed(self) -> NDArray[np.intp]:
+    def false_negatives(self) -> NDArray[np.intp]:
         """Indices of the firm references matched to nothing."""
         return np.flatnonzero((self.prediction_of == UNMATCHED) & ~self.ignore)
 

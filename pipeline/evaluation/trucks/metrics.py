@@ -30,7 +30,7 @@ NWD_THRESHOLD = 0.5
 THRESHOLD_STEPS = np.round(np.arange(0.0, 1.0, 0.02), 2)
 
 
-def truck_figures(evaluation: TruckEvaluation) -> dict[str, Any]:
+def truck_metrics(evaluation: TruckEvaluation) -> dict[str, Any]:
     """The figures for `metrics.json`; None where one is not defined, and `reasons` says why.
 
     Where the labels lie elsewhere (`not_measured`), every figure is None.
@@ -75,7 +75,7 @@ def truck_warnings(evaluation: TruckEvaluation, labels: LeftOut, predicted: Left
     lines = [*labels.lines("Truck labels"), *predicted.lines("Predicted trucks")]
     if evaluation.not_measured is not None:
         return [f"Nothing was measured. {evaluation.not_measured}", *lines]
-    elsewhere = int((~evaluation.looked_at).sum())
+    elsewhere = int((~evaluation.observed).sum())
     if elsewhere:
         lines.append(
             f"{elsewhere} of {len(evaluation.reference)} labels lie where the model did not look; "
@@ -99,7 +99,7 @@ def threshold_curve(evaluation: TruckEvaluation) -> PrecisionRecall:
         scenes = np.append(evaluation.predicted_scene, weak["scene_id"].astype(str).to_numpy(dtype=object))
         pairs = same_class(pairs, scenes, evaluation.reference_scene)
     both = np.stack([pairs.prediction, pairs.reference], axis=1)
-    return precision_recall(score, both, -pairs.fit, evaluation.neither_way)
+    return precision_recall(score, both, -pairs.fit, evaluation.ignored)
 
 
 def _figures(evaluation: TruckEvaluation) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def overlap_scores(evaluation: TruckEvaluation) -> dict[str, CentreScore]:
     matchings[f"nwd_{NWD_THRESHOLD:g}"] = match_nwd(
         *corners, ignore, NWD_THRESHOLD, predicted_class=scenes[0], reference_class=scenes[1]
     )
-    return {name: centre_score(matching, evaluation.looked_at) for name, matching in matchings.items()}
+    return {name: centre_score(matching, evaluation.observed) for name, matching in matchings.items()}
 
 
 def _coco(evaluation: TruckEvaluation) -> dict[str, Any] | None:
@@ -169,7 +169,7 @@ def _coco(evaluation: TruckEvaluation) -> dict[str, Any] | None:
         shapely.bounds(evaluation.predicted.geometry.to_numpy()),
         column(evaluation.predicted, "score"),
         shapely.bounds(evaluation.reference.geometry.to_numpy()),
-        ignore=evaluation.neither_way,
+        ignore=evaluation.ignored,
         predicted_image=evaluation.predicted_scene,
         reference_image=evaluation.reference_scene,
     )
@@ -218,7 +218,7 @@ def _counts_by_block(evaluation: TruckEvaluation) -> dict[str, float | None]:
         np.bincount(blocks.of_predicted[part], minlength=blocks.count)
         for part in (matching.true_positives, matching.false_positives)
     )
-    labelled = right + np.bincount(blocks.of_reference[evaluation.missed], minlength=blocks.count)
+    labelled = right + np.bincount(blocks.of_reference[evaluation.false_negatives], minlength=blocks.count)
     detected = right + wrong
     there = (labelled + detected) > 0
     labelled, detected = labelled[there], detected[there]
@@ -262,7 +262,7 @@ def _reference(evaluation: TruckEvaluation) -> dict[str, int]:
         "firm": int(firm.sum()),
         "ignored": int((~firm & ~evaluation.cut).sum()),
         "cut": int(evaluation.cut.sum()),
-        "firm_not_looked_at": int((firm & ~evaluation.looked_at).sum()),
+        "firm_not_looked_at": int((firm & ~evaluation.observed).sum()),
     }
 
 
@@ -289,8 +289,8 @@ def _reasons(evaluation: TruckEvaluation) -> dict[str, str]:
         ("speed", "speed_kmh", evaluation.speed.known),
     ):
         if not known:
-            told = found and np.isfinite(column(evaluation.reference, label)).any()
-            told_by = "detection" if told else "label"
+            reported = found and np.isfinite(column(evaluation.reference, label)).any()
+            told_by = "detection" if reported else "label"
             reasons[name] = (
                 f"No {told_by} of a truck that was found tells its {name}."
                 if found

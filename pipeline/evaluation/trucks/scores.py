@@ -131,7 +131,7 @@ class TruckEvaluation:
     """M boxes as `read_truck_labels` gives them."""
     matching: Matching
     """At `PRIMARY_RADIUS_M`. Ignored are references of confidence `low` or `ignore`, and `cut` ones."""
-    looked_at: NDArray[np.bool_]
+    observed: NDArray[np.bool_]
     """(M,): whether the centre of the reference lies in what the model looked at."""
     off_road: gpd.GeoDataFrame
     """Detections left out because they are far from every road; empty where no roads were given."""
@@ -159,15 +159,15 @@ class TruckEvaluation:
         return self.scores[PRIMARY_RADIUS_M]
 
     @property
-    def missed(self) -> NDArray[np.intp]:
+    def false_negatives(self) -> NDArray[np.intp]:
         """Indices of the firm references that were missed where the model looked."""
-        missed = self.matching.missed
-        return missed[self.looked_at[missed]]
+        false_negatives = self.matching.false_negatives
+        return false_negatives[self.observed[false_negatives]]
 
     @property
-    def neither_way(self) -> NDArray[np.bool_]:
+    def ignored(self) -> NDArray[np.bool_]:
         """(M,): references that are no part of recall: ignored, or missed where the model did not look."""
-        return _neither_way(self.matching, self.looked_at)
+        return _ignored(self.matching, self.observed)
 
     @property
     def not_measured(self) -> str | None:
@@ -176,7 +176,7 @@ class TruckEvaluation:
             return None
         count = len(self.reference)
         if self.surroundings.seen is not None:
-            if self.looked_at.any():
+            if self.observed.any():
                 return None
             return (
                 f"None of the {count} labels lies where the model looked: "
@@ -199,9 +199,9 @@ class TruckEvaluation:
 
     @cached_property
     def _metrics(self) -> dict[str, Any]:
-        from pipeline.evaluation.trucks.metrics import truck_figures  # which builds on this module
+        from pipeline.evaluation.trucks.metrics import truck_metrics  # which builds on this module
 
-        return truck_figures(self)
+        return truck_metrics(self)
 
 
 def evaluate_trucks(
@@ -247,7 +247,7 @@ def evaluate_trucks(
     in_seen = np.ones(len(reference), bool)
     if surroundings.seen is not None:
         in_seen = within(centres(reference), surroundings.seen.geometry.to_numpy())
-    looked_at = road_seen & in_seen
+    observed = road_seen & in_seen
     cut = in_seen & _cut(reference, surroundings)
     ignore = reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() | cut
     scene_p, scene_r = _scenes(predicted, reference)
@@ -258,10 +258,10 @@ def evaluate_trucks(
         predicted=predicted,
         reference=reference,
         matching=primary,
-        looked_at=looked_at,
+        observed=observed,
         off_road=off_road,
-        scores={radius: centre_score(matching, looked_at) for radius, matching in matchings.items()},
-        curves=_curves(predicted, reference, _neither_way(primary, looked_at), scene_p, scene_r),
+        scores={radius: centre_score(matching, observed) for radius, matching in matchings.items()},
+        curves=_curves(predicted, reference, _ignored(primary, observed), scene_p, scene_r),
         heading=_heading_error(predicted, reference, primary),
         speed=_speed_error(predicted, reference, primary),
         cut=cut,
@@ -280,21 +280,21 @@ def _scored(predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame) -> gpd.Geo
     return predicted if "score" in predicted else predicted.assign(score=1.0)
 
 
-def centre_score(matching: Matching, looked_at: NDArray[np.bool_]) -> CentreScore:
-    """The counts of a matching; `looked_at` (M,) tells where the model looked."""
-    missed = matching.missed
+def centre_score(matching: Matching, observed: NDArray[np.bool_]) -> CentreScore:
+    """The counts of a matching; `observed` (M,) tells where the model looked."""
+    false_negatives = matching.false_negatives
     return CentreScore(
         radius_m=matching.radius_m,
         true_positives=len(matching.true_positives),
         false_positives=len(matching.false_positives),
-        false_negatives=int(looked_at[missed].sum()),
-        not_seen=int((~looked_at[missed]).sum()),
+        false_negatives=int(observed[false_negatives].sum()),
+        not_seen=int((~observed[false_negatives]).sum()),
         dropped=int(matching.dropped.sum()),
     )
 
 
-def _neither_way(matching: Matching, looked_at: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return matching.ignore | (~looked_at & (matching.prediction_of == UNMATCHED))
+def _ignored(matching: Matching, observed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return matching.ignore | (~observed & (matching.prediction_of == UNMATCHED))
 
 
 def _cut(reference: gpd.GeoDataFrame, surroundings: Surroundings) -> NDArray[np.bool_]:

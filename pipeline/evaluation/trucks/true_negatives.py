@@ -24,7 +24,7 @@ ROAD_STEP_M = 200.0
 _SIDE_M = 30.0
 
 
-def read_look_alikes(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
+def read_true_negatives(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
     """Places that a labeller marked as no trucks: layer `look_alikes` of a GeoPackage of truck labels, or the
     file beside it whose name has `lookalikes` for `trucks`. None where there is neither.
 

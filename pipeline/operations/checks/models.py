@@ -13,7 +13,7 @@ def models(config: Config) -> list[Finding]:
     """Of every shipped bundle and those of the settings: card, hash of the weights, an image through it."""
     import torch
 
-    from pipeline.inference.networks import threads_of
+    from pipeline.inference.networks import thread_count
     from pipeline.inference.runtime import backend, half_precision, open_runtime
     from pipeline.models.bundle import SHIPPED, open_bundle
     from pipeline.models.registry import build_network
@@ -32,7 +32,7 @@ def models(config: Config) -> list[Finding]:
             networks[name] = network, len(bundle.card.bands)
     if not networks:
         return findings
-    runtime = open_runtime(networks, config.engine, threads_of(config.engine))
+    runtime = open_runtime(networks, config.engine, thread_count(config.engine))
     dtype = torch.bfloat16 if half_precision(config.engine) else torch.float32
     how = f"{backend(config.engine)}, {str(dtype).removeprefix('torch.')}"
     for name, (_, bands) in networks.items():

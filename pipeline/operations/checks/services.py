@@ -25,13 +25,13 @@ PATIENCE_S = 4
 
 def prefect(environment: Mapping[str, str] | None = None) -> list[Finding]:
     """The server of PREFECT_API_URL, or of the active profile: whether it answers, and its version."""
-    told = {**_profile(), **(os.environ if environment is None else environment)}
-    url = told.get("PREFECT_API_URL", "").rstrip("/")
+    reported = {**_profile(), **(os.environ if environment is None else environment)}
+    url = reported.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
         return [ok("prefect", "no PREFECT_API_URL: each run has a server of its own, in its process")]
     import requests
 
-    shown, headers = without_secrets(url), _credentials(told)
+    shown, headers = without_secrets(url), _credentials(reported)
     try:
         health = requests.get(f"{url}/health", timeout=PATIENCE_S, headers=headers)
         answer = requests.get(f"{url}/admin/version", timeout=PATIENCE_S, headers=headers)
@@ -142,16 +142,16 @@ def _profile() -> dict[str, str]:
     home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
     try:
         path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml"))
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        reported = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError):
         return {}
-    name = os.environ.get("PREFECT_PROFILE", told.get("active"))
-    return {key: str(value) for key, value in told.get("profiles", {}).get(name, {}).items()}
+    name = os.environ.get("PREFECT_PROFILE", reported.get("active"))
+    return {key: str(value) for key, value in reported.get("profiles", {}).get(name, {}).items()}
 
 
-def _credentials(told: Mapping[str, str]) -> dict[str, str]:
-    if key := told.get("PREFECT_API_KEY"):
+def _credentials(reported: Mapping[str, str]) -> dict[str, str]:
+    if key := reported.get("PREFECT_API_KEY"):
         return {"Authorization": f"Bearer {key}"}
-    if pair := told.get("PREFECT_API_AUTH_STRING"):
+    if pair := reported.get("PREFECT_API_AUTH_STRING"):
         return {"Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
     return {}

@@ -88,7 +88,7 @@ class Entry:
     """Since it was enlisted, its inputs or settings changed, or it was told to be tried again."""
     reason: str | None
     """Why the last attempt failed."""
-    may_pass: bool | None
+    is_transient: bool | None
     """Whether that may pass by itself: the next batch tries it again."""
     stamp: str
     """What tells its inputs from other versions of them."""
@@ -237,15 +237,24 @@ class Ledger:
         return True
 
     def _row(self, scene: Enlistment) -> dict[str, Any]:
-        told = {field.name: getattr(scene, field.name) for field in fields(scene)}
-        return {"batch": self.batch, **told, "state": "waiting", "attempts": 0, "enlisted": now(), "beat": 0}
+        reported = {field.name: getattr(scene, field.name) for field in fields(scene)}
+        return {
+            "batch": self.batch,
+            **reported,
+            "state": "waiting",
+            "attempts": 0,
+            "enlisted": now(),
+            "beat": 0,
+        }
 
     def enlist_again(self, seen: Entry, scene: Enlistment) -> bool:
         """Let a scene wait to be done anew, as it is now; False if its row is no longer as it was `seen`."""
-        told = {field.name: getattr(scene, field.name) for field in fields(scene) if field.name != "scene"}
+        reported = {
+            field.name: getattr(scene, field.name) for field in fields(scene) if field.name != "scene"
+        }
         return self._change(
             seen.scene,
-            {**told, "state": "waiting", "attempts": 0, "reason": None, "may_pass": None},
+            {**reported, "state": "waiting", "attempts": 0, "reason": None, "may_pass": None},
             state=seen.state,
             owner=seen.owner,
         )
@@ -289,17 +298,24 @@ class Ledger:
                     return connection.execute(query).scalar_one_or_none()
         return None
 
-    def done(self, scene: str, owner: Owner, told: Mapping[str, Any]) -> bool:
+    def done(self, scene: str, owner: Owner, reported: Mapping[str, Any]) -> bool:
         """Enter what came out, columns by name; False if the claim was lost."""
-        values = {**told, "state": "done", "reason": None, "may_pass": None, "owner": None, "ended": now()}
+        values = {
+            **reported,
+            "state": "done",
+            "reason": None,
+            "may_pass": None,
+            "owner": None,
+            "ended": now(),
+        }
         return self._change(scene, values, state="running", owner=str(owner))
 
-    def failed(self, scene: str, owner: Owner, reason: str, *, may_pass: bool, quarantine: bool) -> bool:
+    def failed(self, scene: str, owner: Owner, reason: str, *, is_transient: bool, quarantine: bool) -> bool:
         """Enter why an attempt failed; False if the claim was lost."""
         values = {
             "state": "quarantined" if quarantine else "waiting",
             "reason": reason,
-            "may_pass": may_pass,
+            "may_pass": is_transient,
             "owner": None,
             "ended": now(),
         }

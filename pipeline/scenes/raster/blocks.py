@@ -16,7 +16,7 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
-from pipeline.redaction import told
+from pipeline.redaction import redacted
 from pipeline.scenes.raster.cache import CACHE, Block
 from pipeline.scenes.raster.datasets import FileState, file_state, is_remote, unreadable, with_dataset
 from pipeline.scenes.scene import BandSource, Warp
@@ -206,7 +206,7 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.gene
             f"columns {cols.start}-{cols.stop})"
         )
         why = "is truncated or damaged; fetch it again."
-        raise unreadable(raster.href, failed, why, raster.warp, partial(decode, *extent)) from told(error)
+        raise unreadable(raster.href, failed, why, raster.warp, partial(decode, *extent)) from redacted(error)
 
 
 def _damaged(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.scenes.raster.datasets import FileState
-from pipeline.scenes.raster.spill import Aside
+from pipeline.scenes.raster.spill import Spill
 from pipeline.scenes.scene import Warp
 
 DEFAULT_BUDGET = 256_000_000
@@ -52,7 +52,7 @@ class BlockCache:
         self._kept: OrderedDict[Block, NDArray[np.generic]] = OrderedDict()
         self._next_use: dict[Block, int] = {}
         self._pending: dict[Block, Future[NDArray[np.generic]]] = {}
-        self._aside = Aside()
+        self._spill = Spill()
         self._held = 0
         self._decoded = 0
 
@@ -92,7 +92,7 @@ class BlockCache:
                 if block in self._kept:
                     self._kept.move_to_end(block)
                     return self._kept[block]
-                back = self._aside.get(block)
+                back = self._spill.get(block)
                 if back is not None:
                     return self._keep(block, back)
                 pending = self._pending.get(block)
@@ -138,7 +138,7 @@ class BlockCache:
             for block, next_use in next_uses.items():
                 if next_use is None:
                     self._next_use.pop(block, None)
-                    self._aside.drop(block)
+                    self._spill.drop(block)
                 else:
                     self._next_use[block] = next_use
 
@@ -146,8 +146,8 @@ class BlockCache:
         """Give up all blocks."""
         with self._lock:
             self._kept.clear()
-            self._aside.close()
-            self._aside = Aside()
+            self._spill.close()
+            self._spill = Spill()
             self._held = 0
 
     def _shrink(self) -> None:
@@ -159,7 +159,7 @@ class BlockCache:
             pixels = self._kept.pop(last_needed)
             self._held -= pixels.nbytes
             if last_needed in self._next_use:
-                self._aside.put(last_needed, pixels)
+                self._spill.put(last_needed, pixels)
 
 
 CACHE = BlockCache()

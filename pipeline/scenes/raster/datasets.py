@@ -17,8 +17,8 @@ from rasterio.enums import Interleaving
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from pipeline.errors import BrokenReadError, CorruptImageError
-from pipeline.redaction import keep_secrets, told
+from pipeline.errors import CorruptImageError, IncompleteReadError
+from pipeline.redaction import keep_secrets, redacted
 from pipeline.scenes.damage import is_damaged_there
 from pipeline.scenes.raster.grids import warped
 from pipeline.scenes.scene import Warp
@@ -93,7 +93,7 @@ def unreadable(
             action(dataset)
 
     if is_remote(href) and not is_damaged_there(href, "The raster", read):
-        return BrokenReadError(
+        return IncompleteReadError(
             f"{failed}: {href} did not come whole; its server, or the network before it, failed."
         )
     return CorruptImageError(f"{failed}: {href} {why}")
@@ -134,7 +134,7 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
         return _persistently(href, open_it)
     except RasterioIOError as error:
         why = "is not there, not a raster, truncated or damaged."
-        raise unreadable(href, f"{what} can't be opened", why, warp) from told(error)
+        raise unreadable(href, f"{what} can't be opened", why, warp) from redacted(error)
 
 
 def _open(href: str, warp: Warp | None) -> DatasetReader:

@@ -22,7 +22,7 @@ def temporary_folder() -> Path | None:
     return None if "TMPDIR" in os.environ or not _FOLDER.is_dir() else _FOLDER
 
 
-class Aside:
+class Spill:
     """Arrays in a temporary file that has no name, and is gone with the process. Not for several threads.
 
     Room that one gives up is taken by the next of its size. Where the disk fails, nothing is put aside.

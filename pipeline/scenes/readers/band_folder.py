@@ -95,10 +95,10 @@ def _band_files(path: Path) -> dict[str, Path]:
     found: dict[str, tuple[int, Path]] = {}
     prefixes: set[str] = set()
     for file in sorted(path.iterdir()):
-        told = _band_of_file(file)
-        if told is None:
+        reported = _band_of_file(file)
+        if reported is None:
             continue
-        name, match = told
+        name, match = reported
         prefixes.add(file.stem[: match.start()])
         gsd = int(match[2] or native_gsd(name))
         if name not in found or gsd < found[name][0]:

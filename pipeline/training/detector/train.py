@@ -285,8 +285,8 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
     """
     if settings.start_from is None:
         card = blank_card(settings.architecture, settings.network_arguments)
-        told = {"training_data": settings.sources, "limitations": settings.limitations}
-        return card.model_copy(update={"id": settings.id or card.id, **told})
+        reported = {"training_data": settings.sources, "limitations": settings.limitations}
+        return card.model_copy(update={"id": settings.id or card.id, **reported})
     card = open_bundle(settings.start_from).card
     if card.task != "detection" or card.bands != CHIP_BANDS:
         raise TrainingError(

@@ -48,7 +48,7 @@ def test_a_hit_a_false_alarm_and_a_miss():
     matching = match([[0, 0], [500, 0]], [[3, 4], [900, 0]], [False, False], 20)
     assert matching.true_positives.tolist() == [0]
     assert matching.false_positives.tolist() == [1]
-    assert matching.missed.tolist() == [1]
+    assert matching.false_negatives.tolist() == [1]
     assert matching.distance_m[0] == 5
 
 
@@ -61,7 +61,11 @@ def test_optimal_where_greedy_loses_a_match():
 def test_a_prediction_on_an_uncertain_reference_counts_neither_way():
     matching = match([[0, 0]], [[1, 0]], [True], 20)
     assert matching.dropped.tolist() == [True]
-    assert not len(matching.true_positives) and not len(matching.false_positives) and not len(matching.missed)
+    assert (
+        not len(matching.true_positives)
+        and not len(matching.false_positives)
+        and not len(matching.false_negatives)
+    )
 
 
 def test_a_firm_reference_is_preferred_to_a_nearer_uncertain_one():
@@ -76,7 +80,7 @@ def test_the_radius_itself_is_within_reach_and_a_perfect_hit_is_a_hit():
 
 
 def test_nothing_to_match():
-    assert match(np.zeros((0, 2)), [[0, 0]], [False], 20).missed.tolist() == [0]
+    assert match(np.zeros((0, 2)), [[0, 0]], [False], 20).false_negatives.tolist() == [0]
     assert match([[0, 0]], np.zeros((0, 2)), [], 20).false_positives.tolist() == [0]
 
 

@@ -199,9 +199,9 @@ def test_labels_that_lie_elsewhere_measure_nothing(seen):
         return [part] if values == [part] else [leaf for value in values for leaf in numbers(value)]
 
     kept = ("predicted", "off_road", "reference", "not_measured", "reasons")
-    told = {name: part for name, part in figures.items() if name not in kept}
-    assert "headline" in told
-    assert set(numbers(told)) <= {None}
+    reported = {name: part for name, part in figures.items() if name not in kept}
+    assert "headline" in reported
+    assert set(numbers(reported)) <= {None}
     (first, *_) = truck_warnings(evaluation, LeftOut(), LeftOut())
     assert first.startswith("Nothing was measured.")
     assert "\n" not in first

@@ -3,7 +3,7 @@ import pytest
 from shapely.geometry import LineString, box
 
 from pipeline.evaluation.trucks.scores import evaluate_trucks
-from pipeline.evaluation.trucks.true_negatives import CLEAR_M, MOST, look_alikes, read_look_alikes
+from pipeline.evaluation.trucks.true_negatives import CLEAR_M, MOST, look_alikes, read_true_negatives
 from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
 
 
@@ -53,15 +53,15 @@ def test_where_nothing_is_known_there_are_none():
 def test_look_alikes_come_with_the_labels_or_beside_them(tmp_path, layer):
     path = tmp_path / "a8_trucks.gpkg"
     labels((0, 0)).to_file(path, layer="trucks")
-    assert read_look_alikes(path) is None
+    assert read_true_negatives(path) is None
     places = boxes((5, 5), id=["plaza"])
     if layer:
         places.to_file(path, layer="look_alikes")
     else:
         places.to_file(tmp_path / "a8_lookalikes.gpkg")
-    assert read_look_alikes(path)["id"].tolist() == ["plaza"]
+    assert read_true_negatives(path)["id"].tolist() == ["plaza"]
 
 
 def test_those_of_the_a8(shared_data):
-    found = read_look_alikes(shared_data / "trucks" / "walserberg_a8_trucks.gpkg")
+    found = read_true_negatives(shared_data / "trucks" / "walserberg_a8_trucks.gpkg")
     assert len(found) > 0

@@ -409,8 +409,8 @@ def test_whatever_a_layer_holds_comes_back(tmp_path_factory, rows):
     assert [(row["text"], row["number"], row["integer"], row["flag"]) for row in columns] == expected
     assert gpd.read_parquet(paths["layer.parquet"]).geometry.equals(layer.geometry)
     features = valid_geojson(paths["layer.geojson"])["features"]
-    told = [feature["properties"] for feature in features]
-    assert [(row["text"], row["number"], row["integer"], row["flag"]) for row in told] == expected
+    reported = [feature["properties"] for feature in features]
+    assert [(row["text"], row["number"], row["integer"], row["flag"]) for row in reported] == expected
     places = shapely.get_coordinates([shapely.geometry.shape(feature["geometry"]) for feature in features])
     world = layer.to_crs("EPSG:4326").geometry
     assert np.abs(places - shapely.get_coordinates(shapely.orient_polygons(world.values))).max() <= 1e-7

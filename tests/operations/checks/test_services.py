@@ -69,9 +69,9 @@ def test_prefect_of_another_version_or_behind_a_password(nobody):
     with api("2.20.1") as url:
         assert services.prefect({"PREFECT_API_URL": f"{url}/api"})[0].state == "warning"
     with api(metadata.version("prefect"), password="bWU6c2VjcmV0") as url:
-        told = {"PREFECT_API_URL": f"{url}/api"}
-        assert "AUTH_STRING" in services.prefect(told)[0].mend
-        assert services.prefect({**told, "PREFECT_API_AUTH_STRING": "me:secret"})[0].state == "ok"
+        reported = {"PREFECT_API_URL": f"{url}/api"}
+        assert "AUTH_STRING" in services.prefect(reported)[0].mend
+        assert services.prefect({**reported, "PREFECT_API_AUTH_STRING": "me:secret"})[0].state == "ok"
     (finding,) = services.prefect({"PREFECT_API_URL": f"http://me:secret@{nobody}/api"})
     assert (finding.state, "secret" in finding.found) == ("fails", False)
 

@@ -79,9 +79,9 @@ def test_enlisting_again_changes_nothing(ledger):
 def test_a_new_version_waits_with_all_attempts_before_it(ledger):
     ledger.enlist([scene("a")])
     ledger.claim("a", ME)
-    ledger.failed("a", ME, "broken", may_pass=False, quarantine=True)
+    ledger.failed("a", ME, "broken", is_transient=False, quarantine=True)
     seen = ledger.entry("a")
-    assert (seen.state, seen.reason, seen.may_pass) == ("quarantined", "broken", False)
+    assert (seen.state, seen.reason, seen.is_transient) == ("quarantined", "broken", False)
     assert ledger.enlist_again(seen, scene("a", stamp="new"))
     again = ledger.entry("a")
     assert (again.state, again.attempts, again.reason, again.stamp) == ("waiting", 0, None, "new")
@@ -94,7 +94,7 @@ def test_who_lost_a_claim_changes_nothing_any_more(ledger):
     assert ledger.free(seen, "gone", quarantine=False)
     assert ledger.claim("a", ME)
     assert not ledger.done("a", OTHER, {})
-    assert not ledger.failed("a", OTHER, "late", may_pass=False, quarantine=True)
+    assert not ledger.failed("a", OTHER, "late", is_transient=False, quarantine=True)
     assert ledger.entry("a").owner == str(ME)
     assert ledger.entry("a").attempts == 2
 

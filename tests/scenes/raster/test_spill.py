@@ -8,50 +8,50 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.scenes.raster.spill import Aside
+from pipeline.scenes.raster.spill import Spill
 
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["put", "drop"]), st.integers(1, 3))))
 def test_what_is_there_is_what_was_put_last(steps):
-    aside, expected = Aside(), {}
+    spill, expected = Spill(), {}
     for number, (name, step, side) in enumerate(steps):
         if step == "drop":
-            aside.drop(name)
+            spill.drop(name)
             expected.pop(name, None)
         else:
-            aside.put(name, np.full((1, side, side), number, np.uint16))
+            spill.put(name, np.full((1, side, side), number, np.uint16))
             expected.setdefault(name, (number, side))
     for name in "abc":
-        array = aside.get(name)
+        array = spill.get(name)
         assert (array is not None) == (name in expected)
         if array is not None:
             number, side = expected[name]
             np.testing.assert_array_equal(array, np.full((1, side, side), number, np.uint16))
-    aside.close()
+    spill.close()
 
 
 def test_room_is_used_again():
-    aside = Aside()
+    spill = Spill()
     for number in range(10):
-        aside.put(number, np.full((1, 64, 64), number, np.uint16))
-        aside.drop(number)
-    assert os.fstat(aside._descriptor()).st_size == 64 * 64 * 2
-    aside.close()
+        spill.put(number, np.full((1, 64, 64), number, np.uint16))
+        spill.drop(number)
+    assert os.fstat(spill._descriptor()).st_size == 64 * 64 * 2
+    spill.close()
 
 
 def test_a_full_disk_keeps_nothing_and_fails_nothing(monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    aside = Aside()
+    spill = Spill()
     monkeypatch.setattr(os, "pwrite", full)
-    aside.put("a", np.zeros((1, 8, 8), np.uint16))
-    assert aside.get("a") is None
+    spill.put("a", np.zeros((1, 8, 8), np.uint16))
+    assert spill.get("a") is None
     monkeypatch.undo()
-    aside.put("a", np.ones((1, 8, 8), np.uint16))
-    assert aside.get("a").all()
-    aside.close()
+    spill.put("a", np.ones((1, 8, 8), np.uint16))
+    assert spill.get("a").all()
+    spill.close()
 
 
 @pytest.mark.parametrize("variable", ["", "set"])
@@ -62,8 +62,8 @@ def test_the_file_lies_where_large_temporary_files_belong_and_has_no_name(variab
         monkeypatch.setenv("TMPDIR", str(tmp_path))
         monkeypatch.setattr("tempfile.tempdir", None)
         folder = str(tmp_path)
-    aside = Aside()
-    path = str(Path(f"/proc/self/fd/{aside._descriptor()}").readlink())
+    spill = Spill()
+    path = str(Path(f"/proc/self/fd/{spill._descriptor()}").readlink())
     assert path.startswith(folder)
     assert path.endswith("(deleted)")
-    aside.close()
+    spill.close()

@@ -19,7 +19,7 @@ from pipeline.errors import (
     NotAProductError,
     SceneNotFoundError,
     UnreachableError,
-    may_pass,
+    is_transient,
 )
 from pipeline.scenes.raster.read import read_classes, read_pixels
 from pipeline.scenes.readers.stac import open_stac_item
@@ -175,7 +175,7 @@ def test_transient_faults_are_outlived(server):
 def test_what_cannot_be_fetched(server, catalogue):
     with pytest.raises(SceneNotFoundError, match=r"can't be fetched: .*/none\.json") as caught:
         open_stac_item(f"{server}/none.json")
-    assert not may_pass(caught.value)
+    assert not is_transient(caught.value)
     with pytest.raises(UnreachableError, match="no answer"):
         open_stac_item("http://127.0.0.1:9/item.json")
     Faulty.faults = {"/item.json": ["500"] * 5}
