@@ -74,7 +74,7 @@ def run_python(*arguments: str) -> Measured:
 
 def truckscape(*arguments: str) -> Measured:
     """Measure a command of truckscape."""
-    return run_python("-m", "pipeline.cli.app", *arguments)
+    return run_python("-m", "pipeline.cli", *arguments)
 
 
 class _Watch:

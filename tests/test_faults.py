@@ -327,7 +327,7 @@ def test_the_time_zone_changes_nothing(undisturbed, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli.app",
+        "pipeline.cli",
         "run",
         str(item),
         "--out",

@@ -137,7 +137,7 @@ def test_killed_under_prefect(product, undisturbed, tmp_path):
     command = [
         sys.executable,
         "-m",
-        "pipeline.cli.app",
+        "pipeline.cli",
         "run",
         str(product.safe),
         "--out",

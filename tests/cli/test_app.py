@@ -11,8 +11,7 @@ import pytest
 from shapely import Point
 from typer.testing import CliRunner
 
-from pipeline import __version__
-from pipeline.cli import app
+from pipeline import __version__, cli
 from tests.conftest import write_geotiff
 
 HEAVY = ("torch", "scipy", "rasterio", "geopandas", "pandas", "shapely", "matplotlib", "prefect", "lightning")
@@ -20,7 +19,7 @@ HEAVY = ("torch", "scipy", "rasterio", "geopandas", "pandas", "shapely", "matplo
 
 def truckscape(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pipeline.cli.app", *arguments],
+        [sys.executable, "-m", "pipeline.cli", *arguments],
         capture_output=True,
         text=True,
         timeout=120,
@@ -33,7 +32,7 @@ def refused(capsys, monkeypatch, *arguments: str) -> str:
     """The one line that a command ends with, exit status 1, nothing on standard output."""
     monkeypatch.setattr(sys, "argv", ["truckscape", *arguments])
     with pytest.raises(SystemExit) as end:
-        app.main()
+        cli.main()
     streams = capsys.readouterr()
     assert end.value.code == 1
     assert streams.out == ""
@@ -68,7 +67,7 @@ def scene(tmp_path) -> str:
     ],
 )
 def test_help_has_an_example_or_the_commands(command):
-    result = CliRunner().invoke(app.app, [*command.split(), "--help"])
+    result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert "truckscape" in result.output or "root" in result.output
 
@@ -88,7 +87,7 @@ def test_what_needs_no_pixels_imports_nothing_heavy(words):
 
 
 def test_the_version_is_the_packages():
-    assert CliRunner().invoke(app.app, ["--version"]).output == f"truckscape {__version__}\n"
+    assert CliRunner().invoke(cli.app, ["--version"]).output == f"truckscape {__version__}\n"
 
 
 def test_wrong_usage_is_status_2():
@@ -161,7 +160,7 @@ def test_a_run_prints_what_came_out(capsys, monkeypatch, scene, tmp_path):
         sys, "argv", ["truckscape", "run", scene, "--out", str(tmp_path / "out"), "--no-prefect"]
     )
     with pytest.raises(SystemExit) as end:
-        app.main()
+        cli.main()
     assert end.value.code == 0
     streams = capsys.readouterr()
     assert "layers" in streams.out
@@ -170,13 +169,13 @@ def test_a_run_prints_what_came_out(capsys, monkeypatch, scene, tmp_path):
 
 
 def test_models_are_listed_shown_and_taken_apart():
-    listed = CliRunner().invoke(app.app, ["models", "list"]).output
+    listed = CliRunner().invoke(cli.app, ["models", "list"]).output
     assert "faster_rcnn" in listed
     assert "unet" in listed
-    shown = CliRunner().invoke(app.app, ["models", "show", "trucks"]).output
+    shown = CliRunner().invoke(cli.app, ["models", "show", "trucks"]).output
     for expected in ("faster_rcnn", "a detection counts from", "Learned from", "licence", "f1", "GMAC; halo"):
         assert expected in shown
-    anatomy = CliRunner().invoke(app.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
+    anatomy = CliRunner().invoke(cli.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
     assert "halo 112 px; stride 16 px" in anatomy
 
 
@@ -203,7 +202,7 @@ def test_simulate_and_evaluate(capsys, monkeypatch, tmp_path):
     ):
         monkeypatch.setattr(sys, "argv", ["truckscape", *arguments])
         with pytest.raises(SystemExit) as end:
-            app.main()
+            cli.main()
         assert end.value.code == 0, capsys.readouterr().err
     assert "1.000" in capsys.readouterr().out
     assert (tmp_path / "scores" / "report.html").exists()
@@ -214,7 +213,7 @@ def test_what_happens_is_told_to_a_log(scene, tmp_path, monkeypatch, capsys):
     log = tmp_path / "log.jsonl"
     quick = ["--set", "landcover.enabled=false", "--set", "engine.threads=1", "--no-prefect"]
     line = ["run", scene, "--out", str(tmp_path / "out"), *quick]
-    assert CliRunner().invoke(app.app, ["--log", str(log), *line]).exit_code == 0
+    assert CliRunner().invoke(cli.app, ["--log", str(log), *line]).exit_code == 0
     reported = [json.loads(text) for text in log.read_text().splitlines()]
     assert {one["scene"] for one in reported} == {"scene"}
     assert [one["shard"] for one in reported if "stored" in one["message"]] == [0]
@@ -229,7 +228,7 @@ def test_what_happens_is_told_to_a_log(scene, tmp_path, monkeypatch, capsys):
 def test_a_log_on_standard_error(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["truckscape", "--log", "-", "run", "nowhere", "--out", str(tmp_path)])
     with pytest.raises(SystemExit):
-        app.main()
+        cli.main()
     logged, shown = capsys.readouterr().err.strip().splitlines()
     assert json.loads(logged)["level"] == "ERROR"
     assert shown.startswith("error: ")

@@ -14,7 +14,7 @@ from pathlib import Path
 PATIENCE_S = 240
 PATIENT = {"PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180"}
 PYTHON = sys.executable
-TRUCKSCAPE = [PYTHON, "-m", "pipeline.cli.app"]
+TRUCKSCAPE = [PYTHON, "-m", "pipeline.cli"]
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

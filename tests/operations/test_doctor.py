@@ -4,7 +4,7 @@ import time
 
 from typer.testing import CliRunner
 
-from pipeline.cli import app
+from pipeline import cli
 from pipeline.config import load_config
 from pipeline.operations import doctor
 from pipeline.operations.checks import installation, models, services
@@ -29,16 +29,16 @@ def test_the_command(monkeypatch, tmp_path):
     """The checks have tests of their own; here two of them speak for all."""
     monkeypatch.setattr(models, "models", lambda config: [ok("models", "all well")])
     line = ["doctor", "--out", str(tmp_path)]
-    said = CliRunner().invoke(app.app, line)
+    said = CliRunner().invoke(cli.app, line)
     assert said.exit_code == 0, said.output
     assert "all well" in said.output
     monkeypatch.setattr(
         installation, "packages", lambda: [fails("packages", "[x] is old", "pip install 'x>2'")]
     )
-    said = CliRunner().invoke(app.app, line)
+    said = CliRunner().invoke(cli.app, line)
     assert said.exit_code == 1
     assert "to mend it: pip install 'x>2'" in said.output
-    reported = json.loads(CliRunner().invoke(app.app, [*line, "--json"]).output)
+    reported = json.loads(CliRunner().invoke(cli.app, [*line, "--json"]).output)
     assert {
         "check": "packages",
         "state": "fails",

@@ -165,7 +165,7 @@ def test_pages_without_end_come_to_one(hostile, tmp_path, monkeypatch):
         search_scenes(search)
 
 
-@pytest.mark.parametrize("told", [{}, {"method": "DELETE"}])
+@pytest.mark.parametrize("reported", [{}, {"method": "DELETE"}])
 def test_links_lead_to_servers_only_and_only_to_be_read(hostile, tmp_path, reported):
     private = tmp_path / "private.json"
     private.write_text(json.dumps({"type": "FeatureCollection", "features": [item(1)]}))
@@ -197,7 +197,7 @@ def test_answers_that_burst_when_unpacked_are_not_unpacked_to_their_end(hostile,
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         {"properties": None}, {"assets": None}, {"assets": {"blue": None}}, {"assets": {"blue": {"href": 5}}},
         {"assets": {"blue": {"href": "http://[::1/a.tif"}}}, {"links": [5]}, {"collection": 5},

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from pipeline.cli import app
+from pipeline import cli
 from pipeline.errors import ConfigError, LabelsError, OutputError
 from pipeline.report.areas import areas_figure, areas_table, draw_points, evaluate_areas_files, strata_table
 from tests.evaluation.areas.test_estimates import COUNTS, LEGEND, PIXEL_HA, PIXELS, estimate_areas
@@ -105,10 +105,10 @@ def test_expected_accuracies_are_read(run, tmp_path):
 
 def test_on_the_command_line(run, tmp_path):
     points = str(tmp_path / "points.gpkg")
-    result = CliRunner().invoke(app.app, ["sample", str(run), "--out", points, "--size", "100"])
+    result = CliRunner().invoke(cli.app, ["sample", str(run), "--out", points, "--size", "100"])
     assert result.exit_code == 0, result.output
     assert "expected standard error" in result.output
     interpret(points)
-    result = CliRunner().invoke(app.app, ["evaluate", "areas", points, "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(cli.app, ["evaluate", "areas", points, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "1.000 ± 0.000" in result.output

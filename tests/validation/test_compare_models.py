@@ -6,7 +6,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from pipeline.cli import app
+from pipeline import cli
 from pipeline.config import Engine
 from pipeline.errors import BundleError, ConfigError
 from pipeline.models.bundle import Bundle, save_bundle
@@ -91,7 +91,7 @@ def test_time_is_that_of_one_thread_and_threads_are_left_as_they_were(bundles, p
 def test_the_command_leaves_a_table_and_a_picture(bundles, product, tmp_path):
     arguments = ["models", "compare", str(bundles["fcos"].folder), "--scene", str(product.safe)]
     result = CliRunner().invoke(
-        app, [*arguments, "--labels", str(product.trucks), "--out", str(tmp_path / "out")]
+        cli.app, [*arguments, "--labels", str(product.trucks), "--out", str(tmp_path / "out")]
     )
     assert result.exit_code == 0, result.output
     assert "fcos" in result.output

@@ -47,7 +47,7 @@ SCENES = Table(
     Column("state", String(20), nullable=False, index=True),
     Column("attempts", Integer, nullable=False),
     Column("reason", Text),
-    Column("may_pass", Boolean),
+    Column("is_transient", Boolean),
     Column("stamp", String(64), nullable=False),
     Column("recipe", String(64), nullable=False),
     Column("enlisted", String(32), nullable=False),
@@ -254,7 +254,7 @@ class Ledger:
         }
         return self._change(
             seen.scene,
-            {**reported, "state": "waiting", "attempts": 0, "reason": None, "may_pass": None},
+            {**reported, "state": "waiting", "attempts": 0, "reason": None, "is_transient": None},
             state=seen.state,
             owner=seen.owner,
         )
@@ -281,7 +281,7 @@ class Ledger:
         """Take a scene from an owner that has gone; False if it has shown life since it was `seen`."""
         values: dict[str, Any] = {"state": "waiting", "reason": reason, "owner": None}
         if quarantine:
-            values |= {"state": "quarantined", "may_pass": False, "ended": now()}
+            values |= {"state": "quarantined", "is_transient": False, "ended": now()}
         return self._change(seen.scene, values, state="running", owner=seen.owner, beat=seen.beat)
 
     def identify(self, scene: str, scene_id: str) -> str | None:
@@ -304,7 +304,7 @@ class Ledger:
             **reported,
             "state": "done",
             "reason": None,
-            "may_pass": None,
+            "is_transient": None,
             "owner": None,
             "ended": now(),
         }
@@ -315,7 +315,7 @@ class Ledger:
         values = {
             "state": "quarantined" if quarantine else "waiting",
             "reason": reason,
-            "may_pass": is_transient,
+            "is_transient": is_transient,
             "owner": None,
             "ended": now(),
         }
