@@ -11,11 +11,14 @@ from pipeline.simulation.rendering import (
     add_rectangle,
     add_vehicle,
     band_times,
+    car_reflectance,
     rectangle_coverage,
     strip_coverage,
 )
 
 BANDS = tuple(BAND_DELAYS_S)
+
+
 SIDE = 40
 
 
@@ -35,6 +38,8 @@ def centroid(band):
 
 
 places = st.floats(15, 25)
+
+
 headings = st.floats(0, 360, exclude_max=True)
 
 
@@ -136,3 +141,7 @@ def test_strip_has_its_width():
     across = np.arange(-30, 30, 0.1, dtype=np.float32)
     assert strip_coverage(across, 2.4, 0.5).sum() * 0.1 == pytest.approx(2.4, rel=1e-3)
     assert strip_coverage(np.float32([0.0]), 20, 0.5)[0] == pytest.approx(1)
+
+
+def test_a_car_shows_less_of_its_paint_than_a_truck():
+    assert car_reflectance({"B02": 0.54})["B02"] == pytest.approx(0.4 * 0.54 + 0.6 * 0.04)

@@ -1,8 +1,5 @@
 import os
-import threading
-import time
 import zipfile
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +13,10 @@ from rasterio.windows import Window
 from pipeline.errors import CorruptImageError
 from pipeline.scenes.raster import blocks
 from pipeline.scenes.raster.blocks import raster_of, read
-from pipeline.scenes.raster.cache import Block, BlockCache
+from pipeline.scenes.raster.cache import BlockCache
 from pipeline.scenes.scene import BandSource
 from tests.scenes.products import CRS, write_raster
 
-CACHE_OF_THE_PROCESS = blocks.CACHE
 MARKER_OF_A_TILE = b"\xff\x90\x00\x0a"
 
 
@@ -36,154 +32,11 @@ def numbers(shape: tuple[int, ...], dtype: type = np.uint16) -> np.ndarray:
     return np.random.default_rng(0).integers(1, 250, shape).astype(dtype)
 
 
-def named(col: int) -> Block:
-    return Block("file", None, (1,), 0, col)
-
-
-def pixels_of(size: int) -> np.ndarray:
-    return np.zeros((1, 1, size), np.uint8)
-
-
-# ---------------------------------------------------------------- the cache
-
-
-def test_the_least_recently_used_goes_first_and_bytes_stay_within_the_budget():
-    cache = BlockCache(budget=10)
-    for col in (0, 1):
-        cache.get(named(col), lambda: pixels_of(4))
-    cache.get(named(0), lambda: pytest.fail("is kept"))
-    cache.get(named(2), lambda: pixels_of(4))
-    assert [named(col) in cache for col in range(3)] == [True, False, True]
-    assert (cache.held, cache.decoded) == (8, 3)
-    cache.budget = 4
-    assert [named(col) in cache for col in range(3)] == [False, False, True]
-    cache.clear()
-    assert cache.held == 0
-
-
-def test_what_is_needed_last_goes_first_and_what_nobody_needs_before_that():
-    cache = BlockCache(budget=12)
-    cache.announce({named(0): 5, named(1): 9, named(7): 1})
-    for col in (0, 1, 2):
-        cache.get(named(col), lambda: pixels_of(4))
-    cache.get(named(3), lambda: pixels_of(4))
-    assert [named(col) in cache for col in range(4)] == [True, True, False, True]
-    cache.announce({named(3): 10})
-    cache.get(named(4), lambda: pixels_of(4))
-    assert [named(col) in cache for col in range(5)] == [True, True, False, False, True]
-    cache.announce({named(0): None})
-    cache.get(named(5), lambda: pixels_of(4))
-    assert [named(col) in cache for col in range(6)] == [False, True, False, False, True, True]
-
-
-def test_what_is_still_needed_comes_back_from_the_disk_without_decoding():
-    cache = BlockCache(budget=4)
-    cache.announce({named(0): 5, named(1): 1})
-    cache.get(named(0), lambda: np.full((1, 1, 4), 7, np.uint8))
-    cache.get(named(1), lambda: pixels_of(4))
-    cache.get(named(2), lambda: pixels_of(4))
-    back = cache.get(named(0), lambda: pytest.fail("is put aside"))
-    assert back.tolist() == [[[7, 7, 7, 7]]]
-    assert not back.flags.writeable
-    assert (cache.held, cache.decoded) == (4, 3)
-    cache.announce({named(0): None})
-    cache.get(named(3), lambda: pixels_of(4))
-    cache.get(named(0), lambda: pixels_of(4))
-    assert cache.decoded == 5
-
-
-def test_the_last_block_is_kept_even_if_it_exceeds_the_budget():
-    cache = BlockCache(budget=1)
-    cache.get(named(0), lambda: pixels_of(4))
-    cache.get(named(0), lambda: pytest.fail("is kept"))
-    cache.get(named(1), lambda: pixels_of(2))
-    assert cache.held == 2
-
-
-def test_a_block_that_is_being_decoded_is_waited_for():
-    cache, started, proceed = BlockCache(), threading.Event(), threading.Event()
-
-    def slow() -> np.ndarray:
-        started.set()
-        assert proceed.wait(10)
-        return pixels_of(3)
-
-    with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(cache.get, named(0), slow)
-        assert started.wait(10)
-        others = [pool.submit(cache.get, named(0), lambda: pytest.fail("decoded twice")) for _ in range(3)]
-        proceed.set()
-        assert all(other.result(10) is first.result(10) for other in others)
-    assert cache.decoded == 1
-
-
-def test_an_error_reaches_all_who_wait_and_is_not_kept():
-    cache, started, proceed = BlockCache(), threading.Event(), threading.Event()
-
-    def broken() -> np.ndarray:
-        started.set()
-        assert proceed.wait(10)
-        raise CorruptImageError("no such luck")
-
-    def wait() -> np.ndarray:
-        waiting.release()
-        return cache.get(named(0), lambda: pixels_of(1))
-
-    waiting = threading.Semaphore(0)
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(cache.get, named(0), broken)
-        assert started.wait(10)
-        second = pool.submit(wait)
-        assert waiting.acquire(timeout=10)
-        while not cache._pending[named(0)]._condition._waiters:  # until it does wait
-            time.sleep(0.001)
-        proceed.set()
-        for future in (first, second):
-            with pytest.raises(CorruptImageError, match="no such luck"):
-                future.result(10)
-    assert cache.get(named(0), lambda: pixels_of(1)).shape == (1, 1, 1)
-
-
-def test_an_interrupt_of_one_thread_does_not_fail_another():
-    cache, started, proceed = BlockCache(), threading.Event(), threading.Event()
-
-    def interrupted() -> np.ndarray:
-        started.set()
-        assert proceed.wait(10)
-        raise KeyboardInterrupt
-
-    with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(cache.get, named(0), interrupted)
-        assert started.wait(10)
-        second = pool.submit(cache.get, named(0), lambda: pixels_of(2))
-        proceed.set()
-        with pytest.raises(KeyboardInterrupt):
-            first.result(10)
-        assert second.result(10).shape == (1, 1, 2)
-
-
 def test_blocks_are_read_only(tmp_path):
     source = BandSource("B02", str(write_raster(tmp_path / "B02.tif", numbers((30, 40)))))
     part, _ = read(source, slice(3, 9), slice(0, 40))
     with pytest.raises(ValueError, match="read-only"):
         part[0, 0] = 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_forked_process_does_not_wait_for_its_parents_threads():
-    with CACHE_OF_THE_PROCESS._lock:  # as another thread may at the moment of the fork
-        child = os.fork()
-        if child == 0:
-            decode = threading.Thread(
-                target=CACHE_OF_THE_PROCESS.get, args=(named(0), lambda: pixels_of(1)), daemon=True
-            )
-            decode.start()
-            decode.join(10)
-            os._exit(int(named(0) not in CACHE_OF_THE_PROCESS._kept))
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-# ---------------------------------------------------------------- how files are cut
 
 
 @pytest.mark.parametrize(
@@ -267,9 +120,6 @@ def test_a_mask_is_decoded_once_for_all_bands(tmp_path, cache):
     assert cache.decoded == 3
 
 
-# ---------------------------------------------------------------- files that change
-
-
 def test_a_file_that_changes_is_decoded_anew(tmp_path, cache):
     """Replaced, or written again in place at the same size and with its old time of modification."""
     path = write_raster(tmp_path / "B02.tif", np.full((20, 30), 7, np.uint16))
@@ -306,9 +156,6 @@ def test_a_file_that_is_gone_is_reported(tmp_path):
     path.unlink()
     with pytest.raises(CorruptImageError, match=r"B02 can't be opened: .*B02\.tif is not there"):
         read(source, slice(0, 20), slice(0, 30))
-
-
-# ---------------------------------------------------------------- damage
 
 
 def tile_of(codestream: bytes, number: int) -> tuple[int, int]:

@@ -1,0 +1,119 @@
+"""Folders of band files: which files are bands, and what is refused."""
+
+import shutil
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+import rasterio
+import rasterio.warp
+from rasterio.windows import Window
+
+from pipeline.errors import (
+    CorruptImageError,
+    GeoreferenceError,
+    MissingBandError,
+    NotAProductError,
+)
+from pipeline.scenes.raster.read import read_pixels
+from pipeline.scenes.readers.band_folder import open_band_folder
+from pipeline.scenes.scene import BAND_NAMES
+from tests.scenes.products import write_raster
+
+
+def test_a_file_that_is_no_raster_is_reported_at_once(tmp_path):
+    write_raster(tmp_path / "B02.tif", np.ones((4, 4), np.uint16))
+    (tmp_path / "B03.tif").write_bytes(b"II*\0 and then nothing")
+    with pytest.raises(CorruptImageError, match=r"Band B03 can't be opened: .*B03\.tif"):
+        open_band_folder(tmp_path)
+
+
+def test_folder_takes_its_tags_and_ignores_other_files(tmp_path):
+    array = np.ones((2, 2), np.uint16)
+    for band in ("B02", "B10"):
+        tags = {"acquired": "2016-01-12", "level": "L1C"}
+        write_raster(tmp_path / f"T18SVG_20160111_{band}.tif", array, 10 if band == "B02" else 60, tags=tags)
+    write_raster(tmp_path / "dynamicworld_pseudolabel.tif", array.astype(np.uint8))
+    (tmp_path / "osm_landuse.gpkg").write_bytes(b"anything")
+    (tmp_path / "T18SVG_20160111_B02.jp2.aux.xml").write_text("<x/>")
+    scene = open_band_folder(tmp_path)
+    assert (scene.id, list(scene.bands), scene.level, scene.tile) == (
+        "T18SVG_20160111",
+        ["B02", "B10"],
+        "L1C",
+        "18SVG",
+    )
+    assert scene.acquired == datetime(2016, 1, 12, tzinfo=UTC)
+    assert {file.name for file in scene.files} == {"T18SVG_20160111_B02.tif", "T18SVG_20160111_B10.tif"}
+
+
+def test_of_two_files_for_a_band_the_finer_is_taken(tmp_path):
+    write_raster(tmp_path / "T32UPD_B02_10m.tif", np.ones((2, 2), np.uint16))
+    write_raster(tmp_path / "T32UPD_B02_20m.tif", np.ones((1, 1), np.uint16), 20)
+    assert open_band_folder(tmp_path).bands["B02"].href.endswith("B02_10m.tif")
+
+
+def test_folders_that_are_no_scene_are_refused(tmp_path):
+    with pytest.raises(NotAProductError, match="No Sentinel-2 band file"):
+        open_band_folder(tmp_path)
+    write_raster(tmp_path / "A_B05.tif", np.ones((2, 2), np.uint16), 20)
+    with pytest.raises(
+        MissingBandError, match=r"10 m grid needs one of B02, B03, B04, B08 at 10 m; .* has: B05"
+    ):
+        open_band_folder(tmp_path)
+    write_raster(tmp_path / "B_B02.tif", np.ones((2, 2), np.uint16))
+    with pytest.raises(NotAProductError, match=r"holds one scene; .* holds 2: A, B"):
+        open_band_folder(tmp_path)
+
+
+def test_bands_in_two_coordinate_systems_are_refused(tmp_path):
+    write_raster(tmp_path / "B02.tif", np.ones((2, 2), np.uint16))
+    write_raster(tmp_path / "B03.tif", np.ones((2, 2), np.uint16), crs="EPSG:32633")
+    with pytest.raises(GeoreferenceError, match="EPSG:32633"):
+        open_band_folder(tmp_path)
+
+
+def test_virginia_is_georeferenced_not_stacked(shared_data):
+    """Against GDAL's own warper as an independent interpolation."""
+    scene = open_band_folder(shared_data / "landcover" / "virginia")
+    assert (scene.level, scene.acquired, tuple(scene.bands)) == (
+        "L1C",
+        datetime(2016, 1, 12, tzinfo=UTC),
+        BAND_NAMES,
+    )
+    window = Window(700, 801, 120, 90)
+    pixels = read_pixels(scene, window, ["B02", "B05", "B01"])
+    for i, band in enumerate(["B02", "B05", "B01"]):
+        with rasterio.open(scene.bands[band].href) as dataset:
+            expected = np.zeros((90, 120), np.float32)
+            rasterio.warp.reproject(
+                dataset.read(1).astype(np.float32),
+                expected,
+                src_transform=dataset.transform,
+                src_crs=dataset.crs,
+                dst_transform=pixels.grid.affine,
+                dst_crs=dataset.crs,
+                resampling=rasterio.warp.Resampling.bilinear,
+            )
+        np.testing.assert_allclose(pixels.reflectance[i], expected / 1e4, atol=2e-5)
+
+
+def test_brandenburg(shared_data):
+    scene = open_band_folder(shared_data / "landcover" / "brandenburg")
+    assert (scene.id, scene.tile, scene.level) == ("T33UUU_20170216T102101", "33UUU", "L1C")
+    assert scene.acquired == datetime(2017, 2, 16, 10, 21, 1, tzinfo=UTC)
+    assert scene.shape == (768, 1536)
+    assert all(source.nodata == 0 for source in scene.bands.values())
+    assert len(scene.files) == 13
+
+
+def test_a_truncated_copy_of_a_real_file(shared_data, tmp_path):
+    real = shared_data / "landcover" / "brandenburg"
+    for band in ("B02", "B03"):
+        shutil.copy(real / f"T33UUU_20170216T102101_{band}.jp2", tmp_path)
+    broken = tmp_path / "T33UUU_20170216T102101_B03.jp2"
+    broken.write_bytes(broken.read_bytes()[:200_000])
+    scene = open_band_folder(tmp_path)
+    assert read_pixels(scene, Window(1000, 600, 200, 100), ["B02"]).valid.all()
+    with pytest.raises(CorruptImageError, match="B03"):
+        read_pixels(scene, Window(1000, 600, 200, 100), ["B02", "B03"])
