@@ -20,6 +20,7 @@ import shapely
 from benchmarks.measure import run_python
 from benchmarks.results import bar, save, table
 from pipeline.evaluation.trucks.matching import match, match_iou, match_nwd
+from pipeline.evaluation.trucks.metrics import truck_metrics
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 
 COUNT = 100_000
@@ -45,7 +46,7 @@ def ways(side_m: float) -> dict[str, Callable[[], int]]:
             gpd.GeoDataFrame(labels, geometry=reference, crs=32632),
             seen,
         )
-        evaluation.metrics()
+        truck_metrics(evaluation)
         return evaluation.primary.true_positives
 
     return {

@@ -71,12 +71,15 @@ def evaluate_trucks(
 
     Example: `truckscape evaluate trucks layers/SCENE/trucks.geojson labels.gpkg --out scores`
     """
-    from pipeline.report.evaluation import evaluate_trucks_files
+    from pipeline.evaluation.evaluate import evaluate_truck_file
+    from pipeline.report.evaluation import file_context, write_evaluation
     from pipeline.report.truck_table import truck_tables
     from pipeline.scenes.open import open_scene
 
-    metrics = evaluate_trucks_files(predicted, reference, out, roads, open_scene(scene) if scene else None)
-    say_page(truck_tables(metrics["trucks"]))
+    opened = open_scene(scene) if scene else None
+    evaluation = evaluate_truck_file(predicted, reference, roads, opened)
+    write_evaluation(out, evaluation, file_context(evaluation, predicted, reference, opened))
+    say_page(truck_tables(evaluation.metrics["trucks"]))
     say_path("report", out / "report.html")
 
 
@@ -91,11 +94,14 @@ def evaluate_landcover(
 
     Example: `truckscape evaluate landcover layers/SCENE/landcover.tif labels.tif --out scores`
     """
-    from pipeline.report.evaluation import evaluate_landcover_files
+    from pipeline.evaluation.evaluate import evaluate
+    from pipeline.report.evaluation import file_context, write_evaluation
     from pipeline.scenes.open import open_scene
 
-    metrics = evaluate_landcover_files(predicted, reference, out, open_scene(scene) if scene else None)
-    print_scores(metrics.get("landcover", {}), out)
+    opened = open_scene(scene) if scene else None
+    evaluation = evaluate(landcover=predicted, landcover_labels=reference, scene=opened)
+    write_evaluation(out, evaluation, file_context(evaluation, predicted, reference, opened))
+    print_scores(evaluation.metrics["landcover"], out)
 
 
 @commands.command("compare")

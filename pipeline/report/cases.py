@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,11 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
+from pipeline.layers.styles import rgb
+from pipeline.models.legend import LegendClass
 from pipeline.report.chips import MEDIA_TYPE
 from pipeline.report.pictures import WGS84
+from pipeline.report.template import environment
 
 MICRODEGREE = 1e-6
 """Corners are given so exactly: 0.1 m."""
@@ -158,3 +161,19 @@ def known_facts(case: pd.Series, columns: Sequence[str]) -> list[str]:
         for name in columns
         if name in case and case[name] is not None and not pd.isna(case[name])
     ]
+
+
+def case_styles(legend: Sequence[LegendClass]) -> dict[str, str]:
+    """Return QGIS styles (QML) of the confusion cases: trucks by outcome, land cover by the class mapped."""
+    trucks = [(kind.key, kind.name, kind.colour) for kind in KINDS.values() if kind.key != "truck"]
+    landcover = [(item.name, f"mapped as {item.name}", item.colour) for item in legend]
+    return {
+        "trucks": category_style("outcome", trucks),
+        "landcover": category_style("predicted_class", landcover),
+    }
+
+
+def category_style(attribute: str, categories: Iterable[tuple[str, str, str]]) -> str:
+    """Return a QGIS style (QML) of areas by an attribute; a category is a value, its label and its colour."""
+    rows = [(value, label, ",".join(map(str, rgb(colour)))) for value, label, colour in categories]
+    return environment().get_template("cases.qml.j2").render(attribute=attribute, categories=rows)

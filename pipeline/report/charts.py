@@ -13,8 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.evaluation.trucks.calibration import Reliability
-from pipeline.evaluation.trucks.scores import PrecisionRecall
+from pipeline.evaluation.trucks.calibration import Reliability, reliability
+from pipeline.evaluation.trucks.metrics import threshold_curve
+from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
+from pipeline.evaluation.trucks.scores import TruckEvaluation
 
 NAMES = {"centre_20m": "centre within 20 m", "iou_0.25": "IoU 0.25", "iou_0.5": "IoU 0.5"}
 _SERIES = ("#0072b2", "#d55e00", "#007a5a")
@@ -136,3 +138,29 @@ def _svg(figure: Figure, title: str) -> Markup:
     # Groups are numbered from 1 in every chart; names must be unique in a page, and nothing refers to these.
     text = re.sub(r' id="[a-z0-9A-Z.]+_\d+"', "", text)
     return Markup(text.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1))  # noqa: S704 (our titles)
+
+
+def truck_charts(trucks: TruckEvaluation) -> list[tuple[Markup, str]]:
+    """Draw charts with captions; empty where nothing was measured, or detections came without scores."""
+    if trucks.not_measured is not None or not trucks.scored:
+        return []
+    charts = [
+        (
+            precision_recall_chart({name: curve for name, curve in trucks.curves.items() if name in NAMES}),
+            "Precision over recall, down to the least score that counts. AP as COCO defines it "
+            "(101 points), without a cap on the number of detections.",
+        )
+    ]
+    curve = threshold_curve(trucks)
+    if len(curve.score) and np.isfinite(curve.recall).all():
+        charts.append((threshold_chart(curve), "What another threshold would give; centres within 20 m."))
+    counted = next(iter(trucks.curves.values()))
+    if len(counted.score):
+        charts.append(
+            (
+                reliability_chart(reliability(counted.score, counted.correct)),
+                "Calibration: of the detections with a score of about 0.8, 80 % should be trucks. Larger "
+                "dots stand for more detections.",
+            )
+        )
+    return charts

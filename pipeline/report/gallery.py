@@ -1,18 +1,33 @@
-"""Which cases stand in a gallery: spread over their scores, in few places, so that few pixels are decoded."""
+"""The galleries of a page: cases spread over their scores, in few places, so that few pixels are decoded."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.evaluation.trucks.boxes import centres
-from pipeline.report.cases import Kind
+from pipeline.evaluation.trucks.boxes import centres, column
+from pipeline.report.cases import Kind, data_uri, kind_of, known_facts
+from pipeline.report.chips import CHIP_PX, case_chips
+from pipeline.report.pictures import TRUE_COLOUR
 from pipeline.scenes.raster.blocks import raster_of
 from pipeline.scenes.scene import Scene
 
+CHIPS_OF_A_KIND = 24
+NOTES = {
+    "truck": "from the surest to the most doubtful",
+    "FP": "detections that match no label, the surest first",
+    "FN": "labels that no detection matches",
+    "TP": "detections that match a label, the least sure first",
+    "TN": "places that look like a truck and were left out",
+}
+"""The kinds that have a gallery, in the page's order."""
+MAX_CHIPS = 2500
+"""Inside a page, 2 kB each."""
 _LEVELS = 12
 """Parts of equal number into which cases are cut by score; as many of them as possible are shown."""
 
@@ -38,33 +53,31 @@ class Gallery:
     total: int
 
 
-def spread(
-    scores: NDArray[np.float64], blocks: NDArray[np.intp], count: int, places: int
-) -> NDArray[np.intp]:
-    """At most `count` of N cases, spread over their `scores` (N,), out of at most `places` of `blocks` (N,).
+def spread(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
+    """Choose at most `count` of N cases, evenly by the rank of their `scores` (N,); return rising indices.
 
-    Blocks are taken one by one, each time the one that adds most levels of score, then most cases, then the
-    first. Returns their indices, rising. Cases without a score (NaN) are of the lowest.
+    Cases without a score (NaN) are the lowest.
     """
-    if not len(scores):
-        return np.zeros(0, dtype=np.intp)
-    rank = np.argsort(np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable"), kind="stable")
-    level = rank * _LEVELS // len(scores)
+    order = _by_score(scores)
+    picked = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.intp)
+    return np.sort(order[np.unique(picked)])
+
+
+def in_best_block(scores: NDArray[np.float64], blocks: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the indices of the cases in one of `blocks` (N,), that with the most levels of `scores` (N,).
+
+    Of equally good blocks it is that with the most cases, then the first.
+    """
+    rank = np.argsort(_by_score(scores), kind="stable")
     names, block = np.unique(blocks, return_inverse=True)
     shows = np.zeros((len(names), _LEVELS), dtype=bool)
-    shows[block, level] = True
-    number = np.bincount(block, minlength=len(names))
-    chosen = np.zeros(len(names), dtype=bool)
-    covered = np.zeros(_LEVELS, dtype=bool)
-    for _ in range(min(places, len(names))):
-        gain = (shows & ~covered).sum(axis=1) * (len(scores) + 1) + number
-        best = int(np.argmax(np.where(chosen, -1, gain)))
-        chosen[best] = True
-        covered |= shows[best]
-    there = np.flatnonzero(chosen[block])
-    there = there[np.argsort(rank[there], kind="stable")]
-    picked = np.unique(np.linspace(0, len(there) - 1, min(count, len(there))).round().astype(np.intp))
-    return np.sort(there[picked])
+    shows[block, rank * _LEVELS // len(scores)] = True
+    worth = shows.sum(axis=1) * (len(scores) + 1) + np.bincount(block)
+    return np.flatnonzero(block == np.argmax(worth))
+
+
+def _by_score(scores: NDArray[np.float64]) -> NDArray[np.intp]:
+    return np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable")
 
 
 def blocks_of_cases(scene: Scene, cases: gpd.GeoDataFrame, chip_px: int) -> NDArray[np.intp]:
@@ -88,3 +101,80 @@ def blocks_of_cases(scene: Scene, cases: gpd.GeoDataFrame, chip_px: int) -> NDAr
     whole = np.logical_and.reduce([corner == corners[0] for corner in corners])
     inside = (rows >= 0) & (cols >= 0) & (rows < scene.shape[0]) & (cols < scene.shape[1])
     return np.where(inside, np.where(whole, corners[0], -1), -2)
+
+
+def choose_examples(scene: Scene, cases: gpd.GeoDataFrame) -> tuple[dict[str, list[int]], dict[str, bytes]]:
+    """Choose rows of each kind out of one block of the scene, and draw their chips, by id.
+
+    Decoding blocks costs more than all else on a page.
+
+    Raises
+    ------
+    CorruptImageError
+        If pixels of the scene can't be decoded.
+    """
+    if any(band not in scene.bands for band in TRUE_COLOUR):
+        return {}, {}
+    blocks = blocks_of_cases(scene, cases, CHIP_PX)
+    usable = np.flatnonzero(blocks >= 0)
+    usable = usable if len(usable) else np.flatnonzero(blocks >= -1)
+    score = column(cases, "score")
+    chosen: dict[str, list[int]] = {}
+    for key in NOTES:
+        rows = usable[cases["outcome"].to_numpy()[usable] == key]
+        if len(rows):
+            rows = rows[in_best_block(score[rows], blocks[rows])]
+            chosen[key] = rows[spread(score[rows], CHIPS_OF_A_KIND)].tolist()
+    shown = cases.iloc[sorted(row for rows in chosen.values() for row in rows)]
+    return chosen, dict(case_chips(scene, shown))
+
+
+def choose_given(
+    cases: gpd.GeoDataFrame, chips: Mapping[str, bytes]
+) -> tuple[dict[str, list[int]], dict[str, bytes]]:
+    """Choose rows of each kind, and `MAX_CHIPS` chips: those of the rows, then in the cases' order."""
+    ids = cases["id"].astype(str).to_numpy()
+    there = np.flatnonzero(np.isin(ids, list(chips)))
+    outcome, score = cases["outcome"].to_numpy(), column(cases, "score")
+    chosen = {}
+    for key in NOTES:
+        rows = there[outcome[there] == key]
+        if len(rows):
+            chosen[key] = rows[spread(score[rows], CHIPS_OF_A_KIND)].tolist()
+    kept = list(dict.fromkeys([*(row for rows in chosen.values() for row in rows), *there.tolist()]))
+    return chosen, {ids[row]: chips[ids[row]] for row in kept[:MAX_CHIPS]}
+
+
+def galleries_of(
+    cases: gpd.GeoDataFrame, chosen: Mapping[str, Sequence[int]], chips: Mapping[str, bytes]
+) -> list[Gallery]:
+    """Return a gallery for each kind of which rows were chosen and have a chip."""
+    galleries = []
+    for key, rows in chosen.items():
+        examples = []
+        for row in rows:
+            case = cases.iloc[row]
+            picture = chips.get(str(case["id"]))
+            if picture is not None:
+                examples.append(Example(row, data_uri(picture), _title(case), tuple(_lines(case))))
+        if examples:
+            total = int((cases["outcome"] == key).sum())
+            galleries.append(Gallery(kind_of(key), NOTES[key], tuple(examples), total))
+    return galleries
+
+
+def _title(case: pd.Series) -> str:
+    score = case.get("score")
+    if score is not None and not pd.isna(score):
+        return f"score {score:.2f}"
+    reference = case.get("reference_id")
+    return f"label {reference}" if reference is not None and not pd.isna(reference) else str(case["id"])
+
+
+def _lines(case: pd.Series) -> list[str]:
+    cause = case.get("cause")
+    lines = [] if cause is None or pd.isna(cause) else [str(cause)]
+    shown = ("speed_kmh", "heading_deg", "distance_m", "heading_error_deg")
+    if pd.isna(case.get("heading_deg", np.nan)):
+        shown = ("speed_kmh", "axis_deg", "distance_m", "heading_error_deg")
+    return lines + known_facts(case, shown)

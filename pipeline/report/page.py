@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
-from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
-from pipeline.evaluation.panoptic import PanopticEvaluation
+from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.trucks.boxes import column
-from pipeline.evaluation.trucks.calibration import reliability
-from pipeline.evaluation.trucks.cases import truck_cases
-from pipeline.evaluation.trucks.metrics import threshold_curve
 from pipeline.evaluation.trucks.scores import TruckEvaluation
-from pipeline.layers.styles import rgb
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.report.card import headlines
-from pipeline.report.cases import KINDS, case_columns, data_uri, kind_of, known_facts
-from pipeline.report.chips import CHIP_PX, case_chips
-from pipeline.report.gallery import Example, Gallery, blocks_of_cases, spread
+from pipeline.report.cases import case_columns, kind_of
+from pipeline.report.gallery import Gallery, choose_examples, choose_given, galleries_of
 from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_layers, not_seen_picture
-from pipeline.report.pictures import TRUE_COLOUR, Picture, class_picture, map_image
+from pipeline.report.pictures import Picture, class_picture, map_image
 from pipeline.report.sections import (
     breakdown,
     causes,
@@ -40,15 +33,9 @@ from pipeline.report.sections import (
     not_seen_areas,
     truck_cards,
 )
-from pipeline.report.template import environment, write_page
+from pipeline.report.template import write_page
 from pipeline.scenes.scene import Scene
 
-GALLERY_CHIPS = 24
-"""Of a kind."""
-_PLACES, _PLACES_WITH_LABELS = 1, 6
-"""Blocks of the scene's rasters that are decoded for a gallery: they cost more than all else on the page."""
-_MOST_CHIPS = 2500
-"""Inside a page, 2 kB each."""
 _SECTIONS = (
     "found",
     "trucks",
@@ -75,13 +62,6 @@ _TRUCK_FACTS = (
     "near_cloud",
     "touches_edge",
 )
-_NOTES = {
-    "truck": "from the surest to the most doubtful",
-    "FP": "detections that match no label, the surest first",
-    "FN": "labels that no detection matches",
-    "TP": "detections that match a label, the least sure first",
-    "TN": "places that look like a truck and were left out",
-}
 _RAMP = ("#d4d4d8", "#3b528b", "#21918c", "#5ec962", "#fde725")
 """None, then viridis: it rises in lightness, for every kind of colour vision."""
 _DIFFERS = "#d55e00"
@@ -112,7 +92,7 @@ class ReportContext:
 
 
 def write_run_report(path: Path, context: ReportContext, trucks: gpd.GeoDataFrame | None) -> None:
-    """Write the report of a run without labels: trucks found, land cover, and what was not looked at.
+    """Write the report of a run without labels: trucks found, land cover, and the area not searched.
 
     Raises
     ------
@@ -122,78 +102,67 @@ def write_run_report(path: Path, context: ReportContext, trucks: gpd.GeoDataFram
         If pixels of the scene can't be decoded.
     """
     sections: dict[str, Any] = {}
-    cases = None
+    cases, galleries = None, list[Gallery]()
+    chips: dict[str, bytes] = {}
     if trucks is not None:
         cases = _trucks_as_cases(trucks)
         sections["found"] = len(trucks)
         sections["cards"] = found_cards(trucks, context.seen_fraction, context.scene)
-    chosen, chips = _chosen_chips(context, cases, _PLACES)
-    _write(path, context, sections, cases, chosen, chips, [])
+        if context.scene is not None:
+            chosen, chips = choose_examples(context.scene, cases)
+            galleries = galleries_of(cases, chosen, chips)
+    _write(path, context, sections, cases, galleries, chips, [])
 
 
 def write_evaluation_report(
-    path: Path,
-    context: ReportContext,
-    trucks: TruckEvaluation | None = None,
-    landcover: LandcoverEvaluation | None = None,
-    panoptic: PanopticEvaluation | None = None,
-    cases: gpd.GeoDataFrame | None = None,
-    landcover_cases: gpd.GeoDataFrame | None = None,
-    chips: Mapping[str, bytes] | None = None,
+    path: Path, evaluation: Evaluation, context: ReportContext, chips: Mapping[str, bytes] | None = None
 ) -> None:
-    """Write the report of an evaluation.
-
-    `cases` are `truck_cases` (made here when not given), `chips` their pictures by id, of which as many as a
-    page can bear stand in it, mistakes first; without them those of the gallery are made from the scene.
+    """Write the report of an evaluation; `chips` are pictures of cases, by id (`case_chips`).
 
     Raises
     ------
     OutputError
         If `path` can't be written.
-    CorruptImageError
-        If pixels of the scene can't be decoded.
     """
     layers: list[FeatureLayer] = []
-    sections: dict[str, Any] = {}
-    chosen: dict[str, list[int]] = {}
-    if landcover is not None:
+    sections: dict[str, Any] = {"panoptic": evaluation.metrics.get("panoptic")}
+    if evaluation.landcover is not None:
+        metrics = evaluation.metrics["landcover"]
         sections |= {
-            "landcover": landcover,
-            "landcover_cards": landcover_cards(landcover),
-            "matrices": matrices(landcover),
-            "matrix_legend": matrix_legend(landcover),
-            "classes": class_rows(landcover),
+            "landcover": evaluation.landcover,
+            "landcover_cards": landcover_cards(evaluation.landcover, metrics),
+            "matrices": matrices(evaluation.landcover),
+            "matrix_legend": matrix_legend(evaluation.landcover),
+            "classes": class_rows(evaluation.landcover, metrics),
         }
-        if landcover_cases is not None:
-            sections["landcover_cases"] = landcover_cases.head(10).to_dict("records")
-            layers.append(
-                feature_layer(
-                    "land cover that differs",
-                    landcover_cases,
-                    _DIFFERS,
-                    shown=trucks is None,
-                    legend=[("mapped as one class, labelled as another", _DIFFERS)],
-                    detail=_detail(context),
-                )
+    if evaluation.landcover_cases is not None:
+        sections["landcover_cases"] = evaluation.landcover_cases.head(10).to_dict("records")
+        layers.append(
+            feature_layer(
+                "land cover that differs",
+                evaluation.landcover_cases,
+                _DIFFERS,
+                shown=evaluation.trucks is None,
+                legend=[("mapped as one class, labelled as another", _DIFFERS)],
+                detail=_detail(context),
             )
-    if panoptic is not None:
-        sections["panoptic"] = panoptic.metrics()
-    if trucks is not None:
-        metrics = trucks.metrics()
-        cases = _by_importance(truck_cases(trucks) if cases is None else cases)
+        )
+    cases, galleries = None, list[Gallery]()
+    shown: dict[str, bytes] = {}
+    if evaluation.trucks is not None and evaluation.truck_cases is not None:
+        metrics = evaluation.metrics["trucks"]
+        cases = _by_importance(evaluation.truck_cases)
         sections |= {
-            "trucks": trucks,
+            "trucks": evaluation.trucks,
             "truck_metrics": metrics,
-            "cards": truck_cards(trucks),
+            "cards": truck_cards(evaluation.trucks, metrics),
             "breakdown": breakdown(metrics),
-            "charts": _charts(trucks),
-            "causes": causes(cases),
+            "charts": _charts(evaluation.trucks),
+            "causes": causes(metrics),
         }
-        if chips is None:
-            chosen, chips = _chosen_chips(context, cases, _PLACES_WITH_LABELS, trucks)
-        else:
-            chosen, chips = _given_chips(cases, chips)
-    _write(path, context, sections, cases, chosen, chips or {}, layers)
+        chosen, shown = choose_given(cases, chips or {})
+        galleries = galleries_of(cases, chosen, shown)
+    _write(path, context, sections, cases, galleries, shown, layers)
 
 
 def _write(
@@ -201,7 +170,7 @@ def _write(
     context: ReportContext,
     sections: Mapping[str, Any],
     cases: gpd.GeoDataFrame | None,
-    chosen: Mapping[str, Sequence[int]],
+    galleries: Sequence[Gallery],
     chips: Mapping[str, bytes],
     layers: list[FeatureLayer],
 ) -> None:
@@ -212,12 +181,10 @@ def _write(
     if context.landcover_raster is not None:
         areas = class_areas(context.landcover_raster, context.legend)
     attribution = copernicus_notice(context.scene)
-    galleries = [] if cases is None else _galleries(cases, chosen, chips)
-    shown = {example.row for gallery in galleries for example in gallery.examples}
     columns = None
     if cases is not None and len(cases):
         ids = cases["id"].astype(str)
-        in_gallery = {ids.iloc[row] for row in shown}
+        in_gallery = {ids.iloc[example.row] for each in galleries for example in each.examples}
         columns = case_columns(cases, {name: chip for name, chip in chips.items() if name not in in_gallery})
     write_page(
         path,
@@ -236,22 +203,6 @@ def _write(
         kind_of=kind_of,
         headlines=headlines,
     )
-
-
-def case_styles(legend: Sequence[LegendClass]) -> dict[str, str]:
-    """QGIS styles (QML) of the confusion cases: trucks by outcome, land cover by the class mapped."""
-    trucks = [(kind.key, kind.name, kind.colour) for kind in KINDS.values() if kind.key != "truck"]
-    landcover = [(item.name, f"mapped as {item.name}", item.colour) for item in legend]
-    return {
-        "trucks": category_style("outcome", trucks),
-        "landcover": category_style("predicted_class", landcover),
-    }
-
-
-def category_style(attribute: str, categories: Iterable[tuple[str, str, str]]) -> str:
-    """A QGIS style (QML) of areas by the value of an attribute: value, what the legend says, and colour."""
-    rows = [(value, label, ",".join(map(str, rgb(colour)))) for value, label, colour in categories]
-    return environment().get_template("cases.qml.j2").render(attribute=attribute, categories=rows)
 
 
 def copernicus_notice(scene: Scene | None) -> str:
@@ -312,112 +263,10 @@ def _by_importance(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     return cases.iloc[order].reset_index(drop=True)
 
 
-def _chosen_chips(
-    context: ReportContext, cases: gpd.GeoDataFrame | None, places: int, trucks: TruckEvaluation | None = None
-) -> tuple[dict[str, list[int]], dict[str, bytes]]:
-    """Rows of each kind for the gallery, out of few blocks of the scene, and their chips by id."""
-    scene = context.scene
-    if scene is None or cases is None or any(band not in scene.bands for band in TRUE_COLOUR):
-        return {}, {}
-    blocks = blocks_of_cases(scene, cases, CHIP_PX)
-    usable = np.flatnonzero(blocks >= 0)
-    usable = usable if len(usable) else np.flatnonzero(blocks >= -1)
-    score = column(cases, "score")
-    chosen: dict[str, list[int]] = {}
-    taken: set[int] = set()
-    for key in _NOTES:
-        rows = usable[cases["outcome"].to_numpy()[usable] == key]
-        if not len(rows):
-            continue
-        # Blocks that are decoded already cost nothing more; each kind may add some.
-        known = rows[np.isin(blocks[rows], list(taken))]
-        rows = known if len(known) >= GALLERY_CHIPS else rows
-        picked = rows[spread(score[rows], blocks[rows], GALLERY_CHIPS, places)]
-        chosen[key] = picked.tolist()
-        taken |= set(blocks[picked].tolist())
-    shown = cases.iloc[sorted(row for rows in chosen.values() for row in rows)]
-    sides = (None, None) if trucks is None else (trucks.predicted, trucks.reference)
-    return chosen, dict(case_chips(scene, shown, *sides))
-
-
-def _given_chips(
-    cases: gpd.GeoDataFrame, chips: Mapping[str, bytes]
-) -> tuple[dict[str, list[int]], dict[str, bytes]]:
-    """Rows of each kind for the gallery, and the chips that a page can bear: of mistakes, then spread."""
-    ids = cases["id"].astype(str).to_numpy()
-    there = np.flatnonzero(np.isin(ids, list(chips)))
-    outcome, score = cases["outcome"].to_numpy(), column(cases, "score")
-    chosen = {}
-    for key in _NOTES:
-        rows = there[outcome[there] == key]
-        if len(rows):
-            one_block = np.zeros(len(rows), dtype=np.intp)
-            chosen[key] = rows[spread(score[rows], one_block, GALLERY_CHIPS, 1)].tolist()
-    kept = list(dict.fromkeys([*(row for rows in chosen.values() for row in rows), *there.tolist()]))
-    return chosen, {ids[row]: chips[ids[row]] for row in kept[:_MOST_CHIPS]}
-
-
-def _galleries(
-    cases: gpd.GeoDataFrame, chosen: Mapping[str, Sequence[int]], chips: Mapping[str, bytes]
-) -> list[Gallery]:
-    galleries = []
-    for key, rows in chosen.items():
-        examples = []
-        for row in rows:
-            case = cases.iloc[row]
-            picture = chips.get(str(case["id"]))
-            if picture is not None:
-                examples.append(Example(row, data_uri(picture), _title(case), tuple(_lines(case))))
-        if examples:
-            total = int((cases["outcome"] == key).sum())
-            galleries.append(Gallery(kind_of(key), _NOTES[key], tuple(examples), total))
-    return galleries
-
-
-def _title(case: pd.Series) -> str:
-    score = case.get("score")
-    if score is not None and not pd.isna(score):
-        return f"score {score:.2f}"
-    reference = case.get("reference_id")
-    return f"label {reference}" if reference is not None and not pd.isna(reference) else str(case["id"])
-
-
-def _lines(case: pd.Series) -> list[str]:
-    cause = case.get("cause")
-    lines = [] if cause is None or pd.isna(cause) else [str(cause)]
-    shown = ("speed_kmh", "heading_deg", "distance_m", "heading_error_deg")
-    if pd.isna(case.get("heading_deg", np.nan)):
-        shown = ("speed_kmh", "axis_deg", "distance_m", "heading_error_deg")
-    return lines + known_facts(case, shown)
-
-
 def _charts(trucks: TruckEvaluation) -> list[tuple[Markup, str]]:
-    """Charts and what they say; none where nothing was measured, or detections came without scores."""
-    if trucks.not_measured is not None or not trucks.scored:
-        return []
-    # Matplotlib takes long to import.
-    from pipeline.report.charts import NAMES, precision_recall_chart, reliability_chart, threshold_chart
+    from pipeline.report.charts import truck_charts  # Matplotlib takes long to import.
 
-    charts = [
-        (
-            precision_recall_chart({name: curve for name, curve in trucks.curves.items() if name in NAMES}),
-            "Precision over recall, down to the least score that counts. AP as COCO defines it "
-            "(101 points), without a cap on the number of detections.",
-        )
-    ]
-    curve = threshold_curve(trucks)
-    if len(curve.score) and np.isfinite(curve.recall).all():
-        charts.append((threshold_chart(curve), "What another threshold would give; centres within 20 m."))
-    counted = next(iter(trucks.curves.values()))
-    if len(counted.score):
-        charts.append(
-            (
-                reliability_chart(reliability(counted.score, counted.correct)),
-                "Calibration: of the detections with a score of about 0.8, 80 % should be trucks. Larger "
-                "dots stand for more detections.",
-            )
-        )
-    return charts
+    return truck_charts(trucks)
 
 
 def _detail(context: ReportContext) -> float:

@@ -32,10 +32,10 @@ from pipeline.evaluation.trucks.compare import (
 )
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.report.cases import Kind, case_columns
+from pipeline.report.cases import Kind, case_columns, category_style
 from pipeline.report.chips import CHIPS
 from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_layers
-from pipeline.report.page import category_style, copernicus_notice
+from pipeline.report.page import copernicus_notice
 from pipeline.report.pictures import map_image, quicklook
 from pipeline.report.template import write_page
 from pipeline.scenes.open import open_scene

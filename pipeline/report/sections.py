@@ -68,9 +68,8 @@ def found_cards(trucks: gpd.GeoDataFrame, seen_fraction: float | None, scene: Sc
     return cards
 
 
-def truck_cards(trucks: TruckEvaluation) -> list[Card]:
-    """Of an evaluation, with intervals where they are known; none where nothing was measured."""
-    metrics = trucks.metrics()
+def truck_cards(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> list[Card]:
+    """Of an evaluation and its metrics, with intervals where known; empty where nothing was measured."""
     if metrics["not_measured"]:
         return []
     score, heading, speed = trucks.primary, trucks.heading, trucks.speed
@@ -106,11 +105,10 @@ def truck_cards(trucks: TruckEvaluation) -> list[Card]:
     return cards
 
 
-def landcover_cards(landcover: LandcoverEvaluation) -> list[Card]:
-    """Of an evaluation, with intervals where they are known; none where nothing was compared."""
+def landcover_cards(landcover: LandcoverEvaluation, metrics: Mapping[str, Any]) -> list[Card]:
+    """Of an evaluation and its metrics, with intervals where known; empty where nothing was compared."""
     if not landcover.pixels:
         return []
-    metrics = landcover.metrics()
     intervals = metrics.get("interval_95", {})
     classes = _counted(int(landcover.labelled.sum()), "labelled class", "labelled classes")
     cards = [
@@ -172,9 +170,9 @@ def matrices(landcover: LandcoverEvaluation) -> list[Matrix]:
     ]
 
 
-def class_rows(landcover: LandcoverEvaluation) -> list[dict[str, Any]]:
-    """One row a class that the labels or the map have."""
-    metrics = landcover.metrics()["classes"]
+def class_rows(landcover: LandcoverEvaluation, metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each class that the labels or the map have."""
+    classes = metrics["classes"]
     return [
         {
             "name": landcover.legend[index].name,
@@ -185,18 +183,17 @@ def class_rows(landcover: LandcoverEvaluation) -> list[dict[str, Any]]:
             "producers_accuracy": landcover.producers_accuracy[index],
             "iou": landcover.iou[index],
             "f1": landcover.f1[index],
-            "boundary_f1": metrics[landcover.legend[index].name].get("boundary_f1"),
-            "interval": _interval(metrics[landcover.legend[index].name].get("interval_95", {}).get("f1")),
+            "boundary_f1": classes[landcover.legend[index].name].get("boundary_f1"),
+            "interval": _interval(classes[landcover.legend[index].name].get("interval_95", {}).get("f1")),
         }
         for index in _present(landcover)
     ]
 
 
-def causes(cases: gpd.GeoDataFrame) -> list[tuple[str, str, int]]:
-    """Outcome, likely cause and number of the mistakes, the most frequent first."""
-    wrong = cases[cases["outcome"].isin(["FP", "FN"])]
-    counts = wrong.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
-    return [(str(outcome), str(cause), int(count)) for (outcome, cause), count in counts.items()]  # type: ignore[misc]
+def causes(metrics: Mapping[str, Any]) -> list[tuple[str, str, int]]:
+    """Return outcome, likely cause and number of the mistakes, the most frequent first."""
+    counts = [(kind, *item) for kind in ("FN", "FP") for item in metrics["causes"][kind].items()]
+    return sorted(counts, key=lambda row: -row[2])
 
 
 def not_seen_areas(not_seen: gpd.GeoDataFrame | None) -> list[tuple[str, float]]:

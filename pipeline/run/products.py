@@ -8,6 +8,7 @@ from typing import Any
 
 import geopandas as gpd
 
+from pipeline.evaluation import evaluate as evaluation
 from pipeline.inference.predictions import Detections
 from pipeline.layers.formats.export import write_formats
 from pipeline.layers.formats.geojson import write_trucks_geojson
@@ -182,17 +183,19 @@ def evaluate(
     outputs: Mapping[str, Path],
 ) -> dict[str, Any]:
     """Compare layers with the labels of the request, in `evaluation/`; returns the metrics."""
-    return write_evaluation(
-        job.folder / "evaluation",
-        context,
+    found = evaluation.evaluate(
         trucks=trucks,
         truck_labels=job.request.truck_labels,
         seen=seen,
+        not_seen=context.not_seen,
         below_threshold=nearly,
         roads=job.roads,
         landcover=outputs.get("landcover.tif"),
         landcover_labels=job.request.landcover_labels,
+        legend=context.legend,
+        scene=job.scene,
     )
+    return write_evaluation(job.folder / "evaluation", found, context)
 
 
 def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:

@@ -9,7 +9,6 @@ import pytest
 from shapely.geometry import LineString, box
 
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
-from pipeline.evaluation.trucks.cases import truck_cases
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.chips import case_chips
@@ -18,6 +17,7 @@ from pipeline.report.pictures import quicklook
 from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.conftest import write_geotiff
 from tests.evaluation.trucks.test_scores import boxes, labels
+from tests.report.test_page import evaluation_of
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -62,7 +62,9 @@ def report(context, tmp_path_factory):
     counts[0, :2], counts[1, 1] = (3, 1), 6
     path = tmp_path_factory.mktemp("report") / "report.html"
     landcover = LandcoverEvaluation(DYNAMIC_WORLD, counts, 100.0)
-    write_evaluation_report(path, context, evaluation, landcover)
+    compared = evaluation_of(evaluation, landcover)
+    chips = dict(case_chips(context.scene, compared.truck_cases, found, evaluation.reference))
+    write_evaluation_report(path, compared, context, chips)
     return path
 
 
@@ -156,10 +158,9 @@ def test_the_gallery_fills_up_with_other_cases_that_pass(opened, context, tmp_pa
     """Of 60 found trucks 24 stand in the gallery; of the 30 with the upper scores, again 24."""
     places = [(20 * i + 5, -450) for i in range(60)]
     found = boxes(*places, score=np.linspace(0.5, 1, 60), id=[f"t{i}" for i in range(60)])
-    evaluation = evaluate_trucks(found, labels(*places))
-    cases = truck_cases(evaluation)
-    chips = dict(case_chips(context.scene, cases))
-    write_evaluation_report(tmp_path / "r.html", context, evaluation, cases=cases, chips=chips)
+    evaluation = evaluation_of(evaluate_trucks(found, labels(*places)))
+    chips = dict(case_chips(context.scene, evaluation.truck_cases))
+    write_evaluation_report(tmp_path / "r.html", evaluation, context, chips)
     page = opened(tmp_path / "r.html")
     assert in_gallery(page).count() == 24
     page.get_by_label("Score from").evaluate(

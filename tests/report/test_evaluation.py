@@ -7,10 +7,16 @@ import pytest
 from shapely.geometry import LineString, box
 
 from pipeline.errors import LabelsError, OutputError
-from pipeline.report.evaluation import evaluate_landcover_files, evaluate_trucks_files, write_evaluation
+from pipeline.evaluation.evaluate import evaluate, evaluate_truck_file
+from pipeline.report.evaluation import file_context, write_evaluation
 from pipeline.report.page import ReportContext
 from tests.evaluation.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
+
+
+def write_truck_evaluation(predicted, reference, out, roads=None):
+    evaluation = evaluate_truck_file(predicted, reference, roads)
+    return write_evaluation(out, evaluation, file_context(evaluation, predicted, reference))
 
 
 @pytest.fixture
@@ -28,7 +34,7 @@ def files(tmp_path):
 @pytest.mark.parametrize("predicted", ["trucks.geojson", "trucks.gpkg"])
 def test_trucks_leave_metrics_cases_and_a_report(files, predicted):
     out = files / "new" / "evaluation"
-    metrics = evaluate_trucks_files(files / predicted, files / "labels.gpkg", out)
+    metrics = write_truck_evaluation(files / predicted, files / "labels.gpkg", out)
     assert metrics == json.loads((out / "metrics.json").read_text())
     counts = metrics["trucks"]["centres"]["20m"]
     assert [counts[key] for key in ("tp", "fp", "fn", "fn_not_seen")] == [2, 1, 0, 1]
@@ -49,7 +55,7 @@ def test_only_what_is_near_a_road_is_asked_for(files):
         {"highway": ["motorway"]}, geometry=[LineString([(X, Y), (X + 3000, Y)])], crs=UTM
     )
     road.to_file(files / "roads.gpkg")
-    metrics = evaluate_trucks_files(
+    metrics = write_truck_evaluation(
         files / "trucks.geojson", files / "labels.gpkg", files / "out", roads=files / "roads.gpkg"
     )
     assert metrics["trucks"]["off_road"] == 1
@@ -62,7 +68,9 @@ def test_land_cover_leaves_metrics_cases_and_a_report(tmp_path):
     labelled[:20] = 4
     write_raster(tmp_path / "p.tif", predicted)
     write_raster(tmp_path / "t.tif", labelled)
-    metrics = evaluate_landcover_files(tmp_path / "p.tif", tmp_path / "t.tif", tmp_path / "out")
+    evaluation = evaluate(landcover=tmp_path / "p.tif", landcover_labels=tmp_path / "t.tif")
+    context = file_context(evaluation, tmp_path / "p.tif", tmp_path / "t.tif")
+    metrics = write_evaluation(tmp_path / "out", evaluation, context)
     assert metrics["landcover"]["accuracy"] == 0.5
     cases = gpd.read_file(tmp_path / "out" / "confusion_cases.gpkg", layer="landcover")
     assert cases[["reference_class", "predicted_class", "area_ha"]].values.tolist() == [
@@ -74,14 +82,13 @@ def test_land_cover_leaves_metrics_cases_and_a_report(tmp_path):
 
 def test_both_go_into_one_folder_with_their_styles(files):
     path = write_raster(files / "p.tif", np.ones((4, 6), np.uint8))
-    metrics = write_evaluation(
-        files / "out",
-        ReportContext("both"),
+    evaluation = evaluate(
         trucks=gpd.read_file(files / "trucks.geojson"),
         truck_labels=files / "labels.gpkg",
         landcover=path,
         landcover_labels=path,
     )
+    metrics = write_evaluation(files / "out", evaluation, ReportContext("both"))
     assert set(metrics) == {"trucks", "landcover", "panoptic"}
     with sqlite3.connect(files / "out" / "confusion_cases.gpkg") as database:
         styled = database.execute("SELECT f_table_name, useAsDefault FROM layer_styles").fetchall()
@@ -91,11 +98,11 @@ def test_both_go_into_one_folder_with_their_styles(files):
 def test_unusable_labels_leave_nothing_behind(files):
     gpd.GeoDataFrame(geometry=[box(0, 0, 1, 1)]).to_file(files / "bare.gpkg")
     with pytest.raises(LabelsError, match="no CRS"):
-        evaluate_trucks_files(files / "trucks.geojson", files / "bare.gpkg", files / "out")
+        write_truck_evaluation(files / "trucks.geojson", files / "bare.gpkg", files / "out")
     assert not (files / "out").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_told(files):
     (files / "out").write_text("a file")
     with pytest.raises(OutputError, match="can't be made"):
-        evaluate_trucks_files(files / "trucks.geojson", files / "labels.gpkg", files / "out" / "here")
+        write_truck_evaluation(files / "trucks.geojson", files / "labels.gpkg", files / "out" / "here")

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.report.gallery import blocks_of_cases, spread
+from pipeline.report.gallery import blocks_of_cases, in_best_block, spread
 from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.conftest import write_geotiff
 from tests.evaluation.trucks.test_scores import boxes
@@ -10,30 +10,31 @@ from tests.evaluation.trucks.test_scores import boxes
 
 def test_examples_are_spread_over_the_scores():
     scores = np.linspace(0, 1, 101)
-    rows = spread(scores, np.zeros(101, np.intp), 5, places=1)
-    assert scores[rows].tolist() == [0, 0.25, 0.5, 0.75, 1]
+    assert scores[spread(scores, 5)].tolist() == [0, 0.25, 0.5, 0.75, 1]
 
 
-def test_few_blocks_are_taken_those_with_most_levels_first():
-    """Block 7 has the extremes, 8 has more cases of one level, 9 has what 7 lacks."""
+def test_the_block_with_the_most_levels_of_score_is_taken():
+    """Block 7 has the extremes, 8 has more cases and levels, 9 has one."""
     scores = np.array([0.1, 0.9, *[0.12] * 5, 0.5])
     blocks = np.array([7, 7, *[8] * 5, 9])
-    assert set(blocks[spread(scores, blocks, 24, places=1)]) == {8}
-    assert spread(scores, blocks, 24, places=3).tolist() == list(range(8))
+    assert set(blocks[in_best_block(scores, blocks)]) == {8}
 
 
 @given(
-    st.lists(st.tuples(st.one_of(st.floats(0, 1), st.just(float("nan"))), st.integers(0, 20)), max_size=60),
+    st.lists(
+        st.tuples(st.one_of(st.floats(0, 1), st.just(float("nan"))), st.integers(0, 20)),
+        min_size=1,
+        max_size=60,
+    ),
     st.integers(1, 30),
-    st.integers(1, 5),
 )
-def test_never_more_examples_or_blocks_than_asked_for(cases, count, places):
+def test_examples_are_of_one_block_and_never_more_than_asked_for(cases, count):
     scores = np.array([score for score, _ in cases])
     blocks = np.array([block for _, block in cases], dtype=np.intp)
-    rows = spread(scores, blocks, count, places)
-    assert len(rows) == len(set(rows.tolist())) <= min(count, len(cases))
-    assert len(set(blocks[rows].tolist())) <= places
-    assert (len(rows) > 0) == (len(cases) > 0)
+    rows = in_best_block(scores, blocks)
+    assert len(set(blocks[rows].tolist())) == 1
+    picked = spread(scores[rows], count)
+    assert len(picked) == len(set(picked.tolist())) == min(count, len(rows))
 
 
 def test_the_block_of_a_chip(tmp_path):

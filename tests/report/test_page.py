@@ -10,15 +10,28 @@ import pytest
 import rasterio
 from shapely.geometry import box
 
+from pipeline.evaluation.evaluate import Evaluation
 from pipeline.evaluation.labels import read_truck_labels
+from pipeline.evaluation.trucks.cases import cause_metrics, truck_cases
+from pipeline.evaluation.trucks.metrics import truck_metrics
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.report.page import ReportContext, case_styles, write_evaluation_report, write_run_report
+from pipeline.report.cases import case_styles
+from pipeline.report.chips import case_chips
+from pipeline.report.page import ReportContext, write_evaluation_report, write_run_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.evaluation.test_labels import GRID
 from tests.evaluation.trucks.test_scores import boxes, labels
+
+
+def evaluation_of(trucks, landcover=None):
+    cases = truck_cases(trucks)
+    metrics = {"trucks": truck_metrics(trucks) | {"causes": cause_metrics(cases)}}
+    if landcover is not None:
+        metrics["landcover"] = landcover.metrics()
+    return Evaluation(metrics, trucks, cases, landcover)
 
 
 class Page(HTMLParser):
@@ -89,8 +102,10 @@ def found_on_a2(reference):
 
 def test_a_report_loads_nothing_and_its_map_has_every_case(a2, tmp_path):
     context, reference = a2
-    evaluation = evaluate_trucks(found_on_a2(reference), reference)
-    write_evaluation_report(tmp_path / "report.html", context, trucks=evaluation)
+    trucks = evaluate_trucks(found_on_a2(reference), reference)
+    evaluation = evaluation_of(trucks)
+    chips = dict(case_chips(context.scene, evaluation.truck_cases, trucks.predicted, trucks.reference))
+    write_evaluation_report(tmp_path / "report.html", evaluation, context, chips)
     page = Page(tmp_path / "report.html")
     assert external(page) == []
     assert page.open == []
@@ -112,10 +127,9 @@ def test_a_report_loads_nothing_and_its_map_has_every_case(a2, tmp_path):
 
 def test_what_the_data_say_is_never_taken_for_markup(a2, tmp_path):
     context, reference = a2
-    evaluation = evaluate_trucks(found_on_a2(reference), reference)
-    write_evaluation_report(
-        tmp_path / "r.html", replace(context, title="<script>alert(1)</script>"), evaluation
-    )
+    evaluation = evaluation_of(evaluate_trucks(found_on_a2(reference), reference))
+    titled = replace(context, title="<script>alert(1)</script>")
+    write_evaluation_report(tmp_path / "r.html", evaluation, titled)
     text = (tmp_path / "r.html").read_text()
     assert "<script>alert" not in text
     assert "<t&0>" not in text
@@ -171,16 +185,15 @@ def test_no_trucks_and_no_scene_still_make_a_page(tmp_path):
     empty = gpd.GeoDataFrame({"score": []}, geometry=[], crs=32632)
     write_run_report(tmp_path / "run.html", ReportContext("empty"), empty)
     assert "0 moving trucks found" in Page(tmp_path / "run.html").text
-    write_evaluation_report(
-        tmp_path / "e.html", ReportContext("empty"), trucks=evaluate_trucks(empty, labels())
-    )
+    evaluation = evaluation_of(evaluate_trucks(empty, labels()))
+    write_evaluation_report(tmp_path / "e.html", evaluation, ReportContext("empty"))
     assert "n/a" in Page(tmp_path / "e.html").text
 
 
 def test_a_report_is_the_same_bytes_for_the_same_results(tmp_path):
-    evaluation = evaluate_trucks(boxes((0, 0), (900, 0), score=[0.9, 0.4]), labels((0, 0)))
+    trucks = evaluate_trucks(boxes((0, 0), (900, 0), score=[0.9, 0.4]), labels((0, 0)))
     for name in ("a.html", "b.html"):
-        write_evaluation_report(tmp_path / name, ReportContext("same"), trucks=evaluation)
+        write_evaluation_report(tmp_path / name, evaluation_of(trucks), ReportContext("same"))
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
@@ -204,8 +217,8 @@ def test_the_smallest_scene_and_one_without_data(tmp_path, shape):
     scene = open_geotiff(path)
     context = ReportContext("small", scene=scene, picture=quicklook(scene))
     nothing_seen = gpd.GeoDataFrame({"status": []}, geometry=[], crs=32632)
-    evaluation = evaluate_trucks(boxes((0, 0), score=[0.9]), labels((0, 0), (500, 0)), seen=nothing_seen)
-    write_evaluation_report(tmp_path / "report.html", context, trucks=evaluation)
+    trucks = evaluate_trucks(boxes((0, 0), score=[0.9]), labels((0, 0), (500, 0)), seen=nothing_seen)
+    write_evaluation_report(tmp_path / "report.html", evaluation_of(trucks), context)
     assert (
         "Another 1 labelled truck stood where the model did not look" in Page(tmp_path / "report.html").text
     )

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from pipeline.errors import LabelsError
-from pipeline.report.evaluation import evaluate_trucks_files
 from pipeline.report.run_comparison import chance, find_evaluations, write_differences
 from tests.evaluation.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
+from tests.report.test_evaluation import write_truck_evaluation
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def runs(tmp_path):
             run / "trucks.gpkg", layer="trucks"
         )
         write_raster(run / "landcover.tif", np.full((4, 6), value, np.uint8))
-        metrics = evaluate_trucks_files(run / "trucks.gpkg", tmp_path / "labels.gpkg", run / "evaluation")
+        metrics = write_truck_evaluation(run / "trucks.gpkg", tmp_path / "labels.gpkg", run / "evaluation")
         metrics["landcover"] = {"labels": str(truth)}
         (run / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
         record = {"scene": "SCENE", "models": {"detection": f"trucks-{name}"}, "score_threshold": 0.4}
@@ -70,7 +70,7 @@ def test_runs_of_other_scenes_are_refused(runs):
 def test_evaluations_against_other_labels_are_refused(runs):
     run = runs / "new" / "SCENE"
     labels((0, 0), (1000, 0)).to_file(runs / "fewer.gpkg")
-    evaluate_trucks_files(run / "trucks.gpkg", runs / "fewer.gpkg", run / "evaluation")
+    write_truck_evaluation(run / "trucks.gpkg", runs / "fewer.gpkg", run / "evaluation")
     with pytest.raises(LabelsError, match="same labels"):
         write_differences(runs / "now", runs / "new", runs / "out")
 

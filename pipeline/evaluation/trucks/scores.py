@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -192,16 +190,6 @@ class TruckEvaluation:
             f"{ours.distance(theirs) / 1000:,.1f} km apart: "
             "are they of the same scene, and is their CRS right?"
         )
-
-    def metrics(self) -> dict[str, Any]:
-        """All figures as plain numbers for JSON, as docs/evaluation.md has them; None where not defined."""
-        return self._metrics
-
-    @cached_property
-    def _metrics(self) -> dict[str, Any]:
-        from pipeline.evaluation.trucks.metrics import truck_metrics  # which builds on this module
-
-        return truck_metrics(self)
 
 
 def evaluate_trucks(

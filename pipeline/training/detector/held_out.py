@@ -11,6 +11,7 @@ from typing import Any
 import shapely
 
 from pipeline.config import Engine
+from pipeline.evaluation.evaluate import evaluate
 from pipeline.evaluation.labels import read_truck_labels
 from pipeline.evaluation.trucks.boxes import centres
 from pipeline.layers.formats.geopackage import write_gpkg
@@ -97,11 +98,11 @@ def _write_page(after: Observed, threshold: float, source: LabelledSource, place
     scene = open_scene(source.imagery, source.bands)
     context = ReportContext(f"Held-out blocks of {place.name}", scene=scene, picture=quicklook(scene))
     good = after.trucks["score"] >= threshold
-    write_evaluation(
-        out,
-        context,
+    evaluation = evaluate(
         trucks=after.trucks[good].reset_index(drop=True),
         truck_labels=place.labels,
         seen=after.seen,
         below_threshold=after.trucks[~good].reset_index(drop=True),
+        scene=scene,
     )
+    write_evaluation(out, evaluation, context)

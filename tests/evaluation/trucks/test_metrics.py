@@ -9,7 +9,7 @@ from shapely.geometry import LineString, box
 
 from pipeline.evaluation.labels import LeftOut
 from pipeline.evaluation.trucks.exposure import exposure
-from pipeline.evaluation.trucks.metrics import truck_warnings
+from pipeline.evaluation.trucks.metrics import truck_metrics, truck_warnings
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from tests.evaluation.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
@@ -49,7 +49,7 @@ def measured():
 
 
 def test_headline_by_hand(measured):
-    figures = measured.metrics()
+    figures = truck_metrics(measured)
     value = {name: entry["value"] for name, entry in figures["headline"].items()}
     assert (value["precision"], value["recall"]) == (0.5, pytest.approx(2 / 3))
     assert value["f1"] == pytest.approx(4 / 7)
@@ -68,7 +68,7 @@ def test_headline_by_hand(measured):
 
 
 def test_false_alarms_per_ground_and_road(measured):
-    alarms = measured.metrics()["false_alarms"]
+    alarms = truck_metrics(measured)["false_alarms"]
     assert alarms["count"] == 2
     # 10 km of motorway were seen, 60 m wide, and 20 m of track with its round ends.
     assert alarms["road_km"] == pytest.approx(10.02)
@@ -84,7 +84,7 @@ def test_area_that_overlaps_itself_counts_once():
 
 
 def test_counts_thresholds_and_calibration(measured):
-    figures = measured.metrics()
+    figures = truck_metrics(measured)
     count = figures["count"]
     assert (count["detected"], count["labelled"], count["bias"]) == (4, 3, 1)
     # By block: 1 of 1, 2 of 1, 0 of 1, 1 of 0.
@@ -108,7 +108,7 @@ def test_what_a_lower_threshold_would_give():
     weak = boxes((2000, 0), score=[0.1])
     evaluation = evaluate_trucks(boxes((0, 0), score=[0.9]), labels((0, 0), (2000, 0)), below_threshold=weak)
     assert evaluation.primary.recall == 0.5
-    assert evaluation.metrics()["thresholds"]["best"] == {
+    assert truck_metrics(evaluation)["thresholds"]["best"] == {
         "score_from": 0.1,
         "detections": 2,
         "precision": 1,
@@ -118,7 +118,7 @@ def test_what_a_lower_threshold_would_give():
 
 
 def test_breakdown_by_hand(measured, tmp_path):
-    groups = measured.metrics()["breakdown"]
+    groups = truck_metrics(measured)["breakdown"]
     shown = {by: [(g["group"], g["tp"], g["fp"], g["fn"]) for g in rows] for by, rows in groups.items()}
     assert shown == {
         "road_class": [("motorway", 2, 1, 1), ("track", 0, 1, 0)],
@@ -138,7 +138,7 @@ def test_breakdown_by_land_cover_cloud_and_scene(tmp_path):
         not_seen=area((400, -400, 800, 400), reason=["cloud"]),
         landcover=raster,
     )
-    groups = evaluation.metrics()["breakdown"]
+    groups = truck_metrics(evaluation)["breakdown"]
     shown = {by: [(g["group"], g["tp"], g["fp"], g["fn"]) for g in rows] for by, rows in groups.items()}
     assert shown["landcover"] == [("built", 1, 0, 0), ("water", 0, 1, 2)]
     assert shown["cloud_distance_m"] == [("100-500", 1, 1, 2)]
@@ -147,7 +147,7 @@ def test_breakdown_by_land_cover_cloud_and_scene(tmp_path):
 
 def test_of_detections_alone_no_recall_by_group():
     predicted = boxes((0, 0), (500, 0), score=[0.9, 0.8], landcover=["built", "crops"])
-    groups = evaluate_trucks(predicted, labels((0, 0), (900, 0))).metrics()["breakdown"]["landcover"]
+    groups = truck_metrics(evaluate_trucks(predicted, labels((0, 0), (900, 0))))["breakdown"]["landcover"]
     assert [(g["group"], g["precision"], g["fn"], g["recall"]) for g in groups] == [
         ("built", 1, None, None),
         ("crops", 0, None, None),
@@ -166,7 +166,7 @@ def test_labels_cut_by_the_edge_of_what_was_seen_count_neither_way():
     assert evaluation.cut.tolist() == [False, True, True, False]
     score = evaluation.primary
     assert (score.true_positives, score.false_positives, score.false_negatives, score.dropped) == (1, 0, 1, 1)
-    assert evaluation.metrics()["reference"] == {
+    assert truck_metrics(evaluation)["reference"] == {
         "boxes": 4,
         "firm": 2,
         "ignored": 0,
@@ -180,7 +180,7 @@ def test_boxes_of_other_scenes_do_not_match():
     reference = labels((0, 0), (0, 0)).assign(scene_id=["tuesday", "wednesday"])
     evaluation = evaluate_trucks(predicted, reference)
     assert evaluation.matching.reference_of.tolist() == [-1, 0]
-    groups = evaluation.metrics()["breakdown"]["scene"]
+    groups = truck_metrics(evaluation)["breakdown"]["scene"]
     assert [(g["group"], g["tp"], g["fp"], g["fn"]) for g in groups] == [
         ("monday", 0, 1, 0),
         ("tuesday", 1, 0, 0),
@@ -191,7 +191,7 @@ def test_boxes_of_other_scenes_do_not_match():
 @pytest.mark.parametrize("seen", [None, area((-50, -50, 600, 50))])
 def test_labels_that_lie_elsewhere_measure_nothing(seen):
     evaluation = evaluate_trucks(boxes((0, 0), (500, 0), score=[0.9, 0.8]), labels((90_000, 0)), seen=seen)
-    figures = evaluation.metrics()
+    figures = truck_metrics(evaluation)
     assert "labels" in figures["not_measured"]
 
     def numbers(part):
@@ -208,7 +208,7 @@ def test_labels_that_lie_elsewhere_measure_nothing(seen):
 
 
 def test_detections_without_scores_have_no_curve():
-    figures = evaluate_trucks(boxes((0, 0)), labels((0, 0), (900, 0))).metrics()
+    figures = truck_metrics(evaluate_trucks(boxes((0, 0)), labels((0, 0), (900, 0))))
     assert figures["average_precision"]["centre_20m"] is None
     assert figures["thresholds"] is None and figures["calibration"] is None and figures["coco"] is None
     assert figures["reasons"]["calibration"] == "The detections have no column score."

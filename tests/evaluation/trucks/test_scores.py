@@ -10,6 +10,7 @@ import pytest
 from shapely.geometry import LineString, box
 
 from pipeline.evaluation.trucks.boxes import angle_between
+from pipeline.evaluation.trucks.metrics import truck_metrics
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 
 UTM = "EPSG:32632"
@@ -72,7 +73,7 @@ def test_detections_far_from_every_road_are_set_aside():
 
 def test_no_trucks_at_all_is_undefined_and_written_as_null():
     empty = gpd.GeoDataFrame({"score": []}, geometry=[], crs=UTM)
-    metrics = evaluate_trucks(empty, labels()).metrics()
+    metrics = truck_metrics(evaluate_trucks(empty, labels()))
     assert metrics["centres"]["20m"]["precision"] is None
     assert metrics["average_precision"]["iou_0.5"] is None
     json.dumps(metrics, allow_nan=False)

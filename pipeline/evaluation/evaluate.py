@@ -1,0 +1,137 @@
+"""Compare the trucks and the land cover of a scene with labels; writes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+
+from pipeline.evaluation.labels import (
+    LeftOut,
+    checked_predicted_trucks,
+    checked_truck_labels,
+    read_not_seen,
+    read_seen,
+)
+from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover, prediction_grid
+from pipeline.evaluation.landcover.disagreement import disagreement_metrics, landcover_cases
+from pipeline.evaluation.landcover.labels import read_landcover_labels
+from pipeline.evaluation.panoptic import evaluate_panoptic
+from pipeline.evaluation.trucks.cases import cause_metrics, truck_cases
+from pipeline.evaluation.trucks.metrics import truck_metrics, truck_warnings
+from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
+from pipeline.evaluation.trucks.true_negatives import read_true_negatives
+from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
+from pipeline.roads.read import read_roads
+from pipeline.scenes.scene import Scene
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions of a scene against labels; None for a part that has no labels."""
+
+    metrics: dict[str, Any]
+    """By `trucks`, `landcover` and `panoptic`, as `metrics.json` has them."""
+    trucks: TruckEvaluation | None = None
+    truck_cases: gpd.GeoDataFrame | None = None
+    """See `pipeline.evaluation.trucks.cases.truck_cases`."""
+    landcover: LandcoverEvaluation | None = None
+    landcover_cases: gpd.GeoDataFrame | None = None
+    """See `pipeline.evaluation.landcover.disagreement.landcover_cases`."""
+
+
+def evaluate(
+    *,
+    trucks: gpd.GeoDataFrame | None = None,
+    truck_labels: Path | None = None,
+    seen: gpd.GeoDataFrame | None = None,
+    not_seen: gpd.GeoDataFrame | None = None,
+    below_threshold: gpd.GeoDataFrame | None = None,
+    roads: gpd.GeoDataFrame | None = None,
+    trucks_left_out: LeftOut | None = None,
+    landcover: Path | None = None,
+    landcover_labels: Path | None = None,
+    legend: Sequence[LegendClass] = DYNAMIC_WORLD,
+    scene: Scene | None = None,
+) -> Evaluation:
+    """Compare trucks, land cover, or both together (`panoptic`) with labels.
+
+    `trucks` are detections. `seen` and `not_seen` are as in `layers.search_area`. `below_threshold` are
+    detections with a score below the threshold. `roads` restrict the comparison to their surroundings.
+    `trucks_left_out` counts the features of a file of trucks that could not be used. `landcover` is a raster
+    of the classes of `legend`; without labels of its own it is for the breakdown of trucks. `scene` gives the
+    pixels from which causes of mistakes are inferred.
+
+    Raises
+    ------
+    LabelsError
+        If labels can't be used.
+    """
+    metrics: dict[str, Any] = {}
+    truck_evaluation = cases = landcover_evaluation = differing = None
+    if trucks is not None and truck_labels is not None:
+        scene_crs = scene.grid.crs if scene is not None else None
+        labels, left_out = checked_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
+        truck_evaluation = evaluate_trucks(
+            trucks,
+            labels,
+            seen,
+            roads,
+            not_seen=not_seen,
+            below_threshold=below_threshold,
+            landcover=landcover,
+            legend=legend,
+        )
+        marked = read_true_negatives(truck_labels)
+        cases = truck_cases(truck_evaluation, seen, below_threshold, roads=roads, scene=scene, marked=marked)
+        predicted_left_out = trucks_left_out or LeftOut()
+        metrics["trucks"] = {
+            "labels": str(truck_labels),
+            **truck_metrics(truck_evaluation),
+            "left_out": {"labels": left_out.as_dict(), "predicted": predicted_left_out.as_dict()},
+            "warnings": truck_warnings(truck_evaluation, left_out, predicted_left_out),
+            "causes": cause_metrics(cases),
+        }
+    if landcover is not None and landcover_labels is not None:
+        area_labels = read_landcover_labels(landcover_labels, prediction_grid(landcover))
+        landcover_evaluation = evaluate_landcover(landcover, area_labels, legend)
+        differing = landcover_cases(landcover, area_labels, legend)
+        metrics["landcover"] = {
+            "labels": str(landcover_labels),
+            **landcover_evaluation.metrics(),
+            "disagreement": disagreement_metrics(landcover_evaluation, differing),
+        }
+        if truck_evaluation is not None:
+            panoptic = evaluate_panoptic(landcover, area_labels, legend, truck_evaluation)
+            metrics["panoptic"] = panoptic.metrics()
+    return Evaluation(metrics, truck_evaluation, cases, landcover_evaluation, differing)
+
+
+def evaluate_truck_file(
+    predicted: Path, reference: Path, roads: Path | None = None, scene: Scene | None = None
+) -> Evaluation:
+    """Compare a file of trucks with a file of labels, as `truckscape evaluate trucks` does.
+
+    The areas seen and not seen are layers of the prediction or of the `trucks.gpkg` beside it. The land cover
+    for the breakdown is the `landcover.tif` beside it. Both are optional.
+
+    Raises
+    ------
+    LabelsError
+        If a file can't be used.
+    """
+    trucks, left_out = checked_predicted_trucks(predicted)
+    classes = predicted.with_name("landcover.tif")
+    return evaluate(
+        trucks=trucks,
+        truck_labels=reference,
+        seen=read_seen(predicted),
+        not_seen=read_not_seen(predicted),
+        roads=None if roads is None else read_roads(roads, trucks.crs),
+        trucks_left_out=left_out,
+        landcover=classes if classes.is_file() else None,
+        scene=scene,
+    )

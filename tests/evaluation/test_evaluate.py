@@ -1,0 +1,46 @@
+import numpy as np
+
+from pipeline.evaluation.evaluate import evaluate, evaluate_truck_file
+from tests.evaluation.test_labels import write_raster
+from tests.evaluation.trucks.test_scores import boxes, labels
+
+
+def test_trucks_and_land_cover_are_one_value_and_nothing_is_written(tmp_path):
+    labels((0, 0), (1000, 0)).to_file(tmp_path / "labels.gpkg")
+    values = np.ones((4, 6), np.uint8)
+    raster = write_raster(tmp_path / "map.tif", values)
+    values[:2] = 4
+    truth = write_raster(tmp_path / "truth.tif", values)
+    files = sorted(tmp_path.iterdir())
+    found = evaluate(
+        trucks=boxes((0, 0), (5000, 0), score=[0.9, 0.4]),
+        truck_labels=tmp_path / "labels.gpkg",
+        landcover=raster,
+        landcover_labels=truth,
+    )
+    assert list(found.metrics) == ["trucks", "landcover", "panoptic"]
+    assert found.metrics["trucks"]["centres"]["20m"]["f1"] == found.trucks.primary.f1 == 0.5
+    assert sorted(found.truck_cases["outcome"]) == ["FN", "FP", "TP"]
+    assert found.metrics["trucks"]["causes"]["FN"] == {"unknown": 1}
+    assert found.metrics["landcover"]["accuracy"] == found.landcover.accuracy == 0.5
+    assert found.landcover_cases.empty  # 0.12 ha: smaller than a case
+    assert sorted(tmp_path.iterdir()) == files
+
+
+def test_a_part_without_labels_is_none(tmp_path):
+    labels((0, 0)).to_file(tmp_path / "labels.gpkg")
+    found = evaluate(trucks=boxes((0, 0)), truck_labels=tmp_path / "labels.gpkg")
+    assert list(found.metrics) == ["trucks"]
+    assert found.landcover is None and found.landcover_cases is None
+    assert evaluate(trucks=boxes((0, 0))).metrics == {}
+
+
+def test_a_file_brings_the_area_seen_and_what_could_not_be_used(tmp_path):
+    labels((0, 0), (1000, 0)).to_file(tmp_path / "labels.gpkg")
+    found = boxes((0, 0), (50, 0), score=[0.9, 0.8])
+    found.loc[1, "geometry"] = None
+    found.to_file(tmp_path / "trucks.gpkg", layer="trucks")
+    boxes((0, 0), size=500.0).to_file(tmp_path / "trucks.gpkg", layer="seen")
+    metrics = evaluate_truck_file(tmp_path / "trucks.gpkg", tmp_path / "labels.gpkg").metrics["trucks"]
+    assert metrics["left_out"]["predicted"] == {"without_geometry": 1}
+    assert metrics["centres"]["20m"]["fn_not_seen"] == 1
