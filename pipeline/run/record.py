@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import resource
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import geopandas as gpd
 
 from pipeline.inference.allocator import give_back_memory
 from pipeline.inference.runtime import backend, half_precision
+from pipeline.processes import peak_memory_mb
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
 
@@ -80,7 +80,6 @@ def run_record(
     metrics: dict[str, Any],
 ) -> dict[str, Any]:
     """What `run.json` says, but for the seconds, which are known when all else is written."""
-    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return {
         "scene": job.scene.id,
         "source": job.scene.href,
@@ -107,7 +106,7 @@ def run_record(
         "shards": list(job.keys),
         "seen_fraction": fraction,
         "metrics": metrics,
-        "peak_rss_mb": round(peak / 1024),
+        "peak_rss_mb": peak_memory_mb(),
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
 import time
@@ -13,9 +12,12 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from pathlib import Path
 
-from pipeline.errors import OutputError
+import psutil
 
-_HOST = re.sub(r"\W", "_", platform.node())
+from pipeline.errors import OutputError
+from pipeline.processes import host_name
+
+_HOST = re.sub(r"\W", "_", host_name())
 _TEMPORARY = re.compile(r"^\..*\.(?P<host>\w*)-(?P<process>\d+)\.part")
 _ABANDONED_AFTER_S = 24 * 3600
 
@@ -45,13 +47,7 @@ def remove_abandoned(folder: Path) -> None:
 def _is_abandoned(left: Path, host: str, process: int) -> bool:
     if host != _HOST:
         return time.time() - left.stat().st_mtime > _ABANDONED_AFTER_S
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:  # somebody else's process, alive
-        return False
-    return False
+    return not psutil.pid_exists(process)
 
 
 def make_folder(folder: Path) -> None:

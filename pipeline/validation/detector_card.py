@@ -397,7 +397,7 @@ def speed(bundle: Bundle) -> dict[str, Any]:
 
 def _processor() -> str:
     try:
-        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
     except OSError:  # no Linux
         named = None
     return named[1] if named else platform.processor() or platform.machine()

@@ -7,6 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import psutil
+
 from pipeline.config import Config
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
 
@@ -26,7 +28,7 @@ def _temporary() -> Path:
     try:
         return Path(tempfile.gettempdir())
     except FileNotFoundError:  # none of the usual ones can be written
-        return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 (looked at, not used)
+        return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 (checked, not used)
 
 
 def _folder(what: str, folder: Path, mend: str) -> Finding:
@@ -84,14 +86,13 @@ def processor(config: Config) -> list[Finding]:
 
 
 def _memory_mb() -> tuple[int | None, int | None]:
-    """Memory in all, and available (MB), of the machine or the container; None where unknown."""
+    """Return the total and the available memory (MB) of the machine or the container; None where unknown."""
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    except OSError:
+        memory = psutil.virtual_memory()
+    except (OSError, psutil.Error):
         return None, None
-    reported = {line.partition(":")[0]: int(line.split()[1]) * 1024 // _MB for line in lines}
-    limit, available = reported["MemTotal"], reported["MemAvailable"]
-    group = Path("/sys/fs/cgroup")
+    limit, available = memory.total // _MB, memory.available // _MB
+    group = Path("/sys/fs/cgroup")  # of Linux's containers
     ceiling, used = _number(group / "memory.max"), _number(group / "memory.current")
     if ceiling is not None and used is not None:
         limit, available = min(limit, ceiling // _MB), min(available, (ceiling - used) // _MB)
@@ -99,8 +100,9 @@ def _memory_mb() -> tuple[int | None, int | None]:
 
 
 def _cores() -> float:
-    """Cores that this process may use, by its affinity and by its container's share of time."""
-    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """Return the cores that this process may use, by its affinity and by its container's share of time."""
+    process = psutil.Process()
+    cores = float(len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else os.cpu_count() or 1)
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return min(cores, int(quota) / int(period))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from uuid import uuid4
+
+from pipeline.processes import host_name, start_of
 
 _AT_WORK: set[str] = set()
 """Tokens of the batches of this process that are at work."""
@@ -19,19 +19,17 @@ class Owner:
     """A process that claims scenes; `str` of it goes into the ledger, `parse` reads it there."""
 
     host: str
-    """The machine and, since containers count their processes anew, the namespace of its processes."""
+    """As `processes.host_name`."""
     process: int
     started: int
-    """When the process started, in clock ticks since the machine did: a number that is used again differs.
-    0 where the system doesn't tell."""
+    """As `processes.start_of`; 0 where the system does not say."""
     token: str
     """Tells batches of one process apart."""
 
     @classmethod
     def this_process(cls) -> Owner:
         """A new owner: each batch has its own."""
-        stat = _stat(os.getpid())
-        return cls(_host(), os.getpid(), stat[1] if stat else 0, uuid4().hex[:8])
+        return cls(host_name(), os.getpid(), start_of(os.getpid()) or 0, uuid4().hex[:8])
 
     @classmethod
     def parse(cls, text: str) -> Owner:
@@ -56,39 +54,9 @@ class Owner:
 
     def is_gone(self) -> bool | None:
         """Whether the process, or the batch in it if it is this one, has ended; None of another machine."""
-        if self.host != _host():
+        if self.host != host_name():
             return None
-        stat = _stat(self.process)
-        if stat and self.process == os.getpid() and self.started == stat[1]:
-            return self.token not in _AT_WORK
-        if stat is None:
-            return not _exists(self.process)
-        state, started = stat
-        return state in "ZX" or bool(self.started and started != self.started)
-
-
-def _host() -> str:
-    try:
-        namespace = Path("/proc/self/ns/pid").readlink().name
-    except OSError:
-        namespace = ""
-    return f"{platform.node()} {namespace}".strip()
-
-
-def _exists(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's process, alive
-        return True
-    return True
-
-
-def _stat(process: int) -> tuple[str, int] | None:
-    """State and start of a process, which does not move with the clock (proc(5)); None where unknown."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        return fields[0], int(fields[19])
-    except (OSError, IndexError, ValueError):
-        return None
+        started = start_of(self.process)
+        if started is None or (self.started and started and self.started != started):
+            return True
+        return self.process == os.getpid() and self.token not in _AT_WORK

@@ -7,8 +7,9 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Hashable
+from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ class Spill:
     """
 
     def __init__(self) -> None:
-        self._file: IO[bytes] | None = None
+        self._file: FileIO | None = None
         self._end = 0
         self._where: dict[Hashable, tuple[int, tuple[int, ...], np.dtype]] = {}
         self._room: defaultdict[int, list[int]] = defaultdict(list)
@@ -42,7 +43,7 @@ class Spill:
         offset = room.pop() if room else self._end
         self._end = max(self._end, offset + array.nbytes)
         try:
-            written = os.pwrite(self._descriptor(), np.ascontiguousarray(array).data, offset)
+            written = self._at(offset).write(np.ascontiguousarray(array).data)
         except OSError:
             written = 0
         if written == array.nbytes:
@@ -57,7 +58,7 @@ class Spill:
         offset, shape, dtype = self._where[name]
         array = np.empty(shape, dtype)
         try:
-            read = os.preadv(self._descriptor(), [array.data.cast("B")], offset)
+            read = self._at(offset).readinto(array.data)
         except OSError:
             return None
         return array if read == array.nbytes else None
@@ -73,7 +74,9 @@ class Spill:
         if self._file:
             self._file.close()
 
-    def _descriptor(self) -> int:
+    def _at(self, offset: int) -> FileIO:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=temporary_folder(), buffering=0)  # noqa: SIM115
-        return self._file.fileno()
+            # Windows wraps the file, Linux returns it bare: both are unbuffered.
+            self._file = cast(FileIO, tempfile.TemporaryFile(dir=temporary_folder(), buffering=0))  # noqa: SIM115
+        self._file.seek(offset)
+        return self._file

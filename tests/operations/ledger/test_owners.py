@@ -3,14 +3,15 @@ import signal
 import subprocess
 import sys
 
-from pipeline.operations.ledger.owners import Owner, _stat
+from pipeline.operations.ledger.owners import Owner
+from pipeline.processes import start_of
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 
 
 def owner_of(process: int) -> Owner:
     here = Owner.this_process()
-    return Owner(here.host, process, _stat(process)[1], "token")
+    return Owner(here.host, process, start_of(process), "token")
 
 
 def test_it_comes_back_from_text():

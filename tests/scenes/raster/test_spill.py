@@ -1,6 +1,7 @@
 """Arrays put aside come back as they were, and the room they took is used again."""
 
 import os
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +37,20 @@ def test_room_is_used_again():
     for number in range(10):
         spill.put(number, np.full((1, 64, 64), number, np.uint16))
         spill.drop(number)
-    assert os.fstat(spill._descriptor()).st_size == 64 * 64 * 2
+    assert os.fstat(spill._at(0).fileno()).st_size == 64 * 64 * 2
     spill.close()
 
 
-def test_a_full_disk_keeps_nothing_and_fails_nothing(monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device")
+def test_a_full_disk_keeps_nothing_and_fails_nothing(tmp_path):
+    class FullDisk(FileIO):
+        def write(self, _):
+            raise OSError(28, "No space left on device")
 
     spill = Spill()
-    monkeypatch.setattr(os, "pwrite", full)
-    spill.put("a", np.zeros((1, 8, 8), np.uint16))
-    assert spill.get("a") is None
-    monkeypatch.undo()
+    with FullDisk(tmp_path / "spill", "w+") as spill._file:
+        spill.put("a", np.zeros((1, 8, 8), np.uint16))
+        assert spill.get("a") is None
+    spill._file = None
     spill.put("a", np.ones((1, 8, 8), np.uint16))
     assert spill.get("a").all()
     spill.close()
@@ -63,7 +65,7 @@ def test_the_file_lies_where_large_temporary_files_belong_and_has_no_name(variab
         monkeypatch.setattr("tempfile.tempdir", None)
         folder = str(tmp_path)
     spill = Spill()
-    path = str(Path(f"/proc/self/fd/{spill._descriptor()}").readlink())
+    path = str(Path(f"/proc/self/fd/{spill._at(0).fileno()}").readlink())
     assert path.startswith(folder)
     assert path.endswith("(deleted)")
     spill.close()
