@@ -24,7 +24,7 @@ from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.layers.trucks import DELAY_SIGMA, MOVING_SIGMAS
 from pipeline.models.bundle import open_bundle
 from pipeline.models.normalise import normalise
-from pipeline.models.registry import build_detector
+from pipeline.models.registry import build_network
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.simulation.simulate import SimulatedScene, simulate_scene
 
@@ -40,7 +40,7 @@ Array = NDArray[np.float64]
 def found_trucks(scene: SimulatedScene) -> Array:
     """The shipped detector's boxes near roads, above its threshold."""
     bundle = open_bundle("trucks")
-    network = bundle.load_into(build_detector(bundle.card)).eval()
+    network = bundle.load_into(build_network(bundle.card)).eval()
     index = [scene.bands.index(band) for band in bundle.card.bands]
     valid = np.ones(scene.reflectance.shape[1:], bool)
     tensor = normalise(scene.reflectance[index], valid, bundle.card)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pipeline.config import load_config
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.models.normalise import normalise
-from pipeline.models.registry import build_detector, build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.run import Request, prepare, run_shard, stored_shard
 
 Found = dict[str, NDArray]
@@ -87,7 +87,7 @@ def sahi_way(slice_px: int, half: bool = False) -> Way:
     from sahi.prediction import ObjectPrediction
 
     bundle = open_bundle("trucks")
-    network = bundle.load_into(build_detector(bundle.card))
+    network = bundle.load_into(build_network(bundle.card))
     network.half_precision = half  # type: ignore[assignment]
 
     class Shipped(DetectionModel):
@@ -141,7 +141,7 @@ def torchgeo_way(patch_px: int, overlap_px: int = 0) -> Way:
     from torchgeo.samplers import GridGeoSampler
 
     bundle = open_bundle("landcover")
-    network = bundle.load_into(build_segmenter(bundle.card))
+    network = bundle.load_into(build_network(bundle.card))
     margin = overlap_px // 2
 
     def run(image: Path) -> Found:
@@ -178,8 +178,7 @@ def _moved(part: slice, by: int) -> slice:
 def whole_way(task: str) -> Way:
     """The whole image in one forward pass of plain torch."""
     bundle = open_bundle(task)
-    build = build_detector if task == "trucks" else build_segmenter
-    network = bundle.load_into(build(bundle.card))
+    network = bundle.load_into(build_network(bundle.card))
 
     def run(image: Path) -> Found:
         with torch.inference_mode():

@@ -16,7 +16,8 @@ from benchmarks.results import save, table
 from pipeline.config import Engine
 from pipeline.inference.runtime import open_runtime
 from pipeline.models.bundle import open_bundle
-from pipeline.models.registry import Dense, build_detector, build_segmenter
+from pipeline.models.family import Dense
+from pipeline.models.registry import build_network
 
 SIDE_PX = 1072
 REPEATS = 2
@@ -50,8 +51,8 @@ def main() -> None:
 def _shipped() -> dict[str, tuple[nn.Module, int]]:
     trucks, landcover = open_bundle("trucks"), open_bundle("landcover")
     return {
-        "trucks": (trucks.load_into(build_detector(trucks.card)), len(trucks.card.bands)),
-        "landcover": (landcover.load_into(build_segmenter(landcover.card)), len(landcover.card.bands)),
+        "trucks": (trucks.load_into(build_network(trucks.card)), len(trucks.card.bands)),
+        "landcover": (landcover.load_into(build_network(landcover.card)), len(landcover.card.bands)),
     }
 
 

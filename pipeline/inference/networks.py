@@ -201,7 +201,7 @@ class Networks:
             engine,
             threads,
         )
-        self._judging = ThreadPoolExecutor(1, "judge")
+        self._postprocessing = ThreadPoolExecutor(1, "postprocess")
 
     def logits(self, image: Image, tile: Tile) -> Tensor:
         """What a network without boxes says of a core: (H / s, W / s, K) for its output stride s."""
@@ -221,12 +221,12 @@ class Networks:
             return accepted(blocks, image.card.score_threshold or 0.5, (tile.height, tile.width))
 
     def detect(self, image: Image, parts: Sequence[Tile]) -> list[Future[Boxes]]:
-        """What may be trucks centred in the parts; boxes are judged while the caller goes on.
+        """Detect trucks centred in the parts; boxes are postprocessed while the caller continues.
 
         Those centred within half a pixel of a part count too: see `pipeline.inference.merge`.
         """
         return [
-            self._judging.submit(self._judge, self._run(image, alike), image, alike)
+            self._postprocessing.submit(self._postprocess, self._run(image, alike), image, alike)
             for alike in _alike(parts, image.card)
         ]
 
@@ -236,7 +236,7 @@ class Networks:
         return self._runtime.run(image.card.task, images)
 
     @torch.inference_mode()
-    def _judge(self, maps: Maps, image: Image, parts: Sequence[Tile]) -> Boxes:
+    def _postprocess(self, maps: Maps, image: Image, parts: Sequence[Tile]) -> Boxes:
         with maps as found:
             results = self._detector.detections(*found)  # type: ignore[union-attr, operator]
         boxes, scores = [], []

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Engine
 from pipeline.errors import MissingExtraError
-from pipeline.models.registry import Dense
+from pipeline.models.family import Dense
 
 _EXAMPLE_PX = 64
 """Side of the image by which a network is traced; what is traced holds for every size."""

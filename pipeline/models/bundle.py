@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
 
 SHIPPED = Path(__file__).parent / "bundles"
 
+Task = Literal["detection", "segmentation", "screening"]
+
 
 class Calibration(BaseModel):
     """How a network's score becomes the probability of being right: a straight line between log-odds.
@@ -55,9 +57,9 @@ class Card(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     id: str
     version: str
-    task: Literal["detection", "segmentation", "screening"]
+    task: Task
     architecture: str
-    """A key of the detector or segmenter registry, e.g. `faster_rcnn` or `unet`."""
+    """The name of a family of this task, e.g. `faster_rcnn` or `unet`."""
     arguments: dict[str, Any] = {}
     bands: tuple[str, ...]
     """In the order of the network's input channels."""

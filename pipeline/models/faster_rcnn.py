@@ -28,14 +28,8 @@ from torchvision.ops import (
 
 from pipeline.models.backbone import TruckBackbone
 from pipeline.models.boxes import centred_in, suppress
+from pipeline.models.family import Family
 
-DEFAULT_ARGUMENTS: dict[str, Any] = {
-    "channels": [24, 48, 96],
-    "features": 40,
-    "anchor_sizes": [4.0],
-    "anchor_ratios": [0.6, 1.0, 1.67],
-    "head": 128,
-}
 FOREGROUND_IOU = 0.5
 POOLED_PX = 5
 """Side of what a box is pooled to."""
@@ -249,3 +243,17 @@ def _cell_anchors(sizes: list[float], ratios: list[float]) -> Tensor:
             width, height = size / ratio**0.5, size * ratio**0.5
             boxes.append([0.5 - width / 2, 0.5 - height / 2, 0.5 + width / 2, 0.5 + height / 2])
     return torch.tensor(boxes)
+
+
+FAMILY = Family(
+    "faster_rcnn",
+    "detection",
+    TruckDetector,
+    {
+        "channels": [24, 48, 96],
+        "features": 40,
+        "anchor_sizes": [4.0],
+        "anchor_ratios": [0.6, 1.0, 1.67],
+        "head": 128,
+    },
+)

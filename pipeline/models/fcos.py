@@ -24,8 +24,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from pipeline.models.backbone import TruckBackbone
 from pipeline.models.boxes import centred_in, suppress
-
-SINGLE_STAGE_ARGUMENTS: dict[str, Any] = {"channels": [24, 48, 96], "features": 40, "convolutions": 2}
+from pipeline.models.family import Family
 
 _NEVER_A_TRUCK = -30.0
 """A logit so low that focal loss and its gradient vanish where there is no truck."""
@@ -158,3 +157,11 @@ def _target(given: dict[str, Tensor]) -> dict[str, Tensor]:
         "labels": given["labels"] - 1,
         "ignored": given.get("ignored", given["boxes"].new_zeros(0, 4)),
     }
+
+
+FAMILY = Family(
+    "fcos",
+    "detection",
+    SingleStageDetector,
+    {"channels": [24, 48, 96], "features": 40, "convolutions": 2},
+)

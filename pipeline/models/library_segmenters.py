@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import BundleError, MissingExtraError, TrainingError
 from pipeline.models.bundle import Card
+from pipeline.models.family import Family
 
 log = logging.getLogger(__name__)
 
@@ -196,3 +197,7 @@ def _extra(family: str) -> Iterator[None]:
             f"Models of family {family} need {error.name}, which comes with an extra: "
             "pip install 'truckscape[train]'."
         ) from error
+
+
+FCN_FAMILY = Family("fcn", "segmentation", fcn)
+SMP_UNET_FAMILY = Family("smp_unet", "segmentation", smp_unet)

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.models.family import Family
+
 BLOCK_PX = 64
 """Side of a block, in 10 m pixels; also the network's total stride."""
 CELL_PX = 8
@@ -60,3 +62,6 @@ def accepted(logits: Tensor, threshold: float, shape: tuple[int, int]) -> NDArra
     blocks = logits.double().sigmoid() >= threshold
     pixels = blocks.repeat_interleave(BLOCK_PX, 0).repeat_interleave(BLOCK_PX, 1)
     return np.asarray(pixels[: shape[0], : shape[1]].numpy(), dtype=np.bool_)
+
+
+FAMILY = Family("block_screener", "screening", TruckScreener)

@@ -13,6 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from pipeline.models.family import Family
+
 
 def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
@@ -58,3 +60,6 @@ class UNet(nn.Module):
         for up, convolutions, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
             features = convolutions(torch.cat((up(features), skip), dim=1))
         return self.head(features)
+
+
+FAMILY = Family("unet", "segmentation", UNet)

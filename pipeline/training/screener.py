@@ -22,7 +22,7 @@ from pipeline.inference.networks import Models
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.normalise import normalise
-from pipeline.models.registry import build_screener
+from pipeline.models.registry import build_network
 from pipeline.models.screener import BLOCK_PX, CELL_PX
 from pipeline.scenes.open import open_scene
 from pipeline.simulation.chips.chip import CHIP_BANDS
@@ -107,12 +107,13 @@ class ScreenerModule(pl.LightningModule):
     def __init__(self, card: Card, settings: ScreenerTraining) -> None:
         super().__init__()
         self.settings = settings
-        self.screener = build_screener(card).to(memory_format=torch.channels_last)
+        self.screener = build_network(card).to(memory_format=torch.channels_last)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
         """Mean loss over the cells that count."""
         images, truth, weight = batch
-        logits = self.screener.cells(images.contiguous(memory_format=torch.channels_last))[:, 0].float()
+        images = images.contiguous(memory_format=torch.channels_last)
+        logits = self.screener.cells(images)[:, 0].float()  # type: ignore[operator]
         losses = nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
         loss = (losses * weight).sum() / weight.sum().clamp_min(1.0)
         self.log("loss", loss)

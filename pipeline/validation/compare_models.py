@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from rasterio.windows import Window
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config import Config, Engine, Landcover, Trucks
 from pipeline.errors import BundleError, ConfigError
@@ -22,12 +20,13 @@ from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, open_bundle, shipped_bundles
 from pipeline.models.halo import card_anatomy
 from pipeline.models.normalise import normalise
-from pipeline.models.registry import build_detector, build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.report.model_comparison import Compared
 from pipeline.run import Request, prepare, run_shards, stored_shard
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.validation.observe import Observed, Place, observe_place, pool
+from pipeline.validation.timing import network_seconds
 
 TIMED_PX = 256
 _REPEATS = 3
@@ -90,12 +89,11 @@ def _bundles(names: Sequence[str], places: Sequence[Place]) -> list[Bundle]:
 def _compared(bundle: Bundle, places: Sequence[Place], engine: Engine, scores: dict[str, float]) -> Compared:
     card = bundle.card
     dense = card_anatomy(card, TIMED_PX)
-    network = build_detector(card) if card.task == "detection" else build_segmenter(card)
     return Compared(
         model=f"{card.id}-{card.version}",
         family=card.architecture,
         task=card.task,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        parameters=sum(parameter.numel() for parameter in build_network(card).parameters()),
         receptive_field=max(dense.receptive_field) if dense.receptive_field else None,
         halo=card.halo,
         kilomacs_px=dense.macs / TIMED_PX**2 / 1e3,
@@ -144,33 +142,12 @@ def _score_segmenter(bundle: Bundle, places: Sequence[Place], engine: Engine) ->
     return {"OA": pooled.accuracy, "mIoU": pooled.mean_iou}
 
 
-@torch.inference_mode()
 def milliseconds_per_megapixel(bundle: Bundle, place: Place, engine: Engine) -> float:
-    """Processor time of a network on a window of a scene, mirrored up to `TIMED_PX` where that is smaller.
+    """Return the processor time of a network on a window of a scene, with one thread.
 
-    The median of three runs after one to warm up, with one thread; decoding is not in it.
+    The median of three runs after one to warm up. A scene smaller than `TIMED_PX` is mirrored.
     """
-    card, threads = bundle.card, torch.get_num_threads()
-    image = _window(bundle, place)
-    half = half_precision(engine)
-    network: nn.Module
-    if card.task == "detection":
-        network = detector = build_detector(card)
-        detector.half_precision = half
-    else:
-        network = build_segmenter(card)
-    network = bundle.load_into(network).to(memory_format=torch.channels_last)
-    cast = torch.autocast("cpu", torch.bfloat16, enabled=half and card.task == "segmentation")
-    seconds = []
-    torch.set_num_threads(1)
-    try:
-        for _ in range(_REPEATS + 1):
-            begun = time.process_time()
-            with cast:
-                network(image)
-            seconds.append(time.process_time() - begun)
-    finally:
-        torch.set_num_threads(threads)
+    seconds = network_seconds(bundle, _window(bundle, place), half_precision(engine), _REPEATS + 1)
     return statistics.median(seconds[1:]) * 1e3 / (TIMED_PX**2 / 1e6)
 
 
@@ -182,5 +159,4 @@ def _window(bundle: Bundle, place: Place) -> Tensor:
     pixels = read_pixels(scene, Window(0, 0, cols, rows), used)
     missing = ((0, TIMED_PX - rows), (0, TIMED_PX - cols))
     reflectance = np.pad(pixels.reflectance, ((0, 0), *missing), mode="symmetric")
-    image = normalise(reflectance, np.pad(pixels.valid, missing, mode="symmetric"), bundle.card, used)
-    return image[None].contiguous(memory_format=torch.channels_last)
+    return normalise(reflectance, np.pad(pixels.valid, missing, mode="symmetric"), bundle.card, used)[None]

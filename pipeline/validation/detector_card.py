@@ -6,7 +6,6 @@ import logging
 import platform
 import re
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
@@ -28,12 +26,12 @@ from pipeline.evaluation.trucks.scores import PrecisionRecall, TruckEvaluation
 from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
 from pipeline.models.normalise import normalise
-from pipeline.models.registry import build_detector
 from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
 from pipeline.simulation.simulate import simulate_scene
 from pipeline.storage.atomic import replacing
 from pipeline.validation.observe import Observed, Place, Seed, observe_place, observe_seed, pool
+from pipeline.validation.timing import network_seconds
 
 log = logging.getLogger(__name__)
 
@@ -369,27 +367,14 @@ def confusions(observed: Observed, evaluation: TruckEvaluation, threshold: float
 def speed(bundle: Bundle) -> dict[str, Any]:
     """Seconds of the network for a million pixels of a simulated scene, on this machine's processor.
 
-    It is the processor's time of a single thread, which does not depend on what else the machine does.
-    Decoding and the measurement of motion are not in it.
+    Decoding and the measurement of motion are not included.
     """
     card, half = bundle.card, half_precision(Engine())
     pixels = simulate_scene(_SPEED_PX, 0, card.bands).reflectance
     image = normalise(pixels, np.ones(pixels.shape[1:], dtype=bool), card)[None]
-    image = image.contiguous(memory_format=torch.channels_last)
-    network = bundle.load_into(build_detector(card)).to(memory_format=torch.channels_last)
-    network.half_precision = half  # type: ignore[assignment]
-    before, spent = torch.get_num_threads(), []
-    try:
-        torch.set_num_threads(1)
-        with torch.inference_mode():
-            for _ in range(3):
-                start = time.thread_time()
-                network(image)
-                spent.append(time.thread_time() - start)
-    finally:
-        torch.set_num_threads(before)
+    seconds = min(network_seconds(bundle, image, half))
     return {
-        "seconds_per_mpx_one_thread": round(min(spent) / (_SPEED_PX**2 / 1e6), 2),
+        "seconds_per_mpx_one_thread": round(seconds / (_SPEED_PX**2 / 1e6), 2),
         "precision": "bfloat16" if half else "float32",
         "processor": _processor(),
     }

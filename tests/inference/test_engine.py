@@ -33,9 +33,9 @@ from pipeline.inference.predictions import (
 )
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
-from pipeline.models.halo import DensePart
+from pipeline.models.family import dense
 from pipeline.models.legend import LegendClass
-from pipeline.models.registry import build_detector, build_screener, build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.roads.read import read_roads
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import BandSource
@@ -65,7 +65,7 @@ def small_models(tmp_path_factory) -> Models:
         stride=4,
         **common,
     )
-    segmenter = build_segmenter(segment).eval()
+    segmenter = build_network(segment).eval()
     with torch.no_grad():  # let it say different things at different places, as trained ones do
         last = [module for module in segmenter.modules() if isinstance(module, nn.Conv2d)][-1]
         last.bias.sub_(segmenter(torch.rand(1, 4, 64, 64) * 2.7 - 0.7).mean((0, 2, 3)))
@@ -91,18 +91,17 @@ def small_detector(folder, architecture: str, arguments: dict) -> Bundle:
         halo=48,
         stride=4,
     )
-    detector = build_detector(card).eval()
+    detector = build_network(card).eval()
     example = torch.rand(1, 4, 64, 64) * 2.7 - 0.7
-    sliding = DensePart(detector)
+    single_stage = architecture == "fcos"
 
     def logits() -> torch.Tensor:
-        first = sliding(example)[0]
-        return first[0] if isinstance(first, list) else first
+        return dense(detector, example)[0 if single_stage else 1]
 
-    head = sliding.head.classification_head if architecture == "fcos" else sliding.head
+    head = detector.head.classification_head if single_stage else detector.rpn.head
     with torch.no_grad():
         head.cls_logits.weight.mul_(4 / logits().std())
-        share = 0.98 if architecture == "fcos" else 0.997
+        share = 0.98 if single_stage else 0.997
         head.cls_logits.bias.sub_(logits().quantile(share) + 2.2)
     return save_bundle(folder, card, detector.state_dict())
 
@@ -313,7 +312,7 @@ def screened(small_models, tmp_path_factory) -> Models:
     """The small models with a screener that rejects about half of the blocks of noise."""
     torch.manual_seed(2)
     card = screener_card()
-    screener = build_screener(card).eval()
+    screener = build_network(card).eval()
     with torch.no_grad():
         logits = screener(torch.rand(1, 4, 320, 320) * 2.7 - 0.7)
         screener.head.weight.mul_(4 / logits.std())

@@ -11,7 +11,7 @@ from pipeline.errors import MissingExtraError
 from pipeline.inference import runtime
 from pipeline.inference.runtime import backend, half_precision, open_runtime
 from pipeline.models.bundle import open_bundle
-from pipeline.models.registry import build_detector, build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.models.unet import UNet
 
 
@@ -19,8 +19,8 @@ from pipeline.models.unet import UNet
 def shipped() -> dict[str, tuple[nn.Module, int]]:
     trucks, landcover = open_bundle("trucks"), open_bundle("landcover")
     return {
-        "detection": (trucks.load_into(build_detector(trucks.card)), len(trucks.card.bands)),
-        "segmentation": (landcover.load_into(build_segmenter(landcover.card)), len(landcover.card.bands)),
+        "detection": (trucks.load_into(build_network(trucks.card)), len(trucks.card.bands)),
+        "segmentation": (landcover.load_into(build_network(landcover.card)), len(landcover.card.bands)),
     }
 
 

@@ -8,7 +8,7 @@ from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.faster_rcnn import POOLED_PX, pool_boxes, without_ignored
 from pipeline.models.halo import card_anatomy
-from pipeline.models.registry import build_detector
+from pipeline.models.registry import build_network
 from pipeline.training.detector.train import blank_card
 
 SMALL = {"channels": [4, 4, 4], "features": 4, "head": 8}
@@ -17,7 +17,7 @@ SMALL = {"channels": [4, 4, 4], "features": 4, "head": 8}
 @pytest.fixture(scope="module")
 def shipped():
     bundle = open_bundle("trucks")
-    return bundle.load_into(build_detector(bundle.card))
+    return bundle.load_into(build_network(bundle.card))
 
 
 def truck_on_asphalt(x: float = 24.0, y: float = 20.0, speed_kmh: float = 85.0) -> torch.Tensor:
@@ -39,7 +39,7 @@ def truck_on_asphalt(x: float = 24.0, y: float = 20.0, speed_kmh: float = 85.0) 
 
 
 def test_training_gives_four_losses():
-    detector = build_detector(
+    detector = build_network(
         blank_card(arguments=SMALL | {"anchor_sizes": [4.0], "anchor_ratios": [1.0]})
     ).train()
     targets = [{"boxes": torch.tensor([[10.0, 10.0, 14.0, 13.0]]), "labels": torch.tensor([1])}]
@@ -49,13 +49,13 @@ def test_training_gives_four_losses():
 
 
 def test_an_image_without_trucks_can_be_trained_on():
-    detector = build_detector(blank_card(arguments=SMALL)).train()
+    detector = build_network(blank_card(arguments=SMALL)).train()
     nothing = [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
     assert torch.isfinite(sum(detector(torch.randn(1, 4, 32, 32), nothing).values()))
 
 
 def test_anchors_keep_their_fractions_of_a_pixel():
-    detector = build_detector(blank_card(arguments=SMALL | {"anchor_sizes": [3.3], "anchor_ratios": [1.0]}))
+    detector = build_network(blank_card(arguments=SMALL | {"anchor_sizes": [3.3], "anchor_ratios": [1.0]}))
     (cell,) = detector.rpn.anchor_generator.cell_anchors
     assert cell.tolist() == [pytest.approx([-1.15, -1.15, 2.15, 2.15])]
 
@@ -100,13 +100,13 @@ def test_the_cards_halo_covers_what_the_network_sees():
 
 
 def test_an_unknown_architecture_is_named():
-    with pytest.raises(BundleError, match=r"Unknown detector yolo .* Known: faster_rcnn, fcos"):
-        build_detector(blank_card().model_copy(update={"architecture": "yolo"}))
+    with pytest.raises(BundleError, match=r"Unknown architecture yolo .* Known: faster_rcnn, fcos"):
+        build_network(blank_card().model_copy(update={"architecture": "yolo"}))
 
 
 def test_unknown_arguments_are_refused():
-    with pytest.raises(BundleError, match="don't fit faster_rcnn"):
-        build_detector(blank_card(arguments={"depth": 50}))
+    with pytest.raises(BundleError, match="faster_rcnn can't be built with"):
+        build_network(blank_card(arguments={"depth": 50}))
 
 
 def test_nothing_is_learnt_in_ignored_boxes():
@@ -119,7 +119,7 @@ def test_nothing_is_learnt_in_ignored_boxes():
 
 
 def test_anchors_in_ignored_boxes_are_neither_truck_nor_ground():
-    detector = build_detector(blank_card(arguments=SMALL))
+    detector = build_network(blank_card(arguments=SMALL))
     ground = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
     anchors = torch.tensor([[10.0, 10.0, 14.0, 14.0], [20.0, 20.0, 24.0, 24.0]])
     (labels,), _ = detector.rpn.assign_targets_to_anchors([anchors], [ground])

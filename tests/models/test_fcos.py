@@ -9,7 +9,7 @@ from pipeline.models.bundle import Card
 from pipeline.models.fcos import SingleStageDetector
 from pipeline.models.halo import card_anatomy
 from pipeline.models.legend import LegendClass
-from pipeline.models.registry import build_detector
+from pipeline.models.registry import build_network
 
 SMALL = {"channels": [4, 4, 4], "features": 4, "convolutions": 1}
 
@@ -34,7 +34,7 @@ def card(**changes) -> Card:
 @pytest.fixture
 def detector() -> SingleStageDetector:
     torch.manual_seed(3)
-    return build_detector(card())
+    return build_network(card())
 
 
 def target(*boxes, ignored=()) -> list[dict[str, torch.Tensor]]:
@@ -176,5 +176,5 @@ def test_no_pixel_beyond_the_reach_moves_a_logit(detector):
 
 
 def test_unknown_arguments_are_refused():
-    with pytest.raises(BundleError, match="don't fit fcos"):
-        build_detector(card(arguments={"anchor_sizes": [4.0]}))
+    with pytest.raises(BundleError, match="fcos can't be built with"):
+        build_network(card(arguments={"anchor_sizes": [4.0]}))

@@ -12,7 +12,7 @@ from pipeline.errors import BundleError, MissingExtraError, TrainingError
 from pipeline.models.bundle import save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.library_segmenters import start_encoder
-from pipeline.models.registry import build_segmenter
+from pipeline.models.registry import build_network
 from tests.models.test_unet import randomised, small_card, tiled
 
 pytest.importorskip("torchgeo", reason="needs the extra train")
@@ -33,7 +33,7 @@ def one_thread():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_output_has_the_size_of_the_input_and_a_channel_a_class(family):
-    network = build_segmenter(small_card(architecture=family, arguments=FAMILIES[family])).eval()
+    network = build_network(small_card(architecture=family, arguments=FAMILIES[family])).eval()
     assert network(torch.zeros(2, 2, 16, 24)).shape == (2, 9, 16, 24)
 
 
@@ -57,7 +57,7 @@ def test_tiles_equal_the_whole_scene(family):
 
 
 def test_a_shallow_u_net_keeps_no_stage_that_it_never_runs():
-    network = build_segmenter(small_card(architecture="smp_unet", arguments=SHALLOW)).train()
+    network = build_network(small_card(architecture="smp_unet", arguments=SHALLOW)).train()
     network(torch.randn(2, 2, 16, 16)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
@@ -65,7 +65,7 @@ def test_a_shallow_u_net_keeps_no_stage_that_it_never_runs():
 @pytest.mark.parametrize("encoder", ["efficientnet-b0", "timm-mobilenetv3_small_100"])
 def test_an_encoder_that_looks_at_the_whole_image_is_refused(encoder):
     card = small_card(architecture="smp_unet", arguments={"encoder": encoder})
-    with pytest.raises(BundleError, match=r"can't be cut into tiles.* look at the whole image: encoder"):
+    with pytest.raises(BundleError, match=r"can't be cut into tiles.* depend on the complete image: encoder"):
         with_halo(card)
 
 
@@ -85,14 +85,14 @@ def test_a_halo_that_costs_much_is_told(caplog):
 )
 def test_what_can_t_be_built_is_refused_in_a_line(arguments, message):
     with pytest.raises(BundleError, match=message) as caught:
-        build_segmenter(small_card(architecture="smp_unet", arguments=arguments))
+        build_network(small_card(architecture="smp_unet", arguments=arguments))
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchgeo.models", None)
     with pytest.raises(MissingExtraError, match=r"torchgeo.*truckscape\[train\]"):
-        build_segmenter(small_card(architecture="fcn", arguments={}))
+        build_network(small_card(architecture="fcn", arguments={}))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -101,7 +101,7 @@ def test_a_bundle_needs_nothing_from_the_net(family, tmp_path, monkeypatch):
     card = with_halo(small_card(architecture=family, arguments=FAMILIES[family]))
     network = randomised(card)
     bundle = save_bundle(tmp_path, card, network.state_dict())
-    again = bundle.load_into(build_segmenter(bundle.card))
+    again = bundle.load_into(build_network(bundle.card))
     image = torch.randn(1, 2, 16, 16)
     torch.testing.assert_close(again(image), network(image))
 
@@ -133,7 +133,7 @@ def hub(checkpoint, tmp_path, monkeypatch):
 
 def shallow(**changes):
     card = small_card(architecture="smp_unet", arguments=SHALLOW, **changes)
-    return card, build_segmenter(card)
+    return card, build_network(card)
 
 
 def test_weights_come_from_a_server(hub, checkpoint):
@@ -205,4 +205,4 @@ def test_unknown_weights_and_families_without_weights_are_refused():
         start_encoder(network, card, "require", "IMAGENET")
     unet = small_card()
     with pytest.raises(TrainingError, match="exist for smp_unet"):
-        start_encoder(build_segmenter(unet), unet, "require")
+        start_encoder(build_network(unet), unet, "require")

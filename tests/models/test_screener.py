@@ -8,7 +8,7 @@ from pipeline.errors import BundleError
 from pipeline.models.bundle import Card
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import LegendClass
-from pipeline.models.registry import build_screener
+from pipeline.models.registry import build_network
 from pipeline.models.screener import BLOCK_PX, CELL_PX, accepted
 
 
@@ -33,7 +33,7 @@ def screener_card(**changes) -> Card:
 @pytest.fixture(scope="module")
 def screener():
     torch.manual_seed(0)
-    return build_screener(screener_card()).eval()
+    return build_network(screener_card()).eval()
 
 
 def test_a_block_s_score_is_that_of_its_best_cell(screener):
@@ -72,7 +72,7 @@ def test_the_threshold_is_a_probability(threshold, count):
 
 
 def test_other_cards_are_refused():
-    with pytest.raises(BundleError, match="no screener: it has task detection"):
-        build_screener(screener_card(task="detection"))
-    with pytest.raises(BundleError, match="don't fit block_screener"):
-        build_screener(screener_card(arguments={"widths": [4, 4]}))
+    with pytest.raises(BundleError, match="block_screener for detection"):
+        build_network(screener_card(task="detection"))
+    with pytest.raises(BundleError, match="block_screener can't be built with"):
+        build_network(screener_card(arguments={"widths": [4, 4]}))

@@ -8,7 +8,7 @@ from pipeline.errors import BundleError
 from pipeline.models.bundle import SHIPPED, Card, open_bundle
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.receptive_field.trace import anatomy
-from pipeline.models.registry import build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.models.unet import UNet
 from pipeline.tiling import plan
 
@@ -44,7 +44,7 @@ def small_card(**changes) -> Card:
 def randomised(card: Card) -> torch.nn.Module:
     """The network with batch norms as after a training, not the identity they start as."""
     torch.manual_seed(0)
-    network = build_segmenter(card)
+    network = build_network(card)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None
@@ -65,7 +65,7 @@ def tiled(network: torch.nn.Module, image: torch.Tensor, side: int, card: Card) 
 
 
 def test_output_has_the_size_of_the_input_and_a_channel_a_class():
-    network = build_segmenter(small_card()).eval()
+    network = build_network(small_card()).eval()
     assert network(torch.zeros(2, 2, 16, 24)).shape == (2, 9, 16, 24)
 
 
@@ -112,13 +112,13 @@ def test_a_smaller_halo_would_show():
 
 
 def test_unknown_architecture_is_refused_by_name():
-    with pytest.raises(BundleError, match=r"transformer, which is not a segmenter\. Known: unet"):
-        build_segmenter(small_card(architecture="transformer"))
+    with pytest.raises(BundleError, match=r"architecture transformer .* Known: unet"):
+        build_network(small_card(architecture="transformer"))
 
 
 def test_arguments_the_network_does_not_take_are_refused():
     with pytest.raises(BundleError, match="depth"):
-        build_segmenter(small_card(arguments={"depth": 3}))
+        build_network(small_card(arguments={"depth": 3}))
 
 
 def test_legend_has_nine_classes_in_their_official_colours():
@@ -130,7 +130,7 @@ def test_legend_has_nine_classes_in_their_official_colours():
 @pytest.fixture(scope="module")
 def shipped() -> tuple[Card, torch.nn.Module]:
     bundle = open_bundle("landcover")
-    return bundle.card, bundle.load_into(build_segmenter(bundle.card))
+    return bundle.card, bundle.load_into(build_network(bundle.card))
 
 
 def test_shipped_bundle_is_small_and_runs_on_the_four_10_m_bands():

@@ -5,10 +5,10 @@ import torch
 
 from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
-from pipeline.models.registry import build_detector, build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.training.detector.train import DetectorTraining, blank_card, train_detector
-from pipeline.training.segmenter import train
 from pipeline.training.segmenter.train import blank_card as blank_segmenter
+from pipeline.training.segmenter.train import train
 from tests.training.segmenter.test_train import data, settings
 
 __all__ = ["data"]  # a fixture
@@ -23,12 +23,12 @@ def test_a_single_stage_detector_is_trained_by_the_same_flow(tmp_path):
     )
     bundle = open_bundle(str(train_detector(chosen, tmp_path).folder))
     assert bundle.card.architecture == "fcos"
-    bundle.load_into(build_detector(bundle.card))
+    bundle.load_into(build_network(bundle.card))
 
 
 @pytest.mark.parametrize("architecture", ["faster_rcnn", "fcos"])
 def test_the_halo_of_a_detector_comes_from_its_network(architecture):
-    card = blank_card(architecture, DetectorTraining(architecture=architecture).network_arguments)
+    card = blank_card(architecture)
     assert (card.halo, card.stride) == (48, 4)
 
 
@@ -39,7 +39,7 @@ def test_segmenters_of_libraries_are_trained_by_the_same_flow(data, tmp_path, ar
     pytest.importorskip("torchgeo", reason="needs the extra train")
     bundle = train(settings(data, architecture=architecture, arguments=arguments), tmp_path)
     assert (bundle.card.architecture, bundle.card.halo) == (architecture, halo)
-    bundle.load_into(build_segmenter(bundle.card))
+    bundle.load_into(build_network(bundle.card))
 
 
 def test_families_have_arguments_of_their_own(data):

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.errors import TrainingError
 from pipeline.models.bundle import open_bundle
-from pipeline.models.registry import build_screener
+from pipeline.models.registry import build_network
 from pipeline.training.screener import ScreenerTraining, cell_targets, train_screener
 
 NONE = np.zeros((0, 4), np.float32)
@@ -57,7 +57,7 @@ def bundle(tmp_path_factory):
 
 def test_a_training_ends_in_a_bundle_that_loads(bundle):
     again = open_bundle(str(bundle.folder))
-    again.load_into(build_screener(again.card))
+    again.load_into(build_network(again.card))
     assert again.card.task == "screening"
     assert (again.card.halo, again.card.stride) == (64, 64)
 

@@ -11,7 +11,7 @@ from pipeline.config import Engine
 from pipeline.errors import BundleError, ConfigError
 from pipeline.models.bundle import Bundle, save_bundle
 from pipeline.models.halo import with_halo
-from pipeline.models.registry import build_detector, build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.training.detector.train import blank_card
 from pipeline.validation.compare_models import compare, milliseconds_per_megapixel, places_of
 from tests.models.test_unet import small_card
@@ -37,9 +37,7 @@ def bundles(tmp_path_factory) -> dict[str, Bundle]:
         "fcos": blank_card("fcos", small | {"convolutions": 1}),
         "unet": with_halo(small_card(bands=BANDS, mean=(0.1,) * 4, std=(0.1,) * 4)),
     }
-    built = {
-        name: (build_segmenter if name == "unet" else build_detector)(card) for name, card in cards.items()
-    }
+    built = {name: build_network(card) for name, card in cards.items()}
     # A network that knows nothing proposes a truck at every pixel, and all of them would be measured.
     torch.nn.init.constant_(built["faster_rcnn"].rpn.head.cls_logits.bias, -4.0)
     return {name: save_bundle(folder / name, card, built[name].state_dict()) for name, card in cards.items()}
@@ -53,7 +51,7 @@ def test_detectors_are_compared_on_the_same_trucks(bundles, product):
     assert list(first.scores) == ["AP", "precision", "recall", "F1"]
     assert 0 <= first.scores["AP"] <= 1
     assert first.parameters == sum(
-        parameter.numel() for parameter in build_detector(bundles["faster_rcnn"].card).parameters()
+        parameter.numel() for parameter in build_network(bundles["faster_rcnn"].card).parameters()
     )
     assert first.halo == 48
     assert first.receptive_field == 62

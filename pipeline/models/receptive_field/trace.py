@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -58,6 +58,7 @@ class Anatomy:
     layers: tuple[Layer, ...]
     outputs: tuple[Field, ...]
     parameters: int
+    """Of the layers."""
 
     @property
     def macs(self) -> int:
@@ -127,14 +128,18 @@ class Anatomy:
         return (axis for field in self.outputs for axis in (field.y, field.x) if axis)
 
 
-def anatomy(module: nn.Module, example_shape: tuple[int, ...]) -> Anatomy:
-    """The anatomy of `module` at inference, for an image of `example_shape`: (C, H, W) or (N, C, H, W).
+def anatomy(
+    module: nn.Module,
+    example_shape: tuple[int, ...],
+    apply: Callable[[nn.Module, Tensor], Any] = lambda network, images: network(images),
+) -> Anatomy:
+    """Return the anatomy of a network at inference, for an image of shape (C, H, W) or (N, C, H, W).
 
-    All tensors that the module returns (in tuples, lists or dictionaries too) count as outputs. The module
-    is copied to the `meta` device and run there: nothing is computed and nothing of it changes. H and W
-    should be multiples of the total stride, as tiles are. Receptive field arithmetic after Araujo, Norris
-    and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (Distill, 2019), carried further
-    to layers whose positions differ by phase.
+    `apply` runs the network, or the part of it that is of interest. All tensors that it returns (in tuples,
+    lists or dictionaries too) count as outputs. The module is copied to the `meta` device and run there:
+    nothing is computed and nothing of it changes. H and W should be multiples of the total stride, as tiles
+    are. Receptive field arithmetic after Araujo, Norris and Sim, "Computing Receptive Fields of
+    Convolutional Neural Networks" (Distill, 2019), extended to layers whose positions differ by phase.
 
     Raises
     ------
@@ -154,13 +159,13 @@ def anatomy(module: nn.Module, example_shape: tuple[int, ...]) -> Anatomy:
     )
     watch = _Watch(network, image)
     with torch.no_grad(), watch:
-        result = network(image)
+        result = apply(network, image)
     outputs = tuple(field for tensor in _tensors(result) if (field := watch.field(tensor)))
     if not outputs:
         raise ValueError("None of the network's outputs could be traced back to its input.")
     if watch.hidden:
         outputs = tuple(replace(field, unbounded=field.unbounded + watch.hidden) for field in outputs)
-    total = sum(parameter.numel() for parameter in module.parameters())
+    total = sum(layer.parameters for layer in watch.layers)
     return Anatomy(tuple(image.shape[1:]), tuple(watch.layers), outputs, total)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,10 @@ from pipeline.config import Settings, load_settings
 from pipeline.errors import TrainingError
 from pipeline.evaluation.trucks.scores import PRIMARY_RADIUS_M, precision_recall
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
-from pipeline.models.faster_rcnn import DEFAULT_ARGUMENTS
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import LegendClass
 from pipeline.models.normalise import normalise
-from pipeline.models.registry import DETECTORS, build_detector
+from pipeline.models.registry import build_network, find_family
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.simulation.chips.chip import CHIP_BANDS, Ground, draw_chip
@@ -106,14 +105,7 @@ class DetectorTraining(ChipTraining):
     learning_rate: float = Field(1.5e-3, gt=0)
     warmup: int = Field(150, ge=1)
     architecture: str = Field("faster_rcnn", description="a family of detectors")
-    arguments: dict[str, Any] = DEFAULT_ARGUMENTS
-
-    @property
-    def network_arguments(self) -> dict[str, Any]:
-        """What the network is built with: the family's own where the settings say nothing."""
-        if "arguments" in self.model_fields_set or self.architecture not in DETECTORS:
-            return self.arguments
-        return DETECTORS[self.architecture][1]
+    arguments: dict[str, Any] = Field({}, description="of the network, where not the family's own")
 
 
 class FineTuning(DetectorTraining):
@@ -198,8 +190,8 @@ class DetectorModule(pl.LightningModule):
     def __init__(self, card: Card, settings: DetectorTraining) -> None:
         super().__init__()
         self.settings = settings
-        self.detector = build_detector(card).to(memory_format=torch.channels_last)
-        self.detector.half_precision = half_precision(settings)
+        self.detector = build_network(card).to(memory_format=torch.channels_last)
+        self.detector.half_precision = half_precision(settings)  # type: ignore[assignment]
         self.found: list[tuple[Target, Target]] = []
 
     def training_step(self, batch: tuple[Tensor, list[Target]], index: int) -> Tensor:
@@ -254,7 +246,7 @@ def _centres(boxes: Tensor) -> Tensor:
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
-def blank_card(architecture: str = "faster_rcnn", arguments: dict[str, Any] | None = None) -> Card:
+def blank_card(architecture: str = "faster_rcnn", arguments: Mapping[str, Any] | None = None) -> Card:
     """The card of a detector that is not trained yet; its halo and stride follow from the network."""
     card = with_halo(
         Card(
@@ -262,7 +254,7 @@ def blank_card(architecture: str = "faster_rcnn", arguments: dict[str, Any] | No
             version="1",
             task="detection",
             architecture=architecture,
-            arguments=DEFAULT_ARGUMENTS if arguments is None else arguments,
+            arguments={**find_family("detection", architecture).arguments, **(arguments or {})},
             bands=CHIP_BANDS,
             mean=(0.09, 0.10, 0.10, 0.22),
             std=(0.06, 0.06, 0.07, 0.11),
@@ -284,7 +276,7 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
         If that bundle is no truck detector on the bands that chips have.
     """
     if settings.start_from is None:
-        card = blank_card(settings.architecture, settings.network_arguments)
+        card = blank_card(settings.architecture, settings.arguments)
         reported = {"training_data": settings.sources, "limitations": settings.limitations}
         return card.model_copy(update={"id": settings.id or card.id, **reported})
     card = open_bundle(settings.start_from).card

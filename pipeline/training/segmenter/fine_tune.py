@@ -34,7 +34,7 @@ from pipeline.evaluation.landcover.labels import (
 )
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
-from pipeline.models.registry import build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Scene
@@ -113,7 +113,7 @@ def fine_tune(settings: OwnLandcover, out: Path) -> Bundle:
     quality = _quality(network, kept, card, out)
     names = [item.name for item in start.card.classes]
     if all(item.name in names for item in card.classes):
-        before = build_segmenter(card)
+        before = build_network(card)
         start_from(start, before, card)
         quality["before_fine_tuning"] = _quality(before.eval(), kept, card)["held_out"]
     source = {

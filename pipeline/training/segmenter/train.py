@@ -26,7 +26,7 @@ from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.models.library_segmenters import Pretrained, start_encoder
-from pipeline.models.registry import build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
 from pipeline.training.fit import FitSettings, fit, prepare, training_loader
 from pipeline.training.segmenter.card import land_use_figures, measure, segment
@@ -93,10 +93,7 @@ class SegmenterTraining(SegmenterSettings):
     )
     id: str = "landcover"
     architecture: str = Field("unet", description="a segmenter of the registry")
-    arguments: dict[str, Any] = Field(
-        {"widths": [24, 48, 96, 160, 224], "dropout": 0.1},
-        description="what the architecture is built with; those of the U-Net, or the family's own",
-    )
+    arguments: dict[str, Any] = Field({}, description="of the network, where not the family's own")
     pretrained: Pretrained = Field(
         "no", description="Sentinel-2 weights for the encoder of smp_unet; prefer: go on without if need be"
     )
@@ -131,11 +128,6 @@ class SegmenterTraining(SegmenterSettings):
         description="bundle (name or path) whose weights to start from; it must not have seen land use if "
         "there is a cross-validation",
     )
-
-    @property
-    def network_arguments(self) -> dict[str, Any]:
-        """What the network is built with: the family's own where the settings say nothing."""
-        return self.arguments if self.architecture == "unet" or "arguments" in self.model_fields_set else {}
 
 
 def train(settings: SegmenterTraining, out: Path) -> Bundle:
@@ -211,7 +203,7 @@ def blank_card(settings: SegmenterTraining, classes: tuple[LegendClass, ...] = D
         version=settings.version,
         task="segmentation",
         architecture=settings.architecture,
-        arguments=settings.network_arguments,
+        arguments=settings.arguments,
         bands=settings.bands,
         optional_bands=tuple(band for band in settings.optional_bands if band in settings.bands),
         mean=tuple(NORMALISATION[band][0] for band in settings.bands),
@@ -225,7 +217,7 @@ def blank_card(settings: SegmenterTraining, classes: tuple[LegendClass, ...] = D
 
 def pretrained_start(card: Card, settings: SegmenterTraining, out: Path) -> Bundle | None:
     """A bundle whose encoder has Sentinel-2 weights, where the settings ask for them and they can be had."""
-    network = build_segmenter(card)
+    network = build_network(card)
     weights, source = settings.pretrained_weights, settings.pretrained_source
     if not start_encoder(network, card, settings.pretrained, weights, source):
         return None
@@ -237,7 +229,7 @@ class SegmenterModule(lightning.LightningModule):
 
     def __init__(self, card: Card, settings: SegmenterSettings, class_weights: Tensor) -> None:
         super().__init__()
-        self.network = build_segmenter(card).to(memory_format=torch.channels_last)
+        self.network = build_network(card).to(memory_format=torch.channels_last)
         self.settings = settings
         self.class_weights: Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)

@@ -13,11 +13,12 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.rpn import RPNHead
 
 from pipeline.models.bundle import Card
-from pipeline.models.halo import DensePart, card_anatomy
+from pipeline.models.family import dense
+from pipeline.models.halo import card_anatomy
 from pipeline.models.legend import LegendClass
 from pipeline.models.receptive_field.axis import Field
 from pipeline.models.receptive_field.trace import Anatomy, anatomy
-from pipeline.models.registry import build_detector
+from pipeline.models.registry import build_network
 
 SIDE = 72
 MARGIN = 14
@@ -275,17 +276,17 @@ def test_the_shipped_architectures_have_a_halo_that_is_cheap():
 
 def test_the_detectors_dense_part_sees_what_its_gradient_says():
     torch.manual_seed(0)
-    dense = DensePart(build_detector(card("detection", "faster_rcnn"))).double().eval()
-    for module in dense.modules():
+    detector = build_network(card("detection", "faster_rcnn")).double().eval()
+    for module in detector.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.uniform_(module.weight, 0.001, 0.01)
-    fields = anatomy(dense, (4, 96, 96)).outputs
+    field = anatomy(detector, (4, 96, 96), dense).outputs[1]
     image = torch.rand(1, 4, 96, 96, dtype=torch.float64, requires_grad=True)
-    logits = dense(image)[0][0]
-    for position in range(48, 48 + fields[0].x.step):
-        (gradient,) = torch.autograd.grad(logits[0, 0, 48, position], image, retain_graph=True)
+    logits = dense(detector, image)[1]
+    for position in range(48, 48 + field.x.step):
+        (gradient,) = torch.autograd.grad(logits[0, 48, position, 0], image, retain_graph=True)
         support = gradient[0].abs().sum((0, 1)).nonzero().flatten().tolist()
-        assert (min(support), max(support)) == fields[0].x.interval(position)
+        assert (min(support), max(support)) == field.x.interval(position)
 
 
 class Excited(nn.Module):

@@ -14,7 +14,7 @@ from shapely import box
 from pipeline.errors import BundleError, LabelsError
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.models.registry import build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.scenes.open import open_scene
 from pipeline.training.segmenter.fine_tune import (
     OwnLandcover,
@@ -52,7 +52,7 @@ def one_thread():
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory) -> Bundle:
     torch.manual_seed(0)
-    return save_bundle(tmp_path_factory.mktemp("tiny"), CARD, build_segmenter(CARD).state_dict())
+    return save_bundle(tmp_path_factory.mktemp("tiny"), CARD, build_network(CARD).state_dict())
 
 
 @pytest.fixture(scope="module")

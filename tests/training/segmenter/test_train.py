@@ -14,7 +14,7 @@ from shapely import box
 from pipeline.errors import BundleError, TrainingError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
-from pipeline.models.registry import build_segmenter
+from pipeline.models.registry import build_network
 from pipeline.scenes.scene import BANDS_10M
 from pipeline.training.segmenter.scenes import Crops
 from pipeline.training.segmenter.train import (
@@ -86,7 +86,7 @@ def test_two_steps_end_in_a_bundle_that_loads(data, tmp_path):
     bundle = train(settings(data), tmp_path)
     opened = open_bundle(str(tmp_path / "bundle"))
     assert opened.card == bundle.card
-    network = opened.load_into(build_segmenter(opened.card))
+    network = opened.load_into(build_network(opened.card))
     assert network(torch.zeros(1, 4, 32, 32)).shape == (1, 9, 32, 32)
     assert (opened.card.halo, opened.card.stride) == (10, 2)
     assert opened.card.training_data[0]["held_out_blocks"][0] == [0, 16, 16, 16]
@@ -141,9 +141,9 @@ def test_it_can_start_from_a_bundle(data, tmp_path):
 def test_a_band_that_is_new_has_no_weight_and_the_others_theirs(data, tmp_path):
     first = train(settings(data), tmp_path)
     card = blank_card(settings(data, bands=("B02", "B11", "B03", "B04", "B08")))
-    network = build_segmenter(card)
+    network = build_network(card)
     start_from(first, network, card)
-    before = first.load_into(build_segmenter(first.card))
+    before = first.load_into(build_network(first.card))
     image = torch.randn(1, 4, 16, 16)
     torch.testing.assert_close(network.eval()(image[:, [0, 2, 1, 2, 3]]), before(image))
 
@@ -155,9 +155,9 @@ def test_classes_are_matched_by_name(data, tmp_path):
         for value, name in enumerate(("built", "orchard"))
     )
     card = blank_card(settings(data), classes)
-    network = build_segmenter(card)
+    network = build_network(card)
     start_from(first, network, card)
-    before = first.load_into(build_segmenter(first.card))
+    before = first.load_into(build_network(first.card))
     image = torch.randn(1, 4, 16, 16)
     built = [item.name for item in DYNAMIC_WORLD].index("built")
     torch.testing.assert_close(network.eval()(image)[:, 0], before(image)[:, built])
@@ -167,7 +167,7 @@ def test_another_architecture_s_weights_are_refused(data, tmp_path):
     first = train(settings(data), tmp_path)
     card = blank_card(settings(data, arguments={"widths": [4, 8, 8]}))
     with pytest.raises(BundleError, match="can't start a unet built with"):
-        start_from(first, build_segmenter(card), card)
+        start_from(first, build_network(card), card)
 
 
 @pytest.fixture(scope="module")
