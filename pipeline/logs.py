@@ -1,4 +1,4 @@
-"""Logs that say which scene and shard they are about, as lines of JSON for machines."""
+"""Logs as JSON lines, each labelled with its scene and shard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LABELS: ContextVar[dict[str, Any]] = ContextVar("labels", default={})  # noqa: 
 
 @contextmanager
 def labelled(**labels: Any) -> Iterator[None]:
-    """Give every line of the log that is written meanwhile, in this context, labels: `scene`, `shard`."""
+    """Label every log line that is written in this context: `scene`, `shard`."""
     token = _LABELS.set({**_LABELS.get(), **labels})
     try:
         yield
@@ -33,10 +33,10 @@ def labelled(**labels: Any) -> Iterator[None]:
 
 @contextmanager
 def log_to(path: Path | None) -> Iterator[None]:
-    """Append what `pipeline` logs, from INFO on, one JSON object a line, to a file; None: to standard error.
+    """Append log records of `pipeline` from INFO on to a file, one JSON object a line; None: standard error.
 
-    Several processes may write the same file, and it may be moved away under way. Where its disk is full,
-    lines are lost, which is said once on standard error. Raises OutputError if it can't be opened.
+    Several processes may write to the same file, and it may be rotated. On a full disk lines are lost; one
+    warning goes to standard error. Raises OutputError if the file can't be opened.
     """
     handler: logging.Handler
     try:
@@ -51,9 +51,9 @@ def log_to(path: Path | None) -> Iterator[None]:
 
 @contextmanager
 def collected(name: str, handler: logging.Handler) -> Iterator[None]:
-    """What a logger and those below it say, from INFO on, goes to one handler meanwhile.
+    """Send records of a logger and its children, from INFO on, to one handler.
 
-    Besides that only to the handler by which the logger above is collected, if it is.
+    A handler that collects the parent logger gets them, too; others don't.
     """
     logger = logging.getLogger(name)
     level, propagate = logger.level, logger.propagate
@@ -69,36 +69,36 @@ def collected(name: str, handler: logging.Handler) -> Iterator[None]:
 
 
 class _LogFile(WatchedFileHandler):
-    """A file of lines whose full disk stops no work: why something else failed must not be hidden by it."""
+    """A log file that never raises on a full disk, which would hide the error that is being logged."""
 
-    _is_told = False
+    _is_reported = False
 
     def _open(self) -> Any:
         stream = super()._open()
         with open(self.baseFilename, "rb") as file:  # noqa: PTH123 (as its base class has it)
             if file.seek(0, os.SEEK_END) and file.seek(-1, os.SEEK_END) >= 0 and file.read() != b"\n":
-                stream.write("\n")  # a disk was full in the middle of a line
+                stream.write("\n")  # the disk was full in the middle of a line
         return stream
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._is_told:
-            self._is_told = True
+        elif not self._is_reported:
+            self._is_reported = True
             sys.stderr.write(f"The log can't be written: {self.baseFilename} ({error.strerror})\n")
 
     def close(self) -> None:
-        """Give the file up, with what could not be written."""
+        """Close the file; lines that could not be written are lost."""
         with contextlib.suppress(OSError):
             super().close()
 
 
 class JsonLines(logging.Formatter):
-    """A record as one line of JSON: time (UTC), level, logger, message, labels, traceback."""
+    """Formatter of one JSON line a record: time (UTC), level, logger, message, labels, traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """See the class."""
+        """Format a record; see the class."""
         moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {
             "time": moment.replace("+00:00", "Z"),

@@ -1,4 +1,4 @@
-"""Addresses as others may see them: signatures, tokens and passwords in them are for servers only."""
+"""Removal of credentials from text: signatures, tokens and passwords in addresses."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ _E = TypeVar("_E", bound=Exception)
 
 
 def without_secrets(text: str) -> str:
-    """A text without the queries (`?X-Amz-Signature=...`) and users (`name:password@`) of its addresses.
+    """Return a text without the queries (`?X-Amz-Signature=...`) and users (`name:password@`) of its URLs.
 
-    Signed addresses carry all that it takes to read what lies behind them.
+    A signed URL grants access to everybody who has it.
     """
     return _USER.sub("", _QUERY.sub("", text))
 
 
 def is_url(text: str) -> bool:
-    """Whether it is an address of a web server; all else is a path."""
+    """Return whether a text is the URL of a web server; anything else is a path."""
     return urlsplit(text).scheme in ("http", "https")
 
 
 def redacted(error: _E) -> _E:
-    """The same error as `without_secrets` lets it be told: as a cause it appears in tracebacks and logs."""
+    """Return an error without credentials in its message, to be a cause in tracebacks and logs."""
     plain = type(error)(without_secrets(str(error)))
     return plain.with_traceback(error.__traceback__)
 
 
 def keep_secrets(*loggers: str) -> None:
-    """Let what other packages log through these loggers go on without secrets."""
+    """Remove credentials from what other packages log through these loggers."""
     for name in loggers:
         logger = logging.getLogger(name)
         if _redact not in logger.filters:

@@ -1,4 +1,4 @@
-"""YAML as plain data, also from strangers: what a few lines of aliases would blow up is refused."""
+"""YAML from untrusted files, as plain data and within limits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_VALUES, _DEEPEST = 1_000_000, 100
 
 
 def read_yaml(text: str) -> Any:
-    """What a text says; None if nothing.
+    """Parse a YAML text; None if it is empty.
 
     Raises
     ------
@@ -29,17 +29,17 @@ def read_yaml(text: str) -> Any:
 
 
 def _written_out(text: str) -> float:
-    """How many values there are if each alias is replaced by what it stands for; no end of them in a circle.
+    """Count the values after each alias is replaced by its content; infinite for a cycle.
 
-    Told from what the parser meets, one after the other: to put it together takes a call for each level, and
-    those of libyaml end the process where they are too many.
+    Counts the parser's events. Composing the document would recurse, and libyaml ends the process if the
+    document is too deep.
     """
     sizes: dict[str | None, float] = {}
     open_ones: list[tuple[str | None, float]] = [(None, 0)]
     for event in yaml.parse(text, Loader=SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             open_ones.append((event.anchor, 1))
-            sizes[event.anchor] = float("inf")  # until it is known, which it is not for a part of itself
+            sizes[event.anchor] = float("inf")  # until its end: an alias inside it is a cycle
             if len(open_ones) > _DEEPEST:
                 raise yaml.YAMLError(f"it is nested deeper than {_DEEPEST} levels")
             continue
@@ -50,7 +50,7 @@ def _written_out(text: str) -> float:
         elif isinstance(event, yaml.ScalarEvent):
             size = sizes[event.anchor] = 1
         elif isinstance(event, yaml.AliasEvent):
-            size = sizes.get(event.anchor, 1)  # one that stands for nothing is told later
+            size = sizes.get(event.anchor, 1)  # yaml.load reports an undefined alias
         outer, so_far = open_ones[-1]
         open_ones[-1] = outer, so_far + size
     return open_ones[0][1]

@@ -1,4 +1,4 @@
-"""Tiles of a scene: the core a tile owns, and the window (core plus halo) a network must see for it.
+"""Tiles of a scene: the core that a tile owns, and the window (core plus halo) that a network needs.
 
 Pure geometry, no I/O. Window origins are multiples of the network's total stride, so that strided layers
 sample the same pixels as they would on the whole scene; then the core equals the whole scene's result.
@@ -17,7 +17,7 @@ from rasterio.windows import Window
 
 @dataclass(frozen=True, order=True)
 class Tile:
-    """One tile: `core` is what it answers for, `window` what has to be read. Pixels of the 10 m grid."""
+    """One tile, in pixels of the 10 m grid: `core` is its result, `window` its input."""
 
     row: int
     col: int
@@ -47,11 +47,11 @@ class Tile:
         return slice(top, top + self.height), slice(left, left + self.width)
 
     def owns(self, points: NDArray[np.float64], margin: float) -> NDArray[np.bool_]:
-        """(N,) which of (N, 2) points x, y lie in the core or at most `margin` beside it.
+        """Return a mask (N,) of points x, y (N, 2) in the core or at most `margin` beside it.
 
-        All in pixels from the scene's upper left corner. Each point of the scene is claimed at least once,
-        even if it is not quite the same for each tile, as long as it differs by less than the margin; what
-        several tiles claim is for `pipeline.inference.merge` to make one.
+        All in pixels from the scene's upper left corner. Two tiles may compute the same point with a
+        rounding difference. If it is below the margin, at least one tile owns the point;
+        `pipeline.inference.merge` removes duplicates.
         """
         low = np.array([self.col, self.row]) - margin
         high = np.array([self.col + self.width, self.row + self.height]) + margin
@@ -59,16 +59,16 @@ class Tile:
 
 
 def round_up(value: int, multiple: int) -> int:
-    """The smallest multiple of `multiple` that is not below `value`."""
+    """Return the smallest multiple of `multiple` that is not below `value`."""
     return -(-value // multiple) * multiple
 
 
 def plan(shape: tuple[int, int], tile_px: int, halo: int, stride: int) -> list[Tile]:
-    """Tiles of a scene of `shape` (rows, columns), row by row.
+    """Return the tiles of a scene of `shape` (rows, columns), row by row.
 
     `tile_px` is the largest side of a core, `halo` the network's reach and `stride` its total stride, all in
-    pixels; side and halo are rounded up to the stride. Cores are about equal, for a narrow one at the end
-    costs as much halo as a whole one. Works for any scene of at least one pixel.
+    pixels; side and halo are rounded up to the stride. Cores are about equal, since a narrow one at the end
+    would cost as much halo as a full one. Works for any scene of at least one pixel.
 
     Raises
     ------
@@ -92,11 +92,11 @@ def plan(shape: tuple[int, int], tile_px: int, halo: int, stride: int) -> list[T
 
 
 def parts(tile: Tile, wanted: NDArray[np.bool_], side: int, halo: int) -> list[Tile]:
-    """Tiles within `tile` whose cores hold every wanted pixel of its own, with little else to compute.
+    """Return tiles within `tile` whose cores hold all its wanted pixels, with little else to compute.
 
     `wanted` is (height, width) of the core. The cores are made of blocks of `side` pixels from the tile's
     corner on, and don't overlap; a rectangle is split wherever two smaller ones, each with its halo, are less
-    area than one, and `_WINDOW_COST_PX` for each. None where nothing is wanted.
+    area than one, and `_WINDOW_COST_PX` for each. Empty if nothing is wanted.
     """
     rows, cols = -(-tile.height // side), -(-tile.width // side)
     padded = np.zeros((rows * side, cols * side), bool)
@@ -116,12 +116,14 @@ def parts(tile: Tile, wanted: NDArray[np.bool_], side: int, halo: int) -> list[T
 
 _Rectangle = tuple[int, int, int, int]
 _WINDOW_COST_PX = 2**15
-"""What a window of its own costs a network beside its area: a shape to get ready for, boxes to judge."""
+"""Fixed cost of a window for a network, as pixels: a new input shape, another postprocessing step."""
 
 
 def _rectangles(blocks: NDArray[np.bool_], margin: float, each: float) -> list[_Rectangle]:
-    """(top, bottom, left, right) of rectangles that hold every true block; each costs `each` blocks more than
-    its area with `margin`."""
+    """Return rectangles (top, bottom, left, right) that hold every true block.
+
+    A rectangle costs its area with `margin`, plus `each` blocks.
+    """
 
     def bounds(top: int, bottom: int, left: int, right: int) -> _Rectangle:
         inside = blocks[top:bottom, left:right]
@@ -156,7 +158,7 @@ def _rectangles(blocks: NDArray[np.bool_], margin: float, each: float) -> list[_
 
 
 def strips(tiles: list[Tile]) -> list[list[Tile]]:
-    """The tiles grouped by row of tiles, top to bottom: a strip is contiguous in the output rasters."""
+    """Group the tiles by row, top to bottom: a strip is contiguous in the output rasters."""
     by_row: dict[int, list[Tile]] = {}
     for tile in tiles:
         by_row.setdefault(tile.row, []).append(tile)
@@ -164,7 +166,7 @@ def strips(tiles: list[Tile]) -> list[list[Tile]]:
 
 
 def shard(tiles: list[Tile], count: int) -> list[list[Tile]]:
-    """Whole strips of tiles dealt to at most `count` shards of consecutive strips, none of them empty."""
+    """Deal complete strips of tiles to at most `count` shards of consecutive strips; no shard is empty."""
     if count < 1:
         raise ValueError(f"A scene is cut into at least one shard. Received: {count=}")
     groups = strips(tiles)

@@ -11,10 +11,10 @@ from rasterio import features
 
 
 def road_mask(roads: gpd.GeoDataFrame, grid: GeoBox, buffer_m: float) -> NDArray[np.bool_]:
-    """Pixels (H, W) of `grid` whose centre lies within `buffer_m` metres of a road.
+    """Return a mask (H, W) of the pixels of `grid` whose centre is within `buffer_m` metres of a road.
 
-    Exact, so it is the same for every way to cut a scene into windows. `roads` are in the grid's CRS;
-    those far from the grid cost nothing once GeoPandas has built its spatial index.
+    The mask is exact, so it does not depend on how a scene is cut into windows. `roads` are in the grid's
+    CRS; distant ones cost nothing once GeoPandas has built its spatial index.
     """
     mask = np.zeros(tuple(grid.shape), np.bool_)
     box = grid.extent.boundingbox
@@ -25,8 +25,8 @@ def road_mask(roads: gpd.GeoDataFrame, grid: GeoBox, buffer_m: float) -> NDArray
     if len(near) == 0:
         return mask
     lines, margin = roads.geometry.to_numpy()[np.sort(near)], abs(grid.affine.a) / 4
-    # A buffer is a polygon that cuts its round corners: what a smaller one holds is near, what lies beyond a
-    # larger one is not. Exact distances are for what is between.
+    # A buffer polygon cuts its round corners. Pixels in a smaller one are near, pixels outside a larger one
+    # are not; exact distances are needed only between the two.
     near_enough, candidates = (
         features.rasterize(
             list(shapely.buffer(lines, distance)),

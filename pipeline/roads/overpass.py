@@ -1,4 +1,4 @@
-"""Roads of OpenStreetMap as an Overpass server gives them, kept as files."""
+"""Roads of OpenStreetMap from an Overpass server, cached as files."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from pipeline.storage.atomic import replacing
 
 OVERPASS_URL = "https://overpass-api.de/api/interpreter"
 _SERVER_SECONDS = 180
-"""How long the server may work on it; its own default."""
+"""Time limit for the server's work; its own default."""
 _TIMEOUT_S = (10.0, _SERVER_SECONDS + 30.0)
-"""To connect, and between two pieces of the answer."""
+"""To connect, and between two chunks of the answer."""
 _BUSY = (429, 502, 503, 504)
 _CHUNK = 1 << 20
 _TAIL = 4096
-"""Bytes at the end of an answer in which a server tells that it is not whole."""
+"""Bytes at the end of an answer that show whether it is complete."""
 
 
 def overpass_roads(
     grid: GeoBox, folder: Path, *, margin_m: float = 0.0, url: str = OVERPASS_URL, backoff_s: float = 5.0
 ) -> Path:
-    """The roads on `grid` and up to `margin_m` around it as an OpenStreetMap XML file, for `read_roads`.
+    """Fetch the roads on `grid` and up to `margin_m` around it as an OpenStreetMap XML file for `read_roads`.
 
-    Ways of `TRUCK_HIGHWAYS`, (c) OpenStreetMap contributors, ODbL. The file lies in `folder`, named by the
-    hash of the query: asked again, the same query costs nothing; delete the file for newer roads. A server
-    that is busy (429, 502, 503, 504) is asked five times, with growing pauses or those it tells.
+    Ways of `TRUCK_HIGHWAYS`, (c) OpenStreetMap contributors, ODbL. The file is in `folder`, named by the
+    hash of the query, and is used again for the same query; delete it for newer roads. A busy server (429,
+    502, 503, 504) gets five retries, with growing pauses or those that it asks for.
 
     Raises
     ------
     LabelsError
-        If the grid has no CRS, the server can't be reached, or its answer is no OpenStreetMap data or not
-        whole: Overpass answers with status 200 and a remark where it ran out of time or memory.
-        RoadsUnreachableError where that may pass.
+        If the grid has no CRS, the server can't be reached, or its answer is incomplete or no OpenStreetMap
+        data: out of time or memory, Overpass answers with status 200 and a remark.
+        RoadsUnreachableError if the error is transient.
     OutputError
         If the file can't be written.
     """
@@ -88,12 +88,12 @@ def _download(session: requests.Session, url: str, query: str, part: Path) -> No
         ) from error
     if not tail.rstrip().endswith(b"</osm>") or b"<remark>" in tail:
         raise RoadsUnreachableError(
-            f"Roads can't be fetched: the answer of {url} is not whole; try later, or give --roads a file."
+            f"Roads can't be fetched: the answer of {url} is incomplete; try later, or give --roads a file."
         )
 
 
 def _query(boxes: Sequence[tuple[float, float, float, float]]) -> str:
-    """Overpass QL: the ways in any of the boxes (west, south, east, north), and all of their nodes."""
+    """Return Overpass QL for the ways in any of the boxes (west, south, east, north), and their nodes."""
     classes = "|".join(TRUCK_HIGHWAYS)
     ways = "".join(
         f'way["highway"~"^({classes})$"]({south:.5f},{west:.5f},{north:.5f},{east:.5f});'
@@ -103,7 +103,7 @@ def _query(boxes: Sequence[tuple[float, float, float, float]]) -> str:
 
 
 def _boxes(grid: GeoBox, margin_m: float) -> list[tuple[float, float, float, float]]:
-    """Longitudes and latitudes around the grid; two boxes where it crosses the antimeridian."""
+    """Return boxes in degrees around the grid; two if it crosses the antimeridian."""
     if grid.crs is None:
         raise LabelsError("Roads can't be fetched for a scene without CRS; give --roads a file.")
     box = grid.extent.boundingbox

@@ -1,4 +1,4 @@
-"""Roads: lines with an id, a class and their traffic rules, and the pixels near them."""
+"""Road lines from any file, with an id, a class and their traffic rules."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxs
 TRUCK_HIGHWAYS = tuple(
     kind + link for kind in ("motorway", "trunk", "primary", "secondary") for link in ("", "_link")
 )
-"""Values of OpenStreetMap's `highway` that are read of its files: below them there are few trucks, and
-narrow roads between fields make look-alikes."""
+"""Values of OpenStreetMap's `highway` that are read. Lower classes have few trucks, and narrow roads between
+fields look like them."""
 
 _OSM_SUFFIXES = (".osm", ".pbf", ".osm.gz", ".osm.xml", ".osm.xml.gz")
 _ID_COLUMNS = ("road_id", "osm_id", "osm_way_id", "id")
@@ -40,7 +40,7 @@ _ONEWAY = {
     **dict.fromkeys(("yes", "true", "1", "f"), 1),
     **dict.fromkeys(("-1", "reverse", "t"), -1),
 }
-"""OpenStreetMap's values of `oneway`, and those of Geofabrik's Shapefiles: F along the line, T against it."""
+"""Values of `oneway` in OpenStreetMap, and in Geofabrik's Shapefiles: F along the line, T against it."""
 _UNREADABLE = (
     pyogrio.errors.DataSourceError,
     pyogrio.errors.DataLayerError,
@@ -52,14 +52,14 @@ _UNREADABLE = (
 def read_roads(
     path: Path, crs: Any, bounds: tuple[float, float, float, float] | None = None
 ) -> gpd.GeoDataFrame:
-    """Road lines of a GeoPackage, GeoJSON, Shapefile or OpenStreetMap file, in `crs`: `ROAD_COLUMNS`.
+    """Read road lines of a GeoPackage, GeoJSON, Shapefile or OpenStreetMap file, in `crs`: `ROAD_COLUMNS`.
 
-    OpenStreetMap files (`.osm.pbf`, `.osm`, `.osm.gz`, `.osm.xml.gz`) give the ways of `TRUCK_HIGHWAYS`; of
-    other files all lines are read. `road_id` is that of OpenStreetMap where the file has it, else a hash of
-    the line as the file has it. `road_class` is the column `road_class`, `highway` or `fclass`. `oneway` is 1
+    From OpenStreetMap files (`.osm.pbf`, `.osm`, `.osm.gz`, `.osm.xml.gz`) only `TRUCK_HIGHWAYS` are read;
+    from other files all lines. `road_id` is OpenStreetMap's if the file has it, else a hash of the line in
+    the file. `road_class` is the column `road_class`, `highway` or `fclass`. `oneway` is 1
     along the line, -1 against it and 0 both ways; where the class is OpenStreetMap's, a motorway or
     roundabout without it is one-way. `name`, `ref`, `lanes` (a whole number) and `maxspeed` (as tagged) are
-    null where unknown. `bounds` (x_min, y_min, x_max, y_max, in `crs`) leaves out roads that don't come near.
+    null if unknown. `bounds` (x_min, y_min, x_max, y_max, in `crs`) leaves out distant roads.
 
     Memory: the roads within the bounds, and for OpenStreetMap files GDAL's index of nodes, of which it keeps
     100 MB in memory and the rest in a temporary file.
@@ -123,7 +123,7 @@ def _read_lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] 
 
 
 def _read_osm(path: Path, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
-    """The ways of `TRUCK_HIGHWAYS` with their tags as columns; GDAL drops ways with fewer than two nodes."""
+    """Read the ways of `TRUCK_HIGHWAYS`, tags as columns; GDAL drops ways with fewer than two nodes."""
     packed = path.name.lower().endswith(".gz")
     if not path.name.lower().endswith((".pbf", ".pbf.gz")):
         _check_xml(path, packed)
@@ -143,7 +143,7 @@ def _read_osm(path: Path, crs: Any, bounds: tuple[float, float, float, float] | 
 
 
 def _tags(value: Any) -> dict[str, str]:
-    """The other tags of a way: a mapping, text of one (pyogrio before 0.12), or nothing."""
+    """Parse the other tags of a way: a mapping, its text (pyogrio before 0.12), or nothing."""
     if isinstance(value, str):
         value = json.loads(value)
     return value if isinstance(value, dict) else {}
@@ -170,7 +170,7 @@ def _check_xml(path: Path, packed: bool) -> None:
 def _box_in(
     theirs: Any, crs: Any, bounds: tuple[float, float, float, float]
 ) -> tuple[float, float, float, float] | None:
-    """The bounds in a file's CRS, a little wider; None where they have none, as across the antimeridian."""
+    """Return the bounds in a file's CRS, a little wider; None if undefined, as across the antimeridian."""
     try:
         transformer = pyproj.Transformer.from_crs(crs, theirs, always_xy=True)
         west, south, east, north = transformer.transform_bounds(*bounds, densify_pts=41)
@@ -187,7 +187,7 @@ def _text(values: Iterable[str | None]) -> pd.Series:
 
 
 def _optional(roads: gpd.GeoDataFrame, column: str) -> list[str | None]:
-    """A column as text; None where a value, or the whole column, is missing."""
+    """Return a column as text; None where a value, or the column, is missing."""
     if column not in roads:
         return [None] * len(roads)
     return [None if pd.isna(value) else str(value) for value in roads[column]]
@@ -209,7 +209,7 @@ def _classes(roads: gpd.GeoDataFrame) -> list[str | None]:
 
 
 def _oneway(roads: gpd.GeoDataFrame) -> list[int]:
-    """1 along the line, -1 against it, 0 both ways (https://wiki.openstreetmap.org/wiki/Key:oneway)."""
+    """Return 1 along the line, -1 against it, 0 both ways (OpenStreetMap wiki, Key:oneway)."""
     implied = np.zeros(len(roads), bool)
     for column in _OSM_CLASS_COLUMNS:
         if column in roads:

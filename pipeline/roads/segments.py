@@ -13,13 +13,13 @@ def split_roads(
     max_m: float = 2000.0,
     bounds: tuple[float, float, float, float] | None = None,
 ) -> gpd.GeoDataFrame:
-    """The roads cut where they share a vertex with another road, and into equal parts of at most `max_m`.
+    """Cut roads where they share a vertex with another road, and into equal parts of at most `max_m`.
 
-    Roads that cross without a common vertex, as on bridges, are not cut. Every segment takes the columns of
-    its road and has `segment_id`, the road's id and the segment's number along it, which is the same for
-    every scene whose `roads` hold all that meet it; `length_m`, and `azimuth_deg` from its first to its last
-    point, clockwise from grid north, null for a ring. `bounds` leaves out segments that don't touch it.
-    Lengths are those of the roads' CRS, in which one unit is a metre.
+    Roads that cross without a common vertex, as on bridges, are not cut. A segment has the columns of its
+    road, `length_m`, `azimuth_deg` (from its first to its last point, clockwise from grid north; null for a
+    ring), and `segment_id`: the road's id and the segment's number along it. The id is the same in every
+    scene whose `roads` include all roads that meet the segment. `bounds` leaves out segments that don't touch
+    it. Lengths are in the roads' CRS, whose unit is the metre.
     """
     lines, road = shapely.get_parts(roads.geometry.to_numpy(), return_index=True)
     lines = shapely.remove_repeated_points(lines)
@@ -42,7 +42,7 @@ def split_roads(
     new_xy = points_along(new, xy, along)
     new_line = np.repeat(line[cut[:-1]][within], added)
 
-    # All vertices in order; those at which a segment ends and the next begins are there twice.
+    # All vertices in order; a vertex between two segments appears twice.
     order = np.argsort(np.concatenate([along, new]), kind="stable")
     is_cut = np.zeros(len(xy), bool)
     is_cut[cut] = True
@@ -74,7 +74,7 @@ def split_roads(
 def measured_lines(
     lines: NDArray[np.object_],
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Vertices (V, 2), the line (V,) of each, and its distance (V,) along all lines, a metre between two."""
+    """Return vertices (V, 2), their lines (V,), and distances (V,) along all lines, 1 m between two lines."""
     xy, line = shapely.get_coordinates(lines, return_index=True)
     step = np.hypot(*np.diff(xy, axis=0).T) if len(xy) else np.empty(0)
     step[line[1:] != line[:-1]] = 1.0
@@ -84,7 +84,7 @@ def measured_lines(
 def points_along(
     at: NDArray[np.float64], xy: NDArray[np.float64], along: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Places (N, 2) at distances (N,) along the lines of `measured_lines`."""
+    """Return places (N, 2) at distances (N,) along the lines of `measured_lines`."""
     if not len(at):
         return np.empty((0, 2))
     return np.stack([np.interp(at, along, xy[:, axis]) for axis in (0, 1)], axis=1)

@@ -91,8 +91,8 @@ def test_across_the_antimeridian_there_are_two_boxes(overpass, tmp_path):
     ("answer", "said"),
     [
         ((400, b"parse error"), "HTTP status 400"),
-        ((200, TIMED_OUT), "not whole"),
-        ((200, OSM[:-10]), "not whole"),
+        ((200, TIMED_OUT), "incomplete"),
+        ((200, OSM[:-10]), "incomplete"),
         ((206, OSM), "doesn't answer"),  # the connection ends before the promised length
     ],
 )
