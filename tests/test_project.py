@@ -73,6 +73,16 @@ def test_every_make_command_that_is_named_exists(file, targets):
     assert named <= targets
 
 
+@pytest.mark.parametrize(
+    "page", sorted(HOUSE.glob("*.md")) + sorted(HOUSE.glob("*/*.md")), ids=lambda page: page.name
+)
+def test_every_link_of_a_page_leads_to_a_file(page):
+    text = page.read_text()
+    links = re.findall(r"\]\(([^)#\s]+)", text) + re.findall(r'src="([^"]+)"', text)
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert not missing
+
+
 def test_the_readmes_two_commands_and_what_ci_runs():
     readme = (HOUSE / "README.md").read_text()
     assert "make demo" in readme
