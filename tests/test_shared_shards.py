@@ -245,7 +245,7 @@ def test_addresses_that_are_refused_before_any_work(scene, tmp_path, url, said):
 def test_a_store_that_lets_nobody_in_ends_the_run_before_it_begins(scene, s3, tmp_path, monkeypatch):
     with unsteady(s3, ["403"] * 9) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        with pytest.raises(OutputError, match=r"^Shards can't be kept in s3://shards: ") as caught:
+        with pytest.raises(OutputError, match=rf"^Shards can't be kept in s3://shards/{NAME}: ") as caught:
             prepare(request_for(scene, tmp_path, "runner.store=s3://shards"))
     assert is_transient(caught.value)
     assert "\n" not in str(caught.value)

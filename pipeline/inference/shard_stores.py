@@ -1,4 +1,4 @@
-"""Where the shards of a scene are kept: in a folder of the run, or in a store that workers share."""
+"""The store of a scene's shards: a folder of the run, or an object store that workers share."""
 
 from __future__ import annotations
 
@@ -7,150 +7,87 @@ import json
 import logging
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 from pipeline.errors import ConfigError, OutputError
-from pipeline.inference.shards import (
-    Shard,
-    content_key,
-    is_whole,
-    read_shard,
-    save_shard,
-    shard_name,
-    write_shard,
-)
-from pipeline.storage.object_store import Store, open_store
+from pipeline.inference.shards import Shard, content_key, read_shard, save_shard, shard_name
+from pipeline.storage.object_store import Store, folder_store, open_store
 
 log = logging.getLogger(__name__)
 
 SETTING = "runner.store"
 NEEDED_S = 7 * 24 * 3600.0
-"""How long after a run began its shards stay in a shared store, whether it still lives, died, or is done."""
+"""How long after a run began no other run removes its shards, unless it ended in a folder of its own."""
 _MADE = re.compile(r"\.?(?P<name>[0-9a-f]{32})(\..+\.part)?\.npz")
 """Shards, and what writers that were killed left under temporary names."""
 _NOTE = ".needed.json"
 
 
-class ShardStore(Protocol):
-    """The shards of one scene, by their keys. It travels to workers with the job; errors are OutputError."""
-
-    def claim(self, keys: Collection[str]) -> None:
-        """Tell other runs that one begins which needs these shards, and see that they can be written."""
-
-    def whole(self, keys: Collection[str]) -> set[str]:
-        """Those of the keys whose shards are there, as far as that is told without reading them."""
-
-    def read(self, key: str) -> Shard | None:
-        """A shard; None if there is none, or it is damaged."""
-
-    def write(self, key: str, shard: Shard) -> None:
-        """Keep a shard; nobody ever sees half of it."""
-
-    def drop(self, key: str) -> None:
-        """Remove a shard that turned out to be damaged."""
-
-    def tidy(self, keys: Collection[str]) -> None:
-        """At the end of a run that needed `keys`: remove what no run needs any more."""
-
-    def address(self, key: str) -> str:
-        """Where a shard lies, or will."""
-
-
 @dataclass(frozen=True)
-class LocalShards:
-    """Shards in a folder, of which only one run makes use at a time."""
+class ShardStore:
+    """The shards of one scene, by their keys. It travels to workers with the job; errors are OutputError.
 
-    folder: Path
-    begun: float
-    """When that run began, in seconds since 1970, as files have it."""
-
-    def claim(self, keys: Collection[str]) -> None:
-        """Nothing is noted: from the age of files a run tells which are left of earlier ones."""
-
-    def whole(self, keys: Collection[str]) -> set[str]:
-        """Takes a look at the table of contents of each file."""
-        return {key for key in keys if is_whole(self._file(key))}
-
-    def read(self, key: str) -> Shard | None:
-        """See `ShardStore`."""
-        return read_shard(self._file(key))
-
-    def write(self, key: str, shard: Shard) -> None:
-        """See `ShardStore`."""
-        write_shard(self._file(key), shard)
-
-    def drop(self, key: str) -> None:
-        """See `ShardStore`."""
-        self._file(key).unlink(missing_ok=True)
-
-    def tidy(self, keys: Collection[str]) -> None:
-        """Leave what another run that began meanwhile has written, by the time of its files."""
-        mine = {self._file(key) for key in keys}
-        for file in self.folder.glob("*.npz"):
-            if file not in mine and file.stat().st_mtime < self.begun:
-                file.unlink(missing_ok=True)
-
-    def address(self, key: str) -> str:
-        """A path."""
-        return str(self._file(key))
-
-    def _file(self, key: str) -> Path:
-        return self.folder / shard_name(key)
-
-
-@dataclass(frozen=True)
-class SharedShards:
-    """Shards below `url/<scene id>/`, where any number of runs and workers reads and writes them by address.
-
-    Which shards a run needs it notes there when it begins, for all runs of the same settings in one small
-    file. What no note of the last seven days (`NEEDED_S`) names goes with the next run of the scene that
-    ends, so no live run loses a shard. Memory: a shard's file, beside the shard.
+    A run notes there which shards it needs when it begins, in one small file for all runs of the same
+    settings. At its end it removes what no note of the last seven days (`NEEDED_S`) names, so no live run
+    loses a shard. Memory: a shard's file, beside the shard.
     """
 
-    url: str
-    scene_id: str
+    place: Path | str
+    """The folder of a run, which keeps the shards of its latest run; or the address of a folder that runs
+    share, which keeps those of all runs for seven days."""
 
-    def __reduce__(self) -> tuple[type[SharedShards], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type[ShardStore], tuple[Path | str]]:
         """Each process opens the store with its own credentials."""
-        return SharedShards, (self.url, self.scene_id)
+        return ShardStore, (self.place,)
 
     def claim(self, keys: Collection[str]) -> None:
-        """See `ShardStore`."""
+        """Note that a run begins that needs these shards, which shows, too, that they can be written."""
         names = sorted(map(shard_name, keys))
         note = json.dumps({"noted": time.time(), "shards": names}, indent=1)
-        self._put(f"{content_key({'shards': names})[:32]}{_NOTE}", note.encode())
+        self._put(_note(names), note.encode())
+
+    def release(self, keys: Collection[str]) -> None:
+        """Take that note back where the run has a folder of its own; in a shared one it stays."""
+        if isinstance(self.place, Path):
+            self._remove(_note(sorted(map(shard_name, keys))))
 
     def whole(self, keys: Collection[str]) -> set[str]:
-        """One listing for all: files appear whole there. One that is damaged shows when it is read."""
+        """Return those of the keys whose shards are there. Files appear whole; reading shows a damaged one.
+
+        Takes one listing.
+        """
         sizes = self._sizes()
         return {key for key in keys if sizes.get(shard_name(key))}
 
     def read(self, key: str) -> Shard | None:
-        """See `ShardStore`."""
+        """Return a shard; None if there is none, or it is damaged."""
         content = self._get(shard_name(key))
         return read_shard(io.BytesIO(content)) if content else None
 
     def write(self, key: str, shard: Shard) -> None:
-        """See `ShardStore`."""
+        """Keep a shard; it appears when it is whole."""
         file = io.BytesIO()
         save_shard(file, shard)
         self._put(shard_name(key), file.getvalue())
 
     def drop(self, key: str) -> None:
-        """See `ShardStore`."""
+        """Remove a damaged shard."""
         self._remove(shard_name(key))
 
     def tidy(self, keys: Collection[str]) -> None:
-        """A store that fails meanwhile costs room, not the run: the next one tidies."""
+        """Remove what no run needs, at the end of one that needed `keys`.
+
+        A store that fails meanwhile costs room, not the run: the next one tidies.
+        """
+        needed = set(map(shard_name, keys))
         try:
+            self.release(keys)
             # In this order: a shard that is written meanwhile has a note by then, or is not among these.
             names = self._sizes()
-            needed = set(map(shard_name, keys))
             for name in names:
                 if name.endswith(_NOTE):
                     needed |= self._needed(name)
@@ -162,24 +99,24 @@ class SharedShards:
             log.warning("old shards stay: %s", error)
 
     def address(self, key: str) -> str:
-        """A URL."""
-        return f"{self.url.rstrip('/')}/{self.scene_id}/{shard_name(key)}"
+        """Return the path or URL of a shard."""
+        return f"{self.place}/{shard_name(key)}"
 
     @cached_property
     def _store(self) -> Store:
-        return open_shared(self.url)
+        return folder_store(self.place) if isinstance(self.place, Path) else open_shared(self.place)
 
     def _sizes(self) -> dict[str, int]:
-        """Bytes of all files of the scene, by name."""
+        """Return the bytes of all files, by name."""
         with self._failing():
             try:
-                found = self._store.fs.ls(f"{self._store.root}/{self.scene_id}", detail=True)
+                found = self._store.fs.ls(self._store.root, detail=True)
             except FileNotFoundError:
                 return {}
             return {entry["name"].rpartition("/")[2]: entry["size"] for entry in found}
 
     def _needed(self, note: str) -> set[str]:
-        """Names in a note; none where it is old: then it goes."""
+        """Return the names in a note; an old note has none, and goes."""
         try:
             reported = json.loads(self._get(note) or b"{}")
             age_s, names = time.time() - float(reported["noted"]), set(map(str, reported["shards"]))
@@ -192,22 +129,28 @@ class SharedShards:
 
     def _get(self, name: str) -> bytes | None:
         with self._failing():
-            return self._store.read(f"{self.scene_id}/{name}")
+            return self._store.read(name)
 
     def _put(self, name: str, content: bytes) -> None:
         with self._failing():
-            self._store.write(f"{self.scene_id}/{name}", content)
+            self._store.write(name, content)
 
     def _remove(self, name: str) -> None:
         with self._failing(), suppress(FileNotFoundError):
-            self._store.fs.rm_file(f"{self._store.root}/{self.scene_id}/{name}")
+            self._store.fs.rm_file(f"{self._store.root}/{name}")
 
     def _failing(self) -> AbstractContextManager[None]:
-        return self._store.failing("Shards can't be kept in")
+        remedy = "; choose another --out" if isinstance(self.place, Path) else ""
+        return self._store.failing("Shards can't be kept in", remedy)
+
+
+def _note(names: Sequence[str]) -> str:
+    """Return the name of the note of a run that needs these shards."""
+    return f"{content_key({'shards': names})[:32]}{_NOTE}"
 
 
 def open_shared(url: str) -> Store:
-    """The store at `runner.store`; asks no server.
+    """Open the store at `runner.store`, or a folder in it; asks no server.
 
     Raises
     ------

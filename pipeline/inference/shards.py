@@ -8,16 +8,12 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.inference.predictions import Detections
-from pipeline.storage.atomic import replacing
-
-_ALWAYS = ("rows", "status", "boxes", "scores", "displacement", "displacement_sigma")
 
 
 @dataclass(frozen=True)
@@ -46,18 +42,6 @@ def shard_name(key: str) -> str:
     return f"{key[:32]}.npz"
 
 
-def write_shard(path: Path, shard: Shard) -> None:
-    """Write a shard; it appears only when it is whole, so whoever sees the file can trust it.
-
-    Raises
-    ------
-    OutputError
-        If the folder can't be written.
-    """
-    with replacing(path) as part, part.open("wb") as file:
-        save_shard(file, shard)
-
-
 def save_shard(file: IO[bytes], shard: Shard) -> None:
     """Write a shard into a file that is open; the same shard makes the same bytes."""
     arrays = {
@@ -77,20 +61,8 @@ def save_shard(file: IO[bytes], shard: Shard) -> None:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a shard is there and complete, told from the archive's table of contents, which ends the file.
-
-    Takes no longer for a large shard. Bits that a disk has turned show only when the shard is read.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return {f"{name}.npy" for name in _ALWAYS} <= set(archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
-
-
-def read_shard(file: Path | IO[bytes]) -> Shard | None:
-    """The shard in a file; None if there is none, or it is damaged and has to be computed again."""
+def read_shard(file: IO[bytes]) -> Shard | None:
+    """Return the shard in a file; None if it is damaged and has to be computed again."""
     try:
         with np.load(file, allow_pickle=False) as arrays:
             first_row, total, skipped = (int(number) for number in arrays["rows"])

@@ -13,6 +13,7 @@ from typing import Any
 
 import geopandas as gpd
 
+from pipeline.errors import OutputError
 from pipeline.inference.merge import merge_shards
 from pipeline.inference.networks import close_networks
 from pipeline.inference.predictions import Predictions
@@ -65,6 +66,8 @@ def tidy_after_failure(job: Job) -> Iterator[None]:
         yield
     except BaseException:
         shutil.rmtree(job.work, ignore_errors=True)
+        with contextlib.suppress(OutputError):
+            job.store.release(job.keys)
         for folder in (job.hidden, job.folder, job.request.out):
             with contextlib.suppress(OSError):  # not empty: then it holds something to keep
                 folder.rmdir()

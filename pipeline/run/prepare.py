@@ -14,7 +14,7 @@ from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.engine import max_tile_px
 from pipeline.inference.networks import Models
 from pipeline.inference.runtime import half_precision
-from pipeline.inference.shard_stores import LocalShards, ShardStore, SharedShards, open_shared
+from pipeline.inference.shard_stores import ShardStore, open_shared
 from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.roads.overpass import overpass_roads
@@ -48,7 +48,7 @@ class Job:
     shards: tuple[tuple[Tile, ...], ...]
     keys: tuple[str, ...]
     store: ShardStore
-    """Where the shards lie; what a crashed run left there is used again."""
+    """It keeps the shards; those of a crashed run are used again."""
     inputs: dict[str, str]
     """SHA-256 of every local input file, by path."""
     started: float
@@ -96,7 +96,7 @@ def prepare(request: Request) -> Job:
     Nothing is written but the output folder, and a note in a store of shards that is set. Any TruckscapeError
     may be raised: here is where wrong input shows, before any work is done.
     """
-    begun, started = time.time(), time.monotonic()
+    started = time.monotonic()
     config = request.config
     check_formats(config.export.formats)
     if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
@@ -133,7 +133,7 @@ def prepare(request: Request) -> Job:
     inputs = hashes_of(scene, request)
     keys = keys_of(request, scene, models, shards, inputs)
     url, folder = config.runner.store, request.out / scene.id
-    store = SharedShards(url, scene.id) if url else LocalShards(folder / _HIDDEN, begun)
+    store = ShardStore(f"{url.rstrip('/')}/{scene.id}" if url else (folder / _HIDDEN).absolute())
     store.claim(keys)
     _claim(folder)
     return Job(request, scene, models, roads, shards, keys, store, inputs, started)

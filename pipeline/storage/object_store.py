@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.core import split_protocol
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ConfigError, MissingExtraError, OutputError
 from pipeline.redaction import redacted, without_secrets
@@ -73,17 +74,22 @@ class Store:
         return {"timeout": PATIENCE_S + size / _SLOWEST_BYTES_PER_S} if self.fs.async_impl else {}
 
     @contextmanager
-    def failing(self, what: str) -> Iterator[None]:
-        """Tell what the store raises meanwhile as OutputError: `what` can't be done at its address, and why.
+    def failing(self, what: str, remedy: str = "") -> Iterator[None]:
+        """Raise errors of the store as OutputError: `what` can't be done at its address, why, and a remedy.
 
-        What may pass soon, the store's own client has tried again by then.
+        The store's own client has tried transient errors again by then.
         """
         try:
             yield
         except Exception as error:  # noqa: BLE001 every kind of store has errors of its own
             why = " ".join(str(error).split())[:200] or type(error).__name__
             cause = redacted(OSError(f"{type(error).__name__}: {error}"))
-            raise OutputError(f"{what} {self.url}: {why}") from cause
+            raise OutputError(f"{what} {self.url}: {why}{remedy}") from cause
+
+
+def folder_store(folder: Path) -> Store:
+    """Return a folder of this machine as a store; its path is never taken for a URL."""
+    return Store(str(folder), LocalFileSystem(), folder.absolute().as_posix())
 
 
 def open_store(url: str, setting: str) -> Store:

@@ -1,4 +1,4 @@
-"""Shards in a folder, in a file system and in an object store: whole or not there, and kept while needed."""
+"""Shards in a folder, a file system and an object store: complete or absent, and kept while needed."""
 
 import os
 import pickle
@@ -6,14 +6,16 @@ import resource
 import socket
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ConfigError, OutputError, is_transient
 from pipeline.inference import shard_stores
-from pipeline.inference.shard_stores import LocalShards, SharedShards, open_shared
+from pipeline.inference.shard_stores import ShardStore, open_shared
 from pipeline.inference.shards import content_key, shard_name
 from pipeline.storage import object_store
 from tests.inference.test_shards import a_shard
@@ -29,44 +31,58 @@ def s3(monkeypatch):
         yield url
 
 
+@pytest.fixture
+def folder(tmp_path):
+    """A folder whose name looks like a chain of URLs."""
+    return ShardStore(tmp_path / "s3:::a?key=b" / ".shards")
+
+
 @pytest.fixture(params=["folder", "file", "memory", "s3"])
-def store(request, tmp_path):
+def store(request):
     """A store of each kind, for the shards of one scene."""
-    if request.param == "folder":
-        (tmp_path / ".shards").mkdir()
-        return LocalShards(tmp_path / ".shards", time.time())
-    if request.param == "s3":
-        request.getfixturevalue("s3")
-    place = {"file": str(tmp_path), "memory": f"/{tmp_path.name}", "s3": "shards/of/all"}[request.param]
-    return SharedShards(f"{request.param}://{place}", "scene")
+    return request.getfixturevalue("folder" if request.param == "folder" else f"in_{request.param}")
+
+
+@pytest.fixture
+def in_file(tmp_path):
+    return ShardStore(f"file://{tmp_path}/scene")
+
+
+@pytest.fixture
+def in_memory(tmp_path):
+    return ShardStore(f"memory:///{tmp_path.name}/scene")
+
+
+@pytest.fixture
+def in_s3(s3):
+    return ShardStore("s3://shards/of/all/scene")
 
 
 @pytest.fixture(params=["file", "memory", "s3"])
-def shared(request, tmp_path):
-    if request.param == "s3":
-        request.getfixturevalue("s3")
-    place = {"file": str(tmp_path), "memory": f"/{tmp_path.name}", "s3": "shards/of/all"}[request.param]
-    return SharedShards(f"{request.param}://{place}", "scene")
+def shared(request):
+    return request.getfixturevalue(f"in_{request.param}")
 
 
-def file_of(store, name: str) -> tuple:
-    """The file system, and the path in it, of a file of the scene."""
-    return fsspec.url_to_fs(f"{store.url}/{store.scene_id}/{name}", skip_instance_cache=True)
+def files_of(store) -> tuple:
+    """The file system, and the folder in it, of a scene's shards."""
+    if isinstance(store.place, Path):
+        return LocalFileSystem(), str(store.place)
+    return fsspec.url_to_fs(store.place, skip_instance_cache=True)
 
 
 def put(store, name: str, content: bytes) -> None:
-    fs, path = file_of(store, name)
-    fs.pipe_file(path, content)
+    fs, root = files_of(store)
+    fs.pipe_file(f"{root}/{name}", content)
 
 
 def content(store, key: str) -> bytes:
-    fs, path = fsspec.url_to_fs(store.address(key), skip_instance_cache=True)
-    return fs.cat_file(path)
+    fs, root = files_of(store)
+    return fs.cat_file(f"{root}/{shard_name(key)}")
 
 
 def names(store) -> set[str]:
-    fs, path = file_of(store, "")
-    return {entry.rpartition("/")[2] for entry in fs.ls(path, detail=False, refresh=True)}
+    fs, root = files_of(store)
+    return {entry.rpartition("/")[2] for entry in fs.ls(root, detail=False, refresh=True)}
 
 
 # --- any store ------------------------------------------------------------------------------------------
@@ -82,25 +98,19 @@ def test_what_is_written_is_there_and_is_what_is_read(store):
     assert store.address(ONE).endswith(f"/{shard_name(ONE)}")
 
 
-def test_another_scene_has_other_shards(shared):
-    SharedShards(shared.url, "another").write(ONE, a_shard())
-    assert shared.whole([ONE]) == set()
-
-
-def test_whoever_writes_a_shard_writes_the_same_bytes(store, tmp_path):
+def test_two_writers_of_a_shard_write_the_same_bytes(store, tmp_path):
     store.claim([ONE])
     store.write(ONE, a_shard())
     first = content(store, ONE)
     store.write(ONE, a_shard())
-    LocalShards(tmp_path, 0.0).write(ONE, a_shard())
+    ShardStore(tmp_path).write(ONE, a_shard())
     assert content(store, ONE) == first == (tmp_path / shard_name(ONE)).read_bytes()
 
 
 def test_a_damaged_shard_is_none_and_can_be_dropped(store):
     store.claim([ONE])
     store.write(ONE, a_shard())
-    fs, path = fsspec.url_to_fs(store.address(ONE), skip_instance_cache=True)
-    fs.pipe_file(path, fs.cat_file(path)[:-1])
+    put(store, shard_name(ONE), content(store, ONE)[:-1])
     assert store.read(ONE) is None
     store.drop(ONE)
     assert store.whole([ONE]) == set()
@@ -109,10 +119,15 @@ def test_a_damaged_shard_is_none_and_can_be_dropped(store):
 
 def test_an_empty_file_is_no_shard(store):
     store.claim([ONE])
-    fs, path = fsspec.url_to_fs(store.address(ONE), skip_instance_cache=True)
-    fs.pipe_file(path, b"")
+    put(store, shard_name(ONE), b"")
     assert store.whole([ONE]) == set()
     assert store.read(ONE) is None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=r"file/\.shards: .*; choose another --out"):
+        ShardStore(tmp_path / "file" / ".shards").claim([ONE])
 
 
 # --- whole or not there ---------------------------------------------------------------------------------
@@ -129,12 +144,13 @@ def files_no_larger_than(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_half_a_shard_is_never_there_where_files_grow_as_they_are_written(tmp_path):
-    store = SharedShards(f"file://{tmp_path}", "scene")
+@pytest.mark.parametrize("kind", ["folder", "in_file"])
+def test_a_shard_never_appears_half_written(request, kind):
+    store = request.getfixturevalue(kind)
     with files_no_larger_than(300), pytest.raises(OutputError, match="File too large") as caught:
         store.write(ONE, a_shard())
     assert is_transient(caught.value)
-    assert list((tmp_path / "scene").iterdir()) == []
+    assert names(store) == set()
 
 
 # --- tidying --------------------------------------------------------------------------------------------
@@ -178,14 +194,15 @@ def test_what_others_put_there_stays_and_what_dead_writers_left_goes(shared):
     assert names(shared) == mine | theirs
 
 
-def test_in_a_folder_of_its_own_a_run_leaves_what_was_written_since_it_began(tmp_path):
-    store = LocalShards(tmp_path, time.time())
+def test_a_folder_keeps_the_shards_of_the_run_that_ended_and_of_runs_under_way(folder):
     for key in (ONE, TWO, OLD):
-        store.write(key, a_shard())
-    for key, age_s in ((ONE, 100), (OLD, 100), (TWO, -100)):
-        os.utime(store.address(key), (store.begun - age_s, store.begun - age_s))
-    store.tidy([ONE])
-    assert store.whole([ONE, TWO, OLD]) == {ONE, TWO}
+        folder.claim([key])
+        folder.write(key, a_shard())
+    folder.release([OLD])  # that run has failed
+    folder.tidy([ONE])
+    assert folder.whole([ONE, TWO, OLD]) == {ONE, TWO}
+    folder.tidy([TWO])
+    assert names(folder) == {shard_name(TWO)}
 
 
 # --- addresses and faults -------------------------------------------------------------------------------
@@ -211,7 +228,7 @@ def test_a_store_that_does_not_answer_is_told_in_one_line(s3, monkeypatch):
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{nobody.getsockname()[1]}")
         monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-        store = SharedShards("s3://shards/a", "scene")
+        store = ShardStore("s3://shards/a")
         for way in (lambda: store.whole([ONE]), lambda: store.read(ONE), lambda: store.write(ONE, a_shard())):
             with pytest.raises(OutputError, match=r"^Shards can't be kept in s3://shards/a: ") as caught:
                 way()
@@ -224,20 +241,20 @@ def test_a_store_that_is_silent_is_given_up(s3, monkeypatch):
     monkeypatch.setattr(object_store, "PATIENCE_S", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(OutputError, match=r"s3://shards: FSTimeoutError"):
-            SharedShards("s3://shards", "scene").write(ONE, a_shard())
+        with pytest.raises(OutputError, match=r"s3://shards/scene: FSTimeoutError"):
+            ShardStore("s3://shards/scene").write(ONE, a_shard())
 
 
 def test_a_bucket_that_is_not_there_is_told_before_any_work(s3):
-    with pytest.raises(OutputError, match=r"s3://nobodys: .*bucket"):
-        SharedShards("s3://nobodys", "scene").claim([ONE])
+    with pytest.raises(OutputError, match=r"s3://nobodys/scene: .*bucket"):
+        ShardStore("s3://nobodys/scene").claim([ONE])
 
 
 def test_tidying_that_fails_costs_a_run_nothing_but_room(s3, monkeypatch, caplog):
     faults = ["403"]
     with unsteady(s3, faults) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        SharedShards("s3://shards", "scene").tidy([ONE])
+        ShardStore("s3://shards/scene").tidy([ONE])
     assert not faults
     assert "old shards stay: Shards can't be kept in s3://shards" in caplog.text
 
@@ -247,7 +264,7 @@ def test_short_faults_are_tried_again(s3, monkeypatch, fault):
     faults: list[str] = []
     with unsteady(s3, faults) as url:
         monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        store = SharedShards("s3://shards", "scene")
+        store = ShardStore("s3://shards/scene")
         for way in (
             lambda: store.claim([ONE]),
             lambda: store.write(ONE, a_shard()),
@@ -262,7 +279,7 @@ def test_short_faults_are_tried_again(s3, monkeypatch, fault):
 
 
 def test_credentials_travel_with_no_job(s3):
-    store = SharedShards("s3://shards", "scene")
+    store = ShardStore("s3://shards/scene")
     store.write(ONE, a_shard())
     sent = pickle.dumps(store)
     assert os.environ["AWS_SECRET_ACCESS_KEY"].encode() not in sent

@@ -145,7 +145,7 @@ def test_only_what_is_missing_is_computed_again(result, product):
     job = prepare(request_for(product, result.folder.parent))
     kept, lost = shard_files(job)[:2]
     stamp = kept.stat().st_mtime_ns
-    lost.write_bytes(lost.read_bytes()[:100])
+    lost.unlink()
     assert job.missing() == [1]
     for index in range(2):
         run_shard(job, index)
@@ -356,7 +356,7 @@ def test_an_output_folder_that_cannot_be_made(product, tmp_path):
 
 def test_old_shards_go_with_a_finished_run(product, tmp_path):
     first = run_directly(request_for(product, tmp_path))
-    stray = first.folder / ".shards" / "0123.npz"
+    stray = first.folder / ".shards" / f"{32 * '0'}.npz"
     shutil.copy(next((first.folder / ".shards").glob("*.npz")), stray)
     run_directly(request_for(product, tmp_path))
     assert not stray.exists()
