@@ -43,7 +43,7 @@ class CorruptImageError(TruckscapeError):
 
 
 class IncompleteReadError(CorruptImageError):
-    """A raster behind a URL did not come whole: its server failed, or the network on the way."""
+    """A raster behind a URL cannot be read: server or network error, or the file there is damaged."""
 
     is_transient = True
 

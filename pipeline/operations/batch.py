@@ -29,9 +29,9 @@ from pipeline.logs import labelled, log_to
 from pipeline.models.bundle import open_bundle
 from pipeline.operations.hooks import on_failure
 from pipeline.operations.ledger.owners import Owner
-from pipeline.operations.ledger.scenes import Enlistment, Entry, Ledger, State, open_ledger
+from pipeline.operations.ledger.scenes import Entry, Ledger, Registration, State, open_ledger
 from pipeline.operations.queue import Queue
-from pipeline.operations.scene_list import Listed, digest
+from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.operations.worker_pool import Countdown, Hands
 from pipeline.redaction import without_secrets
 from pipeline.report.time_series import write_time_series
@@ -49,7 +49,7 @@ RunScene = Callable[[Request, Callable[[Job], None], Say, InTurn], Result]
 what is being done, and what is to be called with the work."""
 
 LOG_NAME = "log.jsonl"
-_BEATS_A_LEASE = 4
+_HEARTBEATS_PER_LEASE = 4
 _WATCH_S = 0.5
 _ENDED = "its process ended in the middle of it"
 _NO_RESULT_DEPENDS_ON: dict[str, Any] = {
@@ -64,7 +64,7 @@ _NO_RESULT_DEPENDS_ON: dict[str, Any] = {
 class BatchRequest:
     """What is to be done."""
 
-    scenes: tuple[Listed, ...]
+    scenes: tuple[ListedScene, ...]
     out: Path
     config: Config = field(default_factory=Config)
     bands: tuple[str, ...] | None = None
@@ -151,7 +151,7 @@ def run_batch(
     ledger = open_ledger(request.out, request.config)
     try:
         work = _Batch(request, ledger, run, say, ahead)
-        work.enlist()
+        work.register()
         with log_to(request.out / LOG_NAME):
             work.run()
         outputs = publish(request.out, ledger)
@@ -197,14 +197,14 @@ class _Batch:
         self.request, self.ledger, self.run_scene, self.say = request, ledger, run, say
         self.ahead = ahead
         self.settings = request.config.batch
-        self.recipe = recipe(request)
+        self.config_hash = config_hash(request)
         self.owner = Owner.this_process()
         self.scenes = {
-            scene.name: Enlistment(
+            scene.name: Registration(
                 scene.name,
                 without_secrets(scene.href),
-                scene.stamp,
-                self.recipe,
+                scene.input_version,
+                self.config_hash,
                 scene.acquired,
                 scene.updated,
             )
@@ -216,16 +216,16 @@ class _Batch:
         self._seen: dict[str, tuple[str, int, float]] = {}
         self._lock = threading.Lock()
 
-    def enlist(self) -> None:
+    def register(self) -> None:
         """Enter the scenes; those whose inputs, settings or layers are not what was done wait again."""
-        self.ledger.enlist(list(self.scenes.values()))
+        self.ledger.register(list(self.scenes.values()))
         known = {entry.scene: entry for entry in self.ledger.entries()}
         for name, scene in self.scenes.items():
             if known[name].state != "running" and self._is_due(known[name], scene):
-                self.ledger.enlist_again(known[name], scene)
+                self.ledger.register_again(known[name], scene)
 
-    def _is_due(self, entry: Entry, scene: Enlistment) -> bool:
-        if (entry.stamp, entry.recipe) != (scene.stamp, scene.recipe):
+    def _is_due(self, entry: Entry, scene: Registration) -> bool:
+        if (entry.input_version, entry.config_hash) != (scene.input_version, scene.config_hash):
             return True
         if entry.state == "done":
             return not (self.request.out / (entry.folder or "") / "run.json").is_file()
@@ -242,7 +242,7 @@ class _Batch:
         self.say(f"{self._to_do} of {len(self.scenes)} scenes to do")
         # What ended a process before comes last, lest it keeps the others from their turn.
         names = sorted((name for name in self.scenes if name in left), key=lambda name: left[name])
-        with self.owner.at_work(), self._heart():
+        with self.owner.at_work(), self._heartbeats():
             while names:
                 self._work_off(Queue(names))
                 names = self._abandoned()
@@ -354,14 +354,14 @@ class _Batch:
     # --- other workers ----------------------------------------------------------------------------------
 
     @contextmanager
-    def _heart(self) -> Iterator[None]:
+    def _heartbeats(self) -> Iterator[None]:
         """Show that this batch lives, as long as it does."""
         over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(self.settings.lease_s / _BEATS_A_LEASE):
+            while not over.wait(self.settings.lease_s / _HEARTBEATS_PER_LEASE):
                 try:
-                    self.ledger.beat(self.owner)
+                    self.ledger.heartbeat(self.owner)
                 except LedgerError as error:  # it may be back before anyone misses the beat
                     log.warning("%s", error)
 
@@ -394,9 +394,9 @@ class _Batch:
 
         Clocks of machines differ and are set; that a number has not moved for so long can be seen by anyone.
         """
-        owner, beat, since = self._seen.get(entry.scene, (None, None, 0.0))
-        if (owner, beat) != (entry.owner, entry.beat):
-            self._seen[entry.scene] = (entry.owner or "", entry.beat, time.monotonic())
+        owner, heartbeat, since = self._seen.get(entry.scene, (None, None, 0.0))
+        if (owner, heartbeat) != (entry.owner, entry.heartbeat):
+            self._seen[entry.scene] = (entry.owner or "", entry.heartbeat, time.monotonic())
             return False
         return time.monotonic() - since >= self.settings.lease_s
 
@@ -412,7 +412,7 @@ class _Batch:
                 if name in free or self._seen[name] != before or not self._is_running(name):
                     unclear.remove(name)
             if unclear:
-                time.sleep(min(_WATCH_S, self.settings.lease_s / _BEATS_A_LEASE))
+                time.sleep(min(_WATCH_S, self.settings.lease_s / _HEARTBEATS_PER_LEASE))
         self._seen.clear()
         return free
 
@@ -450,7 +450,7 @@ class _Attempt:
         return work()
 
 
-def recipe(request: BatchRequest) -> str:
+def config_hash(request: BatchRequest) -> str:
     """The hash of all but the scene that its layers depend on: settings, models, roads, code.
 
     Raises BundleError if a model can't be opened.

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NotAProductError
-from pipeline.operations.batch import BatchRequest, Summary, make_out, recipe
+from pipeline.operations.batch import BatchRequest, Summary, config_hash, make_out
 from pipeline.operations.ledger.database import database_url
 from pipeline.operations.ledger.scenes import Entry, open_ledger
 from pipeline.operations.ledger.watermarks import Watermark, Watermarks, earlier
-from pipeline.operations.scene_list import Listed, digest, unique
+from pipeline.operations.scene_list import ListedScene, digest, unique
 from pipeline.operations.search import Search, search_patiently
 from pipeline.operations.sources import Sources, find_scenes
 
@@ -57,7 +57,7 @@ def do_news(watch: Watch, request: BatchRequest, run: Callable[[BatchRequest], S
         marks.close()
 
 
-def find_news(watch: Watch, mark: Watermark, request: BatchRequest) -> list[Listed]:
+def find_news(watch: Watch, mark: Watermark, request: BatchRequest) -> list[ListedScene]:
     """The scenes of all sources, of a search those that may be new.
 
     A search takes what was acquired from `overlap_days` before the watermark on, and, where the API can be
@@ -79,7 +79,7 @@ def find_news(watch: Watch, mark: Watermark, request: BatchRequest) -> list[List
     return list(found.values())
 
 
-def _changed(search: Search, attempts: int, backoff_s: float) -> list[Listed]:
+def _changed(search: Search, attempts: int, backoff_s: float) -> list[ListedScene]:
     try:
         return search_patiently(search, attempts, backoff_s)
     except NotAProductError as error:  # it says that it can be asked so, and refuses
@@ -97,15 +97,18 @@ def _moment(day: str) -> str:
     return day if "T" in day else f"{day}T00:00:00Z"
 
 
-def _left(request: BatchRequest) -> list[Listed]:
+def _left(request: BatchRequest) -> list[ListedScene]:
     """What earlier runs of the same settings did not end, and a search may no longer find."""
     ledger = open_ledger(request.out, request.config)
     try:
-        same = recipe(request)
-        left = [entry for entry in ledger.entries() if entry.recipe == same and _is_left(entry)]
+        same = config_hash(request)
+        left = [entry for entry in ledger.entries() if entry.config_hash == same and _is_left(entry)]
     finally:
         ledger.close()
-    return [Listed(entry.scene, entry.href, entry.stamp, entry.acquired, entry.updated) for entry in left]
+    return [
+        ListedScene(entry.scene, entry.href, entry.input_version, entry.acquired, entry.updated)
+        for entry in left
+    ]
 
 
 def _is_left(entry: Entry) -> bool:

@@ -19,20 +19,20 @@ _SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedScene:
     """A scene that was named or found, not opened yet."""
 
     name: str
     """Its id, as far as that can be told."""
     href: str
-    stamp: str
+    input_version: str
     """Another one, another version of the scene's files, or of its item in a catalogue."""
     acquired: str | None = None
     updated: str | None = None
     """When a catalogue changed its item last."""
 
 
-def list_scenes(hrefs: Iterable[str]) -> list[Listed]:
+def list_scenes(hrefs: Iterable[str]) -> list[ListedScene]:
     """Scenes by path or URL, in order, each once. Nothing is opened; what isn't there is listed, too.
 
     Raises
@@ -89,9 +89,9 @@ def scenes_in(folder: Path) -> list[str]:
     return found
 
 
-def unique(scenes: Iterable[Listed]) -> list[Listed]:
+def unique(scenes: Iterable[ListedScene]) -> list[ListedScene]:
     """The scenes, each once. Raises ConfigError as `list_scenes`."""
-    by_name: dict[str, Listed] = {}
+    by_name: dict[str, ListedScene] = {}
     for scene in scenes:
         other = by_name.setdefault(scene.name, scene)
         if other.href != scene.href:
@@ -107,14 +107,14 @@ def digest(parts: Sequence[object]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _listed(href: str) -> Listed:
+def _listed(href: str) -> ListedScene:
     if is_url(href):
-        return Listed(
+        return ListedScene(
             scene_name(_stem(Path(urlparse(href).path).name)), href, digest([without_secrets(href)])
         )
     path = Path(href).expanduser()
     name = item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
-    return Listed(scene_name(name or _stem(path.resolve().name)), href, digest(list(_versions(path))))
+    return ListedScene(scene_name(name or _stem(path.resolve().name)), href, digest(list(_versions(path))))
 
 
 def _versions(path: Path) -> Iterator[tuple[str, int, int]]:

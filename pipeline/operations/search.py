@@ -26,7 +26,7 @@ from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from pipeline.errors import ConfigError, LabelsError, NotAProductError, TruckscapeError, UnreachableError
-from pipeline.operations.scene_list import Listed, digest
+from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
 from pipeline.scenes.download import PASSING, pieces
 from pipeline.scenes.readers.stac import MALFORMED
@@ -66,7 +66,7 @@ class Search:
     """Only what the catalogue changed from this moment on; an API that can't be asked so gives nothing."""
 
 
-def search_scenes(search: Search) -> list[Listed]:
+def search_scenes(search: Search) -> list[ListedScene]:
     """The scenes that match, the oldest first. All pages are read; cloud cover is compared here.
 
     (Servers differ in which filter language they understand, and some answer one that they don't with
@@ -246,7 +246,7 @@ def _cloud_cover(document: dict[str, Any]) -> float | None:
     return cover if math.isfinite(cover) else None
 
 
-def _listed(document: dict[str, Any], search: Search) -> Listed:
+def _listed(document: dict[str, Any], search: Search) -> ListedScene:
     name, collection = scene_name(document["id"]), search.collections[0]
     try:
         links = [link for link in document.get("links", []) if link.get("rel") == "self"]
@@ -256,9 +256,9 @@ def _listed(document: dict[str, Any], search: Search) -> Listed:
             href = _address(search.url, item.collection_id or collection, item.id)
         acquired = item.datetime or item.common_metadata.start_datetime
         updated = item.common_metadata.updated or item.common_metadata.created
-        return Listed(name, href, _stamp(item), _moment(acquired), _moment(updated))
+        return ListedScene(name, href, _input_version(item), _moment(acquired), _moment(updated))
     except MALFORMED:
-        return Listed(name, _address(search.url, collection, document["id"]), digest(["malformed"]))
+        return ListedScene(name, _address(search.url, collection, document["id"]), digest(["malformed"]))
 
 
 def _address(url: str, collection: str, item: str) -> str:
@@ -267,7 +267,7 @@ def _address(url: str, collection: str, item: str) -> str:
     return "{}/collections/{}/items/{}".format(url.rstrip("/"), *names)
 
 
-def _stamp(item: pystac.Item) -> str:
+def _input_version(item: pystac.Item) -> str:
     """Of all that says what the item is; signatures of addresses, which change by the hour, don't count."""
     document = item.to_dict(include_self_link=False, transform_hrefs=False)
     for asset in document["assets"].values():
@@ -282,7 +282,7 @@ def _moment(moment: datetime | None) -> str | None:
     return known.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def search_patiently(search: Search, attempts: int, backoff_s: float) -> list[Listed]:
+def search_patiently(search: Search, attempts: int, backoff_s: float) -> list[ListedScene]:
     """As `search_scenes`; where a server does not answer, again after a pause that doubles each time."""
     for attempt in range(attempts - 1):
         try:

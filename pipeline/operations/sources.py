@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Batch
 from pipeline.errors import ConfigError
-from pipeline.operations.scene_list import Listed, list_scenes, read_list, scenes_in, unique
+from pipeline.operations.scene_list import ListedScene, list_scenes, read_list, scenes_in, unique
 from pipeline.operations.search import Search, search_patiently
 
 
@@ -22,7 +22,7 @@ class Sources:
     search: Search | None = None
 
 
-def find_scenes(sources: Sources, settings: Batch) -> tuple[Listed, ...]:
+def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
     """The scenes of all sources together, each once.
 
     Raises

@@ -1,11 +1,10 @@
-"""One document or file from a server: whole or not at all, no larger than it may be, in bounded time."""
+"""One document from a server: whole or not at all, no larger than it may be, in bounded time."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
 
 import requests
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout
@@ -15,13 +14,10 @@ from pipeline.redaction import keep_secrets, redacted
 
 PASSING = (408, 429, 500, 502, 503, 504)
 """HTTP statuses of a server that may do better later."""
-GONE = (404, 410)
-"""HTTP statuses of a server that has no such thing."""
 
 _TIMEOUTS_S = (10, 30)
 """Until a connection, and between two pieces of an answer."""
 _WHOLE_S = 120
-_FILE_S = 600
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 _PIECE = 2**16
 
@@ -46,27 +42,6 @@ def fetch(url: str, what: str, most_bytes: int) -> bytes:
         except UnreachableError:
             time.sleep(pause_s)
     return _fetch(url, what, most_bytes)
-
-
-def fetch_file(url: str, what: str, into: IO[bytes], most_bytes: int) -> None:
-    """Write what lies at an http(s) address into an open file. Asked for once.
-
-    Raises
-    ------
-    SceneNotFoundError
-        If the server has no such thing, or leads elsewhere than to http(s); UnreachableError where it
-        refuses, fails, hangs, or breaks off, or where nothing tells whether all has come.
-    NotAProductError
-        If it is larger than `most_bytes`.
-    """
-    with _answer(url, what) as answer:
-        if answer.status_code != requests.codes.ok:
-            kind = SceneNotFoundError if answer.status_code in GONE else UnreachableError
-            raise _failed(kind, what, url, f"HTTP status {answer.status_code}")
-        if not {"Content-Length", "Transfer-Encoding"} & answer.headers.keys():
-            raise _failed(UnreachableError, what, url, "the answer has no length")
-        for piece in pieces(answer, what, most_bytes, _FILE_S):
-            into.write(piece)
 
 
 def pieces(answer: requests.Response, what: str, most_bytes: int, within_s: float) -> Iterator[bytes]:

@@ -23,7 +23,7 @@ from pipeline.operations.batch import (
     scene_directly,
 )
 from pipeline.operations.ledger.owners import Owner
-from pipeline.operations.ledger.scenes import Enlistment, existing_ledger, open_ledger
+from pipeline.operations.ledger.scenes import Registration, existing_ledger, open_ledger
 from pipeline.operations.scene_list import list_scenes, scenes_in
 from pipeline.operations.search import Search
 from pipeline.operations.sources import Sources, find_scenes
@@ -371,7 +371,7 @@ def test_a_scene_that_ends_its_process_each_time_is_quarantined(incoming, tmp_pa
     batch = request(incoming, tmp_path / "out", *QUICK, "batch.attempts=2")
     ledger = open_ledger_of(batch)
     gone = Owner(Owner.this_process().host, os.getpid(), 1, "earlier")
-    ledger.enlist([Enlistment(s.name, s.href, s.stamp, "r") for s in batch.scenes])
+    ledger.register([Registration(s.name, s.href, s.input_version, "r") for s in batch.scenes])
     ledger.claim(GOOD[0], gone)
     ledger.free(ledger.entry(GOOD[0]), "once", quarantine=False)
     ledger.claim(GOOD[0], gone)
@@ -389,7 +389,9 @@ def test_what_a_dead_batch_left_is_done_with_the_settings_of_now(incoming, tmp_p
     batch = request(incoming, tmp_path / "out", *QUICK)
     ledger = open_ledger_of(batch)
     gone = Owner(Owner.this_process().host, os.getpid(), 1, "earlier")
-    ledger.enlist([Enlistment(s.name, "elsewhere", s.stamp, "other settings") for s in batch.scenes[:1]])
+    ledger.register(
+        [Registration(s.name, "elsewhere", s.input_version, "other settings") for s in batch.scenes[:1]]
+    )
     ledger.claim(GOOD[0], gone)
     assert run_batch(batch).is_whole
     assert ledger.entry(GOOD[0]).href == batch.scenes[0].href
@@ -400,13 +402,13 @@ def test_a_worker_elsewhere_keeps_its_scene_while_it_lives(incoming, tmp_path):
     batch = request(incoming, tmp_path / "out", *QUICK, "batch.lease_s=1")
     ledger = open_ledger_of(batch)
     elsewhere = Owner("another machine", 1, 1, "t")
-    ledger.enlist([Enlistment(s.name, s.href, s.stamp, "r") for s in batch.scenes])
+    ledger.register([Registration(s.name, s.href, s.input_version, "r") for s in batch.scenes])
     ledger.claim(GOOD[0], elsewhere)
     over = threading.Event()
 
     def live() -> None:
         while not over.wait(0.2):
-            ledger.beat(elsewhere)
+            ledger.heartbeat(elsewhere)
 
     heart = threading.Thread(target=live)
     heart.start()

@@ -6,9 +6,9 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import LedgerError, OutputError
-from pipeline.operations.batch import BatchRequest, recipe, run_batch, scene_directly
+from pipeline.operations.batch import BatchRequest, config_hash, run_batch, scene_directly
 from pipeline.operations.ledger.owners import Owner
-from pipeline.operations.ledger.scenes import Enlistment, open_ledger
+from pipeline.operations.ledger.scenes import Registration, open_ledger
 from pipeline.operations.ledger.watermarks import Watermark, Watermarks, earlier
 from pipeline.operations.new_scenes import Watch, do_news, find_news
 from pipeline.operations.search import Search
@@ -109,8 +109,10 @@ def test_what_was_left_by_other_settings_is_theirs(api, request_):
     request_.out.mkdir()
     ledger = open_ledger(request_.out, request_.config)
     me = Owner.this_process()
-    ledger.enlist([Enlistment("mine", "/data/mine", "s", recipe(request_))])
-    ledger.enlist([Enlistment("theirs", "/data/theirs", "s", "another"), Enlistment("done", "/d", "s", "r")])
+    ledger.register([Registration("mine", "/data/mine", "s", config_hash(request_))])
+    ledger.register(
+        [Registration("theirs", "/data/theirs", "s", "another"), Registration("done", "/d", "s", "r")]
+    )
     ledger.claim("done", me)
     ledger.close()
     tried = []

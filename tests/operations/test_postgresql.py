@@ -4,6 +4,7 @@ from concurrent.futures import ProcessPoolExecutor
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from pipeline.config import load_config
 from pipeline.errors import LedgerError
@@ -16,13 +17,14 @@ from tests.operations.ledger.test_scenes import (  # noqa: F401 collected anew, 
     test_a_new_version_waits_with_all_attempts_before_it,
     test_a_release_is_no_attempt,
     test_a_scene_goes_from_waiting_to_done,
-    test_enlisting_again_changes_nothing,
     test_of_threads_too,
     test_only_one_claim_succeeds,
+    test_registering_again_changes_nothing,
     test_two_scenes_with_one_id_are_told_apart,
     test_who_lost_a_claim_changes_nothing_any_more,
     test_who_shows_life_keeps_its_scene,
 )
+from tests.operations.ledger.test_schema import make_old_ledger, opened
 from tests.operations.postgresql import PASSWORD, postgresql
 
 pytestmark = pytest.mark.postgresql
@@ -76,3 +78,12 @@ def test_a_wrong_password_is_told_without_it(url):
     assert "secret" not in str(reported.value)
     (finding,) = services.ledger(load_config(None, [f"batch.ledger={wrong}"]), None)
     assert (finding.state, "secret" in finding.found) == ("fails", False)
+
+
+def test_an_old_ledger_keeps_its_scenes_whoever_opens_it_first(url):
+    with create_engine(url, isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text("CREATE DATABASE older"))
+    old = make_old_ledger(url.replace("/postgres", "/older"))
+    with ProcessPoolExecutor(4, test_batch.SERVER) as pool:
+        counts = list(pool.map(opened, [old] * 8))
+    assert counts == [{"waiting": 1, "running": 1, "done": 1, "quarantined": 1}] * 8

@@ -54,17 +54,17 @@ def test_a_list_counts_from_its_own_folder(tmp_path):
     assert read_list(path) == [str(tmp_path / "a.SAFE"), "/data/b.SAFE", "https://host/items/c"]
 
 
-def test_a_stamp_changes_with_the_files_and_not_with_their_place(folder, tmp_path_factory, product):
-    def stamp(path):
-        return list_scenes([str(path)])[0].stamp
+def test_an_input_version_changes_with_the_files_and_not_with_their_place(folder, tmp_path_factory, product):
+    def input_version(path):
+        return list_scenes([str(path)])[0].input_version
 
-    first = stamp(folder / product.safe.name)
+    first = input_version(folder / product.safe.name)
     moved = shutil.copytree(folder / product.safe.name, tmp_path_factory.mktemp("moved") / product.safe.name)
-    assert stamp(moved) == first
+    assert input_version(moved) == first
     band = next(moved.rglob("*_B02_10m.jp2"))
     os.utime(band, (1, 1))
-    assert stamp(moved) != first
-    assert stamp(folder / "chip.tif") != stamp(folder / "nothing.tif")
+    assert input_version(moved) != first
+    assert input_version(folder / "chip.tif") != input_version(folder / "nothing.tif")
 
 
 def test_one_scene_named_twice_is_one(folder):

@@ -74,17 +74,17 @@ def test_the_latest(api):
     assert names(Search(api, most=2)) == ["S2A_118", "S2A_119"]
 
 
-def test_a_stamp_is_of_the_item_and_not_of_signatures(tmp_path, api):
-    first = search_scenes(Search(api, area="9,52,10.005,53"))[0].stamp
+def test_an_input_version_is_of_the_item_and_not_of_signatures(tmp_path, api):
+    first = search_scenes(Search(api, area="9,52,10.005,53"))[0].input_version
     signed = item(0)
     for asset in signed["assets"].values():
         asset["href"] += "?signature=abc"
     with stac_api(tmp_path, [signed]) as other:
-        assert search_scenes(Search(other))[0].stamp == first
+        assert search_scenes(Search(other))[0].input_version == first
     processed_again = item(0)
     processed_again["properties"]["updated"] = "2025-01-01T00:00:00Z"
     with stac_api(tmp_path, [processed_again]) as other:
-        assert search_scenes(Search(other))[0].stamp != first
+        assert search_scenes(Search(other))[0].input_version != first
 
 
 @pytest.mark.parametrize("area", ["1,2,3", "a,b,c,d", "10,53,11,52", "10,52,190,53"])

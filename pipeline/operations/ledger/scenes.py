@@ -12,68 +12,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import (
-    JSON,
-    Boolean,
-    Column,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    UniqueConstraint,
-    func,
-    inspect,
-    select,
-    update,
-)
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from pipeline.config import Config
 from pipeline.errors import LedgerError
 from pipeline.operations.ledger.database import FILE_NAME, Database, database_url
 from pipeline.operations.ledger.owners import Owner
+from pipeline.operations.ledger.schema import SCENES, create_tables
 
 State = Literal["waiting", "running", "done", "quarantined"]
 STATES: tuple[State, ...] = ("waiting", "running", "done", "quarantined")
-
-SCENES = Table(
-    "truckscape_scenes",
-    MetaData(),
-    Column("batch", String(200), primary_key=True),
-    Column("scene", String(300), primary_key=True),
-    Column("href", Text, nullable=False),
-    Column("state", String(20), nullable=False, index=True),
-    Column("attempts", Integer, nullable=False),
-    Column("reason", Text),
-    Column("is_transient", Boolean),
-    Column("stamp", String(64), nullable=False),
-    Column("recipe", String(64), nullable=False),
-    Column("enlisted", String(32), nullable=False),
-    Column("begun", String(32)),
-    Column("ended", String(32)),
-    Column("owner", Text),
-    Column("beat", Integer, nullable=False),
-    Column("beaten", String(32)),
-    Column("acquired", String(32), index=True),
-    Column("updated", String(32), index=True),
-    Column("scene_id", String(300)),
-    Column("folder", Text),
-    Column("outputs", JSON),
-    Column("inputs", JSON),
-    Column("models", JSON),
-    Column("simulated", Boolean),
-    Column("trucks", Integer),
-    Column("seen_km2", Float),
-    Column("road_km", Float),
-    Column("megapixels", Float),
-    Column("tiles", Integer),
-    Column("tiles_skipped", Integer),
-    Column("seconds", Float),
-    Column("peak_rss_mb", Integer),
-    UniqueConstraint("batch", "scene_id"),
-)
 
 
 @dataclass(frozen=True)
@@ -85,22 +34,22 @@ class Entry:
     href: str
     state: State
     attempts: int
-    """Since it was enlisted, its inputs or settings changed, or it was told to be tried again."""
+    """Since it was registered, its inputs or settings changed, or a retry was asked for."""
     reason: str | None
     """Why the last attempt failed."""
     is_transient: bool | None
     """Whether that may pass by itself: the next batch tries it again."""
-    stamp: str
+    input_version: str
     """What tells its inputs from other versions of them."""
-    recipe: str
+    config_hash: str
     """The hash of settings, models and roads."""
-    enlisted: str
+    registered: str
     begun: str | None
     ended: str | None
     owner: str | None
-    beat: int
+    heartbeat: int
     """Grows while its owner lives."""
-    beaten: str | None
+    heartbeat_at: str | None
     acquired: str | None
     updated: str | None
     """When the catalogue published it, or changed it last; where a search found it."""
@@ -135,13 +84,13 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Enlistment:
+class Registration:
     """A scene to be entered."""
 
     scene: str
     href: str
-    stamp: str
-    recipe: str
+    input_version: str
+    config_hash: str
     acquired: str | None = None
     updated: str | None = None
 
@@ -158,28 +107,14 @@ class Ledger:
     """
 
     def __init__(self, url: str, batch: str = "batch") -> None:
-        """Open the database, and make the table where there is none.
+        """Open the database; create its table, or rename the columns of an older version.
 
         Raises MissingExtraError where the database's driver is not installed.
         """
         self.batch = batch
         self._database = Database(url)
         with self._database.explained():
-            self._make_table()
-
-    def _make_table(self) -> None:
-        engine = self._database.engine
-        try:
-            SCENES.metadata.create_all(engine)
-        except OperationalError:  # another process was faster
-            SCENES.metadata.create_all(engine)
-        there = {column["name"] for column in inspect(engine).get_columns(SCENES.name)}
-        missing = [column.name for column in SCENES.columns if column.name not in there]
-        if missing:
-            raise LedgerError(
-                f"The ledger {self._database.shown} is of another version of truckscape (no column "
-                f"{', '.join(missing)}); move it away, what is done is found again by its files."
-            )
+            create_tables(self._database)
 
     def close(self) -> None:
         """Give up all connections."""
@@ -213,7 +148,7 @@ class Ledger:
 
     # --- writing ----------------------------------------------------------------------------------------
 
-    def enlist(self, scenes: Sequence[Enlistment]) -> None:
+    def register(self, scenes: Sequence[Registration]) -> None:
         """Enter scenes that are not there yet; those that are stay as they are."""
         with self._database.reading() as connection:
             known = set(
@@ -236,18 +171,18 @@ class Ledger:
                 return False
         return True
 
-    def _row(self, scene: Enlistment) -> dict[str, Any]:
+    def _row(self, scene: Registration) -> dict[str, Any]:
         reported = {field.name: getattr(scene, field.name) for field in fields(scene)}
         return {
             "batch": self.batch,
             **reported,
             "state": "waiting",
             "attempts": 0,
-            "enlisted": now(),
-            "beat": 0,
+            "registered": now(),
+            "heartbeat": 0,
         }
 
-    def enlist_again(self, seen: Entry, scene: Enlistment) -> bool:
+    def register_again(self, seen: Entry, scene: Registration) -> bool:
         """Let a scene wait to be done anew, as it is now; False if its row is no longer as it was `seen`."""
         reported = {
             field.name: getattr(scene, field.name) for field in fields(scene) if field.name != "scene"
@@ -259,7 +194,7 @@ class Ledger:
             owner=seen.owner,
         )
 
-    def claim(self, scene: str, owner: Owner, version: Enlistment | None = None) -> Entry | None:
+    def claim(self, scene: str, owner: Owner, version: Registration | None = None) -> Entry | None:
         """Take a scene that waits, and begin an attempt; None if it does not wait.
 
         `version` is what the owner is going to do, where that may differ from what was entered.
@@ -270,11 +205,15 @@ class Ledger:
             "attempts": SCENES.c.attempts + 1,
             "begun": now(),
             "ended": None,
-            "beat": 0,
-            "beaten": now(),
+            "heartbeat": 0,
+            "heartbeat_at": now(),
         }
         if version:
-            begun |= {"href": version.href, "stamp": version.stamp, "recipe": version.recipe}
+            begun |= {
+                "href": version.href,
+                "input_version": version.input_version,
+                "config_hash": version.config_hash,
+            }
         return self.entry(scene) if self._change(scene, begun, state="waiting") else None
 
     def free(self, seen: Entry, reason: str, quarantine: bool) -> bool:
@@ -282,7 +221,7 @@ class Ledger:
         values: dict[str, Any] = {"state": "waiting", "reason": reason, "owner": None}
         if quarantine:
             values |= {"state": "quarantined", "is_transient": False, "ended": now()}
-        return self._change(seen.scene, values, state="running", owner=seen.owner, beat=seen.beat)
+        return self._change(seen.scene, values, state="running", owner=seen.owner, heartbeat=seen.heartbeat)
 
     def identify(self, scene: str, scene_id: str) -> str | None:
         """Note the id that an opened scene turned out to have; the other scene's name if another has it."""
@@ -331,12 +270,12 @@ class Ledger:
         with self._database.writing() as connection:
             connection.execute(statement)
 
-    def beat(self, owner: Owner) -> None:
+    def heartbeat(self, owner: Owner) -> None:
         """Show that an owner lives."""
         statement = (
             update(SCENES)
             .where(SCENES.c.batch == self.batch, SCENES.c.state == "running", SCENES.c.owner == str(owner))
-            .values(beat=SCENES.c.beat + 1, beaten=now())
+            .values(heartbeat=SCENES.c.heartbeat + 1, heartbeat_at=now())
         )
         with self._database.writing() as connection:
             connection.execute(statement)

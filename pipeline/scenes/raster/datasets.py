@@ -19,7 +19,6 @@ from rasterio.io import DatasetReader
 
 from pipeline.errors import CorruptImageError, IncompleteReadError
 from pipeline.redaction import keep_secrets, redacted
-from pipeline.scenes.damage import is_damaged_there
 from pipeline.scenes.raster.grids import warped
 from pipeline.scenes.scene import Warp
 
@@ -76,25 +75,15 @@ def is_remote(href: str) -> bool:
     return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
 
 
-def unreadable(
-    href: str,
-    failed: str,
-    why: str,
-    warp: Warp | None = None,
-    action: Callable[[DatasetReader], object] = lambda _: None,
-) -> CorruptImageError:
-    """The error for a raster on which `action` failed: behind a URL it may be the fault of the way to it.
+def unreadable(href: str, failed: str, why: str) -> CorruptImageError:
+    """Return the error for a raster that can't be read; behind a URL it is transient.
 
-    `failed` says what failed, and `why` what that tells of a file of which all bytes are there.
+    GDAL's errors don't tell bytes that never came from bytes that can't be decoded. `failed` names what could
+    not be done, `why` the cause where the file is on this machine.
     """
-
-    def read(path: str) -> None:
-        with rasterio.Env(**_OPTIONS, GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), _open(path, warp) as dataset:
-            action(dataset)
-
-    if is_remote(href) and not is_damaged_there(href, "The raster", read):
+    if is_remote(href):
         return IncompleteReadError(
-            f"{failed}: {href} did not come whole; its server, or the network before it, failed."
+            f"{failed}: incomplete read of {href}: server or network error, or the file there is damaged."
         )
     return CorruptImageError(f"{failed}: {href} {why}")
 
@@ -128,25 +117,21 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
 
     def open_it() -> DatasetReader:
         with _environment(href):
-            return _open(href, warp)
+            dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
+            together = dataset.count if dataset.interleaving is Interleaving.pixel else 1
+            rows, cols = dataset.block_shapes[0]
+            if rows * cols * together > _MOST_VALUES:
+                raise CorruptImageError(
+                    f"{href} has blocks of {cols} x {rows} pixels, each decoded as a whole, which could fill "
+                    "the memory; write it again in tiles, e.g. gdal_translate -of COG."
+                )
+            return warped(dataset, warp) if warp else dataset
 
     try:
         return _persistently(href, open_it)
     except RasterioIOError as error:
         why = "is not there, not a raster, truncated or damaged."
-        raise unreadable(href, f"{what} can't be opened", why, warp) from redacted(error)
-
-
-def _open(href: str, warp: Warp | None) -> DatasetReader:
-    dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
-    together = dataset.count if dataset.interleaving is Interleaving.pixel else 1
-    rows, cols = dataset.block_shapes[0]
-    if rows * cols * together > _MOST_VALUES:
-        raise CorruptImageError(
-            f"{href} has blocks of {cols} x {rows} pixels, each decoded as a whole, which could fill the "
-            "memory; write it anew in tiles, e.g. gdal_translate -of COG."
-        )
-    return warped(dataset, warp) if warp else dataset
+        raise unreadable(href, f"{what} can't be opened", why) from redacted(error)
 
 
 def with_dataset(

@@ -1,0 +1,103 @@
+"""The table of scenes in a ledger's database, and its migration from older versions of truckscape."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    inspect,
+    text,
+)
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from pipeline.errors import LedgerError
+from pipeline.operations.ledger.database import Database
+
+SCENES = Table(
+    "truckscape_scenes",
+    MetaData(),
+    Column("batch", String(200), primary_key=True),
+    Column("scene", String(300), primary_key=True),
+    Column("href", Text, nullable=False),
+    Column("state", String(20), nullable=False, index=True),
+    Column("attempts", Integer, nullable=False),
+    Column("reason", Text),
+    Column("is_transient", Boolean),
+    Column("input_version", String(64), nullable=False),
+    Column("config_hash", String(64), nullable=False),
+    Column("registered", String(32), nullable=False),
+    Column("begun", String(32)),
+    Column("ended", String(32)),
+    Column("owner", Text),
+    Column("heartbeat", Integer, nullable=False),
+    Column("heartbeat_at", String(32)),
+    Column("acquired", String(32), index=True),
+    Column("updated", String(32), index=True),
+    Column("scene_id", String(300)),
+    Column("folder", Text),
+    Column("outputs", JSON),
+    Column("inputs", JSON),
+    Column("models", JSON),
+    Column("simulated", Boolean),
+    Column("trucks", Integer),
+    Column("seen_km2", Float),
+    Column("road_km", Float),
+    Column("megapixels", Float),
+    Column("tiles", Integer),
+    Column("tiles_skipped", Integer),
+    Column("seconds", Float),
+    Column("peak_rss_mb", Integer),
+    UniqueConstraint("batch", "scene_id"),
+)
+
+RENAMED = {
+    "may_pass": "is_transient",
+    "stamp": "input_version",
+    "recipe": "config_hash",
+    "enlisted": "registered",
+    "beat": "heartbeat",
+    "beaten": "heartbeat_at",
+}
+"""Columns of older ledgers, and their names now."""
+
+
+def create_tables(database: Database) -> None:
+    """Create the table of scenes, or rename its columns where an older version created it.
+
+    Raises LedgerError if columns are missing all the same.
+    """
+    try:
+        SCENES.metadata.create_all(database.engine)
+    except OperationalError:  # another process was faster
+        SCENES.metadata.create_all(database.engine)
+    for old, new in RENAMED.items():
+        if old in _columns(database):
+            _rename(database, old, new)
+    missing = [column.name for column in SCENES.columns if column.name not in _columns(database)]
+    if missing:
+        raise LedgerError(
+            f"The ledger {database.shown} is of another version of truckscape (no column "
+            f"{', '.join(missing)}); move it away: finished scenes are found by their files."
+        )
+
+
+def _rename(database: Database, old: str, new: str) -> None:
+    """Rename a column. One statement each, so a migration that is interrupted resumes at the next opening."""
+    try:
+        with database.engine.begin() as connection:
+            connection.execute(text(f"ALTER TABLE {SCENES.name} RENAME COLUMN {old} TO {new}"))
+    except DBAPIError:
+        if new not in _columns(database):  # else another process was faster
+            raise
+
+
+def _columns(database: Database) -> set[str]:
+    return {column["name"] for column in inspect(database.engine).get_columns(SCENES.name)}
