@@ -14,10 +14,11 @@ from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M, truck_blocks
 from pipeline.evaluation.trucks.boxes import centres, column
 from pipeline.evaluation.trucks.breakdown import Group, break_down
 from pipeline.evaluation.trucks.calibration import reliability
+from pipeline.evaluation.trucks.coco import coco_scores
 from pipeline.evaluation.trucks.exposure import exposure
 from pipeline.evaluation.trucks.intervals import headline
 from pipeline.evaluation.trucks.matching import centre_pairs, match_iou, match_nwd, same_class
-from pipeline.evaluation.trucks.precision_recall import PrecisionRecall, coco_score, precision_recall
+from pipeline.evaluation.trucks.precision_recall import PrecisionRecall, precision_recall
 from pipeline.evaluation.trucks.scores import (
     IOU_THRESHOLDS,
     PRIMARY_RADIUS_M,
@@ -165,20 +166,15 @@ def overlap_scores(evaluation: TruckEvaluation) -> dict[str, CentreScore]:
 def _coco(evaluation: TruckEvaluation) -> dict[str, Any] | None:
     if not evaluation.scored:
         return None
-    score = coco_score(
+    scores = coco_scores(
         shapely.bounds(evaluation.predicted.geometry.to_numpy()),
         column(evaluation.predicted, "score"),
         shapely.bounds(evaluation.reference.geometry.to_numpy()),
-        ignore=evaluation.ignored,
-        predicted_image=evaluation.predicted_scene,
-        reference_image=evaluation.reference_scene,
+        evaluation.ignored,
+        evaluation.predicted_scene,
+        evaluation.reference_scene,
     )
-    return {
-        "ap": _number(score.average_precision),
-        "ap_0.5": _number(score.average_precision_at(0.5)),
-        "ap_0.75": _number(score.average_precision_at(0.75)),
-        "ar": _number(score.average_recall),
-    }
+    return {name: _number(value) for name, value in scores.items()}
 
 
 def _thresholds(evaluation: TruckEvaluation) -> dict[str, Any]:
