@@ -1,4 +1,4 @@
-"""Where clouds and their shadows are: from the scene classification of L2A, or from s2cloudless for L1C."""
+"""Masks of clouds and their shadows: from the scene classification of L2A, or from s2cloudless for L1C."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _HALO_CELLS = _AVERAGE_CELLS + _DILATION_CELLS
 
 
 def has_clouds_information(scene: Scene) -> bool:
-    """Whether `cloud_mask` can tell: an SCL, or L1C with ten bands and the extra `clouds` installed."""
+    """Return whether `cloud_mask` has a source: an SCL, or L1C with ten bands and the extra `clouds`."""
     return scene.scl is not None or _suits_cloudless(scene)
 
 
 def cloud_mask(scene: Scene, window: Window, cirrus: bool = False) -> NDArray[np.bool_] | None:
-    """Where clouds are (H, W) in `window` of the 10 m grid; None where nobody knows.
+    """Return a mask (H, W) of clouds in `window` of the 10 m grid; None without a source.
 
-    L2A: classes 8 and 9 of the SCL, and thin `cirrus` (10) if asked for. L1C: the pixel classifier of
+    L2A: classes 8 and 9 of the SCL, with `cirrus` also thin cirrus (10). L1C: the pixel classifier of
     s2cloudless (Skakun et al., Remote Sensing of Environment 274:112990, 2022) on cells of 60 m counted
-    from the scene's corner, averaged and dilated as its authors recommend; it does not tell cirrus apart.
-    What a pixel gets depends on its place only, not on the window. Errors as `Scene.read`.
+    from the scene's corner, averaged and dilated as its authors recommend; it does not separate cirrus.
+    The value of a pixel depends on its place only, not on the window. Errors as `read_pixels`.
     """
     if scene.scl is not None:
         classes = (*SCL_CLOUDS, SCL_CIRRUS) if cirrus else SCL_CLOUDS
@@ -55,9 +55,9 @@ def cloud_mask(scene: Scene, window: Window, cirrus: bool = False) -> NDArray[np
 
 
 def shadow_mask(scene: Scene, window: Window) -> NDArray[np.bool_] | None:
-    """Where clouds cast their shadows (H, W) in `window` of the 10 m grid: class 3 of the SCL; None without.
+    """Return a mask (H, W) of cloud shadow in `window` of the 10 m grid (class 3 of the SCL); None without.
 
-    Shadows of mountains and houses are dark areas (class 2) there, and are not meant. Errors as `Scene.read`.
+    Shadows of mountains and houses are dark areas (class 2) and not included. Errors as `read_pixels`.
     """
     if scene.scl is None:
         return None
@@ -73,7 +73,7 @@ def _suits_cloudless(scene: Scene) -> bool:
 
 @cache
 def _model_file() -> Path | None:
-    """The weights inside the installed package, which is not imported: that would need OpenCV."""
+    """Find the weights in the installed package without importing it, which would need OpenCV."""
     spec = find_spec("s2cloudless")
     if spec is None or spec.origin is None:
         return None
@@ -113,11 +113,11 @@ def _cloudless_mask(scene: Scene, window: Window) -> NDArray[np.bool_]:
 def _cell_means(
     reflectance: NDArray[np.float32], valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Mean (C, h, w) of the valid pixels of every cell, and which cells (h, w) have any."""
+    """Return the mean (C, h, w) of the valid pixels of each cell, and a mask (h, w) of cells with any."""
     bands, height, width = reflectance.shape
     cells = (-(-height // _CELL_PX), -(-width // _CELL_PX))
     total, count = np.zeros((bands, *cells)), np.zeros(cells)
-    # Pixel by pixel of the cell: the order of summing, and so its rounding, is the same in every window.
+    # Pixel by pixel of the cell, so that the order of summing and its rounding are the same in every window.
     for i in range(_CELL_PX):
         for j in range(_CELL_PX):
             part = reflectance[:, i::_CELL_PX, j::_CELL_PX]

@@ -1,4 +1,4 @@
-"""One document from a server: whole or not at all, no larger than it may be, in bounded time."""
+"""Download of one document: complete or not at all, with limits of size and time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pipeline.errors import NotAProductError, SceneNotFoundError, TruckscapeErro
 from pipeline.redaction import keep_secrets, redacted
 
 PASSING = (408, 429, 500, 502, 503, 504)
-"""HTTP statuses of a server that may do better later."""
+"""HTTP statuses of transient errors."""
 
 _TIMEOUTS_S = (10, 30)
-"""Until a connection, and between two pieces of an answer."""
+"""To connect, and between two chunks of an answer."""
 _WHOLE_S = 120
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 _PIECE = 2**16
@@ -25,14 +25,14 @@ keep_secrets("urllib3.connectionpool", "urllib3.util.retry")
 
 
 def fetch(url: str, what: str, most_bytes: int) -> bytes:
-    """The document at an http(s) address, asked for up to five times where a fault may pass.
+    """Download the document at an http(s) URL, with up to five attempts after transient errors.
 
     `what` names it in errors. Redirects lead to http(s) only. Memory: `most_bytes` at most.
 
     Raises
     ------
     SceneNotFoundError
-        If the server refuses it; UnreachableError where the server fails, hangs, or breaks off.
+        If the server refuses it; UnreachableError if the server fails, hangs, or breaks off.
     NotAProductError
         If it is larger than `most_bytes`.
     """
@@ -45,7 +45,7 @@ def fetch(url: str, what: str, most_bytes: int) -> bytes:
 
 
 def pieces(answer: requests.Response, what: str, most_bytes: int, within_s: float) -> Iterator[bytes]:
-    """The body of an answer, unpacked.
+    """Yield the body of an answer, decompressed.
 
     Raises NotAProductError as soon as it is larger than `most_bytes`, UnreachableError if it takes longer.
     """
@@ -55,7 +55,7 @@ def pieces(answer: requests.Response, what: str, most_bytes: int, within_s: floa
         if came > most_bytes:
             raise NotAProductError(f"{what} is larger than {most_bytes / 1e6:.0f} MB: {answer.url}")
         if time.monotonic() - begun > within_s:
-            raise _failed(UnreachableError, what, answer.url, f"not whole after {within_s} s")
+            raise _failed(UnreachableError, what, answer.url, f"incomplete after {within_s} s")
         yield piece
 
 
@@ -69,7 +69,7 @@ def _fetch(url: str, what: str, most_bytes: int) -> bytes:
 
 @contextmanager
 def _answer(url: str, what: str) -> Iterator[requests.Response]:
-    """What a server answers; what goes wrong until it is read is told as an error of ours."""
+    """Request a URL; errors until the answer is read become errors of ours."""
     try:
         with requests.get(url, timeout=_TIMEOUTS_S, stream=True) as answer:
             yield answer
@@ -79,7 +79,7 @@ def _answer(url: str, what: str) -> Iterator[requests.Response]:
         raise _failed(UnreachableError, what, url, "the answer broke off") from redacted(error)
     except ConnectionError as error:
         raise _failed(UnreachableError, what, url, "no answer") from redacted(error)
-    except RequestException as error:  # redirected in circles, or to what is not http
+    except RequestException as error:  # a redirect loop, or a redirect to another scheme
         raise _failed(SceneNotFoundError, what, url, str(error)) from redacted(error)
 
 

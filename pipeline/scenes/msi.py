@@ -1,8 +1,8 @@
 """The MultiSpectral Instrument: band delays, detectors and the order in which they see the bands.
 
 Twelve staggered detectors D01 to D12 cover the swath side by side; odd ones and even ones look forward and
-backward, so the order of the bands flips from one to the next. Which of them saw a place is read from the
-product: to the pixel from the detector footprints, else roughly from the viewing-angle grids.
+backward, so the order of the bands flips from one to the next. The detector of a place comes from the
+product: exact to the pixel from the detector footprints, else roughly from the viewing-angle grids.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from shapely import Polygon
 
 BAND_DELAYS_S = {"B02": 0.0, "B08": 0.264, "B03": 0.527, "B04": 1.005}
-"""Seconds after B02 at which an odd detector sees a place; an even one sees the bands in reverse.
+"""Delay from B02 in seconds in an odd detector; an even one sees the bands in reverse.
 
 From the Sentinel-2 products' handbook (ESA); calibrated per satellite within 2 %.
 """
@@ -45,7 +45,7 @@ _DETECTOR_IN_ID = re.compile(r"detector_footprint-B\w\w-(\d\d)-", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class AngleNodes:
-    """Which detector has a viewing angle at each node of the angle grids of B02, 5 km apart."""
+    """Detectors with a viewing angle at the nodes of the angle grids of B02, 5 km apart."""
 
     x: float
     y: float
@@ -57,22 +57,22 @@ class AngleNodes:
 
 @dataclass(frozen=True)
 class MsiGeometry:
-    """Which MSI detector saw which place of a scene, and in which order it saw the bands."""
+    """MSI detectors of a scene by place, and their band orders."""
 
     delays_s: Mapping[int, float] = field(default_factory=dict)
-    """Seconds from B02 to B04, by detector, as the viewing angles say; see `viewing_delays`."""
+    """Seconds from B02 to B04 by detector, from the viewing angles; see `viewing_delays`."""
     footprint: str | None = None
-    """Raster of B02's detector numbers (MSK_DETFOO of baseline 04.00 and later), as GDAL opens it."""
+    """Raster of B02's detector numbers (MSK_DETFOO since baseline 04.00); name for GDAL."""
     polygons: tuple[tuple[int, Polygon], ...] = ()
     """Detector and footprint in B02, in map coordinates (MSK_DETFOO before baseline 04.00)."""
     nodes: AngleNodes | None = None
 
     def delay_s(self, detector: int) -> float | None:
-        """Seconds from B02 to B04 in `detector`; negative where B04 comes first.
+        """Return the seconds from B02 to B04 in `detector`; negative if B04 comes first.
 
-        From the product's viewing angles; where they lack the detector, the handbook's delay with the sign
-        of its parity (odd: blue first), which holds for Sentinel-2A, B and C. None where the viewing angles
-        make no sense, or there is no such detector.
+        From the product's viewing angles. If they lack the detector, the handbook's delay with the sign of
+        its parity (odd: blue first), which holds for Sentinel-2A, B and C. None if the viewing angles are
+        implausible, or the detector does not exist.
         """
         if detector not in range(1, 13):
             return None
@@ -82,7 +82,7 @@ class MsiGeometry:
         return delay if _PLAUSIBLE_DELAY_S[0] < abs(delay) < _PLAUSIBLE_DELAY_S[1] else None
 
     def band_order(self, detector: int) -> BandOrder | None:
-        """Whether `detector` sees blue or red first; None where unknown. See `delay_s`."""
+        """Return the order in which `detector` sees blue and red; None if unknown. See `delay_s`."""
         delay = self.delay_s(detector)
         if delay is None:
             return None
@@ -90,11 +90,11 @@ class MsiGeometry:
 
 
 def viewing_delays(tile: Element, latitude_deg: float, descending: bool = True) -> dict[int, float]:
-    """Seconds from B02 to B04, by detector, from the viewing-angle grids of `MTD_TL.xml`.
+    """Compute the seconds from B02 to B04 by detector from the viewing-angle grids of `MTD_TL.xml`.
 
-    Seen from a place on the ground, the satellite stands 786 km x tan(zenith) x cos(azimuth) north of it.
-    Between the moments at which a detector sees the place in B02 and in B04 that changes by about 7.3 km.
-    The satellite's northward speed turns it into a time: for a circular orbit of inclination i,
+    The satellite is 786 km x tan(zenith) x cos(azimuth) north of the place that it sees. Between B02 and B04
+    of one detector this distance changes by about 7.3 km. The satellite's northward speed converts it to a
+    time: for a circular orbit of inclination i,
     v sqrt(1 - (cos i / cos latitude)^2), negative while `descending`, as Sentinel-2 does by day. (The
     Earth's rotation moves the ground eastward only.) It agrees with the handbook's 1.005 s within 3 %.
     """
@@ -111,7 +111,7 @@ def viewing_delays(tile: Element, latitude_deg: float, descending: bool = True) 
 
 
 def angle_nodes(tile: Element) -> AngleNodes | None:
-    """Which detectors the angle grids of B02 in `MTD_TL.xml` cover where; None if there are none."""
+    """Return the detectors at the nodes of the angle grids of B02 in `MTD_TL.xml`; None without grids."""
     grids = {detector: grid for (band, detector), grid in _angle_grids(tile).items() if band == _BLUE_ID}
     position = tile.find(".//Geoposition")
     if not grids or position is None:
@@ -129,7 +129,7 @@ def angle_nodes(tile: Element) -> AngleNodes | None:
 
 
 def footprint_polygons(gml: Element) -> tuple[tuple[int, Polygon], ...]:
-    """Detector and footprint of every feature of a `MSK_DETFOO_*.gml` (before baseline 04.00).
+    """Return detector and footprint of each feature of a `MSK_DETFOO_*.gml` (before baseline 04.00).
 
     The detector is the number in the feature's id: `detector_footprint-B02-05-0` is detector 5.
     """
@@ -160,7 +160,7 @@ def _angle_grids(tile: Element) -> dict[tuple[str, int], Element]:
 
 
 def _northing(grid: Element) -> NDArray[np.float64]:
-    """Metres that the satellite stands north of each node when it is seen."""
+    """Return the metres by which the satellite is north of each node."""
     try:
         zenith, azimuth = (
             np.array(

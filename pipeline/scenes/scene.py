@@ -25,13 +25,13 @@ BANDS_60M = ("B01", "B09", "B10")
 BAND_NAMES = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 
 _OF_FILES_BESIDE = re.compile(r"\.(?=json|parquet|png|sqlite)", re.IGNORECASE)
-"""Before the suffixes of what lies beside scenes' folders: catalogue, log, ledger, traffic."""
+"""The dot of suffixes of files beside scenes' folders: catalogue, log, ledger, traffic."""
 _MOST_NAME_BYTES = 200
-"""File systems have 255, and files are written under longer names first."""
+"""File systems allow 255; temporary names are longer."""
 
 
 def scene_name(text: str) -> str:
-    """An id as a scene's folder is named: never as a file beside it, nor longer than a file's name may be."""
+    """Return an id as the name of a scene's folder: valid, not too long, never that of a file beside it."""
     name = _OF_FILES_BESIDE.sub("_", re.sub(r"[^\w.-]", "_", text).lstrip(".")) or "item"
     if len(name.encode()) <= _MOST_NAME_BYTES:
         return name
@@ -41,7 +41,7 @@ def scene_name(text: str) -> str:
 
 @dataclass(frozen=True)
 class Warp:
-    """The grid that a raster is brought to while it is read, in values that hash fast."""
+    """The grid to which a raster is warped at reading, as values that hash fast."""
 
     crs: str
     """As WKT."""
@@ -49,33 +49,33 @@ class Warp:
     shape: tuple[int, int]
     """Rows and columns."""
     nodata: float | None = None
-    """Of the raster that is warped, unless it says so itself."""
+    """Nodata value of the source raster if it has none itself."""
     is_classes: bool = False
-    """Whether its values are names: then each pixel takes that of the nearest, else a bilinear blend."""
+    """Whether values are classes (nearest neighbour); otherwise bilinear."""
 
 
 @dataclass(frozen=True)
 class BandSource:
-    """Where one band lies and how its digital numbers become reflectance.
+    """Address of one band, and the conversion of its digital numbers to reflectance.
 
     reflectance = DN * scale + offset; a DN equal to `nodata` is masked before that.
     """
 
     name: str
     href: str
-    """What GDAL opens: a path, `/vsizip/...` or `/vsicurl/...`."""
+    """Name for GDAL: a path, `/vsizip/...` or `/vsicurl/...`."""
     index: int = 1
     scale: float = 1e-4
     offset: float = 0.0
     nodata: float | None = 0.0
     gsd: float = 10.0
     warp: Warp | None = None
-    """The grid that the raster is brought to while it is read, where its own has no metres."""
+    """The grid to which the raster is warped at reading, if its own unit is not the metre."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """A rectangle of a scene: reflectance and which pixels are valid, with its place."""
+    """A rectangle of a scene: reflectance, valid pixels, and its place."""
 
     reflectance: NDArray[np.float32]
     """(C, H, W), reflectance 0-1 (may exceed 1 on clouds); 0 where not valid."""
@@ -103,9 +103,9 @@ class Scene:
     scl: BandSource | None = None
     """Scene classification (20 m), L2A only."""
     msi: MsiGeometry | None = None
-    """Which MSI detector saw which place, where the product says so."""
+    """MSI detectors by place, if the product has them."""
     files: tuple[Path, ...] = field(default=())
-    """Local files that make up the scene, for hashing into `run.json`."""
+    """Local files of the scene, to be hashed."""
 
     @property
     def shape(self) -> tuple[int, int]:

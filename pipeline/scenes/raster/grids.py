@@ -1,4 +1,4 @@
-"""The 10 m grid that a scene is read on: its rasters' own, or a UTM grid that they are warped to."""
+"""The 10 m grid of a scene: the grid of its rasters, or a UTM grid to which they are warped."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _PIXEL_M = (9.5, 10.5)
 _SHORTER_SIDE_M, _LONGER_SIDE_M = 11.5, (9.5, 16.0)
 """Of pixels in degrees, as GDAL makes them of 10 m up to 60 degrees north, and Earth Engine anywhere."""
 _HALF_EQUATOR_M = math.pi * 6_378_137
-"""Where web mercator ends."""
+"""Half the extent of web mercator."""
 _WEB_MERCATOR_METHOD = "1024"
 """EPSG's code of Popular Visualisation Pseudo Mercator."""
 _DEGREES_FROM_180 = "+proj=longlat +datum=WGS84 +pm=180"
 _MERCATOR_FROM_180 = "+proj=merc +a=6378137 +b=6378137 +lon_0=180 +units=m +nadgrids=@null +wktext"
 _TOLERANCE_PX = 0.01
-"""How far GDAL's approximation may place a pixel from where it belongs."""
+"""Largest error of GDAL's approximate transformation."""
 
 
 def check_georeference(dataset: DatasetReader) -> None:
@@ -50,9 +50,9 @@ def check_georeference(dataset: DatasetReader) -> None:
 
 
 def has_pixels_of_10m(dataset: DatasetReader) -> bool:
-    """Whether a raster's pixels are about 10 m on the ground, as far as its CRS can say so.
+    """Return whether a raster's pixels are about 10 m on the ground.
 
-    Pixels in degrees are longer to the north than to the east: 10 m must lie between their sides, or nearly.
+    Pixels in degrees are longer to the north than to the east: 10 m must be between their sides, or nearly.
     """
     shorter, longer = sorted(_sides_on_ground(dataset))
     if dataset.crs.is_geographic:
@@ -61,18 +61,18 @@ def has_pixels_of_10m(dataset: DatasetReader) -> bool:
 
 
 def scene_grid(dataset: DatasetReader) -> GeoBox:
-    """The grid on which a scene is read whose finest raster is `dataset`.
+    """Return the grid of a scene whose finest raster is `dataset`.
 
-    It is the raster's own where a unit of its CRS is a metre on the ground (UTM, most national grids). Else
-    (degrees, web mercator at some latitude, feet) it is a north-up grid of 10 m in the UTM zone of its
-    centre, on whole multiples of 10 m, that holds all of it.
+    It is the raster's own if a unit of its CRS is a metre on the ground (UTM, most national grids). Otherwise
+    (degrees, web mercator, feet) it is a north-up grid of 10 m in the UTM zone of its centre, at multiples of
+    10 m, that contains the raster.
 
     Raises
     ------
     GeoreferenceError
-        If it has no CRS, is rotated or not north up, its pixels are not about 10 m on the ground, or it has
-        more of them than a continent; or if it is to be warped and a band is marked as opacity, which would
-        be taken for one.
+        If it has no CRS, is rotated or not north up, its pixels are not about 10 m on the ground, or it is
+        larger than a continent; or if it must be warped and a band is marked as opacity, which GDAL would
+        apply.
     """
     check_georeference(dataset)
     if not has_pixels_of_10m(dataset):
@@ -100,12 +100,12 @@ def scene_grid(dataset: DatasetReader) -> GeoBox:
             f"{name} has to be warped to UTM, but its band {number} is marked as opacity; if it is none: "
             f"gdal_edit.py -colorinterp_{number} undefined FILE."
         )
-    log.warning("%s lies in %s: it is read on a grid of 10 m in %s", name, dataset.crs.to_string(), utm)
-    return own.to_crs(utm, resolution=10)  # type: ignore[arg-type]  # a number is one, too
+    log.warning("%s is in %s: warped to a 10 m grid in %s", name, dataset.crs.to_string(), utm)
+    return own.to_crs(utm, resolution=10)  # type: ignore[arg-type]  # it takes a number, too
 
 
 def on_grid(source: BandSource, crs: str, grid: GeoBox, is_classes: bool = False) -> BandSource:
-    """The source of a raster in `crs`, warped while it is read if the scene's grid has another one."""
+    """Return the source of a raster in `crs`, warped at reading if the scene's grid has another CRS."""
     if grid.crs is None or grid.crs == crs:
         return source
     nodata = source.nodata if source.nodata is not None and math.isfinite(source.nodata) else None
@@ -115,9 +115,9 @@ def on_grid(source: BandSource, crs: str, grid: GeoBox, is_classes: bool = False
 
 
 def warped(dataset: DatasetReader, warp: Warp) -> WarpedVRT:
-    """A raster as seen on another grid. Blends are float32, NaN where the raster does not reach or has none.
+    """Open a raster on another grid. Blends are float32, NaN outside of the raster and without data.
 
-    A raster that goes on beyond 180 degrees is warped whole.
+    A raster that crosses 180 degrees is warped without a gap.
     """
     crs, transform = _turned(dataset)
     blended = {"nodata": math.nan, "dtype": "float32", "resampling": Resampling.bilinear}
@@ -145,9 +145,9 @@ def _to_degrees(dataset: DatasetReader) -> Transformer:
 
 
 def _sides_on_ground(dataset: DatasetReader) -> tuple[float, float]:
-    """Width and height in metres of a raster's middle pixel.
+    """Return width and height in metres of a raster's middle pixel.
 
-    UTM is taken at its word, and so is a CRS in metres that can't be transformed.
+    In UTM, and in a CRS in metres that can't be transformed, they are the pixel size.
     """
     transform, crs = dataset.transform, CRS.from_wkt(dataset.crs.to_wkt())
     in_map = float(transform.a), float(-transform.e)
@@ -164,14 +164,14 @@ def _sides_on_ground(dataset: DatasetReader) -> tuple[float, float]:
 
 
 def _turned(dataset: DatasetReader) -> tuple[str, Affine]:
-    """CRS and geotransform of a raster, with the antimeridian in the middle if it goes on beyond it.
+    """Return CRS and geotransform of a raster, with the antimeridian in the middle if it crosses it.
 
-    Else GDAL, for which longitudes end at 180 degrees, would look for half of it at the other end of the map.
+    Otherwise GDAL, whose longitudes end at 180 degrees, would place half of it at the other end of the map.
     """
     crs, transform = CRS.from_wkt(dataset.crs.to_wkt()), dataset.transform
     edges = transform.c, transform.c + transform.a * dataset.width
     half_turn = 180.0 if crs.is_geographic else _HALF_EQUATOR_M
-    projection = crs.coordinate_operation  # none of degrees, nor of a plan's own axes
+    projection = crs.coordinate_operation  # None for degrees and local axes
     is_mercator = projection is not None and projection.method_code == _WEB_MERCATOR_METHOD
     if not (crs.is_geographic or is_mercator) or max(map(abs, edges)) <= half_turn:
         return crs.to_wkt(), transform

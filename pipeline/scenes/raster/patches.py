@@ -1,4 +1,4 @@
-"""Small squares of a scene around many places, for which every block of its rasters is decoded once."""
+"""Small squares of a scene around many places, with each block of its rasters decoded once."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pipeline.scenes.scene import Scene
 
 @dataclass(frozen=True)
 class Patch:
-    """The square around one place."""
+    """A square around one place."""
 
     index: int
-    """Of the place, among those asked for."""
+    """Index of the place among the requested ones."""
     col: int
     row: int
-    """Of its upper left pixel, on the scene's grid; it may lie outside."""
+    """Of its upper left pixel, on the scene's grid; may be outside of the scene."""
     reflectance: NDArray[np.float32]
     """(C, S, S), reflectance 0-1; 0 where not valid."""
     valid: NDArray[np.bool_]
     """(S, S), False outside of the scene as well."""
     classes: NDArray[np.uint8] | None
-    """(S, S), the scene classification (SCL), 0 outside of the scene; None where there is none."""
+    """(S, S), the scene classification (SCL), 0 outside of the scene; None without one."""
 
 
 def patches(
@@ -38,11 +38,11 @@ def patches(
     bands: Sequence[str],
     classes: bool = False,
 ) -> Iterator[Patch]:
-    """Squares of `size_px` pixels around places (N, 2; x, y in pixels of the scene), in no certain order.
+    """Yield squares of `size_px` pixels around places (N, 2; x, y in pixels of the scene), in no fixed order.
 
-    The scene is walked through block by block, each is read where there are places, and a patch is handed
-    out once its last block was read: so nothing is decoded twice, and memory holds one block of each band
-    and the patches that reach into a block still to come. `classes` asks for the scene classification, too.
+    Reads the scene block by block and yields a patch after its last block. Nothing is decoded twice. Memory:
+    one block of each band, and the patches that reach into a later block. With `classes`, patches have the
+    scene classification, too.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def patches(
 def _overlap(
     patch: Patch, size_px: int, rows: tuple[int, int], cols: tuple[int, int]
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where the pixels of a window that a patch wants lie in the window, and where in the patch."""
+    """Return the common pixels of a window and a patch: slices of the window, slices of the patch."""
     y0, y1 = max(rows[0], patch.row), min(rows[1], patch.row + size_px)
     x0, x1 = max(cols[0], patch.col), min(cols[1], patch.col + size_px)
     return (

@@ -11,13 +11,13 @@ from pipeline.scenes.scene import BandSource
 def to_reflectance(
     numbers: NDArray[np.generic], source: BandSource
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """(reflectance, valid) of digital numbers of one band, both of the shape of `numbers`.
+    """Convert digital numbers of one band to (reflectance, valid), both of the shape of `numbers`.
 
     reflectance = DN * scale + offset, which for a Sentinel-2 product is (DN + ADD_OFFSET) / QUANTIFICATION
     (ESA, Sentinel-2 Products Specification Document). The nodata value is masked *before* the offset is
     added: with the offset of -1000 of baseline 04.00, DN 0 is no data, while DN 1 to 1000 are dark pixels
-    whose reflectance is not positive. Numbers that are not finite are not valid. Reflectance is 0 where not
-    valid.
+    whose reflectance is not positive. Numbers that are not finite are invalid. Reflectance is 0 where
+    invalid.
     """
     valid = np.isfinite(numbers)
     if source.nodata is not None and np.isfinite(source.nodata):

@@ -1,4 +1,4 @@
-"""Pixels of a scene from its rasters, and the openers of plain rasters: GeoTIFF, folder of band files."""
+"""Reflectance and classes of a window of a scene, on its 10 m grid."""
 
 from __future__ import annotations
 
@@ -21,18 +21,16 @@ from pipeline.scenes.scene import (
     Scene,
 )
 
-# ---------------------------------------------------------------------------------------- reading
-
 
 def read_pixels(scene: Scene, window: Window, bands: Sequence[str]) -> Pixels:
-    """Reflectance (C, H, W) of `bands`, in that order, and validity (H, W) in `window` of the 10 m grid.
+    """Read reflectance (C, H, W) of `bands` and validity (H, W) in `window` of the 10 m grid.
 
-    Bands on the scene's grid are read by index. Others are brought to it by georeference, bilinearly; a
-    pixel of theirs without data lends no weight, and the result is valid where the source pixel that holds
-    its centre is. What a pixel gets depends on its place only, never on the window it is read in.
+    Bands on the scene's grid are read by index. Others are resampled by georeference, bilinearly; source
+    pixels without data have no weight, and a pixel is valid where the source pixel at its centre is. A value
+    depends on its place only, never on the window.
 
-    Safe to call from several threads: a block that one of them decodes is there for all of them. Memory:
-    about 6 bytes a pixel and band, and the blocks that are kept (`pipeline.scenes.raster.blocks`).
+    Thread-safe; threads share decoded blocks. Memory: about 6 bytes a pixel and band, and the cached blocks
+    (`raster.cache`).
 
     Raises
     ------
@@ -57,9 +55,9 @@ def read_pixels(scene: Scene, window: Window, bands: Sequence[str]) -> Pixels:
 
 
 def read_classes(scene: Scene, source: BandSource, window: Window) -> NDArray[np.generic]:
-    """Values (H, W) of a class raster in `window` of the 10 m grid: of the pixel holding each centre.
+    """Read the values (H, W) of a class raster in `window` of the 10 m grid, by nearest neighbour.
 
-    Where the raster does not reach, its nodata value (0 where it has none). Errors as `read_pixels`.
+    Outside of the raster: its nodata value, or 0. Errors as `read_pixels`.
     """
     rows, cols = _slices(scene, window)
     raster = raster_of(source)
@@ -79,10 +77,9 @@ def read_classes(scene: Scene, source: BandSource, window: Window) -> NDArray[np
 def read_points(
     source: BandSource, xs: NDArray[np.float64], ys: NDArray[np.float64], block: int = 512
 ) -> NDArray[np.generic]:
-    """Values (N,) of the pixels of a raster that hold the map points (xs, ys); 0 outside of it.
+    """Read the values (N,) of a raster at the map points (xs, ys); 0 outside of it.
 
-    Reads the blocks of `block` x `block` pixels in which there are points, one after the other. Raises
-    CorruptImageError.
+    Reads blocks of `block` x `block` pixels with points, one after the other. Raises CorruptImageError.
     """
     raster = raster_of(source)
     theirs = raster.transform
@@ -105,9 +102,9 @@ def read_points(
 def rectangles(
     scene: Scene, window: Window, bands: Iterable[str]
 ) -> Iterator[tuple[BandSource, slice, slice]]:
-    """What reading `bands` (SCL is one, too) in `window` of the 10 m grid needs of each raster's own grid.
+    """Yield the rows and columns of each raster that reading `bands` in `window` needs.
 
-    Each band with its rows and columns; without those that don't reach the window. Errors as `read_pixels`.
+    SCL counts as a band. Rasters that don't reach the window are left out. Errors as `read_pixels`.
     """
     rows, cols = _slices(scene, window)
     for band in bands:
@@ -126,7 +123,7 @@ def rectangles(
 
 
 def require_bands(scene: Scene, bands: Iterable[str]) -> None:
-    """Raise MissingBandError, naming what is missing and what is there, unless the scene has all bands."""
+    """Raise MissingBandError, with the missing and the present bands, unless the scene has all bands."""
     missing = [band for band in bands if band not in scene.bands]
     if missing:
         there = ", ".join(sorted(scene.bands, key=_band_order)) or "none"
@@ -169,7 +166,7 @@ def _read_band(
     if has_data.all():
         blend[~inside] = 0.0
         return blend, inside
-    # Written so that a pixel whose four neighbours have data comes out bit for bit as in the branch above.
+    # A pixel whose four neighbours have data must equal that of the branch above, bit for bit.
     share = bilinear(has_data.astype(np.float32), y, x)
     whole = has_data[y.low] & has_data[y.high]
     whole = whole[:, x.low] & whole[:, x.high]
@@ -188,6 +185,3 @@ def _decode_reflectance(
         valid &= mask
         reflectance[~valid] = 0.0
     return reflectance, valid
-
-
-# ---------------------------------------------------------------------------------------- opening

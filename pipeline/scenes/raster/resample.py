@@ -31,12 +31,12 @@ def same_grid(raster: Raster, grid: GeoBox) -> bool:
 
 @dataclass(frozen=True)
 class Axis:
-    """Where the pixel centres of one axis of a window fall on the same axis of another raster."""
+    """Positions of the pixel centres of a window on another raster, along one axis."""
 
     position: NDArray[np.float64]
     """In pixels from the first pixel *centre* of `source`."""
     inside: NDArray[np.bool_]
-    """Whether they lie on the raster at all."""
+    """Whether each position is on the raster."""
     source: slice
     """The raster's pixels that are needed."""
 
@@ -56,7 +56,7 @@ class Axis:
     def _of(
         cls, origin: float, step: float, their_origin: float, their_step: float, size: int, pixels: slice
     ) -> Axis:
-        # From the pixel's number in the scene, not in the window: so rounding is the same in every window.
+        # From the pixel's number in the scene, not in the window, so rounding never depends on the window.
         centres = origin + (np.arange(pixels.start, pixels.stop) + 0.5) * step
         edges = (centres - their_origin) / their_step
         inside = (edges >= 0) & (edges < size)
@@ -83,7 +83,7 @@ class Axis:
 
     @property
     def weight(self) -> NDArray[np.float32]:
-        """Of `high`; of `low` it is the rest."""
+        """Weight of `high`; `low` has the rest."""
         return (self.position - self.low).astype(np.float32)
 
 
@@ -92,7 +92,7 @@ def bilinear(values: NDArray[np.float32], y: Axis, x: Axis) -> NDArray[np.float3
     low, high, left, right = y.low, y.high, x.low, x.high
     wy, wx = y.weight[:, None], x.weight
     blend = np.empty((len(low), len(left)), np.float32)
-    for top in range(0, len(low), _ROWS_AT_ONCE):  # so few rows that they stay in the processor's cache
+    for top in range(0, len(low), _ROWS_AT_ONCE):  # few rows at a time, to stay in the processor's cache
         part = slice(top, top + _ROWS_AT_ONCE)
         rows = values[low[part]] * (1 - wy[part]) + values[high[part]] * wy[part]
         np.multiply(np.take(rows, left, axis=1), 1 - wx, out=blend[part])

@@ -27,19 +27,19 @@ _RASTER_SUFFIXES = {".jp2", ".tif", ".tiff"}
 
 
 def open_band_folder(path: Path) -> Scene:
-    """The scene in a folder with one raster a band, named like `T33UUU_20170216T102101_B02.jp2`.
+    """Open a folder with one raster a band, named like `T33UUU_20170216T102101_B02.jp2`.
 
-    Other files may lie beside them. The 10 m grid is that of the finest of B02, B03, B04, B08. A DN of 0 is
-    nodata where a file doesn't say. Tags and names are used as in `open_geotiff`.
+    Other files are ignored. The 10 m grid is that of the finest of B02, B03, B04, B08. A DN of 0 is nodata
+    unless a file has another nodata value. Tags and names are used as in `open_geotiff`.
 
     Raises
     ------
     NotAProductError
-        If there is no band file, or those of two scenes.
+        If it has no band file, or those of two scenes.
     MissingBandError
-        If there is no 10 m band to take the grid from.
+        If it has no 10 m band for the grid.
     CorruptImageError, GeoreferenceError, MetadataError
-        If a band file can't be opened, lies in another CRS, or has 8 bits and no scale.
+        If a band file can't be opened, is in another CRS, or has 8 bits and no scale.
     """
     files = _band_files(path)
     sources: dict[str, BandSource] = {}
@@ -51,7 +51,7 @@ def open_band_folder(path: Path) -> Scene:
             check_georeference(dataset)
             if crs is not None and dataset.crs != crs:
                 raise GeoreferenceError(
-                    f"All bands of a scene lie in one CRS; {file.name} is in {dataset.crs}, others in {crs}."
+                    f"All bands must be in one CRS; {file.name} is in {dataset.crs}, others in {crs}."
                 )
             crs, wkt = dataset.crs, str(dataset.crs.to_wkt())
             sources[name] = band_source(dataset, name, str(file), 1)
@@ -77,12 +77,12 @@ def open_band_folder(path: Path) -> Scene:
 
 
 def is_band_folder(path: Path) -> bool:
-    """Whether a folder holds files that are named as bands."""
+    """Return whether a folder has files named as bands."""
     return any(_band_of_file(file) for file in path.iterdir())
 
 
 def _band_of_file(file: Path) -> tuple[str, re.Match[str]] | None:
-    """The band that a file's name tells, and where; None of other files."""
+    """Return the band in a file's name and its match; None for other files."""
     match = _BAND_IN_STEM.search(file.stem)
     if file.suffix.lower() not in _RASTER_SUFFIXES or not match:
         return None
@@ -91,7 +91,7 @@ def _band_of_file(file: Path) -> tuple[str, re.Match[str]] | None:
 
 
 def _band_files(path: Path) -> dict[str, Path]:
-    """The finest file of every band, in the order of BAND_NAMES."""
+    """Return the finest file of each band, in the order of BAND_NAMES."""
     found: dict[str, tuple[int, Path]] = {}
     prefixes: set[str] = set()
     for file in sorted(path.iterdir()):
@@ -109,7 +109,7 @@ def _band_files(path: Path) -> dict[str, Path]:
         )
     if len(prefixes) > 1:
         raise NotAProductError(
-            f"A folder of band files holds one scene; {path} holds {len(prefixes)}: "
+            f"A folder of band files with one scene is expected; {path} has {len(prefixes)}: "
             f"{', '.join(sorted(prefixes)[:3])}"
         )
     return {name: found[name][1] for name in BAND_NAMES if name in found}

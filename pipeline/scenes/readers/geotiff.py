@@ -36,20 +36,20 @@ DEFAULT_SCALE = 1e-4
 
 
 def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
-    """The scene in a multi-band GeoTIFF whose band descriptions are Sentinel-2 band names.
+    """Open a multi-band GeoTIFF whose band descriptions are Sentinel-2 band names.
 
-    `bands` names them, one for each band of the file, where descriptions are missing or wrong. Bands whose
-    description is something else are left out. GDAL's scale, offset and nodata are honoured; where there is
-    no scale, 16-bit integers are taken as Sentinel-2's own (reflectance x 10000) and floats as reflectance;
-    0 is nodata in 16-bit integers that don't say. Acquisition time, level and platform come from the tags
-    `acquired`, `level` and `platform`, else from the file's name.
+    `bands` names each band of the file if descriptions are missing or wrong. Bands with another description
+    are left out. GDAL's scale, offset and nodata are honoured. Without a scale, 16-bit integers are
+    reflectance x 10000 and floats are reflectance; without a nodata value, 0 is nodata in 16-bit integers.
+    Acquisition time, level and platform come from the tags `acquired`, `level` and `platform`, else from the
+    file's name.
 
     Raises
     ------
     CorruptImageError, GeoreferenceError, NotAProductError
         If the file can't be opened, is not georeferenced, or names no band.
     MetadataError
-        If it has 8 bits and no scale: then nobody knows its reflectance.
+        If it has 8 bits and no scale, so that its reflectance is unknown.
     ConfigError
         If `bands` does not fit the file.
     """
@@ -80,14 +80,14 @@ def _band_names(dataset: DatasetReader, given: Sequence[str] | None) -> list[str
         names = [band_name(description) for description in dataset.descriptions]
         if not any(names):
             raise NotAProductError(
-                f"No band of {dataset.name} is described as a Sentinel-2 band (B02, B03...); if you know "
-                f"which they are, name all {dataset.count}: --bands B04,B03,..."
+                f"No band of {dataset.name} is described as a Sentinel-2 band (B02, B03...). Name all "
+                f"{dataset.count}: --bands B04,B03,..."
             )
     else:
         names = [band_name(text) for text in given]
         if None in names or len(names) != dataset.count:
             raise ConfigError(
-                f"--bands names each of the {dataset.count} bands of {dataset.name} as one of "
+                f"--bands must name each of the {dataset.count} bands of {dataset.name} as one of "
                 f"{', '.join(BAND_NAMES)}. Received: {','.join(given)}"
             )
     known = [name for name in names if name]
@@ -117,7 +117,7 @@ def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> Ban
             )
         scale = DEFAULT_SCALE
     if nodata is not None and not math.isfinite(nodata):
-        nodata = None  # what is not finite is never valid
+        nodata = None  # values that are not finite are never valid
     if nodata is None and dtype.kind in "iu" and dtype.itemsize > 1:
         nodata = 0.0
     return BandSource(name, href, index, scale, offset, nodata, gsd=round(float(dataset.transform.a), 3))

@@ -23,13 +23,13 @@ _PLATFORM_IN_NAME = re.compile(r"(?:^|_)S2([A-D])(?=[_.]|$)")
 
 
 def band_name(text: str | None) -> str | None:
-    """The Sentinel-2 name of a band written as B2, B02, b8a, band 4 or B04_10m; None for anything else."""
+    """Return the name of a band written as B2, B02, b8a, band 4 or B04_10m; None for other text."""
     match = _NUMBER.match(text.strip()) if text else None
     return f"B{match[1].upper().zfill(2)}" if match else None
 
 
 def native_gsd(band: str) -> float:
-    """Metres between the pixels of `band` as Sentinel-2 delivers it."""
+    """Return the pixel size of a band in Sentinel-2 products, in metres."""
     return 20.0 if band in BANDS_20M else 60.0 if band in BANDS_60M else 10.0
 
 
@@ -47,7 +47,7 @@ def acquired_in_name(tags: Mapping[str, str], name: str) -> datetime | None:
 
 
 def parse_time(text: str) -> datetime:
-    """An ISO 8601 time or bare date in UTC. Raises MetadataError."""
+    """Parse an ISO 8601 time or date as UTC. Raises MetadataError."""
     try:
         moment = datetime.fromisoformat(text.strip())
     except ValueError as error:

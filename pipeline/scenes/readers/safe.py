@@ -1,4 +1,4 @@
-"""Sentinel-2 products as ESA distributes them: a `.SAFE` folder, or the zip of one, read in place."""
+"""Reader of ESA's Sentinel-2 products: a `.SAFE` folder, or its zip, read in place."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _IMAGE = re.compile(r"IMG_DATA/(?:R\d\dm/)?[^/]*_(B\d\d|B8A|SCL)(?:_(\d\d)m)?\.j
 _FOOTPRINT = re.compile(r"QI_DATA/[^/]*MSK_DETFOO_B02[^/]*\.(jp2|gml)$")
 _TILE = re.compile(r"_T(\d\d[A-Z]{3})_")
 _UNPACKABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
-"""What `zipfile` raises, encrypted members and unknown ways of packing included."""
+"""Errors of `zipfile`, also for encrypted members and unknown compression."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -45,7 +45,7 @@ class _Product:
     root: Path
     """The `.SAFE` folder, or the zip."""
     prefix: str | None
-    """Where the product lies inside the zip ("" or "NAME.SAFE/"); None for a folder."""
+    """Folder of the product in the zip ("" or "NAME.SAFE/"); None for a folder."""
     names: tuple[str, ...]
 
     @property
@@ -63,7 +63,7 @@ class _Product:
                 return archive.read(self.prefix + name)
             except _UNPACKABLE as error:
                 raise MetadataError(
-                    f"{name} in {self.root} can't be unpacked ({error}); fetch the file again."
+                    f"{name} in {self.root} can't be decompressed ({error}); download the file again."
                 ) from error
 
     def href(self, name: str) -> str:
@@ -84,20 +84,20 @@ class _Product:
 
 
 def is_safe_folder(path: Path) -> bool:
-    """Whether a folder is laid out as a Sentinel-2 product."""
+    """Return whether a folder has the layout of a Sentinel-2 product."""
     return any((path / name).is_file() for name in _METADATA)
 
 
 def open_safe(path: Path) -> Scene:
-    """The scene in a `.SAFE` folder or in the zip of one: L1C or L2A, of any baseline since 02.04.
+    """Open a `.SAFE` folder or its zip: L1C or L2A, of any baseline since 02.04.
 
     Offsets and the quantification value come from the product's XML, band by band, never from its date.
-    Nothing is unpacked. Reads the metadata, and the header of one band for the grid.
+    Nothing is extracted. Reads the metadata, and the header of one band for the grid.
 
     Raises
     ------
     NotAProductError
-        If it isn't laid out as a product, or holds several tiles.
+        If it does not have the layout of a product, or has several tiles.
     MetadataError
         If metadata are missing, broken, or unsafe (entities, zip members outside of the product).
     MissingBandError
@@ -154,9 +154,7 @@ def _zip_product(path: Path) -> _Product:
         if PurePosixPath(name).name == metadata and name.count("/") <= 1
     }
     if len(roots) != 1:
-        raise NotAProductError(
-            f"A zip with one .SAFE folder in it is expected; {path} holds {len(roots) or 'none'}."
-        )
+        raise NotAProductError(f"A zip with one .SAFE folder is expected; {path} has {len(roots)}.")
     prefix = roots.pop()
     names = sorted(name.removeprefix(prefix) for name in members if name.startswith(prefix))
     return _Product(path, prefix, tuple(names))
@@ -174,10 +172,10 @@ def _metadata_of(product: _Product) -> tuple[str, Literal["L1C", "L2A"]]:
 def _tile_metadata_of(product: _Product) -> str:
     names = [name for name in product.names if re.fullmatch(r"GRANULE/[^/]+/MTD_TL\.xml", name)]
     if not names:
-        raise MetadataError(f"GRANULE/*/MTD_TL.xml is missing in {product.root}; fetch the product again.")
+        raise MetadataError(f"GRANULE/*/MTD_TL.xml is missing in {product.root}; download the product again.")
     if len(names) > 1:
         raise NotAProductError(
-            f"A product holds one tile (as all since December 2016 do); {product.root} holds {len(names)}."
+            f"A product has one tile since December 2016; {product.root} has {len(names)}: split it."
         )
     return names[0]
 
@@ -187,7 +185,7 @@ def _parse(product: _Product, name: str) -> Element:
         root: Element = fromstring(product.read(name), forbid_dtd=True)
     except DefusedXmlException as error:
         raise MetadataError(
-            f"{name} declares entities or a document type, which is unsafe: refused."
+            f"{name} declares entities or a document type, which is unsafe; download the product again."
         ) from error
     except (ParseError, LookupError, ValueError) as error:  # LookupError: of an encoding
         raise MetadataError(f"{name} in {product.root} is not well-formed XML: {error}") from error
@@ -211,7 +209,7 @@ def _number(text: str | None, key: str) -> float:
 
 
 def _images(product: _Product) -> dict[str, tuple[float, str]]:
-    """Pixel size and href by band (and SCL): at its own resolution, else at the finest there is."""
+    """Return pixel size and href by band (and SCL), at its native resolution, else the finest available."""
     found: dict[str, tuple[float, str]] = {}
     for name, match in product.matching(_IMAGE):
         band = match[1]
@@ -258,7 +256,7 @@ def _grid(product: _Product, bands: dict[str, BandSource]) -> GeoBox:
         grid = scene_grid(dataset)
         if grid.crs != dataset.crs.to_wkt():
             raise GeoreferenceError(
-                f"A product's images lie in UTM; {dataset.name} lies in {dataset.crs.to_string()}."
+                f"Images of a product are in UTM; {dataset.name} is in {dataset.crs.to_string()}."
             )
         return grid
 
@@ -270,7 +268,9 @@ def _scene_id(product: _Product, metadata: Element) -> str:
     name = re.sub(r"\.SAFE$", "", name, flags=re.IGNORECASE)
     # It names the folder of the results.
     if not _PLAIN_NAME.fullmatch(name):
-        raise MetadataError(f"The product's name holds more than letters, digits, '_', '-' and '.': {name!r}")
+        raise MetadataError(
+            f"The product's name may have letters, digits, '_', '-' and '.' only. Received: {name!r}"
+        )
     return name
 
 

@@ -1,4 +1,4 @@
-"""Scenes of a STAC item, from a file or URL, with one raster a band."""
+"""Reader of STAC items, from a file or URL, with one raster a band."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ COMMON_NAMES: Mapping[str, str] = {
     "swir16": "B11",
     "swir22": "B12",
 }
-"""Common names of the EO extension (and catalogues' own) that stand for one Sentinel-2 band."""
+"""Sentinel-2 bands by common name of the EO extension and of catalogues."""
 
 MALFORMED = (
     ArithmeticError,
@@ -54,7 +54,7 @@ MALFORMED = (
     pystac.STACError,
     pystac.STACTypeError,
 )
-"""What reading a document raises whose fields are not as STAC says."""
+"""Errors that a document with invalid STAC fields can cause."""
 
 HARMONISED_OFFSET = -0.1
 """Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
@@ -87,12 +87,11 @@ class _BandAsset:
 
 
 def open_stac_item(href: str) -> Scene:
-    """The Sentinel-2 scene that a STAC item describes; `href` is the item's file or URL.
+    """Open the Sentinel-2 scene of a STAC item; `href` is the item's file or URL.
 
-    Bands are found by `eo:bands` or `bands`, by key, and by common name; rasters behind URLs are read in
-    place by ranges. Scale, offset and nodata come from `raster:bands` (or STAC 1.1's `bands`). The offset is
-    checked against `earthsearch:boa_offset_applied` and `s2:processing_baseline`, since catalogues were
-    wrong about it.
+    Bands are found by `eo:bands` or `bands`, by key, and by common name. Remote rasters are read by ranges.
+    Scale, offset and nodata come from `raster:bands` (or STAC 1.1's `bands`). The offset is checked against
+    `earthsearch:boa_offset_applied` and `s2:processing_baseline`, since catalogues were wrong about it.
 
     An item is not trusted: one from a server leads to servers only, never to files of this machine.
 
@@ -165,7 +164,7 @@ def _read_item(href: str) -> pystac.Item:
         raise NotAProductError(f"Not a STAC item (a GeoJSON Feature with assets): {href}")
     if isinstance(document["assets"], dict) and len(document["assets"]) > _MOST_ASSETS:
         raise NotAProductError(f"A STAC item has at most {_MOST_ASSETS} assets: {href}")
-    # Nothing that it links to is followed, and relative addresses of assets count from where it was read.
+    # No link is followed. Relative addresses of assets are relative to the item.
     document["links"] = []
     try:
         item = pystac.Item.from_dict(document, preserve_dict=False)
@@ -173,7 +172,7 @@ def _read_item(href: str) -> pystac.Item:
         raise NotAProductError(f"Not a valid STAC item ({str(error)[:200]}): {href}") from error
     if not isinstance(item.id, str) or not isinstance(item.properties, dict):
         raise NotAProductError(f"Not a valid STAC item (its id is no text, or its properties none): {href}")
-    item.id = scene_name(item.id)  # it is told in messages, too
+    item.id = scene_name(item.id)  # it also appears in messages
     item.set_self_href(href if is_url(href) else str(Path(href).resolve()))
     return item
 
@@ -215,7 +214,7 @@ def _band_assets(item: pystac.Item, fetched: bool) -> Iterator[_BandAsset]:
 
 
 def _described(asset: pystac.Asset) -> list[dict[str, Any]]:
-    """What the asset says of each of its bands, merged from `eo:bands`, `raster:bands` and `bands`."""
+    """Merge an asset's `eo:bands`, `raster:bands` and `bands` into one description a band."""
     fields = asset.extra_fields
     lists = [fields.get(key) or [] for key in ("eo:bands", "raster:bands", "bands")]
     count = max(1, *(len(entries) for entries in lists))
@@ -242,12 +241,12 @@ def _band_of(key: str, asset: pystac.Asset, described: list[dict[str, Any]]) -> 
 
 
 def _gdal_href(href: str, what: str, fetched: bool) -> str:
-    """What GDAL calls an address. Raises MetadataError where no band may lie."""
+    """Return the name of an address for GDAL. Raises MetadataError for an address that no band may have."""
     if len(href) > _MOST_HREF:
-        raise MetadataError(f"The address of {what} is longer than any: {href[:200]}...")
+        raise MetadataError(f"The address of {what} has more than {_MOST_HREF} characters: {href[:200]}...")
     address = urlparse(href)
     if _CONTROL.search(href):
-        raise MetadataError(f"The address of {what} holds control characters: {href[:200]!r}")
+        raise MetadataError(f"The address of {what} has control characters: {href[:200]!r}")
     if is_url(href):
         return f"/vsicurl/{href}"
     if address.scheme in _STORES:
@@ -256,7 +255,7 @@ def _gdal_href(href: str, what: str, fetched: bool) -> str:
     is_raster = path.lower().endswith(_RASTER_SUFFIXES) and not path.startswith("/vsi")
     if fetched or address.scheme not in ("", "file") or not is_raster:
         places = "http, https, s3 or gs" if fetched else "http, https, s3, gs, or a file (.tif, .jp2)"
-        raise MetadataError(f"{what} does not lie where a band may ({places}): {href[:200]}")
+        raise MetadataError(f"The address of {what} must be {places}. Received: {href[:200]}")
     return path
 
 
@@ -282,7 +281,7 @@ def _source(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> B
 
 
 def _offset(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> float:
-    """The reflectance offset still to be added, where all that the item says of it agrees."""
+    """Return the reflectance offset to add. Raises MetadataError if the item's statements disagree."""
     stated = asset.offset
     applied = properties.get("earthsearch:boa_offset_applied")
     text = _baseline_text(properties)
@@ -297,7 +296,7 @@ def _offset(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> f
         if stated is not None:
             return stated
         raise MetadataError(
-            f"Nothing says whether the offset of baseline 04.00 is still to be added ({says}); add "
+            f"The item does not state whether the offset of baseline 04.00 must still be added ({says}); add "
             "s2:processing_baseline or raster:bands to the item."
         )
     if stated is not None and abs(stated - expected) > 1e-6:
@@ -323,7 +322,7 @@ def _baseline_number(text: str | None, item_id: str) -> float | None:
 
 
 def _grid(bands: Mapping[str, BandSource], item_id: str) -> tuple[GeoBox, str]:
-    """The scene's grid, and the CRS of its rasters as WKT."""
+    """Return the scene's grid, and the CRS of its rasters as WKT."""
     finest = [bands[name] for name in BANDS_10M if name in bands and bands[name].gsd == 10.0]
     if not finest:
         raise MissingBandError(

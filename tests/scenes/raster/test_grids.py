@@ -210,5 +210,5 @@ def test_a_damaged_file_is_named_though_it_is_warped(tmp_path):
 
 def test_a_scene_says_once_that_it_is_warped(tmp_path, caplog):
     open_geotiff(in_crs(tmp_path / "scene.tif", "EPSG:4326", waves()))
-    (message,) = [record.getMessage() for record in caplog.records if "grid of 10 m" in record.getMessage()]
-    assert message.endswith("scene.tif lies in EPSG:4326: it is read on a grid of 10 m in EPSG:32633")
+    (message,) = [record.getMessage() for record in caplog.records if "10 m grid" in record.getMessage()]
+    assert message.endswith("scene.tif is in EPSG:4326: warped to a 10 m grid in EPSG:32633")

@@ -62,7 +62,7 @@ def test_folders_that_are_no_scene_are_refused(tmp_path):
     ):
         open_band_folder(tmp_path)
     write_raster(tmp_path / "B_B02.tif", np.ones((2, 2), np.uint16))
-    with pytest.raises(NotAProductError, match=r"holds one scene; .* holds 2: A, B"):
+    with pytest.raises(NotAProductError, match=r"with one scene is expected; .* has 2: A, B"):
         open_band_folder(tmp_path)
 
 

@@ -232,7 +232,7 @@ def test_metadata_that_contradict_each_other_about_the_offset_are_refused(tmp_pa
 
 def test_an_offset_that_nobody_states_is_not_guessed(tmp_path):
     path = write_item(tmp_path, RASTER, **UNSTATED)
-    with pytest.raises(MetadataError, match="Nothing says whether the offset"):
+    with pytest.raises(MetadataError, match="does not state whether the offset"):
         open_stac_item(str(path))
 
 
