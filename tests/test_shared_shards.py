@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -186,8 +188,11 @@ def test_a_shipped_bundle_is_the_workers_own_and_any_other_is_at_the_same_path(t
 
 def test_a_worker_that_would_compute_something_else_writes_nothing(scene, tmp_path, monkeypatch):
     job = prepare(request_for(scene, tmp_path, "runner.store=memory://unlike"))
-    monkeypatch.setattr(keys, "ENGINE_VERSION", "another")
-    with pytest.raises(WorkerMismatchError, match="the same version of truckscape") as caught:
+    ours = keys.versions(["torch"])["torch"]
+    monkeypatch.setattr(keys, "version", lambda name: "0.1" if name == "torch" else version(name))
+    with pytest.raises(
+        WorkerMismatchError, match=rf"run: torch 0\.1 instead of {re.escape(ours)}\."
+    ) as caught:
         run_shard(job, 0)
     assert not is_transient(caught.value)
     assert job.missing() == [0, 1, 2, 3]

@@ -45,9 +45,6 @@ from pipeline.tiling import Tile, parts, round_up
 
 log = logging.getLogger(__name__)
 
-ENGINE_VERSION = 4
-"""Raise it when the same input gives another result: shards of older versions are then computed again."""
-
 NO_CLASS = 255
 _ON_GROUND = (SEEN, NO_ROAD, SCREENED, SHADOW)
 """Where there is land cover: wherever there are data and no cloud."""

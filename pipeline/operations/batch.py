@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, is_transient
-from pipeline.inference.engine import ENGINE_VERSION
 from pipeline.layers.formats.export import check_formats
 from pipeline.layers.stac import write_catalog
 from pipeline.logs import labelled, log_to
@@ -36,6 +35,7 @@ from pipeline.operations.worker_pool import Countdown, Hands
 from pipeline.redaction import without_secrets
 from pipeline.report.time_series import write_time_series
 from pipeline.run import OVERPASS, Job, Request, Result, prepare, run_prepared_directly
+from pipeline.run.keys import code_versions
 from pipeline.storage.publish import publish_beside
 
 log = logging.getLogger(__name__)
@@ -464,7 +464,7 @@ def config_hash(request: BatchRequest) -> str:
     versions = [roads.stat().st_size, roads.stat().st_mtime_ns] if roads and roads.is_file() else None
     return digest(
         [
-            ENGINE_VERSION,
+            code_versions(),
             config.model_dump(mode="json", exclude=_NO_RESULT_DEPENDS_ON),
             [open_bundle(name).card.model_dump(mode="json") for name in names if name],
             [str(roads), versions] if roads else None,

@@ -1,13 +1,19 @@
-"""What a shard depends on, hashed: the same request on the same pixels has the same keys everywhere."""
+"""Keys of shards: everything that decides their bytes, hashed; the same on every machine."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.inference.engine import ENGINE_VERSION
+import rasterio
+
+import pipeline
+from pipeline.config import Engine
 from pipeline.inference.networks import Models, thread_count
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import content_key
@@ -29,6 +35,22 @@ _NOT_COMPUTED_WITH = {
 }
 """What a card says that no shard depends on, or only in one of two cases."""
 
+_PACKAGES = (
+    "truckscape",
+    "torch",
+    "torchvision",
+    "openvino",
+    "rasterio",
+    "numpy",
+    "scipy",
+    "shapely",
+    "lightgbm",
+    "s2cloudless",
+)
+"""They compute pixels and boxes; the last two classify clouds."""
+_CODE = ("scenes", "models", "inference", "roads/mask.py", "tiling.py")
+"""The part of this package that makes shards."""
+
 
 def keys_of(
     request: Request,
@@ -36,11 +58,12 @@ def keys_of(
     models: Models,
     shards: Sequence[Sequence[Tile]],
     inputs: dict[str, str],
+    environment: dict[str, str],
 ) -> tuple[str, ...]:
-    """What a shard's result depends on, hashed; the names of the files do not count, their contents do."""
+    """Return the key of each shard. Names of files do not count, their contents do."""
     labels = {str(path) for path in (request.truck_labels, request.landcover_labels)}
     common = {
-        "engine": ENGINE_VERSION,
+        "environment": environment,
         "scene": scene.id,
         "href": None if scene.files else scene.href,
         "files": sorted(digest for path, digest in inputs.items() if path not in labels),
@@ -55,8 +78,6 @@ def keys_of(
         "calibration": _calibration(request, models),
         "least_score": min_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
-        "half": half_precision(request.config.engine),
-        "backend": backend(request.config.engine),
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
         "clouds": has_clouds_information(scene),
     }
@@ -64,6 +85,39 @@ def keys_of(
         content_key({**common, "tiles": [[t.row, t.col, t.height, t.width, t.halo] for t in tiles]})
         for tiles in shards
     )
+
+
+def environment(engine: Engine) -> dict[str, str]:
+    """Return what this machine contributes to the bytes of a shard."""
+    precision = "bfloat16" if half_precision(engine) else "float32"
+    return {**code_versions(), "engine.precision": precision, "engine.backend": backend(engine)}
+
+
+def code_versions() -> dict[str, str]:
+    """Return the versions of the installed software that makes shards, and a hash of its source code here."""
+    return {
+        **versions(_PACKAGES),
+        "GDAL": rasterio.__gdal_version__,
+        "source code": source_hash(Path(pipeline.__file__).parent),
+    }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    found = {}
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+@cache
+def source_hash(package: Path) -> str:
+    """Return a hash of the code that makes shards in a folder of this package."""
+    files = [file for part in _CODE for file in [package / part, *(package / part).rglob("*.py")]]
+    return content_key({str(file.relative_to(package)): _sha256(file) for file in files if file.is_file()})[
+        :16
+    ]
 
 
 def hashes_of(scene: Scene, request: Request) -> dict[str, str]:

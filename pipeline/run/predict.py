@@ -11,7 +11,7 @@ from pipeline.errors import OutputError, WorkerMismatchError
 from pipeline.inference.engine import Search, predict_shards
 from pipeline.inference.shards import Shard
 from pipeline.logs import labelled
-from pipeline.run.keys import keys_of
+from pipeline.run.keys import environment
 from pipeline.run.prepare import Job
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def run_shards(job: Job, indices: Sequence[int]) -> None:
         If pixels can't be decoded.
     OutputError
         If the store can't be read, or a shard can't be written.
-    UnlikeWorkerError
+    WorkerMismatchError
         If this machine would compute something else than the one that prepared the job.
     BundleError
         If a bundle is not there, or is another one.
@@ -79,10 +79,16 @@ def tell_stored(job: Job, index: int) -> None:
 
 
 def _check_worker(job: Job) -> None:
-    """A shard is named by all that makes it: whoever would make another one must not write under its name."""
-    if keys_of(job.request, job.scene, job.models, job.shards, job.inputs) != job.keys:
+    """Refuse a machine that would write other bytes under the keys of the job."""
+    here, there = environment(job.request.config.engine), job.environment
+    if here != there:
+        differences = "; ".join(
+            f"{name} {here.get(name, 'missing')} instead of {there.get(name, 'missing')}"
+            for name in sorted({*here, *there})
+            if here.get(name) != there.get(name)
+        )
         raise WorkerMismatchError(
-            f"{platform.node()} would compute the shards of {job.scene.id} otherwise than the machine that "
-            "began the run: have the same version of truckscape and the same extras on both, and set "
-            "engine.precision and engine.backend to the same instead of auto."
+            f"{platform.node()} would compute other shards of {job.scene.id} than the machine that began the "
+            f"run: {differences}. Install the same versions on both, and set engine.precision and "
+            "engine.backend instead of auto."
         )

@@ -19,7 +19,7 @@ from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import read_roads
-from pipeline.run.keys import hashes_of, keys_of, min_score, score_threshold
+from pipeline.run.keys import environment, hashes_of, keys_of, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import Scene
@@ -51,6 +51,8 @@ class Job:
     """It keeps the shards; those of a crashed run are used again."""
     inputs: dict[str, str]
     """SHA-256 of every local input file, by path."""
+    environment: dict[str, str]
+    """Versions and settings of the machine that prepared it, which decide the bytes of shards."""
     started: float
     """When it was prepared, by this machine's monotonic clock, which nobody sets."""
 
@@ -131,12 +133,13 @@ def prepare(request: Request) -> Job:
     tiles = plan(scene.shape, side, models.halo, models.stride)
     shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
     inputs = hashes_of(scene, request)
-    keys = keys_of(request, scene, models, shards, inputs)
+    here = environment(config.engine)
+    keys = keys_of(request, scene, models, shards, inputs, here)
     url, folder = config.runner.store, request.out / scene.id
     store = ShardStore(f"{url.rstrip('/')}/{scene.id}" if url else (folder / _HIDDEN).absolute())
     store.claim(keys)
     _claim(folder)
-    return Job(request, scene, models, roads, shards, keys, store, inputs, started)
+    return Job(request, scene, models, roads, shards, keys, store, inputs, here, started)
 
 
 def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:

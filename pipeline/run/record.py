@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import geopandas as gpd
 from pipeline.inference.allocator import give_back_memory
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.processes import peak_memory_mb
+from pipeline.run.keys import versions
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
 
@@ -100,7 +100,7 @@ def run_record(
         "score_threshold": job.score_threshold,
         "precision": "bfloat16" if half_precision(job.request.config.engine) else "float32",
         "backend": backend(job.request.config.engine),
-        "packages": dict(_versions()),
+        "packages": versions(_PACKAGES),
         "counts": {name: len(frame) for name, frame in layers.items()},
         "tiles": {"total": tiles_total, "skipped": tiles_skipped},
         "shards": list(job.keys),
@@ -133,9 +133,3 @@ def _scores(metrics: dict[str, Any]) -> dict[str, str]:
     if accuracy is not None:
         lines["land cover against labels"] = f"accuracy {accuracy:.1%}"
     return lines
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for name in _PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            yield name, version(name)

@@ -1,0 +1,56 @@
+"""Keys of shards change with everything that decides a shard's bytes."""
+
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+
+import pipeline
+from pipeline.config import load_config
+from pipeline.run import Job, Request, keys, prepare
+from tests.conftest import write_geotiff
+
+
+@pytest.fixture
+def job(tmp_path):
+    scene = write_geotiff(tmp_path / "scene.tif", np.full((4, 64, 64), 1000, np.uint16))
+
+    def prepared(*settings: str) -> Job:
+        config = load_config(None, ["landcover.enabled=false", "engine.precision=float32", *settings])
+        return prepare(Request(str(scene), tmp_path / "out", config))
+
+    return prepared
+
+
+@pytest.mark.parametrize("name", ["truckscape", "torch", "torchvision", "rasterio", "numpy"])
+def test_an_upgrade_of_a_package_recomputes(job, monkeypatch, name):
+    before = job().keys
+    assert job().keys == before
+    monkeypatch.setattr(keys, "version", lambda asked: "99" if asked == name else version(asked))
+    assert not set(job().keys) & set(before)
+
+
+def test_an_upgrade_of_gdal_recomputes(job, monkeypatch):
+    before = job().keys
+    monkeypatch.setattr(rasterio, "__gdal_version__", "99")
+    assert not set(job().keys) & set(before)
+
+
+def test_another_precision_recomputes(job):
+    assert not set(job("engine.precision=bfloat16").keys) & set(job().keys)
+
+
+@pytest.mark.parametrize("file", ["inference/motion.py", "scenes/raster/resample.py", "tiling.py"])
+def test_a_change_of_the_code_that_makes_shards_recomputes(tmp_path, file):
+    package = Path(pipeline.__file__).parent
+    copy = tmp_path / "pipeline"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("bundles", "static", "__pycache__"))
+    same = keys.source_hash(package)
+    (copy / "layers" / "trucks.py").write_text("")
+    assert keys.source_hash(copy) == same
+    (copy / file).write_text((copy / file).read_text() + "#")
+    keys.source_hash.cache_clear()
+    assert keys.source_hash(copy) != same
