@@ -10,13 +10,11 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 from numpy.typing import NDArray
-from pyogrio.errors import DataLayerError, DataSourceError
 
 from pipeline.errors import LabelsError
-from pipeline.storage.untrusted_vectors import refuse_recipe
+from pipeline.storage.untrusted_vectors import layer_names, read_layer
 
 CONFIDENCES = ("high", "medium", "low", "ignore")
 COUNT_NEITHER_WAY = ("low", "ignore")
@@ -131,7 +129,7 @@ def read_not_seen(predicted: Path | str) -> gpd.GeoDataFrame | None:
 
 def has_layer(path: Path, layer: str) -> bool:
     """Whether there is a GeoPackage with this layer."""
-    return path.suffix == ".gpkg" and path.is_file() and layer in pyogrio.list_layers(path)[:, 0]
+    return path.suffix == ".gpkg" and path.is_file() and layer in layer_names(path, "Layers")
 
 
 def _layer_of_run(predicted: Path | str, what: str, layer: str) -> gpd.GeoDataFrame | None:
@@ -215,16 +213,7 @@ def _seen_before(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
 
 
 def _read_frame(path: Path | str, what: str, layer: str | None) -> gpd.GeoDataFrame:
-    if not Path(path).exists():
-        raise LabelsError(f"{what} not found: {path}")
-    refuse_recipe(path)
-    try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        frame = gpd.read_file(path, layer=layer if layer in layers else layers[0])
-    except (DataSourceError, DataLayerError, IndexError) as error:
-        raise LabelsError(
-            f"{what} can't be read as a vector file (GeoPackage, GeoJSON, Shapefile, ...): {path}"
-        ) from error
+    frame = read_layer(path, what, layer)
     if not isinstance(frame, gpd.GeoDataFrame):
         raise LabelsError(f"{what} must be polygons; {path} has no geometry.")
     return frame

@@ -16,7 +16,6 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import geopandas as gpd
 import pystac
 import shapely
-from pyogrio.errors import DataSourceError
 from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
@@ -31,7 +30,7 @@ from pipeline.redaction import is_url
 from pipeline.scenes.download import PASSING, pieces
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.scene import scene_name
-from pipeline.storage.untrusted_vectors import refuse_recipe
+from pipeline.storage.untrusted_vectors import read_layer
 
 # What is no API is told by an error.
 warnings.filterwarnings("ignore", category=NoConformsTo)
@@ -226,12 +225,8 @@ def _place(area: str) -> dict[str, Any]:
 
 
 def _polygons(path: Path) -> dict[str, Any]:
-    refuse_recipe(path)
-    try:
-        areas = gpd.read_file(path)
-    except (DataSourceError, ValueError) as error:
-        raise LabelsError(f"The area can't be read: {path} ({' '.join(str(error).split())})") from error
-    if areas.crs is None or areas.geometry.is_empty.all():
+    areas = read_layer(path, "The area")
+    if not isinstance(areas, gpd.GeoDataFrame) or areas.crs is None or areas.geometry.is_empty.all():
         raise LabelsError(f"An area has polygons in a known coordinate reference system; {path} has not.")
     whole = shapely.force_2d(areas.to_crs("EPSG:4326").union_all())
     return dict(json.loads(shapely.to_geojson(whole)))

@@ -99,7 +99,7 @@ def true_colour(
 
 def class_picture(raster: Path, legend: Sequence[LegendClass], max_px: int = QUICKLOOK_PX) -> Picture:
     """A class raster in its legend's colours, thinned to at most `max_px`; without a class: transparent."""
-    with rasterio.open(raster) as source:
+    with open_raster(str(raster), "The land cover") as source:
         step = max(1.0, max(source.shape) / max_px)
         shape = max(1, round(source.height / step)), max(1, round(source.width / step))
         values = source.read(1, out_shape=shape, resampling=Resampling.mode)

@@ -9,13 +9,13 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
 from pipeline.evaluation.trucks.boxes import column
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.models.legend import LegendClass
+from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.scene import Scene
 
 _BROKEN_DOWN_BY = {
@@ -207,7 +207,7 @@ def not_seen_areas(not_seen: gpd.GeoDataFrame | None) -> list[tuple[str, float]]
 def class_areas(raster: Path, legend: Sequence[LegendClass]) -> list[tuple[LegendClass, float, float]]:
     """Each class of the legend with its area in hectares and its share of the area with a class (0-1)."""
     counts = np.zeros(256, dtype=np.int64)
-    with rasterio.open(raster) as source:
+    with open_raster(str(raster), "The land cover") as source:
         hectares = abs(source.transform.determinant) / 10_000
         for _, window in source.block_windows(1):
             counts += np.bincount(source.read(1, window=window).ravel(), minlength=256)

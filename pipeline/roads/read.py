@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-from xml.etree.ElementTree import ParseError
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
-import pyogrio.errors
 import pyproj
 import pyproj.exceptions
 import shapely
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import iterparse
 
 from pipeline.errors import LabelsError
-from pipeline.storage.untrusted_vectors import refuse_recipe
+from pipeline.storage.untrusted_vectors import vector_source
 
 ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "geometry")
 
@@ -41,12 +36,6 @@ _ONEWAY = {
     **dict.fromkeys(("-1", "reverse", "t"), -1),
 }
 """Values of `oneway` in OpenStreetMap, and in Geofabrik's Shapefiles: F along the line, T against it."""
-_UNREADABLE = (
-    pyogrio.errors.DataSourceError,
-    pyogrio.errors.DataLayerError,
-    pyogrio.errors.FeatureError,
-    OSError,
-)
 
 
 def read_roads(
@@ -67,23 +56,11 @@ def read_roads(
     Raises
     ------
     LabelsError
-        If the file can't be read or is cut short, has no CRS, holds something else than lines, only tells
-        where to read them, or is XML with a document type (which could define entities that grow without
-        bound).
+        As `vector_source`, or if the file has no CRS or holds anything but lines.
     """
-    is_osm = path.name.lower().endswith(_OSM_SUFFIXES)
-    try:
-        roads = _read_osm(path, crs, bounds) if is_osm else _read_lines(path, crs, bounds)
-    except _UNREADABLE as error:
-        if is_osm and path.is_file():
-            raise LabelsError(
-                f"Roads can't be read: {path} is cut short or no OpenStreetMap file "
-                f"({' '.join(str(error).split())})."
-            ) from error
-        raise LabelsError(
-            f"Roads can't be read: {path} is not there, or no GeoPackage, GeoJSON, Shapefile or "
-            "OpenStreetMap file (.osm.pbf, .osm, .osm.gz)."
-        ) from error
+    with vector_source(path, "Roads") as source:
+        read = _read_osm if path.name.lower().endswith(_OSM_SUFFIXES) else _read_lines
+        roads = read(source, crs, bounds)
     if not isinstance(roads, gpd.GeoDataFrame):
         raise LabelsError(f"Roads are lines; {path} has no geometry.")
     if roads.crs is None:
@@ -113,23 +90,19 @@ def read_roads(
     )
 
 
-def _read_lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | None) -> Any:
-    refuse_recipe(path)
+def _read_lines(source: str, crs: Any, bounds: tuple[float, float, float, float] | None) -> Any:
     box = None
     if bounds is not None:
-        theirs = pyogrio.read_info(path)["crs"]
+        theirs = pyogrio.read_info(source, layer=0)["crs"]
         box = None if theirs is None else _box_in(theirs, crs, bounds)
-    return gpd.read_file(path, engine="pyogrio", bbox=box)
+    return pyogrio.read_dataframe(source, layer=0, bbox=box)
 
 
-def _read_osm(path: Path, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
+def _read_osm(source: str, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
     """Read the ways of `TRUCK_HIGHWAYS`, tags as columns; GDAL drops ways with fewer than two nodes."""
-    packed = path.name.lower().endswith(".gz")
-    if not path.name.lower().endswith((".pbf", ".pbf.gz")):
-        _check_xml(path, packed)
     classes = ", ".join(f"'{kind}'" for kind in TRUCK_HIGHWAYS)
     ways = pyogrio.read_dataframe(
-        f"/vsigzip/{path.resolve()}" if packed else path,
+        source,
         layer="lines",
         columns=["osm_id", "name", "highway", "other_tags"],
         where=f"highway IN ({classes})",
@@ -147,24 +120,6 @@ def _tags(value: Any) -> dict[str, str]:
     if isinstance(value, str):
         value = json.loads(value)
     return value if isinstance(value, dict) else {}
-
-
-def _check_xml(path: Path, packed: bool) -> None:
-    """Read the head of an OpenStreetMap XML file up to its root: GDAL would expand entities defined there."""
-    with cast(BinaryIO, gzip.open(path) if packed else path.open("rb")) as file:
-        try:
-            _, root = next(iterparse(file, events=("start",), forbid_dtd=True))
-        except DefusedXmlException as error:
-            raise LabelsError(
-                f"Roads in XML with a document type (DTD) are not read: {path}; OpenStreetMap's have none."
-            ) from error
-        except (ParseError, EOFError, gzip.BadGzipFile, StopIteration) as error:
-            raise LabelsError(f"Roads can't be read: {path} is no OpenStreetMap XML.") from error
-    if root.tag != "osm":
-        raise LabelsError(
-            f"Roads can't be read: {path} is no OpenStreetMap XML, whose root is <osm>. "
-            f"Received: <{root.tag}>"
-        )
 
 
 def _box_in(

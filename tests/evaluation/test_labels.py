@@ -107,9 +107,6 @@ def test_missing_and_unreadable_files_are_refused(tmp_path, read):
     (tmp_path / "text.gpkg").write_text("no vector file")
     with pytest.raises(LabelsError, match="can't be read"):
         read(tmp_path / "text.gpkg")
-    (tmp_path / "recipe.gpkg").write_text("<OGRVRTDataSource></OGRVRTDataSource>")
-    with pytest.raises(LabelsError, match="tells where to read them"):
-        read(tmp_path / "recipe.gpkg")
 
 
 def test_a_label_raster_on_the_same_grid_is_read_as_it_is(tmp_path):

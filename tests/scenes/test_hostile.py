@@ -6,6 +6,7 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import rasterio
 from hypothesis import HealthCheck, given, settings
@@ -24,6 +25,7 @@ from pipeline.errors import (
     is_transient,
 )
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.readers.safe import open_safe
 from pipeline.scenes.readers.stac import open_stac_item
@@ -106,6 +108,29 @@ def test_a_raster_that_is_a_recipe_for_reading_other_files_is_not_followed(serve
     (files / "B02.tif").write_text(recipe)
     with pytest.raises(CorruptImageError, match="B02 can't be opened"):
         open_stac_item(serve_item(server, files))
+
+
+@pytest.mark.parametrize("suffix", [".ovr", ".msk", ".aux.xml"])
+def test_a_recipe_beside_a_raster_is_not_followed(tmp_path, suffix):
+    """GDAL opens overviews and masks that lie beside a raster with any driver."""
+    secret = write_raster(tmp_path / "private.tif", np.full((1, 256, 256), 77, np.uint16))
+    write_raster(tmp_path / "B02.tif", np.ones((1, 512, 512), np.uint16))
+    recipe = f"""<VRTDataset rasterXSize="256" rasterYSize="256">
+        <Metadata><MDI key="INTERNAL_MASK_FLAGS_1">2</MDI></Metadata>
+        <VRTRasterBand dataType="UInt16" band="1"><SimpleSource><SourceFilename>{secret}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
+        </VRTRasterBand></VRTDataset>"""
+    if suffix == ".aux.xml":
+        (tmp_path / "recipe.vrt").write_text(recipe)
+        recipe = f"""<PAMDataset><Metadata domain="OVERVIEWS">
+            <MDI key="OVERVIEW_FILE">{tmp_path}/recipe.vrt</MDI></Metadata></PAMDataset>"""
+    (tmp_path / f"B02.tif{suffix}").write_text(recipe)
+    if suffix == ".msk":  # which would change what is valid, so it is not ignored without a word
+        with pytest.raises(CorruptImageError, match="its mask in another file"):
+            open_raster(str(tmp_path / "B02.tif"), "The band")
+        return
+    with open_raster(str(tmp_path / "B02.tif"), "The band") as dataset:
+        assert dataset.overviews(1) == []
+        assert (dataset.read(1, out_shape=(256, 256)) == 1).all()
 
 
 def test_redirects_to_files_are_not_followed(server, files):

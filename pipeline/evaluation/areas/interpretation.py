@@ -14,11 +14,9 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import shapely
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pyogrio.errors import DataLayerError, DataSourceError
 
 from pipeline.errors import LabelsError, OutputError
 from pipeline.evaluation.areas.estimates import AreaEstimates, estimate_areas
@@ -28,7 +26,7 @@ from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.styles import interpretation_style, pixel_style
 from pipeline.models.legend import LegendClass
 from pipeline.storage.atomic import make_folder, replacing
-from pipeline.storage.untrusted_vectors import refuse_recipe
+from pipeline.storage.untrusted_vectors import read_layer
 
 CANNOT_TELL = (255, "cannot tell")
 """Value and name of the answer that no class can be told; such a point counts for nothing."""
@@ -271,14 +269,7 @@ def _xy(design: Design) -> NDArray[np.float64]:
 
 
 def _read(path: Path | str, design: Design) -> gpd.GeoDataFrame:
-    if not Path(path).exists():
-        raise LabelsError(f"Interpreted points not found: {path}")
-    refuse_recipe(path)
-    try:
-        layers = [str(name) for name in pyogrio.list_layers(path)[:, 0]]
-        frame = gpd.read_file(path, layer="points" if "points" in layers else layers[0])
-    except (DataSourceError, DataLayerError, IndexError) as error:
-        raise LabelsError(f"Interpreted points can't be read as a vector file: {path}") from error
+    frame = read_layer(path, "Interpreted points", "points")
     absent = [name for name in ("id", "reference") if name not in frame]
     if absent:
         raise LabelsError(f"Interpreted points have columns id and reference; {path} has no {absent[0]}.")

@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import ArrayLike, NDArray
 from odc.geo.geobox import GeoBox
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from pipeline.errors import LabelsError
+from pipeline.errors import CorruptImageError, LabelsError
 from pipeline.evaluation.bootstrap import block_bootstrap
 from pipeline.evaluation.landcover import confusion_matrix
 from pipeline.evaluation.landcover.boundaries import (
@@ -27,6 +25,7 @@ from pipeline.evaluation.landcover.boundaries import (
 )
 from pipeline.evaluation.landcover.labels import UNLABELLED, LandcoverLabels
 from pipeline.models.legend import LegendClass
+from pipeline.scenes.raster.datasets import open_raster
 
 BLOCK_ROWS = 512
 """Rows compared at a time: what GeoTIFFs keep together, and 6 million pixels of a granule."""
@@ -221,7 +220,7 @@ def prediction_grid(path: Path | str) -> GeoBox:
         If there is no readable raster at `path`, it is not uint8, or it has no CRS.
     """
     try:
-        with rasterio.open(path) as source:
+        with open_raster(str(path), "The predicted land cover") as source:
             if source.crs is None:
                 raise LabelsError(f"The predicted land cover has no CRS: {path}")
             if source.dtypes[0] != "uint8":
@@ -229,7 +228,7 @@ def prediction_grid(path: Path | str) -> GeoBox:
                     f"A land-cover raster holds uint8 class values. {path} is {source.dtypes[0]}."
                 )
             return GeoBox.from_rio(source)
-    except RasterioError as error:
+    except CorruptImageError as error:
         raise LabelsError(f"The predicted land cover can't be read as a raster: {path}") from error
 
 
@@ -240,7 +239,7 @@ def blocks(
 
     The values have up to `halo` rows more, above and below, where the raster has them.
     """
-    with rasterio.open(predicted) as source:
+    with open_raster(str(predicted), "The predicted land cover") as source:
         for row in range(0, source.height, BLOCK_ROWS):
             window = Window(0, row, source.width, min(BLOCK_ROWS, source.height - row))
             top, stop = max(0, row - halo), min(source.height, row + window.height + halo)

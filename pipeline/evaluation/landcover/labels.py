@@ -10,19 +10,18 @@ from typing import Protocol
 
 import geopandas as gpd
 import numpy as np
-import rasterio
 import shapely
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
-from rasterio.errors import RasterioError
 from rasterio.features import rasterize
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from pipeline.errors import LabelsError
+from pipeline.errors import CorruptImageError, LabelsError
 from pipeline.evaluation.labels import read_polygons
 from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.scenes.raster.datasets import open_raster
 
 UNLABELLED = 255
 OSM_FCLASS: Mapping[str, str] = {
@@ -85,7 +84,7 @@ class RasterLabels:
     def read(self, window: Window) -> NDArray[np.uint8]:
         """(H, W) class values; the raster's own nodata, and what lies outside of it, is `UNLABELLED`."""
         with (
-            rasterio.open(self.path) as source,
+            open_raster(str(self.path), "Land-cover labels") as source,
             WarpedVRT(
                 source,
                 crs=self.grid.crs.to_wkt() if self.grid.crs else None,
@@ -155,7 +154,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
     if not Path(path).exists():
         raise LabelsError(f"Land-cover labels not found: {path}")
     try:
-        with rasterio.open(path) as source:
+        with open_raster(str(path), "Land-cover labels") as source:
             if source.crs is None:
                 raise LabelsError(
                     f"Land-cover labels have no CRS: {path}. Assign one, e.g. gdal_edit -a_srs."
@@ -166,7 +165,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
                     f"{path} is {source.dtypes[0]}."
                 )
         return RasterLabels(Path(path), grid)
-    except RasterioError:
+    except CorruptImageError:
         return _class_polygons(path, grid)
 
 

@@ -9,7 +9,6 @@ from itertools import pairwise
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import rasterio
 import shapely
 from numpy.typing import NDArray
 from pyproj import Transformer
@@ -19,6 +18,7 @@ from pipeline.evaluation.trucks.blocks import precision_recall_f1, truck_blocks
 from pipeline.evaluation.trucks.boxes import centres
 from pipeline.evaluation.trucks.matching import UNMATCHED
 from pipeline.evaluation.trucks.scores import TruckEvaluation
+from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.read import read_points
 from pipeline.scenes.scene import BandSource
 
@@ -156,7 +156,7 @@ def _nearest_class(roads: gpd.GeoDataFrame, xy: NDArray[np.float64]) -> Names:
 def _classes(evaluation: TruckEvaluation, xy: NDArray[np.float64]) -> Names:
     """The class of the land-cover raster at every place."""
     path = str(evaluation.surroundings.landcover)
-    with rasterio.open(path) as raster:
+    with open_raster(path, "The land cover") as raster:
         to_raster = Transformer.from_crs(evaluation.reference.crs, raster.crs, always_xy=True)
     source = BandSource("classes", path, nodata=None)
     xs, ys = (np.asarray(part, dtype=np.float64) for part in to_raster.transform(*xy.T))

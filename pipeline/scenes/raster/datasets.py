@@ -37,7 +37,6 @@ DRIVERS = ["GTiff", "JP2OpenJPEG"]
 """GDAL's drivers that may open a raster; others (VRT, WMS) go where a file tells them."""
 
 REMOTE_OPTIONS: Mapping[str, Any] = {
-    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",  # nor are sidecar files looked for
     "GDAL_INGESTED_BYTES_AT_OPEN": 32768,  # a header of a COG in one request
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MULTIPLEX": "YES",
@@ -54,7 +53,9 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
 
 # GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
 # GDAL 3.10). Parallel reading is left to the caller's threads.
-_OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1"}
+# Overviews, masks and metadata beside a raster (.ovr, .msk, .aux.xml) are ignored: GDAL opens them with any
+# driver, and a VRT there reads any file of this machine.
+_OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 # What is decoded is kept in `blocks`, so GDAL, which would take 5 % of the machine, needs little: COGs,
 # overviews and rasters written by strips took no longer with 16 MB than with 256 MB.
 # Not in `_OPTIONS`: leaving an environment that sets it empties the cache.
@@ -114,6 +115,12 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
 
     `what` names it in the CorruptImageError raised if it can't be opened, or has blocks larger than any.
     """
+
+    if not href.startswith("/vsi") and Path(f"{href}.msk").exists():
+        raise CorruptImageError(
+            f"{what} can't be opened: its mask is in another file, {href}.msk, which is not read. Write both "
+            "as one, e.g. gdal_translate -of COG."
+        )
 
     def open_it() -> DatasetReader:
         with _environment(href):

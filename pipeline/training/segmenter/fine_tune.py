@@ -15,16 +15,14 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import rasterio
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from pydantic import Field
-from rasterio.errors import RasterioError
 from rasterio.windows import Window
 from torch import nn
 
-from pipeline.errors import LabelsError
+from pipeline.errors import CorruptImageError, LabelsError
 from pipeline.evaluation.labels import read_polygons
 from pipeline.evaluation.landcover.labels import (
     UNLABELLED,
@@ -36,6 +34,7 @@ from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.models.registry import build_network
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
@@ -165,15 +164,15 @@ def read_labels(settings: OwnLandcover, scene: Scene) -> OwnLabels:
 
 def _is_raster(path: Path) -> bool:
     try:
-        with rasterio.open(path) as source:
+        with open_raster(str(path), "Land-cover labels") as source:
             return bool(source.count)
-    except RasterioError:
+    except CorruptImageError:
         return False
 
 
 def _raster(settings: OwnLandcover, scene: Scene) -> OwnLabels:
     labels = read_landcover_labels(settings.labels, scene.grid)
-    with rasterio.open(settings.labels) as source:
+    with open_raster(str(settings.labels), "Land-cover labels") as source:
         counts = np.zeros(256, np.int64)
         for _, window in source.block_windows(1):
             values = source.read(1, window=window)

@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import rasterio
 import torch
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox, geobox_union_conservative
@@ -27,6 +26,7 @@ from pipeline.evaluation.landcover.labels import UNLABELLED, read_landcover_labe
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.normalise import normalise
+from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.readers.band_folder import open_band_folder
 from pipeline.scenes.readers.geotiff import open_geotiff
@@ -225,7 +225,7 @@ def _patch(folder: Path, name: str) -> Scene:
     """A patch with the bands of its 10 m and 20 m files."""
     (fine,), (coarse,) = (folder.glob(f"*_{name}_{gsd}m.tif") for gsd in (10, 20))
     scene = open_geotiff(fine)
-    with rasterio.open(coarse) as file:
+    with open_raster(str(coarse), "The patch") as file:
         names = [band_name(description) or "" for description in file.descriptions]
     further = {
         band: BandSource(band, str(coarse), index, gsd=native_gsd(band))

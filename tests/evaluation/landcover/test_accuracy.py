@@ -17,7 +17,11 @@ from pipeline.evaluation.landcover import accuracy
 from pipeline.evaluation.landcover.accuracy import evaluate_landcover, prediction_grid
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.models.legend import DYNAMIC_WORLD
-from tests.evaluation.test_labels import UTM, pixels, write_raster
+from tests.evaluation.test_labels import GRID, UTM, pixels, write_raster
+
+VRT = """<VRTDataset rasterXSize="2" rasterYSize="2"><SRS>EPSG:32632</SRS>
+<VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>{}</SourceFilename>
+<SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"""
 
 
 def compare(tmp_path, predicted, labelled):
@@ -164,10 +168,14 @@ def to_zone_33(x, y):
     return Transformer.from_crs(32632, 32633, always_xy=True).transform(x, y)
 
 
-def test_a_prediction_that_is_no_raster_is_refused(tmp_path):
-    (tmp_path / "p.tif").write_text("no raster")
+@pytest.mark.parametrize("recipe", ["no raster", VRT])
+def test_a_prediction_that_is_no_raster_is_refused(tmp_path, recipe):
+    write_raster(tmp_path / "private.tif", np.ones((2, 2), np.uint8))
+    (tmp_path / "p.tif").write_text(recipe.format(tmp_path / "private.tif"))
     with pytest.raises(LabelsError, match="can't be read as a raster"):
         prediction_grid(tmp_path / "p.tif")
+    with pytest.raises(LabelsError, match="Land-cover labels can't be read"):
+        read_landcover_labels(tmp_path / "p.tif", GRID)
 
 
 def test_pseudo_labels_of_brandenburg_against_its_osm_land_use(shared_data):
