@@ -141,42 +141,36 @@ def seen_length(segments: gpd.GeoDataFrame, seen: Seen) -> NDArray[np.float64]:
 
 _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int32()
 TABLE_FIELDS: Mapping[str, tuple[pa.DataType, str]] = {
-    "scene_id": (_TEXT, "the scene's id"),
-    "acquired": (
-        pa.timestamp("ms", tz="UTC"),
-        "when the scene was seen, UTC; null where the source tells no time",
-    ),
+    "scene_id": (_TEXT, "id of the scene"),
+    "acquired": (pa.timestamp("ms", tz="UTC"), "time of acquisition, UTC; null if the source has none"),
     "segment_id": (_TEXT, "the segment, as in the layer road_segments"),
-    "road_id": (_TEXT, "its road: OpenStreetMap's way where the roads come from there"),
+    "road_id": (_TEXT, "its road: the way of OpenStreetMap if the roads are from there"),
     "road_class": (_TEXT, "its class, e.g. motorway"),
     "direction": (_TEXT, "forward along the segment's line as drawn, backward against it"),
     "azimuth_deg": (
         _NUMBER,
-        "of that direction from end to end, degrees clockwise from grid north; null for a ring",
+        "azimuth of that direction from end to end, degrees clockwise from grid north; null for a ring",
     ),
-    "count": (_COUNT, "trucks found whose direction is this one"),
+    "count": (_COUNT, "detected trucks that drive in this direction"),
     "count_unresolved": (
         _COUNT,
-        "trucks found on the segment whose direction is not sure, the same in both rows",
+        "detected trucks on the segment with uncertain direction, the same in both rows",
     ),
-    "seen_km": (_NUMBER, "kilometres of the segment that were looked at: with data, without cloud"),
-    "trucks_per_km": (_NUMBER, "density as found: count, and half of the unresolved, over seen_km"),
-    "mean_speed_kmh": (_NUMBER, "space-mean speed of those trucks, km/h; null where none has a speed"),
+    "seen_km": (_NUMBER, "searched length of the segment, km: with data, without cloud"),
+    "trucks_per_km": (
+        _NUMBER,
+        "density of detections: count plus half of the unresolved, divided by seen_km",
+    ),
+    "mean_speed_kmh": (_NUMBER, "space-mean speed of those trucks, km/h; null if none has a speed"),
     "speed_se_kmh": (_NUMBER, "its standard error, km/h"),
-    "flow_speed_kmh": (
-        _NUMBER,
-        "speed that the flow is made with: the mean or, without one, that of similar roads",
-    ),
-    "flow_per_hour": (_NUMBER, "trucks an hour in this direction: density over recall times speed"),
-    "flow_low": (_NUMBER, "lower end of the flow's 95 % interval, trucks an hour"),
-    "flow_high": (_NUMBER, "upper end of the flow's 95 % interval, trucks an hour"),
-    "recall_used": (
-        _NUMBER,
-        "share of trucks that the detector finds, 0-1; null where unknown and not corrected for",
-    ),
+    "flow_speed_kmh": (_NUMBER, "speed used for the flow: the mean or, without one, that of similar roads"),
+    "flow_per_hour": (_NUMBER, "trucks per hour in this direction: density divided by recall, times speed"),
+    "flow_low": (_NUMBER, "lower end of the flow's 95 % interval, trucks per hour"),
+    "flow_high": (_NUMBER, "upper end of the flow's 95 % interval, trucks per hour"),
+    "recall_used": (_NUMBER, "recall of the detector, 0-1; null if unknown, then without correction"),
     "model": (_TEXT, "the detector, id and version"),
 }
-"""Columns of `traffic.parquet`: type, and what it is with its unit."""
+"""Columns of `traffic.parquet`: type, and meaning with its unit."""
 
 SEGMENT_COLUMNS = (
     *("segment_id", "road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed"),
