@@ -1,15 +1,11 @@
 """Intervals: they cover the truth as often as they claim, and know what they can't know."""
 
-import geopandas as gpd
 import numpy as np
 import pytest
 from scipy import stats
-from shapely import box
 
 from pipeline.evaluation.bootstrap import block_bootstrap
-from pipeline.evaluation.landcover.blocks import accuracy_and_iou, confusion_by_block
-from pipeline.evaluation.trucks.blocks import precision_recall_f1, truck_counts
-from pipeline.evaluation.trucks.scores import evaluate_trucks
+from pipeline.evaluation.trucks.blocks import precision_recall_f1
 
 
 def share(sums):
@@ -56,38 +52,3 @@ def test_an_undefined_figure_has_no_interval():
     low, high = block_bootstrap([[0, 2, 0], [0, 3, 0], [0, 1, 0]], precision_recall_f1)
     assert low.tolist()[::2] == pytest.approx([0, 0])
     assert np.isnan([low[1], high[1]]).all()  # no references: no recall
-
-
-def test_precision_recall_and_f1():
-    np.testing.assert_allclose(
-        precision_recall_f1(np.array([[8, 2, 8], [0, 0, 0]])), [[0.8, 0.5, 8 / 13], [np.nan] * 3]
-    )
-
-
-def boxes(*lefts: float) -> gpd.GeoDataFrame:
-    return gpd.GeoDataFrame(
-        {"id": [str(x) for x in lefts], "confidence": "high", "score": 0.9},
-        geometry=[box(x, 10, x + 30, 40) for x in lefts],
-        crs=32632,
-    )
-
-
-def test_trucks_are_counted_in_squares():
-    evaluation = evaluate_trucks(boxes(10, 100, 1010), boxes(12, 1100, 2000))
-    counts = truck_counts(evaluation, block_m=1000)
-    assert counts.tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 1]]
-    assert truck_counts(evaluate_trucks(boxes(), boxes())).shape == (0, 3)
-
-
-def test_confusion_of_every_block_adds_up():
-    truth = np.array([[0, 0, 5, 5], [0, 5, 5, 255], [5, 5, 0, 0]], np.uint8)
-    predicted = np.array([[0, 5, 5, 5], [0, 5, 0, 0], [9, 255, 0, 0]], np.uint8)
-    matrices = confusion_by_block(truth, predicted, [0, 5], block_px=2)
-    assert matrices.tolist() == [
-        [[2, 1], [0, 1]],
-        [[0, 0], [1, 2]],
-        [[2, 0], [0, 0]],
-    ]  # one block has nothing
-    figures = accuracy_and_iou(matrices.sum(axis=0))
-    np.testing.assert_allclose(figures, [7 / 9, 4 / 6, 3 / 5])
-    assert block_bootstrap(matrices, accuracy_and_iou).shape == (2, 3)

@@ -1,7 +1,7 @@
 import numpy as np
 
 from pipeline.evaluation.evaluate import evaluate, evaluate_truck_file
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
 
 

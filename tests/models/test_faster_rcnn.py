@@ -4,10 +4,8 @@ import pytest
 import torch
 from torchvision.ops import clip_boxes_to_image, roi_align
 
-from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.faster_rcnn import POOLED_PX, pool_boxes, without_ignored
-from pipeline.models.halo import card_anatomy
 from pipeline.models.registry import build_network
 from pipeline.training.detector.train import blank_card
 
@@ -89,24 +87,6 @@ def test_images_of_a_batch_do_not_matter_to_each_other(shipped):
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one["boxes"], other["boxes"], atol=1e-3, rtol=0)
         torch.testing.assert_close(one["scores"], other["scores"], atol=1e-4, rtol=0)
-
-
-def test_the_cards_halo_covers_what_the_network_sees():
-    card = open_bundle("trucks").card
-    found = card_anatomy(card, 128)
-    # A proposal reaches half a box beyond the place that proposes it, and its pooled features as far again.
-    assert found.halo + 8 <= card.halo <= 64
-    assert card.stride % found.stride == 0
-
-
-def test_an_unknown_architecture_is_named():
-    with pytest.raises(BundleError, match=r"Unknown architecture yolo .* Known: faster_rcnn, fcos"):
-        build_network(blank_card().model_copy(update={"architecture": "yolo"}))
-
-
-def test_unknown_arguments_are_refused():
-    with pytest.raises(BundleError, match="faster_rcnn can't be built with"):
-        build_network(blank_card(arguments={"depth": 50}))
 
 
 def test_nothing_is_learnt_in_ignored_boxes():

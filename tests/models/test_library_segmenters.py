@@ -16,10 +16,17 @@ from pipeline.models.registry import build_network
 from tests.models.test_unet import randomised, small_card, tiled
 
 pytest.importorskip("torchgeo", reason="needs the extra train")
+
+
 pytest.importorskip("segmentation_models_pytorch", reason="needs the extra train")
 
+
 SHALLOW = {"encoder": "resnet18", "depth": 2, "widths": [8, 8]}
+
+
 FAMILIES = {"fcn": {"filters": 6}, "smp_unet": SHALLOW}
+
+
 NOWHERE = "http://127.0.0.1:9/weights.pth"
 
 
@@ -37,15 +44,6 @@ def test_output_has_the_size_of_the_input_and_a_channel_a_class(family):
     assert network(torch.zeros(2, 2, 16, 24)).shape == (2, 9, 16, 24)
 
 
-@pytest.mark.parametrize(
-    ("family", "arguments", "halo", "stride"),
-    [("fcn", {}, 5, 1), ("smp_unet", SHALLOW, 32, 4), ("smp_unet", {}, 72, 8)],
-)
-def test_halo_and_stride_come_from_the_network(family, arguments, halo, stride):
-    card = with_halo(small_card(architecture=family, arguments=arguments))
-    assert (card.halo, card.stride) == (halo, stride)
-
-
 @pytest.mark.parametrize("family", FAMILIES)
 def test_tiles_equal_the_whole_scene(family):
     card = with_halo(small_card(architecture=family, arguments=FAMILIES[family]))
@@ -60,19 +58,6 @@ def test_a_shallow_u_net_keeps_no_stage_that_it_never_runs():
     network = build_network(small_card(architecture="smp_unet", arguments=SHALLOW)).train()
     network(torch.randn(2, 2, 16, 16)).sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
-
-
-@pytest.mark.parametrize("encoder", ["efficientnet-b0", "timm-mobilenetv3_small_100"])
-def test_an_encoder_that_looks_at_the_whole_image_is_refused(encoder):
-    card = small_card(architecture="smp_unet", arguments={"encoder": encoder})
-    with pytest.raises(BundleError, match=r"can't be cut into tiles.* depend on the complete image: encoder"):
-        with_halo(card)
-
-
-def test_a_halo_that_costs_much_is_told(caplog):
-    deep = small_card(architecture="smp_unet", arguments={"depth": 4, "widths": [8, 8, 8, 8]})
-    assert with_halo(deep).halo == 160
-    assert "halo of 160 px, more than the 128 px that are cheap" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -104,9 +89,6 @@ def test_a_bundle_needs_nothing_from_the_net(family, tmp_path, monkeypatch):
     again = bundle.load_into(build_network(bundle.card))
     image = torch.randn(1, 2, 16, 16)
     torch.testing.assert_close(again(image), network(image))
-
-
-# --- weights of others ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pipeline.models.registry import FAMILIES, build_network, find_family
 from pipeline.scenes.open import open_scene
 from pipeline.simulation.simulate import simulate
 from pipeline.tiling import plan
+from pipeline.training.detector.train import blank_card
 from tests.models.test_fcos import card
 
 
@@ -73,3 +74,13 @@ def test_names_are_unique_within_a_task():
 def test_an_unknown_architecture_is_named_with_those_of_its_task():
     with pytest.raises(BundleError, match=r"architecture unet for detection\. Known: faster_rcnn, fcos"):
         find_family("detection", "unet")
+
+
+def test_an_unknown_architecture_is_named():
+    with pytest.raises(BundleError, match=r"Unknown architecture yolo .* Known: faster_rcnn, fcos"):
+        build_network(blank_card().model_copy(update={"architecture": "yolo"}))
+
+
+def test_unknown_arguments_are_refused():
+    with pytest.raises(BundleError, match="faster_rcnn can't be built with"):
+        build_network(blank_card(arguments={"depth": 50}))

@@ -121,12 +121,6 @@ def test_arguments_the_network_does_not_take_are_refused():
         build_network(small_card(arguments={"depth": 3}))
 
 
-def test_legend_has_nine_classes_in_their_official_colours():
-    assert [item.value for item in DYNAMIC_WORLD] == list(range(9))
-    assert DYNAMIC_WORLD[4].name == "crops"
-    assert DYNAMIC_WORLD[4].colour == "#E49635"
-
-
 @pytest.fixture(scope="module")
 def shipped() -> tuple[Card, torch.nn.Module]:
     bundle = open_bundle("landcover")

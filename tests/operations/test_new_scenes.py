@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from pipeline.config import load_config
-from pipeline.errors import LedgerError, OutputError
+from pipeline.errors import OutputError
 from pipeline.operations.batch import BatchRequest, config_hash, run_batch, scene_directly
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Registration, open_ledger
-from pipeline.operations.ledger.watermarks import Watermark, Watermarks, earlier
+from pipeline.operations.ledger.watermarks import Watermark
 from pipeline.operations.new_scenes import Watch, do_news, find_news
 from pipeline.operations.search import Search
 from pipeline.operations.sources import Sources
@@ -17,6 +17,8 @@ from tests.operations.servers import stac_api, stac_item
 from tests.operations.test_batch import GOOD, SETTINGS, write_scenes
 
 LATEST = "2023-06-15T10:20:31Z"
+
+
 ITEMS = {
     "S2A_BEFORE": ("2023-01-01T10:20:31Z", "2023-01-02T00:00:00Z"),
     "S2A_OLD": ("2023-04-01T10:20:31Z", "2023-04-02T00:00:00Z"),
@@ -53,27 +55,6 @@ def test_a_later_look_goes_back_behind_the_watermark(api, request_):
     assert names(watch, mark, request_) == ["S2A_LATE", "S2A_LATEST", "S2A_NEW"]
     assert names(replace(watch, overlap_days=1), mark, request_) == ["S2A_LATEST", "S2A_NEW"]
     assert names(replace(watch, since="2023-06-10"), mark, request_) == ["S2A_LATEST", "S2A_NEW"]
-
-
-def test_a_watermark_only_rises():
-    mark = Watermark().risen("2023-06-15T10:20:31Z", None)
-    assert mark.risen("2023-06-15T10:20:30.900Z", "2023-07-01T00:00:00Z") == Watermark(
-        "2023-06-15T10:20:31Z", "2023-07-01T00:00:00Z"
-    )
-    assert earlier("2023-03-01T00:00:00Z", 1.5) == "2023-02-27T12:00:00Z"
-
-
-def test_watermarks_are_kept_by_batch_and_search(tmp_path):
-    url = f"sqlite:///{tmp_path}/ledger.sqlite"
-    north, south = Watermarks(url, "north"), Watermarks(url, "south")
-    north.put("a", Watermark(LATEST))
-    north.put("a", Watermark(LATEST, LATEST))
-    assert north.get("a") == Watermark(LATEST, LATEST)
-    assert north.get("b") == south.get("a") == Watermark()
-    north.close()
-    south.close()
-    with pytest.raises(LedgerError, match="can't be used"):
-        Watermarks(f"sqlite:///{tmp_path}/nowhere/ledger.sqlite", "north")
 
 
 def test_a_second_look_at_a_folder_does_nothing(request_, tmp_path):

@@ -10,7 +10,7 @@ from pipeline import cli
 from pipeline.errors import ConfigError, LabelsError, OutputError
 from pipeline.report.areas import areas_figure, areas_table, draw_points, evaluate_areas_files, strata_table
 from tests.evaluation.areas.test_estimates import COUNTS, LEGEND, PIXEL_HA, PIXELS, estimate_areas
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_raster
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pipeline.errors import LabelsError, OutputError
 from pipeline.evaluation.evaluate import evaluate, evaluate_truck_file
 from pipeline.report.evaluation import file_context, write_evaluation
 from pipeline.report.page import ReportContext
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
 
 

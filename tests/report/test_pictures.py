@@ -19,7 +19,8 @@ from pipeline.report.pictures import (
     true_colour,
 )
 from pipeline.scenes.readers.geotiff import open_geotiff
-from tests.evaluation.test_labels import GRID, write_raster
+from tests.evaluation.landcover.test_labels import write_raster
+from tests.evaluation.test_labels import GRID
 
 
 def decode(uri):

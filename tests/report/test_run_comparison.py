@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import LabelsError
 from pipeline.report.run_comparison import chance, find_evaluations, write_differences
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
 from tests.report.test_evaluation import write_truck_evaluation
 

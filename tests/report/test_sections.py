@@ -6,7 +6,7 @@ from pipeline.evaluation.trucks.metrics import truck_metrics
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.sections import class_areas, landcover_cards, matrices, matrix_legend, truck_cards
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
 
 

@@ -117,7 +117,8 @@ def test_a_recipe_beside_a_raster_is_not_followed(tmp_path, suffix):
     write_raster(tmp_path / "B02.tif", np.ones((1, 512, 512), np.uint16))
     recipe = f"""<VRTDataset rasterXSize="256" rasterYSize="256">
         <Metadata><MDI key="INTERNAL_MASK_FLAGS_1">2</MDI></Metadata>
-        <VRTRasterBand dataType="UInt16" band="1"><SimpleSource><SourceFilename>{secret}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>
+        <VRTRasterBand dataType="UInt16" band="1"><SimpleSource><SourceFilename>{secret}</SourceFilename>
+        <SourceBand>1</SourceBand></SimpleSource>
         </VRTRasterBand></VRTDataset>"""
     if suffix == ".aux.xml":
         (tmp_path / "recipe.vrt").write_text(recipe)

@@ -1,12 +1,13 @@
 """Files appear whole or not at all, and what killed processes leave behind goes."""
 
+import json
 import os
 import subprocess
 
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.storage.atomic import remove_abandoned, replacing, temporary
+from pipeline.storage.atomic import remove_abandoned, remove_stale_outputs, replacing, set_aside, temporary
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -68,3 +69,35 @@ def test_what_is_at_work_stays(tmp_path, gone):
 
 def test_there_may_be_no_folder(tmp_path):
     remove_abandoned(tmp_path / "none")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "S2A"
+    (folder / ".shards").mkdir(parents=True)
+    for name in ("trucks.gpkg", "trucks.fgb", "notes.txt", "../beside.txt"):
+        (folder / name).write_text(name)
+    return folder
+
+
+def test_what_is_made_no_more_goes_and_what_users_put_there_stays(folder):
+    record, previous = folder / "run.json", folder / ".shards" / "previous.json"
+    record.write_text(
+        json.dumps({"outputs": ["trucks.gpkg", "trucks.fgb", "gone.tif", "../beside.txt", "/etc/hostname"]})
+    )
+    set_aside(record, previous)
+    assert not record.exists()
+    set_aside(record, previous)  # a run that died before it had a record of its own
+    assert remove_stale_outputs(folder, previous, ["trucks.gpkg"]) == ["trucks.fgb"]
+    assert sorted(path.name for path in folder.iterdir()) == [".shards", "notes.txt", "trucks.gpkg"]
+    assert (folder / "../beside.txt").exists()
+    assert not previous.exists()
+
+
+@pytest.mark.parametrize("text", [None, "", "[]", "{}"])
+def test_without_a_record_of_ours_all_stays(folder, text):
+    previous = folder / ".shards" / "previous.json"
+    if text is not None:
+        previous.write_text(text)
+    assert remove_stale_outputs(folder, previous, []) == []
+    assert (folder / "trucks.fgb").exists()

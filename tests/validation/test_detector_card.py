@@ -9,7 +9,7 @@ import pytest
 import yaml
 from shapely import LineString, box
 
-from pipeline.config import Engine, load_settings
+from pipeline.config import load_settings
 from pipeline.errors import BundleError
 from pipeline.evaluation.trucks.scores import precision_recall
 from pipeline.models.bundle import Calibration, open_bundle
@@ -24,7 +24,7 @@ from pipeline.validation.detector_card import (
     quiet_threshold,
     write_quality,
 )
-from pipeline.validation.observe import Observed, Place, Seed, observe_place, pool
+from pipeline.validation.observe import Observed, Place, Seed
 
 UTM = "EPSG:32632"
 
@@ -109,15 +109,6 @@ def test_near_roads_only_what_is_near_them_counts():
     assert [figures(place.evaluate(near))["fn"] for near in (True, False)] == [0, 1]
 
 
-def test_pooled_places_add_up_and_never_match_each_other():
-    one, other = observed({0: 0.9}, [1000]), observed({1000: 0.9}, [0])
-    together = pool("both", [one, other])
-    found = figures(together.evaluate(near_roads=True))
-    assert [found[key] for key in ("tp", "fp", "fn")] == [0, 2, 2]
-    assert together.km2 == pytest.approx(200)
-    assert pool("both", [one, observed({}, [], roads=False)]).roads is None
-
-
 def test_a_curve_is_given_at_scores():
     table = curve_table(curve({0: 0.9, 1000: 0.62, 2000: 0.3}, [0, 2000]))
     rows = {row[0]: row[1:] for row in table["rows"]}
@@ -152,40 +143,6 @@ def test_no_seed_is_both_fitted_and_reported():
 def test_a_segmenter_is_refused():
     with pytest.raises(BundleError, match="landcover is for segmentation"):
         measure_detector(open_bundle("landcover"), DetectorMeasurement())
-
-
-@pytest.fixture
-def a2(shared_data):
-    """A real chip with 17 firm trucks."""
-    folder = shared_data / "trucks"
-    labels = folder / "a2_braunschweig_trucks.gpkg"
-    return Place(name="whole", scene=str(folder / "a2_braunschweig.tif"), labels=labels)
-
-
-def test_only_what_lies_within_the_polygons_is_observed(a2, tmp_path):
-    engine, bundle = Engine(threads=1), open_bundle("trucks")
-    whole = observe_place(bundle, a2, tmp_path, engine)
-    left, bottom, right, top = whole.seen.total_bounds
-    half = gpd.GeoDataFrame(geometry=[box(left, bottom, (left + right) / 2, top)], crs=whole.seen.crs)
-    half.to_file(tmp_path / "half.gpkg")
-    place = a2.model_copy(update={"name": "half", "within": tmp_path / "half.gpkg"})
-    part = observe_place(bundle, place, tmp_path, engine)
-    assert part.km2 == pytest.approx(whole.km2 / 2, rel=0.02)
-    assert 0 < len(part.trucks) < len(whole.trucks)
-    counts = [sum(figures(item.evaluate(False, 0.5))[key] for key in ("tp", "fn")) for item in (part, whole)]
-    assert 0 < counts[0] < counts[1] == 17
-
-
-def test_scores_are_the_networks_own_whatever_the_card_says(a2, tmp_path):
-    """Else measuring a bundle twice would calibrate what is calibrated."""
-    bundle, engine = open_bundle("trucks"), Engine(threads=1)
-    other = Calibration(temperature=3.0, offset=-2.0)
-    cautious = bundle.card.model_copy(update={"calibration": other, "calibration_near_roads": other})
-    scores = [
-        observe_place(item, a2, tmp_path / name, engine).trucks["score"].tolist()
-        for name, item in (("own", bundle), ("cautious", bundle.model_copy(update={"card": cautious})))
-    ]
-    assert scores[0] == scores[1]
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from pipeline.evaluation.areas.interpretation import (
 )
 from pipeline.evaluation.areas.sampling import draw_sample
 from pipeline.models.legend import DYNAMIC_WORLD
-from tests.evaluation.test_labels import UTM, write_raster
+from tests.evaluation.landcover.test_labels import write_raster
+from tests.evaluation.test_labels import UTM
 
 
 @pytest.fixture

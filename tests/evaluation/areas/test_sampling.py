@@ -9,7 +9,7 @@ from pipeline.evaluation.areas.sampling import allocate, draw_sample, sample_siz
 from pipeline.layers.polygonise import regions
 from pipeline.models.legend import DYNAMIC_WORLD
 from tests.evaluation.areas.test_estimates import PIXELS
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_raster
 
 
 def test_the_size_of_olofssons_example():

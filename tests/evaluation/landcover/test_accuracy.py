@@ -17,7 +17,8 @@ from pipeline.evaluation.landcover import accuracy
 from pipeline.evaluation.landcover.accuracy import evaluate_landcover, prediction_grid
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.models.legend import DYNAMIC_WORLD
-from tests.evaluation.test_labels import GRID, UTM, pixels, write_raster
+from tests.evaluation.landcover.test_labels import write_raster
+from tests.evaluation.test_labels import GRID, UTM, pixels
 
 VRT = """<VRTDataset rasterXSize="2" rasterYSize="2"><SRS>EPSG:32632</SRS>
 <VRTRasterBand dataType="Byte" band="1"><SimpleSource><SourceFilename>{}</SourceFilename>

@@ -6,7 +6,7 @@ from pipeline.evaluation.landcover.accuracy import prediction_grid
 from pipeline.evaluation.landcover.compare import compare_landcover
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.models.legend import DYNAMIC_WORLD
-from tests.evaluation.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_raster
 
 
 @pytest.fixture

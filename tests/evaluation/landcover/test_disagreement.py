@@ -11,7 +11,8 @@ from pipeline.evaluation.landcover.accuracy import evaluate_landcover, predictio
 from pipeline.evaluation.landcover.disagreement import disagreement_metrics, landcover_cases
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.models.legend import DYNAMIC_WORLD
-from tests.evaluation.test_labels import UTM, write_raster
+from tests.evaluation.landcover.test_labels import write_raster
+from tests.evaluation.test_labels import UTM
 
 
 def files(folder, predicted, labelled):

@@ -2,50 +2,14 @@
 
 import json
 
-import geopandas as gpd
 import numpy as np
 import pytest
-from shapely.geometry import LineString, box
 
 from pipeline.evaluation.labels import LeftOut
-from pipeline.evaluation.trucks.exposure import exposure
 from pipeline.evaluation.trucks.metrics import truck_metrics, truck_warnings
 from pipeline.evaluation.trucks.scores import evaluate_trucks
-from tests.evaluation.test_labels import write_raster
-from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
-
-
-def area(*bounds, **columns):
-    return gpd.GeoDataFrame(
-        columns, geometry=[box(X + a, Y + b, X + c, Y + d) for a, b, c, d in bounds], crs=UTM
-    )
-
-
-@pytest.fixture(scope="module")
-def measured():
-    """Three labels in 10 km x 10 km: two found, one missed, and two false alarms."""
-    return evaluate_trucks(
-        boxes(
-            (0, 0),
-            (1000, 0),
-            (1100, 0),
-            (4000, 4000),
-            score=[0.9, 0.8, 0.6, 0.3],
-            heading_deg=[90, 270, 90, 0],
-            speed_kmh=[83, 76, 50, 50],
-            speed_kmh_sigma=[5, 3, 3, 3],
-        ),
-        labels((0, 0), (1000, 0), (2000, 0), travel=[90, 90, 90], speed=[80, 80, 80]),
-        seen=area((-5000, -5000, 5000, 5000)),
-        roads=gpd.GeoDataFrame(
-            {"road_class": ["motorway", "track"]},
-            geometry=[
-                LineString([(X - 9000, Y), (X + 9000, Y)]),
-                LineString([(X + 4000, Y + 3990), (X + 4000, Y + 4010)]),
-            ],
-            crs=UTM,
-        ),
-    )
+from tests.evaluation.trucks.conftest import area
+from tests.evaluation.trucks.test_scores import boxes, labels
 
 
 def test_headline_by_hand(measured):
@@ -74,13 +38,6 @@ def test_false_alarms_per_ground_and_road(measured):
     assert alarms["road_km"] == pytest.approx(10.02)
     assert alarms["seen_km2"] == pytest.approx(0.6 + 0.02 * 0.06 + np.pi * 0.03**2, rel=1e-4)
     assert alarms["per_100_km_road"] == pytest.approx(2 / 0.1002)
-
-
-def test_area_that_overlaps_itself_counts_once():
-    around = area((0, 0, 1000, 1000), (500, 0, 1500, 1000))
-    road = gpd.GeoDataFrame(geometry=[LineString([(X, Y + 500), (X + 3000, Y + 500)])], crs=UTM)
-    evaluation = evaluate_trucks(boxes(score=[]), labels(), seen=around, roads=road)
-    assert exposure(evaluation.surroundings).road_km == pytest.approx(1.5)
 
 
 def test_counts_thresholds_and_calibration(measured):
@@ -115,43 +72,6 @@ def test_what_a_lower_threshold_would_give():
         "recall": 1,
         "f1": 1,
     }
-
-
-def test_breakdown_by_hand(measured, tmp_path):
-    groups = truck_metrics(measured)["breakdown"]
-    shown = {by: [(g["group"], g["tp"], g["fp"], g["fn"]) for g in rows] for by, rows in groups.items()}
-    assert shown == {
-        "road_class": [("motorway", 2, 1, 1), ("track", 0, 1, 0)],
-        "trucks_per_block": [("0", 0, 1, 0), ("1", 2, 1, 1)],
-    }
-    assert groups["road_class"][1]["f1"] is None  # no label: nothing to measure
-
-
-def test_breakdown_by_land_cover_cloud_and_scene(tmp_path):
-    raster = write_raster(tmp_path / "c.tif", np.array([[6, 6, 0, 0, 0, 0]] * 4, np.uint8))
-    reference = labels((5, -5), (35, -5), (55, -5))
-    predicted = boxes((5, -5), (45, -35), score=[0.9, 0.8], scene_id=["a", "a"])
-    evaluation = evaluate_trucks(
-        predicted,
-        reference,
-        seen=area((-400, -400, 400, 400)),
-        not_seen=area((400, -400, 800, 400), reason=["cloud"]),
-        landcover=raster,
-    )
-    groups = truck_metrics(evaluation)["breakdown"]
-    shown = {by: [(g["group"], g["tp"], g["fp"], g["fn"]) for g in rows] for by, rows in groups.items()}
-    assert shown["landcover"] == [("built", 1, 0, 0), ("water", 0, 1, 2)]
-    assert shown["cloud_distance_m"] == [("100-500", 1, 1, 2)]
-    assert shown["scene"] == [("a", 1, 1, 2)]
-
-
-def test_of_detections_alone_no_recall_by_group():
-    predicted = boxes((0, 0), (500, 0), score=[0.9, 0.8], landcover=["built", "crops"])
-    groups = truck_metrics(evaluate_trucks(predicted, labels((0, 0), (900, 0))))["breakdown"]["landcover"]
-    assert [(g["group"], g["precision"], g["fn"], g["recall"]) for g in groups] == [
-        ("built", 1, None, None),
-        ("crops", 0, None, None),
-    ]
 
 
 def test_labels_cut_by_the_edge_of_what_was_seen_count_neither_way():

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from shapely.geometry import LineString, box
 
-from pipeline.evaluation.trucks.boxes import angle_between
 from pipeline.evaluation.trucks.metrics import truck_metrics
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 
 UTM = "EPSG:32632"
+
+
 X, Y = 600_000.0, 5_800_000.0
 
 
@@ -107,11 +108,6 @@ def test_heading_and_speed_of_matched_trucks():
     assert (speed.known, speed.median_kmh, speed.bias_kmh) == (2, 3.5, -0.5)
     assert speed.rmse_kmh == pytest.approx(np.sqrt(12.5))
     assert speed.within_one_sigma == 0.5
-
-
-def test_angles_go_round():
-    assert angle_between([350, 10, 0], [10, 350, 180]).tolist() == [20, 20, 180]
-    assert angle_between(175, 5, period=180) == 10
 
 
 def coco_average_precision(truth, ignore, found, score, iou):

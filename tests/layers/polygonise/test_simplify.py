@@ -10,7 +10,8 @@ from scipy.ndimage import gaussian_filter
 
 from pipeline.layers.polygonise.outline import outline
 from pipeline.layers.polygonise.regions import Regions, absorb_small, label_regions
-from tests.layers.polygonise.test_regions import GRID, PIXELS, label_rasters
+from tests.layers.polygonise.test_outline import PIXELS, label_rasters
+from tests.layers.polygonise.test_regions import GRID
 
 NODATA = 255
 

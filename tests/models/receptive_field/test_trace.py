@@ -1,7 +1,6 @@
 """What a network can see, checked against the true support of its gradient."""
 
 import copy
-from fractions import Fraction
 
 import pytest
 import torch
@@ -12,15 +11,12 @@ from torchvision.models import resnet18
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.rpn import RPNHead
 
-from pipeline.models.bundle import Card
-from pipeline.models.family import dense
-from pipeline.models.halo import card_anatomy
-from pipeline.models.legend import LegendClass
 from pipeline.models.receptive_field.axis import Field
 from pipeline.models.receptive_field.trace import Anatomy, anatomy
-from pipeline.models.registry import build_network
 
 SIDE = 72
+
+
 MARGIN = 14
 
 
@@ -169,13 +165,23 @@ def pairs(low: int, high: int) -> st.SearchStrategy[tuple[int, int]]:
 
 
 convolutions = st.tuples(st.just("conv"), pairs(1, 4), pairs(1, 3), pairs(0, 2), pairs(1, 2))
+
+
 transposed = st.tuples(st.just("transposed"), pairs(1, 4), pairs(1, 3), pairs(0, 1), pairs(1, 2))
+
+
 pools = st.tuples(st.just("pool"), pairs(2, 3), pairs(1, 3), pairs(0, 1))
+
+
 enlargements = st.tuples(
     st.sampled_from(["nearest", "nearest-exact", "bilinear", "bicubic"]),
     st.sampled_from([2.0, 3.0, 0.5, 1.5]),
 )
+
+
 same_size = st.tuples(st.just("conv"), st.just((3, 3)), st.just((1, 1)), st.just((1, 1)), st.just((1, 1)))
+
+
 skips = st.tuples(
     st.just("skip"),
     st.integers(2, 3),
@@ -183,6 +189,8 @@ skips = st.tuples(
     st.sampled_from(["cat", "add"]),
     st.lists(same_size, max_size=1),
 )
+
+
 networks = st.lists(
     st.one_of(convolutions, transposed, pools, enlargements, skips, skips), min_size=1, max_size=4
 )
@@ -216,21 +224,6 @@ def test_intervals_are_the_support_of_the_gradient(steps):
                 assert (min(support), max(support)) == (low, high)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
-@given(st.lists(st.one_of(convolutions, pools, transposed), min_size=1, max_size=4))
-def test_output_sizes_follow_the_formula(steps):
-    seen = anatomy(Oracle(steps, soft=False), (1, SIDE, SIDE))
-    size = (SIDE, SIDE)
-    for layer in seen.layers:
-        reach = [d * (k - 1) + 1 for k, d in zip(layer.kernel, layer.dilation, strict=True)]
-        sizes = zip(size, reach, layer.stride, layer.padding, strict=True)
-        if layer.kind == "transposed conv":
-            size = tuple((i - 1) * s - 2 * p + k for i, k, s, p in sizes)
-        else:
-            size = tuple((i - k + 2 * p) // s + 1 for i, k, s, p in sizes)
-        assert layer.output == (1, *size)
-
-
 class SmallDetector(nn.Module):
     """2x input, ResNet truncated after two stages, feature pyramid, region proposal head."""
 
@@ -252,134 +245,6 @@ def test_feature_pyramid_detector():
     assert [field.x.jump for field in seen.outputs[:2]] == [2, 4]
     assert seen.halo % seen.stride == 0
     assert seen.parameters == sum(layer.parameters for layer in seen.layers)
-
-
-def card(task: str, architecture: str, **arguments: object) -> Card:
-    legend = (
-        LegendClass(value=0, name="a", colour="#000000"),
-        LegendClass(value=1, name="b", colour="#FFFFFF"),
-    )
-    return Card(
-        id="trial", version="1", task=task, architecture=architecture, arguments=arguments,
-        bands=("B02", "B03", "B04", "B08"), mean=(0.0,) * 4, std=(1.0,) * 4, classes=legend, halo=0, stride=1,
-    )  # fmt: skip
-
-
-def test_the_shipped_architectures_have_a_halo_that_is_cheap():
-    segmenter = card_anatomy(card("segmentation", "unet"))
-    assert segmenter.halo is not None
-    assert segmenter.halo <= 128
-    detector = card_anatomy(card("detection", "faster_rcnn"))
-    assert detector.halo is not None
-    assert detector.halo <= 64
-
-
-def test_the_detectors_dense_part_sees_what_its_gradient_says():
-    torch.manual_seed(0)
-    detector = build_network(card("detection", "faster_rcnn")).double().eval()
-    for module in detector.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.uniform_(module.weight, 0.001, 0.01)
-    field = anatomy(detector, (4, 96, 96), dense).outputs[1]
-    image = torch.rand(1, 4, 96, 96, dtype=torch.float64, requires_grad=True)
-    logits = dense(detector, image)[1]
-    for position in range(48, 48 + field.x.step):
-        (gradient,) = torch.autograd.grad(logits[0, 48, position, 0], image, retain_graph=True)
-        support = gradient[0].abs().sum((0, 1)).nonzero().flatten().tolist()
-        assert (min(support), max(support)) == field.x.interval(position)
-
-
-class Excited(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 2, 3, padding=1)
-        self.squeeze = nn.AdaptiveAvgPool2d(1)
-        self.gate = nn.Conv2d(2, 2, 1)
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = self.conv(image)
-        return x * torch.sigmoid(self.gate(self.squeeze(x)))
-
-
-class Aligned(nn.Module):
-    def forward(self, image: Tensor) -> Tensor:
-        return nn.functional.interpolate(image, scale_factor=2, mode="bilinear", align_corners=True)
-
-
-class Pyramid(nn.Module):
-    """Pooling to a fixed size and back, beside the image itself: of no use to tiles, but no error."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        pooled = nn.functional.adaptive_avg_pool2d(image, 3)
-        return torch.cat([image, nn.functional.interpolate(pooled, size=image.shape[-2:])], dim=1)
-
-
-class Buffered(nn.Module):
-    """Writes into a tensor of its own making."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        frame = torch.zeros(*image.shape[:2], image.shape[2] + 2, image.shape[3], device=image.device)
-        frame[:, :, 1:-1] = image
-        return frame[:, :, 2:] + image
-
-
-@pytest.mark.parametrize(
-    ("network", "culprit"),
-    [
-        (Excited(), "squeeze"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4)), "1"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.InstanceNorm2d(4)), "1"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.LayerNorm([4, 30, 30])), "1"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.AdaptiveAvgPool2d(5)), "1"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.Softmax(dim=-1)), "1"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), Aligned()), "1"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), Pyramid()), "1"),
-        (nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(3600, 2)), "1"),
-        (Buffered(), ""),
-    ],
-)
-def test_layers_that_see_everything_are_named(network, culprit):
-    seen = anatomy(network, (2, 32, 32))
-    assert seen.unbounded[0] == culprit
-    assert seen.halo is None
-    assert seen.reach is None
-    assert seen.receptive_field is None
-    if culprit:
-        row = next(row for row in seen.to_table() if row["layer"] == culprit)
-        assert row["receptive field"] == "all"
-
-
-class ChannelNorm(nn.Module):
-    """ConvNeXt's: layer norm over channels alone, moved to the end for it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(2)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.norm(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-@pytest.mark.parametrize(
-    "local", [nn.BatchNorm2d(2), nn.Softmax(dim=1), ChannelNorm(), nn.Dropout(), nn.SiLU()]
-)
-def test_layers_that_see_only_their_own_pixel(local):
-    seen = anatomy(nn.Sequential(local, nn.Conv2d(2, 2, 3, padding=1)), (2, 16, 24))
-    assert seen.halo == 1
-    assert seen.receptive_field == (3, 3)
-
-
-def test_transposed_convolution_by_phase():
-    axis = anatomy(nn.ConvTranspose2d(1, 1, 3, stride=2, padding=1), (1, 16, 16)).outputs[0].x
-    assert [axis.interval(o) for o in (4, 5, 6)] == [(2, 2), (2, 3), (3, 3)]
-    assert axis.jump == Fraction(1, 2)
-    assert axis.receptive_field == 2
-
-
-def test_transposed_convolution_with_gaps_sees_nothing_between():
-    axis = anatomy(nn.ConvTranspose2d(1, 1, 1, stride=2), (1, 16, 16)).outputs[0].x
-    assert axis.interval(4) == (2, 2)
-    assert axis.interval(5) == (float("inf"), float("-inf"))
 
 
 def test_a_stack_of_images_and_a_mixed_output():

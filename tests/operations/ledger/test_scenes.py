@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.errors import LedgerError, MissingExtraError
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Ledger, Registration
 
@@ -138,15 +137,3 @@ def test_rates_of_an_entry(ledger):
     entry = replace(ledger.entry("a"), trucks=12, road_km=8.0, megapixels=120.0, seconds=60.0)
     assert (entry.trucks_per_km, entry.megapixels_per_s) == (1.5, 2.0)
     assert ledger.entry("a").trucks_per_km is None
-
-
-def test_errors_are_one_line_without_secrets(tmp_path):
-    (tmp_path / "file").write_text("no database, but long enough to be taken for one" * 30)
-    with pytest.raises(LedgerError, match="file is not a database"):
-        Ledger(f"sqlite:///{tmp_path}/file")
-    with pytest.raises(LedgerError, match="no SQLAlchemy URL"):
-        Ledger("not a url")
-    with pytest.raises(MissingExtraError) as caught:
-        Ledger("oracle://scott:tiger@localhost/db")
-    assert "tiger" not in str(caught.value)
-    assert "\n" not in str(caught.value)

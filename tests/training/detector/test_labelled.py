@@ -20,16 +20,13 @@ from pipeline.training.detector.labelled import (
 from tests.conftest import write_geotiff
 
 BANDS = ("B02", "B03", "B04", "B08")
+
+
 WEST, NORTH = 600000, 5800000
+
+
 PLACES = [(20, 20), (30, 90), (80, 20), (150, 40), (170, 150), (40, 160), (100, 100), (120, 30)]
 """Columns and rows of trucks in a scene of 192 x 192 px."""
-
-
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    numbers = np.full((4, 192, 192), 1000, np.uint16)
-    numbers[:, :, 100:103] = 2000
-    return write_geotiff(tmp_path_factory.mktemp("scene") / "scene.tif", numbers)
 
 
 def write_boxes(path, places=PLACES, side=4.0, crs="EPSG:32632", **columns):
@@ -55,15 +52,6 @@ def read(scene, boxes, seed=0, **settings):
     of_source = {name: settings.pop(name) for name in ("complete", "bands") if name in settings}
     source = LabelledSource(imagery=str(scene), labels=boxes, **of_source)
     return read_labelled(source, LabelSettings(**{"block_px": 64} | settings), BANDS, seed)
-
-
-def test_imagery_is_a_torchgeo_dataset(scene):
-    imagery = SceneImagery(str(scene), BANDS)
-    assert imagery.res == (10, 10) and imagery.crs.to_epsg() == 32632
-    sample = imagery[WEST + 990 : WEST + 1040, NORTH - 30 : NORTH + 20]
-    assert sample["image"].shape == (4, 5, 5)
-    np.testing.assert_allclose(sample["image"][0, 2], [0.1, 0.2, 0.2, 0.2, 0.1])
-    assert sample["valid"].tolist() == [[False] * 5] * 2 + [[True] * 5] * 3  # beyond the scene: no data
 
 
 @pytest.mark.parametrize(("side", "count"), [(64, 9), (100, 4), (192, 1), (256, 1)])

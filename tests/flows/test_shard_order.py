@@ -1,4 +1,4 @@
-"""Every shard once, and neighbours for the same worker as long as it has any."""
+"""Order in which workers take shards."""
 
 from hypothesis import given
 from hypothesis import strategies as st
