@@ -15,11 +15,11 @@ from scipy import stats
 from pipeline.layers.snapping import Snapped, numbers
 
 SPEED_SPREAD_KMH = 8.0
-"""Standard deviation of speed from truck to truck, for the error of a mean of few."""
+"""Standard deviation of speed between trucks, for the error of a mean of few."""
 
 
 FALLBACK_SPEED_KMH, FALLBACK_SIGMA_KMH = 80.0, 10.0
-"""For flows of scenes in which no truck has a speed."""
+"""Speed for flows of scenes in which no truck has a speed."""
 
 
 _CONFIDENCE = 0.95
@@ -27,7 +27,7 @@ _CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Recall:
-    """The share of trucks that a detector finds, 0-1, and its 95 % interval."""
+    """Recall of a detector, 0-1, and its 95 % interval."""
 
     value: float
     low: float
@@ -35,7 +35,7 @@ class Recall:
 
     @classmethod
     def of_card(cls, quality: Mapping[str, Any], near_roads: bool = True) -> Recall | None:
-        """That of a model card's labelled places, or of its simulated scenes; None where it tells none."""
+        """Return the recall on a model card's labelled places, or its simulated scenes; None without one."""
         area = "near_roads" if near_roads else "everywhere"
         for place in ("labelled_places_together", "simulated_held_out"):
             try:
@@ -45,7 +45,7 @@ class Recall:
                 )
                 if value > 0:
                     return cls(float(value), max(float(low), 0.01), float(high))
-            except (KeyError, TypeError, ValueError):  # cards are free in what they tell of quality
+            except (KeyError, TypeError, ValueError):  # cards may have any quality figures
                 continue
         return None
 
@@ -53,21 +53,21 @@ class Recall:
 def observe(
     snapped: Snapped, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64], recall: Recall | None
 ) -> pd.DataFrame:
-    """A row for each direction of each segment of which something was seen: `segment` and figures.
+    """Return a row for each direction of each searched segment: `segment` and figures.
 
-    `count` trucks have this direction, `count_unresolved` are on the segment without a sure one; the flow of
-    each direction takes half of these.
+    `count` trucks have this direction; `count_unresolved` on the segment have an uncertain one, and each
+    direction gets half of them.
 
         flow = (count + unresolved / 2) / seen length / recall x speed
 
-    with the mean speed of the trucks of this direction (and unresolved ones); where none has a speed, that
-    of the road class in this scene, of the scene, or `FALLBACK_SPEED_KMH`. Trucks weigh by the inverse of
-    their variance, which is that of their speed and `SPEED_SPREAD_KMH`.
+    with the mean speed of the trucks of this direction and the unresolved ones. Without a speed it is that of
+    the road class in this scene, of the scene, or `FALLBACK_SPEED_KMH`. Weights are inverse variances: of the
+    speed and `SPEED_SPREAD_KMH`.
 
-    The interval is of 95 %: of the count by Garwood ("Fiducial limits for the Poisson distribution", 1936),
-    its lower end without the unresolved, its upper with all of them; of the recall as given; of the speed by
-    its standard error. They are joined on the logarithmic scale by MOVER (Zou and Donner, "Construction of
-    confidence limits about effect measures", 2008). False alarms are not taken out.
+    The 95 % interval combines three: the count by Garwood ("Fiducial limits for the Poisson distribution",
+    1936), its lower end without the unresolved, its upper end with all; the recall as given; the speed by its
+    standard error. MOVER combines them on the logarithmic scale (Zou and Donner, "Construction of
+    confidence limits about effect measures", 2008). False alarms are not subtracted.
     """
     seen = np.flatnonzero(seen_m > 0)
     oneway = segments["oneway"].to_numpy()[seen]
@@ -108,7 +108,7 @@ def observe(
 
 
 def poisson_interval(count: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The exact 95 % interval of a Poisson mean, given counts (N,) (Garwood, 1936)."""
+    """Return the exact 95 % interval of a Poisson mean for counts (N,) (Garwood, 1936)."""
     tail = (1 - _CONFIDENCE) / 2
     low = np.where(count > 0, stats.chi2.ppf(tail, np.maximum(2 * count, 1)) / 2, 0.0)
     return low, np.asarray(stats.chi2.ppf(1 - tail, 2 * (count + 1)) / 2)
@@ -122,7 +122,7 @@ def flow_interval(
     speed_error: NDArray[np.float64],
     recall: Recall,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ends (N,) of the flow: counts between `least` and `most`, `per_truck` the flow for each truck."""
+    """Return the ends (N,) of the flow for counts from `least` to `most` and the flow of one truck."""
     speed = (stats.norm.ppf((1 + _CONFIDENCE) / 2) * speed_error) ** 2
     fewest, most_of_all = poisson_interval(least)[0], poisson_interval(most)[1]
     some = np.where(expected > 0, expected, 1.0)
@@ -134,7 +134,7 @@ def flow_interval(
     wider = np.log(recall.value / recall.low) ** 2 + speed
     up = np.sqrt(np.log(most_of_all / some) ** 2 + wider)
     low = np.where(fewest > 0, expected * np.exp(-down), 0.0)
-    # No truck has no logarithm: its upper count takes the other errors on top.
+    # Zero has no logarithm: the other errors are added to its upper count.
     high = np.where(expected > 0, expected * np.exp(up), most_of_all * np.exp(np.sqrt(wider)))
     return low * per_truck, high * per_truck
 
@@ -142,7 +142,7 @@ def flow_interval(
 def _speeds(
     snapped: Snapped, segments: gpd.GeoDataFrame, segment: NDArray[np.int64], direction: NDArray[np.int64]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Mean speeds and their standard errors by row: `own` (NaN where no truck has one), and `used`."""
+    """Return mean speeds and their standard errors by row: `own` (NaN without any), and `used`."""
     speed, sigma = (numbers(snapped.trucks, name) for name in ("speed_kmh", "speed_kmh_sigma"))
     known = (snapped.segment >= 0) & np.isfinite(speed) & np.isfinite(sigma)
     weight = np.where(known, 1 / (np.nan_to_num(sigma) ** 2 + SPEED_SPREAD_KMH**2), 0.0)

@@ -21,17 +21,17 @@ from pipeline.layers.styles import rgb
 from pipeline.models.legend import LegendClass
 
 NODATA = 255
-"""Value of land-cover pixels that have no class."""
+"""Value of land-cover pixels without a class."""
 COLUMNS = ("class", "name", "colour", "area_m2", "geometry")
 _COG_CACHE_MB = 64
 
 
 def write_cog(source_raster: Path, destination: Path, legend: Sequence[LegendClass]) -> None:
-    """A class raster (uint8, one band, tiled GeoTIFF) as a COG that shows and names its classes.
+    """Write a class raster (uint8, one band, tiled GeoTIFF) as a COG with colours and names of its classes.
 
-    Overviews take the most frequent class; 255 is nodata; the colour table is the legend's, and each class's
-    name is a tag of the band, `CLASS_<value>`. Memory stays below 100 MB for any size of raster, as GDAL
-    copies block by block. The file appears only when it is whole.
+    Overviews have the most frequent class; 255 is nodata. The colour table is that of the legend; the name of
+    each class is a tag of the band, `CLASS_<value>`. Memory: below 100 MB for any size of raster, since GDAL
+    copies block by block. The file appears when it is complete.
 
     Raises
     ------
@@ -66,23 +66,22 @@ def write_cog(source_raster: Path, destination: Path, legend: Sequence[LegendCla
 def polygonise(
     raster: Path, legend: Sequence[LegendClass], min_area_m2: float = 0.0, simplify_m: float = 0.0
 ) -> gpd.GeoDataFrame:
-    """The class raster's regions as polygons that share their edges node by node, in the raster's CRS.
+    """Polygonise the regions of a class raster as a valid coverage, in the raster's CRS.
 
     Columns `class`, `name`, `colour`, `area_m2` and geometry, one row a 4-connected region, in the order of
-    their first pixels. Regions below `min_area_m2` go to their largest neighbour (see
-    `regions.absorb_small`). With `simplify_m` 0 the polygons follow pixel edges and their areas are exactly
-    those of their pixels. Above 0 the inner borders are simplified, block by block (see `regions.outline`
-    and `simplification`): the coverage stays valid, its outline stays as it was, and every polygon, so every
-    class, keeps its area to 0.02 %. Borders for which that can't be had stay along pixel edges. `area_m2` is
-    the area of the region's pixels.
+    their first pixels. Regions below `min_area_m2` are merged into their largest neighbour (see
+    `regions.absorb_small`). With `simplify_m` 0 the polygons follow pixel edges and have exactly the area of
+    their pixels. Above 0 the inner borders are simplified, block by block (see `outline` and `simplify`): the
+    coverage stays valid, its outer border is unchanged, and each polygon, so each class, keeps its area to
+    0.02 %. Borders for which this is impossible stay on pixel edges. `area_m2` is the area of the pixels.
 
-    The raster is read strip by strip. Memory: about 10 bytes a run of equal pixels and 16 a polygon's corner,
-    besides the polygons themselves; time grows with pixels and corners.
+    Reads the raster strip by strip. Memory: about 10 bytes a run of equal pixels and 16 a polygon's corner,
+    beside the polygons; time grows with pixels and corners.
 
     Raises
     ------
     ValueError
-        If the raster holds a class that the legend doesn't.
+        If the raster has a class that is not in the legend.
     """
     with rasterio.open(raster) as source:
         transform, crs = source.transform, source.crs

@@ -1,9 +1,9 @@
-"""Land cover and trucks as one raster in which every pixel is of one segment: COCO's panoptic convention.
+"""Land cover and trucks as one raster in which every pixel belongs to one segment (COCO's panoptic format).
 
 A segment is a class of land cover (stuff: one segment of it in a scene) or a truck (a thing). The raster's
 three bands are its id, R + 256 G + 256^2 B, as in COCO's PNGs (Kirillov et al., "Panoptic Segmentation", CVPR
-2019; cocodataset.org, format of panoptic data); 0 is void. A class's id is its colour, so that the raster
-looks like the land cover, with trucks in bright colours.
+2019; cocodataset.org, format of panoptic data); 0 is void. The id of a class is its colour, so that the
+raster looks like the land cover, with trucks in bright colours.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from pipeline.storage.atomic import replacing
 
 RASTER, SEGMENTS = "panoptic.tif", "panoptic.json"
 TRUCK_CATEGORY = 256
-"""Category of trucks; that of a class of land cover is its value + 1, as 0 is background to many readers."""
+"""Category of trucks. That of a class is its value + 1, as many readers take 0 for background."""
 _TRUCK_COLOUR = "#FF0000"
 _VOID_ID = 0
 
 _LENGTH, _WIDTH, _MARGIN = 1.3, 0.26, 0.25
-"""Of a truck's body, 13 m x 2.6 m, and the room that boxes leave around it, in pixels of 10 m."""
+"""Of a truck's body, 13 m x 2.6 m, and the margin of boxes around it, in pixels of 10 m."""
 _BLUR2 = 0.55**2 + 1 / 12
 """Variance of the optics' blur and of the pixel's own area, as in `pipeline.inference.motion`."""
 _HALF_ALONG = np.sqrt(2 * np.log(2) * (_BLUR2 + _LENGTH**2 / 12))
@@ -51,7 +51,7 @@ _HALF_ACROSS = np.sqrt(2 * np.log(2) * (_BLUR2 + _WIDTH**2 / 12))
 _LAG = np.array([BAND_DELAYS_S[band] for band in MOTION_BANDS]) / BAND_DELAYS_S["B04"] - 0.5
 
 _FASTEST_KMH = 100.0
-"""No track that is only known from its box is longer: boxes drawn by eye have room to spare."""
+"""Upper limit for tracks known only from their box: boxes drawn by eye have a margin."""
 
 _STRIP_ROWS = 512
 _COG_CACHE_MB = 64
@@ -59,14 +59,14 @@ _COG_CACHE_MB = 64
 
 @dataclass(frozen=True)
 class Masks:
-    """The P pixels of N trucks, in the order of rows, then columns; a pixel is of one truck only."""
+    """The P pixels of N trucks, ordered by row, then column; each pixel belongs to one truck."""
 
     count: int
-    """N. A truck that better ones hide has no pixel."""
+    """N. A truck that is covered by better ones has no pixel."""
     rows: NDArray[np.int64]
     cols: NDArray[np.int64]
     trucks: NDArray[np.int64]
-    """(P,) each: pixel, and number of the truck."""
+    """(P,) each: pixel, and number of its truck."""
 
     def burn(self, strip: NDArray[np.int32], top: int, values: NDArray[np.integer]) -> None:
         """Put each truck's value (N,) on its pixels of `strip`, (H, W), whose first row is `top`."""
@@ -74,7 +74,7 @@ class Masks:
         strip[self.rows[part] - top, self.cols[part]] = values[self.trucks[part]]
 
     def boxes(self) -> NDArray[np.int64]:
-        """(N, 4): x, y, width, height of each truck's pixels; 0 where it has none."""
+        """Return boxes (N, 4) as x, y, width, height of each truck's pixels; 0 without pixels."""
         boxes = np.zeros((self.count, 4), np.int64)
         order = np.argsort(self.trucks, kind="stable")
         seen, first = np.unique(self.trucks[order], return_index=True)
@@ -86,16 +86,17 @@ class Masks:
 
 
 def truck_masks(trucks: gpd.GeoDataFrame, grid: GeoBox) -> Masks:
-    """Which pixels of the grid show N trucks, given as polygons in its CRS.
+    """Return the pixels of the grid that show N trucks, given as polygons in its CRS.
 
-    A box whose truck's direction is known: the union of the blobs that B02, B08, B03 and B04 show, each the
-    pixels in which the blurred body of 13 m x 2.6 m has half its peak or more, at the band's place along the
-    displacement. The direction is `heading_deg` or `travel_deg` (by `band_order`, where there is that
-    column, B02 or B04 is in front), else `axis_deg`, degrees clockwise from the grid's north. The
-    displacement is `speed_kmh` over the bands' delay; without a speed, the longest that fits into the box, up
-    to 100 km/h. No pixel is outside of those that the box touches. Of other boxes, and of MultiPolygons,
-    which tell their pixels themselves: the pixels with their centre in it, or the one in the middle. A pixel
-    that two trucks want belongs to the one of higher `score`, of equals to the earlier one.
+    A box with a known direction: the union of the blobs in B02, B08, B03 and B04. A blob is the pixels in
+    which the blurred body of 13 m x 2.6 m has at least half its peak, at the band's place along the
+    displacement. The direction is `heading_deg` or `travel_deg` (by the column `band_order`, if present, B02
+    or B04 is in front), else `axis_deg`, degrees clockwise from grid north. The displacement is `speed_kmh`
+    times the bands' delay; without a speed, the longest that fits into the box, up to 100 km/h. Pixels
+    outside of the box are left out.
+
+    Other boxes, and MultiPolygons: the pixels whose centre is inside, or the one in the middle. A pixel of
+    two trucks belongs to the higher `score`, or the first of equal ones.
 
     Takes 6 us a truck.
     """
@@ -135,11 +136,11 @@ def truck_masks(trucks: gpd.GeoDataFrame, grid: GeoBox) -> Masks:
 def write_panoptic(
     folder: Path, scene: Scene, landcover: Path, trucks: gpd.GeoDataFrame, legend: Sequence[LegendClass]
 ) -> dict[str, Path]:
-    """Write the segments of a scene as `RASTER`, a COG, and `SEGMENTS`; returns both by name.
+    """Write the segments of a scene as `RASTER`, a COG, and `SEGMENTS`; return both by name.
 
-    `landcover` is a class raster on the scene's grid (255: void), `trucks` a layer as `truck_layer` makes it;
-    trucks lie on top. Reads and writes strips of 512 rows: 80 MB for a granule with 19,000 trucks, and 12 s,
-    most of them in GDAL.
+    `landcover` is a class raster on the scene's grid (255: void), `trucks` a layer of `truck_layer`; trucks
+    are on top. Reads and writes strips of 512 rows: 80 MB for a granule with 19,000 trucks, and 12 s, most of
+    them in GDAL.
 
     Raises
     ------
@@ -174,7 +175,7 @@ def write_panoptic(
                 driver="COG",
                 compress="DEFLATE",
                 blocksize=512,
-                overview_resampling="NEAREST",  # between two ids lies no third
+                overview_resampling="NEAREST",  # no id is between two others
                 bigtiff="IF_SAFER",
             )
     described = _description(
@@ -188,7 +189,7 @@ def write_panoptic(
 def _pixels(
     low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Number of the box, column and row of every pixel from `low` up to `high`, (N, 2) x, y."""
+    """Return box number, column and row of every pixel from `low` up to `high`, (N, 2) x, y."""
     width, height = (high - low).T
     count = width * height
     box = np.repeat(np.arange(len(low)), count)
@@ -199,9 +200,9 @@ def _pixels(
 def _tracks(
     trucks: gpd.GeoDataFrame, bounds: NDArray[np.float64], linear: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Centre (N, 2), unit vector of the motion (N, 2) and displacement from B02 to B04 (N,), in pixels.
+    """Return centre (N, 2), unit vector of motion (N, 2) and displacement from B02 to B04 (N,), in pixels.
 
-    The displacement is NaN where the direction is unknown.
+    The displacement is NaN if the direction is unknown.
     """
 
     def column(name: str) -> NDArray[np.float64]:
@@ -230,7 +231,7 @@ def _tracks(
 
 
 def _segment_ids(legend: Sequence[LegendClass], trucks: int) -> NDArray[np.int64]:
-    """(256 + N,): id of each class value, 0 where the legend has none, and of each truck; all different."""
+    """Return the ids (256 + N,) of each class value (0 without a class) and of each truck; all different."""
     ids = np.full(TRUCK_CATEGORY, _VOID_ID, np.int64)
     taken = {_VOID_ID}
     for entry in legend:
@@ -240,7 +241,7 @@ def _segment_ids(legend: Sequence[LegendClass], trucks: int) -> NDArray[np.int64
             wanted = (wanted + 1) % 2**24
         ids[entry.value] = wanted
         taken.add(wanted)
-    # full red first; an odd factor visits all 65536 pairs of green and blue, neighbours far from each other
+    # full red first; an odd factor visits all 65536 pairs of green and blue, with distant neighbours
     number = np.arange(trucks + len(taken))
     bright = 255 - (number >> 16) + 256 * (number * 40503 % 65536)
     return np.concatenate([ids, bright[~np.isin(bright, list(taken))][:trucks]])
@@ -268,7 +269,7 @@ def _profile(source: rasterio.DatasetReader) -> dict[str, Any]:
 def _measure(
     strip: NDArray[np.int32], top: int, areas: NDArray[np.int64], corners: NDArray[np.int64]
 ) -> None:
-    """Add what a strip holds of each class to its area, and to its corners: left, top, right, bottom."""
+    """Add a strip's pixels to the area of each class, and to its corners: left, top, right, bottom."""
     stuff = np.where(strip < NODATA, strip + 1, 0)
     areas += np.bincount(stuff.ravel(), minlength=NODATA + 1)[1:]
     for value, found in enumerate(find_objects(stuff, NODATA)):
@@ -317,7 +318,7 @@ def _segment(number: int, category: int, area: int, box: NDArray[np.int64]) -> d
 def _description(
     scene: Scene, legend: Sequence[LegendClass], segments: list[dict[str, Any]]
 ) -> Mapping[str, Any]:
-    """What COCO calls the annotation of a set of images; here of one."""
+    """Build COCO's annotation of a set of images; here of one."""
     rows, cols = scene.shape
     acquired = scene.acquired.isoformat() if scene.acquired else None
     return {

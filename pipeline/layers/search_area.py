@@ -1,4 +1,4 @@
-"""What was looked at in the search for trucks, and what was not and why: no silent holes."""
+"""The area searched for trucks, and the rest with the reason: no silent holes."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _NO_CODE = 255
 
 
 class SeenLayers(NamedTuple):
-    """What was looked at and what was not, each pixel of the scene in one of them."""
+    """The searched area and the rest; each pixel of the scene is in one of them."""
 
     seen: gpd.GeoDataFrame
     not_seen: gpd.GeoDataFrame
     fraction: float
-    """Share of the scene's pixels that were looked at, 0-1."""
+    """Searched share of the scene's pixels, 0-1."""
 
 
 def seen_layers(status_raster: Path) -> SeenLayers:
-    """Polygons of what was looked at (`status`, `area_m2`), and of what was not (`reason`, `area_m2`).
+    """Polygonise the searched area (`status`, `area_m2`), and the rest (`reason`, `area_m2`).
 
-    `status` is `seen`, or `screened` where a screener saw no truck and the detector was not asked;
+    `status` is `seen`, or `screened` where a screener rejected the place and the detector did not run;
     `reason` is `nodata`, `cloud`, `shadow` (of a cloud) or `no_road`. One row a 4-connected region, in the
     raster's CRS, along pixel edges; both layers together cover the scene once and share their nodes. Read
     strip by strip.
@@ -54,7 +54,7 @@ def seen_layers(status_raster: Path) -> SeenLayers:
 
 
 def where_seen(detections: Detections, status_raster: Path) -> Detections:
-    """The detections, in pixels of the raster, whose centre lies on a pixel that the detector looked at."""
+    """Return the detections, in pixels of the raster, whose centre is on a searched pixel."""
     with rasterio.open(status_raster) as source:
         affine = source.transform
     cols, rows = (detections.pixels + 0.5).T

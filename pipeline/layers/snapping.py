@@ -15,15 +15,15 @@ from pipeline.layers.trucks import DELAY_SIGMA
 
 DrivingSide = Literal["right", "left"]
 MAX_ANGLE_DEG = 30.0
-"""A truck whose axis is further off a road's is not on it."""
+"""Largest angle between the axis of a truck and its road."""
 
 
 AXIS_SIGMA_DEG = 5.0
-"""How far a road's azimuth and a truck's may differ by themselves: bends, changes of lane, drawn lines."""
+"""Standard deviation of the angle between a road and its trucks: bends, lane changes, inexact lines."""
 
 
 SURE_SIGMAS = 2.0
-"""Standard deviations of place between a truck and where the other direction would begin."""
+"""Minimum distance of a truck from the area of the other direction, in standard deviations of position."""
 
 
 _TANGENT_M = 10.0
@@ -34,11 +34,11 @@ class Snapped:
     """Trucks on the segments of a network."""
 
     trucks: gpd.GeoDataFrame
-    """As given, with `segment_id`, and the road and heading that follow from it."""
+    """The given trucks with `segment_id`, and the road and heading that follow from it."""
     segment: NDArray[np.int64]
-    """(N,) row of the segment a truck is on; -1 where it is on none."""
+    """(N,) row of a truck's segment; -1 without one."""
     direction: NDArray[np.int8]
-    """(N,) 1 along the segment's line, -1 against it, 0 where that is not sure; on a one-way road it is."""
+    """(N,) 1 along the segment's line, -1 against it, 0 if uncertain; never 0 on a one-way road."""
 
 
 def snap_trucks(
@@ -49,18 +49,17 @@ def snap_trucks(
     position_sigma_m: float,
     driving_side: DrivingSide | None = None,
 ) -> Snapped:
-    """Put each truck on the segment and direction that fit its place and axis best.
+    """Assign each truck to the segment and direction that fit its place and axis best.
 
-    Within `buffer_m` of its centre, and with an azimuth that differs by at most `MAX_ANGLE_DEG` from its
-    heading (from its axis where that is all that is known; a truck without either takes the nearest road),
-    the segment of the least (distance / position sigma)^2 + (angle / axis sigma)^2. Nothing drives against
-    a one-way road.
+    Candidates are within `buffer_m` of its centre and differ by at most `MAX_ANGLE_DEG` from its heading (or
+    from its axis if the heading is unknown; without both the nearest road wins). The best one has the least
+    (distance / position sigma)^2 + (angle / axis sigma)^2. No truck drives against a one-way road.
 
-    Where only the axis is known, the direction is that of a one-way road, or follows from the side of a
-    two-way road on which the truck is, but only if it is `SURE_SIGMAS` of `position_sigma_m` away from where
-    the other direction begins: the line of the road itself, or the middle between two roads. Then
-    `heading_deg` is filled, and `heading_source` says `oneway` or `driving_side`; `position_sigma_m` is
-    that of trucks against the lines of roads, in metres across.
+    If only the axis is known, the direction is that of a one-way road, or follows from the truck's side of a
+    two-way road. The latter holds only at `SURE_SIGMAS` of `position_sigma_m` from the area of the other
+    direction, which begins at the road's line or midway between two roads. Then `heading_deg` is filled, and
+    `heading_source` is `oneway` or `driving_side`. `position_sigma_m` is the standard deviation of trucks
+    across the lines of roads, in metres.
     """
     segment = np.full(len(trucks), -1, np.int64)
     direction = np.zeros(len(trucks), np.int8)
@@ -97,9 +96,9 @@ def _candidates(
     buffer_m: float,
     position_sigma_m: float,
 ) -> pd.DataFrame:
-    """A row for each truck, segment near it, and direction of that segment which the truck may drive.
+    """Return a row for each truck, segment near it, and direction that the truck may have on that segment.
 
-    `right` is how far the truck is to the right of the segment's line, looking along it, in metres.
+    `right` is the distance of the truck to the right of the segment's line, looking along it, in metres.
     """
     lines, points = segments.geometry.to_numpy(), trucks.geometry.centroid.to_numpy()
     truck, segment = shapely.STRtree(lines).query(points, predicate="dwithin", distance=buffer_m)
@@ -139,19 +138,19 @@ def _on(lines: NDArray[np.object_], along: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def numbers(trucks: gpd.GeoDataFrame, name: str) -> NDArray[np.float64]:
-    """A column of one's own, NaN where it is null."""
+    """Return a column as a writable array, NaN where it is null."""
     return trucks[name].to_numpy(np.float64, na_value=np.nan, copy=True)
 
 
 def _axis_sigma(trucks: gpd.GeoDataFrame) -> NDArray[np.float64]:
-    """Degrees (N,) from the speed's sigma: its part by displacement is the same across the axis as along."""
+    """Return the axis sigma (N,) in degrees from the speed sigma: displacement errors are isotropic."""
     speed, sigma = (numbers(trucks, name) for name in ("speed_kmh", "speed_kmh_sigma"))
     across = np.sqrt(np.maximum(sigma**2 - (DELAY_SIGMA * speed) ** 2, 0.0))
     return np.nan_to_num(np.degrees(np.arctan2(across, speed)))
 
 
 def side_of(driving_side: DrivingSide | None) -> int:
-    """1 where traffic keeps right, -1 where it keeps left, 0 where that is unknown."""
+    """Return 1 if traffic keeps right, -1 if it keeps left, 0 if unknown."""
     return {"right": 1, "left": -1, None: 0}[driving_side]
 
 
@@ -163,13 +162,13 @@ def _by_side(
     driving_side: DrivingSide | None,
     sure_m: float,
 ) -> pd.DataFrame:
-    """Direction and azimuth of trucks of which only the axis is known, where their place tells them."""
+    """Return direction and azimuth of trucks with an axis only, where the side of the road decides."""
     open_ = best[np.isnan(heading[best["truck"]]) & np.isfinite(axis[best["truck"]])]
     two_way = open_["oneway"] == 0
     if driving_side is None:
         open_ = open_[~two_way]
         two_way = two_way[~two_way]
-    # `right` looks along the line, so the direction whose side the truck is on is its sign.
+    # `right` looks along the line, so its sign is the direction of that side.
     side = np.sign(open_["right"]) * side_of(driving_side)
     flipped = two_way & (side != open_["direction"])
     open_ = open_.assign(
@@ -183,7 +182,7 @@ def _by_side(
     across = np.radians(others["azimuth_best"])
     theirs = others["x"] * np.cos(across) - others["y"] * np.sin(across)
     own = others["x_best"] * np.cos(across) - others["y_best"] * np.sin(across)
-    # The other direction begins midway between two roads, or at the line of the other road where that is
+    # The other direction begins midway between two roads, or at the line of the other road if that is
     # two-way and the truck is on its near side, as beside the next segment of the same road.
     midway = (theirs + own).abs() / 2 * np.sign(theirs.abs() - own.abs())
     near_side = (others["oneway"] == 0) & (theirs * side_of(driving_side) > 0)

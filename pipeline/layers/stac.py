@@ -1,7 +1,4 @@
-"""A run's outputs as a STAC item, and all runs of a folder as a static STAC catalogue.
-
-So that they can be found, understood and traced back to their scenes.
-"""
+"""STAC item of a run, and a static STAC catalogue of all runs of a folder."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ COLLECTION_ID = "truckscape-scenes"
 CATALOG_FILES = ("collection.json", "catalog.json")
 FIRST_LIGHT = datetime(2015, 6, 23, tzinfo=UTC)
 """Launch of Sentinel-2A: no scene is older."""
-_TIME_NOTE = "The source tells no acquisition time: start and end are Sentinel-2A's launch and the run's end."
+_TIME_NOTE = "The source has no acquisition time: start and end are Sentinel-2A's launch and the run's end."
 _FOOTPRINT_POINTS = 16
 _MEDIA_TYPES = {
     ".geojson": MediaType.GEOJSON,
@@ -82,7 +79,7 @@ def build_item(
     legend: Sequence[LegendClass],
     layers: Mapping[str, gpd.GeoDataFrame],
 ) -> pystac.Item:
-    """The STAC item (1.1) of a run: footprint, time, software, classes, columns, checksums, and its source.
+    """Build the STAC item (1.1) of a run: footprint, time, software, classes, columns, checksums, source.
 
     It links to the collection and the catalogue of the folder above, which `write_catalog` makes.
 
@@ -122,7 +119,7 @@ def build_item(
         item.add_asset(key, _asset(path, legend, layers.get(path.stem)))
     if "trucks" in layers:
         item.properties["table:columns"] = _columns(layers["trucks"])
-    # An extension is named where it is used: some ask for fields once they are.
+    # Only extensions in use are named: some require fields.
     reported = [*item.properties, *(name for asset in item.assets.values() for name in asset.extra_fields)]
     used = {name.partition(":")[0] for name in reported}
     item.stac_extensions = [schema for prefix, schema in _EXTENSIONS.items() if prefix in used]
@@ -137,7 +134,7 @@ def build_item(
 
 
 def write_item(item: pystac.Item, path: Path) -> None:
-    """The item as JSON; the hrefs of its assets become relative to its folder.
+    """Write the item as JSON; the hrefs of its assets become relative to its folder.
 
     Raises
     ------
@@ -152,10 +149,11 @@ def write_item(item: pystac.Item, path: Path) -> None:
 
 
 def write_catalog(out: Path) -> Path | None:
-    """`catalog.json` and `collection.json` of all runs below `out`; returns the catalogue, None without runs.
+    """Write `catalog.json` and `collection.json` of all runs below `out`.
 
-    Made anew from every `out/*/item.json` of `write_item`, with relative links, so that the folder can be
-    moved or served as it is. Runs that end at the same time may each call it: who writes last has seen all.
+    Returns the catalogue, None without runs. Rebuilt from every `out/*/item.json` of `write_item`, with
+    relative links, so that the folder can be moved or served. Simultaneous runs may each call it; the last
+    writer has seen all items.
 
     Raises
     ------
@@ -187,23 +185,23 @@ def write_catalog(out: Path) -> Path | None:
 
 
 def _state(out: Path) -> dict[Path, int]:
-    """The items below a folder and when each was written."""
+    """Return the items below a folder, with their times of writing."""
     state = {}
     for path in sorted(out.glob("*/item.json")):
-        with suppress(OSError):  # another run replaces it
+        with suppress(OSError):  # another run is replacing it
             state[path] = path.stat().st_mtime_ns
     return state
 
 
 def _items(paths: Iterable[Path]) -> Iterator[tuple[str, pystac.Item]]:
-    """Our items by the names of their folders; other people's are left out."""
+    """Return our items by the names of their folders; other items are left out."""
     for path in paths:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content.get("collection") == COLLECTION_ID:
                 yield path.parent.name, pystac.Item.from_dict(content, migrate=False)
         except (OSError, ValueError, AttributeError, KeyError, pystac.STACError) as error:
-            log.warning("%s is not in the catalogue: it can't be read as a STAC item (%s)", path, error)
+            log.warning("%s is left out of the catalogue: not a STAC item (%s)", path, error)
 
 
 def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
@@ -211,7 +209,7 @@ def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
     simulated = [entry.get("truckscape:simulated", False) for entry in properties]
     collection = pystac.Collection(
         COLLECTION_ID,
-        "Moving trucks and land cover found in Sentinel-2 scenes, one item a scene. "
+        "Moving trucks and land cover from Sentinel-2 scenes, one item a scene. "
         + ("Simulated scenes." if all(simulated) else "Contains modified Copernicus Sentinel data."),
         pystac.Extent(
             pystac.SpatialExtent([lonlat_bbox([item.bbox for _, item in items if item.bbox])]),
@@ -247,7 +245,7 @@ def _asset_definition(asset: pystac.Asset) -> dict[str, Any]:
 
 
 def _span(items: Iterable[pystac.Item]) -> list[datetime | None]:
-    """First and last moment of items."""
+    """Return the first and last time of items."""
     moments = [
         moment
         for item in items
@@ -258,7 +256,7 @@ def _span(items: Iterable[pystac.Item]) -> list[datetime | None]:
 
 
 def _summaries(properties: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Which values the properties of items have, as lists, and the ranges of figures."""
+    """Summarise the properties of items: values as lists, figures as ranges."""
     summaries: dict[str, Any] = {}
     for name in _SUMMARIZED:
         values = [entry[name] for entry in properties if entry.get(name) is not None]
@@ -278,7 +276,7 @@ def _write_json(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _sides(scene: Scene) -> tuple[float, float]:
-    """Width and height in units of the CRS."""
+    """Return width and height in units of the CRS."""
     left, bottom, right, top = scene.grid.extent.boundingbox
     return right - left, top - bottom
 
@@ -335,7 +333,7 @@ def _asset(path: Path, legend: Sequence[LegendClass], layer: gpd.GeoDataFrame | 
 
 
 def _classes(legend: Sequence[LegendClass]) -> list[dict[str, Any]]:
-    """Classes of the classification extension; its names are without spaces, titles are free."""
+    """Return the classes of the classification extension; names have no spaces, titles are free."""
     classes: list[dict[str, Any]] = [
         {
             "value": entry.value,

@@ -1,4 +1,4 @@
-"""QGIS styles (QML, of QGIS 3.22 and later) of the layers: stored in GeoPackages, or beside other files."""
+"""QGIS styles (QML, for QGIS 3.22 and later) of the layers, for GeoPackages or as files."""
 
 from __future__ import annotations
 
@@ -22,39 +22,41 @@ _FLOW_STEPS = (
     (300.0, 600.0, "#6E016B", 1.1, "300 - 600 trucks per hour"),
     (600.0, 1e9, "#4D004B", 1.4, "more than 600 trucks per hour"),
 )
-"""Trucks per hour from and to, colour, width in mm, and what the legend says; violet, for trucks are red."""
+"""Trucks per hour from and to, colour, width in mm, and legend text; violet, as trucks are red."""
 _REASONS = {
     "nodata": ("no data", "#6E6E6E", 135, 1.5, 0.25),
     "cloud": ("cloud", "#4292C6", 45, 1.5, 0.25),
     "shadow": ("cloud shadow", "#54708A", 0, 1.5, 0.25),
     "no_road": ("no road near", "#8C7B6B", 45, 4.0, 0.1),
 }
-"""What the legend says, colour, and of the hatching angle in degrees, distance and width of lines in mm."""
-_LOOKED_AT = {"seen": ("looked at", "solid"), "screened": ("looked at by the screener", "dash")}
+"""Legend text, colour, and hatching: angle in degrees, distance and width of lines in mm."""
+_LOOKED_AT = {"seen": ("looked at", "solid"), "screened": ("searched by the screener", "dash")}
 _LOOKED_AT_COLOUR = "#41AB5D"
-_HEADING, _AXIS = 'try("heading_deg", 0)', 'try("axis_deg", 0)'  # a legend has no fields, and shows arrows
+_HEADING, _AXIS = 'try("heading_deg", 0)', 'try("axis_deg", 0)'  # a legend has no fields; it shows arrows
 _POINTERS = (
     ("triangle", "heading_deg", f"{_HEADING} IS NOT NULL", 1.0, 0.45),
     ("rectangle", "axis_deg", f"{_HEADING} IS NULL AND {_AXIS} IS NOT NULL", 1.0, 0.2),
     ("circle", "", f"{_HEADING} IS NULL AND {_AXIS} IS NULL", 0.45, 0.45),
 )
-"""Shape, the field that turns it, what it is shown for, length and width in parts of the size."""
+"""Shape, field of the angle, condition, and length and width as parts of the size."""
 _POINTER_MM = "clamp(2.5, 90000 / coalesce(@map_scale, 25000), 8)"
-"""90 m, but to be seen on small scales and no longer than a truck's box on large ones."""
+"""90 m, but visible on small scales and no longer than a truck's box on large ones."""
 _BOXES_FROM = "coalesce(@map_scale, 1) < 15000"
 _SPEEDS_FROM_SCALE = 12_000
 _PROPERTY_KINDS = {"field": "2", "expression": "3"}  # QgsProperty's
 
 
 def rgb(colour: str) -> tuple[int, int, int]:
-    """Red, green and blue, 0-255, of `#RRGGBB`."""
+    """Return red, green and blue, 0-255, of `#RRGGBB`."""
     red, green, blue = bytes.fromhex(colour.removeprefix("#"))
     return red, green, blue
 
 
 def truck_style() -> str:
-    """Pointers along the heading, coloured by score; a bar along the axis where only that is known, and a dot
-    where neither is. From 1 : 15,000 on with the box around, from 1 : 12,000 on with the speed beside."""
+    """Style trucks: pointers along the heading, coloured by score; a bar for an axis, a dot without either.
+
+    From 1 : 15,000 on with the box, from 1 : 12,000 on with the speed.
+    """
     style, renderer = _style("graduatedSymbol", attr="score", graduatedMethod="GraduatedColor")
     ranges, symbols = SubElement(renderer, "ranges"), SubElement(renderer, "symbols")
     for number, (lower, upper, colour) in enumerate(_SCORE_STEPS):
@@ -72,8 +74,10 @@ def truck_style() -> str:
 
 
 def landcover_style(legend: Sequence[LegendClass]) -> str:
-    """Areas in their class's colour, with a hair of it around, or what lies below would shine through the
-    edges; and the same for the raster of the classes, which finds its style in a `.qml` file beside it."""
+    """Style areas in the colour of their class, with a thin outline to close the gaps between edges.
+
+    The raster of classes uses the same style, from a `.qml` file beside it.
+    """
     style, symbols = _categorised("class", [(str(entry.value), entry.name) for entry in legend])
     for number, entry in enumerate(legend):
         _layer(
@@ -107,7 +111,7 @@ def landcover_style(legend: Sequence[LegendClass]) -> str:
 
 
 def seen_style() -> str:
-    """A thin line around what was looked at, broken where only the screener did, that hides nothing."""
+    """Style the search area: a thin outline without fill, dashed where only the screener ran."""
     style, symbols = _categorised("status", [(status, label) for status, (label, _) in _LOOKED_AT.items()])
     for number, (_, line) in enumerate(_LOOKED_AT.values()):
         _outline(_symbol(symbols, "fill", str(number)), _LOOKED_AT_COLOUR, line, 0.15)
@@ -115,7 +119,7 @@ def seen_style() -> str:
 
 
 def not_seen_style() -> str:
-    """What was not looked at is hatched by reason, so that what lies below can be seen."""
+    """Style the rest: hatched by reason, transparent for what is below."""
     style, symbols = _categorised("reason", [(reason, label) for reason, (label, *_) in _REASONS.items()])
     for number, (_, colour, angle, distance_mm, width_mm) in enumerate(_REASONS.values()):
         hatching = {"angle": str(angle), "distance": f"{distance_mm:g}", "distance_unit": "MM"}
@@ -125,7 +129,7 @@ def not_seen_style() -> str:
 
 
 def road_segment_style() -> str:
-    """Lines by flow, wider and darker the more trucks an hour; thin and grey where nothing was seen."""
+    """Style segments by flow: wider and darker with more trucks an hour; thin and grey if not searched."""
     attribute = 'coalesce("flow_per_hour", -1)'
     style, renderer = _style("graduatedSymbol", attr=attribute, graduatedMethod="GraduatedColor")
     ranges, symbols = SubElement(renderer, "ranges"), SubElement(renderer, "symbols")
@@ -137,10 +141,10 @@ def road_segment_style() -> str:
 
 
 def interpretation_style(legend: Sequence[LegendClass], cannot_tell: tuple[int, str]) -> str:
-    """Points whose field `reference` is to be filled in from a list of classes: a ring where it isn't yet.
+    """Style points whose field `reference` is to be filled in from a list of classes: a ring if it is empty.
 
-    `cannot_tell` is the value, and its name, of the answer that there is none. The fields `id`, `reference`
-    and `comment` make the form: the first can't be changed.
+    `cannot_tell` is the value, and its name, of the answer without a class. The form has the fields `id`
+    (read-only), `reference` and `comment`.
     """
     answers = [(str(item.value), item.name, item.colour) for item in legend]
     answers.append((str(cannot_tell[0]), cannot_tell[1], "#808080"))
@@ -174,7 +178,7 @@ def interpretation_style(legend: Sequence[LegendClass], cannot_tell: tuple[int, 
 
 
 def agreement_style() -> str:
-    """Points where map and interpreters agree, where they don't, and where they could not tell."""
+    """Style points by outcome: map and interpreters agree, disagree, or could not decide."""
     reported = (
         ("1", "map and interpreter agree", "circle", "#1B7837", "2"),
         ("0", "they differ", "diamond", "#D6604D", "3.4"),
@@ -192,20 +196,20 @@ def agreement_style() -> str:
 
 
 def pixel_style() -> str:
-    """A thin bright line around each pixel, with what is in it to be seen."""
+    """Style a pixel as a thin bright outline without fill."""
     style, renderer = _style("singleSymbol")
     _outline(_symbol(SubElement(renderer, "symbols"), "fill", "0"), "#FFD400", "solid", 0.3)
     return _text(style)
 
 
 def _widget(fields: Element, name: str, kind: str) -> Element:
-    """How a field is edited; where the options of that go."""
+    """Return the editor widget of a field, and the element for its options."""
     widget = SubElement(SubElement(fields, "field", name=name), "editWidget", type=kind)
     return SubElement(SubElement(widget, "config"), "Option", type="Map")
 
 
 def _categorised(attribute: str, categories: Iterable[tuple[str, str]]) -> tuple[Element, Element]:
-    """A style by the value of an attribute, (value, label), and where its symbols go, in the same order."""
+    """Return a style by attribute value, (value, label), and the elements for its symbols."""
     style, renderer = _style("categorizedSymbol", attr=attribute)
     listed, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
     for number, (value, label) in enumerate(categories):
@@ -225,7 +229,7 @@ def _symbol(parent: Element, kind: str, name: str) -> Element:
 
 
 def _layer(symbol: Element, kind: str, properties: Mapping[str, str]) -> Element:
-    """A symbol layer; its properties are written twice, as QGIS 3.22 does for its elders' sake."""
+    """Return a symbol layer; its properties appear twice, as QGIS 3.22 writes them for older versions."""
     fixed = {"enabled": "1", "pass": "0", "locked": "0"}
     layer = SubElement(symbol, "layer", {"class": kind, **fixed})
     options = SubElement(layer, "Option", type="Map")
@@ -274,9 +278,9 @@ def _pointer(
     shown_if: str,
     size: Mapping[str, float],
 ) -> None:
-    """A marker of a part of `_POINTER_MM`, turned by a field clockwise from north, shown under a condition.
+    """Return a marker of a part of `_POINTER_MM`, rotated by a field clockwise from north, under a condition.
 
-    Its size is an expression, since QGIS 3.22 takes the limits of the height, in mm, for the width as well.
+    Its size is an expression, since QGIS 3.22 applies the limits of the height, in mm, to the width as well.
     """
     white_edge = {"outline_color": _rgba("#FFFFFF"), "outline_width": "0.15", "outline_width_unit": "MM"}
     units = {"symbol_width_unit": "MM", "symbol_height_unit": "MM"}
@@ -288,7 +292,7 @@ def _pointer(
 
 
 def _data_defined(layer: Element, by_name: Mapping[str, tuple[str, str]]) -> None:
-    """Properties of a symbol layer that follow a feature: name to ("field" or "expression", which)."""
+    """Set properties of a symbol layer from a feature: name to ("field" or "expression", its text)."""
     collection = SubElement(SubElement(layer, "data_defined_properties"), "Option", type="Map")
     SubElement(collection, "Option", type="QString", name="name", value="")
     properties = SubElement(collection, "Option", type="Map", name="properties")
@@ -301,7 +305,7 @@ def _data_defined(layer: Element, by_name: Mapping[str, tuple[str, str]]) -> Non
 
 
 def _labels(style: Element, expression: str, from_scale: int) -> None:
-    """Small dark text with a white edge beside each polygon, from 1 : `from_scale` on."""
+    """Return small dark labels with a white edge beside each polygon, from 1 : `from_scale` on."""
     style.set("labelsEnabled", "1")
     settings = SubElement(SubElement(style, "labeling", type="simple"), "settings")
     dark, white = {"textColor": _rgba("#262626")}, {"bufferColor": _rgba("#FFFFFF")}

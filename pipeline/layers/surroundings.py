@@ -1,4 +1,4 @@
-"""What lies at and around trucks: classes, the end of data, clouds that are near; read in strips."""
+"""Attributes of places: class, nodata and nearby cloud, read in strips."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipeline.scenes.clouds import cloud_mask, has_clouds_information
 from pipeline.scenes.scene import Scene
 
 STRIP_ROWS = 512
-"""Rows looked at together: at most 4 bytes a pixel of them are held, 22 MB for a granule."""
+"""Rows read at once, at most 4 bytes a pixel: 22 MB for a granule."""
 
 
 def values_at(raster: Path, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """(N,) values of a class raster of our own at the map points (xs, ys); 0 outside of it."""
+    """Return the values (N,) of a class raster of ours at the map points (xs, ys); 0 outside of it."""
     with rasterio.open(raster) as source:
         affine, (height, width) = source.transform, source.shape
         col = np.floor((xs - affine.c) / affine.a).astype(np.intp)
@@ -35,7 +35,7 @@ def values_at(raster: Path, xs: NDArray[np.float64], ys: NDArray[np.float64]) ->
 
 
 def touches_nodata(boxes: NDArray[np.float64], status: Path) -> NDArray[np.bool_]:
-    """(N,) whether any pixel that a box (N, 4; x_min, y_min, x_max, y_max in pixels) touches has no data."""
+    """Return (N,) whether boxes (N, 4; x_min, y_min, x_max, y_max in pixels) touch a pixel without data."""
     flags = np.zeros(len(boxes), dtype=bool)
     with rasterio.open(status) as codes:
         rows, cols = codes.shape
@@ -59,8 +59,9 @@ def touches_nodata(boxes: NDArray[np.float64], status: Path) -> NDArray[np.bool_
 def near_cloud(
     scene: Scene, centres: NDArray[np.float64], buffer_m: float, status: Path
 ) -> NDArray[np.bool_] | None:
-    """(N,) whether the centre of a pixel with cloud or cirrus lies within the buffer, in whole pixels, of
-    centres (N, 2; x, y in pixels, on the scene); None where clouds are unknown.
+    """Return (N,) whether cloud or cirrus is near centres (N, 2; x, y in pixels of the scene).
+
+    The buffer is rounded to pixels, and the centre of a cloudy pixel counts. None if clouds are unknown.
 
     Raises
     ------
@@ -71,7 +72,7 @@ def near_cloud(
         return None
     rows, cols = scene.shape
     reach = math.ceil(buffer_m / abs(scene.grid.resolution.x))
-    sure = math.floor(reach / math.sqrt(2) - 0.5)  # half side of the square inside of the circle
+    sure = math.floor(reach / math.sqrt(2) - 0.5)  # half the side of the square inside the circle
     col, row = centres.astype(np.intp).T
     flags = np.zeros(len(centres), dtype=bool)
     with rasterio.open(status) as codes:
@@ -83,7 +84,7 @@ def near_cloud(
             left, right = max(0, int(col[here].min()) - reach), min(cols, int(col[here].max()) + reach + 1)
             window = Window.from_slices((top, bottom), (left, right))
             clouds = codes.read(1, window=window) == CLOUD
-            if scene.scl is not None:  # only there is cirrus known, which does not stop the search
+            if scene.scl is not None:  # only the SCL has cirrus, which does not stop the search
                 clouds |= cloud_mask(scene, window, cirrus=True)
             if not clouds.any():
                 continue
@@ -102,5 +103,5 @@ def near_cloud(
 
 
 def _square(mask: NDArray[np.bool_], row: int, col: int, half: int) -> NDArray[np.bool_]:
-    """The pixels at most `half` rows and columns away, as far as the mask goes; none if `half` is below 0."""
+    """Return the pixels at most `half` rows and columns away, inside the mask; none if `half` is below 0."""
     return mask[max(0, row - half) : row + half + 1, max(0, col - half) : col + half + 1]

@@ -1,7 +1,7 @@
-"""Traffic on roads: segments of the network, the trucks on them by direction, their speed and flow.
+"""Traffic on roads as a layer and a table: trucks by segment and direction, their speed and flow.
 
-A picture shows all trucks of a road at one moment, so their number over a length is the density of traffic
-k, the plain mean of their speeds is its space-mean speed v, and the flow is q = k v (Wardrop, "Some
+An image shows all trucks of a road at one moment. Their number over a length is the density of traffic k,
+the mean of their speeds is its space-mean speed v, and the flow is q = k v (Wardrop, "Some
 theoretical aspects of road traffic research", 1952; Edie, "Discussion of traffic stream measurements and
 definitions", 1963).
 """
@@ -34,7 +34,7 @@ from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
 
 Seen = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
-"""Whether places, given as x and y in the scene's CRS, were looked at."""
+"""Function from places, as x and y in the scene's CRS, to whether they were searched."""
 
 
 _SAMPLE_M = 5.0
@@ -43,7 +43,7 @@ _SEGMENTS_AT_A_TIME = 20_000
 
 @dataclass(frozen=True)
 class Traffic:
-    """What a scene tells of the traffic on its roads."""
+    """Traffic on the roads of one scene."""
 
     trucks: gpd.GeoDataFrame
     segments: gpd.GeoDataFrame
@@ -64,10 +64,10 @@ def road_traffic(
     quality: Mapping[str, Any],
     attribution: str | None = None,
 ) -> Traffic:
-    """The traffic on `roads` (as of `read_roads`, in the scene's CRS) that `trucks` are.
+    """Compute the traffic on `roads` (from `read_roads`, in the scene's CRS) from `trucks`.
 
-    `status` is a raster of the scene's grid as in `pipeline.inference.predictions`, of which a byte a pixel
-    is held; `buffer_m` is how far a truck may be from its road, `quality` that of the detector's card.
+    `status` is a raster of the scene's grid as in `pipeline.inference.predictions`. `buffer_m` is the largest
+    distance of a truck from its road, `quality` that of the detector's card. Memory: a byte a pixel.
     """
     box = scene.grid.extent.boundingbox
     segments = split_roads(roads, settings.segment_km * 1000, (box.left, box.bottom, box.right, box.top))
@@ -110,10 +110,10 @@ def _looked_at(status: Path) -> Seen:
 
 
 def seen_length(segments: gpd.GeoDataFrame, seen: Seen) -> NDArray[np.float64]:
-    """Metres (S,) of each segment that were looked at.
+    """Return the searched metres (S,) of each segment.
 
-    A segment is asked for in equal steps of at most `_SAMPLE_M`, at their middles: where its view begins or
-    ends, half a step can be wrong. Memory: some 50 bytes a step of `_SEGMENTS_AT_A_TIME` segments.
+    Samples a segment at the middles of equal steps of at most `_SAMPLE_M`. The error at each end of the
+    search area is half a step. Memory: about 50 bytes a step of `_SEGMENTS_AT_A_TIME` segments.
     """
     metres = np.zeros(len(segments))
     lines = segments.geometry.to_numpy()
@@ -137,7 +137,7 @@ def seen_length(segments: gpd.GeoDataFrame, seen: Seen) -> NDArray[np.float64]:
 # --- density, speed and flow ----------------------------------------------------------------------------
 
 
-# --- what is handed over --------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------------
 
 _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int32()
 TABLE_FIELDS: Mapping[str, tuple[pa.DataType, str]] = {
@@ -189,9 +189,9 @@ def traffic_table(
     model: str,
     attribution: str | None = None,
 ) -> pa.Table:
-    """What `observe` tells as a table of `TABLE_FIELDS`: a row for a segment, direction and acquisition.
+    """Return the figures of `observe` as `TABLE_FIELDS`: a row a segment, direction and acquisition.
 
-    Every column says in its metadata what it is, and the table to whom its roads are owed.
+    Each column has its description as metadata; the table has the attribution of the roads.
     """
     of = segments.iloc[rows["segment"]]
     forward = rows["direction"].to_numpy() > 0
@@ -219,11 +219,11 @@ def traffic_table(
 
 
 def write_traffic(table: pa.Table, folder: Path, scene_id: str, model: str) -> Path:
-    """The table as `<scene>.<model>.parquet` in `folder`, in place of what was there; returns the file.
+    """Write the table as `<scene>.<model>.parquet` in `folder`, replacing an old one; return the file.
 
-    The folder is the table over all scenes: pandas, PyArrow and Polars read it by its name, DuckDB as
-    `folder/*.parquet`. Runs at the same time write different files, and a repeated one replaces its own, so
-    that there is nothing to lock and no row twice; all columns are in each file, so that one is whole alone.
+    The folder is the table of all scenes: pandas, PyArrow and Polars read it by its name, DuckDB as
+    `folder/*.parquet`. Simultaneous runs write different files, and a repeated run replaces its own, so there
+    are no locks and no duplicate rows. Each file has all columns.
 
     Raises
     ------
@@ -240,10 +240,10 @@ def write_traffic(table: pa.Table, folder: Path, scene_id: str, model: str) -> P
 def segment_layer(
     rows: pd.DataFrame, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64], recall: Recall | None
 ) -> gpd.GeoDataFrame:
-    """The segments with what `observe` tells of both directions together; null where nothing was seen.
+    """Return the segments with the figures of `observe` for both directions together; null if not searched.
 
-    The flow is the sum of the directions', its interval made as theirs from the count of both. Kilometres
-    and densities have three decimals, all else one: beyond that there is only noise.
+    The flow is the sum over directions; its interval is computed from the count of both. Kilometres and
+    densities have three decimals, other figures one; further digits are noise.
     """
     size = len(segments)
     at, forward = rows["segment"].to_numpy(), rows["direction"].to_numpy() > 0
@@ -263,7 +263,7 @@ def segment_layer(
     per_truck = np.where(count > 0, flow / np.maximum(count, 1), total(each) / directions)
     error = total((column("flow_speed_se_kmh") / column("flow_speed_kmh")) ** 2) ** 0.5 / directions
     low, high = flow_interval(count, count, count, per_truck, error, recall or Recall(1.0, 1.0, 1.0))
-    # A mean of two means, each by the inverse of its variance.
+    # The mean of both means, weighted by inverse variance.
     weight = np.nan_to_num(column("speed_se_kmh") ** -2.0)
     weights = total(weight)
     weights[weights == 0] = np.nan

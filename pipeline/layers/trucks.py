@@ -1,4 +1,4 @@
-"""Detections become trucks on the map: places, headings, speeds, and what is known around them."""
+"""Trucks as map features: position, heading, speed, and attributes of their surroundings."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ TRUCK_COLUMNS = (
 )
 
 MOVING_SIGMAS = 2.0
-"""A displacement of fewer standard deviations than this points nowhere: no heading, no axis."""
+"""Minimum displacement, in standard deviations, for a heading or an axis."""
 
 DELAY_SIGMA = 0.02
-"""Relative uncertainty of the time between B02 and B04: of the handbook's figure, and generous for that from
-the viewing angles, which tells detectors apart but takes the orbit's mean height (1 % off at the poles)."""
+"""Relative uncertainty of the delay between B02 and B04: that of the handbook's value. The delay from the
+viewing angles is more precise, but uses the orbit's mean height (1 % off at the poles)."""
 
 _PIECES_AT_ONCE = 50_000
 
 WEAKEST_SCORE = 0.2
-"""What scores less is not even told as a truck that was nearly found."""
+"""Lowest score of detections that are kept, also below the threshold."""
 
 Lookup = Callable[[NDArray[np.float64], NDArray[np.float64]], Sequence[str | None]]
-"""Names of the classes at places, given as x and y in the scene's CRS; None where there is none."""
+"""Function from places, as x and y in the scene's CRS, to names of classes; None where there is no class."""
 
 
 def found_trucks(
@@ -76,10 +76,10 @@ def found_trucks(
     legend: Sequence[LegendClass] = (),
     roads: gpd.GeoDataFrame | None = None,
 ) -> gpd.GeoDataFrame:
-    """The trucks of a scene, as `truck_layer`: scores from `threshold` on, where we looked, fast enough.
+    """Return the trucks of a scene as `truck_layer` does: above the threshold, searched, fast enough.
 
-    `status` and `landcover` are rasters of the scene's grid as in `pipeline.inference.predictions`, `legend`
-    names the latter's classes.
+    `status` and `landcover` are rasters of the scene's grid as in `pipeline.inference.predictions`; `legend`
+    has the classes of the land cover.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def found_trucks(
 
 
 def nearly_trucks(detections: Detections, scene: Scene, status: Path, threshold: float) -> gpd.GeoDataFrame:
-    """What looked like a truck but stayed below the threshold, where we looked: `score` and the box."""
+    """Return searched detections below the threshold: `score` and the box."""
     scores = detections.scores
     weak = where_seen(detections.take((scores < threshold) & (scores >= WEAKEST_SCORE)), status)
     boxes = _box_polygons(weak.boxes, scene.grid.affine)
@@ -122,18 +122,18 @@ def truck_layer(
     near_cloud: NDArray[np.bool_] | None = None,
     touches_nodata: NDArray[np.bool_] | None = None,
 ) -> gpd.GeoDataFrame:
-    """The trucks of a scene as `TRUCK_COLUMNS`, in its CRS, from north to south, then west to east.
+    """Return the trucks of a scene as `TRUCK_COLUMNS`, in its CRS, from north to south, then west to east.
 
     Headings and axes are degrees clockwise from the grid north of the scene's CRS (off true north by the
     meridian convergence, less than 3 degrees on a UTM tile), null unless the truck moved by at least
-    `MOVING_SIGMAS`; a heading needs the order of the bands too, and `heading_source` then says `band_order`
-    (`pipeline.layers.traffic` adds others, and `segment_id`). Speeds are km/h over the ground, with the
-    delay of the MSI detector that saw the truck (the handbook's where it is unknown), and their deviation
-    holds that of the motion and of the delay. `roads` has `road_id` and `road_class`; a truck takes those of
-    the nearest road within `road_buffer_m` of its centre. `near_cloud` and `touches_nodata` are (N,) flags;
-    without the former the column is null, and a box on the border of the scene touches the edge in any case.
-    `acquired` is a time in UTC, null where unknown.
-    Scores are rounded to four decimals, degrees and km/h to one: beyond that there is only noise.
+    `MOVING_SIGMAS`. A heading also needs the band order; `heading_source` is then `band_order`
+    (`layers.traffic` adds other sources, and `segment_id`). Speeds are km/h over the ground, from the
+    delay of the MSI detector that saw the truck (the handbook's if it is unknown). Their standard deviation
+    includes that of the displacement and of the delay. `roads` has `road_id` and `road_class`; a truck gets
+    those of the nearest road within `road_buffer_m`. `near_cloud` and `touches_nodata` are flags (N,).
+    Without `near_cloud` the column is null. A box on the border of the scene always touches the edge.
+    `acquired` is a time in UTC, null if unknown.
+    Scores are rounded to four decimals, degrees and km/h to one; further digits are noise.
     """
     order = _north_to_south(detections.boxes)
     detections = detections.take(order)
@@ -192,12 +192,12 @@ def _crs(scene: Scene) -> Any:
 
 
 def _text(values: Iterable[str | None]) -> pd.Series:
-    """A column whose missing values stay None, even where all of them are missing."""
+    """Return a text column whose missing values are None, even if all are missing."""
     return pd.Series(list(values), dtype=object)
 
 
 def _moments(moment: datetime | None, count: int) -> pd.Series:
-    """A column of one moment, in UTC and to the millisecond, which is what all formats keep."""
+    """Return a column of one time, in UTC and to the millisecond, the precision of all formats."""
     if moment is None:
         return pd.Series([pd.NaT] * count, dtype="datetime64[ms, UTC]")
     utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
@@ -205,7 +205,7 @@ def _moments(moment: datetime | None, count: int) -> pd.Series:
 
 
 def _ids(boxes: NDArray[np.float64], scene_id: str, model: str) -> list[str]:
-    """Hashes of scene, model and the box to a tenth of a pixel; boxes equal to that are counted through."""
+    """Return hashes of scene, model and box (to a tenth of a pixel); equal boxes get a number."""
     seen: Counter[str] = Counter()
     ids = []
     for sides in (np.round(boxes, 1) + 0.0).tolist():
@@ -219,7 +219,7 @@ def _ids(boxes: NDArray[np.float64], scene_id: str, model: str) -> list[str]:
 def _motion(
     detections: Detections, scene: Scene, detectors: NDArray[np.int64], band_order: Sequence[str | None]
 ) -> dict[str, NDArray[np.float64]]:
-    """Heading, axis, speed and its deviation from the displacement between B02 and B04."""
+    """Compute heading, axis, speed and its standard deviation from the displacement between B02 and B04."""
     affine = scene.grid.affine
     dx, dy = detections.displacement.T
     east, north = affine.a * dx + affine.b * dy, affine.d * dx + affine.e * dy
@@ -254,12 +254,12 @@ def _nearest_road(
     roads: gpd.GeoDataFrame | None,
     buffer_m: float,
 ) -> tuple[list[str | None], list[str | None]]:
-    """`road_id` and `road_class` of the road nearest to each place; the earlier of two equally near."""
+    """Return `road_id` and `road_class` of the nearest road of each place; the first of equally near ones."""
     none: list[str | None] = [None] * len(xs)
     if roads is None or roads.empty or not len(xs):
         return none, none
     if roads.crs is None:
-        raise LabelsError("the roads have no CRS, so their place is unknown; save them with one")
+        raise LabelsError("the roads have no CRS; save them with one")
     roads = roads.to_crs(_crs(scene)).reset_index(drop=True)
     places = np.asarray(shapely.points(xs, ys), dtype=object)
     truck, road, metres = _roads_within(places, roads.geometry.to_numpy(), buffer_m)
@@ -280,9 +280,9 @@ def _nearest_road(
 def _roads_within(
     places: NDArray[np.object_], roads: NDArray[np.object_], metres: float
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float64]]:
-    """Place, road and the distance from one to the other, for all pairs that are near.
+    """Return place, road and distance of all pairs that are near.
 
-    Straight piece by straight piece: the rectangle around a long road holds half of the scene's trucks.
+    Roads are split into straight pieces, as the rectangle around a long road contains half of all trucks.
     """
     parts, road_of_part = shapely.get_parts(roads, return_index=True)
     corners, part_of = shapely.get_coordinates(parts, return_index=True)
@@ -307,7 +307,7 @@ def _on_border(boxes: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np
 
 
 def _box_polygons(boxes: NDArray[np.float64], affine: Affine) -> NDArray[np.object_]:
-    """The boxes' corners on the map, counter-clockwise on a north-up grid."""
+    """Return the boxes as polygons on the map, counter-clockwise on a north-up grid."""
     x_min, y_min, x_max, y_max = boxes.T
     x, y = np.stack([x_min, x_min, x_max, x_max], axis=1), np.stack([y_min, y_max, y_max, y_min], axis=1)
     return np.asarray(shapely.polygons(np.stack(_to_map(affine, x, y), axis=-1)), dtype=object)

@@ -30,38 +30,39 @@ class _Chains:
     xy: NDArray[np.number]
     """(N, 2): column and row of the corners, without the last of each chain, where the next one starts.
 
-    Of simplified chains they are stored in parts of a pixel (`simplification.PARTS`)."""
+    Simplified chains are in parts of a pixel (`simplify.PARTS`).
+    """
     lengths: NDArray[np.int64]
     """(C,): corners of each chain."""
     region: NDArray[np.int32]
     """(C,)."""
     twice_area: NDArray[np.float64]
-    """(C,): of a ring its signed area, exteriors positive; of an open chain its part in that of its ring."""
+    """(C,): signed area of a ring, exteriors positive; of an open chain its part in the area of its ring."""
     follower: NDArray[np.int64]
-    """(C,): the chain that goes on where this one ends (itself if it's a ring); -1 if of another block."""
+    """(C,): the chain that continues this one (itself for a ring); -1 if it is in another block."""
     start: NDArray[np.int64]
-    """(C,): number of the place where a chain starts that goes on one of another block, else -1."""
+    """(C,): number of the place where a chain starts that continues one of another block, else -1."""
     end: NDArray[np.int64]
-    """(C,): number of the place where the follower of a chain that ends at a seam starts, else -1."""
+    """(C,): number of the place where the next chain starts, for a chain that ends at a seam, else -1."""
 
 
 def outline(
     regions: Regions, transform: Affine, simplify: float = 0.0, block_px: int = BLOCK_PX
 ) -> NDArray[np.object_]:
-    """The regions' polygons, (K,), in map coordinates, along pixel edges; together a valid coverage.
+    """Return the regions' polygons (K,) in map coordinates along pixel edges, together a valid coverage.
 
-    Every polygon is valid and as large as its pixels: where parts of a region meet at a corner only, the
-    rings touch there and don't cross. Exteriors run counter-clockwise on a north-up map.
+    Every polygon is valid and has the area of its pixels. Where parts of a region meet at a corner only, the
+    rings touch there and don't cross. Exteriors are counter-clockwise on a north-up map.
 
-    With `simplify` above 0 (map units) the inner borders are simplified block by block (see `simplification`;
-    corners whose triangle is smaller than `simplify` squared go, as far as areas and neighbours let them).
-    Every polygon stays as large as its pixels, to 0.02 %: rounding takes at most 2.2e-5 of a pixel for each
-    pixel of its length, which is below eight times its area. Where a border crosses the seam of two blocks
-    that place stays as it is, and so do borders along a seam and to what is OUTSIDE: each block is a valid
-    coverage within an outline that didn't change, therefore all of them are one.
+    With `simplify` above 0 (map units) the inner borders are simplified block by block (see `simplify`):
+    corners whose triangle is smaller than `simplify` squared are removed as far as areas and neighbours
+    allow. Every polygon keeps the area of its pixels, to 0.02 %: rounding takes at most 2.2e-5 of a pixel for
+    each pixel of its length, which is below eight times its area. Unchanged are the places where a border
+    crosses the seam of two blocks, borders along a seam, and borders to OUTSIDE. So each block is a valid
+    coverage within an unchanged outline, and all blocks together are one.
 
     Memory: 4 bytes a corner of a polygon, 8 of a simplified one (twice as much from 65536 rows or columns
-    on), besides the polygons themselves.
+    on), beside the polygons.
     """
     if not len(regions):
         return np.empty(0, dtype=object)
@@ -77,7 +78,7 @@ def outline(
 
 
 def _framed(regions: Regions, first_row: int, stop_row: int) -> NDArray[np.int32]:
-    """Labels of rows with the pixels around them, OUTSIDE beyond the raster; (rows + 2, W + 2)."""
+    """Yield labels of rows with the pixels around them, OUTSIDE beyond the raster; (rows + 2, W + 2)."""
     above, below = max(first_row - 1, 0), min(stop_row + 1, regions.shape[0])
     rows_around = (above - first_row + 1, stop_row + 1 - below)
     return np.pad(regions.labels(above, below), (rows_around, (1, 1)), constant_values=OUTSIDE)
@@ -86,7 +87,7 @@ def _framed(regions: Regions, first_row: int, stop_row: int) -> NDArray[np.int32
 def _trace_band(regions: Regions, top: int, block_px: int, tolerance: float) -> list[_Chains]:
     labels = _framed(regions, top, min(top + block_px, regions.shape[0]))
     parts = PARTS if tolerance > 0 else 1
-    # Of a patchy granule there are 44 million along pixel edges.
+    # A patchy granule has 44 million along pixel edges.
     place = np.min_scalar_type(max(regions.shape) * parts)
     blocks = (
         _trace(labels[:, left : left + block_px + 2], top, left, regions.shape[1], tolerance)
@@ -96,7 +97,7 @@ def _trace_band(regions: Regions, top: int, block_px: int, tolerance: float) -> 
 
 
 def _trace(labels: NDArray[np.int32], top: int, left: int, width: int, tolerance: float) -> _Chains:
-    """The rings of a block's regions, and what is left of them without their edges along the block's seams.
+    """Trace the rings of a block's regions; return them and the parts without edges along the block's seams.
 
     `labels` have the pixels around the block; `top` and `left` are its place in the raster of `width`.
     """
@@ -116,10 +117,10 @@ def _trace(labels: NDArray[np.int32], top: int, left: int, width: int, tolerance
 def _nodes(
     labels: NDArray[np.int32],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
-    """(row, col) of the corners where a border turns, ends on another, or two cross; row by row.
+    """Return (row, col) of the corners where a border turns, ends on another, or two cross; row by row.
 
-    Also where a border meets the block's seam, and the block's own corners; what only that makes a node has
-    False in the third array.
+    Nodes also are the places where a border meets the block's seam, and the block's corners. The third array
+    is False for nodes of this second kind alone.
     """
     alike_across = labels[:, :-1] == labels[:, 1:]
     alike_down = labels[:-1] == labels[1:]
@@ -140,12 +141,12 @@ def _nodes(
 def _edges(
     labels: NDArray[np.int32], row: NDArray[np.int32], col: NDArray[np.int32]
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32]]:
-    """From which node each edge of a ring starts, which edge follows it, and the region on its left."""
+    """Return for each edge of a ring its first node, the edge that follows it, and the region on its left."""
     inside = labels.copy()
     inside[[0, -1]] = OUTSIDE
     inside[:, [0, -1]] = OUTSIDE
-    # Regions around each node, clockwise from the upper left. Directions count east, south, west, north, so
-    # that walking in direction d from a node there is region d + 1 on the left and d + 2 on the right.
+    # Regions around each node, clockwise from the upper left. Directions are east, south, west, north, so
+    # that direction d from a node has region d + 1 on the left and d + 2 on the right.
     around = np.stack(
         [inside[row, col], inside[row, col + 1], inside[row + 1, col + 1], inside[row + 1, col]]
     )
@@ -161,8 +162,8 @@ def _edges(
         here = np.flatnonzero(border[d])
         there = neighbour[d][here]
         own = around[(d + 1) % 4, here]
-        # Keeping right at a corner where the region lies on both sides diagonally makes two rings that touch
-        # of what would be one ring that meets itself.
+        # Keeping right at a corner where the region is on both sides diagonally makes two rings that touch,
+        # instead of one ring that meets itself.
         turn = np.where(
             around[(d + 2) % 4, there] == own,
             (d + 1) % 4,
@@ -175,9 +176,9 @@ def _edges(
 
 
 def _next_nodes(col: NDArray[np.int32]) -> list[NDArray[np.int64]]:
-    """The next node of each one to the east, south, west and north, meaningful where a border leads there.
+    """Return the next node to the east, south, west and north of each one, valid where a border leads there.
 
-    A border runs straight until it meets a node, so that node is the next one of the row or column.
+    A border is straight up to the next node, which is therefore the next one of the row or column.
     """
     index = np.arange(len(col))
     by_column = np.argsort(col.astype(np.uint16), kind="stable")  # two bytes are sorted by radix
@@ -196,7 +197,7 @@ def _cut(
     place: tuple[int, int],
     width: int,
 ) -> _Chains:
-    """Rings without the edges that have their own region on the other side of a block's seam."""
+    """Cut rings at edges that have their own region on the other side of a block's seam."""
     height, breadth = labels.shape[0] - 2, labels.shape[1] - 2
     firsts = np.cumsum(lengths) - lengths
     lasts = firsts + lengths - 1
@@ -222,7 +223,7 @@ def _cut(
     ends = ~inner & (last_of_ring | np.roll(inner, -1) | (crossing[nexts] > 0))
     chain = np.cumsum(begins) - 1
     begin, end = np.flatnonzero(begins), np.flatnonzero(ends)
-    # A ring whose first and last edge both stay goes on with its first chain after its last.
+    # A ring whose first and last edge both stay continues with its first chain after its last.
     closes = ~(inner[firsts] | inner[lasts]) & (crossing[firsts] == 0)
     goes_on = last_of_ring[end] & closes[ring[end]]
     continues = first_of_ring[begin] & closes[ring[begin]]
@@ -248,10 +249,10 @@ def _cut(
 def _crossings(
     labels: NDArray[np.int32], x: NDArray[np.number], y: NDArray[np.number], own: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Where a ring on the block's seam meets another part of its region at a corner only, beyond the seam.
+    """Find corners where a ring on the block's seam touches another part of its region beyond the seam.
 
-    1 where the ring's own pixel is the upper one of the two, 2 where it is the lower one, else 0. There the
-    ring keeps right, which is to go on around the other pixel.
+    1 if the ring's own pixel is the upper one of the two, 2 if it is the lower one, else 0. There the ring
+    keeps right, that is, it continues around the other pixel.
     """
     height, breadth = labels.shape[0] - 2, labels.shape[1] - 2
     found = np.zeros(len(x), dtype=np.int64)
@@ -268,7 +269,7 @@ def _crossings(
 
 
 def _tie(blocks: list[_Chains], regions: int, transform: Affine) -> NDArray[np.object_]:
-    """Chains of all blocks tied together to rings, and those to the polygons of the regions."""
+    """Join the chains of all blocks to rings, and the rings to polygons of regions."""
     counts = [len(block.lengths) for block in blocks]
     offset = np.repeat(np.cumsum(counts, dtype=np.int64) - counts, counts).astype(np.int64)
     xy = np.concatenate([block.xy for block in blocks])
@@ -278,8 +279,8 @@ def _tie(blocks: list[_Chains], regions: int, transform: Affine) -> NDArray[np.o
     follower = np.concatenate([block.follower for block in blocks]) + offset
     start = np.concatenate([block.start for block in blocks])
     end = np.concatenate([block.end for block in blocks])
-    blocks.clear()  # they hold all corners a second time
-    # A place is a corner, and which of two pixels meeting only there: one chain of a region starts at it.
+    blocks.clear()  # they are a second copy of all corners
+    # A place is a corner and one of two pixels that touch there: one chain of a region starts at it.
     starting, ending = np.flatnonzero(start >= 0), np.flatnonzero(end >= 0)
     keys = start[starting] * regions + region[starting]
     starting = starting[np.argsort(keys)]
@@ -320,9 +321,9 @@ def _tie(blocks: list[_Chains], regions: int, transform: Affine) -> NDArray[np.o
 
 
 def _cycles(follower: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Elements in the order in which they follow each other, cycle by cycle, and the cycles' lengths.
+    """Return elements in the order in which they follow each other, cycle by cycle, and the cycles' lengths.
 
-    Cycles come, and begin, in the order of their first elements.
+    Cycles are ordered, and begin, by their first elements.
     """
     count = len(follower)
     if not count:
@@ -333,7 +334,7 @@ def _cycles(follower: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[n
     first = np.empty(cycles, dtype=np.int32)
     first[cycle[::-1]] = np.arange(count - 1, -1, -1, dtype=np.int32)
     ranked = np.argsort(first)
-    # All cycles, cut open and tied end to end, are one path; its breadth-first order is the path itself.
+    # All cycles, cut open and joined end to end, are one path; its breadth-first order is the path itself.
     before = np.empty(count, dtype=np.int32)
     before[follower] = np.arange(count, dtype=np.int32)
     path = follower.copy()
@@ -344,6 +345,6 @@ def _cycles(follower: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[n
 
 
 def _ranges(starts: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
-    """The whole numbers of each range from `starts`, one range after the other."""
+    """Return the integers of each range from `starts`, one range after the other."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + lengths, lengths)

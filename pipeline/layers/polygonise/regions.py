@@ -1,12 +1,12 @@
-"""Regions of a class raster, and their outlines along pixel edges, as a coverage without gaps.
+"""Regions of a class raster: 4-connected areas of one value, stored as runs.
 
-A region is a 4-connected area of one value. The raster is taken strip by strip: regions are labelled within
-strips, then joined across the seams (union-find, by SciPy's connected components), and kept as runs of equal
-labels along rows. Outlines are traced block by block on the graph of pixel corners: a corner is a node
-wherever the 2 x 2 pixels around it are more than one straight border, so a polygon also has a node where only
-its neighbours change. Neighbours therefore share every node, which is what a valid coverage is. What crosses
-the seam of two blocks is an open chain of edges on either side; chains are tied together at the end. Neither
-strips nor blocks show in polygons along pixel edges.
+The raster is read strip by strip. Regions are labelled within strips, then joined across the seams
+(union-find, by SciPy's connected components), and stored as runs of equal labels along rows. `outline` traces
+them block by block on the graph of pixel corners. A corner is a node if the 2 x 2 pixels around it are more
+than one straight border, so a polygon also has a node where only its neighbours change. Neighbours therefore
+share every node, as a valid coverage requires. A border that crosses the seam of two blocks is an open chain
+of edges on either side; chains are joined at the end. Polygons along pixel edges depend neither on strips nor
+on blocks.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 OUTSIDE = -1
-"""Label of pixels that belong to no region: nodata, and what lies around the raster."""
+"""Label of pixels without a region: nodata, and the surroundings of the raster."""
 STRIP_ROWS = 256
 
 
@@ -50,7 +50,7 @@ class Regions:
         return len(self.values)
 
     def labels(self, first_row: int = 0, stop_row: int | None = None) -> NDArray[np.int32]:
-        """(rows, W): the region of each pixel, or OUTSIDE, from row `first_row` to before `stop_row`."""
+        """Return (rows, W): the region of each pixel, or OUTSIDE, of rows `first_row` to `stop_row` - 1."""
         rows, width = slice(first_row, self.shape[0] if stop_row is None else stop_row), self.shape[1]
         runs = slice(self.row_runs[rows.start], self.row_runs[rows.stop])
         lengths = np.diff(self.run_columns[runs], append=np.int32(0))
@@ -59,13 +59,13 @@ class Regions:
 
 
 def read_strips(source: rasterio.DatasetReader, rows: int = STRIP_ROWS) -> Iterator[NDArray[np.uint8]]:
-    """The first band's rows from top to bottom, `rows` at a time (the last strip may be lower)."""
+    """Yield the first band's rows from top to bottom, `rows` at a time (the last strip may be lower)."""
     for first in range(0, source.height, rows):
         yield source.read(1, window=Window(0, first, source.width, min(rows, source.height - first)))
 
 
 def label_regions(strips: Iterable[NDArray[np.uint8]], nodata: int = 255) -> Regions:
-    """The 4-connected regions of equal value of a raster that comes as strips of rows, (rows, W) each.
+    """Label the 4-connected regions of equal value of a raster given as strips of rows, (rows, W) each.
 
     Pixels of `nodata` belong to no region. The result doesn't depend on the strips. Memory: about 20 bytes a
     pixel of one strip, and 16 a run.
@@ -120,12 +120,12 @@ def label_regions(strips: Iterable[NDArray[np.uint8]], nodata: int = 255) -> Reg
 
 
 def absorb_small(regions: Regions, min_pixels: int) -> Regions:
-    """The regions after each one of fewer than `min_pixels` went to its largest neighbour.
+    """Merge regions of fewer than `min_pixels` into their largest neighbours.
 
-    As in GDAL's sieve filter, a chain of small regions ends in the large one it leads to, and pixels outside
-    (nodata) neither grow nor shrink. GDAL leaves small regions whose largest neighbours are small as well;
-    here those unite first and are judged again. So what stays small has no neighbour at all. Of neighbours of
-    one size the first in the raster wins, so the order in which small regions are taken does not matter.
+    As in GDAL's sieve filter, a chain of small regions ends in the large region that it leads to, and pixels
+    outside (nodata) neither grow nor shrink. GDAL leaves small regions whose largest neighbours are small,
+    too; here these are merged first and compared again. A region that stays small therefore has no neighbour.
+    Of neighbours of equal size the first in the raster wins, so the order of merging does not matter.
     """
     values, sizes = regions.values, regions.sizes
     if not len(regions) or sizes.min() >= min_pixels:
@@ -158,7 +158,8 @@ def absorb_small(regions: Regions, min_pixels: int) -> Regions:
 
 
 def _runs(strip: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(rows, W): number of each pixel's run of equal values in its row; (R,): the flat place of its start."""
+    """Return (rows, W): number of each pixel's run of equal values in its row; (R,): the flat index of its
+    start."""
     starts = np.ones(strip.shape, dtype=bool)
     np.not_equal(strip[:, 1:], strip[:, :-1], out=starts[:, 1:])
     runs = np.cumsum(starts.ravel(), dtype=np.int32).reshape(strip.shape) - np.int32(1)
@@ -168,7 +169,7 @@ def _runs(strip: NDArray[np.uint8]) -> tuple[NDArray[np.int32], NDArray[np.int64
 def _touching(
     strip: NDArray[np.uint8], runs: NDArray[np.int32]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Pairs of runs of one value of which one lies below the other, each pair once."""
+    """Return pairs of runs of one value, one below the other, each pair once."""
     begins = np.ones((len(strip) - 1, strip.shape[1]), dtype=bool)
     changes = strip[:, 1:] != strip[:, :-1]
     np.logical_or(changes[1:], changes[:-1], out=begins[:, 1:])
@@ -181,13 +182,13 @@ def _joined(parts: list[NDArray[np.int32]]) -> NDArray[np.int32]:
 
 
 def _merged(count: int, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int32]:
-    """(count,): number of the group each element is in once the pairs are joined, by first element."""
+    """Return (count,): number of the group of each element after joining the pairs, by first element."""
     pairs = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(count, count))
     return np.asarray(connected_components(pairs, directed=False)[1], dtype=np.int32)
 
 
 def _rank(sizes: NDArray[np.int64], members: NDArray[np.integer]) -> NDArray[np.int64]:
-    """A number that orders regions by size, then by who comes first; the region is `-(rank + 1) % count`."""
+    """Rank regions by size, then by first pixel; the region is `-(rank + 1) % count`."""
     return sizes[members] * len(sizes) + (len(sizes) - 1 - members)
 
 
@@ -200,7 +201,7 @@ def _unique_pairs(
 
 
 def _neighbours_of_small(regions: Regions, min_pixels: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every pair of regions that share an edge of which one at least is small, in both directions."""
+    """Return all pairs of regions that share an edge, at least one of them small, in both directions."""
     is_small = np.append(regions.sizes < min_pixels, False)
     firsts, seconds = [], []
     for first_row in range(0, regions.shape[0], STRIP_ROWS):

@@ -1,16 +1,16 @@
-"""Borders of a block of regions with fewer corners, while every region keeps its area.
+"""Simplification of the borders of a block of regions that keeps the area of each region.
 
 An arc is a border between two regions from one fixed corner to the next: where three regions meet, or a
-border meets what is OUTSIDE. Fixed corners stay, so neighbours go on sharing every node. Of an arc's corners
-those with the smallest triangles go first (Visvalingam and Whyatt 1993), many at a time. What the arc has
-then taken from one region and given to the other is a whole number of half pixels, and is given back by
-moving its remaining corners aside, as Kronenfeld et al. (2020) place theirs. An arc that has no room for that
-stays along pixel edges.
+border meets OUTSIDE. Fixed corners stay, so neighbours still share every node. The corners of an arc with the
+smallest triangles are removed first (Visvalingam and Whyatt 1993), many at a time. The area that the arc has
+then moved from one region to the other is a whole number of half pixels. It is moved back by shifting the
+arc's remaining corners sideways, as Kronenfeld et al. (2020) place theirs. An arc without enough room for
+that stays on pixel edges.
 
-Why the coverage stays valid: a corner goes only if the triangle it makes with its neighbours holds no corner
+Why the coverage stays valid: a corner is removed only if its triangle with its neighbours contains no corner
 that its own arc has, and none that another arc has or ever had. So no arc passes a corner of another one,
-simplified or not, and each is free to stay as it was. Then a corner and an edge move by less than their
-distance, together, and where no corner reaches an edge no two edges come to cross.
+simplified or not, and each may stay unsimplified. Then a corner and an edge move by less than their distance,
+together. As no corner reaches an edge, no two edges cross.
 """
 
 from __future__ import annotations
@@ -22,25 +22,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 PARTS = 2**15
-"""Corners lie on a grid of that many parts of a pixel, on which polygons can be checked exactly."""
+"""Corners are on a grid of that many parts of a pixel, on which polygons can be checked exactly."""
 _OUTSIDE = -1
 _NO_CORNER, _FIXED = -1, -2
 _NEVER = np.iinfo(np.int64).max
 _REACH = 0.475
-"""How far a corner may move: in pixels, and in parts of its distance to an edge that moves as well. Twice
-that leaves what rounding to PARTS needs, for edges of up to 1,000 pixels."""
+"""Largest shift of a corner: in pixels, and as part of its distance to an edge that moves as well.
+
+Twice that leaves enough room for rounding to PARTS, for edges of up to 1,000 pixels.
+"""
 _EXPECTED_REACH = 0.45
-"""Pixels; what is owed while corners go is kept below that. With less of it fewer corners go, with more of it
-more arcs turn out to have no room."""
+"""Limit in pixels of the debt during removal. A lower one removes fewer corners; with a higher one more arcs
+have no room."""
 _POINTS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True)
 class _Borders:
-    """Rings of N corners as a doubly linked list; the arrays change as corners go.
+    """Rings of N corners as a doubly linked list; the arrays change as corners are removed.
 
-    An arc is known by the place of its first corner. It is in the list twice, once with either region on the
-    left, and is worked on where that is the lower one.
+    An arc is identified by the place of its first corner. It is in the list twice, once with either region on
+    the left, and is processed with the lower one on the left.
     """
 
     x: NDArray[np.int64]
@@ -48,15 +50,15 @@ class _Borders:
     before: NDArray[np.int64]
     after: NDArray[np.int64]
     arc: NDArray[np.int64]
-    """(N,): the arc that a corner is inside, or starts."""
+    """(N,): the arc that contains, or starts at, a corner."""
     worked_on: NDArray[np.bool_]
-    """(N,): whether the edge that starts here belongs to an arc that is worked on here."""
+    """(N,): whether the edge that starts here belongs to an arc that is processed here."""
     free: NDArray[np.bool_]
     """(N,): the same, and the corner isn't fixed."""
     least: NDArray[np.int64]
-    """(N,), by arc: how many free corners have to stay for a ring to be one."""
+    """(N,), by arc: minimum number of free corners of a ring."""
     left: NDArray[np.int64]
-    """(N,), by arc: how many free corners there are."""
+    """(N,), by arc: number of free corners left."""
     twice_owed: NDArray[np.int64]
     """(N,), by arc: twice the area, in pixels, that the region on its left has lost."""
     gone: NDArray[np.bool_]
@@ -64,10 +66,10 @@ class _Borders:
     arc_at: NDArray[np.int32]
     """(rows, columns): the arc of the free corner that is or was at a place, _FIXED, or _NO_CORNER."""
     gone_at: NDArray[np.bool_]
-    """(rows, columns): whether the free corner there is gone."""
+    """(rows, columns): whether the free corner there is removed."""
 
     def counts(self, arc: NDArray[np.int64], x: NDArray[np.int32], y: NDArray[np.int32]) -> NDArray[np.bool_]:
-        """Whether `arc` must not pass the corner at each place: all but those it has lost itself."""
+        """Return whether `arc` must not pass the corner at each place: all but its own removed ones."""
         return (self.arc_at[y, x] != arc) | ~self.gone_at[y, x]
 
 
@@ -78,12 +80,12 @@ def simplified(
     region: NDArray[np.int32],
     tolerance: float,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Corners (M, 2) and lengths of a block's rings, of triangles below `tolerance` squared as few as may be.
+    """Return corners (M, 2) and lengths of a block's simplified rings.
 
-    `labels` are those of the block and of the pixels around it; `xy` (N, 2) the corners, columns and rows, of
-    rings of `lengths` corners with `region` (rings,) on their left. All is in pixels. A ring keeps its area
-    but for what rounding to PARTS takes, at most 2.2e-5 of a pixel for each pixel of its length. Corners move
-    by less than half a pixel.
+    Triangles below `tolerance` squared become as few as possible. `labels` are those of the block and of the
+    pixels around it; `xy` (N, 2) the corners, columns and rows, of rings of `lengths` corners with `region`
+    (rings,) on their left. All in pixels. A ring keeps its area except for rounding to PARTS, at most 2.2e-5
+    of a pixel for each pixel of its length. Corners move by less than half a pixel.
     """
     if not len(xy):
         return np.empty((0, 2)), lengths
@@ -93,7 +95,7 @@ def simplified(
     aside, settled = _settled(borders, stays)
     shift = np.zeros((*borders.gone_at.shape, 2))
     shift[borders.y[stays], borders.x[stays]] = aside
-    # Both rings of an arc look up what became of its corners where they were.
+    # Both rings of an arc look up its corners by place.
     goes = borders.gone & settled[borders.arc]
     goes_at = np.zeros_like(borders.gone_at)
     goes_at[borders.y[goes], borders.x[goes]] = True
@@ -124,7 +126,7 @@ def _linked(
     worked_on = on_right > region[ring]
     free = worked_on & ~fixed
 
-    # The last fixed corner before each one, around the ring; where there is none, the ring's first corner.
+    # The last fixed corner before each one, around the ring; without one, the ring's first corner.
     latest = np.maximum.accumulate(np.where(fixed, index, -1))
     last_fixed = np.where(latest[lasts] >= firsts, latest[lasts], firsts)
     arc = np.where(latest >= firsts[ring], latest, last_fixed[ring])
@@ -144,7 +146,7 @@ def _linked(
 
 
 def _fixed_corners(inside: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Corners where three or four borders meet, and all that what is OUTSIDE touches."""
+    """Return corners where three or four borders meet, and all corners at OUTSIDE."""
     across, down = inside[:, :-1] != inside[:, 1:], inside[:-1] != inside[1:]
     borders = across[:-1].astype(np.int8) + across[1:] + down[:, :-1] + down[:, 1:]
     outside = inside == _OUTSIDE
@@ -152,19 +154,19 @@ def _fixed_corners(inside: NDArray[np.int32]) -> NDArray[np.bool_]:
 
 
 def _collapse(borders: _Borders, tolerance: float) -> None:
-    """Let corners go, those with the smallest triangles of their surroundings at once, until none may.
+    """Remove corners until none may be removed, the smallest triangles of their surroundings at once.
 
-    Kept back are corners that would make an arc owe more than its other corners can give back.
+    Corners stay if their removal would make an arc owe more than its other corners can give back.
     """
     x, y, before, after, arc, left = (
         borders.x, borders.y, borders.before, borders.after, borders.arc, borders.left,
     )  # fmt: skip
-    # Among equals, as on stairs, those of one parity go together; then in an order that leads nowhere, in
-    # which each place comes once.
+    # Equal corners, as on stairs, are removed by parity; then in a scattered order, in
+    # which each place occurs once.
     bits = borders.arc_at.size.bit_length()
     place = y * borders.arc_at.shape[1] + x
     order = ((x + y) & 1) << bits | (place * 0x9E3779B1) & ((1 << bits) - 1)
-    # How far apart a corner's neighbours are: twice the area that moving it by one pixel gives.
+    # Distance of a corner's neighbours: twice the area of moving it by one pixel.
     span = np.zeros(len(x))
     twice_area = np.zeros(len(x), dtype=np.int64)
     rank = np.full(len(x), _NEVER)
@@ -196,9 +198,9 @@ def _collapse(borders: _Borders, tolerance: float) -> None:
         owed = borders.twice_owed[owner] + _sums_of_runs(owner, twice_area[chosen])
         may = (remaining >= borders.least[owner]) & ((remaining > 0) | (owed == 0))
         may &= (owed == 0) | (np.abs(owed) <= _EXPECTED_REACH * (room[owner] - _sums_of_runs(owner, less)))
-        in_question = np.flatnonzero(may & (np.abs(twice_area[chosen]) > 1))  # half a pixel holds no corner
+        in_question = np.flatnonzero(may & (np.abs(twice_area[chosen]) > 1))  # half a pixel has no corner
         may[in_question] = _is_empty(borders, chosen[in_question])
-        rank[chosen] = _NEVER  # until a neighbour goes
+        rank[chosen] = _NEVER  # until a neighbour is removed
         go = chosen[may]
         a, c = before[go], after[go]
         after[a], before[c] = c, a
@@ -219,7 +221,7 @@ def _collapse(borders: _Borders, tolerance: float) -> None:
 def _one_of_short_arcs(
     arc: NDArray[np.int64], corners: NDArray[np.int64], rank: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Which may go at once: of an arc of few corners only the first by rank, as its last have conditions."""
+    """Return which corners may be removed at once: of a short arc only the first by rank."""
     kept = np.ones(len(arc), dtype=bool)
     short = np.flatnonzero(corners <= 4)
     short = short[np.lexsort((rank[short], arc[short]))]
@@ -228,7 +230,7 @@ def _one_of_short_arcs(
 
 
 def _sums_of_runs(owner: NDArray[np.int64], values: NDArray[np.number]) -> NDArray[np.number]:
-    """Sum of the values so far within each run of equal owners."""
+    """Return the cumulative sum of values within each run of equal owners."""
     sums = np.cumsum(values)
     first = np.flatnonzero(np.diff(owner, prepend=-1))
     return sums - np.repeat(sums[first] - values[first], np.diff(first, append=len(owner)))
@@ -241,7 +243,8 @@ def _corners_in(
     right: NDArray[np.int64],
     bottom: NDArray[np.int64],
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]]:
-    """The corners in boxes, edges included, gone or not: number of the box, x, y; some boxes at a time."""
+    """Yield the corners in boxes, edges included, removed or not: number of the box, x, y; some boxes at a
+    time."""
     columns = (right - left + 1).astype(np.int32)
     ends = np.cumsum(columns * (bottom - top + 1))
     x0, y0 = left.astype(np.int32), top.astype(np.int32)
@@ -262,7 +265,8 @@ def _corners_in(
 
 
 def _is_empty(borders: _Borders, corners: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether a corner's triangle holds nothing, inside or on its edges, that its arc must not pass."""
+    """Return whether a corner's triangle contains nothing, inside or on its edges, that its arc must not
+    pass."""
     ends = np.stack([borders.before[corners], corners, borders.after[corners]])
     x, y, arc = borders.x[ends], borders.y[ends], borders.arc[corners]
     held = np.zeros(len(corners), dtype=np.int64)
@@ -280,10 +284,10 @@ def _is_empty(borders: _Borders, corners: NDArray[np.int64]) -> NDArray[np.bool_
 
 
 def _settled(borders: _Borders, stays: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(K, 2): where the free corners that stay move to give back what arcs owe; (N,), by arc: if it can be.
+    """Return shifted places (K, 2) of the remaining free corners, and (N,), by arc, if areas are restored.
 
-    Corners move across the line from the one before to the one after, each by the same part of what it may:
-    lambda, of which the area is a quadratic function.
+    Corners move across the line between their neighbours, each by the same part of its limit: lambda, of
+    which the area is a quadratic function.
     """
     arc, count = borders.arc[stays], len(borders.x)
     before, after = borders.before[stays], borders.after[stays]
@@ -310,10 +314,10 @@ def _settled(borders: _Borders, stays: NDArray[np.int64]) -> tuple[NDArray[np.fl
 
 
 def _reach(borders: _Borders, moves: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """(N,): how far each corner may move, pixels, so that none can reach an edge that it isn't an end of.
+    """Return (N,): how far each corner may move, in pixels, without reaching an edge that it isn't an end of.
 
-    Looked at are the corners within a pixel of an edge. What is left of another arc may move as well, and
-    both have half of the distance; its corners that are gone stand still, should they come back.
+    Candidates are the corners within a pixel of an edge. The rest of another arc may move as well, and both
+    have half of the distance. Removed corners of another arc count with their places, as they may return.
     """
     x, y = borders.x, borders.y
     reach = np.full(len(x), _REACH)
