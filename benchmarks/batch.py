@@ -107,7 +107,7 @@ def measure(scenes: Path, out: Path, *options: str, plain_s: float = 0.0) -> Mea
 
 
 def main(count: int = 200) -> None:
-    """Measure, and write the section."""
+    """Measure, and write the section of RESULTS.md."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         os.environ.setdefault("PREFECT_HOME", str(work / "prefect"))
@@ -126,22 +126,22 @@ def main(count: int = 200) -> None:
         row("the same without Prefect", direct),
     ]
     note = (
-        "Simulated scenes, one after the other. Orchestration is what of the time between the first scene's "
-        "begin and the last one's end no scene's own stages took: the flow, its server, the ledger. Slower "
-        "is the share of it by which a plain loop over the same scenes is faster, which counts, too, what "
-        "the stages lose since Prefect and its server compute beside them. Memory "
-        "is the peak of the batch's process after the last scene, and over that after "
-        f"{WARM} scenes. The {count} scenes again, with all done: {again.seconds:.1f} s, "
-        f"{again.cpu_seconds:.1f} CPU seconds, most of them imports."
+        "Simulated scenes, one after the other. Orchestration (flow, its server, ledger) is the share of the "
+        "time from the start of the first scene to the end of the last that is outside the stages of scenes. "
+        "Slower is the share by which a plain loop over the same scenes is faster; it includes the time that "
+        "stages lose to Prefect and its server. MB is the peak memory of the batch's process after the last "
+        f"scene; growth is its ratio to that after {WARM} scenes. A second batch over the {count} scenes, "
+        f"with all done, took {again.seconds:.1f} s and {again.cpu_seconds:.1f} CPU seconds, mostly for "
+        "imports."
     )
     bars = [
         bar("small scenes done, each once", flow.once, count, False),
         bar(f"orchestration of scenes of {SIDE} px", 100 * flow.orchestration, 10, True, " %"),
         bar(f"orchestration of scenes of {LARGER} px", 100 * larger.orchestration, 10, True, " %"),
-        bar(f"memory after {count} scenes over memory after {WARM}", flow.growth, 1.05, True),
+        bar(f"memory after {count} scenes / after {WARM}", flow.growth, 1.05, True),
     ]
     figures = dict(zip(("many", "larger", "direct"), rows, strict=True))
-    save("batch", "Many small scenes in one batch", [note, "", *table(rows)], figures, bars)
+    save("batch", "A batch of many small scenes", [note, "", *table(rows)], figures, bars)
 
 
 def measure_again(scenes: Path, out: Path) -> Measured:
@@ -156,7 +156,7 @@ def row(name: str, way: MeasuredBatch) -> dict[str, Any]:
         "done once": way.once,
         "seconds": f"{way.whole.seconds:.0f}",
         "CPU seconds": f"{way.whole.cpu_seconds:.0f}",
-        "seconds a scene": f"{way.batch_s / len(way.entries):.2f}",
+        "seconds per scene": f"{way.batch_s / len(way.entries):.2f}",
         "orchestration": f"{way.orchestration:.1%}",
         "slower": f"{way.slower:.1%}",
         "MB": max(entry.peak_rss_mb or 0 for entry in way.entries),

@@ -40,7 +40,7 @@ class OnCluster:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure, and write the section."""
+    """Measure, and write the section of RESULTS.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--all-cores", action="store_true", help="workers may take all cores")
@@ -61,17 +61,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         {"workers": workers, "seconds": f"{done.seconds:.1f}", "CPU seconds": f"{done.cpu_seconds:.1f}"}
         for workers, done in runs.items()
     ]
-    keep_to = "may take all cores" if given.all_cores else "keep to a core each, as in containers with one"
+    keep_to = "may use all cores" if given.all_cores else "use one core each, as in containers with one core"
     note = (
         f"A simulated scene of {given.size} x {given.size} px in {SHARDS} shards, `engine.threads=1`, on "
-        f"workers that {keep_to}, and that have done a scene of {SMALL} px before; seconds from the first "
-        "shard's submission to the last one's end, CPU seconds of the workers meanwhile. Trucks and land "
-        "cover have the same bytes. With `--all-cores`, one worker decodes and prepares tiles on the second "
-        "core beside its networks, and two gain less."
+        f"workers that {keep_to}. They have processed a scene of {SMALL} px before. Seconds are from the "
+        "submission of the first shard to the end of the last, CPU seconds those of the workers meanwhile. "
+        "Trucks and land cover have the same bytes. With `--all-cores`, one worker decodes and prepares "
+        "tiles on the second core during its networks, so two workers gain less."
     )
     figures = {"gain": gain} | {str(n): [done.seconds, done.cpu_seconds] for n, done in runs.items()}
-    bars = [bar("Dask, two workers over one", gain, BAR, False, " x")]
-    save("dask", "Dask: two workers against one", [note, "", *table(rows)], figures, bars)
+    bars = [bar("Dask: speed of two workers / one", gain, BAR, False, " x")]
+    save("dask", "Dask: one and two workers", [note, "", *table(rows)], figures, bars)
 
 
 def run(

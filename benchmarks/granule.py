@@ -53,18 +53,18 @@ def main(product: Product, tiles: int = TILES) -> None:
     ways = ", ".join(f"{way} {seconds:.1f} s" for way, seconds in networks["seconds_of_ways"].items())
     lines = [
         "A simulated L2A product in SAFE layout, `truckscape run --no-prefect` with its defaults: "
-        f"{done.run['precision']}, {done.run['tiles']['total']} tiles, {counts}. Stages are told apart by "
-        "what the command says on its way; the first holds the start of Python.",
+        f"{done.run['precision']}, {done.run['tiles']['total']} tiles, {counts}. The messages of the command "
+        "separate the stages; the first includes the start of Python.",
         "",
         *table(rows),
         "",
-        "The floor is measured just before, on the same files, which the system then holds in its cache: "
-        f"(1) all {decoding['blocks']:,} blocks of the {decoding['bands']} rasters that the run needs "
-        f"({decoding['megapixels']:.0f} megapixels), each read once, by rasterio alone in one thread a core; "
-        f"plus (2) both networks on {networks['tiles']} of the {networks['of']} tiles, evenly spread, that "
-        f"lie in memory with the engine's halo, {networks['way']} (the faster way: {ways}), scaled by the "
-        f"area of their cores ({networks['share_of_area']:.1%} of the scene). The networks run as the engine "
-        "runs them: the floor says how much is lost around them, not how fast they are.",
+        "The floor is a lower bound, measured just before on the same files, which are then in the system's "
+        f"cache. It is the sum of (1) rasterio alone, which reads all {decoding['blocks']:,} blocks of the "
+        f"{decoding['bands']} rasters that the run needs ({decoding['megapixels']:.0f} megapixels) once, in "
+        f"one thread per core, and (2) both networks on {networks['tiles']} of the {networks['of']} tiles, "
+        f"evenly spread, in memory with the engine's halo, {networks['way']} (the faster way: {ways}), "
+        f"scaled by the area of their cores ({networks['share_of_area']:.1%} of the scene). The networks run "
+        "as in the engine, so the comparison shows the overhead around them, not their speed.",
         "",
         f"Seconds by `run.json`: {by_record}.",
     ]
@@ -78,10 +78,10 @@ def main(product: Product, tiles: int = TILES) -> None:
         "stages": rows,
     }
     bars = [
-        bar("granule, end to end over floor", whole.seconds / floor_s, 1.15, at_most=True),
-        bar("granule, peak memory", whole.peak_mb, MEMORY_MB, at_most=True, unit=" MB"),
+        bar("granule: end to end / floor", whole.seconds / floor_s, 1.15, at_most=True),
+        bar("granule: peak memory", whole.peak_mb, MEMORY_MB, at_most=True, unit=" MB"),
     ]
-    save("granule", "A whole granule, 10980 x 10980 px", lines, figures, bars)
+    save("granule", "A granule, 10980 x 10980 px", lines, figures, bars)
 
 
 def arguments() -> Product:

@@ -27,7 +27,7 @@ def main(size: int = SIZE_PX) -> None:
     rows = [whole.row()] + [
         other.row(
             **{
-                "pixels unlike the whole": f"{differing(other):,}",
+                "pixels that differ from the complete image": f"{differing(other):,}",
                 "share": f"{differing(other) / size**2:.3%}",
             }
         )
@@ -35,14 +35,14 @@ def main(size: int = SIZE_PX) -> None:
     ]
     lines = [
         f"The shipped land-cover network on one tiled GeoTIFF of {size} x {size} px and ten bands, from the "
-        "file to class values in memory (the engine also stores its shard); two torch threads for plain "
-        "torch, after a warm-up. torchgeo: `RasterDataset`, `GridGeoSampler`, `DataLoader` with one patch a "
-        "batch in the same process, float32; of overlapping patches half the overlap is cut off all round.",
+        "file to class values in memory (the engine also stores its shard). Plain torch has two threads, "
+        "after a warm-up. torchgeo: `RasterDataset`, `GridGeoSampler`, `DataLoader` with one patch per "
+        "batch in the same process, float32. Half the overlap of patches is cut off on each side.",
         "",
         *table(rows),
     ]
     figures = {item.name: {**item.figures(), "differing": differing(item)} for item in (whole, *others)}
-    save("landcover_peers", "Land cover against peers", lines, figures)
+    save("landcover_peers", "Land cover: comparison with torchgeo", lines, figures)
 
 
 if __name__ == "__main__":

@@ -142,24 +142,31 @@ def run(path: Path, folder: Path, simplify_m: float) -> dict[str, Any]:
 
 
 def report(figures: dict[str, Any]) -> None:
-    """The section of RESULTS.md."""
+    """Write the section of RESULTS.md."""
     lines = [
-        f"Patchy noise of {SIDE} x {SIDE} px and nine classes, areas below {MIN_AREA_M2} m2 to their largest "
-        f"neighbour, simplified with {SIMPLIFY_M:g} m: {figures['polygons']:,} polygons. `shapes` is "
-        "`rasterio.features.shapes` alone, on the same sieved raster, without simplification.",
+        f"Patchy noise of {SIDE} x {SIDE} px and nine classes, polygons below {MIN_AREA_M2} m2 merged into "
+        f"their largest neighbour, simplified with {SIMPLIFY_M:g} m: {figures['polygons']:,} polygons. "
+        "`shapes` is `rasterio.features.shapes` alone, on the same sieved raster, without simplification.",
         "",
         *table(figures["rows"]),
         "",
-        f"Peak memory up to the written GeoPackage {figures['peak_mb']:,} MB. Areas against those of the "
-        f"pixels: within {figures['worst_class']:.1e} of every class and {figures['worst_polygon']:.1e} of "
-        f"every polygon. Nodes: {figures['nodes']:,} of {figures['nodes_along_pixels']:,} along pixel edges "
+        f"Peak memory up to the written GeoPackage: {figures['peak_mb']:,} MB. Relative difference to the "
+        f"area of the pixels: at most {figures['worst_class']:.1e} per class and "
+        f"{figures['worst_polygon']:.1e} per polygon. Nodes: {figures['nodes']:,} of "
+        f"{figures['nodes_along_pixels']:,} along pixel edges "
         f"({figures['nodes'] / figures['nodes_along_pixels']:.0%}). A valid coverage, checked in blocks of "
         f"{BLOCK_M / 1000:g} km: {'yes' if figures['valid_by_blocks'] else 'no'}.",
     ]
     bars = [
         bar("land-cover polygons: CPU time / that of shapes alone", figures["ratio"], 4, True),
-        bar("their peak memory", figures["peak_mb"], 2500, True, " MB"),
-        bar("areas per class after simplification, off by", 100 * figures["worst_class"], 0.1, True, " %"),
+        bar("land-cover polygons: peak memory", figures["peak_mb"], 2500, True, " MB"),
+        bar(
+            "area per class after simplification: largest error",
+            100 * figures["worst_class"],
+            0.1,
+            True,
+            " %",
+        ),
     ]
     save("landcover_polygons", "Land-cover polygons", lines, figures, bars)
 

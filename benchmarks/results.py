@@ -1,4 +1,4 @@
-"""RESULTS.md, made of one JSON file a benchmark in `results/`, so that each can be measured again alone."""
+"""Write RESULTS.md from one JSON file per benchmark in `results/`, so that each can be repeated alone."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _PACKAGES = ("truckscape", "torch", "torchvision", "numpy", "rasterio", "sahi", 
 
 
 def bar(what: str, value: float, limit: float, at_most: bool, unit: str = "") -> dict[str, Any]:
-    """One bar of the engine and whether it is met."""
+    """Return a row of the table of limits: a measured value, its limit, and whether it is met."""
     met = value <= limit if at_most else value >= limit
     shown = f"{'at most' if at_most else 'at least'} {limit:g}{unit}"
-    return {"what": what, "measured": f"{value:.3g}{unit}", "bar": shown, "met": met}
+    return {"what": what, "measured": f"{value:.3g}{unit}", "limit": shown, "met": met}
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Lines of a Markdown table; its columns are the keys of the rows, in the order they first come."""
+    """Return the lines of a Markdown table; its columns are the keys of the rows, in order of appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     return [
         f"| {' | '.join(columns)} |",
@@ -47,7 +47,7 @@ def save(
     figures: dict[str, Any],
     bars: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Keep what a benchmark measured, and write the page anew. `lines` are Markdown."""
+    """Store the figures of a benchmark, and write the page again. `lines` are Markdown."""
     piece = {
         "title": title,
         "command": f"python -m benchmarks.{name}",
@@ -65,13 +65,13 @@ def save(
 
 
 def figures(name: str) -> dict[str, Any] | None:
-    """What a benchmark measured when it last ran; None if it never did."""
+    """Return the figures of the last run of a benchmark; None if it has not run."""
     file = PIECES / f"{name}.json"
     return json.loads(file.read_text())["figures"] if file.is_file() else None
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     pieces = [json.loads((PIECES / f"{name}.json").read_text()) for name in ORDER if _measured(name)]
     bars = [
         {**item, "met": "yes" if item["met"] else "**no**", "section": piece["title"]}
@@ -79,11 +79,11 @@ def page() -> str:
         for item in piece["bars"]
     ]
     lines = [
-        "# Measured",
+        "# Results of the benchmarks",
         "",
-        "Written by `make bench`; each section also by its own command. No figure is written by hand.",
-        "Seconds are of the clock, CPU seconds of all cores together; memory is the highest sum of what all "
-        "processes of a command had resident. Everything runs as a process of its own, one after the other.",
+        "`make bench` writes this page; each section has its own command. No figure is written by hand.",
+        "Seconds are wall-clock time. CPU seconds are those of all cores together. Memory is the highest sum "
+        "of the resident memory of all processes of a command. The commands run one after the other.",
         "",
         *(table(bars) if bars else []),
     ]
@@ -100,7 +100,7 @@ def page() -> str:
 
 
 def machine() -> str:
-    """What the figures are measured on."""
+    """Describe this machine and the versions of packages."""
     model = platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

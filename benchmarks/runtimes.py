@@ -1,4 +1,4 @@
-"""What computes the convolutions fastest: one core, both shipped networks, a tile as the engine cuts it."""
+"""Compare runtimes of the convolutions: one core, both shipped networks, a tile of the engine's size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Way = tuple[str, str, Callable[[Tensor], object]]
 
 
 def main() -> None:
-    """Measure, and write the section."""
+    """Measure, and write the section of RESULTS.md."""
     rows = []
     for task, (network, bands) in _shipped().items():
         for name, precision, run in _ways(network, bands):
@@ -35,17 +35,17 @@ def main() -> None:
             rows.append(
                 {
                     "network": task,
-                    "computed by": name,
+                    "runtime": name,
                     "precision": precision,
-                    "CPU seconds a megapixel": f"{seconds / (SIDE_PX**2 / 1e6):.2f}",
+                    "CPU seconds per megapixel": f"{seconds / (SIDE_PX**2 / 1e6):.2f}",
                 }
             )
     note = (
         f"The dense part of each network on {SIDE_PX} x {SIDE_PX} px, one thread, the best of {REPEATS} runs "
-        "after one to warm up; compiling and exporting are not in it. The engine takes OpenVINO on a "
-        "processor. ONNX Runtime is measured in float32, and only where it is installed."
+        "after a warm-up, without compilation and export. The engine uses OpenVINO on a CPU. ONNX Runtime is "
+        "measured in float32, if it is installed."
     )
-    save("runtimes", "What computes the convolutions", [note, "", *table(rows)], {"rows": rows})
+    save("runtimes", "Runtimes of the convolutions", [note, "", *table(rows)], {"rows": rows})
 
 
 def _shipped() -> dict[str, tuple[nn.Module, int]]:

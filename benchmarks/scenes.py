@@ -38,8 +38,8 @@ def main(sizes: tuple[int, ...] = SIMULATED_PX) -> None:
         made = product(size)
         rows.append(row(f"simulated, {size} px", made.safe))
         rows.append(row(f"simulated, {size} px, near roads", made.safe, "--roads", str(made.roads)))
-    text = "Seconds are of the whole process, imports included; both models; nothing was computed before."
-    save("scenes", "Whole jobs", [text, "", *table(rows)], {"rows": rows})
+    text = "Seconds are those of the complete process, imports included; both models, no existing shards."
+    save("scenes", "Complete runs", [text, "", *table(rows)], {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -53,27 +53,27 @@ def main(whole: Product, sizes: tuple[int, ...] = SIZES) -> None:
             "seconds": f"{found['seconds']:.1f}",
             "engine, s": f"{found['engine_seconds']:.1f}",
             "engine, CPU s": f"{found['engine_cpu_seconds']:.1f}",
-            "above the start, CPU s a Mpx": f"{cost[side] / side**2 * 1e6:.2f}",
+            "minus start, CPU s per Mpx": f"{cost[side] / side**2 * 1e6:.2f}",
             "peak MB": f"{found['peak_mb']:.0f}",
         }
         for side, found in by_side.items()
     ]
     lines = [
-        "Simulated scenes, `truckscape run --no-prefect`, both models, nothing skipped but cloud. The engine "
-        "is all until the last tile is done. What it takes to start (imports, weights) is that of a scene of "
-        f"{TINY_PX} px, {tiny['engine_cpu_seconds']:.1f} CPU s, and is taken off before the fit. A scene of "
-        "few tiles has less halo to compute: beyond its border there is none.",
+        "Simulated scenes, `truckscape run --no-prefect`, both models, only cloud skipped. The time of the "
+        "engine ends with the last tile. The cost of starting (imports, weights) is that of a scene of "
+        f"{TINY_PX} px, {tiny['engine_cpu_seconds']:.1f} CPU s, and is subtracted before the fit. Scenes of "
+        "few tiles compute less halo, since there is none beyond the border of a scene.",
         "",
         *table(rows),
         "",
-        f"CPU seconds grow as the area to the power of {power:.3f}.",
+        f"CPU seconds are proportional to the area to the power of {power:.3f}.",
     ]
-    bars = [bar("exponent of engine CPU seconds against area", power, EXPONENT, at_most=True)]
+    bars = [bar("exponent of the engine's CPU seconds over area", power, EXPONENT, at_most=True)]
     if SIXTEENTH_PX in by_side:
         growth = by_side[GRANULE_PX]["peak_mb"] / by_side[SIXTEENTH_PX]["peak_mb"]
-        what = "peak memory, granule over a sixteenth of its area"
+        what = "peak memory: granule / a sixteenth of its area"
         bars.append(bar(what, growth, MEMORY_GROWTH, at_most=True))
-    save("sizes", "Cost against size", lines, {"by_side": by_side, "exponent": power}, bars)
+    save("sizes", "Cost and size", lines, {"by_side": by_side, "exponent": power}, bars)
 
 
 if __name__ == "__main__":

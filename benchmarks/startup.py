@@ -1,4 +1,4 @@
-"""How long the command line takes to answer where it has nothing to compute."""
+"""Measure the response time of commands that compute nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REPEATS = 7
 
 
 def main() -> None:
-    """Measure, and write the section."""
+    """Measure, and write the section of RESULTS.md."""
     rows, medians = [], {}
     for command in COMMANDS:
         runs = [truckscape(*command.split()) for _ in range(REPEATS)]
@@ -20,9 +20,9 @@ def main() -> None:
         cpu = statistics.median(run.cpu_seconds for run in runs)
         shown = {"seconds": f"{medians[command]:.2f}", "CPU seconds": f"{cpu:.2f}"}
         rows.append({"command": f"`truckscape {command}`"} | shown)
-    note = f"Median of {REPEATS}; the end of a command is seen up to 0.05 s late."
+    note = f"Median of {REPEATS}. The end of a command is detected up to 0.05 s late."
     bars = [bar("`truckscape --help`", medians["--help"], 0.5, True, " s")]
-    save("startup", "Answers of the command line", [note, "", *table(rows)], medians, bars)
+    save("startup", "Response time of the command line", [note, "", *table(rows)], medians, bars)
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ def main(size: int = SIZE_PX) -> None:
     slices = [px for px in SLICES_PX if px <= size]
     peers = [run(f"sahi, slices of {px} px", scene, "sahi", slice_px=px) for px in slices]
     half = run(f"sahi, slices of {slices[-1]} px, bfloat16", scene, "sahi", slice_px=slices[-1], half=True)
-    whole = run("plain torch, the whole image at once", scene, "whole", task="trucks")
+    whole = run("plain torch, the complete image at once", scene, "whole", task="trucks")
     exact = run("engine, float32", scene, "engine", task="trucks", precision="float32")
     ours = run("engine, precision auto", scene, "engine", task="trucks", precision="auto")
     near = run(
@@ -60,7 +60,7 @@ def main(size: int = SIZE_PX) -> None:
         rows.append(
             item.row(
                 **{
-                    "times as fast as sahi's best": f"{best.seconds / item.seconds:.1f}",
+                    "speed / sahi's best": f"{best.seconds / item.seconds:.1f}",
                     "best F1": f"{quality.best_f1:.3f}",
                     "at score": f"{quality.at_score:.2f}",
                     "AP": f"{quality.average_precision:.3f}",
@@ -73,35 +73,35 @@ def main(size: int = SIZE_PX) -> None:
     at_card = evaluate(ours, scene, from_score=open_bundle("trucks").card.default_threshold(near_roads=False))
     lines = [
         f"The shipped truck detector on one tiled GeoTIFF of {size} x {size} px, from the file to boxes in "
-        "memory (the engine also stores its shard and measures every truck's motion). sahi: "
+        "memory (the engine also stores its shard and measures the motion of each truck). sahi: "
         "`get_sliced_prediction`, the network in float32 in plain torch on all cores, overlap 0.2 and its "
-        "own merging, without the extra pass over the whole image; its fastest slices count. Both sides "
-        "read the file, after a warm-up. F1 and AP: centres within 20 m of the truth, one to one; sahi's "
-        "scores are the network's own, the engine's are calibrated and weigh in motion, so each has the "
-        f"threshold that suits it best. At the card's threshold the engine's F1 is {at_card.primary.f1:.3f}.",
+        "own merging, without the extra pass over the complete image; its fastest slices count. Both sides "
+        "read the file, after a warm-up. F1 and AP: centres within 20 m of the truth, one to one. sahi's "
+        "scores are those of the network. The engine's are calibrated and include the evidence of motion. So "
+        f"each has its best threshold. At the card's threshold the engine's F1 is {at_card.primary.f1:.3f}.",
         "",
         *table(rows),
         "",
-        f"Near roads: {SHARE_NEAR_ROADS:.0%} of the pixels lie within {buffer_m:.0f} m of the scene's roads, "
-        "which is what `trucks.road_buffer_m` is set to; only trucks and boxes there count in that row. "
-        f"sahi's there: best F1 {peer_near.best_f1:.3f}.",
+        f"Near roads: {SHARE_NEAR_ROADS:.0%} of the pixels are within {buffer_m:.0f} m of the scene's roads, "
+        "the value of `trucks.road_buffer_m`. Only trucks and boxes there count in that row. sahi's best F1 "
+        f"there is {peer_near.best_f1:.3f}.",
     ]
     bars = [
-        bar("times as fast as sahi, nothing skipped", best.seconds / ours.seconds, TIMES, at_most=False),
+        bar("speed / sahi's, nothing skipped", best.seconds / ours.seconds, TIMES, at_most=False),
         bar(
-            f"times as fast as sahi, {SHARE_NEAR_ROADS:.0%} near roads",
+            f"speed / sahi's, {SHARE_NEAR_ROADS:.0%} near roads",
             best.seconds / near.seconds,
             TIMES_NEAR_ROADS,
             at_most=False,
         ),
-        bar("F1 less sahi's", engine.best_f1 - peer.best_f1, 0.0, at_most=False),
-        bar("F1 less sahi's, near roads", engine_near.best_f1 - peer_near.best_f1, 0.0, at_most=False),
+        bar("F1 minus sahi's", engine.best_f1 - peer.best_f1, 0.0, at_most=False),
+        bar("F1 minus sahi's, near roads", engine_near.best_f1 - peer_near.best_f1, 0.0, at_most=False),
     ]
     figures = {
         item.name: {**item.figures(), **vars(judge(item, scene, buffer_m if item is near else None))}
         for item in (*peers, half, whole, exact, ours, near)
     }
-    save("trucks_peers", "Trucks against sahi", lines, {**figures, "road_buffer_m": buffer_m}, bars)
+    save("trucks_peers", "Trucks: comparison with sahi", lines, {**figures, "road_buffer_m": buffer_m}, bars)
 
 
 def judge(item: Run, scene: PeerScene, buffer_m: float | None = None) -> Quality:

@@ -88,6 +88,10 @@ def test_bars_and_pieces_make_the_page(tmp_path, monkeypatch):
     assert "at most 3" in page
 
 
+def test_the_page_in_the_repository_is_made_of_its_pieces():
+    assert results.page() == results.PAGE.read_text(encoding="utf-8")
+
+
 def test_scenes_of_a_batch_are_one_product_under_many_dates(tmp_path):
     scenes = batch.write_scenes(tmp_path, 64, 3)
     days = sorted(path.name[11:19] for path in scenes.iterdir())
