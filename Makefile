@@ -44,6 +44,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 # Needs the network: known vulnerabilities of what is pinned, and insecure habits in the code.
 audit: install
@@ -61,5 +62,5 @@ image:
 	docker/build
 
 clean:
-	rm -rf .venv build dist *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -137,20 +137,6 @@ def test_changelog_names_the_version(project):
     assert f"## [{project['version']}]" in (HOUSE / "CHANGELOG.md").read_text()
 
 
-def test_imports_go_one_way():
-    """A folder imports only from those to its left; the science never imports Prefect."""
-    order = ["scenes", "tiling", "models", "inference", "layers", "evaluation", "report", "training"]
-    for path in (HOUSE / "pipeline").rglob("*.py"):
-        text = path.read_text()
-        assert not re.search(r"^\s*(import|from) prefect\b", text, re.MULTILINE), path
-        if path.name != "cli.py":  # which starts the flows
-            assert not re.search(r"^\s*(import|from) flows\b", text, re.MULTILINE), path
-        own = path.relative_to(HOUSE / "pipeline").parts[0].removesuffix(".py")
-        if own in order:
-            for used in re.findall(r"^\s*from pipeline\.(\w+)", text, re.MULTILINE):
-                assert used not in order or order.index(used) <= order.index(own), f"{path} imports {used}"
-
-
 def test_prefect_yaml_is_understood_by_prefect():
     from prefect.cli.deploy._models import PrefectYamlModel
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.landcover import confusion_matrix
+from pipeline.evaluation.bootstrap import ratio
 from pipeline.evaluation.trucks.boxes import centres
 from pipeline.evaluation.trucks.matching import UNMATCHED
 from pipeline.evaluation.trucks.scores import TruckEvaluation
@@ -63,9 +63,9 @@ def precision_recall_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     found, false, false_negatives = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     return np.stack(
         [
-            confusion_matrix.ratio(found, found + false),
-            confusion_matrix.ratio(found, found + false_negatives),
-            confusion_matrix.ratio(2 * found, 2 * found + false + false_negatives),
+            ratio(found, found + false),
+            ratio(found, found + false_negatives),
+            ratio(2 * found, 2 * found + false + false_negatives),
         ],
         axis=-1,
     )
