@@ -1,14 +1,14 @@
-"""How far a truck moves between the bands: a joint fit of its images in B02, B08, B03 and B04.
+"""Displacement of a truck between the bands: a joint fit of its images in B02, B08, B03 and B04.
 
-The model of the pixels around a truck, band by band, is a background that changes across the direction of
-travel but hardly along it (the road, its verges and lanes), plus a blurred elongated blob whose centre moves
-along that direction in proportion to the band's delay. Given the four numbers that bend (centre along and
-across, axis, signed displacement) the rest is linear and is solved away (variable projection: Golub and
-Pereyra, 1973).
+The model of the pixels around a truck, band by band, is a background plus a blob. The background changes
+across the direction of travel but hardly along it (the road, its verges and lanes). The blob is blurred and
+elongated; its centre moves along that direction in proportion to the band's delay. Four parameters are
+nonlinear: centre along and across, axis, signed displacement. The others are linear and are eliminated
+(variable projection: Golub and Pereyra, 1973).
 
-A table of coarse candidates gives the axis. On it, a second search adds the one other thing that disturbs
-most, a vehicle on the same road or something at rest, and settles which way the truck goes; that thing is
-then subtracted. Damped Gauss-Newton steps give the answer, and the curvature there its uncertainty.
+A table of coarse candidates gives the axis. On this axis a second search adds the one other object that
+disturbs most, a vehicle on the same road or something at rest, and decides the sign of the motion. This
+object is then subtracted. Damped Gauss-Newton steps give the result, and the curvature there its uncertainty.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.scenes.msi import BAND_DELAYS_S
 
 MOTION_MARGIN_PX = 8
-"""No pixel further than this from a box has any influence on what is measured in it."""
+"""Pixels further than this from a box have no influence on its measurement."""
 
 Array = NDArray[np.floating]
 
 _HALF = 7
 _LAG = np.array([BAND_DELAYS_S[band] for band in MOTION_BANDS]) / BAND_DELAYS_S["B04"] - 0.5
-"""Share of the displacement at which each band sees the truck, from the middle between B02 and B04."""
+"""Position of each band along the displacement, as a share, from the middle between B02 and B04."""
 
 _FROM_BAND = np.array([[[1, 0, 0], [0, 1, 0], [0, 0, 1], [lag, 0, 0]] for lag in _LAG])
-"""(bands, 4, 3): how s, t, axis and move change s, t and axis in each band."""
+"""(bands, 4, 3): derivatives of s, t and axis in each band by s, t, axis and move."""
 
 _BLUR2 = 0.55**2 + 1 / 12
 _SIGMA_ALONG = np.sqrt(_BLUR2 + 1.3**2 / 12)
 _SIGMA_ACROSS = np.sqrt(_BLUR2 + 0.26**2 / 12)
-"""Of a truck's image, in pixels: 13 m x 2.6 m through the optics' blur and the pixel's own area."""
+"""Of a truck's image, in pixels: 13 m x 2.6 m, blurred by the optics and the pixel's own area."""
 
 _REACH_ALONG, _REACH_ACROSS, _SOFT = 6.0, 2.8, 0.2
-"""The window turns with the axis: its half sides, and how softly it ends, in pixels."""
+"""Half sides of the window, which rotates with the axis, and the softness of its edge, in pixels."""
 _SPLINES = np.arange(-4.0, 5.0)
-"""Middles of the background's splines across the axis, in pixels."""
+"""Centres of the background's splines across the axis, in pixels."""
 _WINDOW_STEP = np.deg2rad(0.25)
-"""Of the axes for which window and background are computed; those between are interpolated."""
+"""Step of the axes for which window and background are computed; others are interpolated."""
 
 _STEP = 1 / 3
-"""Of both searches, in pixels; their grids count in it."""
+"""Grid step of both searches, in pixels."""
 _AXES = np.deg2rad(np.arange(0.0, 180.0, 5.0))
 _CENTRES = np.arange(-3, 4)
 _MOVES = np.arange(-12, 13)
 _SHIFTS, _SHIFTS_OF = np.unique(np.rint(_MOVES[:, None] * _LAG).astype(np.intp), axis=0, return_inverse=True)
-"""(shifts, bands) where each band sees a truck that moves, and (moves,) which of the rows is a move's."""
+"""(shifts, bands) positions of a moving truck in each band, and (moves,) the row of each move."""
 _REACHES = np.abs(_SHIFTS).max(axis=0)
 _REACH = int(_REACHES.max())
 _PLACES = np.arange(_CENTRES[0] - _REACH, _CENTRES[-1] + _REACH + 1)
@@ -60,70 +60,74 @@ _OTHER_ALONG, _OTHER_ACROSS = np.arange(-16, 17), np.arange(-6, 7, 2)
 _OTHER_PLACES = np.arange(_OTHER_ALONG[0] - _REACH, _OTHER_ALONG[-1] + _REACH + 1)
 
 _CENTRE_SIGMA = 0.6
-"""How well the centre of a box is known beforehand, in pixels."""
+"""Prior standard deviation of a box's centre, in pixels."""
 _USUAL_MOVE, _USUAL_MOVE_SIGMA = 2.2, 0.6
-"""Displacement of a truck on a motorway; weighed against the pixels in the searches, not in the result."""
+"""Prior displacement of a truck on a motorway; used in the searches, not in the result."""
 _MOVE_COST = (np.abs(_MOVES) * _STEP - _USUAL_MOVE) ** 2 / (2 * _USUAL_MOVE_SIGMA**2)
 _DARK_PENALTY, _OTHER_PENALTY = 8.0, 15.0
-"""What the pixels must say, in units of log-likelihood, for a truck darker than its road, or for company."""
+"""Penalties, in units of log-likelihood, for a truck darker than its road, and for another object."""
 _WAYS = (1, -1, 0)
-"""How company goes, next to the truck: as that does, the opposite way, not at all."""
+"""Motion of the other object relative to the truck: the same, the opposite, none."""
 _APART = 2.0
-"""Two vehicles' centres are at least so far from each other, in pixels."""
+"""Minimum distance of two vehicles' centres, in pixels."""
 
 _ANOTHER_MOVE, _CLEAR = 1.2, 3.0
-"""A displacement is clear if any that differs so much, in pixels, is so much less likely."""
+"""A displacement is clear if all that differ by the first, in pixels, are less likely by the second."""
 _DRIFT = 0.8
-"""A fit that ends further from where the search began, in pixels, is none."""
+"""Largest distance of a fit from the start of the search, in pixels."""
 _SLOWEST = 0.5
-"""What moves less, in pixels (18 km/h), is taken for something at rest near the truck: parked cars, a bridge,
-the edge of a field. A truck at rest shows no row of colours, and isn't detected."""
+"""Lowest displacement in pixels (18 km/h). Below it the object is at rest near the truck: parked cars, a
+bridge, the edge of a field. A truck at rest shows no row of colours, and isn't detected."""
 _VAGUE = 0.6
-"""With a larger deviation, in pixels, a displacement says nothing."""
+"""Largest useful standard deviation of a displacement, in pixels."""
 _REGISTRATION = 0.1
-"""Uncertainty that the fit can't see, in pixels. Two bands of Sentinel-2 lie within 0.3 px of each other in
-99.7 % of cases (ESA's requirement), so each is off by 0.062 px (one sigma) in either direction, and a line
-through the positions in four bands, at `_LAG`, by 1.35 times that: 0.084. The rest is for cabs, loads and
-shadows of another colour, which move a truck's own middle from band to band."""
+"""Uncertainty outside of the fit, in pixels.
+
+Two bands of Sentinel-2 are within 0.3 px of each other in 99.7 % of cases (ESA's requirement). So each is off
+by 0.062 px (one sigma) in either direction, and a line through the positions in four bands, at `_LAG`, by
+1.35 times that: 0.084. The rest is for cabs, loads and shadows of another colour, which move a truck's centre
+from band to band.
+"""
 
 AMPLE_EVIDENCE = 8.0
-"""Motion so clear, in standard deviations, that more says nothing."""
+"""Upper limit of the evidence, in standard deviations: more has no effect."""
 _UNMEASURED = 2.0
-"""What says neither yes nor no."""
+"""Evidence where it could not be measured: neutral."""
 
 _OTHER_RIDGE, _TINY = 0.02, 1e-12
-"""Keep a blob at the window's border from growing without limit, and a flat image from dividing by zero."""
+"""Limit a blob at the window's border, and avoid a division by zero in a flat image."""
 _MODEL_ERROR = 0.01
-"""Share of the image that the model can't explain even without noise: trucks are no Gaussians."""
+"""Share of the image that the model can't explain even without noise: trucks are not Gaussians."""
 _CHUNK = 64
 _LARGEST_STEP = np.array([0.3, 0.3, 0.15, 0.4])
 
 _ROWS, _COLS = (np.argwhere(np.hypot(*np.mgrid[-_HALF : _HALF + 1, -_HALF : _HALF + 1]) <= _HALF) - _HALF).T
-"""The P pixels around a truck, counted from the one at its box's centre: a disc, the same for every axis."""
+"""The P pixels around a truck, relative to its box's centre: a disc, the same for every axis."""
 
-# All products of matrices are stacks with small ones for each truck: that makes a truck's numbers the same in
-# any company, to the bit, and keeps BLAS from starting threads.
+# All matrix products are stacks of small ones, one a truck: a truck's numbers are the same in
+# any batch, to the bit, and BLAS starts no threads.
 
 
 def measure_displacement(
     reflectance: NDArray[np.floating], valid: NDArray[np.bool_], boxes: Array
 ) -> tuple[Array, Array]:
-    """Where B04 sees each truck minus where B02 sees it, and one standard deviation of that.
+    """Measure the displacement of each truck from B02 to B04, and its standard deviation.
 
     `reflectance` is (4, H, W) in the order of `MOTION_BANDS`, `valid` (H, W), `boxes` (N, 4) x_min, y_min,
-    x_max, y_max in pixels of that array, counted from the upper left corner of its upper left pixel.
-    Returns (N, 2) dx, dy and (N,) the deviation along the motion (across it is less), in pixels. Where no
-    displacement is clearly more likely than all others, or the likeliest is hardly one, the displacement is
-    NaN and its deviation infinite; where pixels are missing, both are NaN. The deviation is that of the fit,
-    whose noise is what the model leaves of each band, and that of the bands' registration; that of their
-    delays is not in it. Nothing beyond `MOTION_MARGIN_PX` from a box matters, and no box matters to another:
-    any tile that holds the box with that margin gives the same.
-    Takes about 1 ms of one core a truck in batches of 32 or more, 2 ms in fives, 7 ms alone, 0.1 s once to
-    begin with, and less than 60 MB; starts no threads.
+    x_max, y_max in pixels of that array, from the upper left corner of its upper left pixel. Returns (N, 2)
+    dx, dy and (N,) the standard deviation along the motion (across it is less), in pixels. If no displacement
+    is clearly more likely than all others, or the likeliest is too small, the displacement is NaN and its
+    deviation infinite; if pixels are missing, both are NaN. The deviation includes the fit, whose noise is
+    the residual of each band, and the bands' registration, but not their delays. Nothing beyond
+    `MOTION_MARGIN_PX` from a box matters, and no box affects another: every tile that contains the box with
+    that margin gives the same result.
+
+    Takes about 1 ms of one core a truck in batches of 32 or more, 2 ms in fives, 7 ms alone, 0.1 s once at
+    the beginning, and less than 60 MB; starts no threads.
     """
     height, width = valid.shape
     displacement, sigma = np.full((len(boxes), 2), np.nan), np.full(len(boxes), np.nan)
-    # rounded, so that the rounding errors of coordinates counted from another corner don't matter
+    # rounded, so that rounding errors of coordinates from another corner don't matter
     middle = np.round((boxes[:, :2] + boxes[:, 2:]) * 32) / 64
     pixel = np.floor(middle).astype(np.intp)
     rows, cols = pixel[:, 1:] + _ROWS, pixel[:, :1] + _COLS
@@ -139,9 +143,9 @@ def measure_displacement(
 
 
 def evidence(displacement: Array, sigma: Array) -> Array:
-    """By how many standard deviations each of N trucks is seen to move: at most AMPLE_EVIDENCE, 0 if unclear.
+    """Return the evidence of motion of N trucks in standard deviations: 0 (unclear) to AMPLE_EVIDENCE.
 
-    Takes what `measure_displacement` gives; `_UNMEASURED` where pixels were missing, as beside the border.
+    Takes the results of `measure_displacement`; `_UNMEASURED` where pixels were missing, as at the border.
     """
     length = np.hypot(*displacement.T)
     seen = np.divide(length, sigma, out=np.zeros(len(sigma)), where=np.isfinite(length))
@@ -149,9 +153,9 @@ def evidence(displacement: Array, sigma: Array) -> Array:
 
 
 def _fit(values: NDArray[np.float32], centre: Array) -> tuple[Array, Array, Array]:
-    """Signed displacement, axis (radians clockwise from up) and the former's deviation, each (N,).
+    """Return signed displacement, axis (radians clockwise from up) and the former's deviation, each (N,).
 
-    `values` is (N, 4, P), `centre` (N, 2) the boxes' centres from the disc's middle.
+    `values` is (N, 4, P), `centre` (N, 2) the boxes' centres relative to the disc's centre.
     """
     move, axis, deviation = np.full(len(values), np.nan), np.zeros(len(values)), np.full(len(values), np.inf)
     values = values - np.median(values, axis=-1, keepdims=True)
@@ -170,21 +174,22 @@ def _fit(values: NDArray[np.float32], centre: Array) -> tuple[Array, Array, Arra
 
 @dataclass(frozen=True)
 class _Frame:
-    """The disc seen along one axis for each of N trucks: coordinates, weights and background, in float32."""
+    """The disc along one axis for each of N trucks: coordinates, weights and background, in float32."""
 
     along: Array
     across: Array
     """(N, P) coordinates, in pixels."""
     root: Array
     background: Array
-    """(N, P) roots of the weights, and (N, K, P) orthonormal images that make up any weighted background."""
+    """(N, P) roots of the weights, and (N, K, P) orthonormal images that span any weighted background."""
     root_slope: Array
     background_slope: Array
     """Their derivatives with respect to the axis, in 1/radian."""
 
     @classmethod
     def of(cls, axis: Array) -> _Frame:
-        """`axis` is (N,), radians clockwise from up. Interpolates weights and background in `_windows`."""
+        """Build frames for `axis` (N,), radians clockwise from up. Interpolates weights and background in
+        `_windows`."""
         along, across = _turn(_COLS, _ROWS, axis[:, None])
         position = axis % np.pi / _WINDOW_STEP
         low = np.minimum(position.astype(np.intp), round(np.pi / _WINDOW_STEP) - 1)
@@ -202,39 +207,43 @@ class _Frame:
 
     @property
     def freedom(self) -> Array:
-        """(N,) degrees of freedom of one band's residual."""
+        """Degrees of freedom (N,) of one band's residual."""
         return np.asarray((self.root**2).sum(axis=-1) - self.background.shape[1] - 1)
 
     def without_background(self, images: Array) -> Array:
-        """(N, B, P) weighted images less what the background can explain of them."""
+        """Return weighted images (N, B, P) minus their projection on the background."""
         return np.asarray(images - (images @ self.background.swapaxes(1, 2)) @ self.background)
 
     def profiles(self, s: Array, t: Array) -> tuple[Array, Array]:
-        """Images of vehicles of unit height are products of these, (N, S, P) for centres s along, (N, S), and
-        (N, T, P) for centres t across, (N, T)."""
+        """Return the factors of images of vehicles of unit height.
+
+        An image is a product of (N, S, P) for centres s along, (N, S), and (N, T, P) for centres t across,
+        (N, T).
+        """
         along = (self.along[:, None] - s[..., None].astype(np.float32)) / np.float32(_SIGMA_ALONG)
         across = (self.across[:, None] - t[..., None].astype(np.float32)) / np.float32(_SIGMA_ACROSS)
         return np.exp(along**2 / -2), np.exp(across**2 / -2)
 
     def blobs(self, s: Array, t: Array, move: Array) -> Array:
-        """(N, 4, P) images in all bands, not weighted, of vehicles that move, (N,) each."""
+        """Return images (N, 4, P) in all bands, unweighted, of moving vehicles, (N,) each."""
         along, across = self.profiles(_positions(s, move), t[:, None])
         return along * across
 
 
 def _positions(s: Array, move: Array) -> Array:
-    """(N, 4): where along the axis each band sees what moves."""
+    """Return (N, 4): position of a moving object along the axis in each band."""
     return s[:, None] + move[:, None] * _LAG
 
 
 def _turn(x: NDArray, y: NDArray, axis: Array) -> tuple[Array, Array]:
-    """Coordinates along and across an axis."""
+    """Return coordinates along and across an axis."""
     return x * np.sin(axis) - y * np.cos(axis), x * np.cos(axis) + y * np.sin(axis)
 
 
 @lru_cache(maxsize=1)
 def _windows() -> NDArray[np.float32]:
-    """(A + 1, 1 + K, P): for every axis of a fine grid, roots of the weights, and the background's images."""
+    """Return (A + 1, 1 + K, P): for every axis of a fine grid, roots of the weights, and the background's
+    images."""
     axes = np.arange(round(np.pi / _WINDOW_STEP) + 1)[:, None] * _WINDOW_STEP
     along, across = _turn(_COLS, _ROWS, axes)
     inside = np.minimum(_REACH_ALONG - np.abs(along), _REACH_ACROSS - np.abs(across))
@@ -249,7 +258,7 @@ def _windows() -> NDArray[np.float32]:
 
 
 def _cost(explained: Array, total: Array, freedom: Array) -> NDArray[np.float32]:
-    """Minus the log-likelihood, up to a constant, if each band's noise is what is left in it."""
+    """Return minus the log-likelihood, up to a constant, if the residual of each band is its noise."""
     least = np.float32(_MODEL_ERROR) * total
     left = total + least - explained
     np.maximum(left, least, out=left)
@@ -260,7 +269,7 @@ def _cost(explained: Array, total: Array, freedom: Array) -> NDArray[np.float32]
 
 @lru_cache(maxsize=1)
 def _table() -> tuple[_Frame, NDArray[np.float32]]:
-    """The frames of all axes, and (S, P, A * T) blobs of the coarse grid, scaled to unit length."""
+    """Return the frames of all axes, and (S, P, A * T) blobs of the coarse grid, scaled to unit length."""
     frame = _Frame.of(_AXES)
     along, across = frame.profiles(_PLACES[None] * _STEP, _CENTRES[None] * _STEP)
     across *= frame.root[:, None]
@@ -272,7 +281,7 @@ def _table() -> tuple[_Frame, NDArray[np.float32]]:
 
 
 def _search_axes(values: Array, centre: Array) -> tuple[Array, Array]:
-    """The most likely candidate of the table, (N, 4) s, t, axis, move, and (N,) its sign, -1 if dark."""
+    """Return the likeliest candidate of the table, (N, 4) s, t, axis, move, and its sign (N,), -1 if dark."""
     frame, blobs = _table()
     count = len(values)
     shape = (len(_CENTRES), len(_AXES), len(_CENTRES))
@@ -300,7 +309,7 @@ def _search_axes(values: Array, centre: Array) -> tuple[Array, Array]:
 
 
 def _best_places(costs: Array, prior: Array) -> tuple[Array, Array]:
-    """For each row of `_SHIFTS` the lowest sum over bands, and its index, (shifts, N)."""
+    """Return for each row of `_SHIFTS` the lowest sum over bands, and its index, (shifts, N)."""
     found = []
     for shifts in _SHIFTS:
         cost = prior.copy()
@@ -312,14 +321,15 @@ def _best_places(costs: Array, prior: Array) -> tuple[Array, Array]:
 
 
 def _lowest(cost: Array) -> tuple[Array, NDArray[np.intp]]:
-    """(N,) the lowest of each truck's costs, and its index."""
+    """Return (N,) the lowest of each truck's costs, and its index."""
     flat = cost.reshape(len(cost), -1)
     index = flat.argmin(axis=1)
     return flat[np.arange(len(flat)), index], index
 
 
 def _two_heights(n: Array, m: Array, g: Array, u: Array, w: Array) -> tuple[Array, Array]:
-    """Heights, not negative, of two blobs: squares n, m, product g of theirs, products u, w with the data."""
+    """Return non-negative heights of two blobs: squares n, m, product g of theirs, products u, w with the
+    data."""
     det = np.maximum(n * m - g**2, 1e-3 * n * m)
     a, c = (m * u - g * w) / det, (n * w - g * u) / det
     first, second = np.where(a > 0, c <= 0, False), a <= 0
@@ -328,11 +338,11 @@ def _two_heights(n: Array, m: Array, g: Array, u: Array, w: Array) -> tuple[Arra
 
 
 def _explained_by_two(u: Array, w: Array, cosine: Array, scale: Array) -> Array:
-    """What two blobs of unit length, neither of negative height, explain of data; arguments are broadcast.
+    """Return how much of the data two blobs of unit length with non-negative heights explain.
 
-    `u` and `w` are their products with the data, `cosine` that with each other, `scale` 1 / (1 - cosine^2).
-    One explains what it does alone, and the other adds what it does for the rest. The lesser of both orders
-    is that in which no height is negative (`np.where` would say so, but takes longer).
+    `u` and `w` are their products with the data, `cosine` that with each other, `scale` 1 / (1 - cosine^2);
+    all are broadcast. One blob explains the data alone, and the other the rest. The lesser of both orders is
+    the one without a negative height (`np.where` would select it, but takes longer).
     """
     rest_w, rest_u = w - cosine * u, u - cosine * w
     first = np.maximum(rest_w, 0) ** 2 * scale + np.maximum(u, 0) ** 2 + (rest_w > 0) * np.minimum(u, 0) ** 2
@@ -341,9 +351,10 @@ def _explained_by_two(u: Array, w: Array, cosine: Array, scale: Array) -> Array:
 
 
 def _pair_costs(frame: _Frame, data: Array, s0: Array, t0: Array) -> tuple[Array, list[Array]]:
-    """Costs of a truck alone, (N, 4, places), and for each band in company, (N, places, along * across).
+    """Return costs of a truck alone, (N, 4, places), and for each band with another object, (N, places, along
+    * across).
 
-    Places are counted from s0 and t0, (N, 1); in a band they are as many as `_REACHES` of it needs.
+    Places are counted from s0 and t0, (N, 1); in a band they are as many as its `_REACHES` needs.
     """
     along, across = frame.profiles(s0 + _PLACES * _STEP, t0)
     own = frame.without_background(along * across * frame.root[:, None])
@@ -352,7 +363,7 @@ def _pair_costs(frame: _Frame, data: Array, s0: Array, t0: Array) -> tuple[Array
     u = data @ own.swapaxes(1, 2)
     alone = _cost(np.maximum(u, 0) ** 2, total, frame.freedom[:, None, None])
 
-    # axes from here on: trucks, places of the other thing across, images or truck's places, places along
+    # axes from here on: trucks, places of the other object across, images or truck's places, places along
     along, across = frame.profiles(s0 + _OTHER_PLACES * _STEP, t0 + _OTHER_ACROSS * _STEP)
     across *= frame.root[:, None]
     images = np.concatenate([frame.background, data, own], axis=1)[:, None]
@@ -374,11 +385,11 @@ def _pair_costs(frame: _Frame, data: Array, s0: Array, t0: Array) -> tuple[Array
 
 
 def _search_pairs(values: Array, centre: Array, at: Array, sign: Array) -> tuple[Array, Array, Array]:
-    """On the axis of `at`, the most likely truck near the box's centre, alone or beside one other thing.
+    """Find on the axis of `at` the most likely truck near the box's centre, alone or beside another object.
 
-    The other thing is a vehicle that goes as fast, in either direction, or rests (and may lie under the
+    The other object is a vehicle of the same speed, in either direction, or rests (and may be under the
     truck). Returns the truck, (N, 4) like `at`; (N,) by how much any other displacement is less likely, in
-    units of log-likelihood; and `values` less the other thing, as high as it is beside the truck.
+    units of log-likelihood; and `values` minus the other object, with its height beside the truck.
     """
     count = len(values)
     frame = _Frame.of(at[:, 2])
@@ -387,7 +398,7 @@ def _search_pairs(values: Array, centre: Array, at: Array, sign: Array) -> tuple
     s0, t0 = np.rint(box_s / _STEP) * _STEP, at[:, 1]
     alone, pairs = _pair_costs(frame, data, s0[:, None], t0[:, None])
 
-    # kinds of company: none, and one that goes the same way, the opposite way, or rests
+    # the other object: none, the same motion, the opposite motion, or at rest
     prior = ((s0 - box_s)[:, None] + _CENTRES * _STEP) ** 2 / (2 * _CENTRE_SIGMA**2)
     shape = (len(_CENTRES), len(_OTHER_ALONG), len(_OTHER_ACROSS))
     distance = np.hypot(_OTHER_ALONG[:, None] - _CENTRES[:, None, None], _OTHER_ACROSS) * _STEP
@@ -425,7 +436,8 @@ def _search_pairs(values: Array, centre: Array, at: Array, sign: Array) -> tuple
 
 
 def _beside(frame: _Frame, data: Array, truck: Array, other: Array, move: Array) -> Array:
-    """The image (N, 4, P) of a thing with (N, 2) s, t, and (N,) move, as high as it is beside the truck."""
+    """Return the image (N, 4, P) of an object with (N, 2) s, t, and (N,) move, with its height beside the
+    truck."""
     own = frame.without_background(frame.blobs(truck[:, 0], truck[:, 1], truck[:, 3]) * frame.root[:, None])
     image = frame.blobs(other[:, 0], other[:, 1], move)
     others = frame.without_background(image * frame.root[:, None])
@@ -441,19 +453,19 @@ def _beside(frame: _Frame, data: Array, truck: Array, other: Array, move: Array)
 
 @dataclass(frozen=True)
 class _Expansion:
-    """The misfit of each of N trucks around a place, and how it grows from there."""
+    """Second-order expansion of the misfit of each of N trucks around a place."""
 
     left: Array
     noise2: Array
-    """(N, 4): sum of squares left in each band, and the variance that makes of its noise."""
+    """(N, 4): sum of squares left in each band, and the variance that it implies."""
     prior: Array
     gradient: Array
     curvature: Array
-    """(N,) misfit with the box's centre, and (N, 4), (N, 4, 4) of half the whole, for noise as it is here."""
+    """(N,) misfit with the box's centre, and (N, 4), (N, 4, 4) of half of it, for the noise here."""
 
     @classmethod
     def of(cls, values: Array, centre: Array, at: Array, sign: Array) -> _Expansion:
-        """Around `at`, (N, 4) s, t, axis, move, with the derivatives of Golub and Pereyra."""
+        """Expand around `at`, (N, 4) s, t, axis, move, with the derivatives of Golub and Pereyra."""
         s, t, axis, move = at.T
         frame = _Frame.of(axis)
         root = frame.root[:, None]
@@ -475,14 +487,14 @@ class _Expansion:
         left = (residual**2).sum(axis=-1)
         noise2 = left / frame.freedom[:, None] + _TINY
 
-        # the axis turns the window and the background, too
+        # the axis rotates the window and the background, too
         turn = frame.root_slope[:, None] * np.concatenate([values, bare], axis=1)
         turn -= inside[:, : turn.shape[1]] @ frame.background_slope
         data_by_axis, image_by_axis = np.split(turn, 2, axis=1)
         image_by_axis += (across * frame.along[:, None] - along * frame.across[:, None]) * blob
         by_axis = frame.without_background(data_by_axis - height * image_by_axis)
 
-        # of the residual in each band, by s, t and axis: with the height held, then as that gives way
+        # of the residual in each band, by s, t and axis: with fixed height, then with the height adapted
         slopes = np.stack([-height * by_s, -height * by_t, by_axis], axis=2)
         slopes_of_image = np.stack([by_s, by_t, image_by_axis], axis=2)
         gives_way = slopes @ image[..., None] + slopes_of_image @ residual[..., None]
@@ -511,17 +523,18 @@ class _Expansion:
         )
 
     def misfit(self, noise2: Array) -> Array:
-        """(N,) the whole of it, for that noise."""
+        """Return the total misfit (N,) for that noise."""
         return np.asarray((self.left / noise2).sum(axis=-1) + self.prior)
 
     def replaced(self, where: NDArray[np.bool_], by: _Expansion) -> _Expansion:
-        """The same, with those of `by` where it says so."""
+        """Return the same, with the entries of `by` where `where` is true."""
         pairs = ((getattr(self, field.name), getattr(by, field.name)) for field in fields(self))
         return _Expansion(*(np.where(where.reshape(-1, *[1] * (a.ndim - 1)), b, a) for a, b in pairs))
 
 
 def _refine(values: Array, centre: Array, start: Array, sign: Array, iterations: int) -> tuple[Array, Array]:
-    """Damped Gauss-Newton steps from `start`: (N, 4) of s, t, axis, move, and their (N, 4, 4) covariance."""
+    """Take damped Gauss-Newton steps from `start`: (N, 4) of s, t, axis, move, and their (N, 4, 4)
+    covariance."""
     at, damping = start, np.full(len(start), 1e-3)
     here = _Expansion.of(values, centre, at, sign)
     for _ in range(iterations):
