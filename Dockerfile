@@ -1,12 +1,12 @@
 # docker build -t truckscape . && docker run --rm -v "$PWD:/data" truckscape run /data/scene.SAFE --out /data/layers
 #
-# The processor's build of torch is a tenth of the size of CUDA's. For a GPU, PyPI's is the one with CUDA:
+# The default build of torch is for CPUs, a tenth of the size of the build with CUDA. PyPI has the one for GPUs:
 #   docker build --build-arg TORCH_INDEX=https://pypi.org/simple -t truckscape .
 # Without a Docker engine: docker/build
 ARG BASE=docker.io/library/debian:bookworm-slim
 
 FROM ${BASE} AS system
-# GDAL in rasterio's wheel reads XML with the system's expat; lightgbm needs the OpenMP runtime.
+# GDAL in rasterio's wheel needs the system's expat; lightgbm needs the OpenMP runtime.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates libexpat1 libgomp1 python3 \
     && rm -rf /var/lib/apt/lists/*
@@ -40,7 +40,7 @@ RUN useradd --create-home --uid 1000 truckscape \
     && chown truckscape /data
 COPY --from=build /opt/truckscape /opt/truckscape
 WORKDIR /app
-# Prefect finds the flows of prefect.yaml by their files.
+# Prefect loads the flows of prefect.yaml from their files.
 COPY flows flows
 COPY configs configs
 COPY prefect.yaml ./

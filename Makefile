@@ -1,8 +1,8 @@
-# Everything runs in .venv, which the first target makes; nothing else is to install or start.
+# Everything runs in .venv, which the first target creates. Nothing else must be installed or started.
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Prefect stays at home: no usage data is sent.
+# Prefect sends no usage data.
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export DO_NOT_TRACK := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -14,7 +14,7 @@ LAYERS := runs/demo/layers
 
 install: .venv/.installed
 
-# The stamp is written last, so an interrupted installation is done again, and a complete one needs no network.
+# The stamp is written last: an interrupted installation is repeated, a complete one needs no network.
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("truckscape needs Python 3.11 or later; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -28,7 +28,7 @@ demo: install $(SCENE)/.simulated
 		--truck-labels $(SCENE)/truth/trucks.gpkg \
 		--landcover-labels $(SCENE)/truth/landcover.tif
 	@echo
-	@echo "The scene is simulated; its layers lie in  $$(dirname $(LAYERS)/*/run.json)/"
+	@echo "The scene is simulated. Its layers:  $$(dirname $(LAYERS)/*/run.json)/"
 	@echo "Drag trucks.gpkg and landcover.gpkg into QGIS, or open the report: $$(echo $(LAYERS)/*/evaluation/report.html)"
 
 $(SCENE)/.simulated: | install
@@ -36,7 +36,7 @@ $(SCENE)/.simulated: | install
 	$(BIN)/truckscape simulate --out $(SCENE) --size 1024 --seed 7
 	touch $@
 
-# A file's tests share what its fixtures made, so they stay in one process; there are as many as cores.
+# One process per core. The tests of a file share fixtures, so they stay in one process.
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
@@ -46,18 +46,18 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-# Needs the network: known vulnerabilities of what is pinned, and insecure habits in the code.
+# Needs the network: known vulnerabilities of pinned packages, and insecure patterns in the code.
 audit: install
 	$(BIN)/python -m pip install --quiet bandit pip-audit
 	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml pipeline flows
 	$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-# On a machine that does nothing else. GRANULE=DIR takes a granule that was simulated before (a quarter of an hour).
+# On an idle machine. GRANULE=DIR reuses a simulated granule; simulating one takes a quarter of an hour.
 bench: install
 	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[bench,dask]'
 	$(BIN)/python -m benchmarks $(if $(GRANULE),--granule $(GRANULE))
 
-# The image, without a Docker engine, and the demo in it; as root on Debian with buildah and mmdebstrap.
+# Build the image without a Docker engine, and run the demo in it; as root on Debian with buildah and mmdebstrap.
 image:
 	docker/build
 

@@ -26,39 +26,39 @@ Group = TypeVar("Group", bound=Settings)
 
 
 class Tiling(Settings):
-    """How a scene is cut; no result depends on it."""
+    """Tiles and shards of a scene; results do not depend on them."""
 
     tile_px: int = Field(1024, ge=16, le=10980, description="side of a tile's core, in 10 m pixels")
-    shards: int = Field(4, ge=1, description="units of work and of resuming; each is whole strips of tiles")
+    shards: int = Field(4, ge=1, description="number of shards of a scene; each has complete strips of tiles")
 
 
 class Engine(Settings):
-    """How the networks are run."""
+    """Runtime of the networks."""
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="auto: bfloat16 where the processor computes it natively, else float32"
+        "auto",
+        description="auto (bfloat16 if CPU or GPU support it natively, else float32), float32, bfloat16",
     )
     backend: Literal["auto", "openvino", "torch"] = Field(
-        "auto", description="auto: the GPU by torch where there is one, else openvino where it is installed"
+        "auto", description="auto (torch on a GPU, else openvino if installed), openvino, torch"
     )
-    memory_mb: int = Field(2500, ge=512, description="peak memory to stay under; tile size follows from it")
-    threads: int | None = Field(None, ge=1, description="threads of the networks; all cores when not set")
+    memory_mb: int = Field(
+        2500, ge=512, description="limit of the peak memory; the tile size follows from it"
+    )
+    threads: int | None = Field(None, ge=1, description="threads of the networks; null: all cores")
 
 
 class Runner(Settings):
-    """Where the shards run: a Prefect task runner."""
+    """Prefect task runner of the shards."""
 
-    kind: Literal["threads", "processes", "dask", "ray"] = "threads"
+    kind: Literal["threads", "processes", "dask", "ray"] = Field(
+        "threads", description="threads, processes, dask (extra dask), ray (extra ray)"
+    )
     workers: int = Field(1, ge=1, description="shards in flight at a time")
     address: str | None = Field(
-        None,
-        description="of a running Dask scheduler (tcp://host:8786) or Ray instance (ray://host:10001, auto); "
-        "null: one on this machine for the time of the run",
+        None, description="Dask: tcp://host:8786; Ray: ray://host:10001, auto; null: started for the run"
     )
-    store: str | None = Field(
-        None,
-        description="of shards: s3://bucket/prefix, or any address that fsspec knows; null: below --out",
-    )
+    store: str | None = Field(None, description="of shards: s3://bucket/prefix (extra remote); null: --out")
 
     @model_validator(mode="after")
     def _has_a_use_for_the_address(self) -> Runner:
@@ -70,49 +70,46 @@ class Runner(Settings):
 class Trucks(Settings):
     """Truck detection."""
 
-    enabled: bool = True
-    bundle: str = Field("trucks", description="name of a shipped bundle, or a path to one")
-    score_threshold: float | None = Field(None, ge=0, le=1, description="the card's when not set")
-    screener: str | None = Field(
-        None, description="bundle of a screener: blocks that it rejects are not searched; none when not set"
+    enabled: bool = Field(True, description="detect trucks")
+    bundle: str = Field("trucks", description="name of a shipped bundle, or path of a bundle")
+    score_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="lowest score of a truck, 0-1; null: that of the card, with or without roads",
     )
-    road_buffer_m: float = Field(30.0, gt=0, description="a truck's centre lies at most this far from a road")
-    cloud_buffer_m: float = Field(100.0, ge=0, description="trucks nearer to a cloud are flagged near_cloud")
-    min_speed_kmh: float = Field(0.0, ge=0, description="slower detections are dropped")
+    screener: str | None = Field(
+        None, description="bundle that rejects blocks before the detector; null: none"
+    )
+    road_buffer_m: float = Field(30.0, gt=0, description="greatest distance of a truck's centre from a road")
+    cloud_buffer_m: float = Field(100.0, ge=0, description="trucks this near to cloud are flagged near_cloud")
+    min_speed_kmh: float = Field(0.0, ge=0, description="trucks with a lower speed are dropped")
 
 
 class Traffic(Settings):
-    """Traffic on the segments of roads, where roads are given."""
+    """Traffic on road segments, if roads are given."""
 
-    enabled: bool = True
-    segment_km: float = Field(2.0, gt=0, description="longest segment; they end at junctions, too")
+    enabled: bool = Field(True, description="compute trucks, speed and flow by road segment")
+    segment_km: float = Field(2.0, gt=0, description="greatest length; segments also end at junctions")
     driving_side: Literal["auto", "right", "left"] = Field(
-        "auto", description="auto: that of the country; near borders where it changes it is left open"
+        "auto", description="auto (that of the country; unknown near borders where it changes), right, left"
     )
-    position_sigma_m: float = Field(
-        5.0, gt=0, description="standard deviation of trucks' places against the lines of roads, across them"
-    )
-    recall: float | None = Field(
-        None, gt=0, le=1, description="share of trucks that the detector finds; the card's when not set"
-    )
+    position_sigma_m: float = Field(5.0, gt=0, description="standard deviation of positions across roads")
+    recall: float | None = Field(None, gt=0, le=1, description="of the detector, 0-1; null: that of the card")
     overpass_url: str = Field(
-        "https://overpass-api.de/api/interpreter", description="server that --roads overpass asks for roads"
+        "https://overpass-api.de/api/interpreter", description="server for --roads overpass"
     )
 
 
 class Landcover(Settings):
     """Land-cover segmentation and its polygons."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="map land cover")
     bundle: str | None = Field(
-        None,
-        description="name of a shipped bundle, or a path to one; null: landcover, or landcover-10m where "
-        "a scene has no 20 m bands",
+        None, description="name or path of a bundle; null: landcover, or landcover-10m without 20 m bands"
     )
-    min_area_m2: float = Field(500.0, ge=0, description="smaller areas go to their largest neighbour")
-    simplify_m: float = Field(
-        0.0, ge=0, description="tolerance of the simplification, areas are kept; 0 keeps pixel edges"
-    )
+    min_area_m2: float = Field(500.0, ge=0, description="smaller polygons join their largest neighbour")
+    simplify_m: float = Field(0.0, ge=0, description="tolerance of the simplification; 0: along pixel edges")
 
 
 class Panoptic(Settings):
@@ -124,38 +121,31 @@ class Panoptic(Settings):
 class Export(Settings):
     """Files beside the standard ones."""
 
-    formats: tuple[ExportFormat, ...] = ()
+    formats: tuple[ExportFormat, ...] = Field(
+        (), description="additional formats: parquet, flatgeobuf, geojson, pmtiles (extra pmtiles)"
+    )
 
 
 class Publish(Settings):
-    """Where finished results are copied to."""
+    """Store of finished results."""
 
-    url: str | None = Field(
-        None,
-        description="s3://bucket/prefix, or any address that fsspec knows; credentials by the environment",
-    )
+    url: str | None = Field(None, description="store of finished results: s3://bucket/prefix (extra remote)")
 
 
 class Batch(Settings):
-    """Many scenes in one go."""
+    """Batches of scenes."""
 
     concurrency: int = Field(
-        1, ge=1, description="scenes in flight at a time; each takes engine.memory_mb, and all cores"
+        1, ge=1, description="scenes at a time, each with engine.memory_mb and all cores"
     )
-    attempts: int = Field(3, ge=1, description="how often a scene is tried where the cause may pass")
-    backoff_s: float = Field(
-        30.0, ge=0, description="pause before the second attempt; it doubles with each further one"
-    )
+    attempts: int = Field(3, ge=1, description="attempts at a scene with transient errors")
+    backoff_s: float = Field(30.0, ge=0, description="pause before the second attempt; it doubles each time")
     ledger: SecretStr | None = Field(
-        None, description="SQLAlchemy URL of the ledger; null: the SQLite file ledger.sqlite in --out"
+        None, description="SQLAlchemy URL, e.g. postgresql+psycopg://host/db; null: ledger.sqlite in --out"
     )
-    name: str = Field("batch", description="tells batches apart that share a ledger")
-    lease_s: float = Field(
-        60.0, ge=1, description="how long a worker of another machine may be silent until its scene is free"
-    )
-    on_failure: tuple[str, ...] = Field(
-        (), description="command and arguments, run for every scene that is quarantined"
-    )
+    name: str = Field("batch", description="distinguishes batches that share a ledger")
+    lease_s: float = Field(60.0, ge=1, description="seconds of silence that end a claim of another machine")
+    on_failure: tuple[str, ...] = Field((), description="command that runs for each quarantined scene")
 
 
 class Config(Settings):
