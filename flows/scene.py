@@ -27,7 +27,7 @@ from pipeline.run import (
     prepare,
     run_shard,
     tell_stored,
-    tidy_after_failure,
+    work_on,
 )
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _shards(token: str) -> Result:
 
 def _work(errand: FlowContext) -> Result:
     job = errand.job = errand.job or errand.make()
-    with tidy_after_failure(job):
+    with work_on(job):
         missing = job.missing()
         errand.say(f"{len(missing)} of {len(job.shards)} shards to compute")
         _in_flight(job, missing)

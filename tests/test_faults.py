@@ -24,8 +24,6 @@ from pipeline.operations.batch import BatchRequest, run_batch, scene_directly
 from pipeline.operations.ledger.scenes import existing_ledger
 from pipeline.operations.scene_list import list_scenes
 from pipeline.run import Request, Result, run_directly
-from pipeline.scenes.raster.blocks import forget_rasters
-from pipeline.scenes.raster.cache import CACHE
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster, zip_of
@@ -66,8 +64,6 @@ def digests(out: Path) -> dict[str, str]:
 
 
 def run(item: Path | str, out: Path, *settings: str):
-    forget_rasters()
-    CACHE.clear()
     return run_directly(Request(str(item), out, load_config(None, [*QUICK, *settings])))
 
 
@@ -127,8 +123,6 @@ def test_a_block_that_is_corrupt_is_named_ends_the_run_at_once_and_is_quarantine
     assert (bad.attempts, bad.is_transient) == (1, False)
     assert "Band B03 can't be decoded in block row 1, column 1" in bad.reason
     file.write_bytes(whole)
-    forget_rasters()
-    CACHE.clear()
     assert batch(tmp_path, item, retry_quarantined=True).is_whole
     assert digests(tmp_path / "out") == undisturbed
 
@@ -148,8 +142,6 @@ def test_a_corrupt_block_on_a_server_is_a_transient_error_until_it_is_replaced(
         assert (bad.attempts, bad.is_transient) == (2, True)
         assert re.search(r"Band B03 can't be decoded.*: incomplete read of \S+/B03", bad.reason)
         file.write_bytes(whole)
-        forget_rasters()
-        CACHE.clear()
         assert batch(tmp_path, f"{server.url}/{item.name}").is_whole
     assert digests(tmp_path / "out") == undisturbed
 
@@ -163,8 +155,6 @@ def test_a_raster_that_is_cut_short_or_gone_on_a_server_is_a_transient_error(tmp
         file.write_bytes(whole[: len(whole) * 3 // 4])
         (cut,) = batch(tmp_path, f"{server.url}/{item.name}", "batch.attempts=1").of("quarantined")
         file.unlink()
-        forget_rasters()
-        CACHE.clear()
         (gone,) = batch(tmp_path, f"{server.url}/{item.name}", "batch.attempts=1").of("quarantined")
     assert [(bad.attempts, bad.is_transient) for bad in (cut, gone)] == [(1, True)] * 2
     assert "Band B03 can't be decoded" in cut.reason
@@ -182,8 +172,6 @@ def test_a_server_that_fails_for_long_is_tried_again_by_each_batch(undisturbed, 
         assert "Band B03 can't be" in bad.reason
         assert "server or network error" in bad.reason
         server.faults.clear()
-        forget_rasters()
-        CACHE.clear()
         assert batch(tmp_path, f"{server.url}/{item.name}").is_whole
     assert digests(tmp_path / "out") == undisturbed
 

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from pipeline.config import Engine
 from pipeline.inference.allocator import give_back_memory, keep_memory_compact
 from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
-from pipeline.inference.networks import Boxes, Image, Models, Networks, open_networks, thread_count
+from pipeline.inference.networks import Boxes, Image, Models, Networks, current_networks, thread_count
 from pipeline.inference.predictions import (
     CLOUD,
     NO_ROAD,
@@ -38,7 +39,7 @@ from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Calibration
 from pipeline.roads.mask import road_mask
 from pipeline.scenes.clouds import cloud_mask, shadow_mask
-from pipeline.scenes.raster.cache import CACHE
+from pipeline.scenes.raster.cache import current_cache
 from pipeline.scenes.raster.prefetch import Sweep
 from pipeline.scenes.scene import Pixels, Scene
 from pipeline.tiling import Tile, parts, round_up
@@ -99,10 +100,11 @@ def predict_shards(
         _stage("prepare") as preparing,
         _stage("settle") as settling,
     ):
-        CACHE.budget = min(max(sweep.bytes_needed(), CACHE.budget), _cache_bytes(engine))
+        cache = current_cache()
+        cache.budget = min(max(sweep.bytes_needed(), cache.budget), _cache_bytes(engine))
         with ThreadPoolExecutor(threads, "decode") as all_cores:  # nothing else needs them yet
             sweep.prefetch(0, all_cores)
-            networks = open_networks(models, engine, threads)
+            networks = current_networks().open(models, engine, threads)
 
         def prepare(number: int) -> _Ready:
             if number + 1 < len(tiles):
@@ -137,7 +139,7 @@ def _ahead(
     """`work` of each of `given`, in order and one ahead; what it raises comes up in its place."""
     waiting = None
     for item in given:
-        following = pool.submit(work, item)
+        following = pool.submit(copy_context().run, work, item)
         if waiting:
             yield waiting.result()
         waiting = following

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
 from math import lcm
 from pathlib import Path
+from typing import Self
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -268,25 +271,73 @@ def _alike(parts: Sequence[Tile], card: Card) -> Iterator[list[Tile]]:
         yield from (alike[first : first + count] for first in range(0, len(alike), count))
 
 
-def open_networks(models: Models, engine: Engine, threads: int) -> Networks:
-    """The models ready to run; opened once for the process."""
-    bundles = (models.detector, models.segmenter, models.screener)
-    # By folder and hash: a card that changes nothing but a threshold opens nothing anew.
-    names = tuple((bundle.folder, bundle.card.weights_sha256) if bundle else None for bundle in bundles)
-    with _OPENING:  # or two threads would open them both
-        return _opened(names, engine.backend, half_precision(engine), threads)
+_Key = tuple[tuple[tuple[Path, str] | None, ...], str, bool, int]
+_MAX_HELD = 2
 
 
-def close_networks() -> None:
-    """Give up what `open_networks` keeps, which is most of the memory of a run."""
-    with _OPENING:
-        _opened.cache_clear()
+class NetworkPool:
+    """Opened networks of a run, or of all runs of a batch.
+
+        with NetworkPool(current_networks()) as pool:
+            ...  # runs in this context, and in copies of it, open their networks here
+
+    A pool within another one opens nothing that is open there. Networks are dropped when no pool holds them.
+    Not for other processes: each has its own.
+    """
+
+    def __init__(self, outer: NetworkPool | None = None) -> None:
+        self._outer = outer
+        self._lock: threading.Lock = outer._lock if outer else threading.Lock()
+        self._open: WeakValueDictionary[_Key, Networks] = outer._open if outer else WeakValueDictionary()
+        self._held: OrderedDict[_Key, Networks] = OrderedDict()
+
+    def __enter__(self) -> Self:
+        self._token = _CURRENT.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _CURRENT.reset(self._token)
+        self._held.clear()
+
+    def open(self, models: Models, engine: Engine, threads: int) -> Networks:
+        """Return the models ready to run, and hold them: the last two that were asked for."""
+        bundles = (models.detector, models.segmenter, models.screener)
+        # By folder and hash: a card that changes nothing but a threshold opens nothing again.
+        names = tuple((bundle.folder, bundle.card.weights_sha256) if bundle else None for bundle in bundles)
+        key = names, engine.backend, half_precision(engine), threads
+        with self._lock:  # or two threads would open them both
+            networks = self._open.get(key) or _opened(*key)
+            self._open[key] = networks
+            self._hold(key, networks)
+        return networks
+
+    def close(self) -> None:
+        """Drop the networks, which are most of the memory of a run, unless another run holds them."""
+        with self._lock:
+            self._drop()
+
+    def _hold(self, key: _Key, networks: Networks) -> None:
+        self._held[key] = networks
+        self._held.move_to_end(key)
+        if len(self._held) > _MAX_HELD:
+            self._held.popitem(last=False)
+        if self._outer:
+            self._outer._hold(key, networks)
+
+    def _drop(self) -> None:
+        self._held.clear()
+        if self._outer:
+            self._outer._drop()
 
 
-_OPENING = threading.Lock()
+_CURRENT = ContextVar("_CURRENT", default=NetworkPool())  # noqa: B039 (shared by all code outside of runs)
 
 
-@lru_cache(maxsize=2)
+def current_networks() -> NetworkPool:
+    """Return the pool of this context: that of its run, or of the process."""
+    return _CURRENT.get()
+
+
 def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool, threads: int) -> Networks:
     bundles = [open_bundle(str(name[0])) if name else None for name in names]
     for bundle, name in zip(bundles, names, strict=True):

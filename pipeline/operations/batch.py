@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, is_transient
+from pipeline.inference.networks import NetworkPool
 from pipeline.layers.formats.export import check_formats
 from pipeline.layers.stac import write_catalog
 from pipeline.logs import labelled, log_to
@@ -152,7 +153,7 @@ def run_batch(
     try:
         work = _Batch(request, ledger, run, say, ahead)
         work.register()
-        with log_to(request.out / LOG_NAME):
+        with log_to(request.out / LOG_NAME), NetworkPool():  # small scenes share networks
             work.run()
         outputs = publish(request.out, ledger)
         if request.config.publish.url:

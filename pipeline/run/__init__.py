@@ -1,6 +1,6 @@
 """One scene's job in stages that any orchestrator can call: prepare, run each shard, finish."""
 
-from pipeline.run.finish import finish, run_directly, run_prepared_directly, tidy_after_failure
+from pipeline.run.finish import finish, run_directly, run_prepared_directly, work_on
 from pipeline.run.predict import run_shard, run_shards, stored_shard, tell_stored
 from pipeline.run.prepare import Job, prepare
 from pipeline.run.products import trucks_of
@@ -20,6 +20,6 @@ __all__ = [
     "run_shards",
     "stored_shard",
     "tell_stored",
-    "tidy_after_failure",
     "trucks_of",
+    "work_on",
 ]

@@ -15,7 +15,7 @@ import geopandas as gpd
 
 from pipeline.errors import OutputError
 from pipeline.inference.merge import merge_shards
-from pipeline.inference.networks import close_networks
+from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
 from pipeline.layers.search_area import seen_layers
 from pipeline.layers.stac import CATALOG_FILES
@@ -36,8 +36,7 @@ from pipeline.run.products import (
 )
 from pipeline.run.record import Clock, Result, names_in, run_record, write_record
 from pipeline.run.request import Request
-from pipeline.scenes.raster.blocks import forget_rasters
-from pipeline.scenes.raster.cache import CACHE
+from pipeline.scenes.raster.cache import BlockCache, current_cache
 from pipeline.storage.atomic import remove_abandoned, remove_stale_outputs, set_aside
 from pipeline.storage.publish import publish, publish_beside
 
@@ -54,16 +53,20 @@ def run_directly(request: Request, say: Callable[[str], None] = log.info) -> Res
 
 def run_prepared_directly(job: Job, say: Callable[[str], None] = log.info) -> Result:
     """The rest of a prepared job in this process, without an orchestrator."""
-    with tidy_after_failure(job):
+    with work_on(job):
         run_shards(job, range(len(job.shards)))
         return finish(job, say)
 
 
 @contextlib.contextmanager
-def tidy_after_failure(job: Job) -> Iterator[None]:
-    """Where a job fails, leave its finished shards, which the next run takes up, and no empty folders."""
+def work_on(job: Job) -> Iterator[None]:
+    """Give a job its own blocks and networks in this context, for the time of the block.
+
+    Where it fails, leave its finished shards, which the next run takes up, and no empty folders.
+    """
     try:
-        yield
+        with BlockCache(), NetworkPool(current_networks()):
+            yield
     except BaseException:
         shutil.rmtree(job.work, ignore_errors=True)
         with contextlib.suppress(OutputError):
@@ -149,11 +152,11 @@ def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> 
 
 def _merged(job: Job) -> Predictions:
     """What all shards say, on its way into layers; a folder whose layers change has no `run.json`."""
-    forget_rasters()
-    CACHE.clear()  # layers read a chip here and there, and want the memory
-    CACHE.budget = _CACHE_FOR_CHIPS
+    cache = current_cache()
+    cache.clear()  # layers read a chip here and there, and want the memory
+    cache.budget = _CACHE_FOR_CHIPS
     if job.scene.shape[0] * job.scene.shape[1] > _SMALL_PX:
-        close_networks()
+        current_networks().close()
     set_aside(job.folder / "run.json", job.previous)
     shutil.rmtree(job.work, ignore_errors=True)
     job.work.mkdir(parents=True)

@@ -21,7 +21,7 @@ from pipeline.errors import CorruptImageError
 from pipeline.inference import engine
 from pipeline.inference.engine import Search, max_tile_px, predict_shards
 from pipeline.inference.merge import one_per_truck
-from pipeline.inference.networks import Models, open_networks
+from pipeline.inference.networks import Models, current_networks
 from pipeline.inference.predictions import (
     CLOUD,
     NO_ROAD,
@@ -238,7 +238,7 @@ def predict_in_parts(
 
 def logits(scene, models: Models, tile_px: int) -> NDArray[np.float32]:
     """What the land-cover network says of every pixel, tile by tile, (H, W, classes)."""
-    networks = open_networks(models, FLOAT32, 1)
+    networks = current_networks().open(models, FLOAT32, 1)
     card = models.segmenter.card
     whole = np.full((*scene.shape, len(card.classes)), np.nan, np.float32)
     for tile in plan(scene.shape, tile_px, models.halo, models.stride):

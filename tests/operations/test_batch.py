@@ -1,6 +1,7 @@
 """Batches of small real scenes, by real processes."""
 
 import hashlib
+import importlib
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, LabelsError, LedgerError, OutputError
+from pipeline.inference import networks
 from pipeline.operations.batch import (
     BatchRequest,
     run_batch,
@@ -27,7 +29,8 @@ from pipeline.operations.ledger.scenes import Registration, existing_ledger, ope
 from pipeline.operations.scene_list import list_scenes, scenes_in
 from pipeline.operations.search import Search
 from pipeline.operations.sources import Sources, find_scenes
-from pipeline.run import Job
+from pipeline.run import Job, Result, finish, prepare, run_prepared_directly, run_shards, work_on
+from pipeline.scenes.raster.cache import current_cache
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_api, stac_item
 from tests.scenes.products import write_raster
@@ -111,6 +114,56 @@ def test_one_bad_scene_does_not_stop_the_others(incoming, undisturbed, tmp_path)
     assert any(line.startswith("2 of 4: ") for line in reported)
     catalog = pystac.Catalog.from_file(str(out / "catalog.json"))
     assert {item.id for item in catalog.get_items(recursive=True)} == set(GOOD)
+
+
+@pytest.fixture
+def pair(tmp_path) -> Path:
+    folder = tmp_path / "pair"
+    folder.mkdir()
+    for seed, name in enumerate(GOOD[:2]):
+        write_geotiff(folder / f"{name}.tif", pixels(seed, 256))
+    return folder
+
+
+PARTS = ("tiling.tile_px=128", "tiling.shards=2")
+
+
+def test_two_scenes_at_once_give_the_same_bytes_as_one_after_the_other(pair, tmp_path):
+    for concurrency in (1, 2):
+        given = request(pair, tmp_path / str(concurrency), f"batch.concurrency={concurrency}", *PARTS)
+        assert run_batch(given).counts["done"] == 2
+    assert digests(tmp_path / "1") == digests(tmp_path / "2")
+
+
+def test_a_scene_that_ends_leaves_blocks_budget_and_networks_to_the_other(pair, tmp_path, monkeypatch):
+    # Every scene closes its networks. `pipeline.run.finish` is the function.
+    monkeypatch.setattr(importlib.import_module("pipeline.run.finish"), "_SMALL_PX", 0)
+    opened, open_for_real = [], networks._opened
+    monkeypatch.setattr(networks, "_opened", lambda *key: opened.append(key) or open_for_real(*key))
+    half, ended, states = threading.Event(), threading.Event(), []
+
+    def work(job: Job) -> Result:
+        if job.scene.id != GOOD[0]:
+            assert half.wait(PATIENCE_S)
+            result = run_prepared_directly(job)
+            ended.set()
+            return result
+        with work_on(job):
+            run_shards(job, [0])
+            states.append((current_cache().held, current_cache().budget, len(opened)))
+            half.set()
+            assert ended.wait(PATIENCE_S)
+            states.append((current_cache().held, current_cache().budget, len(opened)))
+            run_shards(job, [1])
+            return finish(job)
+
+    def scene(request, opened, say, in_turn) -> Result:
+        return in_turn(lambda: work(prepare(request)))
+
+    assert run_batch(request(pair, tmp_path / "out", "batch.concurrency=2", *PARTS), scene).is_whole
+    assert states[0] == states[1]
+    assert states[0][0] == 4 * 256 * 256 * 2
+    assert len(opened) == 1
 
 
 def test_what_the_ledger_keeps(undisturbed):

@@ -1,12 +1,11 @@
-"""Decoded blocks of a scene's rasters, each decoded once for the whole process."""
+"""Decoded blocks of a scene's rasters, each decoded once for all who share a cache."""
 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 from affine import Affine
@@ -17,7 +16,7 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from pipeline.redaction import redacted
-from pipeline.scenes.raster.cache import CACHE, Block
+from pipeline.scenes.raster.cache import Block, current_cache
 from pipeline.scenes.raster.datasets import FileState, file_state, is_remote, unreadable, with_dataset
 from pipeline.scenes.scene import BandSource, Warp
 
@@ -91,22 +90,12 @@ class Raster:
         return (rows.stop - rows.start) * (cols.stop - cols.start) * depth
 
 
-if hasattr(os, "register_at_fork"):
-    # A lock may be held by a thread that the child does not have.
-    os.register_at_fork(after_in_child=CACHE._start)
-
-
 def raster_of(source: BandSource) -> Raster:
     """The raster of a band as it is now. Raises CorruptImageError if it can't be opened."""
-    return _described(source.href, file_state(source.href), f"Band {source.name}", source.warp)
+    state = file_state(source.href)
+    return current_cache().described(_described, source.href, state, f"Band {source.name}", source.warp)
 
 
-def forget_rasters() -> None:
-    """Forget the layout of all rasters: changes of those behind URLs go unnoticed."""
-    _described.cache_clear()
-
-
-@lru_cache(maxsize=512)
 def _described(href: str, state: FileState, what: str, warp: Warp | None) -> Raster:
     return with_dataset(href, what, state, partial(_describe, href, state, warp), warp)
 
@@ -183,8 +172,8 @@ def _assemble(
 
 
 def decoded(raster: Raster, source: BandSource, block: Block) -> NDArray[np.generic]:
-    """The pixels of a block (bands, H, W) from the process's cache. Raises CorruptImageError as `read`."""
-    return CACHE.get(block, partial(_decode, raster, source, block))
+    """The pixels of a block (bands, H, W) from the current cache. Raises CorruptImageError as `read`."""
+    return current_cache().get(block, partial(_decode, raster, source, block))
 
 
 def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.generic]:

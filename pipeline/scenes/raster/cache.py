@@ -1,13 +1,16 @@
-"""Cache of decoded blocks of rasters."""
+"""Cache of decoded blocks of rasters. A run has its own; code outside of runs shares one of the process."""
 
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import CancelledError, Future
-from typing import NamedTuple
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +21,10 @@ from pipeline.scenes.scene import Warp
 
 DEFAULT_BUDGET = 256_000_000
 """Bytes of decoded blocks that are kept unless someone sets another budget."""
+_MAX_DESCRIBED = 512
+"""Rasters whose layout is remembered."""
+
+_T = TypeVar("_T")
 
 
 class Block(NamedTuple):
@@ -41,6 +48,9 @@ class BlockCache:
 
     Memory: `budget` bytes and the blocks that are being decoded; the block decoded last is kept even if it
     alone is larger. Not shared with forked processes, which begin with an empty one.
+
+        with BlockCache() as cache:
+            ...  # reads in this context, and in copies of it, keep their blocks here; then they are dropped
     """
 
     def __init__(self, budget: int = DEFAULT_BUDGET) -> None:
@@ -48,13 +58,23 @@ class BlockCache:
         self._start()
 
     def _start(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._described: Callable[..., Any] = lru_cache(_MAX_DESCRIBED)(_call)
         self._kept: OrderedDict[Block, NDArray[np.generic]] = OrderedDict()
         self._next_use: dict[Block, int] = {}
         self._pending: dict[Block, Future[NDArray[np.generic]]] = {}
         self._spill = Spill()
         self._held = 0
         self._decoded = 0
+
+    def __enter__(self) -> Self:
+        self._token = _CURRENT.set(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _CURRENT.reset(self._token)
+        self.clear()
 
     @property
     def held(self) -> int:
@@ -132,6 +152,11 @@ class BlockCache:
         self._shrink()
         return pixels
 
+    def described(self, describe: Callable[..., _T], *raster: Hashable) -> _T:
+        """Return `describe(*raster)`, or what it returned before; `raster` names a version of a file."""
+        described: _T = self._described(describe, *raster)
+        return described
+
     def announce(self, next_uses: Mapping[Block, int | None]) -> None:
         """When blocks will be needed next, as a number that grows with time; None for never again."""
         with self._lock:
@@ -143,7 +168,8 @@ class BlockCache:
                     self._next_use[block] = next_use
 
     def clear(self) -> None:
-        """Give up all blocks."""
+        """Drop all blocks, and the layout of all rasters: changes of those behind URLs go unnoticed."""
+        self._described = lru_cache(_MAX_DESCRIBED)(_call)
         with self._lock:
             self._kept.clear()
             self._spill.close()
@@ -162,5 +188,17 @@ class BlockCache:
                 self._spill.put(last_needed, pixels)
 
 
-CACHE = BlockCache()
-"""The blocks of this process."""
+def _call(function: Callable[..., _T], *arguments: Hashable) -> _T:
+    return function(*arguments)
+
+
+_CURRENT = ContextVar("_CURRENT", default=BlockCache())  # noqa: B039 (shared by all code outside of runs)
+
+
+def current_cache() -> BlockCache:
+    """Return the cache of this context: that of its run, or of the process."""
+    cache = _CURRENT.get()
+    if cache._pid != os.getpid():
+        # A lock may be held by a thread that a forked process does not have.
+        cache._start()
+    return cache

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Self
 
 from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError
 from pipeline.scenes.raster.blocks import Raster, blocks_of, decoded, raster_of
-from pipeline.scenes.raster.cache import CACHE, Block
+from pipeline.scenes.raster.cache import Block, current_cache
 from pipeline.scenes.raster.read import rectangles
 from pipeline.scenes.scene import BandSource, Scene
 
@@ -48,6 +49,7 @@ class Sweep:
     """
 
     def __init__(self, scene: Scene, windows: Sequence[Window], bands: Sequence[str]) -> None:
+        self._cache = current_cache()
         self._needed = [_needed(scene, window, bands) for window in windows]
         self._lock = threading.Lock()
         # The windows still to be read that need a block, in order.
@@ -58,12 +60,12 @@ class Sweep:
 
     def __enter__(self) -> Self:
         # At once, lest the first windows cost blocks of an earlier sweep that later ones could use.
-        CACHE.announce({block: numbers[0] for block, numbers in self._uses.items()})
+        self._cache.announce({block: numbers[0] for block, numbers in self._uses.items()})
         return self
 
     def __exit__(self, *_: object) -> None:
         """No block is kept any longer for windows that were not read."""
-        CACHE.announce(dict.fromkeys(self._uses))
+        self._cache.announce(dict.fromkeys(self._uses))
 
     def prefetch(self, number: int, pool: ThreadPoolExecutor) -> list[Future[None]]:
         """Let `pool` decode what window `number` needs, as the function of this name does."""
@@ -80,7 +82,7 @@ class Sweep:
                 if number in self._uses[block]:
                     self._uses[block].remove(number)
             next_uses = {block: next(iter(self._uses[block]), None) for block in self._needed[number]}
-            CACHE.announce(next_uses)
+            self._cache.announce(next_uses)
 
     def bytes_needed(self, ahead: int = 1) -> int:
         """The budget with which each block is decoded once (`BlockCache.budget`).
@@ -116,10 +118,11 @@ def _size(needed: _Needed) -> int:
 
 
 def _submit(needed: _Needed, pool: ThreadPoolExecutor) -> list[Future[None]]:
+    cache = current_cache()
     return [
-        pool.submit(_decode, raster, source, block)
+        pool.submit(copy_context().run, _decode, raster, source, block)
         for block, (raster, source) in needed.items()
-        if block not in CACHE
+        if block not in cache
     ]
 
 

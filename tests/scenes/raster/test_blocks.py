@@ -1,5 +1,6 @@
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError
-from pipeline.scenes.raster import blocks
 from pipeline.scenes.raster.blocks import raster_of, read
 from pipeline.scenes.raster.cache import BlockCache
 from pipeline.scenes.scene import BandSource
@@ -21,11 +21,10 @@ MARKER_OF_A_TILE = b"\xff\x90\x00\x0a"
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch) -> BlockCache:
+def cache() -> Iterator[BlockCache]:
     """An empty cache for each test."""
-    fresh = BlockCache()
-    monkeypatch.setattr(blocks, "CACHE", fresh)
-    return fresh
+    with BlockCache() as fresh:
+        yield fresh
 
 
 def numbers(shape: tuple[int, ...], dtype: type = np.uint16) -> np.ndarray:

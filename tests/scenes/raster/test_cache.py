@@ -4,23 +4,13 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 import pytest
 
 from pipeline.errors import CorruptImageError
-from pipeline.scenes.raster import blocks
-from pipeline.scenes.raster.cache import Block, BlockCache
-
-CACHE_OF_THE_PROCESS = blocks.CACHE
-
-
-@pytest.fixture(autouse=True)
-def cache(monkeypatch) -> BlockCache:
-    """An empty cache for each test."""
-    fresh = BlockCache()
-    monkeypatch.setattr(blocks, "CACHE", fresh)
-    return fresh
+from pipeline.scenes.raster.cache import Block, BlockCache, current_cache
 
 
 def named(col: int) -> Block:
@@ -148,13 +138,28 @@ def test_an_interrupt_of_one_thread_does_not_fail_another():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_does_not_wait_for_its_parents_threads():
-    with CACHE_OF_THE_PROCESS._lock:  # as another thread may at the moment of the fork
+    def decode() -> None:
+        current_cache().get(named(0), lambda: pixels_of(1))
+
+    with BlockCache() as cache, cache._lock:  # as another thread may at the moment of the fork
         child = os.fork()
         if child == 0:
-            decode = threading.Thread(
-                target=CACHE_OF_THE_PROCESS.get, args=(named(0), lambda: pixels_of(1)), daemon=True
-            )
-            decode.start()
-            decode.join(10)
-            os._exit(int(named(0) not in CACHE_OF_THE_PROCESS._kept))
+            thread = threading.Thread(target=copy_context().run, args=(decode,), daemon=True)
+            thread.start()
+            thread.join(10)
+            os._exit(int(named(0) not in cache._kept))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_each_context_has_the_cache_it_entered_and_loses_it_at_the_end():
+    outside = current_cache()
+    with BlockCache() as first:
+        first.get(named(0), lambda: pixels_of(4))
+        with BlockCache() as second:
+            assert current_cache() is second
+            second.clear()
+        assert current_cache() is first
+        assert first.held == 4
+        assert copy_context().run(current_cache) is first
+    assert current_cache() is outside
+    assert first.held == 0

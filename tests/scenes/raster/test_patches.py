@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import MissingBandError
 from pipeline.scenes.open import open_scene
-from pipeline.scenes.raster.cache import CACHE
+from pipeline.scenes.raster.cache import BlockCache
 from pipeline.scenes.raster.patches import patches
 from tests.conftest import write_geotiff
 
@@ -44,15 +44,10 @@ def test_a_patch_is_what_the_scene_shows_there(scene, numbers, places, size):
 def test_blocks_are_decoded_once_whatever_the_order_of_the_places(product):
     scene = open_scene(str(product.safe))
     centres = np.random.default_rng(0).uniform(0, 256, (200, 2))
-    CACHE.clear()
-    before, budget = CACHE.decoded, CACHE.budget
-    CACHE.budget = 1  # nothing is kept beyond what is being used
-    try:
+    with BlockCache(budget=1) as cache:  # which keeps nothing beyond the block in use
         found = list(patches(scene, centres, 24, ("B02", "B03", "B04")))
-    finally:
-        CACHE.budget = budget
     assert len(found) == 200
-    assert CACHE.decoded - before == 3  # bands, of one block each
+    assert cache.decoded == 3  # bands, of one block each
 
 
 def test_classes_come_along(product):

@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -6,8 +7,6 @@ from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError, MissingBandError
 from pipeline.scenes.open import open_scene
-from pipeline.scenes.raster import blocks
-from pipeline.scenes.raster import prefetch as prefetching
 from pipeline.scenes.raster.cache import BlockCache
 from pipeline.scenes.raster.prefetch import Sweep, bytes_of, prefetch
 from pipeline.scenes.raster.read import read_classes, read_pixels
@@ -18,12 +17,10 @@ BLOCK = {"tiled": True, "BLOCKXSIZE": 256, "BLOCKYSIZE": 256}
 
 
 @pytest.fixture(autouse=True)
-def cache(monkeypatch) -> BlockCache:
+def cache() -> Iterator[BlockCache]:
     """An empty cache for each test."""
-    fresh = BlockCache()
-    for module in (blocks, prefetching):
-        monkeypatch.setattr(module, "CACHE", fresh)
-    return fresh
+    with BlockCache() as fresh:
+        yield fresh
 
 
 @pytest.fixture(scope="module")
