@@ -10,8 +10,12 @@ import rasterio
 
 import pipeline
 from pipeline.config import load_config
+from pipeline.models.bundle import Calibration
 from pipeline.run import Job, Request, keys, prepare
 from tests.conftest import write_geotiff
+from tests.run.conftest import request_for
+
+FAST = ["engine.threads=1", "tiling.tile_px=128", "tiling.shards=2"]
 
 
 @pytest.fixture
@@ -54,3 +58,39 @@ def test_a_change_of_the_code_that_makes_shards_recomputes(tmp_path, file):
     (copy / file).write_text((copy / file).read_text() + "#")
     keys.source_hash.cache_clear()
     assert keys.source_hash(copy) != same
+
+
+def test_other_roads_are_other_shards_but_other_labels_are_not(result, product):
+    job = prepare(request_for(product, result.folder.parent, truck_labels=None))
+    assert job.missing() == []
+    assert prepare(request_for(product, result.folder.parent, roads=None)).missing() == [0, 1]
+
+
+def trucks_only(*settings: str):
+    return load_config(None, [*FAST, "landcover.enabled=false", *settings])
+
+
+def test_another_calibration_is_another_shard_but_another_threshold_is_not(product, tmp_path, calibrated):
+    def keys(**changes) -> tuple[str, ...]:
+        config = trucks_only(f"trucks.bundle={calibrated(**changes)}")
+        return prepare(request_for(product, tmp_path, config=config)).keys
+
+    plain = keys(calibration=Calibration())
+    assert keys(calibration=Calibration(), score_threshold_near_roads=0.25, score_threshold=0.3) == plain
+    assert keys(calibration=Calibration(), score_threshold_near_roads=0.05) != plain  # fainter ones are kept
+    assert keys(calibration=Calibration(offset=-0.5)) != plain
+
+
+def test_a_shard_depends_on_the_calibration_of_its_case_only(product, tmp_path, calibrated):
+    def keys(roads, **changes) -> tuple[str, ...]:
+        config = trucks_only(f"trucks.bundle={calibrated(**changes)}")
+        return prepare(request_for(product, tmp_path, config=config, roads=roads)).keys
+
+    other = Calibration(offset=-0.5)
+    for roads, used, unused in (
+        (product.roads, "calibration_near_roads", "calibration"),
+        (None, "calibration", "calibration_near_roads"),
+    ):
+        plain = {"calibration": Calibration(), "calibration_near_roads": Calibration()}
+        assert keys(roads, **plain | {unused: other}) == keys(roads, **plain)
+        assert keys(roads, **plain | {used: other}) != keys(roads, **plain)

@@ -1,0 +1,110 @@
+"""What is refused before any work, and which bundles and thresholds a run takes."""
+
+import json
+import shutil
+
+import geopandas as gpd
+import numpy as np
+import pystac
+import pytest
+from rio_cogeo.cogeo import cog_validate
+
+from pipeline.config import load_config
+from pipeline.errors import BundleError, ConfigError, LabelsError, OutputError
+from pipeline.models.bundle import Card, save_bundle
+from pipeline.models.legend import LegendClass
+from pipeline.run import Request, prepare, run_directly
+from tests.conftest import write_geotiff
+from tests.run.conftest import request_for
+from tests.run.test_keys import trucks_only
+from tests.run.test_run import FILES
+
+FAST = ["engine.threads=1", "tiling.tile_px=128", "tiling.shards=2"]
+
+
+def test_a_panoptic_layer_comes_where_asked_for_and_needs_both_models(result, product, tmp_path):
+    shutil.copytree(result.folder, tmp_path / result.folder.name)
+    asked = load_config(None, [*FAST, "panoptic.enabled=true"])
+    again = run_directly(request_for(product, tmp_path, config=asked))
+    assert {path.name for path in again.folder.iterdir()} == FILES | {"panoptic.tif", "panoptic.json"}
+    assert cog_validate(again.folder / "panoptic.tif")[0]
+    assets = pystac.Item.from_file(str(again.folder / "item.json")).assets
+    assert "classification:classes" not in assets["panoptic.tif"].extra_fields
+    described = json.loads((again.folder / "panoptic.json").read_text())["annotations"][0]["segments_info"]
+    names = set(gpd.read_file(again.folder / "trucks.gpkg", layer="trucks")["id"])
+    assert names == {segment["truck_id"] for segment in described if "truck_id" in segment}
+    assert again.metrics["panoptic"] == result.metrics["panoptic"]
+    with pytest.raises(ConfigError, match=r"needs trucks\.enabled"):
+        prepare(
+            request_for(
+                product, tmp_path, config=load_config(None, ["panoptic.enabled=true", "trucks.enabled=false"])
+            )
+        )
+
+
+def test_the_threshold_is_the_users_else_the_cards_for_the_case(product, tmp_path, calibrated):
+    bundle = calibrated(score_threshold=0.9, score_threshold_near_roads=0.4)
+    ours, theirs = (
+        trucks_only(f"trucks.bundle={bundle}", *more) for more in ((), ("trucks.score_threshold=0",))
+    )
+    roads = {"roads": product.roads, "none": None}
+    jobs = {
+        (name, config.trucks.score_threshold): prepare(
+            request_for(product, tmp_path, config=config, roads=path)
+        )
+        for name, path in roads.items()
+        for config in (ours, theirs)
+    }
+    found = {key: job.score_threshold for key, job in jobs.items()}
+    assert found == {("roads", None): 0.4, ("none", None): 0.9, ("roads", 0): 0, ("none", 0): 0}
+
+
+def test_labels_without_crs_are_refused_before_any_work(product, tmp_path):
+    boxes = gpd.read_file(product.trucks)
+    boxes.crs = None
+    boxes.to_file(tmp_path / "nowhere.gpkg")
+    with pytest.raises(LabelsError, match=r"nowhere\.gpkg"):
+        prepare(request_for(product, tmp_path / "out", truck_labels=tmp_path / "nowhere.gpkg"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_labels_of_the_wrong_kind_are_refused(product, tmp_path):
+    with pytest.raises(LabelsError, match="olygon"):
+        prepare(request_for(product, tmp_path / "out", truck_labels=product.roads))
+
+
+def test_a_bundle_that_needs_more_bands_is_refused_by_name(product, tmp_path):
+    scene = write_geotiff(tmp_path / "four.tif", np.full((4, 8, 8), 1000, np.uint16))
+    card = Card(
+        id="ten-bands",
+        version="1",
+        task="segmentation",
+        architecture="unet",
+        bands=("B02", "B11"),
+        mean=(0.1, 0.1),
+        std=(0.1, 0.1),
+        classes=(LegendClass(value=0, name="water", colour="#419BDF"),),
+        halo=16,
+        stride=16,
+    )
+    bundle = save_bundle(tmp_path / "ten", card, {})
+    config = load_config(None, [*FAST, f"landcover.bundle={bundle.folder}"])
+    with pytest.raises(BundleError, match=r"ten-bands needs band B11, which four lacks"):
+        prepare(Request(str(scene), tmp_path / "out", config))
+
+
+def test_an_output_folder_that_cannot_be_made(product, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(OutputError, match="choose another --out"):
+        prepare(request_for(product, tmp_path / "file"))
+
+
+def test_land_cover_takes_the_shipped_bundle_that_fits_the_bands(product, tmp_path, shared_data):
+    def chosen(scene: str, *settings: str) -> str:
+        request = Request(scene, tmp_path, load_config(None, ["trucks.enabled=false", *settings]))
+        return prepare(request).models.segmenter.card.id
+
+    four_bands = str(shared_data / "trucks" / "a2_braunschweig.tif")
+    assert chosen(str(product.safe)) == "landcover"
+    assert chosen(four_bands) == "landcover-10m"
+    assert chosen(four_bands, "landcover.bundle=landcover") == "landcover"

@@ -1,0 +1,60 @@
+"""Layers of a run: open in place, and lie where they should."""
+
+import hashlib
+from pathlib import Path
+
+import geopandas as gpd
+import pandas as pd
+import pystac
+import pytest
+import rasterio
+import shapely
+from rio_cogeo.cogeo import cog_validate
+
+
+def test_traffic_lies_beside_the_scenes(result):
+    """Each truck is on the segment that counts it, and the table has a row for each direction."""
+    trucks, segments = (
+        gpd.read_file(result.folder / "trucks.gpkg", layer=name) for name in ("trucks", "road_segments")
+    )
+    assert len(segments) == result.run["counts"]["road_segments"]
+    counted = segments.set_index("segment_id")["count"]
+    assert trucks["segment_id"].value_counts().to_dict() == counted[counted > 0].to_dict()
+    assert trucks["heading_deg"].notna().equals(trucks["heading_source"].notna())
+    table = pd.read_parquet(result.folder.parent / "traffic.parquet")
+    assert set(table["scene_id"]) == {result.folder.name}
+    seen = segments[segments["seen_km"] > 0]
+    assert len(table) == (2 - seen["oneway"].abs()).sum()
+
+
+def test_layers_open_in_place(result, product):
+    with rasterio.open(result.folder / "landcover.tif") as raster:
+        assert raster.nodata == 255
+        assert raster.crs.to_epsg() == 32632
+        bounds = shapely.box(*raster.bounds)
+    valid, errors, _ = cog_validate(result.folder / "landcover.tif")
+    assert (valid, errors) == (True, [])
+    areas = gpd.read_file(result.folder / "landcover.gpkg", layer="landcover")
+    assert shapely.coverage_is_valid(areas.geometry.to_numpy())
+    assert areas.crs.to_epsg() == 32632
+    assert bounds.buffer(0.01).contains(shapely.box(*areas.total_bounds))
+    seen = gpd.read_file(result.folder / "trucks.gpkg", layer="seen")
+    rest = gpd.read_file(result.folder / "trucks.gpkg", layer="not_seen")
+    assert seen.area.sum() + rest.area.sum() == pytest.approx(bounds.area)
+    item = pystac.Item.from_file(str(result.folder / "item.json"))
+    for asset in item.assets.values():
+        path = Path(asset.get_absolute_href())
+        assert path.exists()
+        if path.is_file():
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            assert asset.extra_fields["file:checksum"] == f"1220{digest}"
+    catalog = pystac.Catalog.from_file(str(result.folder.parent / "catalog.json"))
+    assert [entry.id for entry in catalog.get_items(recursive=True)] == [item.id]
+
+
+def test_boxes_lie_on_their_pixels(result):
+    trucks = gpd.read_file(result.folder / "trucks.gpkg", layer="trucks")
+    world = gpd.read_file(result.folder / "trucks.geojson")
+    assert list(trucks["id"]) == list(world["id"])
+    apart = world.to_crs(trucks.crs).geometry.hausdorff_distance(trucks.geometry, align=False)
+    assert (apart < 1).all()  # metres: a tenth of a pixel
