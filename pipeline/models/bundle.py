@@ -117,6 +117,20 @@ class Card(BaseModel):
         """What is fed of a scene that has the bands `available`: the optional ones only if all are there."""
         return self.bands if set(self.optional_bands) <= set(available) else self.required_bands
 
+    def check_scene(self, available: Mapping[str, Any] | tuple[str, ...], gsd: float, scene_id: str) -> None:
+        """Raise BundleError, naming what is missing, if a scene can't be fed to this model.
+
+        Optional bands may be missing.
+        """
+        missing = [band for band in self.required_bands if band not in available]
+        if missing:
+            raise BundleError(
+                f"Model {self.id} needs band {', '.join(missing)}, which {scene_id} lacks. "
+                f"It has: {', '.join(available) or 'none'}."
+            )
+        if abs(gsd - self.gsd) > 0.05 * self.gsd:
+            raise BundleError(f"Model {self.id} is for {self.gsd:g} m pixels, {scene_id} has {gsd:g} m.")
+
 
 class Bundle(BaseModel):
     """A card and where its weights lie."""
@@ -169,22 +183,6 @@ class Bundle(BaseModel):
                 f"Weights of bundle {self.card.id} don't fit {self.card.architecture}: {first}"
             ) from error
         return module.eval()
-
-    def check_scene(self, available: Mapping[str, Any] | tuple[str, ...], gsd: float, scene_id: str) -> None:
-        """Raise BundleError, naming what is missing, if a scene can't be fed to this model.
-
-        Optional bands may be missing.
-        """
-        missing = [band for band in self.card.required_bands if band not in available]
-        if missing:
-            raise BundleError(
-                f"Model {self.card.id} needs band {', '.join(missing)}, which {scene_id} lacks. "
-                f"It has: {', '.join(available) or 'none'}."
-            )
-        if abs(gsd - self.card.gsd) > 0.05 * self.card.gsd:
-            raise BundleError(
-                f"Model {self.card.id} is for {self.card.gsd:g} m pixels, {scene_id} has {gsd:g} m."
-            )
 
 
 def _arrived(folder: Path, card: Card) -> Bundle:

@@ -119,7 +119,7 @@ def prepare(request: Request) -> Job:
         open_bundle(config.trucks.screener) if config.trucks.enabled and config.trucks.screener else None,
     )
     for bundle in models.bundles:
-        bundle.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
+        bundle.card.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     request = _with_roads(request, scene)
     roads = read_roads(request.roads, crs, _bounds(scene, _ROADS_MARGIN_M)) if request.roads else None

@@ -48,9 +48,26 @@ def training_settings(request: TrainingRequest) -> Any:
             "Each --imagery needs its --labels, in the same order. "
             f"Received: {len(request.imagery)} of imagery, {len(request.labels)} of labels."
         )
+    kinds: tuple[Any, Any]
+    source: Any
+    further: dict[str, Any]
     if request.kind == "detector":
-        return _detector_settings(request)
-    return _segmenter_settings(request)
+        from pipeline.training.detector import train as detector
+        from pipeline.training.detector.labelled import LabelledSource
+
+        kinds = (detector.DetectorTraining, detector.FineTuning)
+        source, further = LabelledSource, {"complete": request.complete}
+    else:
+        from pipeline.training.segmenter import settings as segmenter
+
+        kinds = (segmenter.SegmenterTraining, segmenter.FineTuning)
+        source, further = segmenter.LandcoverSource, {"class_field": request.class_field}
+    chosen: Any = load_settings(kinds[bool(request.imagery)], request.config, request.overrides)
+    own = tuple(
+        source(imagery=scene, labels=labels, bands=request.bands, **further)
+        for scene, labels in zip(request.imagery, request.labels, strict=True)
+    )
+    return chosen.model_copy(update={"labelled": chosen.labelled + own})
 
 
 def run_training(request: TrainingRequest) -> Bundle:
@@ -66,10 +83,6 @@ def run_training(request: TrainingRequest) -> Bundle:
         from pipeline.training.detector.train import train_detector
 
         return train_detector(settings, request.out)
-    if request.imagery:
-        from pipeline.training.segmenter.fine_tune import fine_tune
-
-        return fine_tune(settings, request.out)
     from pipeline.training.segmenter.train import train
 
     return train(settings, request.out)
@@ -99,36 +112,3 @@ def publish_bundle(bundle: Bundle, folder: Path) -> Bundle:
         for left in (part, old):
             shutil.rmtree(left, ignore_errors=True)
     return Bundle(folder=target, card=bundle.card)
-
-
-def _detector_settings(request: TrainingRequest) -> Any:
-    from pipeline.training.detector.labelled import LabelledSource
-    from pipeline.training.detector.train import DetectorTraining, FineTuning
-
-    if not request.imagery:
-        return load_settings(DetectorTraining, request.config, request.overrides)
-    settings = load_settings(FineTuning, request.config, request.overrides)
-    own = tuple(
-        LabelledSource(imagery=scene, labels=boxes, bands=request.bands, complete=request.complete)
-        for scene, boxes in zip(request.imagery, request.labels, strict=True)
-    )
-    return settings.model_copy(update={"labelled": settings.labelled + own})
-
-
-def _segmenter_settings(request: TrainingRequest) -> Any:
-    if not request.imagery:
-        from pipeline.training.segmenter.train import SegmenterTraining
-
-        return load_settings(SegmenterTraining, request.config, request.overrides)
-    from pipeline.training.segmenter.fine_tune import OwnLandcover
-
-    if len(request.imagery) > 1:
-        raise ConfigError(
-            f"A land-cover model is fine-tuned on one scene. Received: {', '.join(request.imagery)}."
-        )
-    given = [f"imagery={request.imagery[0]}", f"labels={request.labels[0]}"]
-    if request.bands:
-        given.append(f"bands=[{', '.join(request.bands)}]")
-    if request.class_field:
-        given.append(f"class_field={request.class_field}")
-    return load_settings(OwnLandcover, request.config, (*request.overrides, *given))

@@ -112,9 +112,9 @@ def test_optional_bands_are_used_if_all_are_there():
 
 def test_a_scene_may_lack_optional_bands_and_no_others(bundle):
     lenient = bundle.model_copy(update={"card": OPTIONAL})
-    lenient.check_scene(("B02", "B04"), 10.0, "S2_X")
+    lenient.card.check_scene(("B02", "B04"), 10.0, "S2_X")
     with pytest.raises(BundleError, match="needs band B04, which S2_X lacks"):
-        lenient.check_scene(("B02", "B03", "B08"), 10.0, "S2_X")
+        lenient.card.check_scene(("B02", "B03", "B08"), 10.0, "S2_X")
 
 
 def test_optional_bands_are_among_the_bands():
@@ -187,20 +187,20 @@ def test_weights_of_another_network(bundle):
 
 def test_a_scene_that_lacks_a_band_is_refused_by_name(bundle):
     with pytest.raises(BundleError) as caught:
-        bundle.check_scene(("B02", "B03", "B11"), 10.0, "S2A_MSIL2A_X")
+        bundle.card.check_scene(("B02", "B03", "B11"), 10.0, "S2A_MSIL2A_X")
     assert str(caught.value) == (
         "Model trial needs band B04, B08, which S2A_MSIL2A_X lacks. It has: B02, B03, B11."
     )
     with pytest.raises(BundleError, match="It has: none"):
-        bundle.check_scene((), 10.0, "S2A_MSIL2A_X")
+        bundle.card.check_scene((), 10.0, "S2A_MSIL2A_X")
 
 
 def test_a_scene_of_another_pixel_size_is_refused_by_name(bundle):
     bands = dict.fromkeys(("B02", "B03", "B04", "B08", "B11"))
-    bundle.check_scene(bands, 10.0, "S2A_MSIL2A_X")
-    bundle.check_scene(bands, 9.98, "a2_braunschweig")  # resampled chips are not exactly 10 m
+    bundle.card.check_scene(bands, 10.0, "S2A_MSIL2A_X")
+    bundle.card.check_scene(bands, 9.98, "a2_braunschweig")  # resampled chips are not exactly 10 m
     with pytest.raises(BundleError) as caught:
-        bundle.check_scene(bands, 20.0, "S2A_MSIL2A_X")
+        bundle.card.check_scene(bands, 20.0, "S2A_MSIL2A_X")
     assert str(caught.value) == "Model trial is for 10 m pixels, S2A_MSIL2A_X has 20 m."
 
 

@@ -9,8 +9,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import open_bundle, save_bundle
 from pipeline.training.detector.train import DetectorTraining, FineTuning, blank_card
 from pipeline.training.request import TrainingRequest, publish_bundle, training_settings
-from pipeline.training.segmenter.fine_tune import OwnLandcover
-from pipeline.training.segmenter.train import SegmenterTraining
+from pipeline.training.segmenter import settings as segmenter
 
 HERE = Path("runs/x")
 
@@ -37,8 +36,9 @@ def test_one_s_own_land_cover_has_its_column_of_classes():
         "segmenter", HERE, imagery=("a.tif",), labels=(Path("a.gpkg"),), class_field="Nutzung"
     )
     settings = training_settings(request)
-    assert isinstance(settings, OwnLandcover)
-    assert (settings.imagery, settings.labels, settings.class_field) == ("a.tif", Path("a.gpkg"), "Nutzung")
+    assert isinstance(settings, segmenter.FineTuning)
+    (source,) = settings.labelled
+    assert (source.imagery, source.labels, source.class_field) == ("a.tif", Path("a.gpkg"), "Nutzung")
 
 
 def test_without_imagery_a_training_is_from_nothing(tmp_path):
@@ -46,7 +46,7 @@ def test_without_imagery_a_training_is_from_nothing(tmp_path):
     settings = training_settings(TrainingRequest("detector", HERE, tmp_path / "t.yaml"))
     assert type(settings) is DetectorTraining
     assert settings.steps == 5
-    assert isinstance(training_settings(TrainingRequest("segmenter", HERE)), SegmenterTraining)
+    assert isinstance(training_settings(TrainingRequest("segmenter", HERE)), segmenter.SegmenterTraining)
 
 
 @pytest.mark.parametrize("kind", ["detector", "segmenter"])

@@ -1,8 +1,8 @@
-"""How good a land-cover network is on labelled scenes, as plain numbers with their uncertainty."""
+"""Accuracy of a land-cover network on what was held out of labelled scenes, for its card."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,17 @@ BOOTSTRAP_PX = 64
 """Side of the blocks that intervals are drawn from: larger than nearly every field."""
 _PIXEL_M2 = 100.0
 
+Classes = NDArray[np.uint8]
+"""(H, W) class indices, `UNLABELLED` where there is none."""
+Pair = tuple[Classes, Classes]
+"""Of a scene: true and found ones."""
+
 
 @torch.inference_mode()
 def segment(
     network: nn.Module, scene: LabelledScene, card: Card, tile_px: int = 512, without: Sequence[str] = ()
-) -> NDArray[np.uint8]:
-    """(H, W) class indices of a scene, tile by tile; `UNLABELLED` where there is no data.
+) -> Classes:
+    """Return the classes of a scene, tile by tile; `UNLABELLED` where there are no data.
 
     The bands `without` are treated as if the scene lacked them.
     """
@@ -46,16 +51,17 @@ def segment(
     return np.where(scene.valid, classes, np.uint8(UNLABELLED))
 
 
-def figures(
-    truth: NDArray[np.uint8], found: NDArray[np.uint8], where: NDArray[np.bool_], card: Card
-) -> dict[str, Any]:
-    """Accuracy and IoU of class indices (H, W) against true ones, where both have one and `where` is True.
+def confusion(pairs: Iterable[Pair], card: Card) -> LandcoverEvaluation:
+    """Compare true and found classes where both have one."""
+    return LandcoverEvaluation(card.classes, _by_block(pairs, card).sum(axis=0), _PIXEL_M2)
+
+
+def figures(pairs: Iterable[Pair], card: Card) -> dict[str, Any]:
+    """Return accuracy and IoU of found classes against true ones.
 
     `accuracy_95` is the accuracy's interval by a bootstrap of blocks of `BOOTSTRAP_PX`.
     """
-    blocks = confusion_by_block(
-        np.where(where, truth, np.uint8(UNLABELLED)), found, np.arange(len(card.classes)), BOOTSTRAP_PX
-    )
+    blocks = _by_block(pairs, card)
     result = LandcoverEvaluation(card.classes, blocks.sum(axis=0), _PIXEL_M2)
     interval = block_bootstrap(blocks, lambda sums: accuracy_and_iou(sums)[..., 0])
     return {
@@ -69,14 +75,13 @@ def figures(
     }
 
 
-def agreement(truth: NDArray[np.uint8], found: NDArray[np.uint8], card: Card) -> LandcoverEvaluation:
-    """Comparison of class indices (H, W) with true ones, where both have a class."""
-    blocks = confusion_by_block(truth, found, np.arange(len(card.classes)), BOOTSTRAP_PX)
-    return LandcoverEvaluation(card.classes, blocks.sum(axis=0), _PIXEL_M2)
+def _by_block(pairs: Iterable[Pair], card: Card) -> NDArray[np.int64]:
+    index = np.arange(len(card.classes))
+    return np.concatenate([confusion_by_block(truth, found, index, BOOTSTRAP_PX) for truth, found in pairs])
 
 
 def _confusions(result: LandcoverEvaluation, count: int = 4) -> dict[str, float | None]:
-    """What is taken for what most often, as a share of all pixels."""
+    """Return the most frequent confusions, as shares of all pixels."""
     wrong = np.where(np.eye(len(result.legend), dtype=bool), 0, result.matrix)
     most = [np.unravel_index(index, wrong.shape) for index in np.argsort(-wrong, axis=None)[:count]]
     return {
@@ -86,53 +91,77 @@ def _confusions(result: LandcoverEvaluation, count: int = 4) -> dict[str, float 
     }
 
 
-def land_use_figures(
-    scene: LabelledScene, found: NDArray[np.uint8], where: NDArray[np.bool_], card: Card
-) -> dict[str, Any]:
-    """`figures` on the land use of a scene, beside those of its pseudo-label on the same pixels.
+def land_use_figures(results: Iterable[tuple[LabelledScene, Pair]], card: Card) -> dict[str, Any]:
+    """Return `figures` of land use, beside those of the scenes' labels on the same pixels.
 
-    `advantage` is by how much the accuracy is above the pseudo-label's, with its bootstrap interval.
+    `results` are scenes, each with its land use where that counts, and with found classes. `advantage` is the
+    accuracy less that of the labels (`pseudo_label_accuracy`), with its interval.
     """
-    if scene.land_use is None:
-        return {}
-    count = len(card.classes)
-    both = where & (scene.land_use < count) & (scene.pseudo < count) & (found < count)
-    right, pseudo_right = found == scene.land_use, scene.pseudo == scene.land_use
-    row, col = np.nonzero(both)
-    across = -(-scene.shape[1] // BOOTSTRAP_PX)
-    _, block = np.unique(row // BOOTSTRAP_PX * across + col // BOOTSTRAP_PX, return_inverse=True)
-    gained = right[both].astype(float) - pseudo_right[both]
-    counts = np.stack([np.bincount(block, gained), np.bincount(block)], axis=1)
+    count, pairs, right, blocks = len(card.classes), [], [], []
+    for scene, (truth, found) in results:
+        both = (truth < count) & (scene.labels < count) & (found < count)
+        row, col = np.nonzero(both)
+        across = -(-scene.shape[1] // BOOTSTRAP_PX)
+        _, block = np.unique(row // BOOTSTRAP_PX * across + col // BOOTSTRAP_PX, return_inverse=True)
+        labels_right = (scene.labels == truth)[both]
+        gained = (found == truth)[both].astype(float) - labels_right
+        blocks.append(np.stack([np.bincount(block, gained), np.bincount(block)], axis=1))
+        right.append(labels_right)
+        pairs.append((_masked(truth, both), found))
+    pixels, counts = np.concatenate(right), np.concatenate(blocks)
     interval = block_bootstrap(counts, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1))
-    return figures(scene.land_use, found, both, card) | {
-        "pseudo_label_accuracy": _rounded(pseudo_right[both].mean()) if both.any() else None,
-        "advantage": _rounded(gained.mean()) if both.any() else None,
+    return figures(pairs, card) | {
+        "pseudo_label_accuracy": _rounded(pixels.mean()) if len(pixels) else None,
+        "advantage": _rounded(counts[:, 0].sum() / len(pixels)) if len(pixels) else None,
         "advantage_95": [_rounded(bound) for bound in interval],
     }
 
 
-def measure(network: nn.Module, scenes: Sequence[LabelledScene], card: Card) -> dict[str, Any]:
-    """How well a network does on what was held out of each scene, as plain numbers for its card.
+def land_use_where(scene: LabelledScene, where: NDArray[np.bool_]) -> Classes:
+    """Return the land use of a scene where `where` (H, W) is True."""
+    none = np.full(scene.shape, UNLABELLED, np.uint8)
+    return none if scene.land_use is None else np.where(where, scene.land_use, none)
 
-    `held_out`: agreement with the pseudo-label (or with the simulator) in the held-out blocks, also as if
-    the optional bands were not there. Where there is land use: accuracy on its polygons, in held-out blocks
-    and overall, beside the pseudo-label's own.
+
+def held_out_pairs(
+    network: nn.Module, scenes: Iterable[LabelledScene], card: Card, without: Sequence[str] = ()
+) -> list[Pair]:
+    """Return labels and found classes of scenes, labels in held-out blocks only."""
+    return [
+        (_masked(scene.labels, scene.held_out_mask), segment(network, scene, card, without=without))
+        for scene in scenes
+    ]
+
+
+def measure(network: nn.Module, scenes: Sequence[LabelledScene], card: Card) -> dict[str, Any]:
+    """Return how well a network does on what was held out, by the name of the scenes, for its card.
+
+    `held_out`: agreement with the labels in the held-out blocks, also as if the optional bands were not
+    there. Where there is land use: accuracy on its polygons, in held-out blocks and overall, beside that of
+    the labels.
     """
     quality: dict[str, Any] = {}
-    for scene in scenes:
-        if not scene.held_out:
-            continue
-        found, where = segment(network, scene, card), scene.held_out_mask
-        quality[scene.name] = {"held_out": figures(scene.pseudo, found, where, card)}
+    for name in dict.fromkeys(scene.name for scene in scenes if scene.held_out):
+        group = [scene for scene in scenes if scene.name == name and scene.held_out]
+        pairs = held_out_pairs(network, group, card)
+        blocks = sum(len(scene.held_out) for scene in group)
+        quality[name] = {"held_out": {"blocks": blocks, **figures(pairs, card)}}
         if card.optional_bands:
-            blind = segment(network, scene, card, without=card.optional_bands)
-            quality[scene.name]["held_out_without_optional_bands"] = figures(scene.pseudo, blind, where, card)
-        if scene.land_use is not None:
-            quality[scene.name] |= {
-                "land_use_held_out": land_use_figures(scene, found, where, card),
-                "land_use_everywhere": land_use_figures(scene, found, scene.valid, card),
-            }
+            blind = held_out_pairs(network, group, card, card.optional_bands)
+            quality[name]["held_out_without_optional_bands"] = figures(blind, card)
+        for key, everywhere in (("land_use_held_out", False), ("land_use_everywhere", True)):
+            results = [
+                (scene, (land_use_where(scene, scene.held_out_mask | everywhere), found))
+                for scene, (_, found) in zip(group, pairs, strict=True)
+                if scene.land_use is not None
+            ]
+            if results:
+                quality[name][key] = land_use_figures(results, card)
     return quality
+
+
+def _masked(classes: Classes, where: NDArray[np.bool_]) -> Classes:
+    return np.where(where, classes, np.uint8(UNLABELLED))
 
 
 def _rounded(share: float) -> float | None:

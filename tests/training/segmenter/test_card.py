@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from pipeline.evaluation.landcover.labels import UNLABELLED
@@ -25,7 +24,6 @@ CARD = Card(
     halo=0,
     stride=1,
 )
-EVERYWHERE = np.ones((2, 4), bool)
 
 
 class Brightness(torch.nn.Module):
@@ -46,7 +44,8 @@ def labelled(pseudo, land_use=None, side: int = 8) -> LabelledScene:
         valid=np.ones((side, side), bool),
         classes=pseudo,
         weights=np.ones((side, side), np.float32),
-        pseudo=pseudo,
+        labels=pseudo,
+        trust=np.ones(256, np.float32),
         land_use=land_use,
         held_out=((0, 0, side, side),),
     )
@@ -59,16 +58,15 @@ def east(side: int) -> np.ndarray:
 def test_only_what_has_a_class_on_both_sides_counts():
     truth = np.array([[0, 1, UNLABELLED, 1], [1, 1, 1, 1]], np.uint8)
     found = np.array([[0, 0, 0, UNLABELLED], [1, 1, 1, 1]], np.uint8)
-    where = EVERYWHERE.copy()
-    where[1] = False
-    got = figures(truth, found, where, CARD)
+    truth[1] = UNLABELLED
+    got = figures([(truth, found)], CARD)
     assert (got["pixels"], got["accuracy"]) == (2, 0.5)
     assert got["iou"] == {"water": 0.5, "trees": 0.0}
     assert got["accuracy_95"] == [None, None]  # one block says nothing about others
 
 
 def test_nothing_to_compare_gives_no_figures():
-    got = figures(np.full((2, 4), UNLABELLED, np.uint8), EVERYWHERE.astype(np.uint8), EVERYWHERE, CARD)
+    got = figures([(np.full((2, 4), UNLABELLED, np.uint8), np.ones((2, 4), np.uint8))], CARD)
     assert (got["pixels"], got["accuracy"]) == (0, None)
 
 
@@ -86,7 +84,7 @@ def test_the_advantage_is_over_the_pseudo_label_on_the_same_pixels():
     truth = east(side)
     pseudo = truth.copy()
     pseudo[: side // 2] = 0  # right but for the quarter in the north-east
-    got = land_use_figures(labelled(pseudo, truth, side), truth, np.ones((side, side), bool), CARD)
+    got = land_use_figures([(labelled(pseudo, truth, side), (truth, truth))], CARD)
     assert (got["accuracy"], got["pseudo_label_accuracy"], got["advantage"]) == (1.0, 0.75, 0.25)
     low, high = got["advantage_95"]
     assert 0 <= low < 0.25 < high < 0.6
@@ -103,6 +101,15 @@ def test_measures_what_was_held_out():
     assert measure(Brightness(), [replace(labelled(pseudo), held_out=())], CARD) == {}
 
 
-@pytest.mark.parametrize("scene", [labelled(np.zeros((8, 8), np.uint8))])
-def test_without_land_use_there_is_no_advantage(scene):
-    assert land_use_figures(scene, scene.pseudo, scene.valid, CARD) == {}
+def test_scenes_of_one_source_are_measured_together():
+    once = measure(Brightness(), [labelled(east(8))], CARD)["place"]["held_out"]
+    twice = measure(Brightness(), [labelled(east(8)), labelled(east(8))], CARD)["place"]["held_out"]
+    assert (once["blocks"], twice["blocks"]) == (1, 2)
+    assert twice["pixels"] == 2 * once["pixels"]
+
+
+def test_without_land_use_there_is_no_advantage():
+    assert set(measure(Brightness(), [labelled(east(8))], CARD)["place"]) == {
+        "held_out",
+        "held_out_without_optional_bands",
+    }

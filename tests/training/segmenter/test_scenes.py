@@ -1,29 +1,27 @@
-"""Labelled scenes: what is held out stays out, labels follow their pixels, crops are repeatable."""
+"""Labelled scenes: complete ones and blocks of them; what is held out stays out."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import rasterio
 
+from pipeline.errors import LabelsError
+from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.training.segmenter.scenes import (
-    UNLABELLED,
-    VALUES,
-    Crop,
-    Crops,
-    HeldOutCrops,
     LabelledScene,
-    _under_clouds,
-    augment,
-    cut,
-    held_out_blocks,
-    hold_out,
-    read_patches,
-    read_scene,
+    OpenSource,
+    masked,
     simulated_scene,
+    trusted,
     without_land_use,
 )
+from pipeline.training.segmenter.settings import FineTuning, LandcoverSource, SegmenterTraining
+from tests.training.segmenter.places import SIDE, chessboard, imagery, profile, square, write_polygons
+
+__all__ = ["chessboard", "imagery"]  # fixtures
 
 BANDS = ("B02", "B03", "B04", "B08")
 CARD = Card(
@@ -50,167 +48,120 @@ def scene(height: int = 40, width: int = 60) -> LabelledScene:
         valid=np.ones((height, width), bool),
         classes=classes,
         weights=np.ones((height, width), np.float32),
-        pseudo=classes,
+        labels=classes,
+        trust=trusted({"snow and ice": 0.0}, [item.name for item in DYNAMIC_WORLD]),
     )
 
 
-def test_every_fourth_block_is_held_out():
-    assert held_out_blocks((20, 60), 10) == ((0, 10, 10, 10), (0, 50, 10, 10), (10, 30, 10, 10))
-
-
-def test_blocks_at_the_border_are_cut_to_the_scene():
-    assert held_out_blocks((5, 18), 10) == ((0, 10, 5, 8),)
-
-
 def test_held_out_blocks_and_their_guard_bands_have_no_weight():
-    held = hold_out(scene(), ((10, 20, 10, 10),), guard_px=3)
+    held = masked(replace(scene(), held_out=((10, 20, 10, 10),)), guard_px=3)
     assert held.held_out_mask.sum() == 100
     assert (held.weights == 0).sum() == 16 * 16
     assert not held.weights[7:23, 17:33].any()
 
 
-def test_no_label_of_a_held_out_block_is_ever_in_a_crop():
-    poisoned = hold_out(scene(), ((0, 0, 40, 30),), guard_px=4)
-    poisoned.classes[:, :34] = 8
-    poisoned.classes[:, 34:] = 3
-    for image, classes, weights in (Crops([poisoned], [1], CARD, 32, seed=1)[i] for i in range(40)):
-        assert image.shape == (4, 32, 32)
-        assert set(classes[weights > 0].tolist()) == {3}
-
-
-def test_a_crop_beyond_the_scene_has_no_data_there():
-    crop = cut(scene(), -4, 50, 16)
-    assert crop.valid.sum() == 12 * 10
-    assert crop.valid[4:, :10].all()
-    np.testing.assert_array_equal(crop.classes[4:, :10], scene().classes[:12, 50:])
-    assert (crop.classes[:4] == UNLABELLED).all()
-
-
-def test_a_crop_elsewhere_is_empty():
-    assert not cut(scene(), 100, -50, 16).valid.any()
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_labels_turn_with_their_pixels(seed):
-    rng = np.random.default_rng(seed)
-    classes = np.kron(rng.integers(0, 2, (4, 4)), np.ones((6, 6))).astype(np.uint8)
-    image = np.repeat(classes[None] * np.float32(0.8) + 0.1, 4, axis=0)
-    crop = augment(
-        Crop(image, np.ones((24, 24), bool), classes, np.ones((24, 24), np.float32)), BANDS, True, rng
-    )
-    inside = crop.reflectance[3, crop.classes == 1].mean()
-    assert inside > 1.5 * crop.reflectance[3, crop.classes == 0].mean()
-    assert crop.reflectance.min() > 0
-
-
-def test_clouds_and_shadows_leave_physical_values():
-    rng, dark = np.random.default_rng(0), np.full((6, 48, 48), 0.1, np.float32)
-    images = [_under_clouds(dark, TEN, rng) for _ in range(40)]
-    assert all(image.shape == dark.shape and image.dtype == np.float32 for image in images)
-    assert min(image.min() for image in images) > 0
-    assert max(image.max() for image in images) < 0.75
-    assert any(image.max() > 0.3 for image in images)
-    assert any(image.max() <= 0.1 and image.min() < 0.06 for image in images)  # shadow only
-
-
-def test_a_shadow_keeps_more_blue_than_red():
-    rng, grey = np.random.default_rng(0), np.full((6, 48, 48), 0.1, np.float32)
-    shadows = [image for image in (_under_clouds(grey, TEN, rng) for _ in range(40)) if image.max() <= 0.1]
-    assert all((image[0] >= image[2]).all() for image in shadows)
-
-
-def test_crops_are_the_same_for_a_seed_and_number():
-    first, again, other = (Crops([scene()], [1], CARD, 32, seed=seed)[5] for seed in (1, 1, 2))
-    assert all((a == b).all() for a, b in zip(first, again, strict=True))
-    assert (first[0] != other[0]).any()
-
-
-TEN = (*BANDS, "B11", "B12")
-OPTIONAL = CARD.model_copy(
-    update={"bands": TEN, "mean": (0.0,) * 6, "std": (1.0,) * 6, "optional_bands": ("B11", "B12")}
-)
-
-
-def test_some_crops_lack_the_optional_bands_and_never_others():
-    six = replace(scene(), reflectance=np.full((6, 40, 60), 0.3, np.float32))
-    crops = Crops([six], [1], OPTIONAL, 16, seed=0, band_dropout=0.4)
-    images = [crops[i][0] for i in range(100)]
-    lacking = [bool((image[4:] == 0).all()) for image in images]
-    assert 25 < sum(lacking) < 55
-    assert all((image[:4] != 0).any() for image in images)
-    for image, gone in zip(images, lacking, strict=True):
-        assert gone or ((image[5] == 0) == (image[0] == 0)).all()
-
-
-def test_folds_share_a_scene_between_them():
-    seen = np.zeros((70, 90), int)
-    for fold in range(3):
-        seen += replace(scene(70, 90), held_out=held_out_blocks((70, 90), 20, fold, 3)).held_out_mask
-    assert (seen == 1).all()
-
-
 def test_the_place_of_land_use_can_be_left_out():
     land_use = np.full((40, 60), UNLABELLED, np.uint8)
     land_use[10:20, 12:14], land_use[15, 25] = 4, 6
-    labelled = replace(scene(), kind="virginia", land_use=land_use, held_out=((0, 40, 40, 20),))
+    labelled = replace(scene(), land_use=land_use, held_out=((0, 40, 40, 20),))
     before = without_land_use(labelled, 2)
     kept = before.weights > 0
     assert not kept[8:22, 10:28].any()
     assert not kept[:, 38:].any()
-    assert (kept[:, :10] == (labelled.pseudo[:, :10] != VALUES["snow and ice"])).all()
-    assert before.classes is labelled.pseudo
+    assert (kept[:, :10] == (labelled.labels[:, :10] != 8)).all()
+    assert before.classes is labelled.labels
 
 
-def test_held_out_crops_show_only_held_out_labels_and_land_use_first():
-    land_use = np.full((40, 60), UNLABELLED, np.uint8)
-    land_use[:, 30:32] = 6
-    labelled = hold_out(replace(scene(), land_use=land_use), ((8, 20, 16, 16),), 2)
-    ((image, classes, weights),) = list(HeldOutCrops([labelled], CARD, 24))
-    assert image.shape == (4, 24, 24)
-    assert weights.sum() == 16 * 16
-    assert (classes[4:20, 14:16] == 6).all()
-    np.testing.assert_array_equal(classes[4:20, 4:14], labelled.pseudo[8:24, 20:30])
-
-
-def test_held_out_crops_are_few_and_from_everywhere():
-    labelled = hold_out(scene(), held_out_blocks((40, 60), 4), 0)
-    crops = HeldOutCrops([labelled], CARD, 8, limit=5)
-    assert 3 <= len(crops) <= 5
-    assert crops.places[-1][1][0] > 25
-
-
-def test_simulated_scenes_bring_their_truth_and_clouds_are_not_learnt():
-    labelled = simulated_scene(96, 5, BANDS)
+def test_simulated_scenes_bring_their_truth_and_clouds_do_not_count():
+    labelled = simulated_scene(96, 5, CARD)
     assert labelled.reflectance.shape == (4, 96, 96)
     assert set(np.unique(labelled.classes)) <= set(range(9))
-    assert (labelled.weights[labelled.pseudo == UNLABELLED] == 0).all()
-    assert not simulated_scene(96, 5, BANDS, held_out=True).centres
+    assert (labelled.weights[labelled.labels == UNLABELLED] == 0).all()
+    assert not masked(simulated_scene(96, 5, CARD, held_out=True), 0).centres
 
 
-def test_real_land_use_is_trusted_over_the_pseudo_label(shared_data):
-    labelled = read_scene(shared_data / "landcover" / "brandenburg", BANDS, 3.0)
-    assert labelled.reflectance.shape == (4, 768, 1536)
-    sure = labelled.weights == 3
-    assert sure.sum() > 50_000
-    assert (labelled.classes[sure] == labelled.land_use[sure]).all()
-    assert (labelled.pseudo[sure] != labelled.land_use[sure]).mean() > 0.3
-    at_edges = (labelled.land_use != UNLABELLED) & ~sure & (labelled.weights > 0)
-    assert (labelled.land_use[at_edges] == labelled.pseudo[at_edges]).all()
-    held = hold_out(labelled, held_out_blocks(labelled.shape, 256), 32)
-    assert 0.2 < held.held_out_mask.mean() < 0.3
-    assert not held.weights[held.held_out_mask].any()
-
-
-def test_patches_are_put_together_by_their_place(shared_data):
-    first, second = read_patches(shared_data / "landcover" / "bigearthnet", (*BANDS, "B11"), guard_px=16)
-    assert first.reflectance.shape == (5, 600, 240)
-    assert second.shape == (360, 360)
-    assert first.valid.sum() == 6 * 120 * 120
-    assert [len(one.held_out) for one in (first, second)] == [1, 2]
-    assert not first.weights[first.classes == VALUES["bare"]].any()
-    # Water is dark in the near infrared, so the labels lie where the pixels are.
-    water = (first.pseudo == VALUES["water"]) & first.valid
-    assert np.median(first.reflectance[3][water]) < 0.1
-    assert (
-        np.median(first.reflectance[4][water]) < 0.1 < np.median(first.reflectance[4][first.valid & ~water])
+def test_land_use_is_trusted_over_the_labels(shared_data):
+    place = shared_data / "landcover" / "brandenburg"
+    source = LandcoverSource(
+        imagery=str(place),
+        labels=place / "dynamicworld_pseudolabel.tif",
+        land_use=place / "osm_landuse_west.gpkg",
+        held_out=((0, 256, 256, 256),),
     )
+    settings = SegmenterTraining(labelled=(source,))
+    (labelled,) = OpenSource.of(source, settings.classes).read(CARD, settings)
+    assert labelled.reflectance.shape == (4, 768, 1536)
+    certain = labelled.weights == 3
+    assert certain.sum() > 50_000
+    assert (labelled.classes[certain] == labelled.land_use[certain]).all()
+    assert (labelled.labels[certain] != labelled.land_use[certain]).mean() > 0.3
+    at_edges = (labelled.land_use != UNLABELLED) & ~certain & (labelled.weights > 0)
+    assert (labelled.land_use[at_edges] == labelled.labels[at_edges]).all()
+    assert not masked(labelled, 32).weights[labelled.held_out_mask].any()
+
+
+TINY = CARD.model_copy(
+    update={"bands": (*BANDS, "B11"), "optional_bands": ("B11",), "mean": (0.1,) * 5, "std": (0.1,) * 5}
+)
+
+
+def blocks_of(imagery, labels, card=TINY, **changes):
+    """The blocks to learn from and those held out."""
+    settings = FineTuning(block_px=32, guard_px=2, crop_px=32, **changes)
+    source = LandcoverSource(imagery=str(imagery), labels=labels)
+    opened = OpenSource.of(source, None)
+    names = sorted(set(opened.labels.names.values()))
+    classes = tuple(
+        item.model_copy(update={"name": name}) for item, name in zip(DYNAMIC_WORLD, names, strict=False)
+    )
+    scenes = opened.read(card.model_copy(update={"classes": classes}), settings)
+    return [one for one in scenes if not one.held_out], [one for one in scenes if one.held_out]
+
+
+def test_blocks_are_held_out_completely_and_labels_near_them_are_not_learned(imagery, chessboard):
+    learned, kept = blocks_of(imagery, chessboard)
+    assert (len(learned), len(kept)) == (12, 4)
+    assert sum(one.learned for one in learned) < 12 * 32 * 32
+    assert sum(int(one.held_out_mask.sum()) for one in kept) == 4 * 32 * 32
+    assert not any(masked(one, 2).learned for one in kept)
+    assert np.isnan(learned[0].reflectance[4]).all()  # the optional band that the scene lacks
+    again, _ = blocks_of(imagery, chessboard)
+    assert all((one.labels == other.labels).all() for one, other in zip(learned, again, strict=True))
+    other, _ = blocks_of(imagery, chessboard, seed=5)
+    assert [one.shape for one in other] != [one.shape for one in learned]
+
+
+def test_at_most_so_many_blocks_are_read(imagery, chessboard):
+    learned, kept = blocks_of(imagery, chessboard, blocks=8)
+    assert len(learned) + len(kept) == 8
+
+
+@pytest.mark.parametrize(
+    ("labels", "shapes", "message"),
+    [
+        (["wood", "lake"], [square(9000, 0), square(9000, 64)], "None of the labels .* is in"),
+        (
+            ["wood", "lake"],
+            [square(0, 0, 8, 8), square(16, 0, 8, 8)],
+            "can be held out without losing a class",
+        ),
+        (["wood", "lake"] * 2, [square(121, 32 * i, 6, 6) for i in range(4)], "without data only"),
+    ],
+    ids=["elsewhere", "one block", "no data"],
+)
+def test_labels_in_the_wrong_place_are_refused(imagery, tmp_path, labels, shapes, message):
+    path = write_polygons(tmp_path / "bad.gpkg", labels, shapes)
+    with pytest.raises(LabelsError, match=message):
+        blocks_of(imagery, path)
+
+
+def test_nan_is_no_data(tmp_path, chessboard):
+    numbers = np.full((4, SIDE, SIDE), 0.2, np.float32)
+    numbers[:, :32] = np.nan
+    path = tmp_path / "nan.tif"
+    with rasterio.open(path, "w", **profile("float32", 4)) as target:
+        target.write(numbers)
+        target.descriptions = BANDS
+    learned, kept = blocks_of(path, chessboard)
+    assert len(learned) + len(kept) < 16
+    assert all(np.isfinite(one.reflectance[:4, one.valid]).all() for one in (*learned, *kept))

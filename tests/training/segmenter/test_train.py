@@ -11,21 +11,19 @@ import torch
 from rasterio.transform import from_origin
 from shapely import box
 
-from pipeline.errors import BundleError, TrainingError
+from configs.mosaic_patches import mosaic
+from pipeline.config import load_settings
+from pipeline.errors import TrainingError
 from pipeline.models.bundle import open_bundle
-from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.models.registry import build_network
 from pipeline.scenes.scene import BANDS_10M
-from pipeline.training.segmenter.scenes import Crops
-from pipeline.training.segmenter.train import (
-    SegmenterTraining,
-    blank_card,
-    class_weights,
-    labelled_scenes,
-    start_from,
-    train,
-)
+from pipeline.training.segmenter.crops import Crops
+from pipeline.training.segmenter.scenes import OpenSource
+from pipeline.training.segmenter.settings import LandcoverSource, SegmenterTraining
+from pipeline.training.segmenter.train import blank_card, train
+from pipeline.training.spatial_split import fold_blocks
 
+ROOT = Path(__file__).parents[3]
 SIDE = 64
 
 
@@ -38,10 +36,8 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
-    """A folder of training data with one scene: water in the west, trees in the east."""
-    folder = tmp_path_factory.mktemp("data")
-    place = folder / "landcover" / "lake"
-    place.mkdir(parents=True)
+    """A scene with labels: water in the west, trees in the east."""
+    place = tmp_path_factory.mktemp("data")
     profile = {
         "driver": "GTiff",
         "height": SIDE,
@@ -51,7 +47,7 @@ def data(tmp_path_factory) -> Path:
         "transform": from_origin(500_000, 5_000_000, 10, 10),
     }
     labels = np.repeat((np.arange(SIDE) >= SIDE // 2).astype(np.uint8)[None], SIDE, axis=0)
-    with rasterio.open(place / "dynamicworld_pseudolabel.tif", "w", dtype="uint8", **profile) as target:
+    with rasterio.open(place / "labels.tif", "w", dtype="uint8", **profile) as target:
         target.write(labels, 1)
     noise = np.random.default_rng(0)
     for band, water, trees in (("B02", 900, 800), ("B03", 700, 600), ("B04", 500, 400), ("B08", 200, 3000)):
@@ -60,20 +56,25 @@ def data(tmp_path_factory) -> Path:
             place / f"T33TWN_20200601T101031_{band}.tif", "w", dtype="uint16", **profile
         ) as target:
             target.write(values.astype(np.uint16), 1)
-    return folder
+    return place
 
 
-def settings(data: Path, **changes) -> SegmenterTraining:
+def settings(data: Path, land_use: Path | None = None, **changes) -> SegmenterTraining:
+    """A small training; `data` holds the bands and `labels.tif`."""
+    source = LandcoverSource(
+        name="lake",
+        imagery=str(data),
+        labels=data / "labels.tif",
+        land_use=land_use,
+        held_out=fold_blocks((SIDE, SIDE), 16, 1, 4),
+    )
     small = {
-        "data": data,
-        "shares": {"lake": 1.0},
+        "labelled": [source],
         "arguments": {"widths": [4, 8]},
         "bands": BANDS_10M,
-        "first_steps": 0,
         "steps": 2,
         "batch": 2,
         "crop_px": 32,
-        "block_px": 16,
         "guard_px": 2,
         "check_every": 1,
         "precision": "float32",
@@ -90,9 +91,9 @@ def test_two_steps_end_in_a_bundle_that_loads(data, tmp_path):
     assert network(torch.zeros(1, 4, 32, 32)).shape == (1, 9, 32, 32)
     assert (opened.card.halo, opened.card.stride) == (10, 2)
     assert opened.card.training_data[0]["held_out_blocks"][0] == [0, 16, 16, 16]
-    assert opened.card.quality["lake"]["held_out"]["pixels"] == 4 * 16 * 16
-    assert (tmp_path / "last" / "metrics.csv").is_file()
-    assert (tmp_path / "last" / "learning_curve.png").is_file()
+    assert opened.card.quality["held_out"]["pixels"] == 4 * 16 * 16
+    assert (tmp_path / "metrics.csv").is_file()
+    assert (tmp_path / "learning_curve.png").is_file()
 
 
 def test_it_learns_what_is_easy(data, tmp_path):
@@ -102,7 +103,7 @@ def test_it_learns_what_is_easy(data, tmp_path):
         ),
         tmp_path,
     )
-    assert bundle.card.quality["lake"]["held_out"]["accuracy"] > 0.9
+    assert bundle.card.quality["held_out"]["accuracy"] > 0.9
 
 
 def test_same_seed_same_weights(data, tmp_path):
@@ -124,7 +125,7 @@ def test_a_training_that_was_cut_short_goes_on_to_the_same_weights(data, tmp_pat
     with monkeypatch.context() as patch, pytest.raises(OSError, match="power cut"):
         patch.setattr(Crops, "__getitem__", power_cut)
         train(settings(data, steps=4), tmp_path / "cut")
-    assert (tmp_path / "cut" / "last" / "last.ckpt").is_file()
+    assert (tmp_path / "cut" / "last.ckpt").is_file()
     assert not (tmp_path / "cut" / "bundle").exists()
     assert train(settings(data, steps=4), tmp_path / "cut").card.weights_sha256 == wanted
 
@@ -138,45 +139,12 @@ def test_it_can_start_from_a_bundle(data, tmp_path):
             torch.testing.assert_close(second.state_dict()[name], weights)
 
 
-def test_a_band_that_is_new_has_no_weight_and_the_others_theirs(data, tmp_path):
-    first = train(settings(data), tmp_path)
-    card = blank_card(settings(data, bands=("B02", "B11", "B03", "B04", "B08")))
-    network = build_network(card)
-    start_from(first, network, card)
-    before = first.load_into(build_network(first.card))
-    image = torch.randn(1, 4, 16, 16)
-    torch.testing.assert_close(network.eval()(image[:, [0, 2, 1, 2, 3]]), before(image))
-
-
-def test_classes_are_matched_by_name(data, tmp_path):
-    first = train(settings(data), tmp_path)
-    classes = tuple(
-        LegendClass(value=value, name=name, colour="#000000")
-        for value, name in enumerate(("built", "orchard"))
-    )
-    card = blank_card(settings(data), classes)
-    network = build_network(card)
-    start_from(first, network, card)
-    before = first.load_into(build_network(first.card))
-    image = torch.randn(1, 4, 16, 16)
-    built = [item.name for item in DYNAMIC_WORLD].index("built")
-    torch.testing.assert_close(network.eval()(image)[:, 0], before(image)[:, built])
-
-
-def test_another_architecture_s_weights_are_refused(data, tmp_path):
-    first = train(settings(data), tmp_path)
-    card = blank_card(settings(data, arguments={"widths": [4, 8, 8]}))
-    with pytest.raises(BundleError, match="can't start a unet built with"):
-        start_from(first, build_network(card), card)
-
-
 @pytest.fixture(scope="module")
-def with_land_use(data, tmp_path_factory) -> Path:
-    """The same lake, whose eastern shore the pseudo-label takes for water and land use knows as trees."""
-    folder = tmp_path_factory.mktemp("land-use")
-    shutil.copytree(data / "landcover" / "lake", folder / "landcover" / "lake")
-    place = folder / "landcover" / "lake"
-    with rasterio.open(place / "dynamicworld_pseudolabel.tif", "r+") as labels:
+def with_land_use(data, tmp_path_factory) -> tuple[Path, Path]:
+    """The same lake, whose eastern shore the labels call water and land use trees."""
+    place = tmp_path_factory.mktemp("land-use") / "lake"
+    shutil.copytree(data, place)
+    with rasterio.open(place / "labels.tif", "r+") as labels:
         classes = labels.read(1)
         classes[:, 32:48] = 0
         labels.write(classes, 1)
@@ -185,17 +153,16 @@ def with_land_use(data, tmp_path_factory) -> Path:
         "forest": box(500_320, 4_999_360, 500_480, 5_000_000),
     }
     frame = gpd.GeoDataFrame({"fclass": list(parts)}, geometry=list(parts.values()), crs="EPSG:32633")
-    frame.to_file(place / "osm_landuse_west.gpkg")
-    return folder
+    frame.to_file(place / "land_use.gpkg")
+    return place, place / "land_use.gpkg"
 
 
 def test_land_use_is_cross_validated_by_block(with_land_use, tmp_path):
-    """The first stage sees pseudo-labels in the east only; each fold then learns what the shore is."""
+    """The first stage sees labels in the east only; each fold then learns the class of the shore."""
     bundle = train(
         settings(
-            with_land_use,
+            *with_land_use,
             first_steps=2,
-            first_shares={"lake": 1.0},
             steps=24,
             check_every=24,
             learning_rate=0.03,
@@ -211,30 +178,36 @@ def test_land_use_is_cross_validated_by_block(with_land_use, tmp_path):
     assert figures["pseudo_label_accuracy"] == pytest.approx(2 / 3, abs=0.001)
     assert figures["accuracy"] > 0.9
     assert figures["advantage"] == pytest.approx(figures["accuracy"] - 2 / 3, abs=0.002)
-    assert {path.name for path in tmp_path.iterdir()} == {"first", "fold-1", "fold-2", "last", "bundle"}
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
+        *("first", "fold-1", "fold-2", "bundle", "tensorboard")
+    }
 
 
-def test_missing_data_is_named(tmp_path):
-    with pytest.raises(TrainingError, match="No training data for virginia"):
-        train(SegmenterTraining(data=tmp_path), tmp_path / "out")
+def test_a_simulated_scene_is_evaluated_beside_a_labelled_one(data, tmp_path):
+    chosen = settings(data, simulated=[3], simulated_held_out=[4], simulated_px=64)
+    card = train(chosen, tmp_path).card
+    assert set(card.quality) == {"lake", "simulated-4"}
+    assert card.training_data[-1]["held_out_seeds"] == [4]
 
 
-def test_a_scene_without_labels_is_refused(data, tmp_path):
-    (tmp_path / "landcover" / "lake").mkdir(parents=True)
-    with pytest.raises(TrainingError, match=r"no dynamicworld_pseudolabel\.tif"):
-        train(settings(tmp_path), tmp_path / "out")
+def test_nothing_to_learn_from_is_refused(tmp_path):
+    with pytest.raises(TrainingError, match="there is nothing to learn"):
+        train(SegmenterTraining(), tmp_path / "out")
 
 
-def test_a_band_without_normalisation_is_refused(data, tmp_path):
-    with pytest.raises(TrainingError, match="No normalisation for B10"):
-        train(settings(data, bands=("B02", "B10")), tmp_path)
-
-
-def test_rare_classes_count_more(data):
-    scenes = labelled_scenes(settings(data), ("B02",))
-    scenes[0].classes[:, :] = 0
-    scenes[0].classes[:8] = 1
-    water, trees, grass = class_weights(scenes, [1.0], 0.0, 9)[:3]
-    assert water == trees == grass == 1
-    water, trees, *_ = class_weights(scenes, [1.0], 0.5, 9)
-    assert trees >= water
+def test_the_recipe_s_sources_are_read(shared_data, monkeypatch, tmp_path):
+    """Patches are put together by their place; water is dark in the infrared where labels say water."""
+    patches = shared_data / "landcover" / "bigearthnet"
+    prefix = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
+    names = ("33_69", "33_70", "34_69", "34_70", "34_71", "35_69")
+    mosaic(tmp_path, "dynamicworld", [str(patches / f"{prefix}_{name}") for name in names])
+    recipe = load_settings(SegmenterTraining, ROOT / "configs" / "train-segmenter.yaml")
+    source = recipe.labelled[-1].model_copy(
+        update={"imagery": str(tmp_path), "labels": tmp_path / "labels.tif"}
+    )
+    (scene,) = OpenSource.of(source, recipe.classes).read(blank_card(recipe), recipe)
+    assert (scene.shape, len(scene.held_out), scene.hazy) == ((360, 360), 2, False)
+    assert scene.valid.sum() == 6 * 120 * 120
+    assert not scene.weights[scene.classes == 7].any()
+    infrared = scene.reflectance[recipe.bands.index("B08")]
+    assert np.median(infrared[(scene.labels == 0) & scene.valid]) < 0.1 < np.median(infrared[scene.valid])

@@ -1,0 +1,188 @@
+"""The land-cover network in training: loss, optimiser, the weights it starts from."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pipeline.errors import BundleError, TrainingError
+from pipeline.models.bundle import Bundle, Card
+from pipeline.models.registry import build_network
+from pipeline.training.fit import fit, prepare, training_loader
+from pipeline.training.segmenter.crops import Crops, HeldOutCrops
+from pipeline.training.segmenter.scenes import LabelledScene
+from pipeline.training.segmenter.settings import SegmenterTraining
+
+
+class SegmenterModule(lightning.LightningModule):
+    """The network in training: weighted cross entropy, AdamW, a short warm-up and a cosine to zero."""
+
+    def __init__(self, card: Card, settings: SegmenterTraining, class_weights: Tensor) -> None:
+        super().__init__()
+        self.network = build_network(card).to(memory_format=torch.channels_last)
+        self.settings = settings
+        self.class_weights: Tensor
+        self.register_buffer("class_weights", class_weights, persistent=False)
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
+        """Mean loss over the pixels that count, each by its weight and its class's."""
+        loss, agreement = self._compare(batch)
+        self.log_dict({"loss": loss, "agreement": agreement}, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> None:
+        """The same figures in held-out blocks."""
+        loss, agreement = self._compare(batch)
+        self.log_dict({"val_loss": loss, "val_agreement": agreement}, batch_size=len(batch[0]))
+
+    def _compare(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, classes, weights = batch
+        logits = self.network(images.contiguous(memory_format=torch.channels_last)).float()
+        losses = nn.functional.cross_entropy(
+            logits, classes, reduction="none", label_smoothing=self.settings.label_smoothing
+        )
+        balanced = weights * self.class_weights[classes]
+        loss = (losses * balanced).sum() / balanced.sum().clamp_min(1.0)
+        agree = ((logits.argmax(1) == classes) & (weights > 0)).sum() / (weights > 0).sum().clamp_min(1)
+        return loss, agree
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (no decay of biases and batch norms), learning rate set at every step."""
+        parameters = list(self.network.parameters())
+        optimiser = torch.optim.AdamW(
+            [
+                {
+                    "params": [one for one in parameters if one.ndim > 1],
+                    "weight_decay": self.settings.weight_decay,
+                },
+                {"params": [one for one in parameters if one.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=self.settings.learning_rate,
+        )
+        steps = self.settings.epochs * self.settings.epoch_steps
+        warm_up = max(1, min(50, steps // 10))
+
+        def rate(step: int) -> float:
+            if step < warm_up:
+                return (step + 1) / warm_up
+            return 0.01 + 0.495 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def trained(
+    card: Card,
+    scenes: Sequence[LabelledScene],
+    shares: Mapping[str, float],
+    settings: SegmenterTraining,
+    out: Path,
+    start: Bundle | None = None,
+) -> nn.Module:
+    """Return the network of a card, trained on crops of the scenes: the moving average, rounded.
+
+    `shares` of the crops are by kind of scene; within a kind every pixel that is learned counts the same.
+    Resumes from `out/last.ckpt` where there is one.
+
+    Raises
+    ------
+    TrainingError
+        If no pixel has a label to learn; see also `fit` of `pipeline.training.fit`.
+    """
+    learned = [scene for scene in scenes if shares.get(scene.kind, 0.0) > 0 and scene.learned]
+    if not learned:
+        raise TrainingError("No pixel outside the held-out blocks has a label: there is nothing to learn.")
+    pixels: Counter[str] = Counter()
+    for scene in learned:
+        pixels[scene.kind] += scene.learned
+    parts = [shares[scene.kind] * scene.learned / pixels[scene.kind] for scene in learned]
+    prepare(settings)
+    weights = class_weights(learned, parts, settings.class_balance, len(card.classes))
+    weights *= torch.tensor([settings.emphasis.get(item.name, 1.0) for item in card.classes])
+    module = SegmenterModule(card, settings, weights)
+    if start:
+        start_from(start, module.network, card)
+    crops = Crops(learned, parts, card, settings.crop_px, settings.seed, settings.band_dropout)
+    validation = HeldOutCrops(scenes, card, settings.crop_px)
+    fit(
+        module,
+        training_loader(crops, settings),
+        DataLoader(validation, settings.batch) if len(validation) else None,
+        settings,
+        out,
+    )
+    network = module.network.eval()
+    network.load_state_dict({name: value.float() for name, value in rounded(network).items()})
+    return network
+
+
+def rounded(network: nn.Module) -> dict[str, Tensor]:
+    """The weights as a bundle keeps them: half precision, but for the few of biases and batch norms."""
+    return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}
+
+
+def start_from(bundle: Bundle, network: nn.Module, card: Card) -> None:
+    """Give `network` the weights of a bundle: bands and classes are matched by their names.
+
+    A band that the bundle does not know gets no weight at first, a class starts as the network has it.
+
+    Raises
+    ------
+    BundleError
+        If the bundle has another architecture.
+    """
+    theirs, ours = bundle.card, card
+    state = {name: value.float() for name, value in bundle.state_dict().items()}
+    own = network.state_dict()
+    convolutions = [name for name, value in own.items() if value.ndim == 4]
+    first, last = convolutions[0], convolutions[-1]
+    if theirs.architecture != ours.architecture or set(state) != set(own):
+        raise BundleError(
+            f"Model {theirs.id} is a {theirs.architecture} built with {theirs.arguments}; its weights can't "
+            f"start a {ours.architecture} built with {ours.arguments}."
+        )
+    if theirs.bands != ours.bands:
+        known = torch.zeros_like(own[first])
+        for channel, band in enumerate(ours.bands):
+            if band in theirs.bands:
+                known[:, channel] = state[first][:, theirs.bands.index(band)]
+        state[first] = known
+    if theirs.classes != ours.classes:
+        names = [item.name for item in theirs.classes]
+        for name in (last, last.removesuffix("weight") + "bias"):
+            head = own[name].clone()
+            for channel, item in enumerate(ours.classes):
+                if item.name in names:
+                    head[channel] = state[name][names.index(item.name)]
+            state[name] = head
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise BundleError(
+            f"Weights of model {theirs.id}, built with {theirs.arguments}, don't fit a {ours.architecture} "
+            f"built with {ours.arguments}."
+        ) from error
+
+
+def class_weights(
+    scenes: Sequence[LabelledScene], shares: Sequence[float], balance: float, count: int
+) -> Tensor:
+    """(count,) weights (median frequency / frequency) ** balance, kept between 0.4 and 2.5.
+
+    Median frequency balancing after Eigen and Fergus (arXiv:1411.4734), softened by `balance`.
+    """
+    frequency = np.zeros(count)
+    for scene, share in zip(scenes, shares, strict=True):
+        counts = np.bincount(scene.classes[scene.weights > 0], minlength=count)
+        frequency += share * counts / max(1, counts.sum())
+    ratio = np.median(frequency) / np.maximum(frequency, 1e-6)
+    return torch.tensor(np.clip(ratio**balance, 0.4, 2.5), dtype=torch.float32)

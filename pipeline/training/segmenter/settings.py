@@ -1,0 +1,115 @@
+"""Settings of a training of a land-cover network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.models.library_segmenters import Pretrained
+from pipeline.scenes.scene import BANDS_10M, BANDS_20M
+from pipeline.training.fit import FitSettings
+from pipeline.training.segmenter.labels import Classes
+from pipeline.training.sources import LabelledSource
+from pipeline.training.spatial_split import Block
+
+
+class LandcoverSource(LabelledSource):
+    """A scene and its land cover."""
+
+    labels: Path = Field(description="polygons with a class, or a raster of class values (uint8, 255: none)")
+    class_field: str | None = Field(None, description="column of the polygons' classes")
+    trust: dict[str, float] = Field(
+        {}, description="how much a label counts in the loss, by the name of its class, where not 1"
+    )
+    land_use: Path | None = Field(None, description="polygons of OpenStreetMap, trusted over `labels`")
+    held_out: tuple[Block, ...] | None = Field(
+        None,
+        description="blocks kept for evaluation: first row, first column, rows, columns. Then the complete "
+        "scene is read; otherwise blocks with labels, some of which are held out at random",
+    )
+    hazy: bool | None = Field(
+        None, description="whether the atmosphere is still in it (L1C); by its level when not set"
+    )
+    share: tuple[float, float] = Field(
+        (1.0, 1.0), description="of the crops of the first and of the last stage, relative to other sources"
+    )
+
+
+class SegmenterTraining(FitSettings):
+    """Settings of a training; `steps` is the length of the last stage."""
+
+    labelled: tuple[LandcoverSource, ...] = Field((), description="scenes with their land cover")
+    classes: Classes | None = Field(
+        {item.name: (item.value,) for item in DYNAMIC_WORLD},
+        description="name of each class, and which values of the labels mean it",
+    )
+    simulated: tuple[int, ...] = Field((), description="seeds of simulated scenes to learn from")
+    simulated_held_out: tuple[int, ...] = Field((), description="seeds of simulated scenes to evaluate on")
+    simulated_px: int = Field(512, ge=64)
+    simulated_share: tuple[float, float] = Field((1.0, 1.0), description="as of a labelled scene")
+    id: str = "landcover"
+    version: str = "1"
+    limitations: tuple[str, ...] = Field((), description="what users must know, for the card")
+    architecture: str = Field("unet", description="a family of segmenters")
+    arguments: dict[str, Any] = Field({}, description="of the network, where not the family's own")
+    bands: tuple[str, ...] = (*BANDS_10M, *BANDS_20M)
+    optional_bands: tuple[str, ...] = Field(BANDS_20M, description="of the bands, those a scene may lack")
+    initial: str | None = Field(
+        None,
+        description="bundle (name or path) whose weights to start from; it must not have seen land use if "
+        "there is a cross-validation",
+    )
+    pretrained: Pretrained = Field(
+        "no", description="Sentinel-2 weights for the encoder of smp_unet; prefer: train without if need be"
+    )
+    pretrained_weights: str = Field("SENTINEL2_ALL_MOCO", description="their name in torchgeo")
+    pretrained_source: str | None = Field(
+        None, description="file or URL that holds them, where torchgeo's own address can't be reached"
+    )
+    first_steps: int = Field(
+        0, ge=0, description="steps of the first stage, without land use and its place; 0: no such stage"
+    )
+    first_learning_rate: float = Field(2e-3, gt=0)
+    steps: int = Field(350, ge=1, description="steps of the last stage and of each fold")
+    land_use_weight: float = Field(3.0, ge=0, description="of a pixel with land use")
+    held_out: float = Field(0.25, gt=0, lt=1, description="share of the labelled pixels kept for evaluation")
+    block_px: int = Field(256, ge=16, description="side of the blocks")
+    guard_px: int = Field(32, ge=0, description="labels so near to a held-out block are not used either")
+    blocks: int = Field(200, ge=2, description="at most so many blocks with labels are read (3 MB each)")
+    folds: int = Field(0, ge=0, description="of the cross-validation on land use; 0: not cross-validated")
+    fold_block_px: int = Field(192, ge=16, description="side of the blocks of the cross-validation")
+
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.02, ge=0)
+    label_smoothing: float = Field(0.05, ge=0, lt=1)
+    class_balance: float = Field(
+        0.1, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
+    )
+    emphasis: dict[str, float] = Field({}, description="further factors of classes in the loss, by name")
+    band_dropout: float = Field(
+        0.35, ge=0, le=1, description="share of the crops that are shown without the optional bands"
+    )
+    crop_px: int = Field(192, ge=16, description="a multiple of the stride")
+    batch: int = Field(6, ge=1, description="crops a step")
+    average: float = Field(0.97, ge=0, lt=1, description="decay of the moving average of the weights")
+    clip: float = Field(1.0, gt=0, description="norm to which gradients are clipped")
+    check_every: int = Field(50, ge=1, description="steps from one checkpoint to the next")
+    seed: int = Field(1, ge=0)
+
+
+class FineTuning(SegmenterTraining):
+    """Settings of a training that continues a bundle, on the classes of other labels."""
+
+    initial: str | None = "landcover"
+    classes: Classes | None = Field(
+        None, description="as above; when not set each value of polygons, and Dynamic World's of a raster"
+    )
+    id: str = "own-landcover"
+    limitations: tuple[str, ...] = ("Trained and evaluated on few scenes; others may differ.",)
+    steps: int = Field(300, ge=1)
+    crop_px: int = Field(128, ge=16)
+    block_px: int = Field(128, ge=16)
+    guard_px: int = Field(16, ge=0)

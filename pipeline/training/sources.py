@@ -1,0 +1,29 @@
+"""A labelled scene as settings name it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from pipeline.config import Settings
+
+
+class LabelledSource(Settings):
+    """A scene and its labels."""
+
+    imagery: str = Field(description="a .SAFE folder or zip, a folder of band files, a GeoTIFF, a STAC item")
+    labels: Path
+    bands: tuple[str, ...] | None = Field(None, description="names of a GeoTIFF's bands, where it has none")
+    name: str = Field("", description="for the card; the imagery's name when not set")
+    licence: str = Field("not stated", description="of imagery and labels, for the card")
+
+    @property
+    def title(self) -> str:
+        """Return its name in the card and in messages."""
+        return self.name or Path(self.imagery).name
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Return its entry in the card."""
+        return {"name": self.title, "licence": self.licence}
