@@ -74,7 +74,7 @@ class Models:
             wanted += [band for band in used if band not in (*self.bands, *wanted)]
         return tuple(wanted)
 
-    def read(self, scene: Scene, tile: Tile, half: bool) -> Seen:
+    def read(self, scene: Scene, tile: Tile, half: bool) -> TileInput:
         """What each network is fed of a tile, band by band: reflectance is held of one at a time.
 
         Errors as `Scene.read`.
@@ -98,7 +98,7 @@ class Models:
         for image in images.values():
             image.blank(self.bands, ~required_valid, tile.window)
             image.blank(optional, ~(required_valid & further_valid), tile.window)
-        return Seen(required_valid, images, motion)
+        return TileInput(required_valid, images, motion)
 
     def bands_of(self, scene: Scene) -> tuple[str, ...]:
         """All bands that are decoded of a scene, in order."""
@@ -116,7 +116,7 @@ class Models:
 
 
 @dataclass(frozen=True)
-class Seen:
+class TileInput:
     """What was read of a tile and the halo around it, (H, W) each."""
 
     valid: NDArray[np.bool_]

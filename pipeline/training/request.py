@@ -53,10 +53,10 @@ def training_settings(request: TrainingRequest) -> Any:
     further: dict[str, Any]
     if request.kind == "detector":
         from pipeline.training.detector import train as detector
-        from pipeline.training.detector.labelled import LabelledSource
+        from pipeline.training.detector.labelled import TruckSource
 
         kinds = (detector.DetectorTraining, detector.FineTuning)
-        source, further = LabelledSource, {"complete": request.complete}
+        source, further = TruckSource, {"complete": request.complete}
     else:
         from pipeline.training.segmenter import settings as segmenter
 

@@ -136,16 +136,16 @@ def collate(examples: list[tuple[Tensor, Target]]) -> tuple[Tensor, Tensor, Tens
 
 
 def cell_targets(
-    trucks: NDArray[np.float32], doubtful: NDArray[np.float32], size: int
+    trucks: NDArray[np.float32], ambiguous: NDArray[np.float32], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Truth and weight of the cells of a chip of `size` pixels, each (size / 8, size / 8).
 
-    A cell is a truck's if it holds the middle of one. One that a truck or a doubtful box merely touches
+    A cell is a truck's if it holds the middle of one. One that a truck or an ambiguous box merely touches
     weighs nothing: it may say either.
     """
     side = size // CELL_PX
     truth, weight = np.zeros((side, side), np.float32), np.ones((side, side), np.float32)
-    for x_min, y_min, x_max, y_max in np.concatenate([trucks, doubtful]) / CELL_PX:
+    for x_min, y_min, x_max, y_max in np.concatenate([trucks, ambiguous]) / CELL_PX:
         rows = slice(max(0, int(np.floor(y_min))), max(0, int(np.ceil(y_max))))
         weight[rows, max(0, int(np.floor(x_min))) : max(0, int(np.ceil(x_max)))] = 0
     centres = (trucks[:, :2] + trucks[:, 2:]) / 2 / CELL_PX
@@ -197,7 +197,7 @@ def measure(
 def block_scores(
     network: nn.Module, card: Card, seed: int, size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores of the blocks of a simulated scene, (R, C), and for each firm truck that of its block, (N,)."""
+    """Return scores of the blocks of a simulated scene (R, C), and for its certain trucks (N,)."""
     scene = simulate_scene(size // BLOCK_PX * BLOCK_PX, seed, CHIP_BANDS)
     image = normalise(scene.reflectance, np.ones(scene.reflectance.shape[1:], bool), card)
     scores = network(image[None])[0, 0].double().sigmoid().numpy()

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from pipeline.tiling import Tile, plan
 
-Block = tuple[int, int, int, int]
+PixelBlock = tuple[int, int, int, int]
 """First row, first column, rows, columns."""
 
 
-def fold_blocks(shape: tuple[int, int], side: int, fold: int, folds: int) -> tuple[Block, ...]:
+def fold_blocks(shape: tuple[int, int], side: int, fold: int, folds: int) -> tuple[PixelBlock, ...]:
     """Return every `folds`th of the blocks of at most `side` px that cover a scene, a knight's move apart.
 
     The blocks of all folds together cover the scene, none twice.
@@ -30,7 +30,7 @@ def fold_blocks(shape: tuple[int, int], side: int, fold: int, folds: int) -> tup
     )
 
 
-def block_of(tile: Tile) -> Block:
+def block_of(tile: Tile) -> PixelBlock:
     """Return the core of a tile."""
     return tile.row, tile.col, tile.height, tile.width
 
@@ -64,7 +64,7 @@ def hold_out(counts: NDArray[np.integer], share: float, rng: np.random.Generator
 
 
 def block_mask(
-    shape: tuple[int, int], blocks: Iterable[Block], guard_px: int = 0, origin: tuple[int, int] = (0, 0)
+    shape: tuple[int, int], blocks: Iterable[PixelBlock], guard_px: int = 0, origin: tuple[int, int] = (0, 0)
 ) -> NDArray[np.bool_]:
     """Return (H, W), True in the blocks and within `guard_px` of them.
 

@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.simulation.simulate import simulate, simulate_scene
 from pipeline.simulation.world.atmosphere import cloud_field
 from pipeline.simulation.world.stage import Stage
-from pipeline.simulation.world.traffic import Traffic
+from pipeline.simulation.world.traffic import Vehicles
 
 VISIBLE = ("B02", "B03", "B04")
 
@@ -23,8 +23,8 @@ SIZE, SEED = 250, 4
 def only_trucks():
     """What trucks add to the visible bands of a scene, (3, H, W), and the trucks."""
     stage = Stage.of(360, 7)
-    with_trucks = dataclasses.replace(stage, traffic=Traffic(stage.traffic.trucks))
-    without = dataclasses.replace(stage, traffic=Traffic())
+    with_trucks = dataclasses.replace(stage, traffic=Vehicles(stage.traffic.trucks))
+    without = dataclasses.replace(stage, traffic=Vehicles())
     pictures = [next(each.render(VISIBLE)).reflectance for each in (with_trucks, without)]
     return pictures[0] - pictures[1], with_trucks.trucks()
 
@@ -111,7 +111,7 @@ def test_trucks_keep_apart_and_to_their_side(seed, driving_side):
     assert min(sides) > 0
 
 
-def test_no_firm_truck_is_under_cloud_or_cut():
+def test_no_certain_truck_is_under_cloud_or_truncated():
     stage = Stage.of(600, 1)
     for truck in (truck for truck in stage.trucks() if truck.confidence == "high"):
         x0, y0, x1, y1 = truck.box

@@ -29,7 +29,7 @@ def test_cells_that_a_truck_merely_touches_may_say_either():
     assert (weight == 1).sum() == 62
 
 
-def test_doubtful_boxes_count_neither_way():
+def test_ambiguous_boxes_are_ignored():
     truth, weight = cell_targets(NONE, boxes((10, 17, 14, 21)), 64)
     assert not truth.any()
     assert (weight == 0).sum() == 1

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.simulation.chips import lookalikes, sky, streets
-from pipeline.simulation.chips.ground import Boxes, Ground, any_ground, inside, near_a_truck
+from pipeline.simulation.chips.ground import Boxes, LabelledImage, any_ground, inside, near_a_truck
 from pipeline.simulation.chips.instrument import observe
 from pipeline.simulation.chips.palette import CHIP_BANDS, ChipWorld, Image, any_world
 from pipeline.simulation.chips.traffic import Moving, add_traffic
 
-__all__ = ["CHIP_BANDS", "Chip", "Ground", "draw_chip"]
+__all__ = ["CHIP_BANDS", "Chip", "LabelledImage", "draw_chip"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,12 @@ class Chip:
 
 
 def draw_chip(
-    rng: np.random.Generator, grounds: Sequence[Ground], scenes: Sequence[Ground] = (), size: int = 64
+    rng: np.random.Generator,
+    grounds: Sequence[LabelledImage],
+    scenes: Sequence[LabelledImage] = (),
+    size: int = 64,
 ) -> Chip:
-    """A random training chip of `size` pixels.
+    """Draw a random training chip of `size` pixels.
 
     On `grounds` traffic is drawn beside the little they have; of `scenes`, which have their own, every fifth
     chip is cut as it is.
@@ -44,7 +47,7 @@ def draw_chip(
     world = any_world(rng)
     if scenes and rng.uniform() < 0.2:
         part = near_a_truck(rng, scenes[int(rng.integers(len(scenes)))], size)
-        return Chip(observe(rng, part.reflectance, world.noise * 0.3), part.trucks, part.doubtful)
+        return Chip(observe(rng, part.reflectance, world.noise * 0.3), part.trucks, part.ambiguous)
     ground = any_ground(rng, grounds, size)
     image = ground.reflectance.copy()
     if rng.uniform() < 0.45:
@@ -74,22 +77,22 @@ def draw_chip(
         clear = clear * (1 - sky.add_clouds(rng, image, world))
     if rng.uniform() < 0.03:
         clear = clear * (1 - sky.add_contrail(rng, image, world))
-    trucks, doubtful = _sorted(moving, world, light, 1 - clear)
+    trucks, ambiguous = _sorted(moving, world, light, 1 - clear)
     return Chip(
         observe(rng, image, world.noise),
         np.concatenate([inside(trucks, size), ground.trucks]),
-        np.concatenate([inside(doubtful, size), ground.doubtful]),
+        np.concatenate([inside(ambiguous, size), ground.ambiguous]),
     )
 
 
 def _sorted(moving: Sequence[Moving], world: ChipWorld, light: Image, opacity: Image) -> tuple[Boxes, Boxes]:
     """Boxes of the vehicles that are trucks to anyone, and of those that may be."""
     size = len(light)
-    trucks, doubtful = [], []
+    trucks, ambiguous = [], []
     for one in moving:
         row, col = (int(np.clip(value, 0, size - 1)) for value in (one.vehicle.y, one.vehicle.x))
-        if one.firm(float(light[row, col]), float(opacity[row, col])):
+        if one.certain(float(light[row, col]), float(opacity[row, col])):
             trucks.append(one.vehicle.box(world.order))
-        elif one.doubtful:
-            doubtful.append(one.vehicle.box(world.order))
-    return tuple(np.array(boxes, np.float32).reshape(-1, 4) for boxes in (trucks, doubtful))  # type: ignore[return-value]
+        elif one.ambiguous:
+            ambiguous.append(one.vehicle.box(world.order))
+    return tuple(np.array(boxes, np.float32).reshape(-1, 4) for boxes in (trucks, ambiguous))  # type: ignore[return-value]

@@ -20,14 +20,14 @@ def no_boxes() -> Boxes:
 
 
 @dataclass(frozen=True)
-class Ground:
+class LabelledImage:
     """Pixels, and what is known of the vehicles in them."""
 
     reflectance: Image
     """(4, H, W) of `CHIP_BANDS`."""
     trucks: Boxes = field(default_factory=no_boxes)
     """(N, 4): x_min, y_min, x_max, y_max in pixels."""
-    doubtful: Boxes = field(default_factory=no_boxes)
+    ambiguous: Boxes = field(default_factory=no_boxes)
     """(M, 4): what may be a truck or not; nothing is learnt there."""
 
 
@@ -52,16 +52,16 @@ def patchwork(rng: np.random.Generator, size: int) -> Image:
     return np.asarray(ndimage.gaussian_filter(image, (0, 0.6, 0.6)), dtype=np.float32)
 
 
-def cut(ground: Ground, left: int, top: int, size: int) -> Ground:
+def cut(ground: LabelledImage, left: int, top: int, size: int) -> LabelledImage:
     """The `size` x `size` px part of a ground whose upper left pixel is (left, top), with its vehicles."""
     corner = np.array([left, top, left, top], np.float32)
     part = ground.reflectance[:, top : top + size, left : left + size].astype(np.float32)
-    return Ground(part, inside(ground.trucks - corner, size), inside(ground.doubtful - corner, size))
+    return LabelledImage(part, inside(ground.trucks - corner, size), inside(ground.ambiguous - corner, size))
 
 
-def turned(rng: np.random.Generator, ground: Ground) -> Ground:
+def turned(rng: np.random.Generator, ground: LabelledImage) -> LabelledImage:
     """A square ground in one of its eight orientations."""
-    image, boxes = ground.reflectance, [ground.trucks, ground.doubtful]
+    image, boxes = ground.reflectance, [ground.trucks, ground.ambiguous]
     size = image.shape[1]
     if rng.uniform() < 0.5:
         image = image[:, :, ::-1]
@@ -72,7 +72,7 @@ def turned(rng: np.random.Generator, ground: Ground) -> Ground:
     if rng.uniform() < 0.5:
         image = image.transpose(0, 2, 1)
         boxes = [box[:, [1, 0, 3, 2]] for box in boxes]
-    return Ground(np.ascontiguousarray(image), *boxes)
+    return LabelledImage(np.ascontiguousarray(image), *boxes)
 
 
 def _mirrored(boxes: Boxes, axis: int, size: int) -> Boxes:
@@ -87,10 +87,10 @@ def inside(boxes: Boxes, size: int) -> Boxes:
     return np.clip(boxes[((centre > 0) & (centre < size)).all(axis=1)], 0, size).astype(np.float32)
 
 
-def any_ground(rng: np.random.Generator, grounds: Sequence[Ground], size: int) -> Ground:
+def any_ground(rng: np.random.Generator, grounds: Sequence[LabelledImage], size: int) -> LabelledImage:
     """A patchwork, or a part of one of the grounds turned and in another light."""
     if not grounds or rng.uniform() < 0.25:
-        return Ground(patchwork(rng, size))
+        return LabelledImage(patchwork(rng, size))
     areas = np.array([one.reflectance[0].size for one in grounds], dtype=float) ** 0.5
     ground = grounds[int(rng.choice(len(grounds), p=areas / areas.sum()))]
     for _ in range(4):
@@ -99,7 +99,7 @@ def any_ground(rng: np.random.Generator, grounds: Sequence[Ground], size: int) -
         if float(part.reflectance[3].mean()) > float(part.reflectance[1].mean()):
             break  # seas make dull examples: mostly take land
     part = turned(rng, part)
-    return Ground(relit(rng, part.reflectance), part.trucks, part.doubtful)
+    return LabelledImage(relit(rng, part.reflectance), part.trucks, part.ambiguous)
 
 
 def relit(rng: np.random.Generator, image: Image) -> Image:
@@ -111,7 +111,7 @@ def relit(rng: np.random.Generator, image: Image) -> Image:
     return np.clip(image * gain, 0.002, 1.2).astype(np.float32)
 
 
-def near_a_truck(rng: np.random.Generator, ground: Ground, size: int) -> Ground:
+def near_a_truck(rng: np.random.Generator, ground: LabelledImage, size: int) -> LabelledImage:
     """A part of a scene with its traffic, turned; seven of ten show a truck near their middle."""
     height, width = ground.reflectance.shape[1:]
     x, y = rng.uniform(0, width), rng.uniform(0, height)

@@ -19,7 +19,7 @@ from pipeline.simulation.rendering import PIXEL_M, Vehicle, add_vehicle, car_ref
 
 MIN_CONTRAST = 0.010
 """Peak difference to the road, in reflectance, below which nobody could tell a vehicle."""
-FIRM_KMH = 42.0
+CERTAIN_KMH = 42.0
 """A truck as fast as this is shifted by more than a pixel from B02 to B04."""
 STANDING_KMH = 12.0
 """What is slower does not move from band to band, as far as one can see."""
@@ -34,14 +34,14 @@ class Moving:
     contrast: float
     truck: bool
 
-    def firm(self, light: float, opacity: float) -> bool:
-        """Whether it is a moving truck to anyone, in that light (0-1) and under so much cloud."""
+    def certain(self, light: float, opacity: float) -> bool:
+        """Return whether it is a moving truck to anyone, in that light (0-1) and under so much cloud."""
         seen = self.contrast * light * (1 - opacity)
-        return self.truck and self.vehicle.speed_kmh >= FIRM_KMH and opacity < MAX_OPACITY and seen >= 1
+        return self.truck and self.vehicle.speed_kmh >= CERTAIN_KMH and opacity < MAX_OPACITY and seen >= 1
 
     @property
-    def doubtful(self) -> bool:
-        """Whether, not being firm, it may look like one: any moving truck, and a car that shows."""
+    def ambiguous(self) -> bool:
+        """Whether it may look like one if it is not certain: any moving truck, and a car that shows."""
         return self.vehicle.speed_kmh > STANDING_KMH and (self.truck or self.contrast > 0.7)
 
 

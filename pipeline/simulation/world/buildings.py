@@ -24,8 +24,8 @@ Spectrum = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Block:
-    """A rectangle with a roof. Lengths in pixels."""
+class Roof:
+    """Rectangle seen from above: a building or a parked vehicle. Lengths in pixels."""
 
     x: float
     y: float
@@ -37,63 +37,63 @@ class Block:
     """Length of its shadow."""
 
 
-def make_blocks(world: World) -> tuple[Block, ...]:
+def make_roofs(world: World) -> tuple[Roof, ...]:
     """Every building and parked vehicle, in the order in which they are painted."""
     rng = np.random.default_rng([world.seed, 303])
     shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
-    blocks: list[Block] = []
+    roofs: list[Roof] = []
     for town in world.towns:
-        blocks += _houses(town, shade, rng)
+        roofs += _houses(town, shade, rng)
     for zone in world.zones:
         if zone.kind == "industry":
-            blocks += _halls(zone, shade, rng)
+            roofs += _halls(zone, shade, rng)
         elif zone.kind == "rest_area":
-            blocks += _parked(zone, rng, 0.55)
+            roofs += _parked(zone, rng, 0.55)
         elif zone.kind in {"greenhouses", "solar"}:
-            blocks += _rows(zone, rng)
+            roofs += _rows(zone, rng)
     for _ in range(round(24 * (world.size / 1024) ** 2)):
-        blocks += _farm(rng.uniform(0, world.size, 2), shade, rng)
-    return (*_beside_roads(blocks, world), *_on_roads(world))
+        roofs += _farm(rng.uniform(0, world.size, 2), shade, rng)
+    return (*_beside_roads(roofs, world), *_on_roads(world))
 
 
-def _beside_roads(blocks: list[Block], world: World) -> tuple[Block, ...]:
-    """The blocks that don't stand on a road."""
-    centres = shapely.points([(block.x, block.y) for block in blocks])
-    reach = np.array([max(block.length, block.width) / 2 for block in blocks])
-    free = np.ones(len(blocks), bool)
+def _beside_roads(roofs: list[Roof], world: World) -> tuple[Roof, ...]:
+    """Return the roofs that are not on a road."""
+    centres = shapely.points([(one.x, one.y) for one in roofs])
+    reach = np.array([max(one.length, one.width) / 2 for one in roofs])
+    free = np.ones(len(roofs), bool)
     tree = shapely.STRtree(centres)
     for road in (*world.roads, *world.railways):
         near = tree.query(road.line, predicate="dwithin", distance=float(reach.max()) + 3)
         free[near] &= shapely.distance(road.line, centres[near]) > reach[near] + road.half_width_m / PIXEL_M
-    return tuple(block for block, keep in zip(blocks, free, strict=True) if keep)
+    return tuple(one for one, keep in zip(roofs, free, strict=True) if keep)
 
 
-def _on_roads(world: World) -> list[Block]:
+def _on_roads(world: World) -> list[Roof]:
     """Bridges, sign gantries, and what stands on shoulders and in the median: works, signs, a lorry."""
     rng = np.random.default_rng([world.seed, 304])
     shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
     motorways = [road for road in world.roads if road.road_class == "motorway"]
     minor = [road for road in world.roads if road.road_class in {"secondary", "tertiary"}]
-    blocks = []
+    roofs = []
     for below, above in product(motorways, minor):
         crossings = shapely.get_parts(below.line.intersection(above.line))
         for crossing in (part for part in crossings if part.geom_type == "Point"):
             length, width = 2 * below.half_width_m + rng.uniform(10, 30), 2 * above.half_width_m + 3
             deck = _worn(MATERIALS["concrete" if rng.random() < 0.6 else "asphalt"].spectrum, rng)
             at = above.line.project(crossing)
-            blocks.append(_along(above, at, 0.0, length, width, deck, 6 * shade))
+            roofs.append(_along(above, at, 0.0, length, width, deck, 6 * shade))
     for road in motorways:
         km = road.line.length * PIXEL_M / 1000
         for at in rng.uniform(0, road.line.length, rng.poisson(0.2 * km)):
             gantry = _worn(ROOFS["light"], rng)
             side, lanes = rng.choice([-1, 1]), road.carriageway_m
             middle = float(side * (road.median_m + lanes) / 2)
-            blocks.append(_along(road, at, middle, rng.uniform(0.6, 1.5), lanes, gantry))
+            roofs.append(_along(road, at, middle, rng.uniform(0.6, 1.5), lanes, gantry))
         for at in rng.uniform(0, road.line.length, rng.poisson(0.4 * km)):
             edge = float(rng.choice([-1, 0, 1])) * (road.half_width_m - 1.3)
             spectrum = _worn(PAINTS[str(rng.choice(["white", "grey", "grey", "yellow", "red", "dark"]))], rng)
-            blocks.append(_along(road, at, edge, rng.uniform(3, 17), rng.uniform(1.0, 2.5), spectrum))
-    return blocks
+            roofs.append(_along(road, at, edge, rng.uniform(3, 17), rng.uniform(1.0, 2.5), spectrum))
+    return roofs
 
 
 def _along(
@@ -104,12 +104,12 @@ def _along(
     width_m: float,
     roof: Spectrum,
     shadow: float = 0.0,
-) -> Block:
-    """A block along a road, so far to the right of its middle line."""
+) -> Roof:
+    """Return a rectangle along a road, at a distance to the right of its middle line."""
     (x, y), (dx, dy) = road.place(at)
     heading = float(np.rad2deg(np.arctan2(dx, -dy)) % 360)
     x, y = x - dy * right_m / PIXEL_M, y + dx * right_m / PIXEL_M
-    return Block(float(x), float(y), heading, length_m / PIXEL_M, width_m / PIXEL_M, roof, shadow)
+    return Roof(float(x), float(y), heading, length_m / PIXEL_M, width_m / PIXEL_M, roof, shadow)
 
 
 def _worn(spectrum: Spectrum, rng: np.random.Generator) -> Spectrum:
@@ -133,7 +133,7 @@ def _on(centre: tuple[float, float], angle: float, u: float, v: float) -> tuple[
     return float(centre[0] + u * c - v * s), float(centre[1] + u * s + v * c)
 
 
-def _houses(town: Town, shade: float, rng: np.random.Generator) -> list[Block]:
+def _houses(town: Town, shade: float, rng: np.random.Generator) -> list[Roof]:
     """Houses on both sides of a town's streets, denser and bigger towards the middle."""
     reach = 2 * (int(town.radius / STREET_ACROSS) + 1)
     rows = np.add.outer(np.arange(-reach, reach + 1) * STREET_ACROSS, [-1.25, 1.25]).ravel()
@@ -150,16 +150,16 @@ def _houses(town: Town, shade: float, rng: np.random.Generator) -> list[Block]:
     turned = np.rad2deg(town.angle) + 90 + rng.normal(0, 4, count) + 90 * (rng.random(count) < 0.3)
     hall = core & (rng.random(count) < 0.6)
     houses, halls = _roofs(_HOUSES, count, rng), _roofs(_HALLS, count, rng)
-    blocks = []
+    roofs = []
     for i in range(count):
         x, y = _on((town.x, town.y), town.angle, u[i], v[i])
         roof = halls[i] if hall[i] else houses[i]
-        blocks.append(Block(x, y, float(turned[i]), float(length[i]), float(width[i]), roof, 7 * shade))
-    return blocks
+        roofs.append(Roof(x, y, float(turned[i]), float(length[i]), float(width[i]), roof, 7 * shade))
+    return roofs
 
 
-def _halls(zone: Zone, shade: float, rng: np.random.Generator) -> list[Block]:
-    blocks: list[Block] = []
+def _halls(zone: Zone, shade: float, rng: np.random.Generator) -> list[Roof]:
+    roofs: list[Roof] = []
     heading = float(np.rad2deg(zone.angle)) + 90
     v = -zone.half_width + 1.0
     while v < zone.half_width - 2:
@@ -170,14 +170,14 @@ def _halls(zone: Zone, shade: float, rng: np.random.Generator) -> list[Block]:
             centre = _on((zone.x, zone.y), zone.angle, u + width / 2, v + depth / 2)
             if rng.random() < 0.55:
                 roof = _roof(_HALLS, rng)
-                blocks.append(Block(*centre, heading, width, depth, roof, 10 * shade))
+                roofs.append(Roof(*centre, heading, width, depth, roof, 10 * shade))
                 for _ in range(int(rng.integers(0, 4))):
                     # skylights, ventilation, other parts of the roof
                     part = _on(
                         centre, zone.angle, rng.uniform(-0.35, 0.35) * width, rng.uniform(-0.3, 0.3) * depth
                     )
-                    blocks.append(
-                        Block(
+                    roofs.append(
+                        Roof(
                             *part,
                             heading,
                             rng.uniform(0.4, 0.4 * width),
@@ -187,15 +187,15 @@ def _halls(zone: Zone, shade: float, rng: np.random.Generator) -> list[Block]:
                     )
             elif rng.random() < 0.5:
                 yard = Zone(*centre, width / 2, depth / 2, zone.angle, "rest_area")
-                blocks += _parked(yard, rng, 0.4)
+                roofs += _parked(yard, rng, 0.4)
             u += width + float(rng.choice([0.4, 1.0, 2.2]))
         v += depth + float(rng.choice([0.8, 1.6, 2.6]))
-    return blocks
+    return roofs
 
 
-def _parked(zone: Zone, rng: np.random.Generator, share: float) -> list[Block]:
+def _parked(zone: Zone, rng: np.random.Generator, share: float) -> list[Roof]:
     """Lorries side by side in rows, as on a rest area."""
-    blocks = []
+    roofs = []
     slant = zone.angle + rng.choice([0.0, 0.6, np.pi / 2])
     for v in np.arange(-zone.half_width + 1.1, zone.half_width - 0.9, 3.4):
         for u in np.arange(-zone.half_length + 1, zone.half_length - 1, 0.42):
@@ -203,31 +203,31 @@ def _parked(zone: Zone, rng: np.random.Generator, share: float) -> list[Block]:
                 x, y = _on((zone.x, zone.y), zone.angle, u, v)
                 paint = PAINTS[str(rng.choice(["white", "silver", "grey", "blue", "red", "dark"]))]
                 heading = float(np.rad2deg(slant))
-                blocks.append(Block(x, y, heading, rng.choice([1.65, 1.2, 0.45]), 0.25, paint))
-    return blocks
+                roofs.append(Roof(x, y, heading, rng.choice([1.65, 1.2, 0.45]), 0.25, paint))
+    return roofs
 
 
-def _rows(zone: Zone, rng: np.random.Generator) -> list[Block]:
+def _rows(zone: Zone, rng: np.random.Generator) -> list[Roof]:
     """Long parallel roofs: greenhouses, or the tables of a solar park."""
     roof = ROOFS["greenhouse" if zone.kind == "greenhouses" else "solar"]
     pitch, width = (2.6, 2.0) if zone.kind == "greenhouses" else (1.0, 0.55)
-    blocks = []
+    roofs = []
     for v in np.arange(-zone.half_width + pitch / 2, zone.half_width, pitch):
         x, y = _on((zone.x, zone.y), zone.angle, 0, float(v))
         shade = tuple(np.asarray(roof) * rng.uniform(0.8, 1.2))
-        blocks.append(
-            Block(x, y, float(np.rad2deg(zone.angle)) + 90, 2 * zone.half_length * 0.95, width, shade)
+        roofs.append(
+            Roof(x, y, float(np.rad2deg(zone.angle)) + 90, 2 * zone.half_length * 0.95, width, shade)
         )
-    return blocks
+    return roofs
 
 
-def _farm(at: np.ndarray, shade: float, rng: np.random.Generator) -> list[Block]:
+def _farm(at: np.ndarray, shade: float, rng: np.random.Generator) -> list[Roof]:
     heading = float(rng.uniform(0, 180))
-    blocks = []
+    roofs = []
     for _ in range(int(rng.integers(2, 7))):
         x, y = at + rng.normal(0, 2.2, 2)
         turned = heading + (90 if rng.random() < 0.4 else 0)
         size = rng.uniform(1.2, 4.5), rng.uniform(0.9, 2.2)
         kinds = _HOUSES if rng.random() < 0.7 else _HALLS
-        blocks.append(Block(float(x), float(y), turned, *size, _roof(kinds, rng), 7 * shade))
-    return blocks
+        roofs.append(Roof(float(x), float(y), turned, *size, _roof(kinds, rng), 7 * shade))
+    return roofs

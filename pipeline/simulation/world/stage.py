@@ -15,7 +15,7 @@ from pipeline.simulation.rendering import PIXEL_M, Vehicle, add_vehicle, band_ti
 from pipeline.simulation.world import atmosphere, buildings, landscape, network, spectra
 from pipeline.simulation.world.layout import World, plan_world
 from pipeline.simulation.world.spectra import BANDS
-from pipeline.simulation.world.traffic import Aircraft, Traffic, contrast, is_inside, make_traffic
+from pipeline.simulation.world.traffic import Aircraft, Vehicles, contrast, is_inside, make_traffic
 
 BLOCK_PX = 540
 """Scenes are rendered by blocks of this side, a multiple of `GRID_PX`."""
@@ -94,18 +94,18 @@ class Stage:
     """A world with its traffic and buildings, ready to be rendered window by window."""
 
     world: World
-    traffic: Traffic
-    blocks: tuple[buildings.Block, ...]
+    traffic: Vehicles
+    roofs: tuple[buildings.Roof, ...]
     centres: NDArray[np.float64]
-    """(N, 2): x, y of the blocks."""
+    """(N, 2): x, y of the roofs."""
 
     @classmethod
     def of(cls, size: int, seed: int, traffic: bool = True) -> Stage:
         """The stage of a size and seed."""
         world = plan_world(size, seed)
-        moving = make_traffic(world) if traffic else Traffic()
-        blocks = buildings.make_blocks(world)
-        return cls(world, moving, blocks, np.array([(block.x, block.y) for block in blocks]).reshape(-1, 2))
+        moving = make_traffic(world) if traffic else Vehicles()
+        roofs = buildings.make_roofs(world)
+        return cls(world, moving, roofs, np.array([(one.x, one.y) for one in roofs]).reshape(-1, 2))
 
     def trucks(self) -> tuple[SimulatedTruck, ...]:
         """The trucks, and other road vehicles that may pass for one, which are not hidden by cloud."""
@@ -156,7 +156,7 @@ class Stage:
         for road in self._painting_order():
             network.paint_road(image, covered, road, xs, ys, surfaces, _DRAWN_SIGMA)
         ground.landcover[covered >= 0.5] = spectra.BUILT
-        self._add_blocks(image, ground.landcover, bands, xs[0] - 0.5, ys[0] - 0.5)
+        self._add_roofs(image, ground.landcover, bands, xs[0] - 0.5, ys[0] - 0.5)
         self._add_vehicles(image, bands, xs[0] - 0.5, ys[0] - 0.5)
         for channel, band in enumerate(bands):
             rng = np.random.default_rng([world.seed, 505, BANDS.index(band)])
@@ -183,7 +183,7 @@ class Stage:
         rank = {"railway": 0, "motorway_link": 1, "motorway": 2, "tertiary": 3, "secondary": 4}
         return sorted((*self.world.railways, *self.world.roads), key=lambda road: rank[road.road_class])
 
-    def _add_blocks(
+    def _add_roofs(
         self,
         image: NDArray[np.float32],
         landcover: NDArray[np.uint8],
@@ -197,25 +197,25 @@ class Stage:
         near = self.centres - [left + width / 2, top + height / 2]
         near = np.abs(near) < [width / 2 + _REACH, height / 2 + _REACH]
         for index in np.flatnonzero(near.all(axis=1)):
-            block = self.blocks[index]
-            x, y = block.x - left, block.y - top
-            roof = np.asarray(block.reflectance, np.float32)[picked]
-            if block.shadow:
-                away = -block.shadow / 2 * np.sin(azimuth), block.shadow / 2 * np.cos(azimuth)
+            roof = self.roofs[index]
+            x, y = roof.x - left, roof.y - top
+            colour = np.asarray(roof.reflectance, np.float32)[picked]
+            if roof.shadow:
+                away = -roof.shadow / 2 * np.sin(azimuth), roof.shadow / 2 * np.cos(azimuth)
                 part, share = rectangle_coverage(
                     (height, width),
                     x + away[0],
                     y + away[1],
-                    block.heading_deg,
-                    block.length,
-                    block.width,
+                    roof.heading_deg,
+                    roof.length,
+                    roof.width,
                     _DRAWN_SIGMA,
                 )
                 image[:, *part] *= 1 - np.float32(0.6) * share
             part, share = rectangle_coverage(
-                (height, width), x, y, block.heading_deg, block.length, block.width, _DRAWN_SIGMA
+                (height, width), x, y, roof.heading_deg, roof.length, roof.width, _DRAWN_SIGMA
             )
-            image[:, *part] += share * (roof[:, None, None] - image[:, *part])
+            image[:, *part] += share * (colour[:, None, None] - image[:, *part])
             landcover[part][share >= 0.5] = spectra.BUILT
 
     def _add_vehicles(

@@ -34,7 +34,7 @@ class Aircraft:
 
 
 @dataclass(frozen=True)
-class Traffic:
+class Vehicles:
     """What moves: trucks are the truth; other road vehicles are at most ignored; the rest is not in it."""
 
     trucks: tuple[Vehicle, ...] = ()
@@ -56,7 +56,7 @@ class _Jam:
     speed_kmh: float
 
 
-def make_traffic(world: World) -> Traffic:
+def make_traffic(world: World) -> Vehicles:
     """Trucks, cars, vans and buses on every road, trains, and now and then an aircraft.
 
     Trucks on a motorway mostly keep to the outer lane, 52 m apart or more but in a jam; on other roads no two
@@ -81,7 +81,7 @@ def make_traffic(world: World) -> Traffic:
         places = np.array([(truck.x, truck.y) for truck in trucks]).reshape(-1, 2) if on_this_road else places
     details = [part for truck in trucks for part in _details(truck, rng)]
     wagons = [wagon for railway in world.railways for wagon in _trains(railway, rng)]
-    return Traffic(
+    return Vehicles(
         tuple(trucks), tuple(details), tuple(buses), tuple(vans), tuple(cars), tuple(wagons), _aircraft(world)
     )
 

@@ -21,7 +21,7 @@ from pipeline.report.page import ReportContext
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.open import open_scene
 from pipeline.storage.atomic import make_folder
-from pipeline.training.detector.labelled import LabelledBlocks, LabelledSource
+from pipeline.training.detector.labelled import LabelledBlocks, TruckSource
 from pipeline.validation.detector_card import figures
 from pipeline.validation.observe import Observed, Place, observe_place
 
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def evaluate_held_out(
     bundle: Bundle,
     before: str | None,
-    sources: Sequence[LabelledSource],
+    sources: Sequence[TruckSource],
     blocks: Sequence[LabelledBlocks],
     out: Path,
 ) -> Bundle:
@@ -72,7 +72,7 @@ def evaluate_held_out(
     )
 
 
-def write_held_out(source: LabelledSource, blocks: LabelledBlocks, name: str, out: Path) -> Place:
+def write_held_out(source: TruckSource, blocks: LabelledBlocks, name: str, out: Path) -> Place:
     """`out/blocks.gpkg` and `out/trucks.gpkg`: the held-out blocks, and the labels whose centre they hold."""
     labels = read_truck_labels(source.labels, blocks.held_out_area.crs)
     inside = shapely.intersects(blocks.held_out_area.union_all(), shapely.points(centres(labels)))
@@ -94,7 +94,7 @@ def _observed(bundle: Bundle, place: Place) -> Observed:
     return observed.calibrated(bundle.card.calibration_for(near_roads=False))
 
 
-def _write_page(after: Observed, threshold: float, source: LabelledSource, place: Place, out: Path) -> None:
+def _write_page(after: Observed, threshold: float, source: TruckSource, place: Place, out: Path) -> None:
     scene = open_scene(source.imagery, source.bands)
     context = ReportContext(f"Held-out blocks of {place.name}", scene=scene, picture=quicklook(scene))
     good = after.trucks["score"] >= threshold

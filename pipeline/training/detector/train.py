@@ -26,14 +26,14 @@ from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_network, find_family
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
-from pipeline.simulation.chips.chip import CHIP_BANDS, Ground, draw_chip
+from pipeline.simulation.chips.chip import CHIP_BANDS, LabelledImage, draw_chip
 from pipeline.simulation.rendering import PIXEL_M
 from pipeline.simulation.simulate import simulate_scene
 from pipeline.training.detector.held_out import evaluate_held_out
 from pipeline.training.detector.labelled import (
     LabelledBlocks,
-    LabelledSource,
     LabelSettings,
+    TruckSource,
     draw_labelled_chip,
     read_labelled,
 )
@@ -63,7 +63,7 @@ class GroundScene(Settings):
 
     path: str
     trucks: tuple[PixelBox, ...] = Field((), description="boxes in pixels: x_min, y_min, x_max, y_max")
-    doubtful: tuple[PixelBox, ...] = Field(
+    ambiguous: tuple[PixelBox, ...] = Field(
         (), description="boxes of what may be one: nothing is learnt there"
     )
 
@@ -85,7 +85,7 @@ class DetectorTraining(ChipTraining):
     """Settings of a training of the truck detector."""
 
     limitations: tuple[str, ...] = Field((), description="what users must know, for the card")
-    labelled: tuple[LabelledSource, ...] = Field((), description="scenes with boxes of their trucks")
+    labelled: tuple[TruckSource, ...] = Field((), description="scenes with boxes of their trucks")
     labelled_share: float = Field(0.5, ge=0, le=1, description="of the chips, cut from labelled scenes")
     labels: LabelSettings = LabelSettings()
     start_from: str | None = Field(
@@ -134,11 +134,11 @@ class Chips(Dataset[tuple[Tensor, Target]]):
     def __init__(
         self,
         card: Card,
-        grounds: Sequence[Ground],
-        scenes: Sequence[Ground],
+        grounds: Sequence[LabelledImage],
+        scenes: Sequence[LabelledImage],
         size: int,
         seed: int,
-        labelled: Sequence[Ground] = (),
+        labelled: Sequence[LabelledImage] = (),
         labelled_share: float = 0.0,
     ) -> None:
         self.card, self.grounds, self.scenes = card, grounds, scenes
@@ -158,7 +158,7 @@ class Chips(Dataset[tuple[Tensor, Target]]):
 class HeldOut(Dataset[tuple[Tensor, Target]]):
     """Blocks that nothing is learnt from, as they are: the same items as `Chips`, of any size."""
 
-    def __init__(self, card: Card, grounds: Sequence[Ground]) -> None:
+    def __init__(self, card: Card, grounds: Sequence[LabelledImage]) -> None:
         self.card, self.grounds = card, grounds
 
     def __len__(self) -> int:
@@ -168,7 +168,7 @@ class HeldOut(Dataset[tuple[Tensor, Target]]):
         ground = self.grounds[index]
         valid = np.asarray(ground.reflectance.any(axis=0))
         image = normalise(ground.reflectance, valid, self.card)
-        return image, _target(ground.trucks, ground.doubtful)
+        return image, _target(ground.trucks, ground.ambiguous)
 
 
 def _target(boxes: NDArray[np.float32], ignored: NDArray[np.float32]) -> Target:
@@ -285,10 +285,7 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
             f"A detector goes on with a detector on {', '.join(CHIP_BANDS)}. {settings.start_from} does "
             f"{card.task} on {', '.join(card.bands)}."
         )
-    own = tuple(
-        {"name": source.name or Path(source.imagery).name, "licence": source.licence}
-        for source in settings.labelled
-    )
+    own = tuple(source.provenance for source in settings.labelled)
     more = tuple(item for item in (*settings.sources, *own) if item not in card.training_data)
     name = settings.id or (f"{card.id}-{out.resolve().name}" if settings.labelled else card.id)
     return card.model_copy(
@@ -296,20 +293,20 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
     )
 
 
-def real_ground(scene: GroundScene) -> Ground:
+def real_ground(scene: GroundScene) -> LabelledImage:
     """A whole real scene, reflectance 0 where it has no data, with the vehicles that are known in it."""
     opened = open_scene(scene.path)
     rows, cols = opened.shape
     pixels = read_pixels(opened, Window(0, 0, cols, rows), CHIP_BANDS)
-    return Ground(pixels.reflectance, _boxes(scene.trucks), _boxes(scene.doubtful))
+    return LabelledImage(pixels.reflectance, _boxes(scene.trucks), _boxes(scene.ambiguous))
 
 
-def simulated_traffic(size: int, seed: int) -> Ground:
-    """A simulated scene with its trucks; those that count neither way are doubtful."""
+def simulated_traffic(size: int, seed: int) -> LabelledImage:
+    """A simulated scene with its trucks; those of low confidence are ambiguous."""
     scene = simulate_scene(size, seed, CHIP_BANDS)
-    firm = [truck.box for truck in scene.trucks if truck.confidence != "low"]
-    doubtful = [truck.box for truck in scene.trucks if truck.confidence == "low"]
-    return Ground(scene.reflectance, _boxes(firm), _boxes(doubtful))
+    certain = [truck.box for truck in scene.trucks if truck.confidence != "low"]
+    ambiguous = [truck.box for truck in scene.trucks if truck.confidence == "low"]
+    return LabelledImage(scene.reflectance, _boxes(certain), _boxes(ambiguous))
 
 
 def _boxes(boxes: Sequence[tuple[float, ...]]) -> NDArray[np.float32]:
@@ -366,11 +363,11 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
     return evaluate_held_out(bundle, settings.start_from, settings.labelled, labelled, out / "held_out")
 
 
-def grounds_and_traffic(settings: ChipTraining) -> tuple[list[Ground], list[Ground]]:
+def grounds_and_traffic(settings: ChipTraining) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """Ground to draw traffic on, real and simulated, and simulated scenes that have their own."""
     grounds = [real_ground(scene) for scene in settings.scenes]
     grounds += [
-        Ground(simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance)
+        LabelledImage(simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance)
         for seed in settings.simulated
     ]
     return grounds, [simulated_traffic(settings.simulated_px, seed) for seed in settings.simulated]

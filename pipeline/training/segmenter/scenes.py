@@ -32,7 +32,7 @@ from pipeline.training.segmenter.labels import (
     read_labels,
 )
 from pipeline.training.segmenter.settings import LandcoverSource, SegmenterTraining
-from pipeline.training.spatial_split import Block, block_mask, block_of, hold_out
+from pipeline.training.spatial_split import PixelBlock, block_mask, block_of, hold_out
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class LabelledScene:
     """(256,), how much each of `labels` counts."""
     land_use: NDArray[np.uint8] | None = None
     """(H, W), classes of OpenStreetMap's polygons."""
-    held_out: tuple[Block, ...] = ()
+    held_out: tuple[PixelBlock, ...] = ()
     hazy: bool = True
     """Whether the atmosphere is still in it (L1C)."""
 

@@ -13,7 +13,7 @@ from pipeline.scenes.scene import BANDS_10M, BANDS_20M
 from pipeline.training.fit import FitSettings
 from pipeline.training.segmenter.labels import Classes
 from pipeline.training.sources import LabelledSource
-from pipeline.training.spatial_split import Block
+from pipeline.training.spatial_split import PixelBlock
 
 
 class LandcoverSource(LabelledSource):
@@ -25,7 +25,7 @@ class LandcoverSource(LabelledSource):
         {}, description="how much a label counts in the loss, by the name of its class, where not 1"
     )
     land_use: Path | None = Field(None, description="polygons of OpenStreetMap, trusted over `labels`")
-    held_out: tuple[Block, ...] | None = Field(
+    held_out: tuple[PixelBlock, ...] | None = Field(
         None,
         description="blocks kept for evaluation: first row, first column, rows, columns. Then the complete "
         "scene is read; otherwise blocks with labels, some of which are held out at random",

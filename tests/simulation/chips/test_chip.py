@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from pipeline.simulation.chips.chip import CHIP_BANDS, Ground, draw_chip
+from pipeline.simulation.chips.chip import CHIP_BANDS, LabelledImage, draw_chip
 
-GROUND = Ground(np.full((4, 200, 150), 0.1, np.float32) * np.array([1, 1, 1, 2], np.float32)[:, None, None])
+GROUND = LabelledImage(
+    np.full((4, 200, 150), 0.1, np.float32) * np.array([1, 1, 1, 2], np.float32)[:, None, None]
+)
 
 
 def chips(count: int, seed: int = 0, **options):
@@ -47,12 +49,12 @@ def test_some_chips_hold_no_truck_and_some_hold_what_counts_neither_way():
     assert 0 < sum(len(chip.ignored) for chip in drawn) < sum(counts)
 
 
-def test_chips_are_cut_from_scenes_with_their_trucks_and_doubtful_ones():
+def test_chips_are_cut_from_scenes_with_their_trucks_and_ambiguous_ones():
     image = GROUND.reflectance.copy()
     image[:, 100, 70] = 0.9
     truck, other = np.array([[69, 99, 72, 102]], np.float32), np.array([[79, 99, 82, 102]], np.float32)
     rng = np.random.default_rng(1)
-    scene = Ground(image, truck, other)
+    scene = LabelledImage(image, truck, other)
     cut = [chip for chip in (draw_chip(rng, [GROUND], [scene]) for _ in range(150)) if len(chip.boxes) == 1]
     on_truck = 0
     for chip in cut:
@@ -68,5 +70,5 @@ def test_vehicles_known_in_real_ground_stay_in_the_truth():
     image = GROUND.reflectance
     boxes = np.array([[x, y, x + 3, y + 3] for x in range(0, 147, 10) for y in range(0, 197, 10)], np.float32)
     rng = np.random.default_rng(2)
-    most = [len(draw_chip(rng, [Ground(image, doubtful=boxes)]).ignored) for _ in range(30)]
+    most = [len(draw_chip(rng, [LabelledImage(image, ambiguous=boxes)]).ignored) for _ in range(30)]
     assert sum(count > 30 for count in most) > 15

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.simulation.chips.ground import Ground, cut, inside, patchwork, turned
+from pipeline.simulation.chips.ground import LabelledImage, cut, inside, patchwork, turned
 from tests.simulation.chips.test_lookalikes import grey
 
 SIZE = 64
@@ -22,13 +22,13 @@ def test_vehicles_turn_with_their_ground(seed):
     image = np.zeros((4, 16, 16), np.float32)
     row, col = rng.integers(0, 16, 2)
     image[:, row, col] = 1
-    found = turned(rng, Ground(image, np.array([[col, row, col + 1, row + 1]], np.float32)))
+    found = turned(rng, LabelledImage(image, np.array([[col, row, col + 1, row + 1]], np.float32)))
     x, y = found.trucks[0, :2].astype(int)
     assert found.reflectance[0, y, x] == 1
 
 
 def test_a_cut_keeps_the_vehicles_whose_centre_is_in_it():
-    ground = Ground(grey(), np.array([[9, 9, 13, 13], [30, 30, 33, 33]], np.float32))
+    ground = LabelledImage(grey(), np.array([[9, 9, 13, 13], [30, 30, 33, 33]], np.float32))
     part = cut(ground, 10, 10, 16)
     np.testing.assert_array_equal(part.trucks, [[0, 0, 3, 3]])
 

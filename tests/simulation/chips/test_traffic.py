@@ -24,7 +24,7 @@ def test_a_truck_stands_out_by_its_area_and_colour():
 
 
 @pytest.mark.parametrize(
-    ("speed", "contrast", "light", "opacity", "firm"),
+    ("speed", "contrast", "light", "opacity", "certain"),
     [
         (80, 2, 1, 0, True),
         (80, 0.9, 1, 0, False),
@@ -33,16 +33,16 @@ def test_a_truck_stands_out_by_its_area_and_colour():
         (20, 9, 1, 0, False),
     ],
 )
-def test_only_what_anyone_could_tell_is_firm(speed, contrast, light, opacity, firm):
+def test_a_fast_visible_truck_is_certain(speed, contrast, light, opacity, certain):
     one = traffic.Moving(white_truck(speed_kmh=speed), contrast, truck=True)
-    assert one.firm(light, opacity) is firm
-    assert one.doubtful
+    assert one.certain(light, opacity) is certain
+    assert one.ambiguous
 
 
 def test_a_faint_car_and_a_standing_truck_are_ground():
-    assert not traffic.Moving(white_truck(length_m=4.5), 0.3, truck=False).doubtful
-    assert traffic.Moving(white_truck(length_m=4.5), 1.5, truck=False).doubtful
-    assert not traffic.Moving(white_truck(speed_kmh=0), 5, truck=True).doubtful
+    assert not traffic.Moving(white_truck(length_m=4.5), 0.3, truck=False).ambiguous
+    assert traffic.Moving(white_truck(length_m=4.5), 1.5, truck=False).ambiguous
+    assert not traffic.Moving(white_truck(speed_kmh=0), 5, truck=True).ambiguous
 
 
 def test_vehicles_drive_on_the_side_of_their_world():

@@ -12,11 +12,11 @@ from rasterio.windows import Window
 
 from pipeline.simulation.rendering import Vehicle
 from pipeline.simulation.world.atmosphere import parallax
-from pipeline.simulation.world.buildings import Block
+from pipeline.simulation.world.buildings import Roof
 from pipeline.simulation.world.layout import plan_world
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import SimulatedTruck, Stage, blurred, misregistration
-from pipeline.simulation.world.traffic import Aircraft, Traffic
+from pipeline.simulation.world.traffic import Aircraft, Vehicles
 
 VISIBLE = ("B02", "B03", "B04")
 WINDOW = Window(0, 0, 66, 66)
@@ -46,7 +46,7 @@ def empty(order):
         detector_start=0.0,
         detector_width=1e6,
     )
-    stage = Stage(world, Traffic(), (), np.empty((0, 2)))
+    stage = Stage(world, Vehicles(), (), np.empty((0, 2)))
     return stage, stage.render_window(WINDOW, VISIBLE).reflectance
 
 
@@ -60,7 +60,7 @@ def centroid(band):
 @given(headings, st.floats(0, 100), orders)
 def test_bands_see_a_vehicle_apart_by_speed_times_delay(heading, speed, order):
     vehicle = white(heading=heading, speed=speed)
-    blue, _, red = added(order, traffic=Traffic(cars=(vehicle,)))
+    blue, _, red = added(order, traffic=Vehicles(cars=(vehicle,)))
     expected = np.array(vehicle.direction) * speed / 3.6 * 1.005 * order / 10
     # the bands are misregistered by up to 0.3 px; the ground below is not the same everywhere
     assert np.hypot(*(centroid(red) - centroid(blue) - expected)) < 0.4
@@ -69,15 +69,15 @@ def test_bands_see_a_vehicle_apart_by_speed_times_delay(heading, speed, order):
 @settings(max_examples=4, deadline=None)
 @given(headings, orders)
 def test_bands_see_what_stands_in_one_place(heading, order):
-    lorry = Block(33.0, 33.0, heading, 1.65, 0.25, (1.0,) * len(BANDS))
-    blue, _, red = added(order, blocks=(lorry,), centres=np.array([[33.0, 33.0]]))
+    lorry = Roof(33.0, 33.0, heading, 1.65, 0.25, (1.0,) * len(BANDS))
+    blue, _, red = added(order, roofs=(lorry,), centres=np.array([[33.0, 33.0]]))
     assert np.hypot(*(centroid(red) - centroid(blue))) < 0.4
 
 
 @pytest.mark.parametrize("order", [1, -1])
 def test_aircraft_is_seen_apart_by_its_speed_and_its_height(order):
     plane = white(heading=60, speed=850, length=40, width=6)
-    blue, _, red = added(order, traffic=Traffic(aircraft=(Aircraft((plane,), 10000.0),)))
+    blue, _, red = added(order, traffic=Vehicles(aircraft=(Aircraft((plane,), 10000.0),)))
     flown = np.array(plane.direction) * 850 / 3.6 * 1.005 * order / 10
     expected = flown + parallax("B04", order, 10000.0)
     assert centroid(red) - centroid(blue) == pytest.approx(expected, abs=0.5)
@@ -90,7 +90,7 @@ def test_box_holds_the_truck_in_every_band(heading, speed, length, width, order)
     truck = white(heading=heading, speed=speed, length=length, width=width)
     x0, y0, x1, y1 = truck.box(order)
     # blur spreads a seventh beyond the box; a truck's shadow is left out
-    for band in added(order, traffic=Traffic(cars=(truck,))):
+    for band in added(order, traffic=Vehicles(cars=(truck,))):
         inside = band[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
         assert inside.sum() > 0.8 * band.sum()
 

@@ -1,4 +1,4 @@
-"""Traffic is varied as real traffic is; only trucks that can be told are firm truth."""
+"""Traffic is varied as real traffic is; only trucks that can be distinguished are certain."""
 
 from itertools import chain
 
@@ -7,7 +7,7 @@ import pytest
 from shapely import Point
 
 from pipeline.simulation.rendering import Vehicle
-from pipeline.simulation.world.buildings import make_blocks
+from pipeline.simulation.world.buildings import make_roofs
 from pipeline.simulation.world.layout import plan_world
 from pipeline.simulation.world.spectra import BANDS, MATERIALS, PAINTS
 from pipeline.simulation.world.stage import SLOW_KMH, Stage
@@ -78,7 +78,7 @@ def test_convoys_are_dense_and_jams_denser(traffic):
 
 def test_what_stands_is_no_vehicle(worlds):
     """Parked lorries, greenhouses, solar tables, red and white roofs, bridges: drawn, but never in motion."""
-    built = [make_blocks(world) for world in worlds[:3]]
+    built = [make_roofs(world) for world in worlds[:3]]
     blocks = list(chain.from_iterable(built))
     lorries = [b for b in blocks if abs(b.length - 1.65) < 0.01 and abs(b.width - 0.25) < 0.01]
     assert len(lorries) > 50
@@ -94,13 +94,13 @@ def test_what_stands_is_no_vehicle(worlds):
     assert {block.width > 0.8 for block in on_motorways} == {True, False}  # bridges, and what is parked
 
 
-def test_only_trucks_that_can_be_told_are_firm():
+def test_only_trucks_that_can_be_distinguished_are_certain():
     for seed in (1, 4):
         stage = Stage.of(300, seed)
         truth = stage.trucks()
-        firm = [truck for truck in truth if truck.confidence == "high"]
-        assert {id(truck.vehicle) for truck in firm} <= {id(vehicle) for vehicle in stage.traffic.trucks}
-        assert all(truck.vehicle.speed_kmh >= SLOW_KMH for truck in firm)
+        certain = [truck for truck in truth if truck.confidence == "high"]
+        assert {id(truck.vehicle) for truck in certain} <= {id(vehicle) for vehicle in stage.traffic.trucks}
+        assert all(truck.vehicle.speed_kmh >= SLOW_KMH for truck in certain)
         in_air_or_on_rails = {id(wagon) for wagon in stage.traffic.wagons}
         in_air_or_on_rails |= {id(part) for plane in stage.traffic.aircraft for part in plane.parts}
         assert not in_air_or_on_rails & {id(truck.vehicle) for truck in truth}

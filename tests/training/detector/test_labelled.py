@@ -10,10 +10,9 @@ import shapely
 from rasterio.transform import from_origin
 
 from pipeline.errors import LabelsError, MissingBandError
-from pipeline.training.detector.imagery import SceneImagery
 from pipeline.training.detector.labelled import (
-    LabelledSource,
     LabelSettings,
+    TruckSource,
     draw_labelled_chip,
     read_labelled,
 )
@@ -50,22 +49,19 @@ def boxes(tmp_path):
 
 def read(scene, boxes, seed=0, **settings):
     of_source = {name: settings.pop(name) for name in ("complete", "bands") if name in settings}
-    source = LabelledSource(imagery=str(scene), labels=boxes, **of_source)
+    source = TruckSource(imagery=str(scene), labels=boxes, **of_source)
     return read_labelled(source, LabelSettings(**{"block_px": 64} | settings), BANDS, seed)
 
 
-@pytest.mark.parametrize(("side", "count"), [(64, 9), (100, 4), (192, 1), (256, 1)])
-def test_blocks_cover_the_scene_however_small_it_is(scene, side, count):
-    blocks = SceneImagery(str(scene), BANDS).blocks(side)
-    assert len(blocks) == count
-    seen = np.zeros((192, 192), int)
-    for left, top, right, bottom in blocks:
-        assert (right - left, bottom - top) == (side, side)
-        seen[max(0, top) : bottom, max(0, left) : right] += 1
-    assert (seen == 1).all()
+def test_a_block_beyond_the_scene_is_filled_up_without_data(scene, tmp_path):
+    (ground,) = read(scene, write_boxes(tmp_path / "b.gpkg", [(20, 20)]), held_out=0, block_px=256).training
+    assert ground.reflectance.shape == (4, 256, 256)
+    np.testing.assert_allclose(ground.reflectance[0, 5, 99:104], [0.1, 0.2, 0.2, 0.2, 0.1])
+    assert not ground.reflectance[:, 192:].any()
+    assert not ground.reflectance[:, :, 192:].any()
 
 
-def test_every_certain_box_is_learnt_or_held_out_where_it_is(scene, boxes):
+def test_every_certain_box_is_learned_or_held_out_where_it_is(scene, boxes):
     found = read(scene, boxes, guard_px=0)
     assert sum(found.trucks) == len(PLACES)
     assert found.trucks[1] >= 0.25 * len(PLACES)
@@ -95,17 +91,17 @@ def test_nothing_of_a_held_out_block_nor_its_guard_is_shown(scene, tmp_path, see
     places = edges + [(col + 4, row) for col, row in edges] + [(row, col) for col, row in edges]
     found = read(scene, write_boxes(tmp_path / "edges.gpkg", places), seed, guard_px=6)
     guarded = found.held_out_area.union_all().buffer(60, join_style="mitre").buffer(-0.001)
-    blocks = SceneImagery(str(scene), BANDS).blocks(64)
+    blocks = [(col, row) for row in range(0, 192, 64) for col in range(0, 192, 64)]
     boxes = {
-        index: shapely.box(WEST + 10 * left, NORTH - 10 * bottom, WEST + 10 * right, NORTH - 10 * top)
-        for index, (left, top, right, bottom) in enumerate(blocks)
+        index: shapely.box(WEST + 10 * left, NORTH - 10 * top - 640, WEST + 10 * left + 640, NORTH - 10 * top)
+        for index, (left, top) in enumerate(blocks)
     }
     training = [
         index for index, box in boxes.items() if not found.held_out_area.union_all().contains(box.centroid)
     ]
     assert len(training) == len(found.training)
     for index, ground in zip(training, found.training, strict=True):
-        left, top, _, _ = blocks[index]
+        left, top = blocks[index]
         rows, cols = np.nonzero(ground.reflectance.any(axis=0))
         shown = shapely.points(WEST + 10 * (left + cols + 0.5), NORTH - 10 * (top + rows + 0.5))
         assert len(shown) and not shapely.intersects(guarded, shown).any()
@@ -114,13 +110,13 @@ def test_nothing_of_a_held_out_block_nor_its_guard_is_shown(scene, tmp_path, see
             assert not guarded.intersects(shapely.Point(WEST + 10 * col, NORTH - 10 * row))
 
 
-def test_low_and_ignored_boxes_and_what_reaches_in_are_doubtful(scene, tmp_path):
+def test_low_and_ignored_boxes_and_those_that_reach_in_are_ambiguous(scene, tmp_path):
     confidence = ["high", "low", "ignore", "medium"]
     places = [(20, 20), (40, 40), (30, 50), (65, 30)]  # the last one reaches into the first block
     labels = write_boxes(tmp_path / "b.gpkg", places, confidence=confidence)
     first, *_ = (one for one in read(scene, labels, held_out=0).training if (one.trucks[:, 0] < 30).all())
     assert first.trucks.tolist() == [[18, 18, 22, 22]]
-    assert sorted(map(tuple, first.doubtful.tolist())) == [
+    assert sorted(map(tuple, first.ambiguous.tolist())) == [
         (28, 48, 32, 52),
         (38, 38, 42, 42),
         (63, 28, 67, 32),
@@ -186,7 +182,7 @@ def test_boxes_that_are_no_trucks_are_refused(scene, tmp_path):
         read(scene, write_boxes(tmp_path / "b.gpkg", side=50))
 
 
-def test_only_doubtful_boxes_are_refused(scene, tmp_path):
+def test_only_ambiguous_boxes_are_refused(scene, tmp_path):
     labels = write_boxes(tmp_path / "b.gpkg", confidence=["low"] * len(PLACES))
     with pytest.raises(LabelsError, match="marked low or ignore: there is no truck"):
         read(scene, labels)
@@ -211,7 +207,7 @@ def test_numbers_that_are_none_are_no_data_and_their_boxes_are_counted(tmp_path,
         file.descriptions = BANDS
         file.scales = (1.0,) * 4
     found = read(path, write_boxes(tmp_path / "b.gpkg"))
-    assert "1 of 8 boxes of nan.tif lie on pixels without data" in caplog.text
+    assert "1 of 8 boxes of nan.tif are on pixels without data" in caplog.text
     assert sum(found.trucks) == len(PLACES) - 1
     assert all(np.isfinite(ground.reflectance).all() for ground in (*found.training, *found.held_out))
 

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.errors import ConfigError, TrainingError
 from pipeline.models.bundle import open_bundle, save_bundle
-from pipeline.training.detector.labelled import LabelledSource, LabelSettings
+from pipeline.training.detector.labelled import LabelSettings, TruckSource
 from pipeline.training.detector.train import (
     DetectorTraining,
     FineTuning,
@@ -83,7 +83,7 @@ def tuned(quiet, product, tmp_path_factory):
     out = tmp_path_factory.mktemp("mine")
     settings = FineTuning(
         start_from=str(quiet.folder),
-        labelled=[LabelledSource(imagery=str(product.safe), labels=product.trucks, licence="CC0")],
+        labelled=[TruckSource(imagery=str(product.safe), labels=product.trucks, licence="CC0")],
         labels=LabelSettings(block_px=64),
         steps=2, check_every=1, batch=2, chip_px=32, simulated=[3], simulated_px=128, measure=None, threads=1,
     )  # fmt: skip
