@@ -5,10 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.errors import ConfigError
 from pipeline.safe_yaml import read_yaml
@@ -22,7 +30,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-Group = TypeVar("Group", bound=Settings)
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Tiling(Settings):
@@ -86,7 +94,7 @@ class Trucks(Settings):
     min_speed_kmh: float = Field(0.0, ge=0, description="trucks with a lower speed are dropped")
 
 
-class Traffic(Settings):
+class TrafficSettings(Settings):
     """Traffic on road segments, if roads are given."""
 
     enabled: bool = Field(True, description="compute trucks, speed and flow by road segment")
@@ -118,10 +126,17 @@ class Panoptic(Settings):
     enabled: bool = Field(False, description="write panoptic.tif and panoptic.json; needs both models")
 
 
+def _split(value: object) -> object:
+    """Split text at its commas, as `--set` gives a list; empty text is no item."""
+    if isinstance(value, str | None):
+        return [part.strip() for part in (value or "").split(",") if part.strip()]
+    return value
+
+
 class Export(Settings):
     """Files beside the standard ones."""
 
-    formats: tuple[ExportFormat, ...] = Field(
+    formats: Annotated[tuple[ExportFormat, ...], BeforeValidator(_split)] = Field(
         (), description="additional formats: parquet, flatgeobuf, geojson, pmtiles (extra pmtiles)"
     )
 
@@ -155,7 +170,7 @@ class Config(Settings):
     engine: Engine = Engine()
     runner: Runner = Runner()
     trucks: Trucks = Trucks()
-    traffic: Traffic = Traffic()
+    traffic: TrafficSettings = TrafficSettings()
     landcover: Landcover = Landcover()
     panoptic: Panoptic = Panoptic()
     export: Export = Export()
@@ -164,15 +179,14 @@ class Config(Settings):
 
 
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
-    """The settings of a run from a YAML file (the defaults without one), then `a.b=c` overrides in order.
-
-    Raises ConfigError as `load_settings`.
-    """
+    """Return the settings of a run. Arguments and errors as `load_settings`."""
     return load_settings(Config, path, overrides)
 
 
-def load_settings(kind: type[Group], path: Path | None, overrides: Iterable[str] = ()) -> Group:
-    """Settings of any kind from a YAML file (the defaults without one), then `a.b=c` overrides in order.
+def load_settings(kind: type[Model], path: Path | None, overrides: Iterable[str] = ()) -> Model:
+    """Return settings from a YAML file (the defaults without one), then `a.b=c` overrides in order.
+
+    `kind` is any pydantic model; fields that are models are groups.
 
     Raises
     ------
@@ -180,7 +194,7 @@ def load_settings(kind: type[Group], path: Path | None, overrides: Iterable[str]
         If the file can't be read, a key is unknown (the message names the nearest valid one), or a value
         is of the wrong type or out of range.
     """
-    tree: dict[str, Any] = _read_yaml(path) if path else {}
+    tree = _without_empty_groups(_read_yaml(path), kind) if path else {}
     for override in overrides:
         _apply(tree, override)
     try:
@@ -189,7 +203,33 @@ def load_settings(kind: type[Group], path: Path | None, overrides: Iterable[str]
         raise ConfigError(_explain(error, kind, path)) from error
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def setting_names(kind: type[BaseModel]) -> list[str]:
+    """Return every valid name of a setting: `key`, or `group.key`."""
+    groups = _groups(kind)
+    return [
+        name if name == field else f"{field}.{name}"
+        for field in kind.model_fields
+        for name in (setting_names(groups[field]) if field in groups else [field])
+    ]
+
+
+def _groups(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """Return the fields that are models."""
+    annotations = {name: field.annotation for name, field in kind.model_fields.items()}
+    return {
+        name: group
+        for name, group in annotations.items()
+        if isinstance(group, type) and issubclass(group, BaseModel)
+    }
+
+
+def _without_empty_groups(tree: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
+    """Leave out groups that read as null, as one does whose keys are all commented out: they are default."""
+    groups = _groups(kind)
+    return {name: value for name, value in tree.items() if value is not None or name not in groups}
+
+
+def _read_yaml(path: Path) -> Mapping[str, Any]:
     try:
         tree = read_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -200,18 +240,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"Settings file is not valid YAML: {path}: {' '.join(str(error).split())}"
         ) from error
-    if tree is None:
-        return {}
-    if not isinstance(tree, Mapping):
+    if not isinstance(tree, Mapping | None):
         raise ConfigError(
             f"Settings file must hold `group: {{key: value}}`: {path} holds a {type(tree).__name__}."
         )
-    # A group whose keys are all commented out reads as null, and means its defaults.
-    return {
-        group: settings
-        for group, settings in tree.items()
-        if settings is not None or group not in Config.model_fields
-    }
+    return tree or {}
 
 
 def _apply(tree: dict[str, Any], override: str) -> None:
@@ -231,26 +264,15 @@ def _apply(tree: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"{key} leads through {group}, which holds a value, not settings.")
         node = child
-    if last == "formats" and isinstance(value, str | None):
-        value = [part.strip() for part in (value or "").split(",") if part.strip()]
     node[last] = value
 
 
-def setting_names() -> list[str]:
-    """Every valid `group.key`."""
-    return [
-        f"{group}.{key}"
-        for group, field in Config.model_fields.items()
-        for key in field.annotation.model_fields  # type: ignore[union-attr]
-    ]
-
-
-def _explain(error: ValidationError, kind: type[Settings], path: Path | None) -> str:
+def _explain(error: ValidationError, kind: type[BaseModel], path: Path | None) -> str:
     first = error.errors()[0]
     name = ".".join(str(part) for part in first["loc"])
     where = f" (in {path})" if path else ""
     if first["type"] == "extra_forbidden":
-        known = [*(setting_names() if kind is Config else ()), *kind.model_fields]
+        known = list(dict.fromkeys([*setting_names(kind), *kind.model_fields]))
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
         hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(known)}."
         return f"Unknown setting {name}{where}.{hint}"

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.config import Config, load_config, setting_names
+from pipeline.config import Config, load_config, load_settings, setting_names
 from pipeline.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -51,6 +51,29 @@ def test_overrides_win_over_the_file_and_the_last_one_wins(settings_file):
     assert load_config(path, ["tiling.tile_px=64", "tiling.tile_px=128"]).tiling.tile_px == 128
 
 
+class Lens(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    focal_mm: float = 50.0
+
+
+class Camera(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    lens: Lens = Lens()
+    formats: int = 3
+
+
+def test_the_loader_knows_no_model_by_name(settings_file):
+    """Groups may be empty, names are searched in groups, and `formats` is a name like any other."""
+    assert load_settings(Camera, settings_file("lens:\nformats: 4\n"), ["lens.focal_mm=35"]) == Camera(
+        lens=Lens(focal_mm=35), formats=4
+    )
+    assert setting_names(Camera) == ["lens.focal_mm", "formats"]
+    with pytest.raises(ConfigError, match="Did you mean lens.focal_mm?"):
+        load_settings(Camera, None, ["lens.focal=35"])
+    with pytest.raises(ConfigError, match="Setting formats: .* Received: 'a'"):
+        load_settings(Camera, None, ["formats=a"])
+
+
 @pytest.mark.parametrize(
     ("override", "group", "key", "value"),
     [
@@ -86,7 +109,7 @@ def test_every_contracted_setting_can_be_set():
         "landcover.min_area_m2",
         "landcover.simplify_m",
         "export.formats",
-    } <= set(setting_names())
+    } <= set(setting_names(Config))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +154,7 @@ def test_a_wrong_override_is_explained(override, said):
 def test_a_name_like_no_other_gets_the_list_of_all():
     said = message(None, "zzzzzz.qq=1")
     assert said.startswith("Unknown setting zzzzzz. Known: tiling.tile_px, ")
-    assert all(name in said for name in setting_names())
+    assert all(name in said for name in setting_names(Config))
 
 
 def test_an_override_can_not_lead_through_a_value(settings_file):
@@ -174,7 +197,7 @@ def test_default_yaml_has_the_defaults_and_the_descriptions_of_all_settings():
     path = CONFIGS / "default.yaml"
     assert load_config(path) == Config()
     tree = yaml.safe_load(path.read_text())
-    assert [f"{group}.{key}" for group, keys in tree.items() for key in keys] == setting_names()
+    assert [f"{group}.{key}" for group, keys in tree.items() for key in keys] == setting_names(Config)
     comments = [line.partition("  # ")[2] for line in path.read_text().splitlines() if line.startswith("  ")]
     groups = [field.annotation.model_fields for field in Config.model_fields.values()]
     assert comments == [field.description for group in groups for field in group.values()]

@@ -57,7 +57,7 @@ def road_traffic(
     roads: gpd.GeoDataFrame,
     scene: Scene,
     status: Path,
-    settings: config.Traffic,
+    settings: config.TrafficSettings,
     *,
     buffer_m: float,
     model: str,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import rasterio
 from shapely.geometry import box
 
-from pipeline.config import Traffic
+from pipeline.config import TrafficSettings
 from pipeline.inference.predictions import CLOUD, SEEN
 from pipeline.layers.flow import observe
 from pipeline.layers.traffic import (
@@ -146,7 +146,7 @@ def test_a_scene_and_its_status(tmp_path, shared_data):
         network,
         scene,
         tmp_path / "status.tif",
-        Traffic(recall=0.5, driving_side="right"),
+        TrafficSettings(recall=0.5, driving_side="right"),
         buffer_m=30.0,
         model="m",
         quality={},

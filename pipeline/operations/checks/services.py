@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from pipeline.config import Config, Traffic
+from pipeline.config import Config, TrafficSettings
 from pipeline.errors import TruckscapeError
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
 from pipeline.redaction import without_secrets
@@ -79,7 +79,7 @@ def network(config: Config) -> list[Finding]:
         "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL"),
         "HTTPS_PROXY": os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"),
     }
-    if config.traffic.overpass_url != Traffic().overpass_url:
+    if config.traffic.overpass_url != TrafficSettings().overpass_url:
         named["traffic.overpass_url"] = config.traffic.overpass_url
     findings = [_connection(name, url) for name, url in named.items() if url and "://" in url]
     return findings or [ok("network", "no server is configured")]
