@@ -56,11 +56,23 @@ class MetadataError(TruckscapeError):
     """Product metadata is missing, broken, unsafe, or contradicts itself."""
 
 
-class LabelsError(TruckscapeError):
-    """Labels or roads cannot be used: unreadable, no CRS, wrong geometry type, empty."""
+class VectorFileError(TruckscapeError):
+    """A vector file is missing, damaged, or of a format that is not opened."""
 
 
-class RoadsUnreachableError(LabelsError):
+class LabelsError(VectorFileError):
+    """Labels or predictions cannot be scored: no CRS, wrong geometry type, unknown class, empty."""
+
+
+class AreaError(VectorFileError):
+    """The file of the area to search holds no polygons, or has no CRS."""
+
+
+class RoadsError(VectorFileError):
+    """Roads cannot be used: no CRS, not lines, or refused by their server."""
+
+
+class RoadsUnreachableError(RoadsError):
     """A server of roads does not answer, is busy, or broke its answer off."""
 
     is_transient = True

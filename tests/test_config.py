@@ -68,9 +68,9 @@ def test_the_loader_knows_no_model_by_name(settings_file):
         lens=Lens(focal_mm=35), formats=4
     )
     assert setting_names(Camera) == ["lens.focal_mm", "formats"]
-    with pytest.raises(ConfigError, match="Did you mean lens.focal_mm?"):
+    with pytest.raises(ConfigError, match="Did you mean lens"):
         load_settings(Camera, None, ["lens.focal=35"])
-    with pytest.raises(ConfigError, match="Setting formats: .* Received: 'a'"):
+    with pytest.raises(ConfigError, match=r"Setting formats: .* Received: 'a'"):
         load_settings(Camera, None, ["formats=a"])
 
 

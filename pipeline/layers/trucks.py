@@ -17,7 +17,7 @@ from affine import Affine
 from numpy.typing import NDArray
 
 from pipeline.config import Trucks
-from pipeline.errors import LabelsError
+from pipeline.errors import RoadsError
 from pipeline.inference.predictions import Detections
 from pipeline.layers.search_area import where_seen
 from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
@@ -259,7 +259,7 @@ def _nearest_road(
     if roads is None or roads.empty or not len(xs):
         return none, none
     if roads.crs is None:
-        raise LabelsError("the roads have no CRS; save them with one")
+        raise RoadsError("the roads have no CRS; save them with one")
     roads = roads.to_crs(_crs(scene)).reset_index(drop=True)
     places = np.asarray(shapely.points(xs, ys), dtype=object)
     truck, road, metres = _roads_within(places, roads.geometry.to_numpy(), buffer_m)

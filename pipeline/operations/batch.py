@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, LabelsError, LedgerError, OutputError, TruckscapeError, is_transient
+from pipeline.errors import ConfigError, LedgerError, OutputError, RoadsError, TruckscapeError, is_transient
 from pipeline.inference.networks import NetworkPool
 from pipeline.layers.formats.export import check_formats
 from pipeline.layers.stac import write_catalog
@@ -143,7 +143,7 @@ def run_batch(
         If the ledger can't be used.
     OutputError
         If the output folder can't be written.
-    BundleError, LabelsError, MissingExtraError
+    BundleError, RoadsError, MissingExtraError
         If a model, the roads or the extra of a format is not there: no scene could be done.
     """
     begun = time.monotonic()
@@ -172,7 +172,7 @@ def _check(request: BatchRequest) -> None:
     check_formats(request.config.export.formats)
     roads = request.roads
     if roads and str(roads) != OVERPASS and not roads.exists():
-        raise LabelsError(f"Roads not found: {roads}; give a file of lines, or `overpass`.")
+        raise RoadsError(f"Roads not found: {roads}; give a file of lines, or `overpass`.")
 
 
 def publish(out: Path, ledger: Ledger) -> dict[str, Path]:

@@ -24,7 +24,7 @@ from requests import Response
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from pipeline.errors import ConfigError, LabelsError, NotAProductError, TruckscapeError, UnreachableError
+from pipeline.errors import AreaError, ConfigError, NotAProductError, TruckscapeError, UnreachableError
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
 from pipeline.scenes.download import PASSING, pieces
@@ -78,7 +78,7 @@ def search_scenes(search: Search) -> list[ListedScene]:
     ------
     ConfigError
         If area or time are not understood.
-    LabelsError
+    AreaError
         If the file of the area can't be read.
     NotAProductError
         If the URL is no STAC API, the server refuses the search, or its answers are larger than any, lead
@@ -227,7 +227,7 @@ def _place(area: str) -> dict[str, Any]:
 def _polygons(path: Path) -> dict[str, Any]:
     areas = read_layer(path, "The area")
     if not isinstance(areas, gpd.GeoDataFrame) or areas.crs is None or areas.geometry.is_empty.all():
-        raise LabelsError(f"An area has polygons in a known coordinate reference system; {path} has not.")
+        raise AreaError(f"An area has polygons in a known coordinate reference system; {path} has not.")
     whole = shapely.force_2d(areas.to_crs("EPSG:4326").union_all())
     return dict(json.loads(shapely.to_geojson(whole)))
 

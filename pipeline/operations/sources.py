@@ -31,7 +31,7 @@ def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
         If no source is given, or two scenes have the same name.
     SceneNotFoundError
         If list or folder can't be read, or have no scene. A search may find none.
-    UnreachableError, NotAProductError, LabelsError
+    UnreachableError, NotAProductError, AreaError
         From the search.
     """
     if sources == Sources():

@@ -13,7 +13,7 @@ from odc.geo.geobox import GeoBox
 from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
-from pipeline.errors import LabelsError, RoadsUnreachableError
+from pipeline.errors import RoadsError, RoadsUnreachableError
 from pipeline.roads.read import TRUCK_HIGHWAYS
 from pipeline.storage.atomic import replacing
 
@@ -39,7 +39,7 @@ def overpass_roads(
 
     Raises
     ------
-    LabelsError
+    RoadsError
         If the grid has no CRS, the server can't be reached, or its answer is incomplete or no OpenStreetMap
         data: out of time or memory, Overpass answers with status 200 and a remark.
         RoadsUnreachableError if the error is transient.
@@ -72,7 +72,7 @@ def _download(session: requests.Session, url: str, query: str, part: Path) -> No
     try:
         with session.post(url, data={"data": query}, timeout=_TIMEOUT_S, stream=True) as answer:
             if not answer.ok:
-                kind = RoadsUnreachableError if answer.status_code in _BUSY else LabelsError
+                kind = RoadsUnreachableError if answer.status_code in _BUSY else RoadsError
                 raise kind(
                     f"Roads can't be fetched: {url} answers with HTTP status {answer.status_code}; try "
                     "later, or give --roads a file."
@@ -105,7 +105,7 @@ def _query(boxes: Sequence[tuple[float, float, float, float]]) -> str:
 def _boxes(grid: GeoBox, margin_m: float) -> list[tuple[float, float, float, float]]:
     """Return boxes in degrees around the grid; two if it crosses the antimeridian."""
     if grid.crs is None:
-        raise LabelsError("Roads can't be fetched for a scene without CRS; give --roads a file.")
+        raise RoadsError("Roads can't be fetched for a scene without CRS; give --roads a file.")
     box = grid.extent.boundingbox
     transformer = pyproj.Transformer.from_crs(grid.crs.proj, "EPSG:4326", always_xy=True)
     west, south, east, north = transformer.transform_bounds(

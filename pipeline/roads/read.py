@@ -16,7 +16,7 @@ import pyproj
 import pyproj.exceptions
 import shapely
 
-from pipeline.errors import LabelsError
+from pipeline.errors import RoadsError
 from pipeline.storage.untrusted_vectors import vector_source
 
 ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "geometry")
@@ -55,24 +55,24 @@ def read_roads(
 
     Raises
     ------
-    LabelsError
+    RoadsError, VectorFileError
         As `vector_source`, or if the file has no CRS or holds anything but lines.
     """
     with vector_source(path, "Roads") as source:
         read = _read_osm if path.name.lower().endswith(_OSM_SUFFIXES) else _read_lines
         roads = read(source, crs, bounds)
     if not isinstance(roads, gpd.GeoDataFrame):
-        raise LabelsError(f"Roads are lines; {path} has no geometry.")
+        raise RoadsError(f"Roads are lines; {path} has no geometry.")
     if roads.crs is None:
-        raise LabelsError(f"Roads without a coordinate reference system can't be placed; set it in {path}.")
+        raise RoadsError(f"Roads without a coordinate reference system can't be placed; set it in {path}.")
     roads = roads[~(roads.geometry.isna() | roads.geometry.is_empty)]
     others = sorted(set(roads.geom_type) - {"LineString", "MultiLineString"})
     if others:
-        raise LabelsError(f"Roads are lines; {path} holds: {', '.join(others)}.")
+        raise RoadsError(f"Roads are lines; {path} holds: {', '.join(others)}.")
     try:
         placed = roads.geometry.to_crs(crs)
     except pyproj.exceptions.ProjError as error:
-        raise LabelsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
+        raise RoadsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
     near = np.ones(len(roads), bool) if bounds is None else placed.intersects(shapely.box(*bounds)).to_numpy()
     roads, placed = roads[near], placed[near]
     return gpd.GeoDataFrame(

@@ -21,7 +21,7 @@ import pyogrio
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
-from pipeline.errors import LabelsError
+from pipeline.errors import VectorFileError
 
 _HEAD_BYTES = 2**16
 _SQLITE, _FLATGEOBUF, _SHAPEFILE = b"SQLite format 3\0", b"fgb\x03", b"\0\0\x27\x0a"
@@ -46,18 +46,18 @@ def vector_source(path: Path | str, what: str) -> Iterator[str]:
 
     Raises
     ------
-    LabelsError
+    VectorFileError
         If the file is missing or of another format, or where reading it fails within the context.
     """
     try:
         yield _source(Path(path), what)
     except _DAMAGED as error:
         why = " ".join(str(error).split())
-        raise LabelsError(f"{what} can't be read: {path} is damaged or cut short ({why}).") from error
+        raise VectorFileError(f"{what} can't be read: {path} is damaged or cut short ({why}).") from error
 
 
 def layer_names(path: Path | str, what: str) -> list[str]:
-    """Return the names of a vector file's layers. Raises LabelsError as `vector_source`."""
+    """Return the names of a vector file's layers. Raises VectorFileError as `vector_source`."""
     with vector_source(path, what) as source:
         return [str(name) for name in pyogrio.list_layers(source)[:, 0]]
 
@@ -65,7 +65,7 @@ def layer_names(path: Path | str, what: str) -> list[str]:
 def read_layer(path: Path | str, what: str, layer: str | None = None) -> pd.DataFrame:
     """Read the layer with this name or, if there is none, the first; a GeoDataFrame if it has geometry.
 
-    Raises LabelsError as `vector_source`.
+    Raises VectorFileError as `vector_source`.
     """
     names = layer_names(path, what)
     with vector_source(path, what) as source:
@@ -74,10 +74,10 @@ def read_layer(path: Path | str, what: str, layer: str | None = None) -> pd.Data
 
 def _source(path: Path, what: str) -> str:
     if not path.exists():
-        raise LabelsError(f"{what} not found: {path}")
+        raise VectorFileError(f"{what} not found: {path}")
     place = path.absolute().as_posix()
     if set(_SPECIAL) & set(place):
-        raise LabelsError(
+        raise VectorFileError(
             f"{what} can't be read from a path with one of {_SPECIAL} in it: {path}. Rename it."
         )
     if path.is_dir():
@@ -92,7 +92,7 @@ def _source(path: Path, what: str) -> str:
         member, head = _member_of_zip(path, what)
         place = f"/vsizip/{{{place}}}/{member}"
     if not _holds_features(head):
-        raise LabelsError(
+        raise VectorFileError(
             f"{what} can't be read: {path} is not a GeoPackage, GeoJSON, FlatGeobuf, Shapefile or "
             "OpenStreetMap file, or is XML with a document type. Files of other formats may name further "
             "files and servers, so they are not opened: convert the data, e.g. with ogr2ogr."
@@ -138,7 +138,7 @@ def _member_of_zip(path: Path, what: str) -> tuple[str, bytes]:
     elif len(folders) == 1 and all(head.startswith(_SHAPEFILE) for head in found.values()):
         name, head = folders.pop(), _SHAPEFILE
     else:
-        raise LabelsError(
+        raise VectorFileError(
             f"{what} can't be read: {path} holds {len(found)} vector files. Unpack it and name one of them."
         )
     return ("" if name == PurePosixPath() else str(name)), head

@@ -5,7 +5,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
 from shapely.geometry import LineString, Point, Polygon, box
 
-from pipeline.errors import LabelsError
+from pipeline.errors import LabelsError, VectorFileError
 from pipeline.evaluation.labels import (
     LeftOut,
     checked_predicted_trucks,
@@ -80,10 +80,10 @@ def test_unusable_boxes_are_refused_in_one_line(tmp_path, geometry, crs, confide
 
 @pytest.mark.parametrize("read", [read_truck_labels, lambda path: read_landcover_labels(path, GRID)])
 def test_missing_and_unreadable_files_are_refused(tmp_path, read):
-    with pytest.raises(LabelsError, match="not found"):
+    with pytest.raises(VectorFileError, match="not found"):
         read(tmp_path / "none.gpkg")
     (tmp_path / "text.gpkg").write_text("no vector file")
-    with pytest.raises(LabelsError, match="can't be read"):
+    with pytest.raises(VectorFileError, match="can't be read"):
         read(tmp_path / "text.gpkg")
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
-from pipeline.errors import LabelsError
+from pipeline.errors import RoadsError
 from pipeline.inference.predictions import Detections
 from pipeline.layers.trucks import TRUCK_COLUMNS, truck_layer
 from pipeline.scenes.msi import MsiGeometry
@@ -194,7 +194,7 @@ def test_surroundings():
 
 def test_roads_without_crs_are_refused():
     roads = gpd.GeoDataFrame({"road_id": [1], "road_class": ["primary"]}, geometry=[shapely.Point(0, 0)])
-    with pytest.raises(LabelsError, match="no CRS"):
+    with pytest.raises(RoadsError, match="no CRS"):
         truck_layer(detections([WEST]), scene(), model="m", roads=roads)
 
 

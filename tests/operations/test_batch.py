@@ -17,7 +17,7 @@ import pystac
 import pytest
 
 from pipeline.config import load_config
-from pipeline.errors import BundleError, LabelsError, LedgerError, OutputError
+from pipeline.errors import BundleError, LedgerError, OutputError, RoadsError
 from pipeline.inference import networks
 from pipeline.operations.batch import (
     BatchRequest,
@@ -510,7 +510,7 @@ def test_folders_that_can_not_be_used(incoming, tmp_path):
 
 def test_what_would_fail_with_every_scene_fails_at_once(incoming, tmp_path):
     out = tmp_path / "out"
-    with pytest.raises(LabelsError, match="Roads not found"):
+    with pytest.raises(RoadsError, match="Roads not found"):
         run_batch(request(incoming, out, roads=tmp_path / "none.gpkg"))
     with pytest.raises(BundleError):
         run_batch(request(incoming, out, f"trucks.bundle={tmp_path}/none"))

@@ -10,7 +10,7 @@ import geopandas as gpd
 import pytest
 import shapely
 
-from pipeline.errors import ConfigError, LabelsError, NotAProductError, UnreachableError
+from pipeline.errors import ConfigError, NotAProductError, UnreachableError, VectorFileError
 from pipeline.operations import search as search_module
 from pipeline.operations.search import Search, search_patiently, search_scenes
 from tests.operations.servers import stac_api, stac_item
@@ -97,7 +97,7 @@ def test_times_and_files_that_are_none(api, tmp_path):
     with pytest.raises(ConfigError, match="Received: last week"):
         search_scenes(Search(api, time="last week"))
     (tmp_path / "area.geojson").write_text("nothing")
-    with pytest.raises(LabelsError, match="area can't be read"):
+    with pytest.raises(VectorFileError, match="area can't be read"):
         search_scenes(Search(api, area=str(tmp_path / "area.geojson")))
 
 

@@ -9,7 +9,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 
-from pipeline.errors import LabelsError
+from pipeline.errors import RoadsError
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import read_roads
 
@@ -98,19 +98,19 @@ def test_across_the_antimeridian_there_are_two_boxes(overpass, tmp_path):
 )
 def test_what_is_not_whole_is_not_kept(overpass, tmp_path, answer, said):
     overpass.answers = [answer]
-    with pytest.raises(LabelsError, match=said):
+    with pytest.raises(RoadsError, match=said):
         fetch(overpass, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_server_that_stays_busy_is_told_of(overpass, tmp_path):
     overpass.answers = [(429, b"")] * 6
-    with pytest.raises(LabelsError, match=r"HTTP status 429; try later, or give --roads a file\."):
+    with pytest.raises(RoadsError, match=r"HTTP status 429; try later, or give --roads a file\."):
         fetch(overpass, tmp_path)
     assert len(overpass.asked) == 6
 
 
 def test_no_server(tmp_path):
-    with pytest.raises(LabelsError, match="doesn't answer"):
+    with pytest.raises(RoadsError, match="doesn't answer"):
         overpass_roads(GRID, tmp_path, url="http://127.0.0.1:9/api", backoff_s=0.001)
     assert list(tmp_path.iterdir()) == []

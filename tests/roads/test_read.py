@@ -7,7 +7,7 @@ import pytest
 import shapely
 from shapely.geometry import LineString, MultiLineString, Point, box
 
-from pipeline.errors import LabelsError
+from pipeline.errors import RoadsError, VectorFileError
 from pipeline.roads.read import ROAD_COLUMNS, TRUCK_HIGHWAYS, read_roads
 
 CRS = "EPSG:32632"
@@ -44,7 +44,7 @@ def test_a_file_that_names_another_is_not_followed(tmp_path, name):
         f'<OGRVRTDataSource><OGRVRTLayer name="lines"><SrcDataSource>{private}</SrcDataSource></OGRVRTLayer>'
         "</OGRVRTDataSource>"
     )
-    with pytest.raises(LabelsError, match="Roads can't be read"):
+    with pytest.raises(VectorFileError, match="Roads can't be read"):
         read_roads(tmp_path / name, CRS)
 
 
@@ -92,22 +92,22 @@ def test_only_roads_near_the_bounds(tmp_path):
 
 
 def test_what_cannot_be_used_is_refused(tmp_path):
-    with pytest.raises(LabelsError, match="not found"):
+    with pytest.raises(VectorFileError, match="not found"):
         read_roads(tmp_path / "none.gpkg", CRS)
     (tmp_path / "text.gpkg").write_text("hello")
-    with pytest.raises(LabelsError, match="can't be read"):
+    with pytest.raises(VectorFileError, match="can't be read"):
         read_roads(tmp_path / "text.gpkg", CRS)
     roads(STREET, Point(X, Y), box(X, Y, X + 1, Y + 1)).to_file(tmp_path / "mixed.gpkg")
-    with pytest.raises(LabelsError, match="holds: Point, Polygon"):
+    with pytest.raises(RoadsError, match="holds: Point, Polygon"):
         read_roads(tmp_path / "mixed.gpkg", CRS)
     gpd.GeoDataFrame(geometry=[STREET]).to_file(tmp_path / "nocrs.gpkg")
-    with pytest.raises(LabelsError, match="coordinate reference system"):
+    with pytest.raises(RoadsError, match="coordinate reference system"):
         read_roads(tmp_path / "nocrs.gpkg", CRS)
     (tmp_path / "table.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(LabelsError, match="is not a GeoPackage"):
+    with pytest.raises(VectorFileError, match="is not a GeoPackage"):
         read_roads(tmp_path / "table.csv", CRS)
     pyogrio.write_dataframe(pd.DataFrame({"a": [1]}), tmp_path / "table.gpkg")
-    with pytest.raises(LabelsError, match="no geometry"):
+    with pytest.raises(RoadsError, match="no geometry"):
         read_roads(tmp_path / "table.gpkg", CRS)
 
 
@@ -140,14 +140,14 @@ def test_openstreetmap_xml(tmp_path, name):
 def test_openstreetmap_files_that_are_refused(tmp_path):
     path = tmp_path / "r.osm"
     path.write_text('<!DOCTYPE osm [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;">]>' + OSM)
-    with pytest.raises(LabelsError, match="document type"):
+    with pytest.raises(VectorFileError, match="document type"):
         read_roads(path, CRS)
     path.write_text(OSM[:-40])
-    with pytest.raises(LabelsError, match="cut short"):
+    with pytest.raises(VectorFileError, match="cut short"):
         read_roads(path, CRS)
     for text in ("", "hello", "<gpx></gpx>"):
         path.write_text(text)
-        with pytest.raises(LabelsError, match=r"is not a .* OpenStreetMap file"):
+        with pytest.raises(VectorFileError, match=r"is not a .* OpenStreetMap file"):
             read_roads(path, CRS)
     for name, content in (
         ("r.osm.gz", b"plain"),
@@ -155,7 +155,7 @@ def test_openstreetmap_files_that_are_refused(tmp_path):
         ("s.osm.gz", gzip.compress(b"<osm>")),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(LabelsError, match="Roads can't be read"):
+        with pytest.raises(VectorFileError, match="Roads can't be read"):
             read_roads(tmp_path / name, CRS)
 
 
@@ -192,5 +192,5 @@ def test_protocol_buffers_hold_the_same(tmp_path, lower_saxony, around_braunschw
     found = read_roads(tmp_path / "r.osm.pbf", CRS, bounds=(600_000, 5_790_000, 620_000, 5_800_000))
     pd.testing.assert_frame_equal(pd.DataFrame(found), pd.DataFrame(around_braunschweig))
     (tmp_path / "cut.osm.pbf").write_bytes((tmp_path / "r.osm.pbf").read_bytes()[:-50_000])
-    with pytest.raises(LabelsError, match="cut short"):
+    with pytest.raises(VectorFileError, match="cut short"):
         read_roads(tmp_path / "cut.osm.pbf", CRS)

@@ -9,7 +9,7 @@ import geopandas as gpd
 import pytest
 import shapely
 
-from pipeline.errors import LabelsError
+from pipeline.errors import VectorFileError
 from pipeline.storage.untrusted_vectors import layer_names, read_layer, vector_source
 
 OSM = '<osm version="0.6"><node id="1" lat="1" lon="2"><tag k="name" v="n"/></node></osm>'
@@ -77,7 +77,7 @@ def test_what_holds_no_features_is_refused(tmp_path, kind, name):
             archive.writestr("a.gpkg", text)
     else:
         path.write_bytes(text)
-    with pytest.raises(LabelsError, match="Labels can't be read"):
+    with pytest.raises(VectorFileError, match="Labels can't be read"):
         read_layer(path, "Labels")
 
 
@@ -91,7 +91,7 @@ def test_a_table_that_reads_another_file_is_not_followed(tmp_path):
         table = f"CREATE VIRTUAL TABLE a USING VirtualOGR('{tmp_path / 'private.geojson'}')"
         base.execute("INSERT INTO sqlite_master VALUES ('table', 'a', 'a', 0, ?)", [table])
         base.execute("PRAGMA application_id = 0x47504B47")
-    with pytest.raises(LabelsError, match="Labels can't be read"):
+    with pytest.raises(VectorFileError, match="Labels can't be read"):
         read_layer(path, "Labels", "a")
 
 
@@ -104,7 +104,7 @@ def test_several_shapefiles_are_layers(tmp_path):
         assert set(layer_names(path, "Labels")) == {"first", "second"}
         assert read_layer(path, "Labels", "second")["name"].tolist() == ["second"]
     points("x").to_file(folder / "third.gpkg")
-    with pytest.raises(LabelsError, match=r"holds 3 vector files\. Unpack it"):
+    with pytest.raises(VectorFileError, match=r"holds 3 vector files\. Unpack it"):
         read_layer(zipped(tmp_path / "c.zip", folder), "Labels")
 
 
@@ -124,15 +124,15 @@ def test_damage_is_an_error_in_one_line(tmp_path):
     (tmp_path / "c.zip").write_bytes((tmp_path / "c.zip").read_bytes()[:-30])
     (tmp_path / "d.osm.gz").write_bytes(gzip.compress(OSM.encode())[:30])
     for name in ("b.gpkg", "c.zip", "d.osm.gz"):
-        with pytest.raises(LabelsError, match="Labels can't be read") as caught:
+        with pytest.raises(VectorFileError, match="Labels can't be read") as caught:
             read_layer(tmp_path / name, "Labels")
         assert "\n" not in str(caught.value)
-    with pytest.raises(LabelsError, match="Labels not found"):
+    with pytest.raises(VectorFileError, match="Labels not found"):
         read_layer(tmp_path / "none.gpkg", "Labels")
 
 
 @pytest.mark.parametrize("name", ["a!b.geojson", "b;a.geojson", "a{b}.geojson"])
 def test_a_name_that_means_another_file_is_refused(tmp_path, name):
     (tmp_path / name).write_text(points("x").to_json())
-    with pytest.raises(LabelsError, match="Rename it"), vector_source(tmp_path / name, "Labels"):
+    with pytest.raises(VectorFileError, match="Rename it"), vector_source(tmp_path / name, "Labels"):
         pass

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from defusedxml import ElementTree
 
-from pipeline.errors import LabelsError, OutputError
+from pipeline.errors import LabelsError, OutputError, VectorFileError
 from pipeline.evaluation.areas.interpretation import (
     CANNOT_TELL,
     design_path,
@@ -147,10 +147,10 @@ def test_a_sample_without_its_design_is_refused(points, tmp_path):
 
 
 def test_files_that_are_no_points_are_refused(points, tmp_path):
-    with pytest.raises(LabelsError, match="not found"):
+    with pytest.raises(VectorFileError, match="not found"):
         read_points(tmp_path / "none.gpkg", design_path(points))
     (tmp_path / "text.gpkg").write_text("no vector file")
-    with pytest.raises(LabelsError, match="can't be read"):
+    with pytest.raises(VectorFileError, match="can't be read"):
         read_points(tmp_path / "text.gpkg", design_path(points))
 
 
