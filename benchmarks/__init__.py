@@ -1,1 +1,1 @@
-"""Measured against the hardware's floor and against peers; `python -m benchmarks` measures everything."""
+"""Benchmarks against lower bounds and other libraries; `python -m benchmarks` runs all."""

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other, on a machine that does nothing else: `python -m benchmarks`."""
+"""Run all benchmarks, one after the other, on an idle machine: `python -m benchmarks`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from benchmarks.products import say
 
 
 def main() -> None:
-    """Measure everything; each benchmark writes its section as soon as it is done."""
+    """Run all benchmarks; each writes its section when it is done."""
     start = time.monotonic()
     product = granule.arguments()
     granule.main(product)

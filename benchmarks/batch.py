@@ -1,4 +1,4 @@
-"""Many small scenes in one batch: each done once, what the orchestrator takes of the time, and memory.
+"""Measure a batch of many small scenes: orchestration, memory, and that each is done once.
 
 python -m benchmarks.batch [--scenes 200]
 """
@@ -25,50 +25,49 @@ from pipeline.simulation.simulate import simulate
 SIDE, LARGER = 256, 512
 FEW = 12
 WARM = 10
-"""Scenes after which a process holds all that it keeps."""
+"""Scenes after which the memory of a process should not grow."""
 
 
 @dataclass(frozen=True)
 class MeasuredBatch:
-    """A batch as a command, and its ledger."""
+    """A measured batch command, and its ledger."""
 
     whole: Measured
     entries: list[Entry]
     scenes_s: float
-    """What the scenes' own stages took, of their `run.json`."""
+    """Seconds of the scenes' own stages, by their `run.json`."""
     batch_s: float
-    """From the first scene's begin to the last one's end."""
+    """From the start of the first scene to the end of the last."""
     plain_s: float = 0.0
     """The same scenes, one after the other by `run_directly` in one process."""
 
     @property
     def once(self) -> int:
-        """Scenes that were done, at the first attempt."""
+        """Scenes that were done at the first attempt."""
         return sum(entry.state == "done" and entry.attempts == 1 for entry in self.entries)
 
     @property
     def orchestration(self) -> float:
-        """The share of the batch's time that no scene took."""
+        """Share of the batch's time outside the scenes."""
         return 1 - self.scenes_s / self.batch_s
 
     @property
     def slower(self) -> float:
-        """The share of the batch's time by which it is slower than the plain loop.
+        """Share of the batch's time by which it is slower than the plain loop.
 
-        More than `orchestration`: what Prefect and its server compute meanwhile takes cores and caches from
-        the scenes.
+        More than `orchestration`: Prefect and its server compete with the scenes for cores and caches.
         """
         return 1 - self.plain_s / self.batch_s
 
     @property
     def growth(self) -> float:
-        """Peak memory after the last scene over that after the first few."""
+        """Peak memory after the last scene, divided by that after the first few."""
         peaks = sorted((entry.ended or "", entry.peak_rss_mb or 0) for entry in self.entries)
         return peaks[-1][1] / peaks[min(WARM, len(peaks)) - 1][1]
 
 
 def write_scenes(folder: Path, side: int, count: int) -> Path:
-    """One simulated product under many dates; the files are links."""
+    """Write one simulated product under many dates, as links."""
     product = simulate(folder / f"product-{side}", size=side, seed=0).safe
     scenes = folder / f"scenes-{side}"
     for number in range(count):
@@ -79,7 +78,7 @@ def write_scenes(folder: Path, side: int, count: int) -> Path:
 
 
 def plainly(scenes: Path, out: Path) -> float:
-    """Seconds of the scenes of a folder in a loop, without ledger and Prefect."""
+    """Return the seconds of a loop over the scenes of a folder, without ledger and Prefect."""
     return float(run_python("-c", _PLAIN, str(scenes), str(out)).output)
 
 
@@ -145,12 +144,12 @@ def main(count: int = 200) -> None:
 
 
 def measure_again(scenes: Path, out: Path) -> Measured:
-    """The same batch when all is done."""
+    """Run the same batch again, when all scenes are done."""
     return truckscape("batch", "--folder", str(scenes), "--out", str(out), "--no-prefect")
 
 
 def row(name: str, way: MeasuredBatch) -> dict[str, Any]:
-    """A line of the table."""
+    """Return a row of the table."""
     return {
         "": name,
         "done once": way.once,

@@ -1,9 +1,9 @@
-"""The likely causes of mistakes against what really lay there, which the simulator knows.
+"""Compare the likely causes of mistakes with the simulated truth at the same places.
 
     python -m benchmarks.confusion_causes CASES --size 10980 --seed 11
 
 CASES is `confusion_cases.gpkg` of a run on a product of `truckscape simulate --size SIZE --seed SEED`. Prints
-two tables: of the false alarms and of the misses, likely cause by what was there. docs/evaluation.md has one.
+two tables, of false alarms and of missed labels: likely cause by true content, as in docs/evaluation.md.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from pipeline.simulation.world.layout import World
 from pipeline.simulation.world.stage import FAINT_PX, SLOW_KMH, Stage
 
 BESIDE_PX = 3.5
-"""So near a truck, a box means it, or its other half."""
+"""A box this near to a truck is a box of it, or of a part of it."""
 _CLOUD, _SHADOW = 0.05, 0.08
-"""By how much opacity and shade differ within 13 x 13 pixels where there is an edge."""
+"""Difference of opacity and shade within 13 x 13 pixels that makes an edge."""
 _PARKED_WIDTH = 0.25
 _SPAN = np.arange(-6.0, 7.0)
 
 
 def behind_false_alarms(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
-    """What lies at each of N places (x, y in pixels) where a detector saw a truck and the truth has none."""
+    """Return the true content of N places (x, y in pixels) of false alarms."""
     traffic, world = stage.traffic, stage.world
     small = (*traffic.cars, *traffic.vans, *traffic.buses)
     aircraft = [part for each in traffic.aircraft for part in each.parts]
@@ -55,7 +55,7 @@ def behind_false_alarms(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
 
 
 def behind_misses(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
-    """What may hide each of N trucks of the truth: another vehicle, haze, little contrast, or nothing."""
+    """Return what may hide N true trucks: another vehicle, haze, little contrast, or nothing."""
     trucks = stage.trucks()
     places = np.array([(truck.vehicle.x, truck.vehicle.y) for truck in trucks]).reshape(-1, 2)
     own = [trucks[index] for index in cKDTree(places).query(xy)[1].tolist()]
@@ -96,7 +96,7 @@ def _still(stage: Stage, xy: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]
 
 
 def _skies(world: World, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 2): by how much the opacity of clouds and their shade differ around each place."""
+    """Return (N, 2): differences of cloud opacity and shade around each place."""
     found = []
     for x, y in xy:
         sky = atmosphere.sky(world, x + _SPAN, y + _SPAN)
@@ -127,7 +127,7 @@ def _first(rules: dict[str, NDArray[np.bool_]], count: int, otherwise: str) -> l
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """See the module."""
+    """Print both tables; see the module."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", type=Path)
     parser.add_argument("--size", type=int, required=True)

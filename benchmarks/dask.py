@@ -1,4 +1,4 @@
-"""A scene on a Dask cluster of one worker and of two, each a process with a core of its own.
+"""Measure a scene on Dask clusters of one and two workers, each a process with one core.
 
 python -m benchmarks.dask [--size 4096] [--all-cores]
 """
@@ -30,10 +30,10 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class OnCluster:
-    """What the shards of a scene took."""
+    """Cost of the shards of a scene."""
 
     seconds: float
-    """From the first shard's submission to the last one's end."""
+    """From the submission of the first shard to the end of the last."""
     cpu_seconds: float
     """Of the workers."""
     folder: Path
@@ -81,7 +81,7 @@ def run(
     folder: Path,
     cores: int | None,
 ) -> OnCluster:
-    """The scene on a fresh cluster of workers that keep to so many cores each, after a small one."""
+    """Run the scene on a new cluster, after a small scene; each worker has `cores`."""
     with cluster(workers, folder, cores) as (address, processes):
         settings = [f"runner.workers={workers}", f"runner.address={address}", f"tiling.shards={SHARDS}"]
         settings += ["runner.kind=dask", "engine.threads=1", f"tiling.tile_px={TILE_PX}"]
@@ -99,7 +99,7 @@ def run(
 
 @contextmanager
 def cluster(workers: int, folder: Path, cores: int | None) -> Iterator[tuple[str, list[int]]]:
-    """A scheduler on loopback, and its workers: (address, process ids of the workers)."""
+    """Start a scheduler on loopback and workers; yield its address and their process ids."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -115,7 +115,7 @@ def cluster(workers: int, folder: Path, cores: int | None) -> Iterator[tuple[str
     worker = ["distributed.cli.dask_worker", address, "--no-nanny", "--nthreads", "1", "--no-dashboard"]
     with ExitStack() as stack:
         stack.enter_context(process([*dask, *scheduler]))
-        time.sleep(5)  # workers that come before try again by themselves
+        time.sleep(5)  # workers that connect earlier retry
         started = [
             stack.enter_context(process([*dask, *worker, "--local-directory", str(folder)]))
             for _ in range(workers)
@@ -129,7 +129,7 @@ def cluster(workers: int, folder: Path, cores: int | None) -> Iterator[tuple[str
 
 @contextmanager
 def process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process for as long as the block."""
+    """Run a process during the block."""
     started = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield started
@@ -139,7 +139,7 @@ def process(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far (proc(5))."""
+    """Return the CPU seconds of a process so far (proc(5))."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 

@@ -1,4 +1,4 @@
-"""What no engine can be faster than: decoding alone, and the networks alone, each core used once.
+"""Measure lower bounds of the engine's time: decoding alone, and the networks alone, on all cores.
 
 `python -m benchmarks.floor decode SCENE` and `... networks SCENE TILES` print one line of JSON.
 """
@@ -30,7 +30,7 @@ CORES = os.cpu_count() or 1
 
 
 def decode(job: Job) -> dict[str, Any]:
-    """Every block of every band that the job needs, once, by rasterio alone: a thread for each core."""
+    """Decode each block of each band of a job once, with rasterio alone, in one thread per core."""
     sources = [job.scene.bands[band] for band in job.models.bands_of(job.scene)]
     sources += [job.scene.scl] if job.scene.scl else []
     blocks: list[tuple[str, int, Window]] = []
@@ -50,7 +50,7 @@ def decode(job: Job) -> dict[str, Any]:
             dataset.close()
         return count
 
-    # Neighbours in a list to different threads, so that all end at the same time.
+    # Neighbours in a list go to different threads, so that all end at the same time.
     parts = [blocks[core::CORES] for core in range(CORES)]
     with rasterio.Env(GDAL_NUM_THREADS="1", GDAL_CACHEMAX=256), ThreadPoolExecutor(CORES) as threads:
         start, cpu = time.perf_counter(), time.process_time()
@@ -60,10 +60,10 @@ def decode(job: Job) -> dict[str, Any]:
 
 
 def networks(job: Job, count: int) -> dict[str, Any]:
-    """Both networks on `count` tiles that lie in memory, spread over the scene, in the faster of two ways.
+    """Run both networks on `count` tiles in memory, spread over the scene, in the faster of two ways.
 
-    The tiles are the engine's own, with its halo and what it leaves out (cloud, nodata). `seconds` are those
-    of all cores on one tile after the other, or of one tile a core, each with one thread.
+    The tiles are the engine's own, with its halo and its mask (cloud, nodata). The ways are all cores on one
+    tile after the other, and one tile per core with one thread each.
     """
     tiles = [tile for part in job.shards for tile in part]
     chosen = [tiles[i] for i in np.unique(np.linspace(0, len(tiles) - 1, count).round().astype(int))]
@@ -85,7 +85,7 @@ def networks(job: Job, count: int) -> dict[str, Any]:
 
 
 def _predicted(job: Job, ready: list[engine._Ready], threads: list[int]) -> dict[str, float]:
-    """What the tiles take in as many lanes as there are numbers of threads."""
+    """Return the seconds of the tiles in parallel lanes, one for each number of threads."""
     torch.set_num_threads(threads[0])
     lanes = [Networks(job.models, job.request.config.engine, number) for number in threads]
     waiting = SimpleQueue[engine._Ready]()
@@ -109,14 +109,14 @@ def _predicted(job: Job, ready: list[engine._Ready], threads: list[int]) -> dict
 
 
 def _predict(tile: engine._Ready, job: Job, lane: Networks) -> None:
-    """Both networks on a tile, and what the detector makes of its boxes."""
+    """Run both networks on a tile, and the detector's second stage."""
     candidates = engine._predict(tile, job.models, lane, engine.Search()).candidates
     for boxes in candidates.found if candidates else ():
         boxes.result()
 
 
 def main() -> None:
-    """Measure one part of the floor."""
+    """Measure one of the two lower bounds."""
     parser = argparse.ArgumentParser()
     parser.add_argument("part", choices=("decode", "networks"))
     parser.add_argument("scene", type=Path)

@@ -1,6 +1,6 @@
-"""A whole simulated granule, both models, end to end against the floor: `python -m benchmarks.granule`.
+"""Measure a simulated granule, both models, and a lower bound: `python -m benchmarks.granule`.
 
-`--granule DIR` takes the product that `truckscape simulate --size 10980 --out DIR` wrote before.
+`--granule DIR` uses the product that `truckscape simulate --size 10980 --out DIR` wrote.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MEMORY_MB = 2500.0
 
 
 def floor(product: Product, tiles: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Decoding alone and the networks alone; `seconds` of the latter are for the whole area."""
+    """Measure decoding alone and the networks alone; seconds of the latter are scaled to the scene."""
     decoding = json.loads(run_python("-m", "benchmarks.floor", "decode", str(product.safe)).output)
     networks = json.loads(
         run_python("-m", "benchmarks.floor", "networks", str(product.safe), str(tiles)).output
@@ -31,7 +31,7 @@ def floor(product: Product, tiles: int) -> tuple[dict[str, Any], dict[str, Any]]
 
 
 def main(product: Product, tiles: int = TILES) -> None:
-    """Measure and write the section."""
+    """Measure, and write the section of RESULTS.md."""
     say("the floor of the granule")
     decoding, networks = floor(product, tiles)
     say("the granule, end to end")
@@ -85,7 +85,7 @@ def main(product: Product, tiles: int = TILES) -> None:
 
 
 def arguments() -> Product:
-    """The granule that the command line names."""
+    """Return the granule of the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--granule", type=Path, help="folder that truckscape simulate wrote")
     return granule(parser.parse_args().granule)

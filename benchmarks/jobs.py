@@ -1,4 +1,4 @@
-"""Whole jobs as a user runs them, `truckscape run` without the orchestrator, and their stages."""
+"""Measure complete runs, `truckscape run --no-prefect`, and their stages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TILES = re.compile(r"\d+ of \d+ tiles")
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a job, from one line that it says to the next."""
+    """Part of a run, from one of its messages to the next."""
 
     name: str
     seconds: float
@@ -26,11 +26,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class MeasuredJob:
-    """What a job took, and its `run.json`."""
+    """Cost of a run, and its `run.json`."""
 
     whole: Measured
     stages: tuple[Stage, ...]
-    """The first ends with the last tile; the others are named by what the job says it does."""
+    """The first ends with the last tile; the others have the names of the run's messages."""
     run: dict[str, Any]
 
     @property
@@ -40,7 +40,7 @@ class MeasuredJob:
 
 
 def job(scene: Path, *options: str) -> MeasuredJob:
-    """Run a scene into a folder that is gone afterwards."""
+    """Run a scene into a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         whole = truckscape("run", str(scene), "--out", folder, "--no-prefect", *options)
         (record,) = Path(folder).glob("*/run.json")

@@ -1,4 +1,4 @@
-"""Land cover by the engine, by torchgeo's sampler and in one pass: `python -m benchmarks.landcover_peers`."""
+"""Compare land cover by engine, torchgeo's sampler and one pass: `python -m benchmarks.landcover_peers`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIZE_PX = 2048
 
 
 def main(size: int = SIZE_PX) -> None:
-    """Measure all ways and write the section."""
+    """Measure, and write the section of RESULTS.md."""
     scene = peer_scene(size)
     patch = min(512, size // 2)
     whole = run("plain torch, the whole image at once", scene, "whole", task="landcover")

@@ -1,11 +1,10 @@
-"""Land-cover polygons of a granule against `rasterio.features.shapes` alone, on the same sieved raster.
+"""Compare land-cover polygons of a granule with `rasterio.features.shapes` on the same sieved raster.
 
     python -m benchmarks.landcover_polygons                    # patchy noise, 10980 x 10980
     python -m benchmarks.landcover_polygons RASTER             # a class raster of your own
 
-Prints the seconds (clock and processor) and the peak memory of the whole process up to the written
-GeoPackage, then those of `shapes`, then checks the GeoPackage block by block. Without arguments the figures
-go into RESULTS.md.
+Prints wall-clock and CPU seconds and the peak memory of the process up to the written GeoPackage, then those
+of `shapes`, then checks the GeoPackage block by block. Without arguments it writes RESULTS.md.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ SIMPLIFY_M = 15.0
 
 
 def patchy(side: int, seed: int, scale: float, classes: int = 9) -> NDArray[np.uint8]:
-    """(side, side): where which of several fields of smoothed noise is the highest; `scale` in pixels."""
+    """Return (side, side), the index of the highest of several smoothed noise fields; `scale` in pixels."""
     rng = np.random.default_rng(seed)
     highest = np.full((side, side), -np.inf, dtype=np.float32)
     raster = np.zeros((side, side), dtype=np.uint8)
@@ -59,7 +58,7 @@ def patchy(side: int, seed: int, scale: float, classes: int = 9) -> NDArray[np.u
 
 
 def write_patchy(path: Path, side: int, seed: int, scale: float) -> None:
-    """A patchy raster, stored as the merged shards of a granule are."""
+    """Write a patchy raster, stored like the merged shards of a granule."""
     raster = patchy(side, seed, scale)
     with rasterio.open(
         path, "w", driver="GTiff", dtype="uint8", count=1, height=raster.shape[0], width=raster.shape[1],
@@ -71,7 +70,7 @@ def write_patchy(path: Path, side: int, seed: int, scale: float) -> None:
 
 @contextmanager
 def measured(name: str, figures: dict[str, NDArray[np.float64]]) -> Iterator[None]:
-    """Clock and processor seconds of what is done inside, also in threads, printed and kept."""
+    """Print and keep wall-clock and CPU seconds of the block, threads included."""
     begun = np.array([time.perf_counter(), time.process_time()])
     yield
     figures[name] = np.array([time.perf_counter(), time.process_time()]) - begun
@@ -81,7 +80,7 @@ def measured(name: str, figures: dict[str, NDArray[np.float64]]) -> Iterator[Non
 
 
 def say(line: str) -> None:
-    """One line to the terminal."""
+    """Print a line."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -172,7 +171,7 @@ def report(figures: dict[str, Any]) -> None:
 
 
 def valid_by_blocks(gpkg: Path, transform: Affine, extent: tuple[float, float]) -> bool:
-    """Whether the polygons that meet each block are valid, and a coverage there."""
+    """Return whether the polygons of each block are valid, and a coverage."""
     for left in np.arange(0, extent[0], BLOCK_M):
         for down in np.arange(0, -extent[1], BLOCK_M):
             x, y = transform.c + left, transform.f - down
@@ -184,7 +183,7 @@ def valid_by_blocks(gpkg: Path, transform: Affine, extent: tuple[float, float]) 
 
 
 def main(given: Sequence[str] | None = None) -> None:
-    """The command line."""
+    """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("raster", nargs="?", type=Path, help="a class raster; without one, noise is made")
     parser.add_argument("--side", type=int, default=SIDE)
@@ -195,7 +194,7 @@ def main(given: Sequence[str] | None = None) -> None:
     with TemporaryDirectory() as scratch:
         path = arguments.raster or Path(scratch) / "classes.tif"
         if arguments.raster is None:
-            # Another process, so that its memory doesn't count.
+            # Another process, whose memory is not counted.
             making = Process(
                 target=write_patchy, args=(path, arguments.side, arguments.seed, arguments.scale)
             )

@@ -1,8 +1,8 @@
-"""100,000 detections against 100,000 references: each way of matching, and a whole evaluation with intervals.
+"""Match 100,000 detections with 100,000 references: each measure, and an evaluation with intervals.
 
-Boxes are 30 m wide, detections 8 m off on average in either direction, a fifth of the references count
-neither way. Spread over a granule, and packed into 20 km x 20 km, where most have neighbours within reach.
-Every row is a process of its own (its start included in the memory).
+Boxes are 30 m wide, detections 8 m off on average in either direction; a fifth of the references are
+ignored. They are spread over a granule, or over 20 km x 20 km, where most have neighbours within reach. Each
+row is a separate process, whose start is included in the memory.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ WHOLE = "evaluation with all figures"
 
 
 def ways(side_m: float) -> dict[str, Callable[[], int]]:
-    """What is measured, by name; each returns how many references were found."""
+    """Return the measured functions by name; each returns the number of matched references."""
     rng = np.random.default_rng(0)
     truth = rng.uniform(0, side_m, (COUNT, 2))
     found = truth + rng.normal(0, OFF_M, truth.shape)
@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def one(side: str, what: str) -> None:
-    """Measure one way in this process and print it as JSON."""
+    """Measure one function in this process and print the result as JSON."""
     work = ways(float(side))[what]
     start = time.process_time()
     found = work()

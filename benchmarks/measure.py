@@ -1,4 +1,4 @@
-"""A command as a process of its own: its seconds, CPU seconds and peak memory, children included (Linux)."""
+"""Measure a command: seconds, CPU seconds and peak memory, children included (Linux)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Line:
-    """Something that the command said on stderr, and what it had taken until then."""
+    """Line of stderr, and the cost of the command until then."""
 
     text: str
     seconds: float
@@ -30,7 +30,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a command took."""
+    """Cost of a command."""
 
     seconds: float
     cpu_seconds: float
@@ -38,12 +38,12 @@ class Measured:
     """Highest sum of the resident memory of all its processes, seen every 50 ms; never below the system's
     own mark of the largest one."""
     lines: tuple[Line, ...]
-    """In the order they were said; the last has no text and stands for the end."""
+    """In order of output; the last has no text and marks the end."""
     output: str
 
 
 def run_python(*arguments: str) -> Measured:
-    """Measure this Python with `arguments`, from the project's folder; a failure is passed on as it is."""
+    """Measure this Python with `arguments`, in the project's folder; a failure is raised."""
     start = time.monotonic()
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
@@ -78,7 +78,7 @@ def truckscape(*arguments: str) -> Measured:
 
 
 class _Watch:
-    """Keeps the memory of a tree of processes in view, and the time of each line that it says."""
+    """Monitor of the memory of a tree of processes, and of the time of each line of its stderr."""
 
     def __init__(self, process: subprocess.Popen[str], start: float) -> None:
         self.process, self.start = process, start
@@ -86,7 +86,7 @@ class _Watch:
         self.memory_mb = self.peak_mb = self.peak_since_line_mb = self.cpu_seconds = 0.0
 
     def sample(self) -> None:
-        """Look once."""
+        """Take a sample."""
         ticks = pages = 0
         for fields in _tree(self.process.pid):
             ticks += sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime of proc(5)
@@ -97,7 +97,7 @@ class _Watch:
         self.peak_since_line_mb = max(self.peak_since_line_mb, self.memory_mb)
 
     def listen(self) -> None:
-        """Hear every line until the command closes its stderr."""
+        """Read lines until the command closes its stderr."""
         for text in self.process.stderr or ():
             now = time.monotonic() - self.start
             self.lines.append(Line(text.rstrip(), now, self.cpu_seconds, self.peak_since_line_mb))
@@ -105,12 +105,12 @@ class _Watch:
 
 
 def _tree(pid: int) -> Iterator[list[str]]:
-    """The fields of proc(5)'s `stat`, from the state on, of a process and all below it that are there."""
+    """Return the fields of proc(5)'s `stat`, from the state on, of a process and its descendants."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
         threads = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
         children = [int(child) for file in threads for child in file.read_text().split()]
-    except OSError:  # it ended while we looked
+    except OSError:  # it has ended meanwhile
         return
     yield stat.rpartition(")")[2].split()
     for child in children:

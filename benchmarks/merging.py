@@ -1,7 +1,7 @@
-"""Boxes of many tiles made one per truck: how long, and against sahi's suppression.
+"""Measure the reduction of many tiles' boxes to one per truck, and sahi's suppression.
 
-A quarter of the trucks is seen by a second tile as well, as near the borders of small tiles. sahi gets the
-very same boxes; its rule is another one (overlap, not distance of centres), so what it keeps stands beside.
+A second tile sees a quarter of the trucks too, as near the borders of small tiles. sahi gets the same boxes.
+Its rule differs (overlap, not distance of centres), so the table has the number that each keeps.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SAHI = "sahi's nms"
 
 
 def boxes_of_tiles(count: int, side_px: float, seed: int = 0) -> Detections:
-    """`count` boxes of 3 to 6 px in a scene of `side_px`, in no order; a fifth are copies but for noise."""
+    """Return `count` boxes of 3 to 6 px in a scene of `side_px`, unordered; a fifth are noisy copies."""
     rng = np.random.default_rng(seed)
     trucks = round(count / (1 + SEEN_TWICE))
     upper_left, sides = rng.uniform(0, side_px, (trucks, 2)), rng.uniform(3, 6, (trucks, 2))
@@ -42,7 +42,7 @@ def boxes_of_tiles(count: int, side_px: float, seed: int = 0) -> Detections:
 
 
 def seconds(work: Callable[[], int]) -> tuple[float, int]:
-    """(median CPU seconds, what it returned)."""
+    """Return the median of CPU seconds, and the result."""
     taken, kept = [], 0
     for _ in range(REPEATS):
         start = time.process_time()

@@ -1,8 +1,8 @@
-"""How well speeds are measured: on simulated scenes of seeds nobody trained on, and on the real chips.
+"""Measure the accuracy of speeds and headings on unseen simulated scenes, and on the real chips.
 
-`python -m benchmarks.motion [seed ...]`, run by hand, prints the tables of MOTION.md. Each scene is measured
-at the shipped detector's finds near roads, and at the true boxes moved by 0.5 px at random, which leaves the
-detector out. Trucks of low confidence don't count.
+`python -m benchmarks.motion [seed ...]` prints the tables of MOTION.md. Each scene is measured at the shipped
+detector's boxes near roads, and at the true boxes moved by 0.5 px at random, which excludes the effect of the
+detector. Trucks of low confidence are ignored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 
 
 def found_trucks(scene: SimulatedScene) -> Array:
-    """The shipped detector's boxes near roads, above its threshold."""
+    """Return the shipped detector's boxes near roads, above its threshold."""
     bundle = open_bundle("trucks")
     network = bundle.load_into(build_network(bundle.card)).eval()
     index = [scene.bands.index(band) for band in bundle.card.bands]
@@ -54,12 +54,12 @@ def found_trucks(scene: SimulatedScene) -> Array:
 
 
 def centres(boxes: Array) -> Array:
-    """(N, 2) middles of (N, 4) boxes."""
+    """Return the centres (N, 2) of boxes (N, 4)."""
     return (boxes[:, :2] + boxes[:, 2:]) / 2
 
 
 def errors(scene: SimulatedScene, boxes: Array, trucks: NDArray[np.intp]) -> Array:
-    """(N, 3): error and deviation in km/h, degrees off the way; NaN where nothing was measured."""
+    """Return (N, 3): error and deviation in km/h, heading error in degrees; NaN if not measured."""
     index = [scene.bands.index(band) for band in MOTION_BANDS]
     pixels = scene.reflectance[index]
     moved, sigma = measure_displacement(pixels, np.ones(pixels.shape[1:], bool), boxes)
@@ -74,7 +74,7 @@ def errors(scene: SimulatedScene, boxes: Array, trucks: NDArray[np.intp]) -> Arr
 
 
 def row(name: str, measured: Array) -> str:
-    """One line of the table."""
+    """Return a row of the table."""
     error, sigma, off = measured.T
     known, pointing = ~np.isnan(error), off[~np.isnan(off)]
     size = np.abs(error[known])
@@ -91,7 +91,7 @@ def row(name: str, measured: Array) -> str:
 
 
 def simulated(seeds: tuple[int, ...]) -> None:
-    """Tables of both kinds of boxes, by seed and pooled."""
+    """Print the tables of both kinds of boxes, by seed and pooled."""
     bands = tuple(dict.fromkeys([*open_bundle("trucks").card.bands, *MOTION_BANDS]))
     tables: dict[str, list[tuple[int, Array]]] = {"shipped detector": [], "true boxes": []}
     seconds, count = 0.0, 0
@@ -120,7 +120,7 @@ def simulated(seeds: tuple[int, ...]) -> None:
 
 
 def real(name: str) -> None:
-    """Speeds and ways of the trucks drawn by eye on a real chip."""
+    """Print speeds and headings of the trucks drawn by eye on a real chip."""
     with rasterio.open(SHARED / "trucks" / f"{name}.tif") as dataset:
         index = [dataset.descriptions.index(band) + 1 for band in MOTION_BANDS]
         image = dataset.read(index).astype(np.float32) * np.float32(dataset.scales[0])

@@ -1,7 +1,7 @@
-"""One way of running a shipped network over one image, timed inside its own process after a warm-up.
+"""Run a shipped network over an image in one of several ways, timed inside its process after a warm-up.
 
-Started by the benchmarks against peers. What Python and the libraries take to start is left out on all
-sides, and so is loading the weights; reading the file is not.
+The comparisons with other libraries start this. All sides exclude the start of Python and the libraries, and
+the loading of weights; they include the reading of the file.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Found = dict[str, NDArray]
 """`boxes` (N, 4) in pixels and `scores` (N,); or `classes` (H, W)."""
 Way = Callable[[Path], Found]
 LOWEST_SCORE = 0.05
-"""Below it the network gives nothing."""
+"""The network returns no boxes below it."""
 
 
 def read_input(image: Path, bundle: Bundle) -> Tensor:
-    """The whole image as the network takes it, (C, H, W)."""
+    """Return the complete image as the network's input, (C, H, W)."""
     bands = bundle.card.bands
     with rasterio.open(image) as file:
         numbers = file.read([file.descriptions.index(band) + 1 for band in bands])
@@ -41,7 +41,7 @@ def read_input(image: Path, bundle: Bundle) -> Tensor:
 
 
 def class_values(logits: Tensor, bundle: Bundle) -> NDArray[np.uint8]:
-    """(H, W) values of the legend of logits (K, H, W)."""
+    """Return the legend's values (H, W) of logits (K, H, W)."""
     values = np.array([item.value for item in bundle.card.classes], np.uint8)
     return values[logits.argmax(0).numpy()]
 
@@ -50,7 +50,7 @@ def class_values(logits: Tensor, bundle: Bundle) -> NDArray[np.uint8]:
 
 
 def engine_way(task: str, precision: str, roads: str | None = None, road_buffer_m: float = 30.0) -> Way:
-    """The engine with one network only, all that a job does up to its shards."""
+    """Run the engine with one network, up to the shards."""
     others = "landcover" if task == "trucks" else "trucks"
     settings = (f"{others}.enabled=false", f"engine.precision={precision}", "tiling.shards=1")
     config = load_config(None, [*settings, f"trucks.road_buffer_m={road_buffer_m}"])
@@ -77,10 +77,10 @@ def engine_way(task: str, precision: str, roads: str | None = None, road_buffer_
 
 
 def sahi_way(slice_px: int, half: bool = False) -> Way:
-    """sahi's sliced prediction in slices of `slice_px`, the network in plain torch on all cores.
+    """Run sahi's sliced prediction in slices of `slice_px`, the network in plain torch on all cores.
 
-    Everything is sahi's default (overlap 0.2; at so low a threshold it chooses suppression by IoU) but that
-    the whole image isn't predicted once more besides.
+    All settings are sahi's defaults (overlap 0.2; at so low a threshold suppression by IoU), except that the
+    extra prediction of the complete image is off.
     """
     from sahi.models.base import DetectionModel
     from sahi.predict import get_sliced_prediction
@@ -135,7 +135,7 @@ def sahi_way(slice_px: int, half: bool = False) -> Way:
 
 
 def torchgeo_way(patch_px: int, overlap_px: int = 0) -> Way:
-    """torchgeo's grid of patches in a plain loop; each patch gives all but half its overlap."""
+    """Run torchgeo's grid of patches in a plain loop; half the overlap of each patch is cut off."""
     from torch.utils.data import DataLoader
     from torchgeo.datasets import RasterDataset, stack_samples
     from torchgeo.samplers import GridGeoSampler
@@ -166,7 +166,7 @@ def torchgeo_way(patch_px: int, overlap_px: int = 0) -> Way:
 
 
 def _given(start: int, length: int, margin: int, size: int) -> slice:
-    """What a patch from `start` on gives: all but a margin, which it keeps at the border of the image."""
+    """Return the part of a patch at `start` without its margin, which stays at the border of the image."""
     end = start + length
     return slice(start + margin if start > 0 else 0, end - margin if end < size else size)
 
@@ -176,7 +176,7 @@ def _moved(part: slice, by: int) -> slice:
 
 
 def whole_way(task: str) -> Way:
-    """The whole image in one forward pass of plain torch."""
+    """Run the complete image in one forward pass of plain torch."""
     bundle = open_bundle(task)
     network = bundle.load_into(build_network(bundle.card))
 
@@ -199,7 +199,7 @@ WAYS: dict[str, Callable[..., Way]] = {
 
 
 def main() -> None:
-    """Run one way and write what it found."""
+    """Run one way and write its result."""
     given = json.loads(sys.argv[1])
     image, warm_up, result = Path(given["image"]), Path(given["warm_up"]), Path(given["result"])
     way = WAYS[given["way"]](**given["arguments"])

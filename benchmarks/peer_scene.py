@@ -1,4 +1,4 @@
-"""The image that all peers get: a tiled GeoTIFF of a simulated scene, all bands on the 10 m grid."""
+"""Write the image for the comparisons: a tiled GeoTIFF of a simulated scene, all bands on the 10 m grid."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAMPLE = 20_000
 
 @dataclass(frozen=True)
 class PeerScene:
-    """Where the image and the truth lie."""
+    """Paths of the image and the truth."""
 
     image: Path
     trucks: Path
@@ -30,7 +30,7 @@ class PeerScene:
 
 
 def peer_scene(size: int) -> PeerScene:
-    """The image of a simulated scene of `size` x `size` pixels; written unless it is there."""
+    """Return the image of a simulated scene of `size` x `size` pixels; it is written once."""
     made = product(size)
     image = KEPT / f"peers-{size}.tif"
     if not image.is_file():
@@ -39,7 +39,7 @@ def peer_scene(size: int) -> PeerScene:
 
 
 def tenth_near_roads(scene: PeerScene) -> float:
-    """Metres from the roads within which a tenth of the pixels lies, by a sample of them."""
+    """Return the distance from roads, in metres, that contains a tenth of the pixels, by a sample."""
     grid = open_scene(str(scene.image)).grid
     roads = read_roads(scene.roads, str(grid.crs)).geometry.to_numpy()
     rows, cols = np.random.default_rng(0).uniform(0, tuple(grid.shape), (_SAMPLE, 2)).T

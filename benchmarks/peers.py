@@ -1,4 +1,4 @@
-"""Starting a way of running a network as a process of its own, and reading what it found."""
+"""Start a run of `benchmarks.peer_runs` as a separate process, and read its result."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ WARM_UP_PX = 512
 
 @dataclass(frozen=True)
 class Run:
-    """What one way took for an image, and what it found."""
+    """Cost and result of one way on an image."""
 
     name: str
     seconds: float
     cpu_seconds: float
     peak_mb: float
-    """Of the whole process, libraries included."""
+    """Of the complete process, libraries included."""
     found: dict[str, NDArray]
 
     def row(self, **more: str) -> dict[str, str]:
-        """Its row of a table."""
+        """Return its row of the table."""
         shown = {
             "seconds": f"{self.seconds:.1f}",
             "CPU s": f"{self.cpu_seconds:.1f}",
@@ -39,7 +39,7 @@ class Run:
         return {"way": self.name, **shown, **more}
 
     def figures(self) -> dict[str, Any]:
-        """What is kept of it."""
+        """Return the figures to store."""
         return {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds, "peak_mb": self.peak_mb}
 
 

@@ -1,4 +1,4 @@
-"""The simulated products that are measured: made once, kept in `runs/bench`."""
+"""Simulated products for the benchmarks: made once, kept in `runs/bench`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Product:
 
 
 def product_in(folder: Path) -> Product:
-    """The product that lies in a folder that `truckscape simulate` wrote."""
+    """Return the product in a folder that `truckscape simulate` wrote."""
     (safe,) = folder.glob("*.SAFE")
     return Product(safe, folder)
 
 
 def product(size: int) -> Product:
-    """A product of `size` x `size` pixels, simulated if it isn't there yet."""
+    """Return a product of `size` x `size` pixels; simulate it if missing."""
     folder = KEPT / f"simulated-{size}"
     if not (folder / "truth").is_dir():
         say(f"simulating {size} x {size} px (a whole granule takes a quarter of an hour)")
@@ -49,11 +49,11 @@ def product(size: int) -> Product:
 
 
 def granule(folder: Path | None = None) -> Product:
-    """The product of a whole granule: that in `folder`, else one of our own."""
+    """Return the product of a granule: that in `folder`, or a simulated one."""
     return product_in(folder) if folder else product(GRANULE_PX)
 
 
 def say(text: str) -> None:
-    """Tell what is going on."""
+    """Print a line of progress."""
     sys.stderr.write(f"bench: {text}\n")
     sys.stderr.flush()

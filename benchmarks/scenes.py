@@ -1,4 +1,4 @@
-"""Whole jobs on real and simulated scenes, timed as a user sees them: `python -m benchmarks.scenes`."""
+"""Measure complete runs on real and simulated scenes: `python -m benchmarks.scenes`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIMULATED_PX = (1024, 2048)
 
 
 def row(name: str, scene: Path, *options: str) -> dict[str, str]:
-    """One job."""
+    """Measure one run."""
     say(f"whole job: {name}")
     done = job(scene, *options)
     shown = (f"{stage} {value:.1f}" for stage, value in done.run["seconds"].items() if value >= 0.1)
@@ -29,7 +29,7 @@ def row(name: str, scene: Path, *options: str) -> dict[str, str]:
 
 
 def main(sizes: tuple[int, ...] = SIMULATED_PX) -> None:
-    """Run everything and write the table."""
+    """Measure, and write the section of RESULTS.md."""
     rows = []
     if SHARED.is_dir():
         rows.append(row("virginia, 1933 x 1947 px", SHARED / "landcover" / "virginia"))

@@ -1,4 +1,4 @@
-"""Cost against size, from 1k to 11k pixels a side: `python -m benchmarks.sizes [--granule DIR]`."""
+"""Measure the cost of scenes of 1k to 11k pixels a side: `python -m benchmarks.sizes [--granule DIR]`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MEMORY_GROWTH, EXPONENT = 1.15, 1.03
 
 
 def measure(scene: Product) -> dict[str, float]:
-    """What a scene of one size costs."""
+    """Return the cost of a scene of one size."""
     done = job(scene.safe)
     return {
         "seconds": done.whole.seconds,
@@ -30,14 +30,14 @@ def measure(scene: Product) -> dict[str, float]:
 
 
 def exponent(cost: dict[int, float]) -> float:
-    """Of the power of the area that fits the costs by side: 1 is linear (least squares on logarithms)."""
+    """Return the exponent of the area that fits the costs: 1 is linear (least squares on logarithms)."""
     areas = np.log(np.array(list(cost), float) ** 2)
     slope, _ = np.polyfit(areas, np.log(list(cost.values())), 1)
     return float(slope)
 
 
 def main(whole: Product, sizes: tuple[int, ...] = SIZES) -> None:
-    """Measure all sizes; the granule itself is taken from its own benchmark where that has run."""
+    """Measure all sizes; figures of the granule are those of its own benchmark, if that has run."""
     by_side: dict[int, dict[str, Any]] = {}
     for size in (TINY_PX, *sizes):
         say(f"cost against size: {size} px")

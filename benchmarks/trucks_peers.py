@@ -1,4 +1,4 @@
-"""Trucks by the engine and by sahi's sliced prediction, same weights: `python -m benchmarks.trucks_peers`."""
+"""Compare the engine and sahi's sliced prediction, same weights: `python -m benchmarks.trucks_peers`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CURVE = "centre_20m"
 
 @dataclass(frozen=True)
 class Quality:
-    """How good a way's boxes are, centres within 20 m."""
+    """Quality of a way's boxes, centres within 20 m."""
 
     best_f1: float
     at_score: float
@@ -34,7 +34,7 @@ class Quality:
 
 
 def main(size: int = SIZE_PX) -> None:
-    """Measure all ways and write the section."""
+    """Measure, and write the section of RESULTS.md."""
     scene = peer_scene(size)
     buffer_m = tenth_near_roads(scene)
     slices = [px for px in SLICES_PX if px <= size]
@@ -105,7 +105,7 @@ def main(size: int = SIZE_PX) -> None:
 
 
 def judge(item: Run, scene: PeerScene, buffer_m: float | None = None) -> Quality:
-    """A way's boxes against the truth, near the roads or everywhere, at the threshold that suits it best."""
+    """Compare a way's boxes with the truth, near roads or everywhere, at its best threshold."""
     curve = evaluate(item, scene, buffer_m).curves[_CURVE]
     both = curve.precision + curve.recall
     f1 = np.divide(2 * curve.precision * curve.recall, both, out=np.zeros(len(both)), where=both > 0)
@@ -121,7 +121,7 @@ def judge(item: Run, scene: PeerScene, buffer_m: float | None = None) -> Quality
 def evaluate(
     item: Run, scene: PeerScene, buffer_m: float | None = None, from_score: float = 0.0
 ) -> TruckEvaluation:
-    """The project's own evaluation of a way's boxes."""
+    """Evaluate a way's boxes with truckscape's evaluation."""
     enough = item.found["scores"] >= from_score
     boxes, scores = item.found["boxes"][enough], item.found["scores"][enough]
     grid = open_scene(str(scene.image)).grid

@@ -1,4 +1,4 @@
-"""Draws docs/demo.png from what `make demo` left: python docs/demo_picture.py runs/demo"""
+"""Draw docs/demo.png from the output of `make demo`: python docs/demo_picture.py runs/demo"""
 
 from __future__ import annotations
 
