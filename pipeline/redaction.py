@@ -32,14 +32,15 @@ def redacted(error: _E) -> _E:
     return plain.with_traceback(error.__traceback__)
 
 
-def keep_secrets(*loggers: str) -> None:
-    """Remove credentials from what other packages log through these loggers."""
-    for name in loggers:
-        logger = logging.getLogger(name)
-        if _redact not in logger.filters:
-            logger.addFilter(_redact)
+def keep_secrets(package: str) -> None:
+    """Remove credentials from what a package logs, before the handlers of the application have it."""
+    logger = logging.getLogger(package)
+    if not any(isinstance(handler, _Redaction) for handler in logger.handlers):
+        logger.addHandler(_Redaction())
 
 
-def _redact(record: logging.LogRecord) -> bool:
-    record.msg, record.args = without_secrets(record.getMessage()), ()
-    return True
+class _Redaction(logging.Handler):
+    """A record is one object, which goes from the loggers of a package up to those of the application."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        record.msg, record.args = without_secrets(record.getMessage()), ()

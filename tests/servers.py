@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +27,8 @@ class FileServer:
     faults: dict[str, list[str]] = field(default_factory=dict)
     """By path, what happens to the next requests: `503`, `close`, `half` (of the body), `hang`, or an address
     to redirect to. Then they are served."""
+    redirect_body: bytes = b""
+    """Sent gzipped with every redirect."""
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
     """By path, what is told besides of what is served."""
     asked: Counter[str] = field(default_factory=Counter)
@@ -61,7 +63,12 @@ class _Handler(RangeRequestHandler):
         elif "://" in fault:
             self.send_response(302)
             self.send_header("Location", fault)
+            self.send_header("Content-Length", str(len(self.state.redirect_body)))
+            if self.state.redirect_body:
+                self.send_header("Content-Encoding", "gzip")
             self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(self.state.redirect_body)
         else:
             if fault == "hang":
                 self.state.over.wait(HANG_S)

@@ -20,14 +20,13 @@ from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import NoConformsTo, PystacClientWarning
-from requests import Response
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from pipeline.errors import AreaError, ConfigError, NotAProductError, TruckscapeError, UnreachableError
+from pipeline.errors import AreaError, ConfigError, NotAProductError, UnreachableError
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
-from pipeline.scenes.download import PASSING, pieces
+from pipeline.scenes.download import PASSING, close_redirect, pieces
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.scene import scene_name
 from pipeline.storage.untrusted_vectors import read_layer
@@ -100,7 +99,7 @@ class _WebOnly(StacApiIO):
 
     def __init__(self) -> None:
         super().__init__(timeout=_TIMEOUT_S, max_retries=_RETRIES)
-        self.session.hooks["response"].append(_read)
+        self.session.hooks["response"].append(close_redirect)
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
         """What lies at an address or link; never a file."""
@@ -114,19 +113,32 @@ class _WebOnly(StacApiIO):
         headers: dict[str, str] | None = None,
         parameters: dict[str, Any] | None = None,
     ) -> str:
-        """What a server answers. Raises NotAProductError for other ways of asking than a search has."""
-        self._check(href, method or "GET")
-        return super().request(href, method, headers, parameters)
+        """Return the text of a server's answer.
+
+        Raises
+        ------
+        NotAProductError
+            If the server refuses the request, its answer is too large, or the method is not GET or POST.
+        UnreachableError
+            If the server is busy or fails.
+        """
+        method = method or "GET"
+        self._check(href, method)
+        given: dict[str, Any] = {"json" if method.upper() == "POST" else "params": parameters}
+        with self.session.request(
+            method, href, headers=headers, timeout=_TIMEOUT_S, stream=True, **given
+        ) as answer:
+            body = b"".join(pieces(answer, "The answer of the STAC API", _MOST_BYTES, _WHOLE_S))
+        if answer.ok:
+            return body.decode()
+        kind = UnreachableError if answer.status_code in PASSING else NotAProductError
+        why = " ".join(body.decode(errors="replace").split())[:200]
+        raise kind(f"The search at {href} failed with HTTP status {answer.status_code}: {why}")
 
     @staticmethod
     def _check(href: str, method: str = "GET") -> None:
         if not is_url(href) or method.upper() not in ("GET", "POST"):
             raise NotAProductError(f"A link of the STAC API leads elsewhere than to http(s): {href[:200]}")
-
-
-def _read(answer: Response, **_: Any) -> None:
-    """Read a body before requests does, which would go on to whatever end there is."""
-    answer._content = b"".join(pieces(answer, "The answer of the STAC API", _MOST_BYTES, _WHOLE_S))
 
 
 def _documents(search: Search) -> Iterator[dict[str, Any]]:
@@ -147,18 +159,9 @@ def _documents(search: Search) -> Iterator[dict[str, Any]]:
             **place,
         )
         yield from _of_pages(wanted.pages_as_dicts(), search.url)
-    except APIError as error:
-        if isinstance(error.__context__, TruckscapeError):  # of ours, which the client caught
-            raise error.__context__ from None
-        status = getattr(error, "status_code", None)  # not there when no answer came
-        if status is None:
-            raise UnreachableError(f"The STAC API does not answer: {search.url}.") from error
-        kind = UnreachableError if status in PASSING else NotAProductError
-        why = " ".join(str(error).split())[:200]
-        raise kind(f"The search at {search.url} failed with HTTP status {status}: {why}") from error
     except RequestException as error:
         raise UnreachableError(f"The STAC API does not answer: {search.url} ({error}).") from error
-    except (PystacClientWarning, *MALFORMED) as error:
+    except (APIError, PystacClientWarning, *MALFORMED) as error:
         why = " ".join(str(error).split())[:200]
         raise NotAProductError(f"Not a STAC API with item search: {search.url} ({why}).") from error
 

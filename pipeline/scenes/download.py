@@ -21,7 +21,7 @@ _WHOLE_S = 120
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 _PIECE = 2**16
 
-keep_secrets("urllib3.connectionpool", "urllib3.util.retry")
+keep_secrets("urllib3")
 
 
 def fetch(url: str, what: str, most_bytes: int) -> bytes:
@@ -59,6 +59,12 @@ def pieces(answer: requests.Response, what: str, most_bytes: int, within_s: floa
         yield piece
 
 
+def close_redirect(answer: requests.Response, **_: object) -> None:
+    """Close an answer that leads elsewhere: requests reads its body to the end, however long that is."""
+    if answer.is_redirect:
+        answer.close()
+
+
 def _fetch(url: str, what: str, most_bytes: int) -> bytes:
     with _answer(url, what) as answer:
         if answer.status_code != requests.codes.ok:
@@ -71,7 +77,9 @@ def _fetch(url: str, what: str, most_bytes: int) -> bytes:
 def _answer(url: str, what: str) -> Iterator[requests.Response]:
     """Request a URL; errors until the answer is read become errors of ours."""
     try:
-        with requests.get(url, timeout=_TIMEOUTS_S, stream=True) as answer:
+        with requests.get(
+            url, timeout=_TIMEOUTS_S, stream=True, hooks={"response": close_redirect}
+        ) as answer:
             yield answer
     except Timeout as error:
         raise _failed(UnreachableError, what, url, "no answer in time") from redacted(error)

@@ -196,6 +196,18 @@ def test_answers_that_burst_when_unpacked_are_not_unpacked_to_their_end(hostile,
         tracemalloc.stop()
 
 
+def test_the_body_of_a_redirect_is_not_read(hostile, tmp_path):
+    search = serve(hostile, tmp_path, [{"features": [item(0)]}])
+    hostile.redirect_body = gzip.compress(b" " * 2**29, 1)
+    hostile.faults["/api.json"] = [f"{hostile.url}/api.json"]
+    tracemalloc.start()
+    try:
+        assert names(search) == ["S2A_000"]
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     "reported",
     [

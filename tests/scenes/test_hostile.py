@@ -167,6 +167,18 @@ def test_an_item_that_bursts_when_unpacked_is_not_unpacked_to_its_end(server, fi
         tracemalloc.stop()
 
 
+def test_the_body_of_a_redirect_is_not_read(server, files):
+    href = serve_item(server, files)
+    server.redirect_body = gzip.compress(b" " * 2**29, 1)
+    server.faults["/item.json"] = [href]
+    tracemalloc.start()
+    try:
+        assert open_stac_item(href).id == "hostile"
+        assert tracemalloc.get_traced_memory()[1] < 2**26
+    finally:
+        tracemalloc.stop()
+
+
 def test_an_item_larger_than_any_is_not_read_to_its_end(server, files):
     with (files / "item.json").open("wb") as file:
         file.truncate(2**30)

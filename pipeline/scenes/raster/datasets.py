@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -23,8 +22,7 @@ from pipeline.scenes.raster.grids import warped
 from pipeline.scenes.scene import Warp
 
 # What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
-logging.getLogger("rasterio").addHandler(logging.NullHandler())
-keep_secrets("rasterio._env", "rasterio._err", "rasterio._io")
+keep_secrets("rasterio")
 # Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
