@@ -41,7 +41,7 @@ def write_evaluation(out: Path, evaluation: Evaluation, context: ReportContext) 
     write_gpkg(out / CASES, there, case_styles(context.legend))
     chips = None
     if evaluation.trucks is not None and evaluation.truck_cases is not None:
-        write_geojson(evaluation.truck_cases, out / CASES_GEOJSON, id_column="id")
+        write_geojson(evaluation.truck_cases, out / CASES_GEOJSON)
         if context.scene is not None:
             shown = cases_with_chips(evaluation.truck_cases)
             sides = evaluation.trucks.predicted, evaluation.trucks.reference

@@ -11,7 +11,7 @@ import geopandas as gpd
 from pipeline.evaluation import evaluate as evaluation
 from pipeline.inference.predictions import Detections
 from pipeline.layers.formats.export import write_formats
-from pipeline.layers.formats.geojson import write_trucks_geojson
+from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.panoptic import write_panoptic
@@ -93,7 +93,7 @@ def write_trucks(
 ) -> None:
     """Write trucks, segments of roads and what was seen as `trucks.geojson` and `trucks.gpkg`."""
     outputs["trucks.geojson"], outputs["trucks.gpkg"] = folder / "trucks.geojson", folder / "trucks.gpkg"
-    write_trucks_geojson(layers["trucks"], outputs["trucks.geojson"])
+    write_geojson(layers["trucks"], outputs["trucks.geojson"])
     of_trucks = {name: layers[name] for name in ("trucks", "road_segments") if name in layers}
     write_gpkg(
         outputs["trucks.gpkg"],

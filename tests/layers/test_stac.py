@@ -21,7 +21,7 @@ from rasterio.warp import transform_bounds
 
 from pipeline.errors import GeoreferenceError
 from pipeline.layers import stac
-from pipeline.layers.stac import build_item, write_catalog, write_item
+from pipeline.layers.stac import build_item, lonlat_bbox, write_catalog, write_item
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 
@@ -346,6 +346,21 @@ def test_a_batch_is_a_catalogue_that_can_be_moved(tmp_path):
         "catalog.json",
         "collection.json",
     }
+
+
+@pytest.mark.parametrize(
+    ("boxes", "around"),
+    [
+        ([[9, 50, 10, 51]], [9, 50, 10, 51]),
+        ([[-1, 50, 10, 51], [2, 49, 11, 50]], [-1, 49, 11, 51]),
+        ([[179, 0, 180, 1], [-180, 0, -178, 2]], [179, 0, -178, 2]),
+        ([[179, 0, -178, 2], [170, 0, 171, 1]], [170, 0, -178, 2]),
+        ([[-179, 0, -178, 2], [-170, 0, -169, 1]], [-179, 0, -169, 2]),
+        ([[-180, -60, 0, 0], [0, 0, 180, 60]], [-180, -60, 180, 60]),
+    ],
+)
+def test_a_box_around_boxes(boxes, around):
+    assert lonlat_bbox(boxes) == around
 
 
 def test_scenes_on_both_sides_of_the_antimeridian_make_a_narrow_catalogue(tmp_path):

@@ -169,7 +169,7 @@ def write_points(sample: Sample, landcover: Path | str, path: Path) -> dict[str,
     make_folder(path.parent)
     with replacing(paths["design"]) as part:
         part.write_text(design.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    write_geojson(points, paths["geojson"], id_column="id")
+    write_geojson(points, paths["geojson"])
     write_gpkg(path, {"points": points, "pixels": pixels}, styles)
     return paths
 

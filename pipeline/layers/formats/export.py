@@ -14,13 +14,12 @@ from typing import Any
 import geopandas as gpd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyogrio
 import shapely
 
 from pipeline.config import ExportFormat
 from pipeline.errors import MissingExtraError, OutputError
-from pipeline.layers.formats.geojson import FEATURES_AT_ONCE, geojson_features, to_lonlat, write_geojson
-from pipeline.layers.formats.writing import ROWS_AS_WKB, ROWS_AT_ONCE, replacing, slices
+from pipeline.layers.formats.geojson import write_geojson
+from pipeline.layers.formats.writing import ROWS_AS_WKB, ROWS_AT_ONCE, replacing, slices, write_vector
 
 _SUFFIXES: Mapping[ExportFormat, str] = {
     "parquet": ".parquet",
@@ -37,7 +36,6 @@ _TILE_OPTIONS = (
     "--no-simplification-of-shared-nodes",
     "--no-tiny-polygon-reduction-at-maximum-zoom",
     "--coalesce-smallest-as-needed",
-    "--read-parallel",
     "--quiet",
 )
 _GEOPARQUET: Mapping[str, Any] = {"index": False, "schema_version": "1.1.0", "write_covering_bbox": True}
@@ -84,7 +82,7 @@ def write_formats(
         for name, layer in layers.items():
             path = folder / f"{name}{_SUFFIXES[kind]}"
             if kind == "geojson":
-                write_geojson(layer, path, id_column="id" if "id" in layer else None)
+                write_geojson(layer, path)
             elif kind == "pmtiles":
                 if layer.empty:
                     path.unlink(missing_ok=True)
@@ -103,8 +101,7 @@ def _write_format(layer: gpd.GeoDataFrame, name: str, path: Path, kind: ExportFo
         elif kind == "parquet":
             layer.to_parquet(part, compression="zstd", **_GEOPARQUET)
         else:
-            kinds = None if len(layer) else "Polygon"
-            pyogrio.write_dataframe(layer, part, driver="FlatGeobuf", layer=name, geometry_type=kinds)
+            write_vector(layer, part, "FlatGeobuf", layer=name)
 
 
 def _write_parquet_in_parts(layer: gpd.GeoDataFrame, path: Path) -> None:
@@ -136,12 +133,8 @@ def _write_pmtiles(layer: gpd.GeoDataFrame, name: str, path: Path, attribution: 
 
     # The scratch folder's name begins as a temporary one, so that it is tidied if the process dies.
     with replacing(path) as part, TemporaryDirectory(prefix=f"{part.name}.", dir=path.parent) as scratch:
-        features = Path(scratch) / "features.geojsonl"
-        with features.open("w", encoding="utf-8", newline="\n") as file:
-            for rows in slices(layer, FEATURES_AT_ONCE):
-                file.writelines(
-                    f"{line}\n" for line in geojson_features(rows, to_lonlat(rows.geometry, path.name))
-                )
+        features = Path(scratch) / "features.geojson"
+        write_geojson(layer, features)
         reported = [
             f"--layer={name}",
             f"--name={name}",

@@ -6,13 +6,10 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
-import pyarrow as pa
-import pyogrio
 
-from pipeline.layers.formats.writing import ROWS_AS_WKB, ROWS_AT_ONCE, replacing
+from pipeline.layers.formats.writing import replacing, write_vector
 
 _LAYER_STYLES = """
 CREATE TABLE layer_styles (
@@ -34,40 +31,8 @@ def write_gpkg(path: Path, layers: Mapping[str, gpd.GeoDataFrame], styles: Mappi
     with replacing(path) as part:
         for number, (name, layer) in enumerate(layers.items()):
             creation = {} if number else {"dataset_options": {"VERSION": "1.2"}}
-            if len(layer) > ROWS_AT_ONCE:
-                _write_in_parts(layer, part, layer_name=name, append=number > 0, **creation)
-            else:
-                pyogrio.write_dataframe(
-                    layer,
-                    part,
-                    driver="GPKG",
-                    layer=name,
-                    append=number > 0,
-                    geometry_type=None if len(layer) else "Polygon",
-                    **creation,
-                )
+            write_vector(layer, part, "GPKG", layer=name, append=number > 0, **creation)
         _store_styles(part, {name: styles[name] for name in layers if name in styles})
-
-
-def _write_in_parts(layer: gpd.GeoDataFrame, gpkg: Path, layer_name: str, **options: Any) -> None:
-    """A large layer of polygons through Arrow, so that only some rows exist a second time, as WKB."""
-
-    def table(rows: slice) -> pa.Table:
-        return pa.table(layer.iloc[rows].to_arrow(index=False))
-
-    starts = range(0, len(layer), ROWS_AS_WKB)
-    batches = (batch for start in starts for batch in table(slice(start, start + ROWS_AS_WKB)).to_batches())
-    pyogrio.write_arrow(
-        pa.RecordBatchReader.from_batches(table(slice(0)).schema, batches),
-        gpkg,
-        driver="GPKG",
-        layer=layer_name,
-        geometry_name=layer.geometry.name,
-        geometry_type="Polygon",
-        crs=layer.crs.to_wkt() if layer.crs else None,
-        **options,
-    )
-    pa.default_memory_pool().release_unused()  # which it would keep: 80 MB of a granule's land cover
 
 
 def _store_styles(gpkg: Path, styles: Mapping[str, str]) -> None:

@@ -4,20 +4,17 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import antimeridian
 import geojson_validator
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from rasterio.warp import transform
 
 from pipeline.errors import GeoreferenceError
 from pipeline.layers.formats.export import write_formats
-from pipeline.layers.formats.geojson import lonlat_bbox, to_lonlat, write_geojson, write_trucks_geojson
+from pipeline.layers.formats.geojson import write_geojson
 
 WORLD_M = 2 * np.pi * 6_378_137
 """Width of the world in Web Mercator."""
@@ -50,7 +47,6 @@ def valid_geojson(path: Path) -> dict:
         collection,
         criteria_problematic=[
             "self_intersection",
-            "duplicate_nodes",
             "3d_coordinates",
             "outside_lat_lon_boundaries",
         ],
@@ -70,10 +66,10 @@ def valid_geojson(path: Path) -> dict:
 
 
 def test_geojson_is_rfc_7946(tmp_path):
-    write_trucks_geojson(trucks(), tmp_path / "trucks.geojson")
+    write_geojson(trucks(), tmp_path / "trucks.geojson")
     text = (tmp_path / "trucks.geojson").read_text(encoding="utf-8")
     collection = valid_geojson(tmp_path / "trucks.geojson")
-    assert set(collection) == {"type", "features", "bbox"}
+    assert "crs" not in collection
     first, second = collection["features"]
     assert first["id"] == first["properties"]["id"] == "a"
     assert first["properties"]["acquired"] == "2017-06-13T10:10:31Z"
@@ -96,7 +92,7 @@ def test_geojson_is_rfc_7946(tmp_path):
 
 
 def test_geojson_is_in_the_right_place(tmp_path):
-    write_trucks_geojson(trucks(), tmp_path / "trucks.geojson")
+    write_geojson(trucks(), tmp_path / "trucks.geojson")
     back = gpd.read_file(tmp_path / "trucks.geojson").to_crs("EPSG:32632")
     offsets = shapely.hausdorff_distance(back.geometry.values, trucks().geometry.values)
     assert offsets.max() < 0.01
@@ -104,16 +100,15 @@ def test_geojson_is_in_the_right_place(tmp_path):
 
 def test_the_same_trucks_give_the_same_bytes(tmp_path):
     for name in ("one.geojson", "two.geojson"):
-        write_trucks_geojson(trucks(), tmp_path / name)
+        write_geojson(trucks(), tmp_path / name)
     assert (tmp_path / "one.geojson").read_bytes() == (tmp_path / "two.geojson").read_bytes()
 
 
 def test_no_trucks_are_a_valid_collection(tmp_path):
-    write_trucks_geojson(trucks().iloc[:0], tmp_path / "trucks.geojson")
-    assert json.loads((tmp_path / "trucks.geojson").read_text()) == {
-        "type": "FeatureCollection",
-        "features": [],
-    }
+    write_geojson(trucks().iloc[:0], tmp_path / "trucks.geojson")
+    collection = json.loads((tmp_path / "trucks.geojson").read_text())
+    assert (collection["type"], collection["features"]) == ("FeatureCollection", [])
+    assert geojson_validator.validate_structure(collection, check_crs=True) == {}
 
 
 def test_a_truck_across_the_antimeridian_is_cut_there(tmp_path):
@@ -121,11 +116,12 @@ def test_a_truck_across_the_antimeridian_is_cut_there(tmp_path):
     edge = gpd.GeoSeries.from_xy([-180.0], [0.0], crs="EPSG:4326").to_crs("EPSG:32701").x[0]
     box = shapely.box(edge - 20, 9_999_000, edge + 20, 9_999_030)
     layer = gpd.GeoDataFrame({"id": ["a"]}, geometry=[box], crs="EPSG:32701")
-    write_trucks_geojson(layer, tmp_path / "trucks.geojson")
+    write_geojson(layer, tmp_path / "trucks.geojson")
     collection = valid_geojson(tmp_path / "trucks.geojson")
     (feature,) = collection["features"]
     assert feature["geometry"]["type"] == "MultiPolygon"
-    west, east = (shapely.Polygon(rings[0]).bounds for rings in feature["geometry"]["coordinates"])
+    parts = (shapely.Polygon(rings[0]).bounds for rings in feature["geometry"]["coordinates"])
+    east, west = sorted(parts)
     assert 179.999 < west[0] < west[2] == 180.0
     assert -180.0 == east[0] < east[2] < -179.999
     assert collection["bbox"] == [west[0], west[1], east[2], east[3]]
@@ -171,40 +167,17 @@ def test_places_are_the_same_in_every_crs(tmp_path, crs, lon, lat):
             assert bounds == pytest.approx(shape.bounds, abs=tolerance)
 
 
-@settings(max_examples=50, deadline=None)
-@given(
-    west=st.floats(179, 180.5),
-    width=st.floats(0.001, 1.5),
-    south=st.floats(-80, 80),
-    jumps=st.booleans(),
-)
-def test_what_is_cut_is_what_another_library_cuts(west, width, south, jumps):
-    box = shapely.box(west, south, west + width, south + 1)
-    hole = shapely.box(west + width / 4, south + 0.2, west + width / 2, south + 0.8)
-    polygons = gpd.GeoSeries([box, shapely.difference(box, hole)], crs="EPSG:4326")
-    if jumps:  # as a transformation from UTM tells it
-        polygons = polygons.transform(lambda at: at - [360.0, 0] * (at[:, :1] > 180))
-    ours = to_lonlat(polygons, "boxes")
-    # The other library takes no holes beyond 180 degrees, so they are compared by area.
-    theirs = shapely.geometry.shape(antimeridian.fix_shape(box, fix_winding=True, great_circle=False))
-    assert shapely.area(shapely.symmetric_difference(ours[0], theirs)) < 1e-6
-    assert ours[1].area == pytest.approx(box.area - hole.area, abs=1e-6)
-    assert shapely.is_valid(ours).all()
-
-
-@pytest.mark.parametrize(
-    ("boxes", "around"),
-    [
-        ([[9, 50, 10, 51]], [9, 50, 10, 51]),
-        ([[-1, 50, 10, 51], [2, 49, 11, 50]], [-1, 49, 11, 51]),
-        ([[179, 0, 180, 1], [-180, 0, -178, 2]], [179, 0, -178, 2]),
-        ([[179, 0, -178, 2], [170, 0, 171, 1]], [170, 0, -178, 2]),
-        ([[-179, 0, -178, 2], [-170, 0, -169, 1]], [-179, 0, -169, 2]),
-        ([[-180, -60, 0, 0], [0, 0, 180, 60]], [-180, -60, 180, 60]),
-    ],
-)
-def test_a_box_around_boxes(boxes, around):
-    assert lonlat_bbox(boxes) == around
+@pytest.mark.parametrize("off", [-300, 300])
+def test_a_hole_on_either_side_of_the_antimeridian_stays(tmp_path, off):
+    edge = gpd.GeoSeries.from_xy([-180.0], [-17.0], crs="EPSG:4326").to_crs("EPSG:32701")
+    x, y = edge.x[0], edge.y[0]
+    hole = shapely.box(x + off - 100, y + 200, x + off + 100, y + 700)
+    area = shapely.difference(shapely.box(x - 1000, y, x + 1000, y + 1000), hole)
+    write_geojson(gpd.GeoDataFrame(geometry=[area], crs="EPSG:32701"), tmp_path / "area.geojson")
+    (feature,) = valid_geojson(tmp_path / "area.geojson")["features"]
+    assert len(feature["geometry"]["coordinates"]) == 2
+    back = gpd.read_file(tmp_path / "area.geojson").to_crs("EPSG:32701")
+    assert back.area[0] == pytest.approx(area.area, rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +187,7 @@ def test_a_box_around_boxes(boxes, around):
 )
 def test_a_place_that_cannot_be_known_is_refused(tmp_path, layer, message):
     with pytest.raises(GeoreferenceError, match=message):
-        write_trucks_geojson(layer, tmp_path / "trucks.geojson")
+        write_geojson(layer, tmp_path / "trucks.geojson")
     assert list(tmp_path.iterdir()) == []
 
 
