@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flows.server import FlowRecord
+from pipeline.inference.engine import OnTile
 from pipeline.run import (
     Job,
     Result,
@@ -16,19 +17,30 @@ if TYPE_CHECKING:
 
 
 class OpaqueJob:
-    """A job on its way to a worker: Prefect and its runners look into what they know, and not into this."""
+    """A job on its way to a worker: Prefect and its runners look into what they know, and not into this.
 
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    `on_tile` stays in this process.
+    """
+
+    def __init__(self, job: Job, on_tile: OnTile | None = None) -> None:
+        self.job, self.on_tile = job, on_tile
+
+    def __reduce__(self) -> tuple[type[OpaqueJob], tuple[Job]]:
+        return OpaqueJob, (self.job,)
 
 
 class FlowContext:
     """A job on its way through a flow: how it is made, and what came out."""
 
     def __init__(
-        self, make: Callable[[], Job], say: Callable[[str], None], record: FlowRecord, in_turn: InTurn
+        self,
+        make: Callable[[], Job],
+        say: Callable[[str], None],
+        record: FlowRecord,
+        in_turn: InTurn,
+        on_tile: OnTile | None,
     ) -> None:
-        self.make, self.say, self.record, self.in_turn = make, say, record, in_turn
+        self.make, self.say, self.record, self.in_turn, self.on_tile = make, say, record, in_turn, on_tile
         self.job: Job | None = None
         self.result: Result | None = None
 

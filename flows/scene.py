@@ -18,7 +18,7 @@ from flows.server import FlowRecord
 from flows.shard_order import ShardOrder
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
-from pipeline.inference.engine import report_tiles
+from pipeline.inference.engine import OnTile
 from pipeline.run import (
     Job,
     Request,
@@ -42,7 +42,7 @@ def at_once(work: Callable[[], Result]) -> Result:
 @task(name="shard", task_run_name="shard-{index}", cache_policy=NO_CACHE, persist_result=False)
 def shard_task(parcel: OpaqueJob, index: int) -> str:
     """Both networks over one shard; what is already on disk is left as it is."""
-    return str(run_shard(parcel.job, index))
+    return str(run_shard(parcel.job, index, parcel.on_tile))
 
 
 @flow(name="run-scene", flow_run_name="{scene}")
@@ -76,9 +76,9 @@ def run_scene(
     return str(_run(lambda: job, request, job.scene.id, get_run_logger().info, "shards").folder)
 
 
-def run_prepared(job: Job, say: Callable[[str], None]) -> Result:
-    """The flow for the command line, which checks the input before Prefect starts."""
-    return _run(lambda: job, job.request, job.scene.id, say, "run-scene")
+def run_prepared(job: Job, say: Callable[[str], None], on_tile: OnTile | None = None) -> Result:
+    """Run the flow for the command line, which checks the input before Prefect starts."""
+    return _run(lambda: job, job.request, job.scene.id, say, "run-scene", on_tile=on_tile)
 
 
 def run_requested(
@@ -119,6 +119,7 @@ def _run(
     name: str,
     within: FlowRecord | None = None,
     in_turn: InTurn = at_once,
+    on_tile: OnTile | None = None,
 ) -> Result:
     """The shards and layers of a job as a flow on the runner of the settings.
 
@@ -126,7 +127,7 @@ def _run(
     """
     token = uuid4().hex
     with FlowRecord(say, within) as record:
-        errand = _HANDED_OVER[token] = FlowContext(job, say, record, in_turn)
+        errand = _HANDED_OVER[token] = FlowContext(job, say, record, in_turn, on_tile)
         try:
             return record.result_of(
                 lambda: _on_fresh_workers(lambda: _flow(request, run_name, name, token), say),
@@ -167,14 +168,14 @@ def _work(errand: FlowContext) -> Result:
     with work_on(job):
         missing = job.missing()
         errand.say(f"{len(missing)} of {len(job.shards)} shards to compute")
-        _in_flight(job, missing)
+        _in_flight(job, missing, errand.on_tile)
         return finish(job, errand.say)
 
 
-def _in_flight(job: Job, indices: list[int]) -> None:
+def _in_flight(job: Job, indices: list[int], on_tile: OnTile | None) -> None:
     """Run the shards, as many at a time as there are workers; the first failure ends the run."""
     runner = job.request.config.runner
-    parcel, turns = OpaqueJob(job), ShardOrder(indices, runner.workers)
+    parcel, turns = OpaqueJob(job, on_tile), ShardOrder(indices, runner.workers)
     running: dict[PrefectFuture[str], tuple[int, int]] = {}
     idle = list(range(runner.workers))
     while True:
@@ -197,8 +198,9 @@ def _in_flight(job: Job, indices: list[int]) -> None:
                     "engine.memory_mb or fewer runner.workers if it happens again."
                 ) from error
             raise
-        if runner.kind != "threads":  # what other processes log is not heard here
-            report_tiles(len(job.shards[index]))
+        if runner.kind != "threads":  # calls and logs of other processes don't arrive here
+            if on_tile:
+                on_tile(len(job.shards[index]))
             tell_stored(job, index)
 
 

@@ -30,9 +30,8 @@ def test_lines_bear_the_labels_of_their_context(tmp_path):
     assert "shard" not in after
 
 
-def test_progress_is_left_out_and_tracebacks_are_in(tmp_path):
+def test_tracebacks_are_in_the_line_of_their_error(tmp_path):
     with log_to(tmp_path / "log.jsonl"):
-        log.info("tiles done", extra={"tiles_done": 1})
         try:
             raise ValueError("two\nlines")
         except ValueError:

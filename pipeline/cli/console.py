@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,30 +73,17 @@ def status(text: str) -> Iterator[None]:
         yield
 
 
-class _TileCounter(logging.Handler):
-    """Hears of every finished tile and tells the progress bar, or the log at every tenth."""
-
-    def __init__(self, total: int, advance: Any) -> None:
-        super().__init__(logging.INFO)
-        self.total, self.done, self.advance = total, 0, advance
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if hasattr(record, "tiles_done"):
-            before, self.done = self.done, self.done + record.tiles_done
-            self.advance(before, self.done, self.total)
-
-
 @contextmanager
-def progress(job: Job) -> Iterator[Any]:
-    """Progress of a job: a bar on a terminal, a line for every tenth of the tiles elsewhere."""
+def progress(job: Job) -> Iterator[tuple[Callable[[str], None], Callable[[int], None]]]:
+    """Show the progress of a job: a bar on a terminal, a line for every tenth of the tiles elsewhere.
+
+    Returns what to call with the current step, and with a number of tiles that are done.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    missing = job.missing()
-    total = sum(len(job.shards[index]) for index in missing)
-    logger = logging.getLogger("pipeline.inference.engine")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    total = sum(len(job.shards[index]) for index in job.missing())
+    lock = Lock()  # shards may run in several threads
     console = Console(stderr=True, highlight=False)
     with Progress(
         TextColumn("{task.description}"),
@@ -108,10 +96,15 @@ def progress(job: Job) -> Iterator[Any]:
     ) as bar:
         line = bar.add_task(job.scene.id, total=total)
 
-        def advance(before: int, done: int, of: int) -> None:
-            bar.update(line, completed=done)
-            if not console.is_terminal and (before * 10 // max(1, of) != done * 10 // max(1, of)):
-                console.print(f"{done} of {of} tiles")
+        done = 0
+
+        def on_tile(count: int) -> None:
+            nonlocal done
+            with lock:
+                before, done = done, done + count
+                bar.update(line, completed=done)
+                if not console.is_terminal and before * 10 // total != done * 10 // total:
+                    console.print(f"{done} of {total} tiles")
 
         def say(text: str) -> None:
             log.info(text)
@@ -119,12 +112,7 @@ def progress(job: Job) -> Iterator[Any]:
             if not console.is_terminal:
                 console.print(text, markup=False)
 
-        handler = _TileCounter(total, advance)
-        logger.addHandler(handler)
-        try:
-            yield say
-        finally:
-            logger.removeHandler(handler)
+        yield say, on_tile
 
 
 def print_result(result: Result) -> None:

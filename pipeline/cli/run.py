@@ -65,16 +65,16 @@ def run(
         from pipeline.run import prepare
 
         job = prepare(request)
-        with labelled(scene=job.scene.id), progress(job) as say:
+        with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
             from flows.scene import run_prepared
 
-            result = run_prepared(job, say)
+            result = run_prepared(job, say, on_tile)
     else:
         from pipeline.run import prepare, run_prepared_directly
 
         job = prepare(request)
-        with labelled(scene=job.scene.id), progress(job) as say:
-            result = run_prepared_directly(job, say)
+        with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
+            result = run_prepared_directly(job, say, on_tile)
     print_result(result)
 
 

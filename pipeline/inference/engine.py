@@ -7,7 +7,6 @@ and stored. Each stage is at most one tile ahead of the next, so memory depends 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,8 +43,8 @@ from pipeline.scenes.raster.prefetch import Sweep
 from pipeline.scenes.scene import Pixels, Scene
 from pipeline.tiling import Tile, parts, round_up
 
-log = logging.getLogger(__name__)
-
+OnTile = Callable[[int], None]
+"""Progress: called with the number of tiles that are done since the last call."""
 NO_CLASS = 255
 _ON_GROUND = (SEEN, NO_ROAD, SCREENED, SHADOW)
 """Where there is land cover: wherever there are data and no cloud."""
@@ -66,11 +65,6 @@ class Search:
     """Boxes that can't reach it are not even measured: a fifth of a run's boxes are trucks."""
 
 
-def report_tiles(count: int) -> None:
-    """Tell whoever listens to this module's log (a progress bar, say) that tiles are done."""
-    log.info("tiles done", extra={"tiles_done": count})
-
-
 def predict_shards(
     scene: Scene,
     shards: Sequence[Sequence[Tile]],
@@ -78,6 +72,7 @@ def predict_shards(
     search: Search,
     engine: Engine,
     workers: int = 1,
+    on_tile: OnTile | None = None,
 ) -> Generator[Shard]:
     """What both networks say about shards, whole strips of tiles each, in the order given.
 
@@ -118,7 +113,7 @@ def predict_shards(
         settled = _ahead(settling, _settled, predicted)
         try:
             for shard in shards:
-                yield _shard(shard, settled, landcover=models.segmenter is not None)
+                yield _shard(shard, settled, models.segmenter is not None, on_tile)
         finally:
             give_back_memory()
 
@@ -245,7 +240,9 @@ def _settled(predicted: _Predicted) -> _Settled:
     return _Settled(predicted.tile, predicted.status, predicted.landcover, trucks)
 
 
-def _shard(tiles: Sequence[Tile], settled: Iterator[_Settled], landcover: bool) -> Shard:
+def _shard(
+    tiles: Sequence[Tile], settled: Iterator[_Settled], landcover: bool, on_tile: OnTile | None
+) -> Shard:
     """The next of the settled tiles, put where they belong. Keeps nothing once it has returned."""
     first_row, width = tiles[0].row, tiles[0].scene_width
     height = max(tile.row + tile.height for tile in tiles) - first_row
@@ -260,7 +257,8 @@ def _shard(tiles: Sequence[Tile], settled: Iterator[_Settled], landcover: bool) 
             classes[core] = found.landcover
         if found.trucks is not None:
             trucks.append(found.trucks)
-        report_tiles(1)
+        if on_tile:
+            on_tile(1)
     skipped = len(tiles) - len(trucks)
     return Shard(first_row, status, classes, Detections.concatenate(trucks), len(tiles), skipped)
 

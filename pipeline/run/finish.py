@@ -14,6 +14,7 @@ from typing import Any
 import geopandas as gpd
 
 from pipeline.errors import OutputError
+from pipeline.inference.engine import OnTile
 from pipeline.inference.merge import merge_shards
 from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
@@ -51,10 +52,12 @@ def run_directly(request: Request, say: Callable[[str], None] = log.info) -> Res
     return run_prepared_directly(prepare(request), say)
 
 
-def run_prepared_directly(job: Job, say: Callable[[str], None] = log.info) -> Result:
-    """The rest of a prepared job in this process, without an orchestrator."""
+def run_prepared_directly(
+    job: Job, say: Callable[[str], None] = log.info, on_tile: OnTile | None = None
+) -> Result:
+    """Run the rest of a prepared job in this process, without an orchestrator."""
     with work_on(job):
-        run_shards(job, range(len(job.shards)))
+        run_shards(job, range(len(job.shards)), on_tile)
         return finish(job, say)
 
 

@@ -8,7 +8,7 @@ import platform
 from collections.abc import Sequence
 
 from pipeline.errors import OutputError, WorkerMismatchError
-from pipeline.inference.engine import Search, predict_shards
+from pipeline.inference.engine import OnTile, Search, predict_shards
 from pipeline.inference.shards import Shard
 from pipeline.logs import labelled
 from pipeline.run.keys import environment
@@ -17,13 +17,13 @@ from pipeline.run.prepare import Job
 log = logging.getLogger(__name__)
 
 
-def run_shard(job: Job, index: int) -> str:
+def run_shard(job: Job, index: int, on_tile: OnTile | None = None) -> str:
     """Compute one shard unless it is there already; returns where it lies. Errors as `run_shards`."""
-    run_shards(job, [index])
+    run_shards(job, [index], on_tile)
     return job.store.address(job.keys[index])
 
 
-def run_shards(job: Job, indices: Sequence[int]) -> None:
+def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) -> None:
     """Compute those shards that are not there, without a pause between them.
 
     Raises
@@ -47,7 +47,8 @@ def run_shards(job: Job, indices: Sequence[int]) -> None:
     runner, engine = job.request.config.runner, job.request.config.engine
     processes = 1 if runner.kind == "threads" else runner.workers
     shards = [job.shards[index] for index in missing]
-    with contextlib.closing(predict_shards(job.scene, shards, job.models, search, engine, processes)) as made:
+    made = predict_shards(job.scene, shards, job.models, search, engine, processes, on_tile)
+    with contextlib.closing(made):
         for index in missing:
             job.store.write(job.keys[index], next(made))  # and forget it: the next one needs the memory
             tell_stored(job, index)
