@@ -94,16 +94,14 @@ def progress(job: Job) -> Iterator[tuple[Callable[[str], None], Callable[[int], 
         console=console,
         disable=not console.is_terminal,
     ) as bar:
-        line = bar.add_task(job.scene.id, total=total)
-
-        done = 0
+        line, done = bar.add_task(job.scene.id, total=total), 0
 
         def on_tile(count: int) -> None:
             nonlocal done
             with lock:
                 before, done = done, done + count
                 bar.update(line, completed=done)
-                if not console.is_terminal and before * 10 // total != done * 10 // total:
+                if not console.is_terminal and before * 10 // max(1, total) != done * 10 // max(1, total):
                     console.print(f"{done} of {total} tiles")
 
         def say(text: str) -> None:

@@ -160,6 +160,20 @@ def test_the_small_models_have_something_to_say(small_models, tmp_path):
     assert len(np.unique(shard.landcover)) > 5
 
 
+def test_each_run_hears_of_its_own_tiles_and_nothing_is_logged(small_models, tmp_path, caplog):
+    scene = write_scene(tmp_path / "a.tif", 120, 120, 0)
+
+    def tiles_done(tile_px: int) -> list[int]:
+        done: list[int] = []
+        tiles = plan(scene.shape, tile_px, small_models.halo, small_models.stride)
+        list(predict_shards(scene, [tiles], small_models, Search(), FLOAT32, on_tile=done.append))
+        return done
+
+    with caplog.at_level("DEBUG", logger="pipeline"), ThreadPoolExecutor(2) as pool:
+        assert [len(done) for done in pool.map(tiles_done, (64, 40))] == [4, 9]
+    assert not caplog.records
+
+
 def test_models_know_what_they_need(small_models, tmp_path):
     assert small_models.bands == BANDS
     assert small_models.optional_bands(write_scene(tmp_path / "a.tif", 20, 20, 0)) == ()
