@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -21,6 +22,8 @@ from pydantic import (
 from pipeline.errors import ConfigError
 from pipeline.safe_yaml import read_yaml
 
+log = logging.getLogger(__name__)
+
 ExportFormat = Literal["parquet", "flatgeobuf", "geojson", "pmtiles"]
 
 
@@ -28,6 +31,17 @@ class Settings(BaseModel):
     """Base of all groups of settings: immutable, and strict about names."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """New names of settings by their old ones, which are accepted with a warning."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_old_names(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        for old in cls.renamed.keys() & given.keys():
+            log.warning("Setting %s is now called %s.", old, cls.renamed[old])
+        return {cls.renamed.get(name, name): value for name, value in given.items()}
 
 
 Model = TypeVar("Model", bound=BaseModel)

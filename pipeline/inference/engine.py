@@ -93,7 +93,7 @@ def predict_shards(
         Sweep(scene, [tile.window for tile in tiles], decoded) as sweep,
         _stage("decode", max(1, threads // 2)) as decoding,
         _stage("prepare") as preparing,
-        _stage("settle") as settling,
+        _stage("postprocess") as postprocessing,
     ):
         cache = current_cache()
         cache.budget = min(max(sweep.bytes_needed(), cache.budget), _cache_bytes(engine))
@@ -110,10 +110,10 @@ def predict_shards(
 
         found = _ahead(preparing, prepare, range(len(tiles)))
         predicted = (_predict(ready, models, networks, search) for ready in found)
-        settled = _ahead(settling, _settled, predicted)
+        postprocessed = _ahead(postprocessing, _postprocess, predicted)
         try:
             for shard in shards:
-                yield _shard(shard, settled, models.segmenter is not None, on_tile)
+                yield _shard(shard, postprocessed, models.segmenter is not None, on_tile)
         finally:
             give_back_memory()
 
@@ -225,7 +225,7 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
 
 
 @dataclass(frozen=True)
-class _Settled:
+class _Postprocessed:
     """All that is said about a tile."""
 
     tile: Tile
@@ -234,22 +234,22 @@ class _Settled:
     trucks: Detections | None
 
 
-def _settled(predicted: _Predicted) -> _Settled:
+def _postprocess(predicted: _Predicted) -> _Postprocessed:
     candidates = predicted.candidates
     trucks = None if candidates is None else _measured(candidates, predicted.tile, predicted.status)
-    return _Settled(predicted.tile, predicted.status, predicted.landcover, trucks)
+    return _Postprocessed(predicted.tile, predicted.status, predicted.landcover, trucks)
 
 
 def _shard(
-    tiles: Sequence[Tile], settled: Iterator[_Settled], landcover: bool, on_tile: OnTile | None
+    tiles: Sequence[Tile], postprocessed: Iterator[_Postprocessed], landcover: bool, on_tile: OnTile | None
 ) -> Shard:
-    """The next of the settled tiles, put where they belong. Keeps nothing once it has returned."""
+    """Return a shard of the next postprocessed tiles; keeps nothing afterwards."""
     first_row, width = tiles[0].row, tiles[0].scene_width
     height = max(tile.row + tile.height for tile in tiles) - first_row
     status = np.full((height, width), NODATA, np.uint8)
     classes = np.full_like(status, NO_CLASS) if landcover else None
     trucks: list[Detections] = []
-    for found in islice(settled, len(tiles)):
+    for found in islice(postprocessed, len(tiles)):
         rows, cols = found.tile.core.toslices()
         core = slice(rows.start - first_row, rows.stop - first_row), cols
         status[core] = found.status

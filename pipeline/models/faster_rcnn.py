@@ -171,22 +171,22 @@ class TruckDetector(FasterRCNN):
         return tuple(part.permute(0, 2, 3, 1) for part in (features, objectness[0], box_deltas[0]))
 
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
-        """What `forward` gives at inference, from the maps of `dense`."""
+        """Return what `forward` gives at inference, from the maps of `dense`."""
         features, objectness, box_deltas = maps
         proposals = self.rpn.propose(objectness.float(), box_deltas.float())  # type: ignore[operator]
         sizes = [(int(features.shape[1]), int(features.shape[2]))] * len(features)
-        judged = [self._judged(*pair) for pair in zip(features, proposals, strict=True)]
-        logits, regression = (torch.cat(parts) for parts in zip(*judged, strict=True))
+        outputs = [self._run_roi_head(*pair) for pair in zip(features, proposals, strict=True)]
+        logits, regression = (torch.cat(parts) for parts in zip(*outputs, strict=True))
         found = self.roi_heads.postprocess_detections(logits, regression, proposals, sizes)
         return [
             {"boxes": boxes, "scores": scores, "labels": labels}
             for boxes, scores, labels in zip(*found, strict=True)
         ]
 
-    def _judged(self, features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-odds (K, 2) and regression (K, 8) of the boxes (K, 4) of one image, from features (H, W, F).
+    def _run_roi_head(self, features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log-odds (K, 2) and regression (K, 8) of the boxes (K, 4) of one image, features (H, W, F).
 
-        So few boxes at a time that what is pooled stays in the processor's cache, those of a size together.
+        Takes few boxes at a time, so that what is pooled stays in the processor's cache, by size.
         """
         logits = features.new_empty((len(boxes), 2), dtype=torch.float32)
         regression = features.new_empty((len(boxes), 8), dtype=torch.float32)

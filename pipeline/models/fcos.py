@@ -1,10 +1,10 @@
 """A single-stage truck detector: torchvision's FCOS, made for objects of 3 to 5 pixels.
 
 Tian, Shen, Chen and He, "FCOS: Fully Convolutional One-Stage Object Detection", 2019 (arXiv:1904.01355).
-Every 10 m pixel says whether it lies in the middle of a truck, how far the box reaches from it to each side,
-and how central it is: no anchors to choose, no second look at each proposal. What differs from the stock
-network: one feature map at full resolution, batch norm for group norm (which looks at the whole image), boxes
-that count neither way in training, and all detections above a score for the best K of a tile.
+Every 10 m pixel predicts whether it is in the middle of a truck, the distances to the sides of its box, and
+how central it is: no anchors to choose, no second stage for each proposal. It differs from the stock network:
+one feature map at full resolution, batch norm in place of group norm (which depends on the complete image),
+boxes that are ignored in training, and all detections above a score in place of the best K of a tile.
 """
 
 from __future__ import annotations

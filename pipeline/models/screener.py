@@ -14,7 +14,7 @@ from pipeline.models.family import Family
 BLOCK_PX = 64
 """Side of a block, in 10 m pixels; also the network's total stride."""
 CELL_PX = 8
-"""Side of the cells that a block is judged by: its score is that of its best cell."""
+"""Side of the cells of a block, whose score is that of its best cell."""
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:

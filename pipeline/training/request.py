@@ -52,11 +52,10 @@ def training_settings(request: TrainingRequest) -> Any:
     source: Any
     further: dict[str, Any]
     if request.kind == "detector":
-        from pipeline.training.detector import train as detector
-        from pipeline.training.detector.labelled import TruckSource
+        from pipeline.training.detector import settings as detector
 
         kinds = (detector.DetectorTraining, detector.FineTuning)
-        source, further = TruckSource, {"complete": request.complete}
+        source, further = detector.TruckSource, {"complete": request.complete}
     else:
         from pipeline.training.segmenter import settings as segmenter
 

@@ -28,7 +28,9 @@ from pipeline.scenes.open import open_scene
 from pipeline.simulation.chips.chip import CHIP_BANDS
 from pipeline.simulation.simulate import simulate, simulate_scene
 from pipeline.tiling import plan
-from pipeline.training.detector.train import Chips, ChipTraining, Target, blank_card, grounds_and_traffic
+from pipeline.training.detector.chips import Chips, Target, grounds_and_traffic
+from pipeline.training.detector.settings import ChipTraining
+from pipeline.training.detector.train import blank_card
 from pipeline.training.fit import fit, prepare, training_loader, warm_cosine
 
 _TRUCK_WEIGHT = 4.0

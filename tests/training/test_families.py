@@ -6,7 +6,8 @@ import torch
 from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.registry import build_network
-from pipeline.training.detector.train import DetectorTraining, blank_card, train_detector
+from pipeline.training.detector.settings import DetectorTraining
+from pipeline.training.detector.train import blank_card, train_detector
 from pipeline.training.segmenter.train import blank_card as blank_segmenter
 from pipeline.training.segmenter.train import train
 from tests.training.segmenter.test_train import data, settings

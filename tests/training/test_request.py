@@ -7,7 +7,8 @@ import torch
 
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import open_bundle, save_bundle
-from pipeline.training.detector.train import DetectorTraining, FineTuning, blank_card
+from pipeline.training.detector.settings import DetectorTraining, FineTuning
+from pipeline.training.detector.train import blank_card
 from pipeline.training.request import TrainingRequest, publish_bundle, training_settings
 from pipeline.training.segmenter import settings as segmenter
 

@@ -1,22 +1,23 @@
 """Detections of a detector on reference places."""
 
+from dataclasses import replace
+
 import geopandas as gpd
+import numpy as np
 import pytest
 from shapely import box
 
 from pipeline.config import Engine
 from pipeline.models.bundle import Calibration, open_bundle
-from pipeline.validation.detector_card import (
-    figures,
-)
+from pipeline.validation.card_metrics import detector_metrics
 from pipeline.validation.observe import Place, observe_place, pool
-from tests.validation.test_detector_card import observed
+from tests.validation.test_card_metrics import observed
 
 
 def test_pooled_places_add_up_and_never_match_each_other():
     one, other = observed({0: 0.9}, [1000]), observed({1000: 0.9}, [0])
     together = pool("both", [one, other])
-    found = figures(together.evaluate(near_roads=True))
+    found = detector_metrics(together.evaluate(near_roads=True))
     assert [found[key] for key in ("tp", "fp", "fn")] == [0, 2, 2]
     assert together.km2 == pytest.approx(200)
     assert pool("both", [one, observed({}, [], roads=False)]).roads is None
@@ -40,7 +41,10 @@ def test_only_what_lies_within_the_polygons_is_observed(a2, tmp_path):
     part = observe_place(bundle, place, tmp_path, engine)
     assert part.km2 == pytest.approx(whole.km2 / 2, rel=0.02)
     assert 0 < len(part.trucks) < len(whole.trucks)
-    counts = [sum(figures(item.evaluate(False, 0.5))[key] for key in ("tp", "fn")) for item in (part, whole)]
+    counts = [
+        sum(detector_metrics(item.evaluate(False, 0.5))[key] for key in ("tp", "fn"))
+        for item in (part, whole)
+    ]
     assert 0 < counts[0] < counts[1] == 17
 
 
@@ -54,3 +58,18 @@ def test_scores_are_the_networks_own_whatever_the_card_says(a2, tmp_path):
         for name, item in (("own", bundle), ("cautious", bundle.model_copy(update={"card": cautious})))
     ]
     assert scores[0] == scores[1]
+
+
+def test_calibration_changes_scores_and_nothing_else():
+    before = observed({0: 0.9, 1000: 0.5}, [0])
+    after = before.calibrated(Calibration(temperature=2.0))
+    assert after.trucks["score"].tolist() == pytest.approx([0.75, 0.5])
+    assert after.trucks.drop(columns="score").equals(before.trucks.drop(columns="score"))
+    assert before.trucks["score"].tolist() == [0.9, 0.5]
+
+
+def test_what_is_seen_to_move_is_believed_more():
+    still = observed({0: 0.5, 1000: 0.5}, [0])
+    moving = replace(still, trucks=still.trucks.assign(evidence=[0.0, 2.0]))
+    odds = moving.calibrated(Calibration(motion=np.log(2.0))).trucks["score"] / 0.5
+    assert odds.tolist() == pytest.approx([1.0, 0.8 / 0.5])

@@ -21,8 +21,9 @@ from pipeline.report.page import ReportContext
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.open import open_scene
 from pipeline.storage.atomic import make_folder
-from pipeline.training.detector.labelled import LabelledBlocks, TruckSource
-from pipeline.validation.detector_card import figures
+from pipeline.training.detector.labelled import LabelledBlocks
+from pipeline.training.detector.settings import TruckSource
+from pipeline.validation.card_metrics import detector_metrics
 from pipeline.validation.observe import Observed, Place, observe_place
 
 log = logging.getLogger(__name__)
@@ -56,11 +57,11 @@ def evaluate_held_out(
         place = write_held_out(source, part, name, out / name)
         after = _observed(bundle, place)
         threshold = bundle.card.default_threshold(near_roads=False)
-        quality[name] = {"threshold": threshold, **figures(after.evaluate(False, threshold))}
+        quality[name] = {"threshold": threshold, **detector_metrics(after.evaluate(False, threshold))}
         if before:
             first = open_bundle(before)
             lowest = first.card.default_threshold(near_roads=False)
-            was = figures(_observed(first, place).evaluate(False, lowest))
+            was = detector_metrics(_observed(first, place).evaluate(False, lowest))
             quality[name]["before"] = {"model": first.card.id, "threshold": lowest, **was}
             log.info("F1 on held-out blocks: %s before, %s now", was["f1"], quality[name]["f1"])
         _write_page(after, threshold, source, place, out / name)

@@ -15,11 +15,9 @@ import numpy as np
 import shapely
 from affine import Affine
 from numpy.typing import NDArray
-from pydantic import Field
 from rasterio.features import geometry_mask
 from rasterio.windows import bounds
 
-from pipeline.config import Settings
 from pipeline.errors import LabelsError
 from pipeline.evaluation.labels import COUNT_NEITHER_WAY, read_polygons, read_truck_labels
 from pipeline.scenes.open import open_scene
@@ -30,7 +28,7 @@ from pipeline.simulation.chips.ground import Boxes, LabelledImage, near_a_truck
 from pipeline.simulation.chips.instrument import observe
 from pipeline.simulation.chips.palette import any_world
 from pipeline.tiling import Tile, plan
-from pipeline.training.sources import LabelledSource
+from pipeline.training.detector.settings import LabelSettings, TruckSource
 from pipeline.training.spatial_split import block_mask, block_of, hold_out
 
 log = logging.getLogger(__name__)
@@ -40,28 +38,6 @@ _MIN_SIDE_PX = 3.0
 """Smaller boxes are widened: the detector's anchors don't go below it."""
 _MAX_SIDE_PX = 30.0
 """A truck at motorway speed is seen over 3 to 5 px; what is so much longer is not a box of one truck."""
-
-
-class TruckSource(LabelledSource):
-    """A scene and the boxes of its trucks."""
-
-    labels: Path = Field(description="boxes of trucks; column confidence: high, medium, low or ignore")
-    complete: Path | None = Field(
-        None,
-        description="polygons in which every truck is labelled; without them, blocks that hold a box count "
-        "as labelled, and nothing else is shown",
-    )
-
-
-class LabelSettings(Settings):
-    """How labels are read and split."""
-
-    block_px: int = Field(128, ge=64, multiple_of=4, description="side of the blocks, in pixels")
-    held_out: float = Field(0.25, ge=0, le=0.9, description="share of the boxes that is kept for evaluation")
-    guard_px: int = Field(8, ge=0, description="strip around held-out blocks that is not shown either")
-    truck_classes: tuple[str, ...] = Field(
-        ("truck",), description="what is a truck where the labels have a column class"
-    )
 
 
 @dataclass(frozen=True)

@@ -11,177 +11,38 @@ import lightning as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
-from rasterio.windows import Window
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from pipeline.config import Settings, load_settings
 from pipeline.errors import TrainingError
-from pipeline.evaluation.trucks.scores import PRIMARY_RADIUS_M, precision_recall
+from pipeline.evaluation.trucks.precision_recall import precision_recall
+from pipeline.evaluation.trucks.scores import PRIMARY_RADIUS_M
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import LegendClass
-from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_network, find_family
-from pipeline.scenes.open import open_scene
-from pipeline.scenes.raster.read import read_pixels
-from pipeline.simulation.chips.chip import CHIP_BANDS, LabelledImage, draw_chip
+from pipeline.simulation.chips.chip import CHIP_BANDS
 from pipeline.simulation.rendering import PIXEL_M
-from pipeline.simulation.simulate import simulate_scene
+from pipeline.training.detector.chips import (
+    Chips,
+    HeldOut,
+    Target,
+    collate,
+    grounds_and_traffic,
+    simulated_traffic,
+)
 from pipeline.training.detector.held_out import evaluate_held_out
-from pipeline.training.detector.labelled import (
-    LabelledBlocks,
-    LabelSettings,
-    TruckSource,
-    draw_labelled_chip,
-    read_labelled,
-)
-from pipeline.training.fit import (
-    FitSettings,
-    fit,
-    half_precision,
-    prepare,
-    training_loader,
-    warm_cosine,
-)
-from pipeline.validation.detector_card import DetectorMeasurement, measure_detector, write_quality
-from pipeline.validation.observe import Seed
+from pipeline.training.detector.labelled import LabelledBlocks, read_labelled
+from pipeline.training.detector.settings import DetectorTraining
+from pipeline.training.fit import fit, half_precision, prepare, training_loader, warm_cosine
+from pipeline.validation.detector_card import measure_detector, write_quality
 
 log = logging.getLogger(__name__)
 
 _CHECK_PX = 256
-"""Side of the simulated scenes that are looked at while a training goes on."""
+"""Side of the simulated scenes that a training is checked on."""
 _MIN_HALO = 48
 """Tiles were shown to be exact with it; a smaller network gains little by a smaller one."""
-
-PixelBox = tuple[float, float, float, float]
-
-
-class GroundScene(Settings):
-    """A real scene to draw traffic on, and the vehicles that are in it."""
-
-    path: str
-    trucks: tuple[PixelBox, ...] = Field((), description="boxes in pixels: x_min, y_min, x_max, y_max")
-    ambiguous: tuple[PixelBox, ...] = Field(
-        (), description="boxes of what may be one: nothing is learnt there"
-    )
-
-
-class ChipTraining(FitSettings):
-    """Settings of a training on chips: where their ground and traffic come from."""
-
-    scenes: tuple[GroundScene, ...] = Field((), description="real scenes: ground to draw traffic on")
-    simulated: tuple[int, ...] = Field(
-        (), description="seeds of simulated scenes, as ground and with traffic"
-    )
-    simulated_px: int = Field(768, ge=128)
-    sources: tuple[dict[str, Any], ...] = Field(
-        (), description="the scenes with their licences, for the card"
-    )
-
-
-class DetectorTraining(ChipTraining):
-    """Settings of a training of the truck detector."""
-
-    limitations: tuple[str, ...] = Field((), description="what users must know, for the card")
-    labelled: tuple[TruckSource, ...] = Field((), description="scenes with boxes of their trucks")
-    labelled_share: float = Field(0.5, ge=0, le=1, description="of the chips, cut from labelled scenes")
-    labels: LabelSettings = LabelSettings()
-    start_from: str | None = Field(
-        None,
-        description="a bundle (name or path) whose network to go on with; then its card is the start too",
-    )
-    id: str | None = Field(None, description="of the model; `trucks`, or what it started from, when not set")
-    measure: DetectorMeasurement | None = Field(
-        None, description="what the bundle is measured on at the end; held-out blocks are in any case"
-    )
-    check_seeds: tuple[int, ...] = Field(
-        (), description="seeds of simulated scenes to look at while it trains, beside held-out blocks"
-    )
-
-    steps: int = Field(4000, ge=1)
-    chip_px: int = Field(64, ge=32, multiple_of=4)
-    learning_rate: float = Field(1.5e-3, gt=0)
-    warmup: int = Field(150, ge=1)
-    architecture: str = Field("faster_rcnn", description="a family of detectors")
-    arguments: dict[str, Any] = Field({}, description="of the network, where not the family's own")
-
-
-class FineTuning(DetectorTraining):
-    """Settings of a training that goes on with a bundle on labels of one's own: small steps, few of them."""
-
-    start_from: str | None = "trucks"
-    simulated: tuple[int, ...] = (1001, 1002)
-    simulated_px: int = Field(512, ge=128)
-    steps: int = Field(400, ge=1)
-    learning_rate: float = Field(2e-4, gt=0)
-    warmup: int = Field(20, ge=1)
-    average: float = Field(0.98, ge=0, lt=1)
-    check_every: int = Field(50, ge=1)
-    patience: int = Field(4, ge=0)
-    measure: DetectorMeasurement | None = DetectorMeasurement(
-        calibration=(Seed(seed=2001), Seed(seed=2002)), held_out=(Seed(seed=42), Seed(seed=123))
-    )
-
-
-Target = dict[str, Tensor]
-
-
-class Chips(Dataset[tuple[Tensor, Target]]):
-    """Training chips without end, normalised (4, H, W), with targets; chip `i` is the same for a seed."""
-
-    def __init__(
-        self,
-        card: Card,
-        grounds: Sequence[LabelledImage],
-        scenes: Sequence[LabelledImage],
-        size: int,
-        seed: int,
-        labelled: Sequence[LabelledImage] = (),
-        labelled_share: float = 0.0,
-    ) -> None:
-        self.card, self.grounds, self.scenes = card, grounds, scenes
-        self.size, self.seed = size, seed
-        self.labelled, self.labelled_share = labelled, labelled_share
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        rng = np.random.default_rng((self.seed, index))
-        if self.labelled and rng.uniform() < self.labelled_share:
-            chip, valid = draw_labelled_chip(rng, self.labelled, self.size)
-        else:
-            chip = draw_chip(rng, self.grounds, self.scenes, self.size)
-            valid = np.ones((self.size, self.size), dtype=bool)
-        return normalise(chip.reflectance, valid, self.card), _target(chip.boxes, chip.ignored)
-
-
-class HeldOut(Dataset[tuple[Tensor, Target]]):
-    """Blocks that nothing is learnt from, as they are: the same items as `Chips`, of any size."""
-
-    def __init__(self, card: Card, grounds: Sequence[LabelledImage]) -> None:
-        self.card, self.grounds = card, grounds
-
-    def __len__(self) -> int:
-        return len(self.grounds)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Target]:
-        ground = self.grounds[index]
-        valid = np.asarray(ground.reflectance.any(axis=0))
-        image = normalise(ground.reflectance, valid, self.card)
-        return image, _target(ground.trucks, ground.ambiguous)
-
-
-def _target(boxes: NDArray[np.float32], ignored: NDArray[np.float32]) -> Target:
-    return {
-        "boxes": torch.from_numpy(boxes),
-        "labels": torch.ones(len(boxes), dtype=torch.int64),
-        "ignored": torch.from_numpy(ignored),
-    }
-
-
-def _collate(examples: list[tuple[Tensor, Target]]) -> tuple[Tensor, list[Target]]:
-    images, targets = zip(*examples, strict=True)
-    return torch.stack(images), list(targets)
 
 
 class DetectorModule(pl.LightningModule):
@@ -195,7 +56,7 @@ class DetectorModule(pl.LightningModule):
         self.found: list[tuple[Target, Target]] = []
 
     def training_step(self, batch: tuple[Tensor, list[Target]], index: int) -> Tensor:
-        """The sum of the losses of proposals and boxes."""
+        """Return the sum of the losses."""
         images, targets = batch
         losses = self.detector(images.contiguous(memory_format=torch.channels_last), targets)
         total = torch.stack(list(losses.values())).sum()
@@ -203,7 +64,7 @@ class DetectorModule(pl.LightningModule):
         return total
 
     def validation_step(self, batch: tuple[Tensor, list[Target]], index: int) -> None:
-        """What is found in a held-out block, and what is there."""
+        """Collect the detections and the target of a held-out block."""
         images, targets = batch
         self.found += zip(self.detector(images), targets, strict=True)
 
@@ -247,7 +108,7 @@ def _centres(boxes: Tensor) -> Tensor:
 
 
 def blank_card(architecture: str = "faster_rcnn", arguments: Mapping[str, Any] | None = None) -> Card:
-    """The card of a detector that is not trained yet; its halo and stride follow from the network."""
+    """Return the card of a detector that is not trained yet; halo and stride follow from the network."""
     card = with_halo(
         Card(
             id="trucks",
@@ -268,12 +129,12 @@ def blank_card(architecture: str = "faster_rcnn", arguments: Mapping[str, Any] |
 
 
 def first_card(settings: DetectorTraining, out: Path) -> Card:
-    """The card that a training begins with: a blank one, or that of the bundle it goes on with.
+    """Return the card that a training begins with: a blank one, or that of the bundle to start from.
 
     Raises
     ------
     TrainingError
-        If that bundle is no truck detector on the bands that chips have.
+        If that bundle is no truck detector on the bands of chips.
     """
     if settings.start_from is None:
         card = blank_card(settings.architecture, settings.arguments)
@@ -282,7 +143,7 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
     card = open_bundle(settings.start_from).card
     if card.task != "detection" or card.bands != CHIP_BANDS:
         raise TrainingError(
-            f"A detector goes on with a detector on {', '.join(CHIP_BANDS)}. {settings.start_from} does "
+            f"A detector can start from a detector on {', '.join(CHIP_BANDS)}. {settings.start_from} does "
             f"{card.task} on {', '.join(card.bands)}."
         )
     own = tuple(source.provenance for source in settings.labelled)
@@ -293,51 +154,20 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
     )
 
 
-def real_ground(scene: GroundScene) -> LabelledImage:
-    """A whole real scene, reflectance 0 where it has no data, with the vehicles that are known in it."""
-    opened = open_scene(scene.path)
-    rows, cols = opened.shape
-    pixels = read_pixels(opened, Window(0, 0, cols, rows), CHIP_BANDS)
-    return LabelledImage(pixels.reflectance, _boxes(scene.trucks), _boxes(scene.ambiguous))
-
-
-def simulated_traffic(size: int, seed: int) -> LabelledImage:
-    """A simulated scene with its trucks; those of low confidence are ambiguous."""
-    scene = simulate_scene(size, seed, CHIP_BANDS)
-    certain = [truck.box for truck in scene.trucks if truck.confidence != "low"]
-    ambiguous = [truck.box for truck in scene.trucks if truck.confidence == "low"]
-    return LabelledImage(scene.reflectance, _boxes(certain), _boxes(ambiguous))
-
-
-def _boxes(boxes: Sequence[tuple[float, ...]]) -> NDArray[np.float32]:
-    return np.array(boxes, np.float32).reshape(-1, 4)
-
-
-def train_from_config(config: Path | None, out: Path) -> Bundle:
-    """Train by the settings of a YAML file; see `DetectorTraining` for what it may hold.
-
-    Raises
-    ------
-    ConfigError
-        If a setting is unknown or out of range.
-    """
-    return train_detector(load_settings(DetectorTraining, config), out)
-
-
 def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
-    """Train a detector and leave it in `out/bundle`; the same command goes on with what was cut short.
+    """Train a detector and leave it in `out/bundle`; the same command resumes after a stop.
 
-    Chips are drawn over the settings' scenes; a share of them is cut from labelled scenes, of which whole
-    blocks are held out. `out` gets what `fit` leaves and, with held-out blocks, `held_out/`: the blocks,
-    their boxes, and an evaluation of the bundle on them. Its figures are in the card, beside those of the
-    bundle that the training went on with.
+    Chips are drawn over the settings' scenes; a share of them is cut from labelled scenes, of which blocks
+    are held out. `out` gets what `fit` writes and, with held-out blocks, `held_out/`: the blocks, their
+    boxes, and an evaluation of the bundle on them. Its metrics are in the card, beside those of the bundle
+    that the training started from.
 
     Raises
     ------
     TrainingError
         If there is nothing to learn from, or the bundle to start from does not fit; see also `fit`.
     TruckscapeError
-        Whatever reading scenes and labels may raise.
+        As reading scenes and labels may raise.
     """
     card = first_card(settings, out)
     prepare(settings)
@@ -347,7 +177,7 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
     labelled = [read_labelled(one, settings.labels, card.bands, settings.seed) for one in settings.labelled]
     fit(
         module,
-        training_loader(_chips(card, settings, labelled), settings, _collate),
+        training_loader(_chips(card, settings, labelled), settings, collate),
         _checks(card, settings, labelled),
         settings,
         out,
@@ -363,16 +193,6 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
     return evaluate_held_out(bundle, settings.start_from, settings.labelled, labelled, out / "held_out")
 
 
-def grounds_and_traffic(settings: ChipTraining) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """Ground to draw traffic on, real and simulated, and simulated scenes that have their own."""
-    grounds = [real_ground(scene) for scene in settings.scenes]
-    grounds += [
-        LabelledImage(simulate_scene(settings.simulated_px, seed, CHIP_BANDS, traffic=False).reflectance)
-        for seed in settings.simulated
-    ]
-    return grounds, [simulated_traffic(settings.simulated_px, seed) for seed in settings.simulated]
-
-
 def _chips(card: Card, settings: DetectorTraining, labelled: Sequence[LabelledBlocks]) -> Chips:
     grounds, traffic = grounds_and_traffic(settings)
     blocks = [block for one in labelled for block in one.training]
@@ -382,14 +202,14 @@ def _chips(card: Card, settings: DetectorTraining, labelled: Sequence[LabelledBl
 def _checks(
     card: Card, settings: DetectorTraining, labelled: Sequence[LabelledBlocks]
 ) -> DataLoader[Any] | None:
-    """The held-out blocks and simulated scenes that are looked at while the training goes on."""
+    """Return held-out blocks and simulated scenes to check the training on."""
     blocks = [block for one in labelled for block in one.held_out]
     blocks += [simulated_traffic(_CHECK_PX, seed) for seed in settings.check_seeds]
     if blocks:
-        return DataLoader(HeldOut(card, blocks), batch_size=1, collate_fn=_collate)
+        return DataLoader(HeldOut(card, blocks), batch_size=1, collate_fn=collate)
     if settings.patience:
         raise TrainingError(
-            "Stopping early needs something to look at: labelled scenes with labels.held_out above 0, or "
+            "Stopping early needs scenes to check: labelled scenes with labels.held_out above 0, or "
             "check_seeds. Or set patience: 0."
         )
     return None

@@ -10,12 +10,8 @@ import shapely
 from rasterio.transform import from_origin
 
 from pipeline.errors import LabelsError, MissingBandError
-from pipeline.training.detector.labelled import (
-    LabelSettings,
-    TruckSource,
-    draw_labelled_chip,
-    read_labelled,
-)
+from pipeline.training.detector.labelled import draw_labelled_chip, read_labelled
+from pipeline.training.detector.settings import LabelSettings, TruckSource
 from tests.conftest import write_geotiff
 
 BANDS = ("B02", "B03", "B04", "B08")

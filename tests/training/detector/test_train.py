@@ -5,19 +5,11 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 import torch
-import yaml
 
-from pipeline.errors import ConfigError, TrainingError
+from pipeline.errors import TrainingError
 from pipeline.models.bundle import open_bundle, save_bundle
-from pipeline.training.detector.labelled import LabelSettings, TruckSource
-from pipeline.training.detector.train import (
-    DetectorTraining,
-    FineTuning,
-    average_precision,
-    blank_card,
-    train_detector,
-    train_from_config,
-)
+from pipeline.training.detector.settings import DetectorTraining, FineTuning, LabelSettings, TruckSource
+from pipeline.training.detector.train import average_precision, blank_card, train_detector
 
 TINY = {"channels": [8, 8, 8], "features": 8, "anchor_sizes": [4.0], "anchor_ratios": [1.0], "head": 8}
 SETTINGS = {"steps": 2, "batch": 2, "chip_px": 32, "arguments": TINY, "simulated": [3], "simulated_px": 128}
@@ -47,12 +39,6 @@ def test_a_training_starts_from_a_bundle(bundle, tmp_path):
     before, after = bundle.state_dict(), tuned.state_dict()
     weight = "backbone.stem.0.weight"
     torch.testing.assert_close(after[weight], before[weight], atol=1e-6, rtol=0)
-
-
-def test_settings_come_from_a_file(tmp_path):
-    (tmp_path / "t.yaml").write_text(yaml.safe_dump({"stepps": 3}))
-    with pytest.raises(ConfigError, match=r"Unknown setting stepps .*Did you mean steps\?"):
-        train_from_config(tmp_path / "t.yaml", tmp_path / "out")
 
 
 @pytest.mark.parametrize("architecture", ["faster_rcnn", "fcos"])
@@ -115,20 +101,20 @@ def test_the_evaluation_is_a_page_and_the_held_out_blocks_are_a_layer(product, t
     assert boxes.centroid.intersects(blocks).all()
 
 
-def test_a_training_looks_at_what_is_held_out(tuned):
+def test_a_training_is_checked_on_held_out_blocks(tuned):
     metrics = (tuned[1] / "metrics.csv").read_text()
     assert "val_ap" in metrics.splitlines()[0]
     assert (tuned[1] / "best.ckpt").exists()
 
 
-def test_stopping_early_needs_something_to_look_at(quiet, tmp_path):
+def test_stopping_early_needs_scenes_to_check(quiet, tmp_path):
     with pytest.raises(TrainingError, match=r"labelled scenes with labels\.held_out above 0, or"):
         train_detector(DetectorTraining(**SETTINGS | {"patience": 1}), tmp_path)
     looking = {"patience": 1, "check_seeds": [4], "start_from": str(quiet.folder)}
     train_detector(DetectorTraining(**SETTINGS | looking), tmp_path)
 
 
-def test_a_detector_does_not_go_on_with_a_land_cover_model(tmp_path):
+def test_a_detector_does_not_start_from_a_land_cover_model(tmp_path):
     with pytest.raises(TrainingError, match="landcover does segmentation on B02"):
         train_detector(DetectorTraining(**SETTINGS | {"start_from": "landcover"}), tmp_path)
 

@@ -1,0 +1,105 @@
+"""Settings of trainings of the truck detector, and of any network on its chips."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from pipeline.config import Settings
+from pipeline.training.fit import FitSettings
+from pipeline.training.sources import LabelledSource
+from pipeline.validation.detector_card import DetectorMeasurement
+from pipeline.validation.observe import Seed
+
+PixelBox = tuple[float, float, float, float]
+
+
+class GroundScene(Settings):
+    """A real scene to draw traffic on, and the vehicles in it."""
+
+    renamed: ClassVar = {"doubtful": "ambiguous"}
+
+    path: str
+    trucks: tuple[PixelBox, ...] = Field((), description="boxes in pixels: x_min, y_min, x_max, y_max")
+    ambiguous: tuple[PixelBox, ...] = Field((), description="boxes in which nothing is learned")
+
+
+class TruckSource(LabelledSource):
+    """A scene and the boxes of its trucks."""
+
+    labels: Path = Field(description="boxes of trucks; column confidence: high, medium, low or ignore")
+    complete: Path | None = Field(
+        None,
+        description="polygons in which every truck is labelled; without them, blocks that hold a box count "
+        "as labelled, and nothing else is shown",
+    )
+
+
+class LabelSettings(Settings):
+    """How labels are read and split."""
+
+    block_px: int = Field(128, ge=64, multiple_of=4, description="side of the blocks, in pixels")
+    held_out: float = Field(0.25, ge=0, le=0.9, description="share of the boxes that is kept for evaluation")
+    guard_px: int = Field(8, ge=0, description="strip around held-out blocks that is not shown either")
+    truck_classes: tuple[str, ...] = Field(
+        ("truck",), description="what is a truck where the labels have a column class"
+    )
+
+
+class ChipTraining(FitSettings):
+    """Settings of a training on chips: where their ground and traffic come from."""
+
+    scenes: tuple[GroundScene, ...] = Field((), description="real scenes: ground to draw traffic on")
+    simulated: tuple[int, ...] = Field(
+        (), description="seeds of simulated scenes, as ground and with traffic"
+    )
+    simulated_px: int = Field(768, ge=128)
+    sources: tuple[dict[str, Any], ...] = Field(
+        (), description="the scenes with their licences, for the card"
+    )
+
+
+class DetectorTraining(ChipTraining):
+    """Settings of a training of the truck detector."""
+
+    limitations: tuple[str, ...] = Field((), description="what users must know, for the card")
+    labelled: tuple[TruckSource, ...] = Field((), description="scenes with boxes of their trucks")
+    labelled_share: float = Field(0.5, ge=0, le=1, description="of the chips, cut from labelled scenes")
+    labels: LabelSettings = LabelSettings()
+    start_from: str | None = Field(
+        None,
+        description="a bundle (name or path) whose network and card to start from",
+    )
+    id: str | None = Field(None, description="of the model; after the bundle to start from if not set")
+    measure: DetectorMeasurement | None = Field(
+        None, description="what the bundle is measured on at the end, besides held-out blocks"
+    )
+    check_seeds: tuple[int, ...] = Field(
+        (), description="seeds of simulated scenes to check the training on, besides held-out blocks"
+    )
+
+    steps: int = Field(4000, ge=1)
+    chip_px: int = Field(64, ge=32, multiple_of=4)
+    learning_rate: float = Field(1.5e-3, gt=0)
+    warmup: int = Field(150, ge=1)
+    architecture: str = Field("faster_rcnn", description="a family of detectors")
+    arguments: dict[str, Any] = Field({}, description="of the network, where not the family's own")
+
+
+class FineTuning(DetectorTraining):
+    """Settings of a training that continues a bundle on the user's labels: few steps, and small ones."""
+
+    start_from: str | None = "trucks"
+    simulated: tuple[int, ...] = (1001, 1002)
+    simulated_px: int = Field(512, ge=128)
+    steps: int = Field(400, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    warmup: int = Field(20, ge=1)
+    average: float = Field(0.98, ge=0, lt=1)
+    check_every: int = Field(50, ge=1)
+    patience: int = Field(4, ge=0)
+    measure: DetectorMeasurement | None = DetectorMeasurement(
+        calibration=(Seed(seed=2001), Seed(seed=2002)), held_out=(Seed(seed=42), Seed(seed=123))
+    )
