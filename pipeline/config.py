@@ -1,4 +1,4 @@
-"""Every setting, as one tree; loaded from YAML, overridden by `--set a.b=c`; unknown keys are errors."""
+"""Tree of all settings, from YAML and `--set a.b=c` overrides; unknown keys are errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ExportFormat = Literal["parquet", "flatgeobuf", "geojson", "pmtiles"]
 
 
 class Settings(BaseModel):
-    """Base of all groups of settings: immutable, and strict about names."""
+    """Base of all groups of settings: immutable, without unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -51,7 +51,9 @@ class Tiling(Settings):
     """Tiles and shards of a scene; results do not depend on them."""
 
     tile_px: int = Field(1024, ge=16, le=10980, description="side of a tile's core, in 10 m pixels")
-    shards: int = Field(4, ge=1, description="number of shards of a scene; each has complete strips of tiles")
+    shards: int = Field(
+        4, ge=1, description="number of shards of a scene; a shard has complete strips of tiles"
+    )
 
 
 class Engine(Settings):
@@ -64,9 +66,7 @@ class Engine(Settings):
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="auto (torch on a GPU, else openvino if installed), openvino, torch"
     )
-    memory_mb: int = Field(
-        2500, ge=512, description="limit of the peak memory; the tile size follows from it"
-    )
+    memory_mb: int = Field(2500, ge=512, description="limit of the peak memory; it determines the tile size")
     threads: int | None = Field(None, ge=1, description="threads of the networks; null: all cores")
 
 
@@ -85,7 +85,7 @@ class Runner(Settings):
     @model_validator(mode="after")
     def _has_a_use_for_the_address(self) -> Runner:
         if self.address and self.kind not in ("dask", "ray"):
-            raise ValueError("runner.address is of a Dask or Ray cluster, and needs runner.kind=dask or ray")
+            raise ValueError("runner.address needs a Dask or Ray cluster: set runner.kind=dask or ray")
         return self
 
 
@@ -98,26 +98,28 @@ class Trucks(Settings):
         None,
         ge=0,
         le=1,
-        description="lowest score of a truck, 0-1; null: that of the card, with or without roads",
+        description="minimum score of a truck, 0-1; null: from the card, with or without roads",
     )
     screener: str | None = Field(
-        None, description="bundle that rejects blocks before the detector; null: none"
+        None, description="bundle that rejects blocks before the detector; null: no screener"
     )
-    road_buffer_m: float = Field(30.0, gt=0, description="greatest distance of a truck's centre from a road")
-    cloud_buffer_m: float = Field(100.0, ge=0, description="trucks this near to cloud are flagged near_cloud")
-    min_speed_kmh: float = Field(0.0, ge=0, description="trucks with a lower speed are dropped")
+    road_buffer_m: float = Field(30.0, gt=0, description="maximum distance of a truck's centre from a road")
+    cloud_buffer_m: float = Field(
+        100.0, ge=0, description="flag trucks within this distance of cloud as near_cloud"
+    )
+    min_speed_kmh: float = Field(0.0, ge=0, description="drop trucks below this speed")
 
 
 class TrafficSettings(Settings):
     """Traffic on road segments, if roads are given."""
 
     enabled: bool = Field(True, description="compute trucks, speed and flow by road segment")
-    segment_km: float = Field(2.0, gt=0, description="greatest length; segments also end at junctions")
+    segment_km: float = Field(2.0, gt=0, description="maximum length; segments also end at junctions")
     driving_side: Literal["auto", "right", "left"] = Field(
-        "auto", description="auto (that of the country; unknown near borders where it changes), right, left"
+        "auto", description="auto (from the country; unknown near borders where it changes), right, left"
     )
     position_sigma_m: float = Field(5.0, gt=0, description="standard deviation of positions across roads")
-    recall: float | None = Field(None, gt=0, le=1, description="of the detector, 0-1; null: that of the card")
+    recall: float | None = Field(None, gt=0, le=1, description="of the detector, 0-1; null: from the card")
     overpass_url: str = Field(
         "https://overpass-api.de/api/interpreter", description="server for --roads overpass"
     )
@@ -130,8 +132,8 @@ class Landcover(Settings):
     bundle: str | None = Field(
         None, description="name or path of a bundle; null: landcover, or landcover-10m without 20 m bands"
     )
-    min_area_m2: float = Field(500.0, ge=0, description="smaller polygons join their largest neighbour")
-    simplify_m: float = Field(0.0, ge=0, description="tolerance of the simplification; 0: along pixel edges")
+    min_area_m2: float = Field(500.0, ge=0, description="merge smaller polygons into their largest neighbour")
+    simplify_m: float = Field(0.0, ge=0, description="tolerance of the simplification; 0: keep pixel edges")
 
 
 class Panoptic(Settings):
@@ -141,7 +143,7 @@ class Panoptic(Settings):
 
 
 def _split(value: object) -> object:
-    """Split text at its commas, as `--set` gives a list; empty text is no item."""
+    """Split text at its commas, as in `--set` of a list; empty text is an empty list."""
     if isinstance(value, str | None):
         return [part.strip() for part in (value or "").split(",") if part.strip()]
     return value
@@ -173,8 +175,10 @@ class Batch(Settings):
         None, description="SQLAlchemy URL, e.g. postgresql+psycopg://host/db; null: ledger.sqlite in --out"
     )
     name: str = Field("batch", description="distinguishes batches that share a ledger")
-    lease_s: float = Field(60.0, ge=1, description="seconds of silence that end a claim of another machine")
-    on_failure: tuple[str, ...] = Field((), description="command that runs for each quarantined scene")
+    lease_s: float = Field(
+        60.0, ge=1, description="seconds without a heartbeat that end a claim of another machine"
+    )
+    on_failure: tuple[str, ...] = Field((), description="command to run for each quarantined scene")
 
 
 class Config(Settings):
@@ -238,7 +242,7 @@ def _groups(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
 
 
 def _without_empty_groups(tree: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
-    """Leave out groups that read as null, as one does whose keys are all commented out: they are default."""
+    """Leave out groups that are null, such as a group with all keys commented out; they keep defaults."""
     groups = _groups(kind)
     return {name: value for name, value in tree.items() if value is not None or name not in groups}
 
@@ -264,9 +268,7 @@ def _read_yaml(path: Path) -> Mapping[str, Any]:
 def _apply(tree: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise ConfigError(
-            f"A setting is given as group.key=value, e.g. tiling.tile_px=512. Received: {override}"
-        )
+        raise ConfigError(f"A setting must be group.key=value, e.g. tiling.tile_px=512. Received: {override}")
     try:
         value = read_yaml(text)
     except yaml.YAMLError as error:
@@ -276,7 +278,9 @@ def _apply(tree: dict[str, Any], override: str) -> None:
     for group in groups:
         child = node.setdefault(group, {})
         if not isinstance(child, dict):
-            raise ConfigError(f"{key} leads through {group}, which holds a value, not settings.")
+            raise ConfigError(
+                f"Setting {key}: {group} already has a value, so it can't be a group of settings."
+            )
         node = child
     node[last] = value
 

@@ -1,123 +1,124 @@
-"""Everything that can go wrong and that a user can do something about, one class each."""
+"""Errors that a user can act on, one class each."""
 
 from pipeline.redaction import without_secrets
 
 
 class TruckscapeError(Exception):
-    """Root of all errors whose message is meant for the user; the command line prints it and exits 1.
+    """Root of all errors with a message for the user; the command line prints it and exits 1.
 
-    Messages end up in logs, ledgers and pages: addresses in them lose what signs them.
+    Messages go to logs, ledgers and web pages, so signatures and credentials of addresses in them are
+    removed.
     """
 
     is_transient = False
-    """Whether the same may succeed later without anybody doing something about it; see `is_transient`."""
+    """True if a retry may succeed without any change by the user; see `is_transient`."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(without_secrets(message))
 
 
 class ConfigError(TruckscapeError):
-    """A setting is unknown or out of range."""
+    """Unknown setting, or value out of range."""
 
 
 class SceneNotFoundError(TruckscapeError):
-    """The scene's path or URL leads nowhere."""
+    """Path or URL of a scene that does not exist."""
 
 
 class UnreachableError(SceneNotFoundError):
-    """A server, or the network before it, does not answer, is busy, or broke its answer off."""
+    """Server or network that does not answer, is busy, or breaks off its answer."""
 
     is_transient = True
 
 
 class NotAProductError(TruckscapeError):
-    """The input exists but is not a Sentinel-2 product in a layout that is understood."""
+    """Input that is not a Sentinel-2 product in a supported layout."""
 
 
 class MissingBandError(TruckscapeError):
-    """A band that is needed is not in the scene."""
+    """Scene without a required band."""
 
 
 class CorruptImageError(TruckscapeError):
-    """A raster could not be decoded."""
+    """Raster that can't be decoded."""
 
 
 class IncompleteReadError(CorruptImageError):
-    """A raster behind a URL cannot be read: server or network error, or the file there is damaged."""
+    """Raster behind a URL that can't be read: server or network error, or damaged file."""
 
     is_transient = True
 
 
 class GeoreferenceError(TruckscapeError):
-    """CRS or geotransform is missing or unusable."""
+    """Missing or unusable CRS or geotransform."""
 
 
 class MetadataError(TruckscapeError):
-    """Product metadata is missing, broken, unsafe, or contradicts itself."""
+    """Missing, broken, unsafe or contradictory product metadata."""
 
 
 class VectorFileError(TruckscapeError):
-    """A vector file is missing, damaged, or of a format that is not opened."""
+    """Vector file that is missing, damaged or of an unsupported format."""
 
 
 class LabelsError(VectorFileError):
-    """Labels or predictions cannot be scored: no CRS, wrong geometry type, unknown class, empty."""
+    """Labels or predictions that can't be scored: no CRS, wrong geometry type, unknown class, empty."""
 
 
 class AreaError(VectorFileError):
-    """The file of the area to search holds no polygons, or has no CRS."""
+    """Area file without polygons or without a CRS."""
 
 
 class RoadsError(VectorFileError):
-    """Roads cannot be used: no CRS, not lines, or refused by their server."""
+    """Unusable roads: no CRS, not lines, or refused by their server."""
 
 
 class RoadsUnreachableError(RoadsError):
-    """A server of roads does not answer, is busy, or broke its answer off."""
+    """Server of roads that does not answer, is busy, or breaks off its answer."""
 
     is_transient = True
 
 
 class BundleError(TruckscapeError):
-    """A model bundle is broken, or does not fit the scene."""
+    """Model bundle that is broken or does not fit the scene."""
 
 
 class OutputError(TruckscapeError):
-    """The output folder cannot be written."""
+    """Output folder that can't be written."""
 
-    is_transient = True  # disks are cleared, and file servers come back
+    is_transient = True  # disks get cleared, and file servers return
 
 
 class WorkerLostError(TruckscapeError):
-    """A process that computed a shard was killed, or its machine ran out of memory."""
+    """Process of a shard that was killed or ran out of memory."""
 
     is_transient = True
 
 
 class WorkerMismatchError(TruckscapeError):
-    """A machine that is to compute a shard has other software or another processor, and would get another."""
+    """Worker whose software or processor differs, so that its shard would differ."""
 
 
 class LedgerError(TruckscapeError):
-    """The ledger of a batch cannot be opened, read or written."""
+    """Ledger of a batch that can't be opened, read or written."""
 
 
 class OrchestratorError(TruckscapeError):
-    """The server of the orchestrator does not answer, or fails."""
+    """Server of the orchestrator that does not answer or fails."""
 
     is_transient = True
 
 
 class MissingExtraError(TruckscapeError):
-    """An optional dependency is needed for what was asked."""
+    """Missing package of an optional extra."""
 
 
 class TrainingError(TruckscapeError):
-    """A training run cannot start or go on."""
+    """Training run that can't start or continue."""
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again later may help: a server's fault or the network's, not the input's or ours."""
+    """Return True if a retry may help: the server or the network failed, not the input or our code."""
     if isinstance(error, TruckscapeError):
         return error.is_transient
     return isinstance(error, ConnectionError | TimeoutError)

@@ -142,8 +142,8 @@ def test_every_contracted_setting_can_be_set():
             "Setting export.formats.1: Input should be 'parquet', 'flatgeobuf', 'geojson' or 'pmtiles'. "
             "Received: 'shp'",
         ),
-        ("tiling", "A setting is given as group.key=value, e.g. tiling.tile_px=512. Received: tiling"),
-        ("=3", "A setting is given as group.key=value, e.g. tiling.tile_px=512. Received: =3"),
+        ("tiling", "A setting must be group.key=value, e.g. tiling.tile_px=512. Received: tiling"),
+        ("=3", "A setting must be group.key=value, e.g. tiling.tile_px=512. Received: =3"),
         ("tiling.tile_px=[1", "The value of tiling.tile_px is not valid YAML. Received: [1"),
     ],
 )
@@ -159,7 +159,7 @@ def test_a_name_like_no_other_gets_the_list_of_all():
 
 def test_an_override_can_not_lead_through_a_value(settings_file):
     said = message(settings_file("tiling: 5\n"), "tiling.tile_px=64")
-    assert said == "tiling.tile_px leads through tiling, which holds a value, not settings."
+    assert said == "Setting tiling.tile_px: tiling already has a value, so it can't be a group of settings."
 
 
 def test_what_is_wrong_in_a_file_is_said_with_its_name(settings_file):

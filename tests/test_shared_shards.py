@@ -236,7 +236,7 @@ def test_a_run_that_is_killed_is_taken_up_on_another_machine(scene, undisturbed,
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("shared/shards", "runner.store is like s3://bucket/prefix"),
+        ("shared/shards", "runner.store must be like s3://bucket/prefix"),
         ("s3://key:secret@shards", "with credentials in the environment. Received: s3://shards"),
         ("https://host/shards", "needs an object store"),
     ],

@@ -1,1 +1,1 @@
-"""Files and object stores: writes that appear whole, publishing, vector files of strangers."""
+"""Files and object stores: atomic writes, publishing, untrusted vector files."""

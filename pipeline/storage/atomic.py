@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and outputs of a former run that are stale."""
+"""Atomic writes of files, and removal of stale outputs of a former run."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _ABANDONED_AFTER_S = 24 * 3600
 
 
 def temporary(path: Path) -> Path:
-    """A hidden name beside `path`, for this process alone, which tells its host and number."""
+    """Return a hidden name beside `path` for this process; it contains the host and process number."""
     return path.with_name(f".{path.stem}.{_HOST}-{os.getpid()}.part{path.suffix}")
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what processes that were killed left in a folder under temporary names.
+    """Remove the temporary files that killed processes left in a folder.
 
-    What a process of this host left goes once the process is gone. Of another host, which may share the
-    folder, nobody here knows that: what it left goes when it is a day old.
+    Files of this host are removed once their process has ended. Another host may share the folder, and its
+    processes are unknown here: its files are removed when they are a day old.
     """
     for left in folder.glob(".*.part*"):
         found = _TEMPORARY.match(left.name)
-        with suppress(OSError):  # another run tidies the same folder
+        with suppress(OSError):  # another run may remove the same file
             if not found or not _is_abandoned(left, found["host"], int(found["process"])):
                 continue
             if left.is_dir():
@@ -51,29 +51,31 @@ def _is_abandoned(left: Path, host: str, process: int) -> bool:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, where they are not there yet.
+    """Create a folder and its parents if they don't exist.
 
     Raises
     ------
     OutputError
-        If it can't be made.
+        If it can't be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"The folder {folder} can't be made ({error.strerror}).") from error
+        raise OutputError(
+            f"Folder {folder} can't be created ({error.strerror}). Choose another folder."
+        ) from error
 
 
 @contextmanager
 def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
-    """A temporary name in the folder of `path`; what was written there replaces `path` once it is whole.
+    """Yield a temporary name in the folder of `path`; the file written there replaces `path` when complete.
 
-    `failures` are what the writer raises besides OSError when it can't write.
+    `failures` are errors besides OSError by which the writer reports that it can't write.
 
     Raises
     ------
     OutputError
-        If writing fails; then `path` is as it was and nothing else stays.
+        If writing fails; then `path` is unchanged and the temporary file is removed.
     """
     part = temporary(path)
     with suppress(OSError):
@@ -85,30 +87,31 @@ def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
         raise OutputError(f"{path} cannot be written: {' '.join(str(error).split())}") from error
     finally:
         with suppress(OSError):
-            for left in path.parent.glob(f"{escape(part.name)}*"):  # with the drivers' journals and the like
+            for left in path.parent.glob(f"{escape(part.name)}*"):  # also the drivers' journals
                 left.unlink()
 
 
 def set_aside(record: Path, previous: Path) -> None:
     """Move a run's record to `previous`, where it stays until `remove_stale_outputs` is called.
 
-    Without a record what lies there stays. Raises OutputError if it can't be moved.
+    A folder without a record is not changed. Raises OutputError if the record can't be moved.
     """
     try:
         with suppress(FileNotFoundError):
             record.replace(previous)
     except OSError as error:
-        raise OutputError(f"{record} can't be replaced ({error.strerror}); choose another --out.") from error
+        raise OutputError(f"{record} can't be replaced ({error.strerror}). Choose another --out.") from error
 
 
 def remove_stale_outputs(folder: Path, previous: Path, made: Iterable[str]) -> list[str]:
-    """Remove the `outputs` that the record `previous` names and that are not in `made`, then the record.
+    """Remove the `outputs` that the record `previous` lists and that are not in `made`, then the record.
 
-    Names are relative to `folder`, and only files in it go; what users put there stays. Returns what went.
+    Names are relative to `folder`. Only files in it are removed; files of users stay. Returns the removed
+    names.
     """
     try:
         named = json.loads(previous.read_text(encoding="utf-8")).get("outputs", [])
-    except (OSError, ValueError, AttributeError):  # no previous run, or a record of somebody else
+    except (OSError, ValueError, AttributeError):  # no previous run, or a foreign file
         return []
     root, gone = folder.resolve(), []
     for name in sorted({str(name) for name in named} - set(made)):

@@ -1,4 +1,4 @@
-"""Stores of files by address (`s3://bucket/prefix`): opened through fsspec, their faults told in one line."""
+"""Object stores (`s3://bucket/prefix`) opened through fsspec, with one-line errors."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from pipeline.redaction import redacted, without_secrets
 from pipeline.storage.atomic import temporary
 
 PATIENCE_S = 120.0
-"""Until a store that does not even take what is sent is given up: S3's client itself would wait for ever."""
+"""Timeout of a write, beside the time for its bytes; the client of S3 itself would wait forever."""
 _SLOWEST_BYTES_PER_S = 50_000
 _PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
-"""Protocols of stores in which a file appears when its last byte has come."""
+"""Protocols of stores in which a file appears after its last byte."""
 
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of a store. Credentials are those of the environment, as the store's own tools find them."""
+    """Folder of a store, with the credentials of the environment."""
 
     url: str
-    """As it was given, without a slash at its end."""
+    """Address as given, without a trailing slash."""
     fs: Any
-    """fsspec's file system."""
+    """File system of fsspec."""
     root: str
-    """The folder, as the file system names it."""
+    """Folder, as named by the file system."""
 
     def read(self, path: str) -> bytes | None:
-        """A whole file, by its path below the folder; None if there is none."""
+        """Read a file by its path below the folder; None if it doesn't exist."""
         try:
             return bytes(self.fs.cat_file(f"{self.root}/{path}"))
         except FileNotFoundError:
@@ -44,8 +44,8 @@ class Store:
 
     @property
     def keeps_files_whole(self) -> bool:
-        """Whether `write` can see to it that files appear whole: the store does, or it can rename files."""
-        return self._puts_whole or type(self.fs).mv is not AbstractFileSystem.mv  # which copies
+        """Return True if `write` is atomic: the store writes complete files, or it can rename files."""
+        return self._puts_whole or type(self.fs).mv is not AbstractFileSystem.mv  # its default copies
 
     @property
     def _puts_whole(self) -> bool:
@@ -53,7 +53,7 @@ class Store:
         return not _PUT_WHOLE.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
 
     def write(self, path: str, content: bytes) -> None:
-        """A file that replaces what is there, and appears when it is whole: see `keeps_files_whole`."""
+        """Write a file, replacing an old one; atomic if `keeps_files_whole`."""
         target = f"{self.root}/{path}"
         if self._puts_whole:
             self.fs.pipe_file(target, content, **self.timeout(len(content)))
@@ -65,55 +65,57 @@ class Store:
             self.fs.pipe_file(part, content, **self.timeout(len(content)))
             self.fs.mv(part, target)
         except BaseException:
-            with suppress(Exception):  # why it failed says more
+            with suppress(Exception):  # the first error is more useful
                 self.fs.rm_file(part)
             raise
 
     def timeout(self, size: int) -> dict[str, float]:
-        """What fsspec is to be told, where it listens, of how long writing so many bytes may take."""
+        """Return the options that limit the time to write `size` bytes, if the file system accepts them."""
         return {"timeout": PATIENCE_S + size / _SLOWEST_BYTES_PER_S} if self.fs.async_impl else {}
 
     @contextmanager
     def failing(self, what: str, remedy: str = "") -> Iterator[None]:
-        """Raise errors of the store as OutputError: `what` can't be done at its address, why, and a remedy.
+        """Raise errors of the store as OutputError with `what` failed, its address, the cause and a remedy.
 
-        The store's own client has tried transient errors again by then.
+        The client of the store has retried transient errors before.
         """
         try:
             yield
-        except Exception as error:  # noqa: BLE001 every kind of store has errors of its own
+        except Exception as error:  # noqa: BLE001 errors differ between stores
             why = " ".join(str(error).split())[:200] or type(error).__name__
             cause = redacted(OSError(f"{type(error).__name__}: {error}"))
             raise OutputError(f"{what} {self.url}: {why}{remedy}") from cause
 
 
 def folder_store(folder: Path) -> Store:
-    """Return a folder of this machine as a store; its path is never taken for a URL."""
+    """Return a local folder as a store; its path is never read as a URL."""
     return Store(str(folder), LocalFileSystem(), folder.absolute().as_posix())
 
 
 def open_store(url: str, setting: str) -> Store:
-    """The folder at an address that stands in a setting; asks no server.
+    """Return the folder at the address in a setting, without a request to its server.
 
     Raises
     ------
     ConfigError
-        If it is no address of a store that fsspec knows, or has credentials in it.
+        If fsspec knows no such store, or the address contains credentials.
     MissingExtraError
         If the package for that kind of store is not installed.
     """
     protocol, _ = split_protocol(url)
     if not protocol or without_secrets(url) != url:
         raise ConfigError(
-            f"{setting} is like s3://bucket/prefix, with credentials in the environment. Received: {url}"
+            f"{setting} must be like s3://bucket/prefix, with credentials in the environment. Received: {url}"
         )
     try:
-        # What others did to the store meanwhile, and what the environment says now, counts.
+        # Caches would hide changes of the store by others, and of the environment.
         fs, root = fsspec.url_to_fs(url, use_listings_cache=False, skip_instance_cache=True)
     except ImportError as error:
         raise MissingExtraError(
-            f"{setting}={protocol}://... needs a package ({error}): pip install 'truckscape[remote]'."
+            f"{setting}={protocol}://... needs a package ({error}). Run: pip install 'truckscape[remote]'"
         ) from error
     except ValueError as error:
-        raise ConfigError(f"{setting} is no address of a known kind ({error}). Received: {url}") from error
+        raise ConfigError(
+            f"{setting} has an unsupported protocol ({error}). Use e.g. s3://bucket/prefix. Received: {url}"
+        ) from error
     return Store(url.rstrip("/"), fs, root.rstrip("/"))

@@ -1,4 +1,4 @@
-"""Results of a scene at an address where others read them: everything else first, the record last."""
+"""Publishing of results to a store: the record is written last, so its presence means completeness."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _FAILED = "Results can't be published to"
 
 
 def publish(folder: Path, url: str, beside: Iterable[Path] = ()) -> str:
-    """Copy a scene's folder to `url/<name of the folder>`; returns that address.
+    """Copy a scene's folder to `url/<name of the folder>` and return that address.
 
-    A folder there that has a `run.json` is complete: the old one goes first, the new one comes last, and
-    every file appears whole. Where the record there is the same already, nothing is done. Files that only the
-    old record names go. `beside` are files that lie beside the folder, below the same parent; they come
-    before the record, too.
+    A published folder with `run.json` is complete: the old record is removed first, the new one is written
+    last, and every write is atomic. If the published record is the same already, nothing is copied. Files
+    listed only in the old record are removed. `beside` are files outside the folder, below the same parent;
+    they are copied before the record.
 
     Raises
     ------
     OutputError
-        If the store can't be written; then there is no record.
+        If the store can't be written; then the published folder has no record.
     ConfigError, MissingExtraError
         As `open_store`.
     """
@@ -49,7 +49,7 @@ def publish(folder: Path, url: str, beside: Iterable[Path] = ()) -> str:
 
 
 def publish_beside(out: Path, paths: Iterable[Path], url: str) -> None:
-    """Copy files and folders that lie in `out`, not in a scene's folder, to `url`. Errors as `publish`."""
+    """Copy files and folders of `out` that are outside scene folders to `url`. Errors as `publish`."""
     store = open_store(url, SETTING)
     with store.failing(_FAILED):
         _publish_beside(store, out, paths)
@@ -69,11 +69,11 @@ def _put(store: Store, file: Path, target: str) -> None:
     fs.put_file(str(file), target, **store.timeout(here))
     there = fs.info(target)["size"]
     if there != here:
-        raise OSError(f"{target} has {there} bytes, {file.name} has {here}")
+        raise OSError(f"incomplete copy: {target} has {there} bytes, {file.name} has {here}")
 
 
 def _outputs(record: bytes | None) -> set[str]:
-    """Files that a record names, below its folder."""
+    """Return the files in a record's `outputs`, except paths that leave its folder."""
     try:
         named = json.loads(record or b"{}").get("outputs", [])
     except (ValueError, AttributeError):
@@ -84,7 +84,7 @@ def _outputs(record: bytes | None) -> set[str]:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All files below a folder but hidden ones, and those in hidden folders."""
+    """Return all files below a folder, except hidden files and those in hidden folders."""
     return [
         path
         for path in sorted(folder.rglob("*"))

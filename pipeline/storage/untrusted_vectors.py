@@ -1,8 +1,8 @@
-"""Vector files from strangers: only formats whose files hold their own features are opened.
+"""Untrusted vector files: only formats that contain their own features are opened.
 
-GDAL goes by the content of a file, whatever its name. Some of its formats only name other files or servers
-(VRT, WFS, GDALG), some fetch what they refer to (GML), and a database of SQLite's may have tables that read
-any file of this machine (VirtualOGR), unless it is opened as a GeoPackage.
+GDAL detects formats by content, not by name. Some formats refer to other files or servers (VRT, WFS, GDALG),
+some download references (GML), and tables of an SQLite database can read any file of this machine
+(VirtualOGR) unless it is opened as a GeoPackage.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _JSON = b"{"
 _BEFORE_TEXT = b"\xef\xbb\xbf\x1e \t\r\n"
 _RECIPES = (b"<ogrvrtdatasource", b"<ogrwfsdatasource", b"gdal_streamed_alg")
-"""Marks by which GDAL knows files that only name other files or servers."""
+"""Markers by which GDAL recognises files that refer to other files or servers."""
 _MOST_MEMBERS = 1000
 _SPECIAL = '!"{};?'
-"""Characters that pyogrio or GDAL reads as part of an address."""
+"""Characters with a special meaning in names for pyogrio or GDAL."""
 _DAMAGED = (RuntimeError, OSError, EOFError, IndexError, zlib.error, zipfile.BadZipFile)
-"""Errors of pyogrio and of archives; `RuntimeError` is pyogrio's, and that of a zip with a password."""
+"""Errors of pyogrio and of archives. `RuntimeError` is from pyogrio, and from a zip with a password."""
 
 
 @contextmanager
 def vector_source(path: Path | str, what: str) -> Iterator[str]:
-    """Check a vector file and yield the name by which pyogrio opens it and nothing else.
+    """Check a vector file and yield a name by which pyogrio opens this file only.
 
-    Formats: GeoPackage, GeoJSON, FlatGeobuf, Shapefile, OpenStreetMap's XML and PBF, also gzipped or in a
-    zip. A zip or folder may hold several Shapefiles, its layers. `what` names the file in messages ("Roads").
+    Formats: GeoPackage, GeoJSON, FlatGeobuf, Shapefile, OpenStreetMap XML and PBF, also gzipped or in a zip.
+    A zip or folder may hold several Shapefiles as layers. `what` names the file in messages ("Roads").
 
     Raises
     ------
     VectorFileError
-        If the file is missing or of another format, or where reading it fails within the context.
+        If the file is missing or of another format, or reading fails within the context.
     """
     try:
         yield _source(Path(path), what)
     except _DAMAGED as error:
         why = " ".join(str(error).split())
-        raise VectorFileError(f"{what} can't be read: {path} is damaged or cut short ({why}).") from error
+        raise VectorFileError(f"{what} can't be read: {path} is damaged or incomplete ({why}).") from error
 
 
 def layer_names(path: Path | str, what: str) -> list[str]:
@@ -63,7 +63,7 @@ def layer_names(path: Path | str, what: str) -> list[str]:
 
 
 def read_layer(path: Path | str, what: str, layer: str | None = None) -> pd.DataFrame:
-    """Read the layer with this name or, if there is none, the first; a GeoDataFrame if it has geometry.
+    """Read the named layer, or the first if it doesn't exist; a GeoDataFrame if it has geometry.
 
     Raises VectorFileError as `vector_source`.
     """
@@ -78,7 +78,7 @@ def _source(path: Path, what: str) -> str:
     place = path.absolute().as_posix()
     if set(_SPECIAL) & set(place):
         raise VectorFileError(
-            f"{what} can't be read from a path with one of {_SPECIAL} in it: {path}. Rename it."
+            f"{what} can't be read: path {path} has one of the characters {_SPECIAL}. Rename it."
         )
     if path.is_dir():
         head = _SHAPEFILE if any(path.glob("*.shp")) else b""
@@ -94,8 +94,8 @@ def _source(path: Path, what: str) -> str:
     if not _holds_features(head):
         raise VectorFileError(
             f"{what} can't be read: {path} is not a GeoPackage, GeoJSON, FlatGeobuf, Shapefile or "
-            "OpenStreetMap file, or is XML with a document type. Files of other formats may name further "
-            "files and servers, so they are not opened: convert the data, e.g. with ogr2ogr."
+            "OpenStreetMap file, or is XML with a document type. Other formats may refer to further files "
+            "and servers, so they are refused. Convert the file, e.g. with ogr2ogr."
         )
     return f'GPKG:"{place}"' if head.startswith(_SQLITE) else place
 
@@ -112,7 +112,7 @@ def _holds_features(head: bytes) -> bool:
 
 
 def _is_osm_xml(head: bytes) -> bool:
-    """Read XML up to its root; GDAL would expand entities that a document type defines."""
+    """Return True if the root of the XML is `osm`; GDAL would expand entities of a document type."""
     try:
         _, root = next(iterparse(BytesIO(head), events=("start",), forbid_dtd=True))
     except (DefusedXmlException, ParseError, StopIteration):
@@ -121,13 +121,13 @@ def _is_osm_xml(head: bytes) -> bool:
 
 
 def _member_of_zip(path: Path, what: str) -> tuple[str, bytes]:
-    """Return the name and head of the one vector file in a zip, or the folder of its Shapefiles."""
+    """Return the name and head of the only vector file in a zip, or of the folder of its Shapefiles."""
     found: dict[PurePosixPath, bytes] = {}
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()[:_MOST_MEMBERS]
         for member in members:
             name = PurePosixPath(member.filename)
-            if name.suffix.lower() == ".shx":  # the index of a Shapefile, which begins as that does
+            if name.suffix.lower() == ".shx":  # the index of a Shapefile, which has the same head
                 continue
             with archive.open(member) as file:
                 if _holds_features(head := file.read(_HEAD_BYTES)):
@@ -139,6 +139,6 @@ def _member_of_zip(path: Path, what: str) -> tuple[str, bytes]:
         name, head = folders.pop(), _SHAPEFILE
     else:
         raise VectorFileError(
-            f"{what} can't be read: {path} holds {len(found)} vector files. Unpack it and name one of them."
+            f"{what} can't be read: {path} holds {len(found)} vector files. Unpack it and choose one."
         )
     return ("" if name == PurePosixPath() else str(name)), head

@@ -211,9 +211,9 @@ def test_a_folder_keeps_the_shards_of_the_run_that_ended_and_of_runs_under_way(f
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("shared/shards", "runner.store is like s3://bucket/prefix"),
+        ("shared/shards", "runner.store must be like s3://bucket/prefix"),
         ("s3://key:secret@shards", "with credentials in the environment. Received: s3://shards"),
-        ("carrier-pigeon://loft", "runner.store is no address of a known kind"),
+        ("carrier-pigeon://loft", "runner.store has an unsupported protocol"),
         ("https://host/shards", "needs an object store, or a file system that can rename"),
     ],
 )

@@ -104,5 +104,5 @@ def test_unusable_labels_leave_nothing_behind(files):
 
 def test_a_folder_that_cannot_be_made_is_told(files):
     (files / "out").write_text("a file")
-    with pytest.raises(OutputError, match="can't be made"):
+    with pytest.raises(OutputError, match="can't be created"):
         write_truck_evaluation(files / "trucks.geojson", files / "labels.gpkg", files / "out" / "here")

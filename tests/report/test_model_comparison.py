@@ -44,5 +44,5 @@ def test_files_are_written_and_json_has_no_nan(tmp_path):
 
 def test_a_folder_that_can_t_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="can't be made"):
+    with pytest.raises(OutputError, match="can't be created"):
         write_comparison(LINES, tmp_path / "file" / "out")

@@ -116,9 +116,9 @@ def test_a_folder_is_a_store_too(tmp_path):
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("layers/europe", "publish.url is like s3://bucket/prefix"),
+        ("layers/europe", "publish.url must be like s3://bucket/prefix"),
         ("s3://key:secret@layers", "with credentials in the environment. Received: s3://layers"),
-        ("carrier-pigeon://loft", "no address of a known kind"),
+        ("carrier-pigeon://loft", "has an unsupported protocol"),
     ],
 )
 def test_addresses_that_are_refused_before_any_work(tmp_path, url, said):
