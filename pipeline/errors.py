@@ -65,6 +65,10 @@ class LabelsError(VectorFileError):
     """Labels or predictions that can't be scored: no CRS, wrong geometry type, unknown class, empty."""
 
 
+class EvaluationError(TruckscapeError):
+    """Two evaluations cannot be compared: missing, unreadable, or of other scenes or labels."""
+
+
 class AreaError(VectorFileError):
     """Area file without polygons or without a CRS."""
 

@@ -116,9 +116,12 @@ def evaluate_compare(
 
     Example: `truckscape evaluate compare layers/now/SCENE layers/new/SCENE --out compared`
     """
-    from pipeline.report.run_comparison import PAGE, differences_table, write_differences
+    from pipeline.evaluation.compare import compare_runs
+    from pipeline.report.run_comparison import PAGE, run_comparison_table, write_run_comparison
 
-    say_page(differences_table(write_differences(before, after, out)))
+    comparison = compare_runs(before, after)
+    write_run_comparison(out, comparison)
+    say_page(run_comparison_table(comparison.record))
     say_path("report", out / PAGE)
 
 

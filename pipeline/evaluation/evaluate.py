@@ -28,6 +28,9 @@ from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.roads.read import read_roads
 from pipeline.scenes.scene import Scene
 
+METRICS, CASES = "metrics.json", "confusion_cases.gpkg"
+"""Files of an evaluation's folder."""
+
 
 @dataclass(frozen=True)
 class Evaluation:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.evaluation.evaluate import Evaluation
+from pipeline.evaluation.evaluate import CASES, METRICS, Evaluation
 from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.report.cases import case_styles
@@ -16,8 +16,7 @@ from pipeline.report.pictures import quicklook
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import make_folder, replacing
 
-METRICS, CASES, REPORT = "metrics.json", "confusion_cases.gpkg", "report.html"
-CASES_GEOJSON = "confusion_cases.geojson"
+CASES_GEOJSON, REPORT = "confusion_cases.geojson", "report.html"
 
 
 def write_evaluation(out: Path, evaluation: Evaluation, context: ReportContext) -> dict[str, Any]:

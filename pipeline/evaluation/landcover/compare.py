@@ -10,7 +10,7 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import LabelsError
+from pipeline.errors import EvaluationError
 from pipeline.evaluation.landcover.accuracy import BLOCK_PX, blocks, prediction_grid
 from pipeline.evaluation.landcover.blocks import accuracy_and_iou, confusion_by_block
 from pipeline.evaluation.landcover.confusion_matrix import mean_over
@@ -61,11 +61,15 @@ def compare_landcover(
     Raises
     ------
     LabelsError
-        If a raster can't be read, or the grids differ.
+        If a raster can't be read.
+    EvaluationError
+        If the grids differ.
     """
     grid = prediction_grid(before)
     if prediction_grid(after) != grid:
-        raise LabelsError(f"Maps on different grids can't be compared: {before} and {after}; run both anew.")
+        raise EvaluationError(
+            f"Maps on different grids can't be compared: {before} and {after}. Run both again."
+        )
     values = np.array([item.value for item in legend], dtype=np.uint8)
     found: list[NDArray[np.int64]] = []
     pixels = np.zeros(256, dtype=np.int64)

@@ -12,14 +12,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from pipeline.errors import LabelsError
+from pipeline.errors import EvaluationError
 from pipeline.evaluation.bootstrap import RESAMPLES, block_draws, percentile_interval
 from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M, precision_recall_f1
 from pipeline.evaluation.trucks.boxes import centres
 from pipeline.evaluation.trucks.matching import UNMATCHED, match
 from pipeline.evaluation.trucks.scores import PRIMARY_RADIUS_M
 
-CHANGES = ("fixed", "broken", "still wrong", "both right", "not looked at")
+CHANGES = ("fixed", "broken", "still wrong", "both right", "not observed")
 COMPARISON_COLUMNS = (
     "id",
     "change",
@@ -82,17 +82,17 @@ def compare_cases(
     """Cases of two evaluations against the same labels (`truck_cases`) side by side: `COMPARISON_COLUMNS`.
 
     `change` is one of `CHANGES`. A labelled truck (`what` is `truck`) is the same one by the id of its
-    reference: fixed if only the second run found it, broken if only the first did, and `not looked at` where
+    reference: fixed if only the second run found it, broken if only the first did, and `not observed` where
     neither found it and one did not look. A false alarm (`what` is `false alarm`) is the same one if both
     have one within `PRIMARY_RADIUS_M`, matched one to one: then it is still wrong; fixed is one that is gone,
     broken one that is new. Boxes are those of the second run, or of the first where there is none. `id` is
     the change with a number, after `prefix`. In the first run's CRS. With `same_labels`, known from
     elsewhere, a truck that only one run was asked for (the edge of what the other one saw cuts through it)
-    is `not looked at`; without, it means that the labels are not the same.
+    is `not observed`; without, it means that the labels are not the same.
 
     Raises
     ------
-    LabelsError
+    EvaluationError
         If the references of both are not the same, or their ids are not unique.
     """
     after = after.to_crs(before.crs)
@@ -188,7 +188,7 @@ def _trucks(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, same_labels: bool
     blind = ((first["outcome"] == "not_seen") | (second["outcome"] == "not_seen").to_numpy()).to_numpy()
     change = np.select(
         [~asked, found[0] & found[1], found[1], found[0], blind],
-        ["not looked at", "both right", "fixed", "broken", "not looked at"],
+        ["not observed", "both right", "fixed", "broken", "not observed"],
         "still wrong",
     )
     return _side_by_side(first, second, change, "truck").assign(reference_id=ids)
@@ -199,9 +199,9 @@ def _by_reference(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     firm = cases[cases["outcome"].isin(_REFERENCES)]
     ids = firm["reference_id"].astype(str)
     if ids.duplicated().any():
-        raise LabelsError(
+        raise EvaluationError(
             f"Trucks of two runs are told apart by their labels' ids, but {ids[ids.duplicated()].iloc[0]} is "
-            "there twice; give each label an id of its own and evaluate again."
+            "used twice. Give each label its own id and evaluate again."
         )
     return firm.set_index(ids.to_numpy())
 
@@ -209,9 +209,9 @@ def _by_reference(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 def _check_same_ids(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> None:
     only = len(before.index.difference(after.index)), len(after.index.difference(before.index))
     if any(only):
-        raise LabelsError(
+        raise EvaluationError(
             f"Both runs must be evaluated against the same labels, but {only[0]} of {len(before)} labelled "
-            f"trucks are only in the first and {only[1]} of {len(after)} only in the second; evaluate anew."
+            f"trucks are only in the first and {only[1]} of {len(after)} only in the second. Evaluate again."
         )
 
 
@@ -221,9 +221,9 @@ def _check_same_places(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> Non
     apart = np.hypot(*(centres(sides[0]) - centres(sides[1])).T)
     slack = sum(np.where(side["outcome"] == "TP", _SAME_PLACE_M, 0.5) for side in sides)
     if (apart > slack).any():
-        raise LabelsError(
+        raise EvaluationError(
             f"Both runs must be evaluated against the same labels, but those with the id "
-            f"{ids[apart > slack][0]} lie {apart.max():.0f} m apart; evaluate both anew."
+            f"{ids[apart > slack][0]} lie {apart.max():.0f} m apart. Evaluate both again."
         )
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.errors import LabelsError
+from pipeline.errors import EvaluationError
 from pipeline.evaluation.landcover.accuracy import prediction_grid
 from pipeline.evaluation.landcover.compare import compare_landcover
 from pipeline.evaluation.landcover.labels import read_landcover_labels
@@ -46,5 +46,5 @@ def test_figures_before_and_after(maps):
 def test_other_grids_are_refused(maps, tmp_path):
     before, _, labels = maps
     other = write_raster(tmp_path / "other.tif", np.zeros((10, 10), np.uint8))
-    with pytest.raises(LabelsError, match="different grids"):
+    with pytest.raises(EvaluationError, match="different grids"):
         compare_landcover(before, other, labels, DYNAMIC_WORLD)

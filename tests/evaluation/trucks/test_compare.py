@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from pipeline.errors import LabelsError
+from pipeline.errors import EvaluationError
 from pipeline.evaluation.trucks.cases import truck_cases
 from pipeline.evaluation.trucks.compare import (
     COMPARISON_COLUMNS,
@@ -57,7 +57,7 @@ def test_where_one_did_not_look_a_truck_is_neither_fixed_nor_broken():
     before, after = cases((0, 0)), cases((0, 0))
     before.loc[before["reference_id"] == "r2", "outcome"] = "not_seen"
     compared = compare_cases(before, after).set_index("reference_id")
-    assert compared.loc["r2", "change"] == "not looked at"
+    assert compared.loc["r2", "change"] == "not observed"
     assert (
         compare_cases(before, cases((0, 0), (2000, 0))).set_index("reference_id").loc["r2", "change"]
         == "fixed"
@@ -69,7 +69,7 @@ def test_a_truck_that_one_run_was_not_asked_for_counts_neither_way():
     before, after = cases((0, 0), (3000, 0)), cases((0, 0))
     after = after[after["reference_id"] != "r3"]
     compared = compare_cases(before, after, same_labels=True)
-    assert compared.set_index("reference_id").loc["r3", "change"] == "not looked at"
+    assert compared.set_index("reference_id").loc["r3", "change"] == "not observed"
     assert counts_by_block(compared).sum(axis=0).tolist() == [[1, 0, 2], [1, 0, 2]]
 
 
@@ -106,17 +106,17 @@ def test_mcnemar_is_the_binomial_test():
 
 
 def test_other_labels_are_refused():
-    with pytest.raises(LabelsError, match="1 of 4 labelled trucks are only in the first"):
+    with pytest.raises(EvaluationError, match="1 of 4 labelled trucks are only in the first"):
         compare_cases(cases((0, 0)), cases((0, 0), reference=PLACES[:3]))
     moved = ((0, 0), (1000, 0), (2000, 0), (3400, 0))
-    with pytest.raises(LabelsError, match="r3 lie 400 m apart"):
+    with pytest.raises(EvaluationError, match="r3 lie 400 m apart"):
         compare_cases(cases((0, 0)), cases((0, 0), reference=moved))
 
 
-def test_ids_that_are_there_twice_are_refused():
+def test_ids_that_are_used_twice_are_refused():
     run = cases((0, 0))
     run["reference_id"] = "7"
-    with pytest.raises(LabelsError, match="7 is there twice"):
+    with pytest.raises(EvaluationError, match="7 is used twice"):
         compare_cases(run, run)
 
 
