@@ -6,7 +6,6 @@ that PyTorch computes one after the other. On a GPU, and wherever OpenVINO is no
 
 from __future__ import annotations
 
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from pipeline.config import Engine
 from pipeline.errors import MissingExtraError
 from pipeline.models.family import Dense
+from pipeline.private_interfaces import with_fused_norms, without_telemetry
 
 _EXAMPLE_PX = 64
 """Side of the image by which a network is traced; what is traced holds for every size."""
@@ -62,15 +62,10 @@ def half_precision(engine: Engine) -> bool:
     if engine.precision == "auto":
         if torch.cuda.is_available():
             return bool(torch.cuda.is_bf16_supported())
-        return bool(torch.backends.cpu.get_cpu_capability() == "AVX512" and _has_bfloat16())
+        # Releases of torch that don't tell compute in float32, which is always right.
+        features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(features.get("avx512_bf16"))
     return engine.precision == "bfloat16"
-
-
-def _has_bfloat16() -> bool:
-    try:
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    except AttributeError:  # a private name: without it we compute in float32, which is always right
-        return False
 
 
 def backend(engine: Engine) -> str:
@@ -108,7 +103,7 @@ class TorchRuntime:
         self._lock = threading.Lock()  # two tiles at once would take twice the memory
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._networks = {
-            name: _fused(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            name: with_fused_norms(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             for name, (network, _) in networks.items()
         }
 
@@ -118,16 +113,6 @@ class TorchRuntime:
         with self._lock, torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
             there = images.to(self._device, memory_format=torch.channels_last, non_blocking=True)
             return Maps(tuple(part.cpu() for part in self._networks[name](there)))
-
-
-def _fused(network: nn.Module) -> nn.Module:
-    from torch.fx.experimental.optimization import fuse
-    from torch.fx.proxy import TraceError
-
-    try:
-        return fuse(network)
-    except TraceError:  # it asks for the shape of its input, as some library networks do: right, if slower
-        return network
 
 
 class OpenVinoRuntime:
@@ -192,8 +177,7 @@ class OpenVinoRuntime:
 
 
 def _openvino() -> Any:
-    # It reports its use to its makers where this package is importable, without being asked.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    without_telemetry()
     import openvino
 
     return openvino
@@ -202,15 +186,10 @@ def _openvino() -> Any:
 def _converted(network: Dense, bands: int, half: bool) -> Any:
     """A network as a graph of OpenVINO."""
     openvino = _openvino()
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
     with torch.inference_mode():
         example = torch.zeros(1, bands, _EXAMPLE_PX, _EXAMPLE_PX)
         traced = torch.jit.trace(network, example, check_trace=False)
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(traced)  # the conversion does not keep it alive
-    graph = frontend.convert(frontend.load(decoder))
+    graph = openvino.convert_model(traced)
     graph.reshape([-1, bands, -1, -1])
     steps = openvino.preprocess.PrePostProcessor(graph)
     if half:

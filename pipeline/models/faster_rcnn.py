@@ -113,11 +113,6 @@ class TruckDetector(FasterRCNN):
             TruckBackbone(bands, channels, features),
             rpn_anchor_generator=anchors,
             rpn_head=rpn_head,
-            rpn_pre_nms_top_n_train=600,
-            rpn_post_nms_top_n_train=300,
-            rpn_fg_iou_thresh=FOREGROUND_IOU,
-            rpn_bg_iou_thresh=0.3,
-            rpn_batch_size_per_image=256,
             box_roi_pool=MultiScaleRoIAlign(["0"], output_size=POOLED_PX, sampling_ratio=_SAMPLES),
             box_head=_BoxHead(features * POOLED_PX**2, head),
             box_predictor=_BoxPredictor(head),
@@ -129,20 +124,17 @@ class TruckDetector(FasterRCNN):
             box_batch_size_per_image=64,
             image_mean=[0.0] * bands,
             image_std=[1.0] * bands,
-            size_divisible=4,
-            _skip_resize=True,
         )
-        stock: RegionProposalNetwork = self.rpn
         self.rpn: RegionProposalNetwork = ScoreProposals(
-            stock.anchor_generator,
-            stock.head,
-            stock.proposal_matcher.high_threshold,
-            stock.proposal_matcher.low_threshold,
-            stock.fg_bg_sampler.batch_size_per_image,
-            stock.fg_bg_sampler.positive_fraction,
-            stock._pre_nms_top_n,
-            stock._post_nms_top_n,
-            stock.nms_thresh,
+            anchors,
+            rpn_head,
+            fg_iou_thresh=FOREGROUND_IOU,
+            bg_iou_thresh=0.3,
+            batch_size_per_image=256,
+            positive_fraction=0.5,
+            pre_nms_top_n={"training": 600, "testing": 0},  # at inference `propose` takes them by score
+            post_nms_top_n={"training": 300, "testing": 0},
+            nms_thresh=0.7,
         )
         self.half_precision = False
 

@@ -38,6 +38,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline.config import Engine, Settings
 from pipeline.errors import OutputError, TrainingError
 from pipeline.inference import runtime
+from pipeline.private_interfaces import callback_state
 from pipeline.storage.atomic import replacing
 from pipeline.training.learning_curve import draw_learning_curve
 
@@ -397,16 +398,11 @@ def _check_same_settings(checkpoint: dict[str, Any], settings: FitSettings, out:
             )
 
 
-def _state_of(checkpoint: dict[str, Any], callback: type[Callback]) -> dict[str, Any]:
-    states = checkpoint["callbacks"].items()
-    return next((state for name, state in states if name.startswith(callback.__qualname__)), {})
-
-
 def _stopped_early(checkpoint: dict[str, Any] | None, settings: FitSettings) -> bool:
-    state = _state_of(checkpoint, EarlyStopping) if checkpoint else {}
+    state = callback_state(checkpoint, EarlyStopping) if checkpoint else {}
     return bool(state) and state["wait_count"] >= settings.patience
 
 
 def _best(checkpoint: dict[str, Any]) -> float | None:
-    score = _state_of(checkpoint, EarlyStopping).get("best_score")
+    score = callback_state(checkpoint, EarlyStopping).get("best_score")
     return None if score is None else float(score)

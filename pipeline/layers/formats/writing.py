@@ -13,9 +13,9 @@ import geopandas as gpd
 import pyarrow as pa
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
-from rasterio._err import CPLE_BaseError  # the only name under which a failing raster copy can be caught
 from rasterio.errors import RasterioError
 
+from pipeline.private_interfaces import raster_copy_error
 from pipeline.storage import atomic
 
 ROWS_AT_ONCE = 65_536
@@ -23,7 +23,7 @@ ROWS_AS_WKB = 8_192
 """Of a large layer so many rows exist a second time while it is written: 10 MB of land cover's polygons."""
 
 
-_DRIVER_FAILURES = (RasterioError, CPLE_BaseError, DataSourceError, DataLayerError, sqlite3.Error)
+_DRIVER_FAILURES = (RasterioError, raster_copy_error(), DataSourceError, DataLayerError, sqlite3.Error)
 
 
 def replacing(path: Path) -> AbstractContextManager[Path]:

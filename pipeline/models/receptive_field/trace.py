@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.models.receptive_field.axis import Axis, Field, Pair
 from pipeline.models.receptive_field.operations import RULES, UNKNOWN, Call, Operation
+from pipeline.private_interfaces import arguments_of, is_in_place, operations_to
 from pipeline.tiling import round_up
 
 
@@ -158,7 +158,7 @@ def anatomy(
         device="meta",
     )
     watch = _Watch(network, image)
-    with torch.no_grad(), watch:
+    with torch.no_grad(), operations_to(watch):
         result = apply(network, image)
     outputs = tuple(field for tensor in _tensors(result) if (field := watch.field(tensor)))
     if not outputs:
@@ -169,11 +169,10 @@ def anatomy(
     return Anatomy(tuple(image.shape[1:]), tuple(watch.layers), outputs, total)
 
 
-class _Watch(TorchDispatchMode):
+class _Watch:
     """Sees every ATen operation of a run and carries the fields of its inputs to its outputs."""
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
-        super().__init__()
         pixel = Axis((0.0,), (0.0,), 1)
         # Tensors are kept alive with their fields, so that no id is ever used twice; on `meta` that is free.
         self._fields: dict[int, tuple[Tensor, Field]] = {id(image): (image, Field(pixel, pixel))}
@@ -194,18 +193,16 @@ class _Watch(TorchDispatchMode):
         """What is known of a tensor; None if it doesn't depend on the image."""
         return self._fields[id(tensor)][1] if id(tensor) in self._fields else None
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = _bind(func, args, kwargs or {})
+    def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        given = arguments_of(func, args, kwargs)
         inputs = [tensor for tensor in _tensors(given) if id(tensor) in self._fields]
         target = next(_tensors(given), None)
         before = self.field(target) if target is not None else None
-        result = func(*args, **(kwargs or {}))
+        result = func(*args, **kwargs)
         if inputs:
             outputs = list(_tensors(result))
             field = self._carry(func, given, inputs, outputs)
-            if func._schema.is_mutable and target is not None and _is_part(target) and field != before:
+            if is_in_place(func) and target is not None and _is_part(target) and field != before:
                 self.hidden = tuple(dict.fromkeys((*self.hidden, self._inside[-1])))
             for tensor in outputs:
                 self._fields[id(tensor)] = (tensor, field)
@@ -270,15 +267,6 @@ def _layer(
         (y.jump, x.jump) if y and x else None,
         (y.offset, x.offset) if y and x and bounded else None,
     )
-
-
-def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Arguments by name, with the operator's defaults for those not given."""
-    arguments = func._schema.arguments
-    given = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
-    given |= {argument.name: value for argument, value in zip(arguments, args, strict=False)} | kwargs
-    # In the operator's own order: the first tensor is the one that an in-place operation writes to.
-    return {argument.name: given[argument.name] for argument in arguments if argument.name in given}
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -1,0 +1,75 @@
+"""All that we use of other packages and that they do not document, so that an upgrade shows what broke.
+
+`tests/test_private_interfaces.py` has a test for each. torchvision's detectors are extended where they are
+built, in `models/faster_rcnn.py` and `models/fcos.py`; what they rely on is tested there, too. Imports are
+inside the functions, since few callers need torch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def raster_copy_error() -> type[Exception]:
+    """Return the error of a copy that GDAL can't write: rasterio raises it, and has no public name for it."""
+    from rasterio._err import CPLE_BaseError
+
+    return CPLE_BaseError  # type: ignore[no-any-return]
+
+
+def without_telemetry() -> None:
+    """Keep OpenVINO, imported afterwards, from reporting to its makers, which it does without asking."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+def with_fused_norms(network: nn.Module) -> nn.Module:
+    """Return a network with its batch norms in its convolutions, or as it is if PyTorch can't trace it.
+
+    It can't where a network asks for the shape of its input. What it computes is the same either way.
+    """
+    from torch.fx.experimental.optimization import fuse
+    from torch.fx.proxy import TraceError
+
+    try:
+        return fuse(network)
+    except TraceError:
+        return network
+
+
+def operations_to(watch: Callable[[Any, Any, Any], Any]) -> AbstractContextManager[object]:
+    """Call `watch(operation, args, kwargs)`, which returns its result, for each ATen operation."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return watch(func, args, kwargs or {})
+
+    return Watch()
+
+
+def arguments_of(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an ATen operation by name, in its own order, with its defaults.
+
+    In its own order the first tensor is the one that an in-place operation writes to.
+    """
+    arguments = operation._schema.arguments
+    given = {argument.name: argument.default_value for argument in arguments if argument.has_default_value()}
+    given |= {argument.name: value for argument, value in zip(arguments, args, strict=False)} | kwargs
+    return {argument.name: given[argument.name] for argument in arguments if argument.name in given}
+
+
+def is_in_place(operation: Any) -> bool:
+    """Return True if an ATen operation writes to one of its arguments."""
+    return bool(operation._schema.is_mutable)
+
+
+def callback_state(checkpoint: Mapping[str, Any], callback: type) -> dict[str, Any]:
+    """Return what a callback of Lightning keeps in a checkpoint; nothing if the training had none."""
+    states = checkpoint["callbacks"].items()
+    return next((state for name, state in states if name.startswith(callback.__qualname__)), {})
