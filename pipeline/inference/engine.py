@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Engine
 from pipeline.inference.allocator import give_back_memory, keep_memory_compact
-from pipeline.inference.motion import AMPLE_EVIDENCE, evidence, measure_displacement
+from pipeline.inference.motion import measure_displacement
 from pipeline.inference.networks import Boxes, Image, Models, Networks, current_networks, thread_count
 from pipeline.inference.predictions import (
     CLOUD,
@@ -35,7 +35,6 @@ from pipeline.inference.predictions import (
 )
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shards import Shard
-from pipeline.models.bundle import Calibration
 from pipeline.roads.mask import road_mask
 from pipeline.scenes.clouds import cloud_mask, shadow_mask
 from pipeline.scenes.raster.cache import current_cache
@@ -62,7 +61,7 @@ class Search:
     """In the scene's CRS; None to look everywhere."""
     road_buffer_m: float = 30.0
     min_score: float = 0.0
-    """Boxes that can't reach it are not even measured: a fifth of a run's boxes are trucks."""
+    """Network score from which boxes are measured and kept."""
 
 
 def predict_shards(
@@ -172,7 +171,6 @@ class _Candidates:
 
     found: Sequence[Future[Boxes]]
     pixels: Pixels
-    calibration: Calibration
     min_score: float
 
 
@@ -219,8 +217,7 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
         searched = parts(tile, status == SEEN, round_up(_PART_PX, card.stride), card.halo)
         if searched:
             found = networks.detect(images["detection"], searched)
-            calibration = card.calibration_for(near_roads=search.roads is not None)
-            candidates = _Candidates(found, ready.motion, calibration, search.min_score)
+            candidates = _Candidates(found, ready.motion, search.min_score)
     return _Predicted(tile, status, landcover, candidates)
 
 
@@ -264,20 +261,17 @@ def _shard(
 
 
 def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) -> Detections:
-    """How trucks move, and with that the probability that they are some."""
-    calibration, pixels = candidates.calibration, candidates.pixels
+    """Measure the motion of all boxes that reach the score and are centred on a searched pixel."""
+    pixels = candidates.pixels
     found = [boxes.result() for boxes in candidates.found]
     boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    possible = calibration.probability(scores, AMPLE_EVIDENCE) >= candidates.min_score
-    possible &= ~_centred_unseen(boxes, tile, status)
+    possible = (scores >= candidates.min_score) & ~_centred_unseen(boxes, tile, status)
     boxes, scores = boxes[possible], scores[possible]
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     displacement, sigma = measure_displacement(
         pixels.reflectance, pixels.valid, boxes - np.array([col, row, col, row])
     )
-    probability = calibration.probability(scores, evidence(displacement, sigma))
-    detections = Detections(boxes, probability, displacement.astype(np.float64), sigma.astype(np.float64))
-    return detections.take(probability >= candidates.min_score)
+    return Detections(boxes, scores, displacement.astype(np.float64), sigma.astype(np.float64))
 
 
 def _centred_unseen(boxes: NDArray[np.float64], tile: Tile, status: NDArray[np.uint8]) -> NDArray[np.bool_]:

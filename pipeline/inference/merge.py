@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from scipy.spatial import KDTree
 
+from pipeline.inference.motion import evidence
 from pipeline.inference.predictions import NODATA, PLACE_STEP_PX, Detections, Predictions
 from pipeline.inference.shards import Shard
 from pipeline.models.boxes import suppressed
+from pipeline.models.bundle import Calibration
 
 SAME_TRUCK_PX = 0.5
 """Boxes whose centres are nearer than this are one truck, seen from the cores of two tiles."""
@@ -21,10 +24,17 @@ SCORE_STEP = 1e-4
 """Finer differences are rounding noise, see `one_per_truck`."""
 
 
-def merge_shards(shards: Iterable[Shard], grid: GeoBox, folder: Path) -> Predictions:
+def merge_shards(
+    shards: Iterable[Shard],
+    grid: GeoBox,
+    folder: Path,
+    calibration: Calibration | None = None,
+    min_score: float = 0.0,
+) -> Predictions:
     """Write the shards' rasters into `folder` strip by strip, and gather their trucks.
 
-    Holds one shard in memory at a time. A truck counts where its centre lies on a pixel that was looked at;
+    A calibration turns the network's scores into probabilities; detections below `min_score` go. Holds one
+    shard in memory at a time. A truck counts where its centre lies on a pixel that was looked at;
     that is decided here, once, so that it is the same for every tiling.
     """
     landcover, status = folder / "landcover.part.tif", folder / "status.part.tif"
@@ -39,12 +49,20 @@ def merge_shards(shards: Iterable[Shard], grid: GeoBox, folder: Path) -> Predict
             if shard.landcover is not None:
                 landcover_out.write(shard.landcover, 1, window=window)
                 any_landcover = True
-            parts.append(shard.detections)
+            parts.append(_calibrated(shard.detections, calibration, min_score))
             total, skipped = total + shard.tiles_total, skipped + shard.tiles_skipped
     if not any_landcover:
         landcover.unlink()
     detections = one_per_truck(Detections.concatenate(parts))
     return Predictions(detections, str(landcover) if any_landcover else None, str(status), total, skipped)
+
+
+def _calibrated(detections: Detections, calibration: Calibration | None, min_score: float) -> Detections:
+    if calibration is None:
+        return detections
+    moves = evidence(detections.displacement, detections.displacement_sigma)
+    probability = calibration.probability(detections.scores, moves)
+    return replace(detections, scores=probability).take(probability >= min_score)
 
 
 def _strips(path: Path, grid: GeoBox, nodata: int) -> rasterio.io.DatasetWriter:

@@ -44,7 +44,7 @@ class Detections:
     boxes: NDArray[np.float64]
     """(N, 4): x_min, y_min, x_max, y_max."""
     scores: NDArray[np.float64]
-    """(N,), 0-1."""
+    """(N,), 0-1: the network's in a shard, calibrated once shards are merged."""
     displacement: NDArray[np.float64]
     """(N, 2): from the place in B02 to that in B04, (dx, dy) in pixels; NaN if not measurable."""
     displacement_sigma: NDArray[np.float64]
@@ -63,6 +63,11 @@ class Detections:
         return Detections(
             self.boxes[index], self.scores[index], self.displacement[index], self.displacement_sigma[index]
         )
+
+    def north_to_south(self) -> NDArray[np.intp]:
+        """Return the indices (N,) that sort the boxes from north to south, then from west to east."""
+        x_min, y_min, x_max, y_max = self.boxes.T
+        return np.lexsort((x_max, y_max, x_min + x_max, y_min + y_max))
 
     @property
     def centres(self) -> NDArray[np.float64]:

@@ -135,7 +135,7 @@ def truck_layer(
     `acquired` is a time in UTC, null if unknown.
     Scores are rounded to four decimals, degrees and km/h to one; further digits are noise.
     """
-    order = _north_to_south(detections.boxes)
+    order = detections.north_to_south()
     detections = detections.take(order)
     boxes = detections.boxes
     affine = scene.grid.affine
@@ -174,11 +174,6 @@ def truck_layer(
 def _class_names(raster: Path, legend: Sequence[LegendClass]) -> Lookup:
     names = {entry.value: entry.name for entry in legend}
     return lambda xs, ys: [names.get(value) for value in values_at(raster, xs, ys).tolist()]
-
-
-def _north_to_south(boxes: NDArray[np.float64]) -> NDArray[np.intp]:
-    x_min, y_min, x_max, y_max = boxes.T
-    return np.lexsort((x_max, y_max, x_min + x_max, y_min + y_max))
 
 
 def _to_map(

@@ -50,6 +50,13 @@ class Calibration(BaseModel):
         log_odds = logit(np.asarray(scores, dtype=np.float64)) / self.temperature + self.offset
         return np.asarray(expit(log_odds + self.motion * np.asarray(evidence, dtype=np.float64)))
 
+    def score(self, probability: float, evidence: float) -> float:
+        """Return the score that has this probability: the inverse of `probability`."""
+        from scipy.special import expit, logit
+
+        log_odds = logit(probability) - self.offset - self.motion * evidence
+        return float(expit(log_odds * self.temperature))
+
 
 class Card(BaseModel):
     """What a bundle is, what it needs, and how good it was measured to be."""
@@ -72,8 +79,8 @@ class Card(BaseModel):
     """Normalisation: (reflectance - mean) / std, by band; pixels without data become 0 after it."""
     classes: tuple[LegendClass, ...]
     calibration: Calibration = Calibration()
-    """For scenes without roads. Every score of a detector that leaves the engine went through this or the
-    next; thresholds are of such scores."""
+    """For scenes without roads. Shards keep scores of the network; merging applies this or the next, and
+    thresholds are of calibrated scores."""
     calibration_near_roads: Calibration | None = None
     """Where a road mask is given; None: as without."""
     score_threshold: float | None = None

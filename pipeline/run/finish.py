@@ -15,13 +15,12 @@ import geopandas as gpd
 
 from pipeline.errors import OutputError
 from pipeline.inference.engine import OnTile
-from pipeline.inference.merge import merge_shards
 from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
 from pipeline.layers.search_area import seen_layers
 from pipeline.layers.stac import CATALOG_FILES
 from pipeline.report.page import write_run_report
-from pipeline.run.predict import run_shards, stored_shard
+from pipeline.run.predict import merged, run_shards
 from pipeline.run.prepare import Job, prepare
 from pipeline.run.products import (
     below_threshold_of,
@@ -161,10 +160,7 @@ def _merged(job: Job) -> Predictions:
     if job.scene.shape[0] * job.scene.shape[1] > _SMALL_PX:
         current_networks().close()
     set_aside(job.folder / "run.json", job.previous)
-    shutil.rmtree(job.work, ignore_errors=True)
-    job.work.mkdir(parents=True)
-    shards = (stored_shard(job, index) for index in range(len(job.shards)))
-    return merge_shards(shards, job.scene.grid, job.work)
+    return merged(job)
 
 
 def _tidy(job: Job) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +15,7 @@ import rasterio
 
 import pipeline
 from pipeline.config import Engine
+from pipeline.inference.motion import AMPLE_EVIDENCE
 from pipeline.inference.networks import Models, thread_count
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import content_key
@@ -33,7 +35,7 @@ _NOT_COMPUTED_WITH = {
     "calibration",
     "calibration_near_roads",
 }
-"""What a card says that no shard depends on, or only in one of two cases."""
+"""Parts of a card that no shard depends on."""
 
 _PACKAGES = (
     "truckscape",
@@ -50,6 +52,10 @@ _PACKAGES = (
 """They compute pixels and boxes; the last two classify clouds."""
 _CODE = ("scenes", "models", "inference", "roads/mask.py", "tiling.py")
 """The part of this package that makes shards."""
+
+_SHARD_SCORE_EVERYWHERE = 0.3
+"""Network score from which boxes are in every shard without roads, so that few calibrations need others. To
+measure the motion of a box takes 1 ms; rough terrain has 3 such boxes a km2, and 35 of any score."""
 
 
 def keys_of(
@@ -75,8 +81,7 @@ def keys_of(
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
             for bundle in (models.detector, models.segmenter, models.screener)
         ],
-        "calibration": _calibration(request, models),
-        "least_score": min_score(request, models),
+        "min_score": min_network_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
         "clouds": has_clouds_information(scene),
@@ -140,14 +145,19 @@ def score_threshold(request: Request, models: Models) -> float | None:
 
 
 def min_score(request: Request, models: Models) -> float:
-    """From which score on detections are kept: trucks, and what nearly was one."""
+    """Return the calibrated score from which detections are kept: trucks, and what is just below."""
     return min(WEAKEST_SCORE, score_threshold(request, models) or 0.0)
 
 
-def _calibration(request: Request, models: Models) -> dict[str, float] | None:
-    if models.detector is None:
-        return None
-    return models.detector.card.calibration_for(near_roads=request.roads is not None).model_dump()
+def min_network_score(request: Request, models: Models) -> float:
+    """Return the network's score from which boxes are in a shard: 0 near roads, where they are few.
+
+    Without roads it is as low as calibration and threshold need.
+    """
+    if models.detector is None or request.roads is not None:
+        return 0.0
+    needed = models.detector.card.calibration.score(min_score(request, models), AMPLE_EVIDENCE)
+    return min(_SHARD_SCORE_EVERYWHERE, math.floor(needed * 1e6) / 1e6)
 
 
 def _sha256(path: Path) -> str:

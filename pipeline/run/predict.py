@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import platform
+import shutil
 from collections.abc import Sequence
 
 from pipeline.errors import OutputError, WorkerMismatchError
 from pipeline.inference.engine import OnTile, Search, predict_shards
+from pipeline.inference.merge import merge_shards
+from pipeline.inference.predictions import Predictions
 from pipeline.inference.shards import Shard
 from pipeline.logs import labelled
 from pipeline.run.keys import environment
@@ -43,7 +46,7 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
         return
     _check_worker(job)
     trucks = job.request.config.trucks
-    search = Search(job.roads, trucks.road_buffer_m, job.min_score)
+    search = Search(job.roads, trucks.road_buffer_m, job.min_network_score)
     runner, engine = job.request.config.runner, job.request.config.engine
     processes = 1 if runner.kind == "threads" else runner.workers
     shards = [job.shards[index] for index in missing]
@@ -71,6 +74,19 @@ def stored_shard(job: Job, index: int) -> Shard:
             f"What was just written to {address} can't be read back; choose another --out or runner.store."
         )
     return found
+
+
+def merged(job: Job, calibrated: bool = True) -> Predictions:
+    """Merge the shards of a job in `job.work`; without calibration all scores are the network's.
+
+    Errors as `run_shards`, for shards that are missing or damaged.
+    """
+    shutil.rmtree(job.work, ignore_errors=True)
+    job.work.mkdir(parents=True)
+    shards = (stored_shard(job, index) for index in range(len(job.shards)))
+    if calibrated:
+        return merge_shards(shards, job.scene.grid, job.work, job.calibration, job.min_score)
+    return merge_shards(shards, job.scene.grid, job.work)
 
 
 def tell_stored(job: Job, index: int) -> None:

@@ -16,10 +16,10 @@ from pipeline.inference.networks import Models
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_stores import ShardStore, open_shared
 from pipeline.layers.formats.export import check_formats
-from pipeline.models.bundle import Bundle, open_bundle
+from pipeline.models.bundle import Bundle, Calibration, open_bundle
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import read_roads
-from pipeline.run.keys import environment, hashes_of, keys_of, min_score, score_threshold
+from pipeline.run.keys import environment, hashes_of, keys_of, min_network_score, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import Scene
@@ -82,9 +82,20 @@ class Job:
         return score_threshold(self.request, self.models)
 
     @property
+    def calibration(self) -> Calibration | None:
+        """Calibration of the detector for this case; None without one."""
+        detector = self.models.detector
+        return detector.card.calibration_for(near_roads=self.request.roads is not None) if detector else None
+
+    @property
     def min_score(self) -> float:
-        """From which score on detections are kept: trucks, and what nearly was one."""
+        """Calibrated score from which detections are kept: trucks, and what is just below."""
         return min_score(self.request, self.models)
+
+    @property
+    def min_network_score(self) -> float:
+        """Network score from which boxes are in a shard."""
+        return min_network_score(self.request, self.models)
 
     def missing(self) -> list[int]:
         """Shards that are still to be computed."""

@@ -15,14 +15,13 @@ from pipeline.config import Config, Engine, Landcover, Trucks
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover
 from pipeline.evaluation.landcover.labels import read_landcover_labels
-from pipeline.inference.merge import merge_shards
 from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, open_bundle, shipped_bundles
 from pipeline.models.halo import card_anatomy
 from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_network
 from pipeline.report.model_comparison import Compared
-from pipeline.run import Request, prepare, run_shards, stored_shard
+from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.validation.observe import Observed, Place, observe_place, pool
@@ -131,9 +130,7 @@ def _score_segmenter(bundle: Bundle, places: Sequence[Place], engine: Engine) ->
         for index, place in enumerate(places):
             job = prepare(Request(place.scene, Path(folder) / str(index), config, place.bands))
             run_shards(job, range(len(job.shards)))
-            job.work.mkdir(parents=True)
-            shards = (stored_shard(job, number) for number in range(len(job.shards)))
-            predictions = merge_shards(shards, job.scene.grid, job.work)
+            predictions = merged(job)
             labels = read_landcover_labels(str(place.labels), job.scene.grid)
             parts.append(evaluate_landcover(str(predictions.landcover_raster), labels, bundle.card.classes))
     pooled = LandcoverEvaluation(

@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 import shapely
-from affine import Affine
-from numpy.typing import NDArray
 from pydantic import Field
-from scipy.spatial import cKDTree
 
 from pipeline.config import Config, Engine, Landcover, Settings, Trucks
 from pipeline.evaluation.labels import read_polygons, read_truck_labels
 from pipeline.evaluation.trucks.boxes import centres, to_metres
 from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
-from pipeline.inference.merge import merge_shards
 from pipeline.inference.motion import evidence
-from pipeline.inference.predictions import Detections
-from pipeline.layers.search_area import seen_layers
-from pipeline.models.bundle import Bundle, Calibration, save_card
+from pipeline.layers.search_area import seen_layers, where_seen
+from pipeline.models.bundle import Bundle, Calibration
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.roads.read import read_roads
-from pipeline.run import Request, prepare, run_shards, stored_shard, trucks_of
+from pipeline.run import Request, merged, prepare, run_shards, trucks_of
 from pipeline.scenes.raster.read import read_points
 from pipeline.scenes.scene import BandSource
 from pipeline.simulation.simulate import simulate
@@ -87,7 +80,7 @@ class Observed:
 
 
 def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) -> Observed:
-    """Run a detector, uncalibrated, over a place; what it needs on disk meanwhile lies in `folder`.
+    """Run a detector over a place and keep the network's scores; `folder` takes temporary files.
 
     Raises
     ------
@@ -96,17 +89,17 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     """
     config = Config(
         engine=engine,
-        trucks=Trucks(bundle=str(_uncalibrated(bundle, folder).folder), score_threshold=0.0),
+        trucks=Trucks(bundle=str(bundle.folder), score_threshold=0.0),
         landcover=Landcover(enabled=False),
     )
     job = prepare(Request(place.scene, folder / place.name, config, place.bands))
     run_shards(job, range(len(job.shards)))
-    job.work.mkdir(parents=True)
-    shards = (stored_shard(job, index) for index in range(len(job.shards)))
-    predictions = merge_shards(shards, job.scene.grid, job.work)
+    predictions = merged(job, calibrated=False)
     status = Path(predictions.status_raster)
-    trucks = trucks_of(job, predictions.detections, status, None, ())
-    trucks["evidence"] = _evidence(trucks, predictions.detections, job.scene.grid.affine)
+    found = where_seen(predictions.detections, status)
+    found = found.take(found.north_to_south())  # as the layer has them
+    trucks = trucks_of(job, found, status, None, ())
+    trucks["evidence"] = evidence(found.displacement, found.displacement_sigma)
     seen = seen_layers(status).seen
     if place.labels:
         reference = read_truck_labels(place.labels, trucks.crs)
@@ -131,7 +124,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
 
 
 def observe_seed(bundle: Bundle, seed: Seed, folder: Path, engine: Engine) -> Observed:
-    """Run a detector, uncalibrated, over a simulated product; the trucks carry the true land cover."""
+    """As `observe_place` for a simulated product; the trucks carry the true land cover."""
     name = f"seed_{seed.seed}"
     product = simulate(folder / f"{name}_product", size=seed.size, seed=seed.seed)
     place = Place(name=name, scene=str(product.safe), labels=product.trucks, roads=product.roads)
@@ -164,22 +157,3 @@ def pool(name: str, places: Sequence[Observed]) -> Observed:
         together([place.seen for place in places]),
         together(roads) if len(roads) == len(places) else None,
     )
-
-
-def _evidence(trucks: gpd.GeoDataFrame, found: Detections, affine: Affine) -> NDArray[np.float64]:
-    """How clearly each truck of the layer moves: that of the detection at its place."""
-    if not len(trucks):
-        return np.zeros(0)
-    places = np.stack(affine * tuple(found.centres.T), axis=1)
-    _, index = cKDTree(places).query(centres(trucks))
-    return evidence(found.displacement[index], found.displacement_sigma[index]).astype(np.float64)
-
-
-def _uncalibrated(bundle: Bundle, folder: Path) -> Bundle:
-    """A copy of the bundle whose scores are the network's own."""
-    copy = folder / "uncalibrated"
-    if not copy.exists():
-        copy.mkdir(parents=True)
-        shutil.copyfile(bundle.weights, copy / bundle.weights.name)
-    plain = {"calibration": Calibration(), "calibration_near_roads": None}
-    return save_card(copy, bundle.card.model_copy(update=plain))

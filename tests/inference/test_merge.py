@@ -11,6 +11,7 @@ from odc.geo.geobox import GeoBox
 from pipeline.inference.merge import SAME_TRUCK_PX, merge_shards, one_per_truck
 from pipeline.inference.predictions import Detections
 from pipeline.inference.shards import Shard
+from pipeline.models.bundle import Calibration
 
 GRID = GeoBox.from_bbox((600000, 5799960, 600040, 5800010), "EPSG:32632", resolution=10)
 
@@ -45,6 +46,22 @@ def test_rasters_are_laid_below_each_other(tmp_path):
 def test_a_truck_seen_by_two_tiles_is_one(tmp_path):
     merged = merge_shards(reversed(shards()), GRID, tmp_path)
     assert merged.detections.scores.tolist() == [0.9, 0.7]
+
+
+def test_calibration_decides_what_stays_and_which_box_of_a_truck(tmp_path):
+    """The second box of the truck moves more clearly and overtakes the first; a third is too unlikely."""
+    found = Detections(
+        np.array([[0.0, 0, 2, 2], [0.25, 0, 2.25, 2], [0, 3, 2, 5]]),
+        np.array([0.6, 0.5, 0.3]),
+        np.array([[0.0, 0], [0, 2], [0, 0]]),
+        np.array([0.5, 0.5, 0.5]),
+    )
+    shard = Shard(0, np.ones((5, 4), np.uint8), None, found, 1, 0)
+    plain = merge_shards([shard], GRID, tmp_path)
+    assert plain.detections.scores.tolist() == [0.6, 0.3]
+    moved = merge_shards([shard], GRID, tmp_path, Calibration(motion=0.5), min_score=0.4)
+    np.testing.assert_allclose(moved.detections.scores, 1 / (1 + np.exp(-0.5 * 4)))
+    np.testing.assert_array_equal(moved.detections.boxes, found.boxes[1:2])
 
 
 def test_without_a_segmenter_there_is_no_landcover_raster(tmp_path):

@@ -82,6 +82,12 @@ def test_calibration_is_part_of_the_card(bundle):
         open_bundle(str(bundle.folder))
 
 
+def test_the_score_of_a_probability_is_the_inverse_of_the_probability_of_a_score():
+    calibration = Calibration(temperature=1.5, offset=-0.5, motion=0.4)
+    assert calibration.score(float(calibration.probability(0.3, 2.0)), 2.0) == pytest.approx(0.3)
+    assert calibration.score(0.0, 2.0) == 0
+
+
 def test_calibrations_with_and_without_roads(bundle):
     """A card from before there were two has one, for both."""
     one, other = {"temperature": 1.5, "offset": -0.5, "motion": 0.0}, {"temperature": 1.0, "motion": 0.4}

@@ -11,7 +11,7 @@ import rasterio
 import pipeline
 from pipeline.config import load_config
 from pipeline.models.bundle import Calibration
-from pipeline.run import Job, Request, keys, prepare
+from pipeline.run import Job, Request, keys, prepare, run_shards
 from tests.conftest import write_geotiff
 from tests.run.conftest import request_for
 
@@ -70,27 +70,22 @@ def trucks_only(*settings: str):
     return load_config(None, [*FAST, "landcover.enabled=false", *settings])
 
 
-def test_another_calibration_is_another_shard_but_another_threshold_is_not(product, tmp_path, calibrated):
-    def keys(**changes) -> tuple[str, ...]:
+def test_another_calibration_or_threshold_needs_no_new_shards(product, tmp_path, calibrated):
+    def job(roads=product.roads, **changes) -> Job:
         config = trucks_only(f"trucks.bundle={calibrated(**changes)}")
-        return prepare(request_for(product, tmp_path, config=config)).keys
+        return prepare(request_for(product, tmp_path, config=config, roads=roads))
 
-    plain = keys(calibration=Calibration())
-    assert keys(calibration=Calibration(), score_threshold_near_roads=0.25, score_threshold=0.3) == plain
-    assert keys(calibration=Calibration(), score_threshold_near_roads=0.05) != plain  # fainter ones are kept
-    assert keys(calibration=Calibration(offset=-0.5)) != plain
-
-
-def test_a_shard_depends_on_the_calibration_of_its_case_only(product, tmp_path, calibrated):
-    def keys(roads, **changes) -> tuple[str, ...]:
-        config = trucks_only(f"trucks.bundle={calibrated(**changes)}")
-        return prepare(request_for(product, tmp_path, config=config, roads=roads)).keys
-
-    other = Calibration(offset=-0.5)
-    for roads, used, unused in (
-        (product.roads, "calibration_near_roads", "calibration"),
-        (None, "calibration", "calibration_near_roads"),
+    run_shards(job(), [0, 1])
+    for changes in (
+        {"calibration": Calibration(temperature=2.0, offset=3.0, motion=1.0)},
+        {"calibration_near_roads": Calibration(offset=-0.5)},
+        {"score_threshold_near_roads": 0.01},
     ):
-        plain = {"calibration": Calibration(), "calibration_near_roads": Calibration()}
-        assert keys(roads, **plain | {unused: other}) == keys(roads, **plain)
-        assert keys(roads, **plain | {used: other}) != keys(roads, **plain)
+        assert job(**changes).missing() == []
+    run_shards(job(None), [0, 1])
+    assert job(None, calibration=Calibration(offset=-1.0), score_threshold=0.3).missing() == []
+    assert job(None, score_threshold=0.05).missing() == []
+    assert job(None, calibration=Calibration(), score_threshold=0.05).missing() == [
+        0,
+        1,
+    ]  # keeps fainter boxes

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.models.bundle import Calibration
-from pipeline.run import Job, finish, prepare, run_shard, stored_shard
+from pipeline.run import Job, finish, merged, prepare, run_shard
 from tests.run.conftest import request_for
 from tests.run.test_keys import trucks_only
 
@@ -47,9 +47,7 @@ def test_scores_of_the_layer_are_calibrated(product, tmp_path, calibrated):
         config = trucks_only(
             f"trucks.bundle={calibrated(calibration=calibration)}", "trucks.score_threshold=0"
         )
-        job = prepare(request_for(product, tmp_path, config=config))
-        run_shard(job, 0)
-        scores.append(stored_shard(job, 0).detections.scores)
+        scores.append(merged(prepare(request_for(product, tmp_path, config=config))).detections.scores)
     assert len(scores[0]) > 0
     log_odds = np.log(scores[0] / (1 - scores[0]))
     np.testing.assert_allclose(scores[1], 1 / (1 + np.exp(-(log_odds / 2 - 0.3))), rtol=1e-6)
