@@ -1,21 +1,17 @@
-"""What every training shares: precision, checkpoints that survive a kill, early stopping, logs, the curve.
+"""The loop of every training: precision, checkpoints that survive a kill, early stopping, logs, the curve.
 
-A training is a sequence of steps, cut into epochs of `check_every` steps. After each epoch the validation
-data are looked at and `last.ckpt` is replaced. An example is a function of the seed and its index, and the
-random numbers of a step are a function of the seed and the step, so a training that was killed goes on as if
-nothing had happened: the same command again ends in the same bytes.
+A training is a sequence of steps, in epochs of `check_every` steps. After each epoch it is validated and
+`last.ckpt` is replaced. An example is a function of the seed and its index, and the random numbers of a step
+are a function of the seed and the step. So a training that was killed resumes to the same bytes.
 """
 
 from __future__ import annotations
 
 import csv
-import errno
-import io
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +19,6 @@ from typing import Any, Literal
 import lightning as pl
 import numpy as np
 import torch
-from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import (
     Callback,
     EarlyStopping,
@@ -36,18 +31,25 @@ from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config import Engine, Settings
-from pipeline.errors import OutputError, TrainingError
+from pipeline.errors import TrainingError
 from pipeline.inference import runtime
 from pipeline.private_interfaces import callback_state
-from pipeline.storage.atomic import replacing
+from pipeline.training.checkpoints import (
+    BEST,
+    LAST,
+    CompleteCheckpoints,
+    mean_weights,
+    read_checkpoint,
+    read_step,
+    reporting_full_disk,
+    step_path,
+)
 from pipeline.training.learning_curve import draw_learning_curve
 
 log = logging.getLogger(__name__)
 
-LAST, BEST = "last.ckpt", "best.ckpt"
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _MAY_CHANGE = ("threads", "workers")
-"""Settings that a resumed training may have otherwise: they say how, not what is computed."""
+"""Settings that a resumed training may change: they do not affect the result."""
 
 
 class FitSettings(Settings):
@@ -55,16 +57,14 @@ class FitSettings(Settings):
 
     steps: int = Field(1000, ge=1, description="optimiser steps; rounded to whole checks")
     batch: int = Field(16, ge=1, description="examples a step")
-    check_every: int = Field(
-        200, ge=1, description="steps from one checkpoint and look at the validation data to the next"
-    )
+    check_every: int = Field(200, ge=1, description="steps from one checkpoint and validation to the next")
     patience: int = Field(
-        0, ge=0, description="checks without a better validation figure before it stops early; 0: never"
+        0, ge=0, description="validations without an improvement before it stops early; 0: never"
     )
     average: float = Field(0.995, ge=0, lt=1, description="decay of the moving average of the weights")
-    average_from: int = Field(0, ge=0, description="step from which on weights are averaged")
+    average_from: int = Field(0, ge=0, description="first step whose weights are averaged")
     blend: tuple[int, ...] = Field(
-        (), description="checked steps whose averaged weights the last ones are averaged with in the end"
+        (), description="validated steps whose averaged weights the final ones are averaged with"
     )
     clip: float = Field(5.0, gt=0, description="norm to which gradients are clipped")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -72,31 +72,31 @@ class FitSettings(Settings):
     )
     seed: int = Field(0, ge=0)
     threads: int | None = Field(None, ge=1, description="of the processor; all cores when not set")
-    workers: int = Field(0, ge=0, description="processes that make examples beside the training")
+    workers: int = Field(0, ge=0, description="processes that make examples")
 
     @property
     def epochs(self) -> int:
-        """How often the training is checked."""
+        """Number of validations."""
         return max(1, round(self.steps / self.check_every))
 
     @property
     def epoch_steps(self) -> int:
-        """Steps from one check to the next: nearly `check_every`."""
+        """Steps from one validation to the next: nearly `check_every`."""
         return max(1, round(self.steps / self.epochs))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a training ended."""
+    """Result of a training."""
 
     steps: int
     stopped_early: bool
     best: float | None
-    """The best of the figure that was watched, where one was; the weights are those that reached it."""
+    """The best of the monitored metric, if any; the weights are those that reached it."""
 
 
 class EpochSampler(Sampler[int]):
-    """Indices that go on from epoch to epoch, so that a resumed training sees what it would have seen."""
+    """Indices that continue from epoch to epoch, so that a resumed training sees the same examples."""
 
     def __init__(self, size: int) -> None:
         self.size, self.epoch = size, 0
@@ -115,7 +115,7 @@ class EpochSampler(Sampler[int]):
 def training_loader(
     examples: Dataset[Any], settings: FitSettings, collate: Callable[[list[Any]], Any] | None = None
 ) -> DataLoader[Any]:
-    """Batches of examples without end; `examples[i]` must be the same whenever the seed and `i` are."""
+    """Return endless batches of examples; `examples[i]` must depend on nothing but the seed and `i`."""
     return DataLoader(
         examples,
         settings.batch,
@@ -127,12 +127,12 @@ def training_loader(
 
 
 def half_precision(settings: FitSettings) -> bool:
-    """Whether to compute in bfloat16: if asked for, or by itself where the processor or the GPU can."""
+    """Return whether to compute in bfloat16: if asked for, or if processor or GPU support it natively."""
     return runtime.half_precision(Engine(precision=settings.precision))
 
 
 def prepare(settings: FitSettings) -> None:
-    """Threads and seeds; to be called before the network is built, so that its weights repeat too."""
+    """Set threads and seeds; call it before the network is built, so that its weights repeat, too."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     pl.seed_everything(settings.seed, verbose=False)
@@ -154,30 +154,29 @@ def fit(
     With `blend` it holds the mean of that and of the moving averages at those steps: a flatter place of the
     loss, which generalises better (Izmailov et al., "Averaging Weights Leads to Wider Optima", 2018).
 
-    `train_loader` comes from `training_loader`. `monitor` is a figure that the module logs in
-    `validation_step`; `autocast=False` is for a module that itself chooses what runs in half precision.
-    Leaves in `out`: `last.ckpt` (and `best.ckpt` with `patience`), `metrics.csv`, `tensorboard/` and
-    `learning_curve.png`. Goes on from `out/last.ckpt` where there is one.
+    `train_loader` comes from `training_loader`. `monitor` is a metric that the module logs in
+    `validation_step`; `autocast=False` is for a module that chooses its half precision. Writes to `out`:
+    `last.ckpt` (and `best.ckpt` with `patience`), `metrics.csv`, `tensorboard/` and `learning_curve.png`.
+    Resumes from `out/last.ckpt` if it exists.
 
     Raises
     ------
     TrainingError
         If `out` holds a training with other settings, or a checkpoint that can't be read.
     OutputError
-        If the disk is full or `out` can't be written; checkpoints that were there stay whole.
+        If the disk is full or `out` can't be written; earlier checkpoints stay complete.
     """
-    with _told_when_full(out):
+    with reporting_full_disk(out):
         out.mkdir(parents=True, exist_ok=True)
-        earlier = _read_checkpoint(out / LAST)
+        earlier = read_checkpoint(out / LAST)
         if earlier is not None:
             _check_same_settings(earlier, settings, out)
         step = int(earlier["global_step"]) if earlier else 0
         watched = settings.patience > 0 and validation_loader is not None
         stopped = _stopped_early(earlier, settings)
         if not stopped and step < settings.epochs * settings.epoch_steps:
-            if isinstance(
-                train_loader.sampler, EpochSampler
-            ):  # workers fetch before Lightning tells the epoch
+            # Workers fetch before Lightning sets the epoch.
+            if isinstance(train_loader.sampler, EpochSampler):
                 train_loader.sampler.set_epoch(step // settings.epoch_steps)
             trainer = _trainer(settings, out, step, monitor if watched else None, better, autocast)
             trainer.fit(
@@ -187,14 +186,14 @@ def fit(
                 ckpt_path=out / LAST if earlier else None,
                 weights_only=True,
             )
-            earlier = _read_checkpoint(out / LAST)
+            earlier = read_checkpoint(out / LAST)
             stopped = _stopped_early(earlier, settings)
         if (out / "metrics.csv").is_file():
             draw_learning_curve(out / "metrics.csv", out / "learning_curve.png")
-    final = _read_checkpoint(out / BEST) if watched else earlier
+    final = read_checkpoint(out / BEST) if watched else earlier
     if earlier is None or final is None:
         raise TrainingError(f"{out} has lost its checkpoints; train again into an empty folder.")
-    module.load_state_dict(_mean([final, *(_kept(out, at) for at in settings.blend)]))
+    module.load_state_dict(mean_weights([final, *(read_step(out, at) for at in settings.blend)]))
     return Fit(int(earlier["global_step"]), stopped, _best(earlier) if watched else None)
 
 
@@ -210,15 +209,15 @@ def _trainer(
     callbacks: list[Callback] = [
         _SeedSteps(settings),
         EMAWeightAveraging(decay=settings.average, update_starting_at_step=settings.average_from),
-        _Tell(settings.epochs * settings.epoch_steps),
-        _Keep(out, settings.blend),
+        _LogProgress(settings.epochs * settings.epoch_steps),
+        _KeepSteps(out, settings.blend),
     ]
     if monitor:
         callbacks += [
             EarlyStopping(monitor, patience=settings.patience, mode=better, check_finite=False),
             ModelCheckpoint(out, filename=Path(BEST).stem, monitor=monitor, mode=better, **whole),
         ]
-    # Without a figure to rank them, the one checkpoint that is kept is the last one.
+    # Without a metric to rank them, the one checkpoint that is kept is the last one.
     callbacks.append(ModelCheckpoint(out, filename=Path(LAST).stem, **whole))
     on_terminal = sys.stderr.isatty()
     if on_terminal:
@@ -233,7 +232,7 @@ def _trainer(
         logger=[_csv_logger(out, step), TensorBoardLogger(out, name="tensorboard", version="")],
         log_every_n_steps=min(20, settings.epoch_steps),
         callbacks=callbacks,
-        plugins=[_WholeCheckpoints()],
+        plugins=[CompleteCheckpoints()],
         enable_progress_bar=on_terminal,
         enable_model_summary=False,
         use_distributed_sampler=False,
@@ -241,7 +240,7 @@ def _trainer(
 
 
 class _SeedSteps(Callback):
-    """Dropout and sampling drawn afresh for each step, and the settings kept with the checkpoint."""
+    """Seed of dropout and sampling for each step; keeps the settings with the checkpoint."""
 
     def __init__(self, settings: FitSettings) -> None:
         self.settings = settings
@@ -253,8 +252,8 @@ class _SeedSteps(Callback):
         return {"settings": self.settings.model_dump(mode="json")}
 
 
-class _Tell(Callback):
-    """A line in the log for each check."""
+class _LogProgress(Callback):
+    """A line in the log for each validation."""
 
     def __init__(self, total: int) -> None:
         self.total = total
@@ -263,7 +262,7 @@ class _Tell(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = trainer.global_step, time.monotonic()
         if trainer.global_step:
-            log.info("goes on from step %d of %d", trainer.global_step, self.total)
+            log.info("resumes from step %d of %d", trainer.global_step, self.total)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         step, (first, since) = trainer.global_step, self.began or (0, time.monotonic())
@@ -272,61 +271,19 @@ class _Tell(Callback):
         log.info("step %d of %d: %s; about %.0f min left", step, self.total, figures, left / 60)
 
 
-class _Keep(Callback):
-    """Keeps the checkpoints that the result will be averaged with."""
+class _KeepSteps(Callback):
+    """Checkpoints of the steps that the result will be averaged with."""
 
     def __init__(self, out: Path, steps: tuple[int, ...]) -> None:
         self.out, self.steps = out, steps
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.global_step in self.steps:
-            trainer.save_checkpoint(_kept_path(self.out, trainer.global_step))
-
-
-def _kept_path(out: Path, step: int) -> Path:
-    return out / f"step-{step}.ckpt"
-
-
-def _kept(out: Path, step: int) -> dict[str, Any]:
-    checkpoint = _read_checkpoint(_kept_path(out, step))
-    if checkpoint is None:
-        raise TrainingError(
-            f"{out} has no checkpoint of step {step} to average with: `blend` names steps at which it "
-            "saves a checkpoint. Train again into an empty folder."
-        )
-    return checkpoint
-
-
-def _mean(checkpoints: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """The mean of their weights; what counts batches is the first one's."""
-    states = [checkpoint["state_dict"] for checkpoint in checkpoints]
-    return {
-        name: torch.stack([state[name] for state in states]).mean(dim=0)
-        if first.is_floating_point()
-        else first
-        for name, first in states[0].items()
-    }
-
-
-class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that appear whole or not at all; Lightning's own moves them from another file system."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        # Through memory: torch's own writer hides which error the disk gave.
-        buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
-        try:
-            with replacing(Path(path)) as part:
-                part.write_bytes(buffer.getbuffer())
-        except OutputError as error:
-            raise OutputError(
-                f"{error}. Make room and give the same command again: earlier checkpoints are whole, "
-                "and it goes on from the last one."
-            ) from error
+            trainer.save_checkpoint(step_path(self.out, trainer.global_step))
 
 
 def warm_cosine(parameters: Iterable[torch.nn.Parameter], settings: Any, floor: float) -> dict[str, Any]:
-    """AdamW whose learning rate warms up linearly and falls by half a cosine to a `floor` of itself.
+    """Return AdamW whose learning rate warms up linearly and falls by half a cosine to a `floor` of itself.
 
     `settings` have `learning_rate`, `warmup` and `steps`; the result is for Lightning's
     `configure_optimizers`.
@@ -342,24 +299,8 @@ def warm_cosine(parameters: Iterable[torch.nn.Parameter], settings: Any, floor: 
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-@contextmanager
-def _told_when_full(out: Path) -> Iterator[None]:
-    """A full disk, wherever it strikes, is one clear line."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise OutputError(
-                f"The disk of {out} is full ({error.strerror}). Make room and give the same command again: "
-                "it goes on from the last checkpoint."
-            ) from error
-        if isinstance(error, FileExistsError | NotADirectoryError | PermissionError):
-            raise OutputError(f"The folder {out} can't be written ({error.strerror}).") from error
-        raise
-
-
 def _csv_logger(out: Path, step: int) -> CSVLogger:
-    """Lightning's logger, which deletes what it finds, with the rows before `step` kept."""
+    """Return Lightning's logger, which deletes earlier logs, with the rows before `step` restored."""
     path = out / "metrics.csv"
     rows: list[dict[str, str]] = []
     if step and path.is_file():
@@ -367,24 +308,10 @@ def _csv_logger(out: Path, step: int) -> CSVLogger:
             rows = [row for row in csv.DictReader(file) if int(row["step"] or 0) < step]
     path.unlink(missing_ok=True)
     logger = CSVLogger(out, name="", version="", flush_logs_every_n_steps=1)
-    for row in rows:  # as they were written, so that the file's bytes don't tell of the stop
+    for row in rows:  # as they were written, so that the file's bytes do not depend on the stop
         known: dict[str, Any] = {name: value for name, value in row.items() if value and name != "step"}
         logger.experiment.log_metrics(known, int(row["step"]))
     return logger
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Our own training state, only tensors and plain values of it; None where there is none."""
-    if not path.is_file():
-        return None
-    try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a file that is not its own
-        raise TrainingError(
-            f"{path} is not a checkpoint that can be read ({type(error).__name__}). "
-            "Delete it to train from the start."
-        ) from error
-    return checkpoint
 
 
 def _check_same_settings(checkpoint: dict[str, Any], settings: FitSettings, out: Path) -> None:
@@ -394,7 +321,7 @@ def _check_same_settings(checkpoint: dict[str, Any], settings: FitSettings, out:
         if before[name] != now[name]:
             raise TrainingError(
                 f"{out} holds a training with another {name}: {before[name]!r}, now {now[name]!r}. "
-                "Give the same settings to go on, or another --out."
+                "Give the same settings to resume, or another --out."
             )
 
 

@@ -184,7 +184,7 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(whole, tmp_path):
     assert in_another_process(victim) == 0
     line = reported.read_text()
     assert "last.ckpt cannot be written" in line and "File too large" in line
-    assert "give the same command again" in line
+    assert "repeat the command" in line
     assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 3
     assert not list(tmp_path.glob(".*"))
     assert train(tmp_path, watch=False)[1] == whole[2]
