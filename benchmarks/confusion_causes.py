@@ -25,7 +25,7 @@ from pipeline.evaluation.trucks.boxes import centres
 from pipeline.simulation.product_metadata import Granule
 from pipeline.simulation.rendering import Vehicle
 from pipeline.simulation.world import atmosphere
-from pipeline.simulation.world.layout import World
+from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.stage import FAINT_PX, SLOW_KMH, Stage
 
 BESIDE_PX = 3.5

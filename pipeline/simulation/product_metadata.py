@@ -16,7 +16,7 @@ from pyproj import Transformer
 from pipeline.scenes.readers.safe import SIMULATED_DOI
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BANDS_20M
 from pipeline.simulation.world.atmosphere import EAST_OF_NORTH, LINE_OF_SIGHT_KM, ORBIT_KM
-from pipeline.simulation.world.layout import DETECTOR_TILT, World
+from pipeline.simulation.world.objects import DETECTOR_TILT, World
 
 EPSG = 32632
 TILE = "T32UPD"

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.simulation.product import SimulatedProduct, write_product
-from pipeline.simulation.world.layout import World
 from pipeline.simulation.world.network import Road
+from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import SimulatedTruck, Stage
 

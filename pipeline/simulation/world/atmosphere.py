@@ -11,8 +11,8 @@ from scipy.special import ndtri
 
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.simulation.rendering import PIXEL_M, rectangle_coverage
-from pipeline.simulation.world.layout import World
 from pipeline.simulation.world.noise import fractal_field, smooth_field
+from pipeline.simulation.world.objects import World
 
 ORBIT_KM = 786.0
 LINE_OF_SIGHT_KM = {

@@ -10,8 +10,8 @@ import numpy as np
 import shapely
 
 from pipeline.simulation.rendering import PIXEL_M
-from pipeline.simulation.world.layout import Town, World, Zone
 from pipeline.simulation.world.network import Road
+from pipeline.simulation.world.objects import Town, World, Zone
 from pipeline.simulation.world.spectra import MATERIALS, PAINTS, ROOFS
 
 STREET_ALONG, STREET_ACROSS = 9.0, 5.2

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from pipeline.simulation.world import spectra
 from pipeline.simulation.world.buildings import STREET_ACROSS, STREET_ALONG
-from pipeline.simulation.world.layout import World
 from pipeline.simulation.world.network import near_line
 from pipeline.simulation.world.noise import fractal_field, hashed, smooth_field, uniform
+from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.spectra import INDEX, VARIANTS
 
 FIELD_BLOCK_PX = 64.0

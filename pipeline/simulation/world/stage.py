@@ -13,7 +13,8 @@ from shapely import Point, STRtree
 
 from pipeline.simulation.rendering import PIXEL_M, Vehicle, add_vehicle, band_times, rectangle_coverage
 from pipeline.simulation.world import atmosphere, buildings, landscape, network, spectra
-from pipeline.simulation.world.layout import World, plan_world
+from pipeline.simulation.world.layout import plan_world
+from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.traffic import Aircraft, Vehicles, contrast, is_inside, make_traffic
 

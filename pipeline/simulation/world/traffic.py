@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.simulation.rendering import PIXEL_M, Vehicle, car_reflectance
-from pipeline.simulation.world.layout import World
 from pipeline.simulation.world.network import Road
+from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.spectra import BANDS, MATERIALS, PAINTS
 
 PAINT_SHARES = {

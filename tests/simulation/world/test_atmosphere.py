@@ -11,7 +11,8 @@ from scipy.optimize import minimize
 
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.simulation.world import atmosphere
-from pipeline.simulation.world.layout import Contrail, plan_world
+from pipeline.simulation.world.layout import plan_world
+from pipeline.simulation.world.objects import Contrail
 
 CLEAR = dataclasses.replace(
     plan_world(96, 1), cloud_cover=1e-9, haze=0.0, contrails=(), detector_start=0.0, detector_width=1e6

@@ -1,0 +1,166 @@
+"""Objects of a simulated world: season, towns, water, industry, roads and MSI detectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.simulation.world.network import Road
+
+DETECTOR_TILT = 0.2
+"""Columns by which a detector's edge moves west for each row southwards (descending orbit)."""
+
+
+@dataclass(frozen=True)
+class Season:
+    """Time of a scene, and the state of its fields."""
+
+    acquired: datetime
+    sun_zenith_deg: float
+    sun_azimuth_deg: float
+    crops: dict[str, float]
+    """Share of each material among the parcels."""
+
+
+SEASONS = (
+    Season(
+        datetime(2023, 8, 24, 10, 20, 31, tzinfo=UTC), 42.0, 161.0,
+        {"stubble": 0.22, "soil": 0.12, "light_soil": 0.06, "lush": 0.24, "meadow": 0.24, "ripe": 0.04,
+         "fallow": 0.08},
+    ),
+    Season(
+        datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC), 30.5, 157.0,
+        {"cereal": 0.28, "ripe": 0.12, "lush": 0.18, "soil": 0.12, "dark_soil": 0.04, "meadow": 0.20,
+         "fallow": 0.06},
+    ),
+    Season(
+        datetime(2023, 4, 21, 10, 20, 31, tzinfo=UTC), 41.5, 162.0,
+        {"cereal": 0.34, "soil": 0.26, "dark_soil": 0.10, "light_soil": 0.08, "meadow": 0.18, "lush": 0.04},
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Town:
+    """A built-up area with a street grid."""
+
+    x: float
+    y: float
+    radius: float
+    angle: float
+    """Of its streets, radians."""
+    lobes: tuple[tuple[float, float], ...] = ()
+    """Amplitude and phase of the outline's first harmonics."""
+
+    def outwards(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:
+        """Return 0 in the centre, 1 on the outline; from coordinates along and across its streets."""
+        around = np.arctan2(v, u)
+        outline = 1 + sum(
+            size * np.cos((k + 2) * around + phase) for k, (size, phase) in enumerate(self.lobes)
+        )
+        return np.asarray(np.hypot(u, v) / (self.radius * np.maximum(outline, 0.25)), np.float32)
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A rectangle of industry, quarry, greenhouses or a rest area; half sides in pixels."""
+
+    x: float
+    y: float
+    half_length: float
+    half_width: float
+    angle: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class River:
+    """A river's middle line, (N, 2) in pixels, and its mean width."""
+
+    points: NDArray[np.float64]
+    width: float
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A lake with an irregular shore."""
+
+    x: float
+    y: float
+    radius: float
+
+
+@dataclass(frozen=True)
+class Flight:
+    """An aircraft: x, y in pixels as B02 sees it, heading in degrees clockwise from north."""
+
+    x: float
+    y: float
+    heading_deg: float
+    speed_kmh: float
+    height_m: float
+    length_m: float
+
+
+@dataclass(frozen=True)
+class Contrail:
+    """A straight streak of thin high cloud; lengths in pixels, its middle as B02 sees it."""
+
+    x: float
+    y: float
+    heading_deg: float
+    length: float
+    width: float
+    opacity: float
+    height_m: float
+
+
+@dataclass(frozen=True)
+class World:
+    """All objects that have a place; the land between is a function of `seed`. Lengths in 10 m pixels."""
+
+    size: int
+    seed: int
+    season: Season
+    towns: tuple[Town, ...]
+    zones: tuple[Zone, ...]
+    rivers: tuple[River, ...]
+    lakes: tuple[Lake, ...]
+    roads: tuple[Road, ...]
+    first_detector: int
+    detector_width: float
+    detector_start: float
+    cloud_cover: float
+    cloud_height_m: float
+    cloud_scale: float
+    """Size of the clouds, pixels."""
+    cloud_gain: float
+    """Amplitude of each octave of their detail, relative to the one before."""
+    cloud_softness: float
+    """Width of their edges, in standard deviations of the cloud field."""
+    wind_ms: tuple[float, float]
+    """Drift of the clouds: east and south, metres per second."""
+    haze: float
+    """Mean path reflectance left in B02 by the atmospheric correction."""
+    railways: tuple[Road, ...]
+    flights: tuple[Flight, ...]
+    contrails: tuple[Contrail, ...]
+    driving_side: int
+    """+1 where traffic keeps to the right, -1 where it keeps to the left."""
+
+    @property
+    def field_seed(self) -> int:
+        """Seed of the random fields, far from those of other worlds: each field adds its own number."""
+        return self.seed * 1000
+
+    def detector(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Return the number of the MSI detector of each place; odd ones see B02 first, even ones B04."""
+        stripe = np.floor((x + DETECTOR_TILT * y - self.detector_start) / self.detector_width)
+        return np.clip(stripe + self.first_detector, 1, 12).astype(np.uint8)
+
+    def order(self, x: float, y: float) -> int:
+        """Return +1 where B02 is seen first, -1 where B04 is."""
+        return 1 if int(self.detector(np.array(x), np.array(y))) % 2 else -1
