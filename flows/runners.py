@@ -73,7 +73,7 @@ def is_lost_worker(error: BaseException) -> bool:
 
 
 def _dask(settings: Runner) -> TaskRunner[Any]:
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask import DaskTaskRunner  # type: ignore[attr-defined]
 
     if settings.address:
         return DaskTaskRunner(address=settings.address)

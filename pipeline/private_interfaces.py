@@ -20,7 +20,7 @@ def raster_copy_error() -> type[Exception]:
     """Return the error of a copy that GDAL can't write: rasterio raises it, and has no public name for it."""
     from rasterio._err import CPLE_BaseError
 
-    return CPLE_BaseError  # type: ignore[no-any-return]
+    return CPLE_BaseError
 
 
 def without_telemetry() -> None:
@@ -50,7 +50,7 @@ def operations_to(watch: Callable[[Any, Any, Any], Any]) -> AbstractContextManag
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             return watch(func, args, kwargs or {})
 
-    return Watch()
+    return Watch()  # type: ignore[no-untyped-call]
 
 
 def arguments_of(operation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

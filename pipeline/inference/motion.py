@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -235,7 +236,7 @@ def _positions(s: Array, move: Array) -> Array:
     return s[:, None] + move[:, None] * _LAG
 
 
-def _turn(x: NDArray, y: NDArray, axis: Array) -> tuple[Array, Array]:
+def _turn(x: NDArray[Any], y: NDArray[Any], axis: Array) -> tuple[Array, Array]:
     """Return coordinates along and across an axis."""
     return x * np.sin(axis) - y * np.cos(axis), x * np.cos(axis) + y * np.sin(axis)
 

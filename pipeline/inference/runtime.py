@@ -103,7 +103,7 @@ class TorchRuntime:
         self._lock = threading.Lock()  # two tiles at once would take twice the memory
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._networks = {
-            name: with_fused_norms(network).to(self._device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            name: with_fused_norms(network).to(self._device).to(memory_format=torch.channels_last)
             for name, (network, _) in networks.items()
         }
 

@@ -223,7 +223,7 @@ def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
         summaries=pystac.Summaries(_summaries(properties)),
         stac_extensions=[_EXTENSIONS["proj"]],
     )
-    collection.item_assets = {  # type: ignore[assignment]
+    collection.item_assets = {
         key: pystac.ItemAssetDefinition(_asset_definition(asset))
         for _, item in items
         for key, asset in item.assets.items()

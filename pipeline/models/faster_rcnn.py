@@ -53,7 +53,7 @@ class ScoreProposals(RegionProposalNetwork):
 
         `objectness` is (N, H, W, anchors) in log-odds, `box_deltas` (N, H, W, 4 anchors).
         """
-        (cells,) = self.anchor_generator.cell_anchors  # type: ignore[union-attr]
+        (cells,) = self.anchor_generator.cell_anchors
         count, height, width, anchors = objectness.shape
         image, row, col, anchor = torch.nonzero(
             objectness > torch.logit(torch.tensor(self.min_objectness)), as_tuple=True
@@ -105,7 +105,7 @@ class TruckDetector(FasterRCNN):
         anchor_ratios: list[float],
         head: int,
     ) -> None:
-        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(anchor_ratios),))  # type: ignore[arg-type]
+        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(anchor_ratios),))
         # The stock generator rounds anchors to whole pixels, which a truck of three pixels does not survive.
         anchors.cell_anchors = [_cell_anchors(anchor_sizes, anchor_ratios)]
         rpn_head = RPNHead(features, anchors.num_anchors_per_location()[0])
@@ -165,7 +165,7 @@ class TruckDetector(FasterRCNN):
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
         """Return what `forward` gives at inference, from the maps of `dense`."""
         features, objectness, box_deltas = maps
-        proposals = self.rpn.propose(objectness.float(), box_deltas.float())  # type: ignore[operator]
+        proposals = self.rpn.propose(objectness.float(), box_deltas.float())
         sizes = [(int(features.shape[1]), int(features.shape[2]))] * len(features)
         outputs = [self._run_roi_head(*pair) for pair in zip(features, proposals, strict=True)]
         logits, regression = (torch.cat(parts) for parts in zip(*outputs, strict=True))

@@ -150,7 +150,7 @@ def _draft(path: Path, side: int, gsd: int, granule: Granule, dtype: str, count:
     )  # fmt: skip
 
 
-def _put(file: DatasetWriter, values: NDArray, window: Window, step: int, index: int = 1) -> None:
+def _put(file: DatasetWriter, values: NDArray[np.generic], window: Window, step: int, index: int = 1) -> None:
     """Write a block into a draft of `step` times the pixel, without what lies beyond the draft's edge."""
     row, col = int(window.row_off) // step, int(window.col_off) // step
     height, width = min(values.shape[0], file.height - row), min(values.shape[1], file.width - col)

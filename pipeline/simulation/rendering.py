@@ -135,7 +135,7 @@ def add_rectangle(
     sigma_px: float,
 ) -> None:
     """Paint a blurred rectangle over one band, (H, W) reflectance, in place."""
-    (rows, cols), share = rectangle_coverage(image.shape, x, y, heading_deg, length_px, width_px, sigma_px)  # type: ignore[arg-type]
+    (rows, cols), share = rectangle_coverage(image.shape, x, y, heading_deg, length_px, width_px, sigma_px)
     image[rows, cols] += share * (np.float32(reflectance) - image[rows, cols])
 
 

@@ -15,7 +15,8 @@ from pipeline.evaluation.bootstrap import block_bootstrap
 from pipeline.evaluation.trucks.blocks import precision_recall_f1, truck_counts
 from pipeline.evaluation.trucks.calibration import Reliability
 from pipeline.evaluation.trucks.cases import truck_cases
-from pipeline.evaluation.trucks.scores import PrecisionRecall, TruckEvaluation
+from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
+from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle
 from pipeline.models.normalise import normalise

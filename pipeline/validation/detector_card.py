@@ -18,7 +18,7 @@ from pipeline.config import Engine, Settings
 from pipeline.errors import BundleError
 from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M
 from pipeline.evaluation.trucks.calibration import Reliability, fit_calibration, reliability
-from pipeline.evaluation.trucks.scores import PrecisionRecall
+from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
 from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
@@ -255,7 +255,9 @@ def _calibration(mode: Mode) -> dict[str, Any]:
     }
 
 
-def _detections(places: Sequence[Observed], near_roads: bool) -> tuple[NDArray, NDArray, NDArray]:
+def _detections(
+    places: Sequence[Observed], near_roads: bool
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
     """Return score, correctness and evidence of motion of every detection, near roads or everywhere."""
     evaluation = pool("together", places).evaluate(near_roads)
     curve = evaluation.curves[PRIMARY_CURVE]

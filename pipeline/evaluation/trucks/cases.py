@@ -253,7 +253,7 @@ def cause_metrics(cases: gpd.GeoDataFrame) -> dict[str, Any]:
     judged = cases[cases["outcome"].isin(_MEASURED)]
     counts = judged.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
     result: dict[str, Any] = {outcome: {} for outcome in _MEASURED}
-    for (outcome, cause), count in counts.items():  # type: ignore[misc]
+    for (outcome, cause), count in counts.items():
         result[outcome][str(cause)] = int(count)
     left_out = causes.without_evidence(judged) if len(judged) else []
     why = (

@@ -309,7 +309,7 @@ def _scenes(
     both = "scene_id" in predicted and "scene_id" in reference
     if not both or predicted["scene_id"].nunique() < 2 or reference["scene_id"].isna().any():
         return None, None
-    return tuple(frame["scene_id"].astype(str).to_numpy(dtype=object) for frame in (predicted, reference))  # type: ignore[return-value]
+    return tuple(frame["scene_id"].astype(str).to_numpy(dtype=object) for frame in (predicted, reference))
 
 
 def _curves(

@@ -207,14 +207,14 @@ def _cut(
     (x, y), (x_next, y_next) = xy.T, xy[nexts].T
     beside = np.minimum(xy, xy[nexts]).astype(np.int32) + 1  # the pixel next to an edge on a seam
     inner = np.zeros(len(xy), dtype=bool)
-    for on_seam, beyond in (
-        ((y == 0) & (y_next == 0), lambda at: labels[0, beside[at, 0]]),
-        ((y == height) & (y_next == height), lambda at: labels[-1, beside[at, 0]]),
-        ((x == 0) & (x_next == 0), lambda at: labels[beside[at, 1], 0]),
-        ((x == breadth) & (x_next == breadth), lambda at: labels[beside[at, 1], -1]),
+    for on_seam, beyond, along in (
+        ((y == 0) & (y_next == 0), labels[0], 0),
+        ((y == height) & (y_next == height), labels[-1], 0),
+        ((x == 0) & (x_next == 0), labels[:, 0], 1),
+        ((x == breadth) & (x_next == breadth), labels[:, -1], 1),
     ):
         at = np.flatnonzero(on_seam)
-        inner[at] = beyond(at) == ring_region[ring[at]]
+        inner[at] = beyond[beside[at, along]] == ring_region[ring[at]]
 
     crossing = _crossings(labels, x, y, ring_region[ring])
     first_of_ring, last_of_ring = np.zeros_like(inner), np.zeros_like(inner)

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Hashable
 from io import FileIO
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +76,6 @@ class Spill:
     def _at(self, offset: int) -> FileIO:
         if self._file is None:
             # Windows wraps the file, Linux returns it bare: both are unbuffered.
-            self._file = cast(FileIO, tempfile.TemporaryFile(dir=temporary_folder(), buffering=0))  # noqa: SIM115
+            self._file = tempfile.TemporaryFile(dir=temporary_folder(), buffering=0)  # noqa: SIM115
         self._file.seek(offset)
         return self._file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
     """
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
 
-    def turn(array: NDArray) -> NDArray:
+    def turn(array: NDArray[Any]) -> NDArray[Any]:
         turned = np.rot90(array, turns, axes=(-2, -1))
         return np.ascontiguousarray(turned[..., ::-1] if mirrored else turned)
 
