@@ -20,6 +20,7 @@ from pipeline.operations.batch import BatchRequest, InTurn, Say, Summary, run_ba
 from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources, find_scenes
 from pipeline.operations.tables import summary_markdown
+from pipeline.processes import configure_process
 from pipeline.redaction import without_secrets
 from pipeline.run import Job, Request, Result
 
@@ -47,6 +48,7 @@ def batch(
     Everything is as in `truckscape batch`. For deployments: all parameters are plain text, and credentials
     are none of them. `stac` is the URL of an API, and what follows it what is searched there.
     """
+    configure_process()
     tree = load_config(_path(config), settings)
     search = Search(stac, tuple(collections), area, time, cloud_cover, most) if stac else None
     sources = Sources(tuple(scenes), _path(scene_list), _path(folder), search)

@@ -19,6 +19,7 @@ from flows.shard_order import ShardOrder
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import OnTile
+from pipeline.processes import configure_process
 from pipeline.run import (
     Job,
     Request,
@@ -42,6 +43,7 @@ def at_once(work: Callable[[], Result]) -> Result:
 @task(name="shard", task_run_name="shard-{index}", cache_policy=NO_CACHE, persist_result=False)
 def shard_task(parcel: OpaqueJob, index: int) -> str:
     """Both networks over one shard; what is already on disk is left as it is."""
+    configure_process()
     return str(run_shard(parcel.job, index, parcel.on_tile))
 
 
@@ -62,6 +64,7 @@ def run_scene(
     `truckscape run`. For deployments: all parameters are plain text. The shards run on the runner of the
     settings.
     """
+    configure_process()
     tree = load_config(Path(config) if config else None, settings)
     request = Request(
         scene=scene,

@@ -27,6 +27,7 @@ from pipeline.operations.batch import BatchRequest
 from pipeline.operations.new_scenes import Watch, do_news
 from pipeline.operations.search import COLLECTION, Search
 from pipeline.operations.sources import Sources
+from pipeline.processes import configure_process
 
 Say = Callable[[str], None]
 _FIRST_AFTER = timedelta(seconds=5)
@@ -53,6 +54,7 @@ def new_scenes(
     Everything is as in `truckscape schedule`. For deployments: all parameters are plain text, and credentials
     are none of them.
     """
+    configure_process()
     say = get_run_logger().info
     search = Search(stac, tuple(collections or [COLLECTION]), area, None, cloud_cover) if stac else None
     sources = Sources((), _path(scene_list), _path(folder), search)

@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.server import FlowRecord
 from pipeline.models.bundle import Bundle, open_bundle
+from pipeline.processes import configure_process
 from pipeline.training.request import TrainingRequest, publish_bundle, run_training
 
 
@@ -45,6 +46,7 @@ def train(
 
     Everything is as in `truckscape train`. For deployments: all parameters are plain text.
     """
+    configure_process()
     request = TrainingRequest(
         kind=kind,
         out=Path(out),

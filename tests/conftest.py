@@ -8,11 +8,13 @@ import rasterio
 from hypothesis import settings
 from rasterio.transform import from_origin
 
+from pipeline.processes import configure_process
 from pipeline.simulation.simulate import SimulatedProduct, simulate
 
 # How long an example takes says more about what else the machine does than about the code.
 settings.register_profile("truckscape", settings(), deadline=None)
 settings.load_profile("truckscape")
+configure_process()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

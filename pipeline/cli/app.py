@@ -14,6 +14,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.errors import TruckscapeError
+from pipeline.processes import configure_process
 from pipeline.redaction import without_secrets
 
 log = logging.getLogger("pipeline.cli")
@@ -74,6 +75,7 @@ def _logged(path: Path) -> Iterator[None]:
 
 def main() -> None:
     """Entry point: exit status 0 done, 1 failed with one clear message, 2 wrong usage."""
+    configure_process()
     try:
         app()
     except TruckscapeError as error:

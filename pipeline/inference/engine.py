@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Engine
-from pipeline.inference.allocator import give_back_memory, keep_memory_compact
 from pipeline.inference.motion import measure_displacement
 from pipeline.inference.networks import Boxes, Image, Models, Networks, current_networks, thread_count
 from pipeline.inference.predictions import (
@@ -35,6 +34,7 @@ from pipeline.inference.predictions import (
 )
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shards import Shard
+from pipeline.processes import give_back_memory
 from pipeline.roads.mask import road_mask
 from pipeline.scenes.clouds import cloud_mask, shadow_mask
 from pipeline.scenes.raster.cache import current_cache
@@ -83,7 +83,6 @@ def predict_shards(
     CorruptImageError
         If a tile can't be decoded, naming file, band and block; at once, whatever else is under way.
     """
-    keep_memory_compact()
     threads, half = thread_count(engine, workers), half_precision(engine)
     tiles = [tile for shard in shards for tile in shard]
     bands = models.bands_of(scene)

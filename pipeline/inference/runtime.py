@@ -7,7 +7,6 @@ that PyTorch computes one after the other. On a GPU, and wherever OpenVINO is no
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -27,9 +26,6 @@ _EXAMPLE_PX = 64
 """Side of the image by which a network is traced; what is traced holds for every size."""
 _WIDE = 32
 """Maps of so many channels are features, which leave OpenVINO in the precision that they are computed in."""
-
-# OpenVINO's own converter traces too, and PyTorch has nothing else yet that takes images of any size.
-warnings.filterwarnings("ignore", r"`torch\.jit\.trace", FutureWarning)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ import shapely
 from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
-from pystac_client.warnings import NoConformsTo, PystacClientWarning
+from pystac_client.warnings import PystacClientWarning
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
@@ -30,9 +29,6 @@ from pipeline.scenes.download import PASSING, close_redirect, pieces
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.scene import scene_name
 from pipeline.storage.untrusted_vectors import read_layer
-
-# What is no API is told by an error.
-warnings.filterwarnings("ignore", category=NoConformsTo)
 
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100

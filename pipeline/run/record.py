@@ -13,9 +13,8 @@ from typing import Any
 
 import geopandas as gpd
 
-from pipeline.inference.allocator import give_back_memory
 from pipeline.inference.runtime import backend, half_precision
-from pipeline.processes import peak_memory_mb
+from pipeline.processes import give_back_memory, peak_memory_mb
 from pipeline.run.keys import versions
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing

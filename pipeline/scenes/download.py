@@ -10,7 +10,7 @@ import requests
 from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestException, Timeout
 
 from pipeline.errors import NotAProductError, SceneNotFoundError, TruckscapeError, UnreachableError
-from pipeline.redaction import keep_secrets, redacted
+from pipeline.redaction import redacted
 
 PASSING = (408, 429, 500, 502, 503, 504)
 """HTTP statuses of transient errors."""
@@ -20,8 +20,6 @@ _TIMEOUTS_S = (10, 30)
 _WHOLE_S = 120
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 _PIECE = 2**16
-
-keep_secrets("urllib3")
 
 
 def fetch(url: str, what: str, most_bytes: int) -> bytes:

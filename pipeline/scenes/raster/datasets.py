@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,18 +12,13 @@ from typing import Any, TypeVar
 
 import rasterio
 from rasterio.enums import Interleaving
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from pipeline.errors import CorruptImageError, IncompleteReadError
-from pipeline.redaction import keep_secrets, redacted
+from pipeline.redaction import redacted
 from pipeline.scenes.raster.grids import warped
 from pipeline.scenes.scene import Warp
-
-# What GDAL reports also arrives as an exception; without a handler Python would print it a second time.
-keep_secrets("rasterio")
-# Openers raise GeoreferenceError instead. Not `catch_warnings`, which is not safe in threads.
-warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 _T = TypeVar("_T")
 
@@ -54,10 +48,6 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
 # Overviews, masks and metadata beside a raster (.ovr, .msk, .aux.xml) are ignored: GDAL opens them with any
 # driver, and a VRT there reads any file of this machine.
 _OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-# What is decoded is kept in `blocks`, so GDAL, which would take 5 % of the machine, needs little: COGs,
-# overviews and rasters written by strips took no longer with 16 MB than with 256 MB.
-# Not in `_OPTIONS`: leaving an environment that sets it empties the cache.
-os.environ.setdefault("GDAL_CACHEMAX", "32")
 _REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
 _OPEN_PER_THREAD = 32
 _MOST_VALUES = 2**28
