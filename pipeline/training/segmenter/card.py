@@ -56,7 +56,7 @@ def confusion(pairs: Iterable[Pair], card: Card) -> LandcoverEvaluation:
     return LandcoverEvaluation(card.classes, _by_block(pairs, card).sum(axis=0), _PIXEL_M2)
 
 
-def figures(pairs: Iterable[Pair], card: Card) -> dict[str, Any]:
+def metrics(pairs: Iterable[Pair], card: Card) -> dict[str, Any]:
     """Return accuracy and IoU of found classes against true ones.
 
     `accuracy_95` is the accuracy's interval by a bootstrap of blocks of `BOOTSTRAP_PX`.
@@ -91,8 +91,8 @@ def _confusions(result: LandcoverEvaluation, count: int = 4) -> dict[str, float 
     }
 
 
-def land_use_figures(results: Iterable[tuple[LabelledScene, Pair]], card: Card) -> dict[str, Any]:
-    """Return `figures` of land use, beside those of the scenes' labels on the same pixels.
+def land_use_metrics(results: Iterable[tuple[LabelledScene, Pair]], card: Card) -> dict[str, Any]:
+    """Return `metrics` of land use, beside those of the scenes' labels on the same pixels.
 
     `results` are scenes, each with its land use where that counts, and with found classes. `advantage` is the
     accuracy less that of the labels (`pseudo_label_accuracy`), with its interval.
@@ -110,7 +110,7 @@ def land_use_figures(results: Iterable[tuple[LabelledScene, Pair]], card: Card) 
         pairs.append((_masked(truth, both), found))
     pixels, counts = np.concatenate(right), np.concatenate(blocks)
     interval = block_bootstrap(counts, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1))
-    return figures(pairs, card) | {
+    return metrics(pairs, card) | {
         "pseudo_label_accuracy": _rounded(pixels.mean()) if len(pixels) else None,
         "advantage": _rounded(counts[:, 0].sum() / len(pixels)) if len(pixels) else None,
         "advantage_95": [_rounded(bound) for bound in interval],
@@ -145,10 +145,10 @@ def measure(network: nn.Module, scenes: Sequence[LabelledScene], card: Card) -> 
         group = [scene for scene in scenes if scene.name == name and scene.held_out]
         pairs = held_out_pairs(network, group, card)
         blocks = sum(len(scene.held_out) for scene in group)
-        quality[name] = {"held_out": {"blocks": blocks, **figures(pairs, card)}}
+        quality[name] = {"held_out": {"blocks": blocks, **metrics(pairs, card)}}
         if card.optional_bands:
             blind = held_out_pairs(network, group, card, card.optional_bands)
-            quality[name]["held_out_without_optional_bands"] = figures(blind, card)
+            quality[name]["held_out_without_optional_bands"] = metrics(blind, card)
         for key, everywhere in (("land_use_held_out", False), ("land_use_everywhere", True)):
             results = [
                 (scene, (land_use_where(scene, scene.held_out_mask | everywhere), found))
@@ -156,7 +156,7 @@ def measure(network: nn.Module, scenes: Sequence[LabelledScene], card: Card) -> 
                 if scene.land_use is not None
             ]
             if results:
-                quality[name][key] = land_use_figures(results, card)
+                quality[name][key] = land_use_metrics(results, card)
     return quality
 
 

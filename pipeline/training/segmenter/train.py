@@ -14,10 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.errors import TrainingError
-from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import DYNAMIC_WORLD
@@ -26,12 +23,13 @@ from pipeline.models.registry import build_network, find_family
 from pipeline.storage.atomic import replacing
 from pipeline.training.fit import prepare
 from pipeline.training.segmenter.card import (
+    Pair,
     confusion,
-    figures,
     held_out_pairs,
-    land_use_figures,
+    land_use_metrics,
     land_use_where,
     measure,
+    metrics,
     segment,
 )
 from pipeline.training.segmenter.labels import class_names, legend
@@ -98,13 +96,13 @@ def train(settings: SegmenterTraining, out: Path) -> Bundle:
     parts = measure(network, scenes, card)
     quality |= parts if len(parts) > 1 else next(iter(parts.values()), {})
     if parts:
-        metrics = confusion(held_out_pairs(network, scenes, card), card).metrics()
+        matrix = confusion(held_out_pairs(network, scenes, card), card).metrics()
         with replacing(out / "evaluation.json") as part:
-            part.write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(matrix, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     if parts and start and {item.name for item in card.classes} <= {item.name for item in start.card.classes}:
         before = build_network(card).eval()
         start_from(start, before, card)
-        quality["before_fine_tuning"] = figures(held_out_pairs(before, scenes, card), card)
+        quality["before_fine_tuning"] = metrics(held_out_pairs(before, scenes, card), card)
     reported = {"quality": quality, "training_data": provenance(settings, start)}
     card = card.model_copy(update=reported | {"limitations": settings.limitations})
     return save_bundle(out / "bundle", card, rounded(network))
@@ -210,36 +208,25 @@ def cross_validate(
 
     Each fold's network starts from `start`, which must not have seen any of the land use.
     """
-    real = [scene for scene in scenes if scene.land_use is not None]
-    bands: tuple[tuple[str, ...], ...] = ((), card.optional_bands)
-    found = [[np.full(scene.shape, UNLABELLED, np.uint8) for scene in real] for _ in bands]
+    results: dict[tuple[str, str], list[tuple[LabelledScene, Pair]]] = {}
     for fold in range(settings.folds):
         log.info("cross-validation: fold %d of %d", fold + 1, settings.folds)
         parts = [fold_of(scene, fold, settings) for scene in scenes]
         network = trained(card, parts, shares(settings), settings, out / f"fold-{fold + 1}", start)
-        asked = [part for part in parts if part.land_use is not None]
-        for without, maps in zip(bands, found, strict=True):
-            for part, classes in zip(asked, maps, strict=True):
-                there = part.held_out_mask
-                classes[there] = segment(network, part, card, without=without)[there]
+        for part in parts:
+            if part.land_use is not None:
+                truth = land_use_where(part, part.held_out_mask & part.valid)
+                for key, without in (("", ()), ("without_optional_bands", card.optional_bands)):
+                    found = segment(network, part, card, without=without)
+                    results.setdefault((part.name, key), []).append((part, (truth, found)))
     quality: dict[str, Any] = {
         "folds": settings.folds,
         "block_px": settings.fold_block_px,
         "guard_px": settings.guard_px,
     }
-    for name in dict.fromkeys(scene.name for scene in real):
-        complete, without_optional = (
-            land_use_figures(
-                [
-                    (scene, (land_use_where(scene, scene.valid), classes))
-                    for scene, classes in zip(real, maps, strict=True)
-                    if scene.name == name
-                ],
-                card,
-            )
-            for maps in found
-        )
-        quality[name] = complete | {"without_optional_bands": without_optional}
+    for (name, key), pairs in results.items():
+        found_metrics = land_use_metrics(pairs, card)
+        quality.setdefault(name, {}).update({key: found_metrics} if key else found_metrics)
     return quality
 
 

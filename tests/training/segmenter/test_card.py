@@ -8,7 +8,7 @@ import torch
 from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.training.segmenter.card import BOOTSTRAP_PX, figures, land_use_figures, measure, segment
+from pipeline.training.segmenter.card import BOOTSTRAP_PX, land_use_metrics, measure, metrics, segment
 from pipeline.training.segmenter.scenes import LabelledScene
 
 CARD = Card(
@@ -59,14 +59,14 @@ def test_only_what_has_a_class_on_both_sides_counts():
     truth = np.array([[0, 1, UNLABELLED, 1], [1, 1, 1, 1]], np.uint8)
     found = np.array([[0, 0, 0, UNLABELLED], [1, 1, 1, 1]], np.uint8)
     truth[1] = UNLABELLED
-    got = figures([(truth, found)], CARD)
+    got = metrics([(truth, found)], CARD)
     assert (got["pixels"], got["accuracy"]) == (2, 0.5)
     assert got["iou"] == {"water": 0.5, "trees": 0.0}
     assert got["accuracy_95"] == [None, None]  # one block says nothing about others
 
 
 def test_nothing_to_compare_gives_no_figures():
-    got = figures([(np.full((2, 4), UNLABELLED, np.uint8), np.ones((2, 4), np.uint8))], CARD)
+    got = metrics([(np.full((2, 4), UNLABELLED, np.uint8), np.ones((2, 4), np.uint8))], CARD)
     assert (got["pixels"], got["accuracy"]) == (0, None)
 
 
@@ -84,7 +84,7 @@ def test_the_advantage_is_over_the_pseudo_label_on_the_same_pixels():
     truth = east(side)
     pseudo = truth.copy()
     pseudo[: side // 2] = 0  # right but for the quarter in the north-east
-    got = land_use_figures([(labelled(pseudo, truth, side), (truth, truth))], CARD)
+    got = land_use_metrics([(labelled(pseudo, truth, side), (truth, truth))], CARD)
     assert (got["accuracy"], got["pseudo_label_accuracy"], got["advantage"]) == (1.0, 0.75, 0.25)
     low, high = got["advantage_95"]
     assert 0 <= low < 0.25 < high < 0.6

@@ -173,11 +173,11 @@ def test_land_use_is_cross_validated_by_block(with_land_use, tmp_path):
         ),
         tmp_path,
     )
-    figures = bundle.card.quality["cross_validation"]["lake"]
-    assert figures["pixels"] == 64 * 48
-    assert figures["pseudo_label_accuracy"] == pytest.approx(2 / 3, abs=0.001)
-    assert figures["accuracy"] > 0.9
-    assert figures["advantage"] == pytest.approx(figures["accuracy"] - 2 / 3, abs=0.002)
+    metrics = bundle.card.quality["cross_validation"]["lake"]
+    assert metrics["pixels"] == 64 * 48
+    assert metrics["pseudo_label_accuracy"] == pytest.approx(2 / 3, abs=0.001)
+    assert metrics["accuracy"] > 0.9
+    assert metrics["advantage"] == pytest.approx(metrics["accuracy"] - 2 / 3, abs=0.002)
     assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {
         *("first", "fold-1", "fold-2", "bundle", "tensorboard")
     }
