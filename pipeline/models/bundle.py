@@ -27,12 +27,12 @@ Task = Literal["detection", "segmentation", "screening"]
 
 
 class Calibration(BaseModel):
-    """How a network's score becomes the probability of being right: a straight line between log-odds.
+    """Line between log-odds that turns a network's score into the probability of being right.
 
     logit(probability) = logit(score) / temperature + offset: temperature scaling (Guo et al., "On Calibration
-    of Modern Neural Networks", ICML 2017) with the offset of Platt (1999), which objects need: most of what
-    a detector looks at is none, and how many are differs from training to use. To the log-odds comes what
-    the pixels say for themselves: `motion` for each standard deviation by which a box is seen to move.
+    of Modern Neural Networks", ICML 2017) with the offset of Platt (1999). Objects need the offset: most
+    candidates of a detector are none, and the share that is differs from training to use. Evidence of motion
+    is added to the log-odds: `motion` for each standard deviation by which a box moves between bands.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,7 +59,7 @@ class Calibration(BaseModel):
 
 
 class Card(BaseModel):
-    """What a bundle is, what it needs, and how good it was measured to be."""
+    """Description of a bundle: its network, its input, its measured quality."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     id: str
@@ -110,18 +110,18 @@ class Card(BaseModel):
         return tuple(band for band in self.bands if band not in self.optional_bands)
 
     def calibration_for(self, near_roads: bool) -> Calibration:
-        """What makes scores probabilities: near roads only, or wherever a scene is looked at."""
+        """Return the calibration for a search near roads only, or everywhere."""
         near = self.calibration_near_roads if near_roads else None
         return self.calibration if near is None else near
 
     def default_threshold(self, near_roads: bool) -> float:
-        """The score from which a detection counts where the user sets none; 0.5 where the card has none."""
+        """Return the default of the score threshold; 0.5 if the card has none."""
         near = self.score_threshold_near_roads if near_roads else None
         chosen = self.score_threshold if near is None else near
         return 0.5 if chosen is None else chosen
 
     def bands_used(self, available: Iterable[str]) -> tuple[str, ...]:
-        """What is fed of a scene that has the bands `available`: the optional ones only if all are there."""
+        """Return the input bands for a scene with bands `available`: optional ones only if it has all."""
         return self.bands if set(self.optional_bands) <= set(available) else self.required_bands
 
     def check_scene(self, available: Mapping[str, Any] | tuple[str, ...], gsd: float, scene_id: str) -> None:
@@ -140,14 +140,14 @@ class Card(BaseModel):
 
 
 class Bundle(BaseModel):
-    """A card and where its weights lie."""
+    """A card and the folder of its weights."""
 
     model_config = ConfigDict(frozen=True)
     folder: Path
     card: Card
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """On other machines a shipped bundle lies where the package does, any other at the same path."""
+        """Pickle the path: of a shipped bundle relative to the package, of any other absolute."""
         shipped = self.folder.is_relative_to(SHIPPED)
         folder = self.folder.relative_to(SHIPPED) if shipped else self.folder.absolute()
         return _arrived, (folder, self.card)
@@ -158,7 +158,7 @@ class Bundle(BaseModel):
         return self.folder / "weights.safetensors"
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The weights, checked against the card's SHA-256.
+        """Return the weights, checked against the card's SHA-256.
 
         Raises
         ------
@@ -181,7 +181,7 @@ class Bundle(BaseModel):
             raise BundleError(f"{self.weights} is not a safetensors file ({error}).") from error
 
     def load_into(self, module: nn.Module) -> nn.Module:
-        """The module with these weights, in evaluation mode; BundleError if they don't fit it."""
+        """Return the module with these weights, in evaluation mode; BundleError if they don't fit it."""
         try:
             module.load_state_dict({key: value.float() for key, value in self.state_dict().items()})
         except RuntimeError as error:
@@ -197,7 +197,7 @@ def _arrived(folder: Path, card: Card) -> Bundle:
 
 
 def open_bundle(name_or_path: str) -> Bundle:
-    """A shipped bundle by name, or any bundle by its folder.
+    """Open a shipped bundle by name, or any bundle by its folder.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def open_bundle(name_or_path: str) -> Bundle:
 
 
 def shipped_bundles() -> list[Bundle]:
-    """The bundles that come with the package, by name."""
+    """Return the bundles that come with the package, by name."""
     return [open_bundle(card.parent.name) for card in sorted(SHIPPED.glob("*/card.yaml"))]
 
 

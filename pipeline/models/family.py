@@ -70,7 +70,7 @@ class Dense(nn.Module):
 
 
 def dense(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Apply the part of a network that slides over images, see `Dense`."""
+    """Return the maps of the part of a network that slides over images, see `Dense`."""
     if hasattr(network, "dense"):
         return tuple(network.dense(images))  # type: ignore[operator]
     return (network(images).permute(0, 2, 3, 1),)

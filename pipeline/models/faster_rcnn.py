@@ -79,7 +79,7 @@ class ScoreProposals(RegionProposalNetwork):
 
 
 def without_ignored(proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
-    """The proposals (K, 4) that teach something: those on a truck, and those outside the ignored boxes."""
+    """Return the proposals (K, 4) to learn from: those on a truck, and those outside the ignored boxes."""
     if "ignored" not in target or not len(target["ignored"]):
         return proposals
     taught = ~centred_in(proposals, target["ignored"], _MARGIN_PX)
@@ -92,7 +92,7 @@ class TruckDetector(FasterRCNN):
     """Faster R-CNN on normalised reflectance; boxes in 10 m pixels of the input.
 
     Training: `detector(images, targets)` gives the losses; a target holds `boxes` (N, 4) and `labels` (N,),
-    and may hold `ignored` (M, 4), where nothing is learnt. Inference: `detector(images)` gives, for each
+    and may hold `ignored` (M, 4), where nothing is learned. Inference: `detector(images)` gives, for each
     image, `boxes` (K, 4) and `scores` (K,). Images are (C, H, W), H and W multiples of 4, all of one size.
     """
 
@@ -189,10 +189,10 @@ class TruckDetector(FasterRCNN):
 
 
 def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
-    """torchvision's RoIAlign of the boxes (K, 4) of one image: (K, F, 5, 5) from features (H, W, F).
+    """Return torchvision's RoIAlign of boxes (K, 4) of one image: (K, F, 5, 5) from features (H, W, F).
 
-    Each box is given its own patch of the features, as large as the largest box needs: `roi_align` itself
-    wants them as (F, H, W), and turning those of a whole tile around takes longer than a convolution. Beyond
+    Each box gets its own patch of the features, as large as the largest box needs: `roi_align` takes them as
+    (F, H, W), and transposing those of a complete tile takes longer than a convolution. Beyond
     the border a patch repeats the last pixel, as `roi_align` does (but for boxes less than a pixel wide that
     end there).
     """
@@ -228,7 +228,7 @@ class _BoxPredictor(nn.Module):
 
 
 def _cell_anchors(sizes: list[float], ratios: list[float]) -> Tensor:
-    """(A, 4) boxes around the centre of the pixel at the origin; ratio is height over width."""
+    """Return (A, 4) boxes around the centre of the pixel at the origin; ratio is height over width."""
     boxes = []
     for ratio in ratios:
         for size in sizes:

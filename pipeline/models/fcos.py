@@ -79,7 +79,7 @@ class SingleStageDetector(FCOS):
     """FCOS on normalised reflectance; boxes in 10 m pixels of the input.
 
     Training: `detector(images, targets)` gives the losses; a target holds `boxes` (N, 4), `labels` (N,), all
-    1, and may hold `ignored` (M, 4), boxes that count neither way. Inference: `detector(images)` gives, for
+    1, and may hold `ignored` (M, 4), boxes that are ignored. Inference: `detector(images)` gives, for
     each image, `boxes` (K, 4), `scores` (K,) and `labels` (K,). Images are (C, H, W), H and W multiples of 4,
     all of one size. A score is the root of probability times centre-ness, as in the paper.
     """
@@ -128,7 +128,7 @@ class SingleStageDetector(FCOS):
         return tuple(part.permute(0, 2, 3, 1) for part in self.head.maps(self.backbone(images)["0"]))
 
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
-        """All boxes above the score of each image, the best of those that overlap, from `dense`'s maps."""
+        """Return all boxes above the score of each image, the best of overlapping ones, from `dense` maps."""
         logits, sides, centreness = (part.float() for part in maps)
         scores = (logits.sigmoid() * centreness.sigmoid()).sqrt()[..., 0]
         size = (int(scores.shape[1]), int(scores.shape[2]))
@@ -151,7 +151,7 @@ class SingleStageDetector(FCOS):
 
 
 def _target(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A target as FCOS counts: the first class is 0, and there always are ignored boxes, if none."""
+    """Return a target for FCOS: the first class is 0, and ignored boxes are always given, even if none."""
     return {
         "boxes": given["boxes"],
         "labels": given["labels"] - 1,

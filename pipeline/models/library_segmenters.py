@@ -31,7 +31,7 @@ _WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "res
 
 
 def fcn(bands: int, classes: int, filters: int = 64) -> nn.Module:
-    """torchgeo's FCN: five 3 x 3 convolutions at full resolution, which see 5 px to any side.
+    """Build torchgeo's FCN: five 3 x 3 convolutions at full resolution, with a reach of 5 px.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def smp_unet(
     depth: int = 3,
     widths: Sequence[int] = (128, 64, 32),
 ) -> nn.Module:
-    """A U-Net of segmentation-models-pytorch: `depth` stages of an encoder, `widths` of its decoder.
+    """Build a U-Net of segmentation-models-pytorch: `depth` stages of an encoder, `widths` of its decoder.
 
     Each stage about doubles what a pixel sees: three of a ResNet-18 keep the halo small, five make it cost
     more than the tile. Encoders with squeeze-and-excitation or attention can be built, but not tiled:
@@ -93,11 +93,11 @@ def start_encoder(
     weights: str = "SENTINEL2_ALL_MOCO",
     source: str | None = None,
 ) -> bool:
-    """Give the encoder of an `smp_unet` torchgeo's Sentinel-2 weights; whether it got them.
+    """Load torchgeo's Sentinel-2 weights into the encoder of an `smp_unet`; return whether it has them.
 
     `weights` is a name of torchgeo (Wang et al., "SSL4EO-S12", 2023, arXiv:2211.07044); `source` a file or
-    URL that holds them where their own address can't be reached. With `prefer` a training goes on without
-    weights that can't be fetched, and says so in the log. The first convolution keeps the channels of the
+    URL that holds them where their own address can't be reached. With `prefer` a training continues without
+    weights that can't be fetched, with a warning in the log. The first convolution keeps the channels of the
     card's bands, scaled from reflectance to the card's normalisation.
 
     Raises
@@ -121,7 +121,7 @@ def start_encoder(
     except TrainingError as error:
         if pretrained == "require":
             raise
-        log.warning("%s Training goes on without them.", error)
+        log.warning("%s Training continues without them.", error)
         return False
     _load(network, state, [_band(name) for name in known[weights].meta["bands"]], card, weights)
     return True
@@ -134,7 +134,7 @@ def _torchgeo_weights(encoder: str) -> dict[str, Any]:
 
 
 def _fetch(source: str) -> Mapping[str, Tensor]:
-    """The tensors of a file or URL; code in it is never run."""
+    """Return the tensors of a file or URL; code in it is never run."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:
@@ -183,7 +183,7 @@ def _load(
 
 
 def _band(name: str) -> str:
-    """A band as ESA writes it (B04, B8A), of how torchgeo does (B4, B8a)."""
+    """Return ESA's name of a band (B04, B8A) for torchgeo's (B4, B8a)."""
     number = name[1:].upper()
     return f"B{number.zfill(2)}"
 

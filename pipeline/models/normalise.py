@@ -1,4 +1,4 @@
-"""What every network is fed: normalised bands, zero where there is no data."""
+"""Input of every network: normalised bands, zero where there is no data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def normalise(
     card: Card,
     bands: Sequence[str] | None = None,
 ) -> Tensor:
-    """(reflectance - mean) / std by band of the card: (C, H, W) float32, 0 where there is no data.
+    """Return (reflectance - mean) / std by band of the card: (C, H, W) float32, 0 where there is no data.
 
     `reflectance` is (B, H, W), 0-1; `bands` names its bands, those of the card in the card's order unless
     given. `valid` is (H, W); a single band may lack data where it is NaN. What has no data - a pixel, or an
@@ -48,7 +48,7 @@ def normalise(
 def normalise_band(
     values: NDArray[np.float32], valid: NDArray[np.bool_], card: Card, band: str
 ) -> NDArray[np.float32]:
-    """(reflectance - mean) / std of one band of the card, (H, W), 0 where it has no data."""
+    """Return (reflectance - mean) / std of one band of the card, (H, W), 0 where it has no data."""
     channel = card.bands.index(band)
     scaled = values - np.float32(card.mean[channel])
     scaled /= np.float32(card.std[channel])

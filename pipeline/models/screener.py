@@ -1,6 +1,6 @@
-"""The tile screener: a small network that says which blocks of a scene could hold a truck at all.
+"""Tile screener: a small network that finds the blocks of a scene that could hold a truck.
 
-It looks at fixed blocks of the scene's own grid, so its word never depends on how a scene is cut into tiles.
+Blocks are fixed on the scene's grid, so the result does not depend on tiles.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TruckScreener(nn.Module):
         self.block = nn.MaxPool2d(BLOCK_PX // CELL_PX)
 
     def cells(self, images: Tensor) -> Tensor:
-        """Logits (N, 1, H / 8, W / 8): whether the middle of a truck lies in a cell."""
+        """Return logits (N, 1, H / 8, W / 8) that the middle of a truck is in a cell."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
@@ -55,7 +55,7 @@ class TruckScreener(nn.Module):
 
 
 def accepted(logits: Tensor, threshold: float, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) of `shape`: the pixels of the blocks whose probability is at least `threshold`.
+    """Return (H, W) of `shape`: the pixels of the blocks whose probability is at least `threshold`.
 
     `logits` (R, C) are those of the blocks from the shape's upper left corner on.
     """

@@ -1,8 +1,8 @@
-"""Land-cover networks: a U-Net that sees a bounded neighbourhood, so that tiles equal the whole scene.
+"""Land-cover network: a U-Net with a bounded receptive field, so that tiles equal the complete scene.
 
 Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015
-(arXiv:1505.04597), with padded convolutions and batch norm. No layer looks at the whole input: nothing is
-pooled globally, and batch norm is an affine map at inference.
+(arXiv:1505.04597), with padded convolutions and batch norm. No layer depends on the complete input:
+nothing is pooled globally, and batch norm is an affine map at inference.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, classes, H, W) of normalised images (N, bands, H, W)."""
+        """Return logits (N, classes, H, W) of normalised images (N, bands, H, W)."""
         features, skips = images, []
         for convolutions in self.encoder[:-1]:
             features = convolutions(features)

@@ -1,1 +1,1 @@
-"""Simulated and labelled data, and the training of the shipped models."""
+"""Training of the models, from settings to a bundle."""

@@ -15,7 +15,7 @@ from pipeline.models.bundle import Bundle
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What is to be trained, with what, and where it goes."""
+    """A training as the user asks for it."""
 
     kind: Literal["detector", "segmenter"]
     out: Path
@@ -36,7 +36,7 @@ class TrainingRequest:
 
 
 def training_settings(request: TrainingRequest) -> Any:
-    """The settings of a request, checked before anything heavy starts.
+    """Return the settings of a request, checked before anything heavy starts.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def training_settings(request: TrainingRequest) -> Any:
 
 
 def run_training(request: TrainingRequest) -> Bundle:
-    """Train and evaluate; the bundle lies in `request.out/bundle`.
+    """Train and evaluate; return the bundle in `request.out/bundle`.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def run_training(request: TrainingRequest) -> Bundle:
 
 
 def publish_bundle(bundle: Bundle, folder: Path) -> Bundle:
-    """Copy a bundle to `folder/<its id>`; a reader finds the old one or the new one, never half of one.
+    """Copy a bundle to `folder/<its id>`; a reader finds the old one or the new one, never a part of one.
 
     Raises
     ------

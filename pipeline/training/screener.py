@@ -1,4 +1,4 @@
-"""Training of the tile screener on the detector's chips: which blocks could hold a truck at all."""
+"""Training of the tile screener on the detector's chips."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class ScreenerTraining(ChipTraining):
 
 
 def train_screener(settings: ScreenerTraining, out: Path) -> Bundle:
-    """Train a screener and leave it in `out/bundle`; the same command goes on with what was cut short.
+    """Train a screener and leave it in `out/bundle`; the same command resumes after a stop.
 
     Its threshold keeps `settings.keep` of the trucks of simulated scenes; the card states how many it loses
     on others, how many blocks it rejects there, and what that saves.
@@ -140,10 +140,10 @@ def collate(examples: list[tuple[Tensor, Target]]) -> tuple[Tensor, Tensor, Tens
 def cell_targets(
     trucks: NDArray[np.float32], ambiguous: NDArray[np.float32], size: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Truth and weight of the cells of a chip of `size` pixels, each (size / 8, size / 8).
+    """Return truth and weight of the cells of a chip of `size` pixels, each (size / 8, size / 8).
 
-    A cell is a truck's if it holds the middle of one. One that a truck or an ambiguous box merely touches
-    weighs nothing: it may say either.
+    A cell is positive if it holds the middle of a truck. One that a truck or an ambiguous box merely touches
+    has no weight.
     """
     side = size // CELL_PX
     truth, weight = np.zeros((side, side), np.float32), np.ones((side, side), np.float32)
@@ -157,7 +157,7 @@ def cell_targets(
 
 
 def choose_threshold(network: nn.Module, card: Card, settings: ScreenerTraining) -> float:
-    """The highest threshold that keeps `settings.keep` of the trucks of its seeds, rounded down.
+    """Return the highest threshold that keeps `settings.keep` of the trucks of its seeds, rounded down.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def choose_threshold(network: nn.Module, card: Card, settings: ScreenerTraining)
 def measure(
     network: nn.Module, card: Card, threshold: float, seeds: Sequence[int], size: int
 ) -> dict[str, Any]:
-    """What is lost and saved at a threshold on simulated scenes, as plain numbers for the card."""
+    """Return losses and savings at a threshold on simulated scenes, as plain numbers for the card."""
     pairs = [block_scores(network, card, seed, size) for seed in seeds]
     blocks = np.concatenate([scores.ravel() for scores, _ in pairs])
     trucks = np.concatenate([scores for _, scores in pairs])

@@ -1,1 +1,1 @@
-"""How good the models are: detectors measured for their cards, models compared."""
+"""Quality of models: detectors measured for their cards, models compared."""

@@ -1,4 +1,4 @@
-"""Model families side by side on the same scenes: how good, how fast, how large, and how far they see."""
+"""Comparison of models on the same scenes: quality, speed, size and receptive field."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def compare(
 ) -> tuple[Compared, ...]:
     """Score and measure bundles (names or folders) of one task on the same places, pooled.
 
-    Without names the shipped bundles of the task that the labels tell: a raster is land cover, else trucks.
-    Detectors are judged by their calibrated scores at their own thresholds, near roads if every place has
+    Without names these are the shipped bundles of the labels' task: a raster is land cover, else trucks.
+    Detectors are scored by their calibrated scores at their own thresholds, near roads if every place has
     roads; the average precision is over all scores.
 
     Raises
@@ -47,7 +47,7 @@ def compare(
     BundleError
         If the bundles are of different tasks, or of one that is not compared.
     TruckscapeError
-        Whatever a run or its labels may raise.
+        As a run and its labels may raise.
     """
     if not places or any(place.labels is None for place in places):
         raise ConfigError("A comparison needs scenes, each with its labels.")
@@ -64,7 +64,7 @@ def compare(
 
 
 def places_of(scenes: Sequence[str], labels: Sequence[Path], roads: Sequence[Path] = ()) -> tuple[Place, ...]:
-    """The places of a comparison, from lists that run in parallel; ConfigError if they don't."""
+    """Return the places of a comparison from parallel lists; ConfigError if their lengths differ."""
     if len(labels) != len(scenes) or len(roads) not in {0, len(scenes)}:
         raise ConfigError(
             "Each --scene needs its --labels, and each or none its --roads, in the same order. "
@@ -108,7 +108,7 @@ def _score_detector(bundle: Bundle, places: Sequence[Place], engine: Engine) -> 
 
 
 def detector_scores(observed: Observed, bundle: Bundle) -> dict[str, float]:
-    """Average precision over all scores, and precision, recall and F1 at the card's threshold."""
+    """Return average precision over all scores, and precision, recall and F1 at the card's threshold."""
     near_roads = observed.roads is not None
     calibrated = observed.calibrated(bundle.card.calibration_for(near_roads))
     curve = calibrated.evaluate(near_roads).curves["centre_20m"]
@@ -149,7 +149,7 @@ def milliseconds_per_megapixel(bundle: Bundle, place: Place, engine: Engine) -> 
 
 
 def _window(bundle: Bundle, place: Place) -> Tensor:
-    """(1, C, 256, 256), normalised: the upper left of a scene."""
+    """Return (1, C, 256, 256), normalised: the upper left of a scene."""
     scene = open_scene(place.scene, place.bands)
     rows, cols = (min(TIMED_PX, extent) for extent in scene.shape)
     used = bundle.card.bands_used(scene.bands)

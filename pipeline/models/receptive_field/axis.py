@@ -54,7 +54,7 @@ class Axis:
         return self.low[phase] + period * self.step, self.high[phase] + period * self.step
 
     def gather(self, taps: Callable[[int], Iterable[int]], forward: int, every: int) -> Axis:
-        """The axis of a layer whose position `o` reads positions `taps(o)` of this one.
+        """Return the axis of a layer whose position `o` reads positions `taps(o)` of this one.
 
         `taps(o + every)` must be `taps(o)` moved by `forward`: convolution, pooling, transposed convolution,
         interpolation, padding and slicing are all of this form.
@@ -68,7 +68,7 @@ class Axis:
         )
 
     def join(self, other: Axis) -> Axis:
-        """The axis of a sum or concatenation of both; ValueError if their jumps differ."""
+        """Return the axis of a sum or concatenation of both; ValueError if their jumps differ."""
         if self.jump != other.jump:
             raise ValueError(f"one position is {self.jump} input pixels in one and {other.jump} in the other")
         period = math.lcm(len(self.low), len(other.low))
@@ -82,7 +82,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Field:
-    """What a tensor's positions see. An axis is None once positions have lost their place in the image."""
+    """Receptive field of a tensor's positions. An axis is None once positions have no place in the image."""
 
     y: Axis | None
     x: Axis | None
@@ -92,12 +92,12 @@ class Field:
     """Dimensions of the tensor that are y and x."""
 
     def join(self, other: Field) -> Field:
-        """The field of a sum or concatenation of both."""
+        """Return the field of a sum or concatenation of both."""
         names = tuple(dict.fromkeys(self.unbounded + other.unbounded))
         y = self.y.join(other.y) if self.y and other.y else self.y or other.y
         x = self.x.join(other.x) if self.x and other.x else self.x or other.x
         return Field(y, x, names, self.dims if self.y or self.x else other.dims)
 
     def lost(self, layer: str) -> Field:
-        """The same after a layer that sees everything."""
+        """Return the field after a layer that depends on the complete image."""
         return replace(self, unbounded=tuple(dict.fromkeys((*self.unbounded, layer))))

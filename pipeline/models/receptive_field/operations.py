@@ -15,7 +15,7 @@ from pipeline.models.receptive_field.axis import Field, Pair
 
 @dataclass(frozen=True)
 class Operation:
-    """How an operation moves and widens what its input sees."""
+    """Effect of an operation on the receptive field of its input."""
 
     kind: str = ""
     """Its name as a layer; empty for those that only rearrange."""
@@ -34,7 +34,7 @@ class Operation:
     macs: int = 0
 
     def apply(self, field: Field, layer: str) -> Field:
-        """The field afterwards."""
+        """Return the field afterwards."""
         elsewhere = self.gathers and field.dims != (-2, -1) and field.y and field.x
         if self.displaced or elsewhere:
             return replace(field.lost(layer), y=None, x=None)
@@ -69,7 +69,7 @@ class Call:
         return self.inputs[0]
 
     def space_in(self, dims: int | Sequence[int] | None) -> set[int]:
-        """Which of these dimensions are y or x; all dimensions are meant by None or an empty list."""
+        """Return which of these dimensions are y or x; None or an empty list means all dimensions."""
         listed = [dims] if isinstance(dims, int) else dims or range(self.image.ndim)
         return {dim % self.image.ndim - self.image.ndim for dim in listed} & set(self.dims)
 
@@ -293,6 +293,6 @@ RULES: dict[str, Rule] = {
 
 
 def _pair(value: int | Sequence[int]) -> Pair:
-    """(y, x) of what PyTorch takes as one number or two."""
+    """Return (y, x) of a setting that PyTorch takes as one number or two."""
     numbers = [value] if isinstance(value, int) else list(value)
     return numbers[0], numbers[-1]

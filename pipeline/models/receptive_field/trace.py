@@ -1,4 +1,4 @@
-"""What a network can see: output sizes, receptive fields, parameters and work, layer by layer.
+"""Anatomy of a network: output sizes, receptive fields, parameters and work, layer by layer.
 
 The network runs once on a tensor without storage (PyTorch's `meta` device) and every operation is watched,
 so skip connections, functional calls and any control flow are followed as they are. For each tensor we keep
@@ -42,7 +42,7 @@ class Layer:
     macs: int
     """Multiply-accumulate operations for the example."""
     receptive_field: Pair | None
-    """(height, width) in input pixels, of the phase that sees most; None where it is the whole image."""
+    """(height, width) in input pixels, of the phase that sees most; None where it is the complete image."""
     jump: tuple[Fraction, Fraction] | None
     """(y, x) input pixels from one position to the next."""
     offset: tuple[float, float] | None
@@ -51,7 +51,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What a network can see, and what it costs."""
+    """Receptive field and cost of a network."""
 
     input: tuple[int, ...]
     """Shape of the example, without the batch."""
@@ -67,7 +67,7 @@ class Anatomy:
 
     @property
     def unbounded(self) -> tuple[str, ...]:
-        """Layers that make an output depend on the whole image."""
+        """Layers that make an output depend on the complete image."""
         return tuple(dict.fromkeys(name for field in self.outputs for name in field.unbounded))
 
     @property
@@ -96,7 +96,7 @@ class Anatomy:
 
     @property
     def receptive_field(self) -> Pair | None:
-        """(height, width) of the largest receptive field of an output; None if it is the whole image."""
+        """(height, width) of the largest receptive field of an output; None if it is the complete image."""
         if self.unbounded:
             return None
         return (
@@ -105,7 +105,7 @@ class Anatomy:
         )
 
     def to_table(self) -> list[dict[str, str]]:
-        """One row a layer, every cell as text."""
+        """Return one row a layer, every cell as text."""
         return [
             {
                 "layer": layer.name or "(network)",
@@ -190,7 +190,7 @@ class _Watch:
         self._inside.pop()
 
     def field(self, tensor: Tensor) -> Field | None:
-        """What is known of a tensor; None if it doesn't depend on the image."""
+        """Return the field of a tensor; None if it doesn't depend on the image."""
         return self._fields[id(tensor)][1] if id(tensor) in self._fields else None
 
     def __call__(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -209,7 +209,7 @@ class _Watch:
         return result
 
     def _carry(self, func: Any, given: dict[str, Any], inputs: list[Tensor], outputs: list[Tensor]) -> Field:
-        """The field of an operation's outputs; a row for every layer that has geometry or parameters."""
+        """Return the field of an operation's outputs; adds a row for a layer with geometry or parameters."""
         name = self._inside[-1]
         kind = func.overloadpacket.__name__.strip("_")
         fields = [self._fields[id(tensor)][1] for tensor in inputs]
@@ -270,7 +270,7 @@ def _layer(
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:
-    """All tensors in nested tuples, lists and mappings, in order."""
+    """Yield all tensors in nested tuples, lists and mappings, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
@@ -282,7 +282,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _is_spread(tensor: Tensor, field: Field, output: Tensor) -> bool:
-    """Whether broadcasting repeats a tensor's one row or column over the image."""
+    """Return whether broadcasting repeats a tensor's one row or column over the image."""
     return any(
         axis is not None and tensor.shape[dim] < output.shape[dim]
         for axis, dim in zip((field.y, field.x), field.dims, strict=True)

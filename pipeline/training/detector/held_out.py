@@ -1,4 +1,4 @@
-"""How good a detector is on the blocks that its training held out: in its card, and as a page."""
+"""Evaluation of a detector on the blocks that its training held out: in its card, and as a page."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ def evaluate_held_out(
     blocks: Sequence[LabelledBlocks],
     out: Path,
 ) -> Bundle:
-    """The bundle with its figures on the held-out blocks of each source in its card, under `held_out`.
+    """Return the bundle with its metrics on the held-out blocks in its card, under `held_out`.
 
-    Detections are those of a run over the whole scene; figures are true and false positives and misses of
-    centres within 20 m in the held-out blocks, with 95 % intervals, and, as `before`, the same of the bundle
-    that the training went on with. `out/NAME` gets the blocks and their boxes as GeoPackages, and the
-    evaluation's page, metrics and confusion cases. Takes as long as two runs over the scene.
+    Detections are those of a run over the complete scene. Metrics are true and false positives and false
+    negatives of centres within 20 m in the held-out blocks, with 95 % intervals, and, as `before`, the same
+    of the bundle that the training started from. `out/NAME` gets the blocks and their boxes as GeoPackages,
+    and the evaluation's page, metrics and confusion cases. Takes as long as two runs over the scene.
 
     Raises
     ------
     OutputError
-        If `out` can't be written; and whatever a run may raise.
+        If `out` can't be written; and as a run may raise.
     """
     quality: dict[str, Any] = {}
     for number, (source, part) in enumerate(zip(sources, blocks, strict=True), start=1):
@@ -74,7 +74,7 @@ def evaluate_held_out(
 
 
 def write_held_out(source: TruckSource, blocks: LabelledBlocks, name: str, out: Path) -> Place:
-    """`out/blocks.gpkg` and `out/trucks.gpkg`: the held-out blocks, and the labels whose centre they hold."""
+    """Write the held-out blocks and the labels whose centre they hold, `blocks.gpkg` and `trucks.gpkg`."""
     labels = read_truck_labels(source.labels, blocks.held_out_area.crs)
     inside = shapely.intersects(blocks.held_out_area.union_all(), shapely.points(centres(labels)))
     make_folder(out)

@@ -38,7 +38,7 @@ class TruckSource(LabelledSource):
 
 
 class LabelSettings(Settings):
-    """How labels are read and split."""
+    """Settings of reading and splitting labels."""
 
     block_px: int = Field(128, ge=64, multiple_of=4, description="side of the blocks, in pixels")
     held_out: float = Field(0.25, ge=0, le=0.9, description="share of the boxes that is kept for evaluation")

@@ -69,7 +69,7 @@ class DetectorModule(pl.LightningModule):
         self.found += zip(self.detector(images), targets, strict=True)
 
     def on_validation_epoch_end(self) -> None:
-        """Average precision of centres within 20 m over all held-out blocks."""
+        """Log the average precision of centres within 20 m over all held-out blocks."""
         self.log("val_ap", average_precision(self.found), batch_size=1)
         self.found = []
 
@@ -79,10 +79,10 @@ class DetectorModule(pl.LightningModule):
 
 
 def average_precision(found: Sequence[tuple[Target, Target]]) -> float:
-    """Average precision of centres within 20 m over many images: pairs of detections and targets.
+    """Return the average precision of centres within 20 m over many pairs of detections and targets.
 
     Detections have `boxes` (K, 4) and `scores` (K,), targets `boxes` (N, 4) and `ignored` (M, 4), all in
-    10 m pixels. NaN where there is no truck at all.
+    10 m pixels. NaN without any truck.
     """
     pairs: list[NDArray[np.intp]] = []
     affinity: list[NDArray[np.float64]] = []

@@ -42,7 +42,7 @@ class Crop:
 
 
 def cut(scene: LabelledScene, row: int, col: int, side: int) -> Crop:
-    """The `side` x `side` px crop whose upper left pixel is (row, col); beyond the scene there is no data."""
+    """Return the `side` x `side` px crop whose upper left pixel is (row, col); no data beyond the scene."""
     height, width = scene.shape
     top, left = max(0, row), max(0, col)
     source = (slice(top, max(top, min(height, row + side))), slice(left, max(left, min(width, col + side))))
@@ -64,7 +64,7 @@ def cut(scene: LabelledScene, row: int, col: int, side: int) -> Crop:
 
 
 def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generator) -> Crop:
-    """The crop turned, and in the light, weather, atmosphere, sharpness, noise and encoding of another scene.
+    """Return the crop turned, in light, weather, atmosphere, sharpness, noise and encoding of another scene.
 
     Most crops change a little. A third change much: then a `hazy` one (L1C) mostly loses path radiance and
     another mostly gains it, so that the network meets both levels with either's labels.
@@ -101,7 +101,7 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
 def _under_clouds(
     image: NDArray[np.float32], bands: Sequence[str], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """The image (C, S, S) under thin cloud and in the shadow of thicker ones; what it shows stays the same.
+    """Return the image (C, S, S) under thin cloud and in the shadow of thicker clouds.
 
     Linear mixing with a cloud's own reflectance; in shadow the sky still lights the blue bands best.
     """
@@ -127,7 +127,7 @@ def _under_clouds(
 
 
 def _swath(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """(side, side), True on one side of a straight edge of data."""
+    """Return (side, side), True on one side of a straight edge of data."""
     angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.45) * side
     rows, cols = np.mgrid[:side, :side] - side / 2
     inside: NDArray[np.bool_] = rows * np.sin(angle) + cols * np.cos(angle) < distance
@@ -135,9 +135,9 @@ def _swath(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Augmented training crops without end; crop `i` is the same whenever the seed is.
+    """Endless augmented training crops; crop `i` is the same whenever the seed is.
 
-    Half of the crops show a pixel of a class drawn evenly, so that small classes are seen. An item is the
+    Half of the crops show a pixel of a class drawn evenly, so that small classes are learned. An item is the
     normalised image (C, H, W), the classes (H, W) and the label weights (H, W). A share `band_dropout` of
     the crops lacks the optional bands, as scenes do that don't have them.
     """
@@ -173,7 +173,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
 
 
 class HeldOutCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
-    """Crops of held-out blocks as they are, to see how a training does; items are as those of `Crops`.
+    """Crops of held-out blocks as they are, to check a training; items are as those of `Crops`.
 
     There are at most `limit` of them, spread over all blocks. Only labels inside the blocks count, land use
     before other labels.

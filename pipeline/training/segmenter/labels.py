@@ -1,4 +1,4 @@
-"""Classes of land cover in label files: which there are, and what a value of them means."""
+"""Classes of land cover in label files, and the meaning of their values."""
 
 from __future__ import annotations
 
@@ -156,5 +156,5 @@ def _polygons(path: Path, scene: Scene, class_field: str | None) -> tuple[Polygo
 
 
 def _text(value: object) -> str:
-    """Return a label as text; whole numbers without a fraction, however they are stored."""
+    """Return a label as text; integers without a fraction, however they are stored."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

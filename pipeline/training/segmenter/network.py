@@ -34,13 +34,13 @@ class SegmenterModule(lightning.LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
-        """Mean loss over the pixels that count, each by its weight and its class's."""
+        """Return the mean loss over the pixels that count, each by its weight and its class's."""
         loss, agreement = self._compare(batch)
         self.log_dict({"loss": loss, "agreement": agreement}, on_step=False, on_epoch=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> None:
-        """The same figures in held-out blocks."""
+        """Log the same metrics in held-out blocks."""
         loss, agreement = self._compare(batch)
         self.log_dict({"val_loss": loss, "val_agreement": agreement}, batch_size=len(batch[0]))
 
@@ -56,7 +56,7 @@ class SegmenterModule(lightning.LightningModule):
         return loss, agree
 
     def configure_optimizers(self) -> Any:
-        """AdamW (no decay of biases and batch norms), learning rate set at every step."""
+        """Return AdamW (no decay of biases and batch norms), learning rate set at every step."""
         parameters = list(self.network.parameters())
         optimiser = torch.optim.AdamW(
             [
@@ -126,7 +126,7 @@ def trained(
 
 
 def rounded(network: nn.Module) -> dict[str, Tensor]:
-    """The weights as a bundle keeps them: half precision, but for the few of biases and batch norms."""
+    """Return the weights as a bundle keeps them: half precision, except biases and batch norms."""
     return {name: value.half() if value.ndim > 1 else value for name, value in network.state_dict().items()}
 
 
@@ -176,7 +176,7 @@ def start_from(bundle: Bundle, network: nn.Module, card: Card) -> None:
 def class_weights(
     scenes: Sequence[LabelledScene], shares: Sequence[float], balance: float, count: int
 ) -> Tensor:
-    """(count,) weights (median frequency / frequency) ** balance, kept between 0.4 and 2.5.
+    """Return (count,) weights (median frequency / frequency) ** balance, between 0.4 and 2.5.
 
     Median frequency balancing after Eigen and Fergus (arXiv:1411.4734), softened by `balance`.
     """

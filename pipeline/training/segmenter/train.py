@@ -189,7 +189,7 @@ def blank_card(settings: SegmenterTraining) -> Card:
 
 
 def pretrained_start(card: Card, settings: SegmenterTraining, out: Path) -> Bundle | None:
-    """Return a bundle whose encoder has Sentinel-2 weights, if the settings ask for it and they are there."""
+    """Return a bundle whose encoder has Sentinel-2 weights, if the settings ask for it and it can be had."""
     network = build_network(card)
     weights, source = settings.pretrained_weights, settings.pretrained_source
     if not start_encoder(network, card, settings.pretrained, weights, source):
