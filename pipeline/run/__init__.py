@@ -3,7 +3,6 @@
 from pipeline.run.finish import finish, run_directly, run_prepared_directly, work_on
 from pipeline.run.predict import merged, run_shard, run_shards, stored_shard, tell_stored
 from pipeline.run.prepare import Job, prepare
-from pipeline.run.products import trucks_of
 from pipeline.run.record import Result
 from pipeline.run.request import OVERPASS, Request
 
@@ -21,6 +20,5 @@ __all__ = [
     "run_shards",
     "stored_shard",
     "tell_stored",
-    "trucks_of",
     "work_on",
 ]

@@ -7,34 +7,19 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
-from typing import Any
-
-import geopandas as gpd
 
 from pipeline.errors import OutputError
 from pipeline.inference.engine import OnTile
 from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
-from pipeline.layers.search_area import seen_layers
-from pipeline.layers.stac import CATALOG_FILES
-from pipeline.report.page import write_run_report
+from pipeline.layers.stac import CATALOG_FILES, build_item, write_catalog, write_item
 from pipeline.run.predict import merged, run_shards
 from pipeline.run.prepare import Job, prepare
-from pipeline.run.products import (
-    below_threshold_of,
-    evaluate,
-    report_context,
-    traffic_of,
-    trucks_of,
-    write_further_formats,
-    write_polygons,
-    write_raster,
-    write_stac,
-    write_trucks,
-)
-from pipeline.run.record import Clock, Result, names_in, run_record, write_record
+from pipeline.run.products import PRODUCTS, Outputs, Product, RunContext
+from pipeline.run.record import Clock, Result, run_record, write_record
 from pipeline.run.request import Request
 from pipeline.scenes.raster.cache import BlockCache, current_cache
 from pipeline.storage.atomic import remove_abandoned, remove_stale_outputs, set_aside
@@ -80,7 +65,7 @@ def work_on(job: Job) -> Iterator[None]:
 
 
 def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
-    """Merge the shards, write all layers, and evaluate where there are labels.
+    """Merge the shards, make all `PRODUCTS`, and write STAC item and record.
 
     `say` is told what is being done. `run.json` is written last: a folder that has one is complete.
 
@@ -91,65 +76,52 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     LabelsError
         If labels can't be compared with this scene.
     """
-    with ThreadPoolExecutor(1, "aside") as aside:
-        return _finish(job, say, aside)
-
-
-def _finish(job: Job, say: Callable[[str], None], aside: ThreadPoolExecutor) -> Result:
     clock = Clock({"prepare and networks": time.monotonic() - job.started})
-    folder, request = job.folder, job.request
+    folder = job.folder
     with clock("merge"):
         say("merging")
-        predictions = _merged(job)
-    status = Path(predictions.status_raster)
-    landcover = Path(predictions.landcover_raster) if predictions.landcover_raster else None
-    legend = job.models.segmenter.card.classes if job.models.segmenter else ()
-    layers: dict[str, gpd.GeoDataFrame] = {}
-    outputs: dict[str, Path] = {}
-    # Outlines take as long as all that follows up to the report, and one core.
-    polygons = aside.submit(write_polygons, job, landcover, legend) if landcover else None
-    with clock("land cover"):
-        if landcover:
-            say("land cover as a COG and as polygons")
-            write_raster(job, landcover, legend, outputs)
-    with clock("trucks"):
-        seen, not_seen, fraction = seen_layers(status)
-        if job.models.detector:
-            say("trucks as layers")
-            layers["trucks"] = trucks_of(job, predictions.detections, status, landcover, legend)
-            if job.roads is not None and request.config.traffic.enabled:
-                say("traffic on roads")
-                layers |= traffic_of(job, layers["trucks"], status, outputs)
-            write_trucks(folder, layers, seen, not_seen, outputs)
-    context = report_context(
-        job, legend, outputs, not_seen, layers.get("road_segments"), fraction, clock.seconds
-    )
-    metrics: dict[str, Any] = {}
-    with clock("report"):
-        say("report")
-        write_run_report(folder / "report.html", context, layers.get("trucks"))
-    with clock("land-cover polygons"):
-        if polygons:
-            layers["landcover"] = polygons.result()
-    with clock("further formats"):
-        write_further_formats(job, layers, landcover, legend, outputs)
-    with clock("evaluation"):
-        if request.truck_labels or request.landcover_labels:
-            say("evaluation against the labels")
-            nearly = below_threshold_of(job, predictions.detections, status)
-            metrics = evaluate(job, context, layers.get("trucks"), seen, nearly, outputs)
-        else:
-            shutil.rmtree(folder / "evaluation", ignore_errors=True)
+        context = RunContext(job, _merged(job), say, clock.seconds)
+    _make_products(context, clock)
     with clock("item"):
-        run = run_record(job, predictions.tiles_total, predictions.tiles_skipped, layers, fraction, metrics)
-        run["outputs"] = names_in(folder, [*outputs.values(), folder / "report.html"])
+        run = run_record(context)
         remove_stale_outputs(folder, job.previous, run["outputs"])
-        write_stac(job, run, {**outputs, "report": folder / "report.html"}, legend, layers)
+        item = build_item(job.scene, run, context.files, context.legend, context.layers)
+        write_item(item, folder / "item.json")
+        if job.request.catalog:
+            write_catalog(job.request.out)
     run["seconds"] = {name: round(value, 2) for name, value in clock.seconds.items()}
     write_record(run, folder / "run.json")
     _tidy(job)
-    _publish(job, outputs, say)
-    return Result(folder, {**outputs, "item": folder / "item.json", "run": folder / "run.json"}, run, metrics)
+    _publish(job, context.files, say)
+    files = {**context.files, "item": folder / "item.json", "run": folder / "run.json"}
+    return Result(folder, files, run, context.metrics)
+
+
+def _make_products(context: RunContext, clock: Clock) -> None:
+    """Make all products in order; those in the background end before one that needs them, or last."""
+    background: dict[str, tuple[Product, Future[Outputs] | None]] = {}
+
+    def end(name: str) -> None:
+        product, outputs = background.pop(name)
+        with clock(product.stage):
+            if outputs:
+                context.add(outputs.result())
+
+    with ThreadPoolExecutor(1, "product") as pool:
+        for product in PRODUCTS:
+            for name in product.needs:
+                if name in background:
+                    end(name)
+            wanted = product.wanted(context.job)
+            if product.in_background:
+                made = pool.submit(copy_context().run, product.make, context) if wanted else None
+                background[product.name] = product, made
+                continue
+            with clock(product.stage):
+                if wanted:
+                    context.add(product.make(context))
+        for name in list(background):
+            end(name)
 
 
 def _merged(job: Job) -> Predictions:

@@ -1,21 +1,29 @@
-"""The layers of a job whose shards were merged, as files in its folder."""
+"""The list `PRODUCTS`: everything that a run makes from its merged predictions.
+
+A further output is a function in `pipeline/layers/` and one entry of the list. Record and STAC item are none:
+they describe what all products made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 
-from pipeline.evaluation import evaluate as evaluation
-from pipeline.inference.predictions import Detections
+from pipeline.evaluation.evaluate import evaluate
+from pipeline.inference.predictions import Predictions
 from pipeline.layers.formats.export import write_formats
 from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.layers.panoptic import write_panoptic
-from pipeline.layers.stac import build_item, write_catalog, write_item
+from pipeline.layers.search_area import SeenLayers, seen_layers
 from pipeline.layers.styles import (
     landcover_style,
     not_seen_style,
@@ -25,177 +33,285 @@ from pipeline.layers.styles import (
 )
 from pipeline.layers.traffic import road_traffic, write_traffic
 from pipeline.layers.trucks import found_trucks, nearly_trucks
-from pipeline.models.bundle import Bundle
+from pipeline.models.bundle import Card
 from pipeline.models.legend import LegendClass
 from pipeline.report.evaluation import write_evaluation
-from pipeline.report.page import ReportContext, copernicus_notice
+from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
 from pipeline.report.pictures import quicklook
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
 
+log = logging.getLogger(__name__)
 
-def trucks_of(
-    job: Job, detections: Detections, status: Path, landcover: Path | None, legend: Sequence[LegendClass]
-) -> gpd.GeoDataFrame:
-    """The trucks of a job whose shards were merged; see `found_trucks`."""
-    bundle: Bundle = job.models.detector  # type: ignore[assignment]
-    threshold: float = job.score_threshold  # type: ignore[assignment]
+
+@dataclass(frozen=True)
+class Outputs:
+    """What one product made."""
+
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Files by the name of their asset in the STAC item."""
+    layers: Mapping[str, gpd.GeoDataFrame] = field(default_factory=dict)
+    """Layers by name, for later products: `export.formats` writes each. A name that is taken is replaced."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Figures for `run.json`."""
+
+
+@dataclass
+class RunContext:
+    """A run whose shards are merged, and all that its products made so far. Products read it only."""
+
+    job: Job
+    predictions: Predictions
+    say: Callable[[str], None] = log.info
+    """Called with one line on each larger step."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """By stage, so far."""
+    files: dict[str, Path] = field(default_factory=dict)
+    layers: dict[str, gpd.GeoDataFrame] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, outputs: Outputs) -> None:
+        """Take what a product made."""
+        self.files |= outputs.files
+        self.layers |= outputs.layers
+        self.metrics |= outputs.metrics
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the files."""
+        return self.job.folder
+
+    @property
+    def status(self) -> Path:
+        """Raster of the search for trucks, codes of `pipeline.inference.predictions`."""
+        return Path(self.predictions.status_raster)
+
+    @property
+    def landcover(self) -> Path | None:
+        """Raster of land-cover classes; None without a segmenter."""
+        return Path(self.predictions.landcover_raster) if self.predictions.landcover_raster else None
+
+    @property
+    def legend(self) -> tuple[LegendClass, ...]:
+        """Classes of that raster."""
+        return self.job.models.segmenter.card.classes if self.job.models.segmenter else ()
+
+    @property
+    def detector(self) -> Card:
+        """Card of the detector; for products of trucks."""
+        return self.job.models.detector.card  # type: ignore[union-attr]
+
+    @property
+    def detector_name(self) -> str:
+        """Name of the detector in layers and tables."""
+        return f"{self.detector.id}-{self.detector.version}"
+
+    @cached_property
+    def search_area(self) -> SeenLayers:
+        """Polygons of what was searched for trucks, and of what was not."""
+        return seen_layers(self.status)
+
+    @cached_property
+    def report(self) -> ReportContext:
+        """What the pages about this run show besides its layers."""
+        models = self.job.models
+        return ReportContext(
+            title=self.job.scene.id,
+            scene=self.job.scene,
+            picture=quicklook(self.job.scene),
+            cards=tuple(bundle.card for bundle in (models.detector, models.segmenter) if bundle),
+            seen_fraction=self.search_area.fraction,
+            not_seen=self.search_area.not_seen,
+            road_segments=self.layers.get("road_segments"),
+            landcover_raster=self.files.get("landcover.tif"),
+            legend=self.legend or ReportContext.legend,
+            roads_source=_attribution(self.job.roads),
+            seconds=self.seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Product:
+    """One output of a run.
+
+    Products are made in the order of `PRODUCTS`. `make` writes files into `context.folder`, as a rule through
+    `pipeline.storage.atomic.replacing`, and returns them; the run lists them in `run.json` and the STAC item,
+    and removes those of an earlier run that no product made again.
+    """
+
+    name: str
+    make: Callable[[RunContext], Outputs]
+    wanted: Callable[[Job], bool] = lambda _: True
+    """Return whether a job asks for it and has the models for it."""
+    needs: tuple[str, ...] = ()
+    """Names of earlier products whose files or layers it uses, where they were wanted."""
+    in_background: bool = False
+    """Make it beside the products that follow, until one that needs it. It reads no files and layers of
+    products."""
+    counted_as: str | None = None
+    """Stage of `seconds` in `run.json`; its name if None."""
+
+    @property
+    def stage(self) -> str:
+        """Stage of `seconds` in `run.json`."""
+        return self.counted_as or self.name
+
+
+def landcover_polygons(context: RunContext) -> Outputs:
+    """Outline the areas of the land-cover raster."""
+    settings, file = context.job.request.config.landcover, context.folder / "landcover.gpkg"
+    polygons = polygonise(_landcover(context), context.legend, settings.min_area_m2, settings.simplify_m)
+    write_gpkg(file, {"landcover": polygons}, _styles(context.legend))
+    return Outputs({file.name: file}, {"landcover": polygons})
+
+
+def landcover_raster(context: RunContext) -> Outputs:
+    """Write the land-cover raster as a COG."""
+    context.say("land cover as a COG and as polygons")
+    file = context.folder / "landcover.tif"
+    write_cog(_landcover(context), file, context.legend)
+    return Outputs({file.name: file})
+
+
+def trucks_of(context: RunContext) -> gpd.GeoDataFrame:
+    """Return the trucks of a run; see `found_trucks`."""
     return found_trucks(
-        detections,
-        job.scene,
-        status,
-        job.request.config.trucks,
-        threshold,
-        model=f"{bundle.card.id}-{bundle.card.version}",
-        landcover=landcover,
-        legend=legend,
-        roads=job.roads,
+        context.predictions.detections,
+        context.job.scene,
+        context.status,
+        context.job.request.config.trucks,
+        context.job.score_threshold or 0.0,
+        model=context.detector_name,
+        landcover=context.landcover,
+        legend=context.legend,
+        roads=context.job.roads,
     )
 
 
-def below_threshold_of(job: Job, detections: Detections, status: Path) -> gpd.GeoDataFrame | None:
-    """Detections just below the threshold of a job whose shards were merged; None without trucks."""
-    if job.models.detector is None or job.score_threshold is None:
-        return None
-    return nearly_trucks(detections, job.scene, status, job.score_threshold)
+def trucks(context: RunContext) -> Outputs:
+    """Make the layer of trucks."""
+    context.say("trucks as layers")
+    return Outputs(layers={"trucks": trucks_of(context)})
 
 
-def traffic_of(
-    job: Job, trucks: gpd.GeoDataFrame, status: Path, outputs: dict[str, Path]
-) -> dict[str, gpd.GeoDataFrame]:
-    """Trucks and segments of a job with roads; its table is written beside those of other scenes."""
-    config = job.request.config
-    bundle: Bundle = job.models.detector  # type: ignore[assignment]
-    model = f"{bundle.card.id}-{bundle.card.version}"
-    traffic = road_traffic(
-        trucks,
+def traffic(context: RunContext) -> Outputs:
+    """Count trucks on segments of roads; the table is written beside those of other scenes."""
+    context.say("traffic on roads")
+    job, model = context.job, context.detector_name
+    counted = road_traffic(
+        context.layers["trucks"],
         job.roads,
         job.scene,
-        status,
-        config.traffic,
-        buffer_m=config.trucks.road_buffer_m,
+        context.status,
+        job.request.config.traffic,
+        buffer_m=job.request.config.trucks.road_buffer_m,
         model=model,
-        quality=bundle.card.quality,
+        quality=context.detector.quality,
         attribution=_attribution(job.roads),
     )
-    table = job.request.out / "traffic.parquet"
-    outputs[table.name] = write_traffic(traffic.table, table, job.scene.id, model)
-    layers = {"trucks": traffic.trucks, "road_segments": traffic.segments}
-    return {name: layer for name, layer in layers.items() if name == "trucks" or len(layer)}
+    table = write_traffic(counted.table, job.request.out / "traffic.parquet", job.scene.id, model)
+    segments = {"road_segments": counted.segments} if len(counted.segments) else {}
+    return Outputs({"traffic.parquet": table}, {"trucks": counted.trucks, **segments})
 
 
-def write_trucks(
-    folder: Path,
-    layers: Mapping[str, gpd.GeoDataFrame],
-    seen: gpd.GeoDataFrame,
-    not_seen: gpd.GeoDataFrame,
-    outputs: dict[str, Path],
-) -> None:
-    """Write trucks, segments of roads and what was seen as `trucks.geojson` and `trucks.gpkg`."""
-    outputs["trucks.geojson"], outputs["trucks.gpkg"] = folder / "trucks.geojson", folder / "trucks.gpkg"
-    write_geojson(layers["trucks"], outputs["trucks.geojson"])
-    of_trucks = {name: layers[name] for name in ("trucks", "road_segments") if name in layers}
-    write_gpkg(
-        outputs["trucks.gpkg"],
-        {**of_trucks, "seen": seen, "not_seen": not_seen},
-        _styles(),
-    )
+def truck_files(context: RunContext) -> Outputs:
+    """Write trucks, segments of roads and the searched area as `trucks.geojson` and `trucks.gpkg`."""
+    geojson, gpkg = context.folder / "trucks.geojson", context.folder / "trucks.gpkg"
+    write_geojson(context.layers["trucks"], geojson)
+    layers = {name: context.layers[name] for name in ("trucks", "road_segments") if name in context.layers}
+    area = {"seen": context.search_area.seen, "not_seen": context.search_area.not_seen}
+    write_gpkg(gpkg, layers | area, _styles())
+    return Outputs({geojson.name: geojson, gpkg.name: gpkg})
 
 
-def write_raster(job: Job, raster: Path, legend: Sequence[LegendClass], outputs: dict[str, Path]) -> None:
-    """Write the land-cover raster as a COG; `outputs` gets it, and the polygons, which may still be drawn."""
-    outputs |= {name: job.folder / name for name in ("landcover.tif", "landcover.gpkg")}
-    write_cog(raster, outputs["landcover.tif"], legend)
+def report(context: RunContext) -> Outputs:
+    """Write the page about the run."""
+    context.say("report")
+    file = context.folder / "report.html"
+    write_run_report(file, context.report, context.layers.get("trucks"))
+    return Outputs({"report": file})
 
 
-def write_polygons(job: Job, raster: Path, legend: Sequence[LegendClass]) -> gpd.GeoDataFrame:
-    """Outline the areas of the land-cover raster, write them as `landcover.gpkg`, and return them."""
-    settings = job.request.config.landcover
-    polygons = polygonise(raster, legend, settings.min_area_m2, settings.simplify_m)
-    write_gpkg(job.folder / "landcover.gpkg", {"landcover": polygons}, _styles(legend))
-    return polygons
-
-
-def write_further_formats(
-    job: Job,
-    layers: Mapping[str, gpd.GeoDataFrame],
-    landcover: Path | None,
-    legend: Sequence[LegendClass],
-    outputs: dict[str, Path],
-) -> None:
-    """Further formats, and QGIS styles beside what can't hold one: `<layer>.qml` is for all of that name."""
-    if job.request.config.panoptic.enabled and landcover:
-        outputs |= write_panoptic(job.folder, job.scene, landcover, layers["trucks"], legend)
+def further_formats(context: RunContext) -> Outputs:
+    """Write `export.formats`, and QGIS styles beside files that can't hold one: a `.qml` for each name."""
+    job, layers = context.job, context.layers
     notice = copernicus_notice(job.scene)
-    outputs.update(write_formats(layers, job.folder, job.request.config.export.formats, notice))
-    unstyled = {path.stem for path in outputs.values() if path.suffix != ".gpkg"}
-    for name, qml in _styles(legend).items():
+    files = write_formats(layers, context.folder, job.request.config.export.formats, notice)
+    unstyled = {path.stem for path in (*context.files.values(), *files.values()) if path.suffix != ".gpkg"}
+    for name, qml in _styles(context.legend).items():
         if name in layers and name in unstyled:
-            outputs[f"{name}.qml"] = job.folder / f"{name}.qml"
-            with replacing(outputs[f"{name}.qml"]) as part:
+            files[f"{name}.qml"] = context.folder / f"{name}.qml"
+            with replacing(files[f"{name}.qml"]) as part:
                 part.write_text(qml, encoding="utf-8")
+    return Outputs(files)
 
 
-def write_stac(
-    job: Job,
-    run: Mapping[str, Any],
-    outputs: Mapping[str, Path],
-    legend: Sequence[LegendClass],
-    layers: Mapping[str, gpd.GeoDataFrame],
-) -> None:
-    """The run's item, and anew the catalogue of all runs beside it."""
-    write_item(build_item(job.scene, run, outputs, list(legend), layers), job.folder / "item.json")
-    if job.request.catalog:
-        write_catalog(job.request.out)
+def panoptic(context: RunContext) -> Outputs:
+    """Write one segment for each pixel, land cover or truck."""
+    folder, scene = context.folder, context.job.scene
+    found = context.layers["trucks"]
+    return Outputs(write_panoptic(folder, scene, _landcover(context), found, context.legend))
 
 
-def report_context(
-    job: Job,
-    legend: Sequence[LegendClass],
-    outputs: Mapping[str, Path],
-    not_seen: gpd.GeoDataFrame,
-    segments: gpd.GeoDataFrame | None,
-    fraction: float,
-    seconds: Mapping[str, float],
-) -> ReportContext:
-    """What the pages about this run tell of it besides its layers."""
-    return ReportContext(
-        title=job.scene.id,
-        scene=job.scene,
-        picture=quicklook(job.scene),
-        cards=tuple(bundle.card for bundle in (job.models.detector, job.models.segmenter) if bundle),
-        seen_fraction=fraction,
-        not_seen=not_seen,
-        road_segments=segments,
-        landcover_raster=outputs.get("landcover.tif"),
-        legend=tuple(legend) or ReportContext.legend,
-        roads_source=_attribution(job.roads),
-        seconds=seconds,
-    )
-
-
-def evaluate(
-    job: Job,
-    context: ReportContext,
-    trucks: gpd.GeoDataFrame | None,
-    seen: gpd.GeoDataFrame,
-    nearly: gpd.GeoDataFrame | None,
-    outputs: Mapping[str, Path],
-) -> dict[str, Any]:
-    """Compare layers with the labels of the request, in `evaluation/`; returns the metrics."""
-    found = evaluation.evaluate(
-        trucks=trucks,
-        truck_labels=job.request.truck_labels,
-        seen=seen,
-        not_seen=context.not_seen,
-        below_threshold=nearly,
+def evaluation(context: RunContext) -> Outputs:
+    """Compare layers with the labels of the request, in `evaluation/`; without labels that folder goes."""
+    job, request = context.job, context.job.request
+    folder = context.folder / "evaluation"
+    if request.truck_labels is None and request.landcover_labels is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return Outputs()
+    context.say("evaluation against the labels")
+    threshold, below = job.score_threshold, None
+    if threshold is not None:
+        below = nearly_trucks(context.predictions.detections, job.scene, context.status, threshold)
+    found = evaluate(
+        trucks=context.layers.get("trucks"),
+        truck_labels=request.truck_labels,
+        seen=context.search_area.seen,
+        not_seen=context.search_area.not_seen,
+        below_threshold=below,
         roads=job.roads,
-        landcover=outputs.get("landcover.tif"),
-        landcover_labels=job.request.landcover_labels,
-        legend=context.legend,
+        landcover=context.files.get("landcover.tif"),
+        landcover_labels=request.landcover_labels,
+        legend=context.report.legend,
         scene=job.scene,
     )
-    return write_evaluation(job.folder / "evaluation", found, context)
+    return Outputs(metrics=write_evaluation(folder, found, context.report))
+
+
+def _has_trucks(job: Job) -> bool:
+    return job.models.detector is not None
+
+
+def _has_landcover(job: Job) -> bool:
+    return job.models.segmenter is not None
+
+
+def _has_traffic(job: Job) -> bool:
+    return _has_trucks(job) and job.roads is not None and job.request.config.traffic.enabled
+
+
+def _has_panoptic(job: Job) -> bool:
+    return job.request.config.panoptic.enabled
+
+
+PRODUCTS: list[Product] = [
+    # Outlines take as long as all that follows up to the report, and one core.
+    Product("land-cover polygons", landcover_polygons, _has_landcover, in_background=True),
+    Product("land cover", landcover_raster, _has_landcover),
+    Product("trucks", trucks, _has_trucks),
+    Product("traffic", traffic, _has_traffic, needs=("trucks",), counted_as="trucks"),
+    Product("truck files", truck_files, _has_trucks, needs=("trucks", "traffic"), counted_as="trucks"),
+    Product("report", report, needs=("land cover", "trucks", "traffic")),
+    Product("further formats", further_formats, needs=("land-cover polygons", "trucks", "traffic")),
+    Product("panoptic", panoptic, _has_panoptic, needs=("trucks",), counted_as="further formats"),
+    Product("evaluation", evaluation, needs=("land cover", "trucks", "traffic")),
+]
+"""All outputs of a run, in the order in which they are made."""
+
+
+def _landcover(context: RunContext) -> Path:
+    return context.landcover  # type: ignore[return-value]
 
 
 def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:

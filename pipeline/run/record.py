@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
-
-from pipeline.inference.runtime import backend, half_precision
 from pipeline.processes import give_back_memory, peak_memory_mb
 from pipeline.run.keys import versions
-from pipeline.run.prepare import Job
+from pipeline.run.products import RunContext
 from pipeline.storage.atomic import replacing
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
@@ -54,7 +51,7 @@ class Result:
 
 
 class Clock:
-    """Seconds by stage."""
+    """Seconds by stage; those of one name add up."""
 
     def __init__(self, seconds: dict[str, float]) -> None:
         self.seconds = seconds
@@ -66,19 +63,14 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[stage] = time.monotonic() - start
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
             give_back_memory()  # the outlines of the land cover, drawn beside the stages, want it
 
 
-def run_record(
-    job: Job,
-    tiles_total: int,
-    tiles_skipped: int,
-    layers: dict[str, gpd.GeoDataFrame],
-    fraction: float,
-    metrics: dict[str, Any],
-) -> dict[str, Any]:
-    """What `run.json` says, but for the seconds, which are known when all else is written."""
+def run_record(context: RunContext) -> dict[str, Any]:
+    """Return what `run.json` says but for the seconds, which are known when all else is written."""
+    job, predictions, files = context.job, context.predictions, context.files.values()
+    inside = [file for file in files if file.is_relative_to(job.folder)]  # traffic of all scenes is beside it
     return {
         "scene": job.scene.id,
         "source": job.scene.href,
@@ -97,15 +89,16 @@ def run_record(
         "weights": {bundle.card.task: bundle.card.weights_sha256 for bundle in job.models.bundles},
         "parameters": job.request.config.model_dump(mode="json"),
         "score_threshold": job.score_threshold,
-        "precision": "bfloat16" if half_precision(job.request.config.engine) else "float32",
-        "backend": backend(job.request.config.engine),
+        "precision": job.environment["engine.precision"],
+        "backend": job.environment["engine.backend"],
         "packages": versions(_PACKAGES),
-        "counts": {name: len(frame) for name, frame in layers.items()},
-        "tiles": {"total": tiles_total, "skipped": tiles_skipped},
+        "counts": {name: len(frame) for name, frame in context.layers.items()},
+        "tiles": {"total": predictions.tiles_total, "skipped": predictions.tiles_skipped},
         "shards": list(job.keys),
-        "seen_fraction": fraction,
-        "metrics": metrics,
+        "seen_fraction": context.search_area.fraction,
+        "metrics": context.metrics,
         "peak_rss_mb": peak_memory_mb(),
+        "outputs": sorted(file.relative_to(job.folder).as_posix() for file in inside),
     }
 
 
@@ -113,11 +106,6 @@ def write_record(run: Mapping[str, Any], path: Path) -> None:
     """Write `run.json`; a folder that has one is complete."""
     with replacing(path) as part:
         part.write_text(json.dumps(run, indent=2, allow_nan=False, default=str) + "\n", encoding="utf-8")
-
-
-def names_in(folder: Path, paths: Iterable[Path]) -> list[str]:
-    """Names of those files that lie in a folder; traffic of all scenes lies beside it."""
-    return sorted(path.relative_to(folder).as_posix() for path in paths if path.is_relative_to(folder))
 
 
 def _scores(metrics: dict[str, Any]) -> dict[str, str]:

@@ -20,7 +20,8 @@ from pipeline.layers.search_area import seen_layers, where_seen
 from pipeline.models.bundle import Bundle, Calibration
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.roads.read import read_roads
-from pipeline.run import Request, merged, prepare, run_shards, trucks_of
+from pipeline.run import Request, merged, prepare, run_shards
+from pipeline.run.products import RunContext, trucks_of
 from pipeline.scenes.raster.read import read_points
 from pipeline.scenes.scene import BandSource
 from pipeline.simulation.simulate import simulate
@@ -98,7 +99,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     status = Path(predictions.status_raster)
     found = where_seen(predictions.detections, status)
     found = found.take(found.north_to_south())  # as the layer has them
-    trucks = trucks_of(job, found, status, None, ())
+    trucks = trucks_of(RunContext(job, replace(predictions, detections=found)))
     trucks["evidence"] = evidence(found.displacement, found.displacement_sigma)
     seen = seen_layers(status).seen
     if place.labels:

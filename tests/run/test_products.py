@@ -11,6 +11,8 @@ import rasterio
 import shapely
 from rio_cogeo.cogeo import cog_validate
 
+from pipeline.run.products import PRODUCTS
+
 
 def test_traffic_lies_beside_the_scenes(result):
     """Each truck is on the segment that counts it, and the table has a row for each direction."""
@@ -58,3 +60,10 @@ def test_boxes_lie_on_their_pixels(result):
     assert list(trucks["id"]) == list(world["id"])
     apart = world.to_crs(trucks.crs).geometry.hausdorff_distance(trucks.geometry, align=False)
     assert (apart < 1).all()  # metres: a tenth of a pixel
+
+
+def test_every_product_comes_after_those_it_needs():
+    names = [product.name for product in PRODUCTS]
+    assert len(set(names)) == len(names)
+    for index, product in enumerate(PRODUCTS):
+        assert set(product.needs) <= set(names[:index])
