@@ -84,7 +84,7 @@ class Card(BaseModel):
     calibration_near_roads: Calibration | None = None
     """Where a road mask is given; None: as without."""
     score_threshold: float | None = None
-    """For scenes without roads, where nearly all that is looked at is no truck."""
+    """For scenes without roads, where nearly all candidates are no truck."""
     score_threshold_near_roads: float | None = None
     """Where a road mask is given; None: as without."""
     halo: int

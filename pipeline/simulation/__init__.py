@@ -1,1 +1,1 @@
-"""Simulated imagery with truth: whole products, and the chips that detectors train on."""
+"""Simulated imagery with truth: complete products, and chips for the training of detectors."""

@@ -37,7 +37,7 @@ _LOSSLESS = {"QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO"}
 
 @dataclass(frozen=True)
 class SimulatedProduct:
-    """Where a simulated product and its truth lie."""
+    """Paths of a simulated product and its truth."""
 
     safe: Path
     trucks: Path
@@ -49,9 +49,9 @@ class SimulatedProduct:
 
 
 def write_product(out: Path, stage: Stage) -> SimulatedProduct:
-    """Render a stage into `out`: a `.SAFE` folder and `truth/`; nothing of it exists before all is written.
+    """Render a stage into `out`: a `.SAFE` folder and `truth/`, which appear when all is written.
 
-    Memory: one block and, while a band is compressed, that band (240 MB for a whole granule).
+    Memory: one block and, while a band is compressed, that band (240 MB for a granule).
 
     Raises
     ------
@@ -85,7 +85,7 @@ def write_product(out: Path, stage: Stage) -> SimulatedProduct:
 
 @contextmanager
 def _workshop(out: Path) -> Iterator[Path]:
-    """A temporary folder in `out`, gone afterwards; `out` goes too if it holds nothing."""
+    """Yield a temporary folder in `out`, and delete it afterwards; `out`, too, if it is empty."""
     out.mkdir(parents=True, exist_ok=True)
     work = Path(mkdtemp(prefix=".simulate-", dir=out))
     try:
@@ -143,7 +143,7 @@ def _gsd(band: str) -> int:
 
 
 def _draft(path: Path, side: int, gsd: int, granule: Granule, dtype: str, count: int) -> DatasetWriter:
-    """An uncompressed GeoTIFF to collect blocks in; JPEG 2000 can only be written whole."""
+    """Create an uncompressed GeoTIFF to collect blocks in; JPEG 2000 can only be written at once."""
     return rasterio.open(
         path, "w", driver="GTiff", width=side, height=side, count=count, dtype=dtype, crs=f"EPSG:{EPSG}",
         transform=granule.affine(gsd), tiled=True, blockxsize=256, blockysize=256,
@@ -151,7 +151,7 @@ def _draft(path: Path, side: int, gsd: int, granule: Granule, dtype: str, count:
 
 
 def _put(file: DatasetWriter, values: NDArray[np.generic], window: Window, step: int, index: int = 1) -> None:
-    """Write a block into a draft of `step` times the pixel, without what lies beyond the draft's edge."""
+    """Write a block into a draft of `step` times the pixel, clipped to the draft."""
     row, col = int(window.row_off) // step, int(window.col_off) // step
     height, width = min(values.shape[0], file.height - row), min(values.shape[1], file.width - col)
     file.write(values[:height, :width], index, window=Window(col, row, width, height))
@@ -176,7 +176,7 @@ def _averaged(fine: NDArray[np.float32], step: int) -> NDArray[np.float32]:
 
 
 def scene_classification(block: RenderedBlock) -> NDArray[np.uint8]:
-    """SCL at 20 m, (H / 2, W / 2), of a block with all bands: what Sen2Cor would say."""
+    """Return SCL at 20 m, (H / 2, W / 2), of a block with all bands, as Sen2Cor would classify it."""
     red, infrared = (_averaged(block.reflectance[BANDS.index(band)], 2) for band in ("B04", "B08"))
     ndvi = (infrared - red) / np.maximum(infrared + red, 1e-3)
     scl = np.where(ndvi > 0.42, 4, 5).astype(np.uint8)
@@ -248,7 +248,7 @@ def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
         geometry=lines,
         crs=EPSG,
     )
-    # GeoPackages hold the time of writing unless told another one; the same seed gives the same file
+    # GeoPackages hold the time of writing unless it is set; the same seed gives the same file
     pyogrio.set_gdal_config_options(
         {"OGR_CURRENT_DATE": f"{stage.world.season.acquired:%Y-%m-%dT%H:%M:%S.000Z}"}
     )

@@ -72,7 +72,7 @@ class Granule:
         return f"{self.folder}/IMG_DATA/R{gsd}m/{TILE}_{self.sensed}_{band}_{gsd}m.jp2"
 
     def affine(self, gsd: int) -> Affine:
-        """From pixels of `gsd` metres to the map."""
+        """Return the transform from pixels of `gsd` metres to the map."""
         return Affine(gsd, 0, LEFT, 0, -gsd, TOP)
 
     def detectors(self) -> list[int]:

@@ -60,7 +60,7 @@ class Vehicle:
     def box(
         self, order: int, margin_px: float = 0.25, min_side_px: float = 3.0
     ) -> tuple[float, float, float, float]:
-        """(x_min, y_min, x_max, y_max): bounds of its rectangles in all bands, with room for the blur.
+        """Return x_min, y_min, x_max, y_max: bounds of its rectangles in all bands, with room for the blur.
 
         Sides are at least `min_side_px`, for a box of one pixel can't be matched.
         """
@@ -101,7 +101,7 @@ def rectangle_coverage(
     width_px: float,
     sigma_px: float,
 ) -> tuple[tuple[slice, slice], NDArray[np.float32]]:
-    """Share of each pixel that a blurred rectangle covers, and the (rows, columns) it was computed for.
+    """Return the share of each pixel that a blurred rectangle covers, and the (rows, columns) of the result.
 
     The values sum to the rectangle's area in pixels (as far as it lies in the image, within 4 % for a blur of
     at least 0.4 px: a sharper one is undersampled): blur keeps energy.

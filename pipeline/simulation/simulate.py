@@ -38,7 +38,7 @@ def simulate(out: Path, size: int = 1024, seed: int = 0) -> SimulatedProduct:
 
 @dataclass(frozen=True)
 class SimulatedScene:
-    """A whole simulated scene in memory."""
+    """A simulated scene in memory."""
 
     bands: tuple[str, ...]
     reflectance: NDArray[np.float32]
@@ -50,7 +50,7 @@ class SimulatedScene:
     shadow: NDArray[np.float32]
     """(H, W), share of sunlight that clouds take away."""
     trucks: tuple[SimulatedTruck, ...]
-    """The truth; those of `confidence` "low" (also buses, vans and bright cars) should count neither way."""
+    """The truth; those of `confidence` "low" (also buses, vans and bright cars) should be ignored."""
     world: World
 
     @property
@@ -70,7 +70,7 @@ def check_size(size: int) -> None:
 def simulate_scene(
     size: int = 1024, seed: int = 0, bands: Sequence[str] = BANDS, traffic: bool = True
 ) -> SimulatedScene:
-    """A simulated scene of `size` x `size` pixels of 10 m, the same for the same arguments.
+    """Return a simulated scene of `size` x `size` pixels of 10 m, the same for the same arguments.
 
     Without `traffic` nothing moves: a background for training. Takes 3-8 s for 1024 px and about 500 bytes a
     pixel of a block; the result itself holds 4 bytes for each pixel and band.

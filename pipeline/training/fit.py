@@ -55,7 +55,7 @@ _MAY_CHANGE = ("threads", "workers")
 class FitSettings(Settings):
     """Settings that every training has."""
 
-    steps: int = Field(1000, ge=1, description="optimiser steps; rounded to whole checks")
+    steps: int = Field(1000, ge=1, description="optimiser steps; rounded to complete validations")
     batch: int = Field(16, ge=1, description="examples a step")
     check_every: int = Field(200, ge=1, description="steps from one checkpoint and validation to the next")
     patience: int = Field(

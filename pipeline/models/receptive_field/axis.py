@@ -87,7 +87,7 @@ class Field:
     y: Axis | None
     x: Axis | None
     unbounded: tuple[str, ...] = ()
-    """Layers on the way here whose output depends on the whole image."""
+    """Layers on the way here whose output depends on the complete image."""
     dims: Pair = (-2, -1)
     """Dimensions of the tensor that are y and x."""
 

@@ -24,7 +24,7 @@ class Operation:
     dims: Pair | None = None
     """Where y and x are afterwards, if that changes."""
     everything: bool = False
-    """Every position sees the whole image."""
+    """Every position sees the complete image."""
     displaced: bool = False
     """So it is, and positions have lost their place in the image."""
     kernel: Pair | None = None

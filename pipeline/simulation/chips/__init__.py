@@ -1,1 +1,1 @@
-"""What training chips are drawn from: ground, streets, traffic, look-alikes, sky and instrument."""
+"""Training chips: ground, streets, traffic, look-alikes, sky and instrument."""

@@ -30,7 +30,7 @@ class Chip:
     boxes: Boxes
     """(N, 4) of moving trucks: x_min, y_min, x_max, y_max in pixels."""
     ignored: Boxes
-    """(M, 4) where nothing is learnt: trucks too faint, slow or hidden, and cars as plain as trucks."""
+    """(M, 4) where nothing is learned: trucks too faint, slow or hidden, and cars as visible as trucks."""
 
 
 def draw_chip(

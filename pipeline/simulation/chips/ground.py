@@ -15,7 +15,7 @@ Boxes = NDArray[np.float32]
 
 
 def no_boxes() -> Boxes:
-    """(0, 4)."""
+    """Return (0, 4)."""
     return np.zeros((0, 4), np.float32)
 
 
@@ -28,11 +28,11 @@ class LabelledImage:
     trucks: Boxes = field(default_factory=no_boxes)
     """(N, 4): x_min, y_min, x_max, y_max in pixels."""
     ambiguous: Boxes = field(default_factory=no_boxes)
-    """(M, 4): what may be a truck or not; nothing is learnt there."""
+    """(M, 4): boxes that may hold a truck; nothing is learned there."""
 
 
 def patchwork(rng: np.random.Generator, size: int) -> Image:
-    """A field patchwork of random spectra with texture, (4, size, size)."""
+    """Return a field patchwork of random spectra with texture, (4, size, size)."""
     seeds = rng.uniform(-10, size + 10, (int(rng.integers(3, 40)), 2))
     stretch = np.array([1.0, rng.uniform(0.25, 1.0)])
     angle = rng.uniform(0, np.pi)
@@ -53,14 +53,14 @@ def patchwork(rng: np.random.Generator, size: int) -> Image:
 
 
 def cut(ground: LabelledImage, left: int, top: int, size: int) -> LabelledImage:
-    """The `size` x `size` px part of a ground whose upper left pixel is (left, top), with its vehicles."""
+    """Return the `size` x `size` px part whose upper left pixel is (left, top), with its vehicles."""
     corner = np.array([left, top, left, top], np.float32)
     part = ground.reflectance[:, top : top + size, left : left + size].astype(np.float32)
     return LabelledImage(part, inside(ground.trucks - corner, size), inside(ground.ambiguous - corner, size))
 
 
 def turned(rng: np.random.Generator, ground: LabelledImage) -> LabelledImage:
-    """A square ground in one of its eight orientations."""
+    """Return a square ground in one of its eight orientations."""
     image, boxes = ground.reflectance, [ground.trucks, ground.ambiguous]
     size = image.shape[1]
     if rng.uniform() < 0.5:
@@ -82,13 +82,13 @@ def _mirrored(boxes: Boxes, axis: int, size: int) -> Boxes:
 
 
 def inside(boxes: Boxes, size: int) -> Boxes:
-    """The boxes whose centre lies in a chip, clipped to it."""
+    """Return the boxes whose centre is in a chip, clipped to it."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     return np.clip(boxes[((centre > 0) & (centre < size)).all(axis=1)], 0, size).astype(np.float32)
 
 
 def any_ground(rng: np.random.Generator, grounds: Sequence[LabelledImage], size: int) -> LabelledImage:
-    """A patchwork, or a part of one of the grounds turned and in another light."""
+    """Return a patchwork, or a part of one of the grounds turned and in another light."""
     if not grounds or rng.uniform() < 0.25:
         return LabelledImage(patchwork(rng, size))
     areas = np.array([one.reflectance[0].size for one in grounds], dtype=float) ** 0.5
@@ -103,7 +103,7 @@ def any_ground(rng: np.random.Generator, grounds: Sequence[LabelledImage], size:
 
 
 def relit(rng: np.random.Generator, image: Image) -> Image:
-    """An image (4, H, W) under another sun, and mostly without the haze of a top-of-atmosphere scene."""
+    """Return an image (4, H, W) under another sun, mostly without the haze of a top-of-atmosphere scene."""
     dark = np.percentile(image, 1, axis=(1, 2), keepdims=True).astype(np.float32)
     if rng.uniform() < 0.6:
         image = np.maximum(image - dark * np.float32(rng.uniform(0.5, 0.95)), 0.003)
@@ -112,7 +112,7 @@ def relit(rng: np.random.Generator, image: Image) -> Image:
 
 
 def near_a_truck(rng: np.random.Generator, ground: LabelledImage, size: int) -> LabelledImage:
-    """A part of a scene with its traffic, turned; seven of ten show a truck near their middle."""
+    """Return a part of a scene with its traffic, turned; seven of ten show a truck near their middle."""
     height, width = ground.reflectance.shape[1:]
     x, y = rng.uniform(0, width), rng.uniform(0, height)
     if len(ground.trucks) and rng.uniform() < 0.7:

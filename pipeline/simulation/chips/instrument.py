@@ -1,4 +1,4 @@
-"""What lies between a chip's world and its pixels: registration, haze, light, noise and encoding."""
+"""Instrument of a chip: registration, haze, light, noise and encoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_MISREGISTRATION_PX = 0.3
 
 
 def observe(rng: np.random.Generator, image: NDArray[np.floating], noise: float) -> Image:
-    """A chip (4, H, W) as a product shows it: bands a little apart, hazy, noisy, in few bits or lossy."""
+    """Return a chip (4, H, W) as in a product: bands a little apart, hazy, noisy, in few bits or lossy."""
     if rng.uniform() < 0.7:
         image = _misregistered(rng, image)
     if rng.uniform() < 0.5:
@@ -38,7 +38,7 @@ def observe(rng: np.random.Generator, image: NDArray[np.floating], noise: float)
 
 
 def _misregistered(rng: np.random.Generator, image: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Each band moved by up to 0.3 px, mostly far less."""
+    """Move each band by up to 0.3 px, mostly far less."""
     moved = np.empty_like(image)
     for channel, band in enumerate(image):
         by = np.clip(rng.normal(0, 0.09, 2), -MAX_MISREGISTRATION_PX, MAX_MISREGISTRATION_PX)
@@ -47,7 +47,7 @@ def _misregistered(rng: np.random.Generator, image: NDArray[np.floating]) -> NDA
 
 
 def _lossy(image: NDArray[np.floating], step: float, quality: int) -> Image:
-    """Each band through 8 bits and JPEG, as pictures of scenes are passed on."""
+    """Encode each band in 8 bits and JPEG, as pictures of scenes are."""
     bands = []
     for band in np.clip(np.round(image / step), 0, 255).astype(np.uint8):
         packed = io.BytesIO()

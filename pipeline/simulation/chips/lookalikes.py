@@ -1,4 +1,4 @@
-"""What is no moving truck but may look like one: roofs, parked lorries, banks, trains and aircraft."""
+"""Look-alikes of moving trucks: roofs, parked lorries, banks, trains and aircraft."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def add_buildings(rng: np.random.Generator, image: Image, world: ChipWorld) -> N
 
 
 def add_parked(rng: np.random.Generator, image: Image, world: ChipWorld) -> None:
-    """A row of parked lorries: trucks in every respect but motion."""
+    """Add a row of parked lorries: trucks in every respect but motion."""
     x, y = rng.uniform(0, image.shape[1], 2)
     heading, step = rng.uniform(0, 360), rng.uniform(0.35, 1.5)
     row = Arc(x, y, heading + 90, 0.0)
@@ -74,7 +74,7 @@ def add_parked(rng: np.random.Generator, image: Image, world: ChipWorld) -> None
 
 
 def add_standing(rng: np.random.Generator, image: Image, world: ChipWorld, street: Street) -> None:
-    """What stands on or beside a street and is as bright as a truck: queues, signs, patches, roofs."""
+    """Add standing objects on or beside a street, as bright as a truck: queues, signs, patches, roofs."""
     size = image.shape[1]
     gap_px = float(np.exp(rng.uniform(np.log(4), np.log(40))))
     colours = ["white", "grey"] if rng.uniform() < 0.6 else list(ROOFS)
@@ -100,7 +100,7 @@ def add_banks(rng: np.random.Generator, image: Image) -> None:
 
 
 def add_train(rng: np.random.Generator, image: Image, world: ChipWorld) -> None:
-    """A railway, as often as not with a train: far longer than any truck."""
+    """Add a railway, half of the time with a train: far longer than any truck."""
     size = image.shape[1]
     track = replace(any_arc(rng, size, 0.0, margin=0.1), curvature=0.0)
     _, across = track.coordinates(size)
@@ -119,7 +119,7 @@ def add_train(rng: np.random.Generator, image: Image, world: ChipWorld) -> None:
 
 
 def add_aircraft(rng: np.random.Generator, image: Image, world: ChipWorld) -> None:
-    """An aircraft in flight: ten times as fast as a truck."""
+    """Add an aircraft in flight: ten times as fast as a truck."""
     x, y = rng.uniform(0, image.shape[1], 2)
     plane = Vehicle(
         float(x),

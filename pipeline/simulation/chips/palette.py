@@ -28,7 +28,7 @@ TRUCK_COLOURS = {"white": 0.50, "grey": 0.22, "blue": 0.08, "red": 0.07, "yellow
 
 @dataclass(frozen=True)
 class ChipWorld:
-    """What is the same all over a chip."""
+    """Properties that are the same all over a chip."""
 
     order: int
     """+1 where B02 is seen first, -1 where B04 is."""
@@ -47,7 +47,7 @@ class ChipWorld:
 
 
 def any_world(rng: np.random.Generator) -> ChipWorld:
-    """A world as random as scenes are different."""
+    """Draw a world, as varied as scenes are."""
     common = rng.uniform(0.38, 0.62)
     return ChipWorld(
         order=int(rng.choice([-1, 1])),
@@ -60,14 +60,14 @@ def any_world(rng: np.random.Generator) -> ChipWorld:
 
 
 def colour(rng: np.random.Generator, name: str) -> Image:
-    """(4,) reflectance of a roof of that colour."""
+    """Return (4,) reflectance of a roof of that colour."""
     low, high = (np.array(ends, dtype=np.float32) for ends in ROOFS[name])
     level = rng.uniform()
     return np.clip(low + (high - low) * (level + rng.normal(0, 0.06, 4)), 0.01, 0.9).astype(np.float32)
 
 
 def truck_colour(rng: np.random.Generator) -> str:
-    """The name of a colour, as frequent as among lorries."""
+    """Draw the name of a colour, as frequent as among lorries."""
     return str(rng.choice(list(TRUCK_COLOURS), p=list(TRUCK_COLOURS.values())))
 
 
@@ -77,7 +77,7 @@ def paint(rng: np.random.Generator, name: str) -> dict[str, float]:
 
 
 def asphalt(rng: np.random.Generator) -> Image:
-    """(4,) reflectance of asphalt, concrete or gravel."""
+    """Return (4,) reflectance of asphalt, concrete or gravel."""
     level = rng.uniform(0.035, 0.20) if rng.uniform() < 0.85 else rng.uniform(0.2, 0.32)
     tint = np.array(
         [rng.uniform(0.75, 1.0), rng.uniform(0.9, 1.02), rng.uniform(0.98, 1.15), rng.uniform(1.05, 1.5)]
@@ -91,7 +91,7 @@ def blend(image: Image, share: Image, what: Image) -> None:
 
 
 def fractal(rng: np.random.Generator, size: int, smoothest: float) -> Image:
-    """(size, size) noise of four octaves with unit deviation; the coarsest is as smooth as `smoothest` px."""
+    """Return (size, size) noise of four octaves, unit deviation; the coarsest has `smoothest` px."""
     field = np.zeros((size, size))
     for octave in range(4):
         layer = ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), smoothest / 2**octave, mode="wrap")

@@ -15,7 +15,7 @@ PARALLAX_PX_PER_KM = 0.93
 
 
 def _part(band: str) -> float:
-    """Where between B02 (-0.5) and B04 (+0.5) a band looks."""
+    """Return the time of a band between those of B02 (-0.5) and B04 (+0.5)."""
     return BAND_DELAYS_S[band] / BAND_DELAYS_S["B04"] - 0.5
 
 
@@ -44,7 +44,7 @@ def add_clouds(rng: np.random.Generator, image: Image, world: ChipWorld) -> Imag
 
 
 def add_contrail(rng: np.random.Generator, image: Image, world: ChipWorld) -> Image:
-    """A thin bright line at 8 to 12 km, five to twelve pixels apart from B02 to B04; its opacity, (H, W)."""
+    """Add a bright line 8 to 12 km high, 5 to 12 px apart from B02 to B04; return its opacity (H, W)."""
     size = image.shape[1]
     _, across = any_arc(rng, size, 0.002).coordinates(size)
     opacity = strip_coverage(across, rng.uniform(0.3, 3), rng.uniform(0.5, 1.2)) * np.float32(
@@ -57,7 +57,7 @@ def add_contrail(rng: np.random.Generator, image: Image, world: ChipWorld) -> Im
 
 
 def cloud_shadow(rng: np.random.Generator, size: int) -> Image:
-    """(size, size) share of the light that reaches the ground, the same in every band."""
+    """Return (size, size) share of the light that reaches the ground, the same in every band."""
     field = fractal(rng, size, rng.uniform(3, 16))
     dark = np.clip((field - rng.uniform(-0.5, 1.5)) * rng.uniform(0.5, 3.0), 0, 1)
     return (1 - rng.uniform(0.2, 0.75) * dark).astype(np.float32)

@@ -21,7 +21,7 @@ class Arc:
     curvature: float
 
     def place(self, s: float, d: float) -> tuple[float, float, float]:
-        """(x, y, heading) at a distance along and across."""
+        """Return (x, y, heading) at a distance along and across."""
         start = np.deg2rad(self.heading_deg)
         turn = self.curvature * s
         angle = start + turn
@@ -33,7 +33,7 @@ class Arc:
         return float(x + d * np.cos(angle)), float(y + d * np.sin(angle)), float(np.rad2deg(angle) % 360)
 
     def coordinates(self, size: int) -> tuple[Image, Image]:
-        """(size, size) each: distance along it from its point (straight), and across it, right positive."""
+        """Return (size, size) each: distance along it from its point, and across it, right positive."""
         cols, rows = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
         start = np.deg2rad(self.heading_deg)
         along = (cols - self.x) * np.sin(start) - (rows - self.y) * np.cos(start)
@@ -45,7 +45,7 @@ class Arc:
 
 
 def any_arc(rng: np.random.Generator, size: int, bend: float, margin: float = 0.15) -> Arc:
-    """An arc through the chip, straight as often as not."""
+    """Draw an arc through the chip, half of the time straight."""
     x, y = rng.uniform(margin * size, (1 - margin) * size, 2)
     curvature = 0.0 if rng.uniform() < 0.5 else rng.normal(0, bend)
     return Arc(float(x), float(y), float(rng.uniform(0, 360)), float(curvature))
@@ -78,7 +78,7 @@ class Street:
 
 
 def any_street(rng: np.random.Generator, size: int) -> Street:
-    """A motorway of two or three lanes each way, or a road of one."""
+    """Draw a motorway of two or three lanes each way, or a road of one."""
     motorway = rng.uniform() < 0.7
     return Street(
         any_arc(rng, size, 0.006),
@@ -90,7 +90,7 @@ def any_street(rng: np.random.Generator, size: int) -> Street:
 
 
 def pave(rng: np.random.Generator, image: Image, world: ChipWorld, street: Street) -> None:
-    """Draw the street; now and then faint as under trees, or not at all, for any ground may be a surface."""
+    """Draw the street; sometimes faint as under trees, or not at all, since any ground may be a surface."""
     size = image.shape[1]
     along, across = street.arc.coordinates(size)
     before = image.copy()
@@ -140,7 +140,7 @@ def _sections(rng: np.random.Generator, image: Image, paved: Image, along: Image
 
 
 def _edge_lines(rng: np.random.Generator, image: Image, street: Street, across: Image) -> None:
-    """Hedges, noise barriers and their shadows, broken now and then."""
+    """Add hedges, noise barriers and their shadows, with gaps."""
     size = image.shape[1]
     for side in (-1, 1):
         at = np.float32(side * (street.half_width + rng.uniform(0, 1)))
@@ -150,7 +150,7 @@ def _edge_lines(rng: np.random.Generator, image: Image, street: Street, across: 
 
 
 def bridge(rng: np.random.Generator, image: Image, world: ChipWorld, street: Street) -> Image:
-    """A bridge across the street, over its traffic; the share of each pixel that it hides, (H, W)."""
+    """Add a bridge across the street, over its traffic; return the hidden share of each pixel, (H, W)."""
     size = image.shape[1]
     x, y, heading = street.arc.place(rng.uniform(-size / 3, size / 3), 0.0)
     over = Arc(x, y, (heading + 90 + rng.normal(0, 20)) % 360, 0.0)

@@ -1,4 +1,4 @@
-"""Vehicles on a chip's streets, and which of them a person could tell to be moving trucks."""
+"""Vehicles on a chip's streets, and which of them a person would recognise as moving trucks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Moving:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether it may look like one if it is not certain: any moving truck, and a car that shows."""
+        """True for a vehicle that may look like a truck: any moving truck, and a visible car."""
         return self.vehicle.speed_kmh > STANDING_KMH and (self.truck or self.contrast > 0.7)
 
 
@@ -106,7 +106,7 @@ def _truck(rng: np.random.Generator, x: float, y: float, heading: float, speed: 
 def _add_truck(
     rng: np.random.Generator, image: Image, world: ChipWorld, truck: Vehicle, under: Image
 ) -> None:
-    """Its shadow, its load, and now and then a cab or a trailer of another colour."""
+    """Add its shadow, its load, and sometimes a cab or a trailer of another colour."""
     _add_shadow(rng, image, world, truck, under)
     add_vehicle(image, CHIP_BANDS, truck, world.order, world.sigma)
     if rng.uniform() < 0.4:
@@ -129,7 +129,7 @@ def _front(rng: np.random.Generator, truck: Vehicle, length_m: float) -> Vehicle
 def _add_shadow(
     rng: np.random.Generator, image: Image, world: ChipWorld, truck: Vehicle, under: Image
 ) -> None:
-    """The truck's shadow on the road, which moves with it."""
+    """Add the truck's shadow on the road, which moves with it."""
     angle = np.deg2rad(world.shadow_heading)
     shift = world.shadow_length_m / 2 / PIXEL_M
     across = abs(np.sin(angle - np.deg2rad(truck.heading_deg))) * world.shadow_length_m

@@ -1,1 +1,1 @@
-"""A made-up piece of Central Europe: what lies where, what it reflects, what moves on it."""
+"""A fictitious piece of Central Europe: its layout, its reflectance, its traffic."""

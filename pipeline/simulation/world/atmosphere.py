@@ -34,7 +34,7 @@ _MARGIN = 24
 
 @dataclass(frozen=True)
 class Sky:
-    """What hides or darkens the ground on a 10 m grid, (H, W) each, all from 0 to 1."""
+    """Opacities and shadows over the ground on a 10 m grid, (H, W) each, all from 0 to 1."""
 
     cloud: NDArray[np.float32]
     """Opacity of the clouds as B02 sees them."""
@@ -53,7 +53,7 @@ def cloud_field(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) 
 
 
 def parallax(band: str, order: int, height_m: float) -> tuple[float, float]:
-    """How far right and down of its place over B02 a thing at a height is seen in a band, pixels.
+    """Return the shift right and down of an object at a height from B02 to a band, pixels.
 
     Height over orbital height times the way the satellite flew between the bands, away from the satellite;
     `order` is +1 for odd MSI detectors, -1 for even ones.
@@ -68,7 +68,7 @@ def delay_s(band: str, order: int) -> float:
 
 
 def cloud_shift(world: World, band: str, order: int) -> tuple[float, float]:
-    """How far right and down of their place in B02 a band sees the clouds, pixels: parallax and drift."""
+    """Return the shift right and down of the clouds from B02 to a band, pixels: parallax and drift."""
     right, down = parallax(band, order, world.cloud_height_m)
     seconds = delay_s(band, order)
     east, south = world.wind_ms
@@ -156,7 +156,7 @@ _CLOUD_COLOUR = {
 
 
 def _shifted(wide: NDArray[np.float32], right: float, down: float) -> NDArray[np.float32]:
-    """What a field with `_MARGIN` on all sides shows when it is moved, between pixels by bilinear weights."""
+    """Return a field with `_MARGIN` on all sides after a shift, between pixels by bilinear weights."""
     top, left = _MARGIN - down, _MARGIN - right
     i, j = int(np.floor(top)), int(np.floor(left))
     fy, fx = np.float32(top - i), np.float32(left - j)

@@ -38,7 +38,7 @@ class Roof:
 
 
 def make_roofs(world: World) -> tuple[Roof, ...]:
-    """Every building and parked vehicle, in the order in which they are painted."""
+    """Return all buildings and parked vehicles, in the order in which they are painted."""
     rng = np.random.default_rng([world.seed, 303])
     shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
     roofs: list[Roof] = []

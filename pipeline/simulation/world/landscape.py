@@ -48,7 +48,7 @@ class _Canvas:
     def local(
         self, x: float, y: float, angle: float, reach: float
     ) -> tuple[tuple[slice, slice], NDArray[np.float32], NDArray[np.float32]]:
-        """The part within `reach` of a place, and its coordinates along and across `angle`."""
+        """Return the part within `reach` of a place, and its coordinates along and across `angle`."""
         cols = slice(*np.searchsorted(self.xs, [x - reach, x + reach]).tolist())
         rows = slice(*np.searchsorted(self.ys, [y - reach, y + reach]).tolist())
         px = (self.xs[cols] - x).astype(np.float32)[None, :]
@@ -60,7 +60,7 @@ class _Canvas:
 def render_ground(
     world: World, xs: NDArray[np.float64], ys: NDArray[np.float64], bands: tuple[str, ...]
 ) -> Ground:
-    """The ground at the pixels with centres `xs`, `ys`; needs about 300 bytes for each pixel."""
+    """Return the ground at the pixels with centres `xs`, `ys`; needs about 300 bytes for each pixel."""
     fine_x = (xs[:, None] + [-0.25, 0.25]).ravel()
     fine_y = (ys[:, None] + [-0.25, 0.25]).ravel()
     canvas = _Canvas(world, fine_x, fine_y)
@@ -142,7 +142,7 @@ class _Cells:
 
 
 def _voronoi(x: NDArray[np.float32], y: NDArray[np.float32], seed: int) -> _Cells:
-    """The cells at coordinates `x`, `y`, (H, W) each."""
+    """Return the cells at coordinates `x`, `y`, (H, W) each."""
     cx, cy = x / np.float32(FIELD_BLOCK_PX), y / np.float32(FIELD_BLOCK_PX)
     ix, iy = np.floor(cx).astype(np.int32), np.floor(cy).astype(np.int32)
     first_x, first_y = int(ix.min()) - 1, int(iy.min()) - 1
@@ -171,7 +171,7 @@ def _voronoi(x: NDArray[np.float32], y: NDArray[np.float32], seed: int) -> _Cell
 def _paint_forest(canvas: _Canvas) -> None:
     seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
     big = fractal_field(xs, ys, 150, seed + 60, 5, 0.55)
-    # shade is the parcel's own number: whole parcels are wooded or cleared, which makes straight edges
+    # shade is the parcel's own number: complete parcels are wooded or cleared, which makes straight edges
     stand = (canvas.shade.astype(np.float32) / np.float32(VARIANTS) - np.float32(0.5)) * np.float32(0.7)
     level = big + stand - np.float32(FOREST_SHARE_LEVEL)
     scrub = (level > -0.12) & (level <= 0.0) & (smooth_field(xs, ys, 40, seed + 66) > 0.2)

@@ -57,7 +57,7 @@ def plan_world(size: int, seed: int) -> World:
 
 
 def _surfaced(road: Road, driving_side: int, rng: np.random.Generator) -> Road:
-    """A road with the age and material of its surface, and a lane more here and there."""
+    """Return a road with the age and material of its surface, and sometimes another lane."""
     concrete = float(rng.uniform(0.3, 0.8)) if rng.random() < 0.3 else 0.0
     verge = {"motorway": (3, 18), "secondary": (1, 4)}.get(road.road_class, (0.5, 1.5))
     wide = road.road_class == "secondary" and rng.random() < 0.12
@@ -80,7 +80,7 @@ def _wind(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _railways(size: int, rng: np.random.Generator) -> tuple[Road, ...]:
-    """In half of the worlds a railway of two tracks from edge to edge."""
+    """Return, in half of the worlds, a railway of two tracks from edge to edge."""
     if rng.random() < 0.5:
         return ()
     ends = rng.uniform(0.1, 0.9, 2) * size
@@ -91,7 +91,7 @@ def _railways(size: int, rng: np.random.Generator) -> tuple[Road, ...]:
 
 
 def _air(size: int, rng: np.random.Generator) -> tuple[tuple[Flight, ...], tuple[Contrail, ...]]:
-    """Aircraft, some of them with a contrail, and contrails whose aircraft is gone."""
+    """Return aircraft, some of them with a contrail, and contrails whose aircraft is gone."""
     flights, contrails = [], []
     for _ in range(int(rng.poisson(0.5 * min(1.0, (size / 768) ** 2) + 0.05 * (size / 1024) ** 2))):
         x, y = (rng.uniform(0.1, 0.9, 2) * size).tolist()
@@ -192,7 +192,7 @@ def _secondary(size: int, towns: tuple[Town, ...], rng: np.random.Generator) -> 
 
 
 def _interchanges(motorways: list[Road], secondary: list[Road]) -> list[Road]:
-    """A diamond of four ramps at the first crossing of each motorway with a secondary road."""
+    """Return a diamond of four ramps at the first crossing of each motorway with a secondary road."""
     links = []
     for motorway in motorways:
         for road in secondary:
@@ -232,7 +232,7 @@ def _zones(size: int, motorways: list[Road], rng: np.random.Generator) -> tuple[
     ):
         wanted = count * (size / 1024) ** 2
         number = max(1 if kind == "industry" else 0, round(wanted))
-        if number == 0:  # a small scene has what is rare now and then
+        if number == 0:  # a small scene has rare objects by chance
             number = int(rng.random() < wanted)
         for _ in range(number):
             road = motorways[int(rng.integers(len(motorways)))]

@@ -39,7 +39,7 @@ class Road:
 
     @property
     def oneway(self) -> bool:
-        """Whether traffic runs only from the first point to the last."""
+        """True if traffic runs only from the first point to the last."""
         return self.road_class.endswith("_link")
 
     @property
@@ -101,7 +101,7 @@ class NearLine:
 def near_line(
     points: NDArray[np.float64], xs: NDArray[np.float64], ys: NDArray[np.float64], reach: float
 ) -> NearLine:
-    """The places of the grid `ys` x `xs` that lie within `reach` of the line, each by its nearest segment."""
+    """Return the places of the grid `ys` x `xs` within `reach` of the line, each by its nearest segment."""
     (left, top), (right, bottom) = points.min(axis=0) - reach, points.max(axis=0) + reach
     if right < xs[0] or left > xs[-1] or bottom < ys[0] or top > ys[-1]:
         nowhere, nothing = np.zeros(0, np.intp), np.zeros(0, np.float32)
@@ -184,7 +184,7 @@ def bent_line(
     bend: float,
     step: float = 6.0,
 ) -> NDArray[np.float64]:
-    """A road between two points, (N, 2): straight but for a few slow bends of up to `bend` of its length."""
+    """Return a road between two points, (N, 2): straight except slow bends of up to `bend` of its length."""
     way = end - start
     length = max(float(np.hypot(*way)), step)
     t = np.linspace(0, 1, max(3, int(length / step) + 1))

@@ -15,7 +15,7 @@ _SPLINE_VARIANCE = (151 / 315) ** 2 / 12
 
 
 def hashed(seed: int, *keys: ArrayLike) -> NDArray[np.uint32]:
-    """A well mixed 32-bit number for each combination of integer keys (broadcast against each other)."""
+    """Return a well mixed 32-bit number for each combination of integer keys, which are broadcast."""
     state = np.atleast_1d(np.uint32(seed & 0xFFFFFFFF)) ^ np.uint32(0x9E3779B9)
     for key in keys:
         state = state ^ np.asarray(key).astype(np.int64).astype(np.uint32)
@@ -53,7 +53,7 @@ def fractal_field(
     octaves: int = 4,
     gain: float = 0.5,
 ) -> NDArray[np.float32]:
-    """A sum of smooth fields, each of half the wavelength and `gain` times the amplitude: variance 1."""
+    """Return a sum of smooth fields, each of half the wavelength and `gain` times the amplitude."""
     out = smooth_field(xs, ys, wavelength, seed)
     for octave in range(1, octaves):
         detail = smooth_field(xs, ys, wavelength / 2**octave, seed + octave)

@@ -1,4 +1,4 @@
-"""What things reflect: surface reflectance by Sentinel-2 band of everything the simulator draws.
+"""Spectra: surface reflectance by Sentinel-2 band of everything that the simulator draws.
 
 Order of size from L2A pixels of Central Europe in summer (BigEarthNet patches), by land-cover class.
 """
@@ -163,7 +163,7 @@ GRAIN = np.array([material.grain for material in MATERIALS.values()], np.float32
 
 
 def palette(rng: np.random.Generator) -> NDArray[np.float32]:
-    """(materials x `VARIANTS`, bands) reflectance: every material in many shades of brightness and colour."""
+    """Return (materials x `VARIANTS`, bands) reflectance: every material in many brightnesses and colours."""
     shades = []
     slope = np.linspace(-1, 1, len(BANDS))
     for material in MATERIALS.values():
@@ -174,5 +174,5 @@ def palette(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def by_band(spectrum: tuple[float, ...], brightness: float = 1.0) -> dict[str, float]:
-    """A spectrum as a mapping from band name to reflectance, at most 1.1."""
+    """Return a spectrum as a mapping from band name to reflectance, at most 1.1."""
     return {band: min(1.1, value * brightness) for band, value in zip(BANDS, spectrum, strict=True)}

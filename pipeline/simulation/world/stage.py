@@ -21,7 +21,7 @@ from pipeline.simulation.world.traffic import Aircraft, Vehicles, contrast, is_i
 BLOCK_PX = 540
 """Scenes are rendered by blocks of this side, a multiple of `GRID_PX`."""
 GRID_PX = 6
-"""What is rendered is rounded up to whole pixels of 60 m."""
+"""Sizes are rounded up to complete pixels of 60 m."""
 FAINT_PX = 0.05
 """Reflectance times pixels by which a truck must differ from the road to be seen by eye."""
 GLIMPSED_PX = 0.4 * FAINT_PX
@@ -62,7 +62,7 @@ class SimulatedTruck:
 
     @property
     def confidence(self) -> str:
-        """`high`, or `low` where a person could not tell, or would take another vehicle for a truck.
+        """`high`, or `low` if a person could not recognise it, or would take another vehicle for a truck.
 
         That is for trucks that hardly differ from their road, stand under haze or in cloud shadow, or crawl
         in a jam, and for every bus, van or car that shows. The score of a detector leaves these out.
@@ -102,14 +102,14 @@ class Stage:
 
     @classmethod
     def of(cls, size: int, seed: int, traffic: bool = True) -> Stage:
-        """The stage of a size and seed."""
+        """Build the stage of a size and seed."""
         world = plan_world(size, seed)
         moving = make_traffic(world) if traffic else Vehicles()
         roofs = buildings.make_roofs(world)
         return cls(world, moving, roofs, np.array([(one.x, one.y) for one in roofs]).reshape(-1, 2))
 
     def trucks(self) -> tuple[SimulatedTruck, ...]:
-        """The trucks, and other road vehicles that may pass for one, which are not hidden by cloud."""
+        """Return the trucks, and other road vehicles that look like one, which are not hidden by cloud."""
         roads = [road for road in self.world.roads if not road.oneway]
         surfaces = [road.surface(_materials(range(len(BANDS)))).tolist() for road in roads]
         lines = STRtree([road.line for road in roads])
@@ -136,7 +136,7 @@ class Stage:
         return float(atmosphere.light_left(self.world, xs, ys).min())
 
     def render(self, bands: tuple[str, ...]) -> Iterator[RenderedBlock]:
-        """The scene block by block, row by row, its sides rounded up to a multiple of `GRID_PX` pixels."""
+        """Yield the scene block by block, row by row, its sides rounded up to a multiple of `GRID_PX`."""
         side = -(-self.world.size // GRID_PX) * GRID_PX
         for row in range(0, side, BLOCK_PX):
             for col in range(0, side, BLOCK_PX):
@@ -144,7 +144,7 @@ class Stage:
                 yield self.render_window(window, bands)
 
     def render_window(self, window: Window, bands: tuple[str, ...]) -> RenderedBlock:
-        """One window, as the instrument sees it."""
+        """Return one window, as the instrument sees it."""
         world = self.world
         xs = np.arange(window.col_off - _HALO, window.col_off + window.width + _HALO) + 0.5
         ys = np.arange(window.row_off - _HALO, window.row_off + window.height + _HALO) + 0.5
@@ -276,7 +276,7 @@ class Stage:
 
 
 def _materials(picked: Sequence[int]) -> dict[str, NDArray[np.float32]]:
-    """What roads are painted with: (C,) reflectance in the bands at the indices `picked` of `BANDS`."""
+    """Return the materials of roads: (C,) reflectance in the bands at the indices `picked` of `BANDS`."""
     kept = list(picked)
     spectrum: dict[str, NDArray[np.float32]] = {
         name: np.asarray(spectra.MATERIALS[name].spectrum, np.float32)[kept]
@@ -290,20 +290,20 @@ def _materials(picked: Sequence[int]) -> dict[str, NDArray[np.float32]]:
 
 
 def misregistration(rng: np.random.Generator) -> tuple[float, float]:
-    """A band's shift down and right in pixels, at most 0.15 px in length."""
+    """Return a band's shift down and right in pixels, at most 0.15 px in length."""
     shift = rng.normal(0, 0.06, 2)
     down, right = (shift * min(1.0, MISREGISTERED_PX / max(float(np.hypot(*shift)), 1e-9))).tolist()
     return down, right
 
 
 def _through_optics(image: NDArray[np.float32], band: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """One band with the rest of its blur, and misregistered: any two bands by up to 0.3 px."""
+    """Return one band with the rest of its blur, and misregistered: any two bands by up to 0.3 px."""
     down, right = misregistration(rng)
     return blurred(image, PSF_SIGMA_PX.get(band, _OTHER_SIGMA_PX) ** 2 - _DRAWN_SIGMA**2, (down, right))
 
 
 def blurred(image: NDArray[np.float32], variance: float, shift: tuple[float, float]) -> NDArray[np.float32]:
-    """An image (H, W) through three taps a side whose mean and variance are exactly those asked for."""
+    """Return an image (H, W) through three taps a side with exactly this variance and shift."""
     for axis, move in enumerate(shift):
         second = variance + move**2
         taps = np.array([(second - move) / 2, 1 - second, (second + move) / 2])

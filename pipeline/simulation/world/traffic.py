@@ -35,7 +35,7 @@ class Aircraft:
 
 @dataclass(frozen=True)
 class Vehicles:
-    """What moves: trucks are the truth; other road vehicles are at most ignored; the rest is not in it."""
+    """Moving objects: trucks are the truth, other road vehicles at most ignored, the rest not in it."""
 
     trucks: tuple[Vehicle, ...] = ()
     details: tuple[Vehicle, ...] = ()
@@ -57,7 +57,7 @@ class _Jam:
 
 
 def make_traffic(world: World) -> Vehicles:
-    """Trucks, cars, vans and buses on every road, trains, and now and then an aircraft.
+    """Return trucks, cars, vans and buses on every road, trains, and sometimes an aircraft.
 
     Trucks on a motorway mostly keep to the outer lane, 52 m apart or more but in a jam; on other roads no two
     come near.
@@ -93,14 +93,14 @@ def roof(rng: np.random.Generator) -> dict[str, float]:
 
 
 def _painted(paint: NDArray[np.float64], rng: np.random.Generator) -> dict[str, float]:
-    """A paint, more or less clean and faded."""
+    """Return a paint, more or less clean and faded."""
     brightness = min(max(rng.normal(1.0, 0.14), 0.6), 1.35)
     tilt = 1 + rng.normal(0, 0.06) * np.linspace(-1, 1, len(BANDS))
     return dict(zip(BANDS, np.clip(paint * brightness * tilt, 0.02, 1.05).tolist(), strict=True))
 
 
 def _jam(road: Road, rng: np.random.Generator) -> _Jam | None:
-    """Now and then a stretch of 1 to 3 km of a motorway where traffic stands or creeps."""
+    """Return, on a few motorways, a stretch of 1 to 3 km where traffic stands or creeps."""
     if road.road_class != "motorway" or rng.random() > 0.08:
         return None
     start = float(rng.uniform(0, 0.8) * road.line.length)
@@ -157,7 +157,7 @@ def _is_apart(vehicle: Vehicle, others: list[Vehicle]) -> bool:
 
 
 def is_inside(world: World, vehicle: Vehicle) -> bool:
-    """Whether the whole box of a vehicle lies in the scene, with some room."""
+    """Return whether the box of a vehicle is inside the scene, with some margin."""
     x0, y0, x1, y1 = vehicle.box(world.order(vehicle.x, vehicle.y))
     return min(x0, y0) >= BORDER_PX and max(x1, y1) <= world.size - BORDER_PX
 
@@ -227,7 +227,7 @@ def _vehicle(
 
 
 def _details(truck: Vehicle, rng: np.random.Generator) -> list[Vehicle]:
-    """Now and then a cab of its own colour, now and then an open load."""
+    """Return sometimes a cab of another colour, sometimes an open load."""
     parts = []
     dx, dy = truck.direction
     if truck.length_m > 11 and rng.random() < 0.35:
@@ -251,7 +251,7 @@ def _details(truck: Vehicle, rng: np.random.Generator) -> list[Vehicle]:
 
 
 def _trains(railway: Road, rng: np.random.Generator) -> list[Vehicle]:
-    """The wagons of the trains on a railway: passenger trains of one colour, goods trains of a few."""
+    """Return the wagons of the trains on a railway: passenger trains of one colour, goods trains of a few."""
     length = railway.line.length
     wagons = []
     for _ in range(rng.poisson(0.1 * length * PIXEL_M / 1000)):
@@ -289,7 +289,7 @@ def _aircraft(world: World) -> tuple[Aircraft, ...]:
 
 
 def contrast(vehicle: Vehicle, surface: Sequence[float]) -> float:
-    """By how much a vehicle shows: reflectance times pixels in the second best of the visible bands.
+    """Return the contrast of a vehicle: reflectance times pixels in the second best of the visible bands.
 
     `surface` is the road's reflectance by band, in the order of `BANDS`.
     """
