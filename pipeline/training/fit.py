@@ -12,7 +12,6 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -85,16 +84,6 @@ class FitSettings(Settings):
         return max(1, round(self.steps / self.epochs))
 
 
-@dataclass(frozen=True)
-class Fit:
-    """Result of a training."""
-
-    steps: int
-    stopped_early: bool
-    best: float | None
-    """The best of the monitored metric, if any; the weights are those that reached it."""
-
-
 class EpochSampler(Sampler[int]):
     """Indices that continue from epoch to epoch, so that a resumed training sees the same examples."""
 
@@ -148,7 +137,7 @@ def fit(
     monitor: str = "val_loss",
     better: Literal["min", "max"] = "min",
     autocast: bool = True,
-) -> Fit:
+) -> None:
     """Train `module`; it then holds the moving average of its weights, with `patience` the best one's.
 
     With `blend` it holds the mean of that and of the moving averages at those steps: a flatter place of the
@@ -173,8 +162,7 @@ def fit(
             _check_same_settings(earlier, settings, out)
         step = int(earlier["global_step"]) if earlier else 0
         watched = settings.patience > 0 and validation_loader is not None
-        stopped = _stopped_early(earlier, settings)
-        if not stopped and step < settings.epochs * settings.epoch_steps:
+        if not _stopped_early(earlier, settings) and step < settings.epochs * settings.epoch_steps:
             # Workers fetch before Lightning sets the epoch.
             if isinstance(train_loader.sampler, EpochSampler):
                 train_loader.sampler.set_epoch(step // settings.epoch_steps)
@@ -187,14 +175,12 @@ def fit(
                 weights_only=True,
             )
             earlier = read_checkpoint(out / LAST)
-            stopped = _stopped_early(earlier, settings)
         if (out / "metrics.csv").is_file():
             draw_learning_curve(out / "metrics.csv", out / "learning_curve.png")
     final = read_checkpoint(out / BEST) if watched else earlier
     if earlier is None or final is None:
         raise TrainingError(f"{out} has lost its checkpoints; train again into an empty folder.")
     module.load_state_dict(mean_weights([final, *(read_step(out, at) for at in settings.blend)]))
-    return Fit(int(earlier["global_step"]), stopped, _best(earlier) if watched else None)
 
 
 def _trainer(
@@ -328,8 +314,3 @@ def _check_same_settings(checkpoint: dict[str, Any], settings: FitSettings, out:
 def _stopped_early(checkpoint: dict[str, Any] | None, settings: FitSettings) -> bool:
     state = callback_state(checkpoint, EarlyStopping) if checkpoint else {}
     return bool(state) and state["wait_count"] >= settings.patience
-
-
-def _best(checkpoint: dict[str, Any]) -> float | None:
-    score = callback_state(checkpoint, EarlyStopping).get("best_score")
-    return None if score is None else float(score)

@@ -1,10 +1,10 @@
-"""The learning curve of a training: its loss and validation figures over the steps."""
+"""The learning curve of a training: its loss and validation metrics over the steps."""
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.errors import OutputError
@@ -14,7 +14,7 @@ _COLOURS = ("#b45309", "#6366f1", "#be185d", "#0369a1", "#4d7c0f")
 
 
 def draw_learning_curve(metrics: Path, picture: Path) -> None:
-    """Draw `metrics.csv` of a training as a PNG: `loss` above, whatever begins with `val_` below.
+    """Draw `metrics.csv` of a training as a PNG: `loss` above, columns that begin with `val_` below.
 
     Raises
     ------
@@ -28,7 +28,7 @@ def draw_learning_curve(metrics: Path, picture: Path) -> None:
     if "loss" in curves:
         steps, values = curves["loss"]
         panels[0].plot(steps, values, color="#0f766e", lw=0.8, alpha=0.45)
-        panels[0].plot(steps, _smooth(values), color="#0f766e", lw=1.8)
+        panels[0].plot(steps, pd.Series(values).ewm(alpha=0.1).mean(), color="#0f766e", lw=1.8)
     panels[0].set_ylabel("training loss")
     for number, name in enumerate(figures):
         colour = _COLOURS[number % len(_COLOURS)]
@@ -45,25 +45,10 @@ def draw_learning_curve(metrics: Path, picture: Path) -> None:
 
 
 def read_metrics(metrics: Path) -> dict[str, tuple[list[int], list[float]]]:
-    """Steps and values of every column of a `metrics.csv`; OutputError if it can't be read."""
-    curves: dict[str, tuple[list[int], list[float]]] = {}
+    """Return steps and values of every column of a `metrics.csv`; OutputError if it can't be read."""
     try:
-        with metrics.open(newline="") as file:
-            for row in csv.DictReader(file):
-                for name, value in row.items():
-                    if value and name not in ("step", "epoch"):
-                        steps, values = curves.setdefault(name, ([], []))
-                        steps.append(int(row["step"]))
-                        values.append(float(value))
-    except (OSError, ValueError) as error:
+        table = pd.read_csv(metrics).set_index("step").drop(columns="epoch", errors="ignore")
+    except (OSError, ValueError, KeyError) as error:
         raise OutputError(f"The log of a training can't be read: {metrics} ({error}).") from error
-    return curves
-
-
-def _smooth(values: list[float], decay: float = 0.9) -> list[float]:
-    """Exponential moving average, without the bias of its start."""
-    smooth, total, weight = [], 0.0, 0.0
-    for value in values:
-        total, weight = decay * total + (1 - decay) * value, decay * weight + (1 - decay)
-        smooth.append(total / weight)
-    return smooth
+    columns = {str(name): table[name].dropna() for name in table}
+    return {name: (column.index.tolist(), column.tolist()) for name, column in columns.items() if len(column)}

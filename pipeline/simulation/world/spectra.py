@@ -78,8 +78,3 @@ def palette(rng: np.random.Generator) -> NDArray[np.float32]:
         tilt = rng.normal(0, material.spread / 2, (VARIANTS, 1)) * slope
         shades.append(np.asarray(material.spectrum) * np.exp(brightness + tilt))
     return np.concatenate(shades).astype(np.float32)
-
-
-def by_band(spectrum: tuple[float, ...], brightness: float = 1.0) -> dict[str, float]:
-    """Return a spectrum as a mapping from band name to reflectance, at most 1.1."""
-    return {band: min(1.1, value * brightness) for band, value in zip(BANDS, spectrum, strict=True)}
