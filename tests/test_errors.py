@@ -1,3 +1,5 @@
+"""Errors: which are transient, and what their messages leave out."""
+
 import inspect
 
 import pytest

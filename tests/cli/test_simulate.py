@@ -1,0 +1,17 @@
+"""`truckscape simulate`: a product with its truth."""
+
+from typer.testing import CliRunner
+
+from pipeline import cli
+
+
+def test_a_product_and_its_truth_are_written(tmp_path):
+    line = ["simulate", "--out", str(tmp_path / "sim"), "--size", "64", "--seed", "3"]
+    result = CliRunner().invoke(cli.app, line)
+    assert result.exit_code == 0, result.output
+    assert len(list((tmp_path / "sim").glob("*.SAFE"))) == 1
+    assert (tmp_path / "sim" / "truth" / "trucks.gpkg").is_file()
+
+
+def test_a_side_that_is_too_small_is_wrong_usage(tmp_path):
+    assert CliRunner().invoke(cli.app, ["simulate", "--out", str(tmp_path), "--size", "63"]).exit_code == 2

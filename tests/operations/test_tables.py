@@ -1,0 +1,34 @@
+"""Tables of a batch and its ledger: columns with content only, and advice for what failed."""
+
+import io
+
+from rich.console import Console
+
+from pipeline.operations.ledger.owners import Owner
+from pipeline.operations.ledger.scenes import Ledger, Registration
+from pipeline.operations.tables import RETRY, ledger_page
+
+
+def shown(page) -> str:
+    out = io.StringIO()
+    Console(file=out, width=200).print(page)
+    return out.getvalue()
+
+
+def test_a_ledger_shows_columns_with_content_and_advice_for_what_failed(tmp_path):
+    ledger, me = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite"), Owner("here", 1, 2, "me")
+    ledger.register([Registration(name, f"/data/{name}", "s", "r") for name in ("a", "b")])
+    assert ledger.claim("a", me)
+    ledger.done("a", me, {"trucks": 7})
+    assert ledger.claim("b", me)
+    ledger.failed("b", me, "no band B08", is_transient=False, quarantine=True)
+    left = shown(ledger_page(ledger.entries(), ledger.counts(), all_of_them=False))
+    assert "no band B08" in left
+    assert RETRY in left
+    assert "per km" not in left
+    complete = shown(ledger_page(ledger.entries(), ledger.counts(), all_of_them=True))
+    rows = [line.split() for line in complete.splitlines()]
+    assert ["done", "1"] in rows
+    assert ["quarantined", "1"] in rows
+    assert ["a", "done", "1", "7"] in rows
+    ledger.close()
