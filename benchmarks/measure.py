@@ -45,7 +45,7 @@ class Measured:
 def run_python(*arguments: str) -> Measured:
     """Measure this Python with `arguments`, in the project's folder; a failure is raised."""
     start = time.monotonic()
-    with tempfile.TemporaryFile("w+") as output:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as output:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.PIPE, text=True
         )
@@ -107,7 +107,7 @@ class _Watch:
 def _tree(pid: int) -> Iterator[list[str]]:
     """Return the fields of proc(5)'s `stat`, from the state on, of a process and its descendants."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
         threads = [task / "children" for task in Path(f"/proc/{pid}/task").iterdir()]
         children = [int(child) for file in threads for child in file.read_text().split()]
     except OSError:  # it has ended meanwhile

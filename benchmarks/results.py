@@ -102,7 +102,7 @@ def page() -> str:
 def machine() -> str:
     """Describe this machine and the versions of packages."""
     model = platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             model = line.partition(":")[2].strip()
             break

@@ -57,7 +57,9 @@ def _files(folder: Path) -> set[str]:
 
 def _difference(a: Path, b: Path) -> Iterator[str]:
     if a.suffix in (".json", ".geojson"):
-        yield from _json_difference("", json.loads(a.read_text()), json.loads(b.read_text()))
+        yield from _json_difference(
+            "", json.loads(a.read_text(encoding="utf-8")), json.loads(b.read_text(encoding="utf-8"))
+        )
     elif a.suffix == ".gpkg":
         old, new = set(_dump(a)), set(_dump(b))
         yield from (f"- {line[:150]}" for line in sorted(old - new)[:5])

@@ -1,5 +1,6 @@
 """Fixtures that several test modules share."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,11 @@ settings.load_profile("truckscape")
 configure_process()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def only_on(*systems: str, why: str) -> pytest.MarkDecorator:
+    """Skip a test on other systems than these, named as in `sys.platform`; `why` says what they lack."""
+    return pytest.mark.skipif(not sys.platform.startswith(systems), reason=f"needs {why}")
 
 
 @pytest.fixture(scope="session")

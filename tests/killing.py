@@ -1,24 +1,38 @@
-"""Runs in processes of their own that SIGKILL ends at a given moment.
-
-They are forked from a server that has imported everything already, so that moments fall into the work and not
-into imports.
-"""
+"""Runs in processes of their own that are killed at a given moment."""
 
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
 import time
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 
 PATIENCE_S = 240
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(["pipeline.run"])
+KILLED = -getattr(signal, "SIGKILL", signal.SIGTERM)
+"""Exit code of a process that is killed."""
+
+
+def process_server(*modules: str) -> BaseContext:
+    """Return a way to start processes that have imported these modules.
+
+    So moments fall into the work and not into imports, but on Windows, where nothing can be forked.
+    """
+    if sys.platform == "win32":
+        return multiprocessing.get_context("spawn")
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(list(modules))
+    return server
+
+
+_SERVER = process_server("pipeline.run")
 
 
 def begin(work: Callable[..., object], *arguments: object) -> BaseProcess:
     """Start a function of a module in a process of its own."""
-    process = _SERVER.Process(target=work, args=arguments)
+    process: BaseProcess = _SERVER.Process(target=work, args=arguments)  # type: ignore[attr-defined]
     process.start()
     return process
 

@@ -24,7 +24,7 @@ from pipeline.operations.batch import BatchRequest, run_batch, scene_directly
 from pipeline.operations.ledger.scenes import existing_ledger
 from pipeline.operations.scene_list import list_scenes
 from pipeline.run import Request, Result, run_directly
-from tests.conftest import write_geotiff
+from tests.conftest import only_on, write_geotiff
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster, zip_of
 from tests.scenes.raster.test_blocks import tile_of
@@ -220,6 +220,9 @@ def test_what_signs_an_address_is_in_nothing_that_is_written(undisturbed, tmp_pa
 # --- disks ----------------------------------------------------------------------------------------------
 
 
+needs_mount = only_on("linux", why="a tmpfs")
+
+
 @contextmanager
 def small_disk(place: Path, size: str) -> Iterator[None]:
     """A file system of its own for a while."""
@@ -240,6 +243,7 @@ def remount(place: Path, option: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{option}", place], check=True)
 
 
+@needs_mount
 @pytest.mark.parametrize("size", ["64k", "300k"])
 def test_a_full_disk_is_said_in_one_line_and_a_larger_one_ends_the_run(undisturbed, tmp_path, size):
     """Full while shards are written, and while layers are."""
@@ -256,6 +260,7 @@ def test_a_full_disk_is_said_in_one_line_and_a_larger_one_ends_the_run(undisturb
         assert digests(out) == undisturbed
 
 
+@needs_mount
 def test_a_read_only_disk_is_said_before_any_work(undisturbed, tmp_path):
     item = write_item(tmp_path)
     with small_disk(tmp_path / "disk", "100m"):
@@ -273,6 +278,7 @@ def test_a_read_only_disk_is_said_before_any_work(undisturbed, tmp_path):
         assert (out / NAME / "run.json").is_file()
 
 
+@needs_mount
 def test_a_disk_that_fills_under_the_ledger_keeps_no_scene_from_the_next_batch_of_the_process(
     undisturbed, tmp_path
 ):

@@ -12,7 +12,7 @@ log = logging.getLogger("pipeline.somewhere")
 
 
 def lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_lines_bear_the_labels_of_their_context(tmp_path):

@@ -1,5 +1,6 @@
 """What other packages do not document and we use: a test that fails here names what an upgrade broke."""
 
+import importlib
 import logging
 import sys
 
@@ -152,12 +153,8 @@ def test_torchvision_has_the_parts_that_the_detectors_call():
 @pytest.mark.parametrize("package", ["rasterio", "urllib3"])
 def test_packages_log_below_their_own_name(package):
     """So one handler there removes credentials before those of the application have the record."""
-    import rasterio._env  # noqa: F401
-    import urllib3.connectionpool
-    import urllib3.util.retry  # noqa: F401
-
-    names = {"rasterio": ("_env", "_err", "_io"), "urllib3": ("connectionpool", "util.retry")}[package]
-    for name in names:
+    for name in {"rasterio": ("_env", "_err", "_io"), "urllib3": ("connectionpool", "util.retry")}[package]:
+        importlib.import_module(f"{package}.{name}")
         logger = logging.getLogger(f"{package}.{name}")
         assert logger.propagate
         assert logger.name in logging.root.manager.loggerDict

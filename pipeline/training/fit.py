@@ -290,7 +290,7 @@ def _csv_logger(out: Path, step: int) -> CSVLogger:
     path = out / "metrics.csv"
     rows: list[dict[str, str]] = []
     if step and path.is_file():
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = [row for row in csv.DictReader(file) if int(row["step"] or 0) < step]
     path.unlink(missing_ok=True)
     logger = CSVLogger(out, name="", version="", flush_logs_every_n_steps=1)

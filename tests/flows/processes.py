@@ -56,7 +56,9 @@ def wait_until(
     deadline = time.monotonic() + PATIENCE_S
     while not is_so():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"{process.args!r}: {log.read_text(errors='replace')[-4000:]}")
+            raise RuntimeError(
+                f"{process.args!r}: {log.read_text(encoding='utf-8', errors='replace')[-4000:]}"
+            )
         time.sleep(every_s)
 
 

@@ -75,7 +75,7 @@ def undisturbed(incoming, tmp_path_factory) -> Path:
 
 def stored(log: Path) -> Counter[tuple[str, int]]:
     """How often each shard was computed, by scene and number."""
-    lines = log.read_text().splitlines() if log.is_file() else []
+    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
     said = [json.loads(line) for line in lines if line.endswith("}")]
     return Counter((line["scene"], line["shard"]) for line in said if line["message"].endswith("stored"))
 

@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import resource
 import socket
 import time
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pipeline.inference import shard_stores
 from pipeline.inference.shard_stores import ShardStore, open_shared
 from pipeline.inference.shards import content_key, shard_name
 from pipeline.storage import object_store
+from tests.conftest import only_on
 from tests.inference.test_shards import a_shard
 from tests.servers import s3_server, unsteady
 
@@ -136,6 +136,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 @contextmanager
 def files_no_larger_than(size: int):
     """Writing on is an error, as on a full disk."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -144,6 +146,7 @@ def files_no_larger_than(size: int):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@only_on("linux", "darwin", why="a limit for the size of files")
 @pytest.mark.parametrize("kind", ["folder", "in_file"])
 def test_a_shard_never_appears_half_written(request, kind):
     store = request.getfixturevalue(kind)

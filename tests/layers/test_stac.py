@@ -315,7 +315,7 @@ def test_a_batch_is_a_catalogue_that_can_be_moved(tmp_path):
         assert item.get_collection().id == collection.id
         assert item.get_parent().id == collection.id
         assert item.get_root().id == root.id
-        assert Path(item.assets["run.txt"].get_absolute_href()).read_text() == "layers"
+        assert Path(item.assets["run.txt"].get_absolute_href()).read_text(encoding="utf-8") == "layers"
     for path in (out / "catalog.json", out / "collection.json", *out.glob("*th/item.json")):
         content = json.loads(path.read_text())
         validate_core(content)

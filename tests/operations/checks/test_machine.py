@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.operations.checks import machine
+from tests.conftest import only_on
 
 
 def test_a_folder_that_is_to_be_made_is_judged_by_the_one_that_is_there(tmp_path):
@@ -29,6 +30,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", mounted], check=True)
 
 
+@only_on("linux", why="a tmpfs")
 def test_a_disk_that_is_full_or_read_only(small_disk):
     folder, mount = small_disk
     full = machine.disk(folder)[0]

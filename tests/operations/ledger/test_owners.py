@@ -5,6 +5,7 @@ import sys
 
 from pipeline.operations.ledger.owners import Owner
 from pipeline.processes import start_of
+from tests.conftest import only_on
 
 SLEEPER = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
 
@@ -26,6 +27,7 @@ def test_batches_of_one_process_are_different_owners():
     assert Owner.this_process() != Owner.this_process()
 
 
+@only_on("linux", "darwin", why="processes that have ended and were not waited for")
 def test_a_process_is_gone_once_it_is_killed_even_before_anybody_waited_for_it():
     with subprocess.Popen(SLEEPER, stdout=subprocess.PIPE) as process:
         process.stdout.readline()

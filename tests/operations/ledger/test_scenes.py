@@ -1,4 +1,3 @@
-import multiprocessing
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -6,6 +5,7 @@ import pytest
 
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Ledger, Registration
+from tests.killing import process_server
 
 ME, OTHER = Owner("here", 1, 2, "me"), Owner("there", 1, 2, "other")
 
@@ -51,7 +51,7 @@ def claims_of(arguments: tuple[str, int]) -> list[str]:
 def test_of_processes_that_claim_the_same_scenes_each_gets_others(tmp_path):
     """None has made the database before; all make it, register and claim at once."""
     url = f"sqlite:///{tmp_path}/ledger.sqlite"
-    with ProcessPoolExecutor(4, multiprocessing.get_context("forkserver")) as pool:
+    with ProcessPoolExecutor(4, process_server()) as pool:
         claims = list(pool.map(claims_of, [(url, worker) for worker in range(4)]))
     together = [name for mine in claims for name in mine]
     assert sorted(together) == sorted({f"scene-{number}" for number in range(40)})

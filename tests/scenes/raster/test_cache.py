@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.errors import CorruptImageError
 from pipeline.scenes.raster.cache import Block, BlockCache, current_cache
+from tests.conftest import only_on
 
 
 def named(col: int) -> Block:
@@ -136,7 +137,7 @@ def test_an_interrupt_of_one_thread_does_not_fail_another():
         assert second.result(10).shape == (1, 1, 2)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@only_on("linux", "darwin", why="fork")
 def test_a_forked_process_does_not_wait_for_its_parents_threads():
     def decode() -> None:
         current_cache().get(named(0), lambda: pixels_of(1))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.scenes.raster.spill import Spill
+from tests.conftest import only_on
 
 
 @settings(max_examples=50)
@@ -56,6 +57,7 @@ def test_a_full_disk_keeps_nothing_and_fails_nothing(tmp_path):
     spill.close()
 
 
+@only_on("linux", why="/proc")
 @pytest.mark.parametrize("variable", ["", "set"])
 def test_the_file_lies_where_large_temporary_files_belong_and_has_no_name(variable, tmp_path, monkeypatch):
     monkeypatch.delenv("TMPDIR", raising=False)

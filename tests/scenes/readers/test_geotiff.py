@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 import rasterio
-import rasterio.warp
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
