@@ -84,7 +84,7 @@ def test_a_scene_format_that_was_added_is_opened(product, tmp_path):
     pointer.write_text(str(product.safe))
 
     def opened(path, bands):
-        return replace(open_scene(Path(path).read_text()), id="pointed-to")
+        return replace(open_scene(Path(path).read_text(encoding="utf-8")), id="pointed-to")
 
     reader = Reader("a pointer to a scene", lambda path: path.endswith(".pointer"), opened)
     with listed(READERS, reader):
