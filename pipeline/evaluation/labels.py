@@ -1,4 +1,4 @@
-"""Reading what is held to be true: truck boxes, and land cover as a raster or as polygons."""
+"""Read reference and predicted truck boxes, and polygons of any vector file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from pipeline.errors import LabelsError
 from pipeline.storage.untrusted_vectors import layer_names, read_layer
 
 CONFIDENCES = ("high", "medium", "low", "ignore")
-COUNT_NEITHER_WAY = ("low", "ignore")
+IGNORED_CONFIDENCES = ("low", "ignore")
+"""References of these are ignored: neither TP, FP nor FN."""
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """How many features of a file could not be used as they are, by what was wrong with them."""
+    """Counts of the features of a file that could not be used as they are, by reason."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     """Features left out: `without geometry`, `not polygons`, `without area`, `duplicates`,
@@ -30,23 +31,23 @@ class LeftOut:
     repaired: int = 0
     """Polygons that crossed themselves."""
     flattened: int = 0
-    """Polygons with heights, which were dropped."""
+    """Polygons with heights, which were removed."""
 
     def lines(self, what: str) -> list[str]:
-        """What to tell people, one line each; `what` names the file ("Truck labels")."""
+        """Return a message for each reason; `what` names the file ("Truck labels")."""
         lines = [f"{what}: {count} left out, {name}." for name, count in self.counts.items() if count]
         if self.repaired:
             lines.append(f"{what}: {self.repaired} repaired, their outlines crossed themselves.")
         return lines
 
     def as_dict(self) -> dict[str, int]:
-        """For `metrics.json`: what happened at least once."""
+        """Return the counts that are not 0, for `metrics.json`."""
         named = {**self.counts, "repaired": self.repaired, "flattened": self.flattened}
         return {name.replace(" ", "_"): count for name, count in named.items() if count}
 
 
 def read_truck_labels(path: Path | str, crs: Any | None = None) -> gpd.GeoDataFrame:
-    """Truck boxes of any vector file as `checked_truck_labels` gives them, without telling what was left out.
+    """Read truck boxes as `checked_truck_labels` does, without the counts of what was left out.
 
     Raises
     ------
@@ -57,12 +58,12 @@ def read_truck_labels(path: Path | str, crs: Any | None = None) -> gpd.GeoDataFr
 
 
 def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.GeoDataFrame, LeftOut]:
-    """Truck boxes of any vector file, brought to `crs` where it is given, and what was left out.
+    """Read truck boxes of any vector file, in `crs` if given, and count what was left out.
 
     Columns: `id` (text), `confidence` (one of `CONFIDENCES`, `high` where not given), `travel_deg`
     (degrees clockwise from north; a column `heading_deg` is taken as the same), `speed_kmh` (both NaN where
-    unknown), `scene_id` where the file has it, `geometry`. A file may hold no boxes: then there are no
-    trucks. Of boxes that are the same (of one scene) the first counts.
+    unknown), `scene_id` where the file has it, `geometry`. A file without boxes means that there are no
+    trucks. Duplicate boxes (of one scene) are left out.
 
     Raises
     ------
@@ -94,9 +95,9 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
 
 
 def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOut]:
-    """The trucks that a run has left (`trucks.geojson`, `trucks.gpkg`), or anyone's boxes, in their own CRS.
+    """Read the trucks of a run (`trucks.geojson`, `trucks.gpkg`), or any boxes, in their own CRS.
 
-    Boxes that are the same all count: a detector that finds a truck twice is wrong once.
+    Duplicate boxes stay: a second detection of a truck is a false positive.
 
     Raises
     ------
@@ -115,20 +116,20 @@ def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOu
 
 
 def read_seen(predicted: Path | str) -> gpd.GeoDataFrame | None:
-    """Where a run looked for trucks: layer `seen` of `predicted`, or of the `trucks.gpkg` beside it.
+    """Read the area searched for trucks: layer `seen` of `predicted`, or of the `trucks.gpkg` beside it.
 
-    None where there is no such layer: then everything counts as looked at.
+    Return None if there is no such layer: then everything counts as observed.
     """
     return _layer_of_run(predicted, "Area seen", "seen")
 
 
 def read_not_seen(predicted: Path | str) -> gpd.GeoDataFrame | None:
-    """Where a run did not look for trucks and why: layer `not_seen`, found as `read_seen` finds its own."""
+    """Read the area not searched for trucks, with reasons: layer `not_seen`, found as `read_seen` does."""
     return _layer_of_run(predicted, "Area not seen", "not_seen")
 
 
 def has_layer(path: Path, layer: str) -> bool:
-    """Whether there is a GeoPackage with this layer."""
+    """Return True if `path` is a GeoPackage with this layer."""
     return path.suffix == ".gpkg" and path.is_file() and layer in layer_names(path, "Layers")
 
 
@@ -142,7 +143,7 @@ def _layer_of_run(predicted: Path | str, what: str, layer: str) -> gpd.GeoDataFr
 def read_polygons(
     path: Path | str, what: str, crs: Any | None = None, layer: str | None = None
 ) -> gpd.GeoDataFrame:
-    """Polygons of a vector file, as `usable_polygons` gives them, without telling what was left out.
+    """Read polygons as `usable_polygons` does, without the counts of what was left out.
 
     Raises
     ------
@@ -155,10 +156,10 @@ def read_polygons(
 def usable_polygons(
     path: Path | str, what: str, crs: Any | None = None, layer: str | None = None, unique: bool = False
 ) -> tuple[gpd.GeoDataFrame, LeftOut]:
-    """Polygons of a vector file, valid, flat and with an area, in `crs`, and what was left out of it.
+    """Read the polygons of a vector file, valid, flat and with an area, in `crs`; count what was left out.
 
     `layer` is preferred where there are several; `what` names the file in messages ("Truck labels"). With
-    `unique`, of polygons that are the same (and of the same `scene_id`) the first is kept.
+    `unique`, duplicates (of the same `scene_id`) are left out.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def usable_polygons(
 
 
 def _seen_before(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
-    """(N,): whether a polygon before has the same outline, wherever that begins."""
+    """Return (N,): True for a polygon with the outline of one before, whatever its first corner."""
     outlines = shapely.to_wkb(shapely.normalize(frame.geometry.to_numpy()))
     same = pd.DataFrame(
         {"outline": outlines, "scene": frame.get("scene_id", pd.Series("", index=frame.index))}

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.evaluation.labels import COUNT_NEITHER_WAY
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES
 from pipeline.evaluation.landcover.accuracy import blocks, class_index, prediction_grid
 from pipeline.evaluation.landcover.labels import LandcoverLabels
 from pipeline.evaluation.trucks.scores import TruckEvaluation
@@ -111,7 +111,7 @@ def evaluate_panoptic(
         truck_masks(frame.to_crs(crs), grid) for frame in (trucks.predicted, trucks.reference)
     )
     void = len(legend)
-    counts = ~trucks.reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() & trucks.observed
+    counts = ~trucks.reference["confidence"].isin(IGNORED_CONFIDENCES).to_numpy() & trucks.observed
     thing_of_prediction = void + 1 + np.arange(predicted.count)
     thing_of_reference = np.where(counts, void + 1 + np.arange(reference.count), void)
     index = class_index(legend).astype(np.int32)

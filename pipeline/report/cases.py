@@ -48,7 +48,7 @@ KINDS = {
         Kind("FN", "missed", "#f0e442", "triangle"),
         Kind("TN", "rightly left out", "#56b4e9", "square"),
         Kind("ignored", "uncertain label, not counted", "#9aa4b2", "cross"),
-        Kind("not_seen", "missed where the model did not look", "#cc79a7", "ring"),
+        Kind("not_seen", "missed outside of the search area", "#cc79a7", "ring"),
     )
 }
 

@@ -87,10 +87,10 @@ def feature_layer(
 
 
 def not_seen_picture(areas: gpd.GeoDataFrame, grid: GeoBox) -> tuple[Picture, list[tuple[str, str]]]:
-    """Where was not looked, each reason in its colour, thinned to `QUICKLOOK_PX`; and the legend.
+    """Draw the area not searched, each reason in its colour, thinned to `QUICKLOOK_PX`, with a legend.
 
-    A picture shows all of it, however many areas there are. `areas` have `reason` and `area_m2`, in the CRS
-    of the grid; the larger come first, so that small ones stay visible.
+    Unlike a feature layer, a picture shows any number of areas. `areas` have `reason` and `area_m2`, in the
+    CRS of the grid; the larger come first, so that small ones stay visible.
     """
     shape = thinned((grid.height, grid.width))
     coarse = grid.zoom_to(shape)

@@ -26,12 +26,12 @@ from pipeline.report.sections import (
     causes,
     class_areas,
     class_rows,
-    found_cards,
-    landcover_cards,
+    found_key_metrics,
+    landcover_key_metrics,
     matrices,
     matrix_legend,
     not_seen_areas,
-    truck_cards,
+    truck_key_metrics,
 )
 from pipeline.report.template import write_page
 from pipeline.scenes.scene import Scene
@@ -40,8 +40,8 @@ _SECTIONS = (
     "found",
     "trucks",
     "truck_metrics",
-    "cards",
-    "landcover_cards",
+    "key_metrics",
+    "landcover_key_metrics",
     "charts",
     "causes",
     "breakdown",
@@ -80,7 +80,7 @@ class ReportContext:
     """Of the models that were used."""
     seen_fraction: float | None = None
     not_seen: gpd.GeoDataFrame | None = None
-    """Columns `reason`, `area_m2`: where trucks were not looked for."""
+    """Columns `reason`, `area_m2`: the area not searched for trucks."""
     road_segments: gpd.GeoDataFrame | None = None
     """As `pipeline.layers.traffic` has them."""
     landcover_raster: Path | None = None
@@ -107,7 +107,7 @@ def write_run_report(path: Path, context: ReportContext, trucks: gpd.GeoDataFram
     if trucks is not None:
         cases = _trucks_as_cases(trucks)
         sections["found"] = len(trucks)
-        sections["cards"] = found_cards(trucks, context.seen_fraction, context.scene)
+        sections["key_metrics"] = found_key_metrics(trucks, context.seen_fraction, context.scene)
         if context.scene is not None:
             chosen, chips = choose_examples(context.scene, cases)
             galleries = galleries_of(cases, chosen, chips)
@@ -130,7 +130,7 @@ def write_evaluation_report(
         metrics = evaluation.metrics["landcover"]
         sections |= {
             "landcover": evaluation.landcover,
-            "landcover_cards": landcover_cards(evaluation.landcover, metrics),
+            "landcover_key_metrics": landcover_key_metrics(evaluation.landcover, metrics),
             "matrices": matrices(evaluation.landcover),
             "matrix_legend": matrix_legend(evaluation.landcover),
             "classes": class_rows(evaluation.landcover, metrics),
@@ -155,7 +155,7 @@ def write_evaluation_report(
         sections |= {
             "trucks": evaluation.trucks,
             "truck_metrics": metrics,
-            "cards": truck_cards(evaluation.trucks, metrics),
+            "key_metrics": truck_key_metrics(evaluation.trucks, metrics),
             "breakdown": breakdown(metrics),
             "charts": _charts(evaluation.trucks),
             "causes": causes(metrics),
@@ -225,7 +225,7 @@ def _images(context: ReportContext) -> list[ImageLayer]:
     if context.not_seen is not None and len(context.not_seen) and context.scene is not None:
         picture, legend = not_seen_picture(context.not_seen, context.scene.grid)
         image = map_image(picture, lossless=True)
-        images.append(ImageLayer("not looked at", image, shown=False, opacity=0.6, legend=legend))
+        images.append(ImageLayer("not searched", image, shown=False, opacity=0.6, legend=legend))
     return images
 
 

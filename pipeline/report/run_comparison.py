@@ -115,8 +115,8 @@ def _write_page(path: Path, comparison: RunComparison) -> None:
         simulated=any(first.run.get("simulated") for first, _ in pairs),
         record=record,
         sides=_sides(record),
-        truck_cards=_cards(record.get("trucks")),
-        landcover_cards=_cards(record.get("landcover"), ("accuracy", "mean_iou")),
+        truck_key_metrics=_key_metrics(record.get("trucks")),
+        landcover_key_metrics=_key_metrics(record.get("landcover"), ("accuracy", "mean_iou")),
         changes=CHANGES,
         landcover_changes=LANDCOVER_CHANGES,
         kinds=KINDS,
@@ -187,7 +187,9 @@ def _sides(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _cards(metrics: Mapping[str, Any] | None, names: Sequence[str] | None = None) -> list[dict[str, str]]:
+def _key_metrics(
+    metrics: Mapping[str, Any] | None, names: Sequence[str] | None = None
+) -> list[dict[str, str]]:
     if metrics is None:
         return []
     differences = metrics["differences"]

@@ -27,7 +27,7 @@ _BROKEN_DOWN_BY = {
 
 
 @dataclass(frozen=True)
-class Card:
+class KeyMetric:
     """A figure that stands large."""
 
     value: str
@@ -45,30 +45,32 @@ class Matrix:
     strength: tuple[tuple[float, ...], ...]
 
 
-def found_cards(trucks: gpd.GeoDataFrame, seen_fraction: float | None, scene: Scene | None) -> list[Card]:
+def found_key_metrics(
+    trucks: gpd.GeoDataFrame, seen_fraction: float | None, scene: Scene | None
+) -> list[KeyMetric]:
     """Of a run without labels."""
     speed = column(trucks, "speed_kmh")
     known = speed[np.isfinite(speed)]
-    cards = [Card(f"{len(trucks):,}", "truck" if len(trucks) == 1 else "trucks")]
+    shown = [KeyMetric(f"{len(trucks):,}", "truck" if len(trucks) == 1 else "trucks")]
     if seen_fraction is not None:
         area = seen_km2(seen_fraction, scene)
-        cards.append(
-            Card(
+        shown.append(
+            KeyMetric(
                 f"{seen_fraction:.1%}".replace("%", " %"),
-                "of the scene looked at" + (f", {area:,.1f} km²" if area is not None else ""),
+                "of the scene searched" + (f", {area:,.1f} km²" if area is not None else ""),
             )
         )
     headings = int(np.isfinite(column(trucks, "heading_deg")).sum())
-    cards.append(Card(f"{headings:,}", "with a known heading"))
+    shown.append(KeyMetric(f"{headings:,}", "with a known heading"))
     if len(known):
-        cards.append(Card(f"{np.median(known):.0f} km/h", f"median speed of {len(known):,}"))
+        shown.append(KeyMetric(f"{np.median(known):.0f} km/h", f"median speed of {len(known):,}"))
     near = int((column(trucks, "near_cloud") == 1).sum())
     if near:
-        cards.append(Card(f"{near:,}", "near a cloud: look-alikes"))
-    return cards
+        shown.append(KeyMetric(f"{near:,}", "near a cloud: look-alikes"))
+    return shown
 
 
-def truck_cards(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> list[Card]:
+def truck_key_metrics(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> list[KeyMetric]:
     """Of an evaluation and its metrics, with intervals where known; empty where nothing was measured."""
     if metrics["not_measured"]:
         return []
@@ -76,49 +78,49 @@ def truck_cards(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> list[Car
     headline, count, alarms = metrics["headline"], metrics["count"], metrics["false_alarms"]
     wrong, false_negatives = score.false_positives, score.false_negatives
 
-    def card(text: str, label: str, name: str, form: str = "{:.2f}", times: float = 1) -> Card:
-        return Card(text, label, _interval(headline.get(name, {}).get("interval_95"), form, times))
+    def key_metric(text: str, label: str, name: str, form: str = "{:.2f}", times: float = 1) -> KeyMetric:
+        return KeyMetric(text, label, _interval(headline.get(name, {}).get("interval_95"), form, times))
 
-    cards = [
-        card(_ratio(score.f1), f"F1, centres within {score.radius_m:g} m", "f1"),
-        card(_ratio(score.precision), f"precision: {_counted(wrong, 'false alarm')}", "precision"),
-        card(_ratio(score.recall), f"recall: {false_negatives:,} missed", "recall"),
+    shown = [
+        key_metric(_ratio(score.f1), f"F1, centres within {score.radius_m:g} m", "f1"),
+        key_metric(_ratio(score.precision), f"precision: {_counted(wrong, 'false alarm')}", "precision"),
+        key_metric(_ratio(score.recall), f"recall: {false_negatives:,} missed", "recall"),
     ]
     if count["relative_bias"] is not None:
         label = f"bias of the count: {count['detected']:,} for {count['labelled']:,}"
-        cards.append(
-            card(f"{100 * count['relative_bias']:+.0f} %", label, "count_bias", "{:+.0f} %", times=100)
+        shown.append(
+            key_metric(f"{100 * count['relative_bias']:+.0f} %", label, "count_bias", "{:+.0f} %", times=100)
         )
-    for key, label in (("per_100_km_road", "100 km of road"), ("per_100_km2", "100 km² looked at")):
+    for key, label in (("per_100_km_road", "100 km of road"), ("per_100_km2", "100 km² searched")):
         if alarms[key] is not None:
             text = f"false alarms on {label}"
-            cards.append(card(f"{alarms[key]:.1f}", text, f"false_alarms_{key}", "{:.1f}"))
+            shown.append(key_metric(f"{alarms[key]:.1f}", text, f"false_alarms_{key}", "{:.1f}"))
             break
     if heading.known:
         flips = f"median heading error; {heading.flips} of {heading.known:,} flipped"
-        cards.append(Card(f"{heading.median_deg:.1f}°", flips))
+        shown.append(KeyMetric(f"{heading.median_deg:.1f}°", flips))
     elif heading.axis_known:
-        cards.append(Card(f"{heading.axis_median_deg:.1f}°", "median error of the axis (no headings)"))
+        shown.append(KeyMetric(f"{heading.axis_median_deg:.1f}°", "median error of the axis (no headings)"))
     if speed.known:
         label = f"speed, root mean square error of {speed.known:,}"
-        cards.append(card(f"{speed.rmse_kmh:.1f} km/h", label, "speed_rmse_kmh", "{:.1f}"))
-    return cards
+        shown.append(key_metric(f"{speed.rmse_kmh:.1f} km/h", label, "speed_rmse_kmh", "{:.1f}"))
+    return shown
 
 
-def landcover_cards(landcover: LandcoverEvaluation, metrics: Mapping[str, Any]) -> list[Card]:
+def landcover_key_metrics(landcover: LandcoverEvaluation, metrics: Mapping[str, Any]) -> list[KeyMetric]:
     """Of an evaluation and its metrics, with intervals where known; empty where nothing was compared."""
     if not landcover.pixels:
         return []
     intervals = metrics.get("interval_95", {})
     classes = _counted(int(landcover.labelled.sum()), "labelled class", "labelled classes")
-    cards = [
-        Card(
+    shown = [
+        KeyMetric(
             f"{100 * landcover.accuracy:.1f} %",
             "agreement",
             _interval(intervals.get("accuracy"), "{:.1f} %", 100),
         ),
-        Card(_ratio(landcover.mean_iou), f"mean IoU of {classes}", _interval(intervals.get("mean_iou"))),
-        Card(_ratio(landcover.mean_f1), "mean F1 of them", _interval(intervals.get("mean_f1"))),
+        KeyMetric(_ratio(landcover.mean_iou), f"mean IoU of {classes}", _interval(intervals.get("mean_iou"))),
+        KeyMetric(_ratio(landcover.mean_f1), "mean F1 of them", _interval(intervals.get("mean_f1"))),
     ]
     for name, label, form, times in (
         ("boundary_f1", "F1 of the boundaries", "{:.2f}", 1),
@@ -127,8 +129,8 @@ def landcover_cards(landcover: LandcoverEvaluation, metrics: Mapping[str, Any]) 
     ):
         if metrics.get(name) is not None:
             text = form.format(times * metrics[name])
-            cards.append(Card(text, label, _interval(intervals.get(name), form, times)))
-    return cards
+            shown.append(KeyMetric(text, label, _interval(intervals.get(name), form, times)))
+    return shown
 
 
 def breakdown(metrics: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
@@ -219,7 +221,7 @@ def class_areas(raster: Path, legend: Sequence[LegendClass]) -> list[tuple[Legen
 
 
 def seen_km2(seen_fraction: float, scene: Scene | None) -> float | None:
-    """The area that was looked at; None without a scene."""
+    """Return the search area; None without a scene."""
     if scene is None:
         return None
     rows, cols = scene.shape

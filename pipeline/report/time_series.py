@@ -17,7 +17,7 @@ from pipeline.storage.atomic import replacing
 _COLOUR, _GRID = "#0f766e", "#e5e7eb"
 
 
-class Observed(Protocol):
+class CountedScene(Protocol):
     """What is needed of a scene."""
 
     @property
@@ -41,7 +41,7 @@ class Observed(Protocol):
         """Whether no satellite has seen it."""
 
 
-def write_time_series(scenes: Sequence[Observed], path: Path) -> Path | None:
+def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None:
     """Trucks by kilometre of road, or by 100 square kilometres without roads, over the date; the file.
 
     Bars are 95 % intervals of a Poisson mean (Garwood, 1936): of the count alone, not of what the detector

@@ -224,7 +224,7 @@ def test_layers_are_switched_on(opened, context, tmp_path):
     images = page.locator(".leaflet-image-layer")
     assert images.count() == 1
     before = map_pixels(page)
-    page.get_by_role("checkbox", name="not looked at").check()
+    page.get_by_role("checkbox", name="not searched").check()
     assert images.count() == 2
     page.get_by_role("checkbox", name="roads by trucks").check()
     drawn(page)
@@ -265,7 +265,7 @@ def test_a_printed_page_holds_all_that_is_wide(opened, report):
 def test_without_javascript_all_but_the_map_is_there(opened, report):
     page = opened(report, java_script_enabled=False)
     text = page.locator("main").inner_text()
-    assert "Of 6 labelled trucks where the model looked, 4 were found" in text
+    assert "Of 6 labelled trucks in the search area, 4 were found" in text
     assert "need JavaScript" in text
     assert page.locator("#gallery img").count() == 8
 

@@ -5,7 +5,13 @@ from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
 from pipeline.evaluation.trucks.metrics import truck_metrics
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.report.sections import class_areas, landcover_cards, matrices, matrix_legend, truck_cards
+from pipeline.report.sections import (
+    class_areas,
+    landcover_key_metrics,
+    matrices,
+    matrix_legend,
+    truck_key_metrics,
+)
 from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
 
@@ -35,7 +41,7 @@ def test_a_confusion_matrix_as_shares_of_rows_and_columns_and_as_areas():
 
 def test_cards_of_trucks():
     evaluation = evaluate_trucks(boxes((0, 0), (900, 0), score=[0.9, 0.4]), labels((0, 0), (2000, 0)))
-    cards = {card.label: card.value for card in truck_cards(evaluation, truck_metrics(evaluation))}
+    cards = {card.label: card.value for card in truck_key_metrics(evaluation, truck_metrics(evaluation))}
     assert cards["F1, centres within 20 m"] == "0.50"
     assert cards["precision: 1 false alarm"] == "0.50"
     assert cards["recall: 1 missed"] == "0.50"
@@ -43,6 +49,6 @@ def test_cards_of_trucks():
 
 def test_what_was_not_measured_has_no_cards():
     far = evaluate_trucks(boxes((0, 0), score=[0.9]), labels((90_000, 0)))
-    assert truck_cards(far, truck_metrics(far)) == []
+    assert truck_key_metrics(far, truck_metrics(far)) == []
     nothing = LandcoverEvaluation(DYNAMIC_WORLD, np.zeros((9, 9), np.int64), 100.0)
-    assert landcover_cards(nothing, nothing.metrics()) == []
+    assert landcover_key_metrics(nothing, nothing.metrics()) == []

@@ -19,7 +19,7 @@ from pipeline.evaluation.landcover import confusion_matrix
 from pipeline.evaluation.landcover.boundaries import (
     TOLERANCE_M,
     BoundaryScores,
-    boundary_figures,
+    boundary_metrics,
     boundary_pixels,
     halo_px,
 )
@@ -146,7 +146,7 @@ class LandcoverEvaluation:
         edges = (
             np.zeros((len(self.legend), 4), np.int64) if self.boundaries is None else self.boundaries.counts
         )
-        boundary = boundary_figures(edges)
+        boundary = boundary_metrics(edges)
         of_all, of_classes = _figures(self.matrix, edges, self.labelled)
         interval_all, interval_classes = self.intervals
         return {
@@ -191,7 +191,7 @@ def _figures(
     matrices: NDArray[Any], edges: NDArray[Any], labelled: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """Figures (...) of all and (..., K) of classes, from (..., K, K) matrices and (..., K, 4) boundaries."""
-    boundary_f1 = boundary_figures(edges)[..., 2]
+    boundary_f1 = boundary_metrics(edges)[..., 2]
     of_classes = {
         "users_accuracy": confusion_matrix.users_accuracy(matrices),
         "producers_accuracy": confusion_matrix.producers_accuracy(matrices),
@@ -205,7 +205,7 @@ def _figures(
         "mean_f1": confusion_matrix.mean_over(labelled, of_classes["f1"]),
         "quantity_disagreement": confusion_matrix.quantity_disagreement(matrices),
         "allocation_disagreement": confusion_matrix.allocation_disagreement(matrices),
-        "boundary_f1": boundary_figures(edges.sum(axis=-2))[..., 2],
+        "boundary_f1": boundary_metrics(edges.sum(axis=-2))[..., 2],
         "mean_boundary_f1": confusion_matrix.mean_over(labelled, boundary_f1),
     }
     return of_all, of_classes

@@ -38,25 +38,25 @@ class BoundaryScores:
     @property
     def precision(self) -> NDArray[np.float64]:
         """(K,): share of the mapped boundary near the labelled; NaN where a class has no mapped boundary."""
-        return boundary_figures(self.counts)[..., 0]
+        return boundary_metrics(self.counts)[..., 0]
 
     @property
     def recall(self) -> NDArray[np.float64]:
         """(K,): share of the labelled boundary near the mapped; NaN where a class has no labelled one."""
-        return boundary_figures(self.counts)[..., 1]
+        return boundary_metrics(self.counts)[..., 1]
 
     @property
     def f1(self) -> NDArray[np.float64]:
         """(K,): harmonic mean of both; 0 where only one side has a boundary, NaN where neither has."""
-        return boundary_figures(self.counts)[..., 2]
+        return boundary_metrics(self.counts)[..., 2]
 
     @property
     def overall_f1(self) -> float:
         """F1 of the boundary pixels of all classes together; NaN if there are none."""
-        return float(boundary_figures(self.counts.sum(axis=0))[2])
+        return float(boundary_metrics(self.counts.sum(axis=0))[2])
 
 
-def boundary_figures(counts: NDArray[Any]) -> NDArray[np.float64]:
+def boundary_metrics(counts: NDArray[Any]) -> NDArray[np.float64]:
     """(..., 3) precision, recall and F1 of (..., 4) counts as in `BoundaryScores.blocks`."""
     mapped, mapped_near, labelled, labelled_near = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     precision, recall = ratio(mapped_near, mapped), ratio(labelled_near, labelled)

@@ -18,7 +18,7 @@ TRUCK_BLOCK_M = 500.0
 
 @dataclass(frozen=True)
 class TruckBlocks:
-    """The squares of ground, numbered, in which detections and references lie."""
+    """Numbered squares of ground, each with detections or references."""
 
     count: int
     of_predicted: NDArray[np.intp]
@@ -28,7 +28,7 @@ class TruckBlocks:
 
 
 def truck_blocks(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) -> TruckBlocks:
-    """The squares of side `block_m` of the evaluation's CRS, scene by scene, in which there is a box."""
+    """Number the squares of side `block_m`, in the evaluation's CRS and scene by scene, that have a box."""
     matching = evaluation.matching
     predicted, reference = centres(evaluation.predicted), centres(evaluation.reference)
     matched = matching.reference_of != UNMATCHED
@@ -44,9 +44,9 @@ def truck_blocks(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) ->
 
 
 def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) -> NDArray[np.int64]:
-    """(B, 3) true positives, false positives and false negatives in every block that has any of them.
+    """Count true positives, false positives and false negatives, (B, 3), in every block that has any.
 
-    Blocks are squares of the evaluation's CRS; what is matched counts where the reference is.
+    Blocks are squares of the evaluation's CRS; a match counts where the reference is.
     """
     matching, blocks = evaluation.matching, truck_blocks(evaluation, block_m)
     places = (
@@ -59,7 +59,7 @@ def truck_counts(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) ->
 
 
 def precision_recall_f1(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 3) precision, recall and F1 of (..., 3) true positives, false positives and false negatives."""
+    """Return (..., 3) precision, recall and F1 of (..., 3) TP, FP and FN."""
     found, false, false_negatives = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     return np.stack(
         [

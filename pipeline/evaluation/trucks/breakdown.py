@@ -1,4 +1,4 @@
-"""Where trucks are found well and where not: counts by scene, road, land cover, cloud and traffic."""
+"""Scores of trucks by scene, road class, land cover, distance to cloud, and traffic."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Group:
     true_positives: int
     false_positives: int
     false_negatives: int | None
-    """None where it isn't known which of the missed trucks belong to the group."""
+    """None if it is unknown which of the missed trucks belong to the group."""
     f1_interval: tuple[float, float]
     """95 %, by blocks; NaN where not defined."""
 
     @property
-    def figures(self) -> tuple[float, float, float]:
+    def scores(self) -> tuple[float, float, float]:
         """Precision, recall and F1; NaN where not defined."""
         false_negatives = np.nan if self.false_negatives is None else self.false_negatives
         p, r, f = precision_recall_f1(
@@ -56,7 +56,7 @@ class Group:
 
 @dataclass(frozen=True)
 class _Split:
-    """What group each box belongs to; `of_reference` is None where that is known of detections only."""
+    """Group of each box; `of_reference` is None if it is known for detections only."""
 
     of_predicted: Names
     of_reference: Names | None
@@ -135,7 +135,7 @@ def _splits(evaluation: TruckEvaluation) -> Iterator[tuple[str, _Split]]:
 
 
 def _traffic(evaluation: TruckEvaluation) -> _Split:
-    """By how many firm labels where the model looked share the block."""
+    """Split by the number of certain, observed labels in the block."""
     blocks, matching = truck_blocks(evaluation), evaluation.matching
     counted = ~matching.ignore & (evaluation.observed | (matching.prediction_of != UNMATCHED))
     trucks = np.bincount(blocks.of_reference[counted], minlength=blocks.count)
@@ -154,7 +154,7 @@ def _nearest_class(roads: gpd.GeoDataFrame, xy: NDArray[np.float64]) -> Names:
 
 
 def _classes(evaluation: TruckEvaluation, xy: NDArray[np.float64]) -> Names:
-    """The class of the land-cover raster at every place."""
+    """Return the class of the land-cover raster at every place."""
     path = str(evaluation.surroundings.landcover)
     with open_raster(path, "The land cover") as raster:
         to_raster = Transformer.from_crs(evaluation.reference.crs, raster.crs, always_xy=True)
@@ -185,5 +185,5 @@ def _texts(values: pd.Series) -> Names:
 
 
 def _ordered(groups: set[str], order: tuple[str, ...]) -> list[str]:
-    """Groups in the order given, else by name; what is unknown comes last."""
+    """Sort groups in the given order, else by name; unknown comes last."""
     return sorted(groups, key=lambda name: (name == UNKNOWN, order.index(name) if name in order else 0, name))

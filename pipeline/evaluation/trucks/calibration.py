@@ -1,4 +1,4 @@
-"""Whether a score means what it says, and the line between log-odds that makes it so."""
+"""Calibration of scores: the reliability diagram, and the fit that makes scores probabilities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SLOPES = (0.05, 20.0)
 
 @dataclass(frozen=True)
 class Reliability:
-    """Scores in bins of equal width, with the share that was right in each; bins without scores left out."""
+    """Scores in bins of equal width, with the share of TP in each; bins without scores are left out."""
 
     score: NDArray[np.float64]
     """(K,): mean score of a bin."""
@@ -40,7 +40,7 @@ class Reliability:
 
 
 def reliability(scores: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reliability:
-    """The reliability diagram of detections: `scores` (N,) in 0-1 and whether each is `correct`, (N,)."""
+    """Return the reliability diagram of detections: `scores` (N,) in 0-1; `correct` (N,) marks the TP."""
     score = np.asarray(scores, dtype=np.float64).reshape(-1)
     right = np.asarray(correct, dtype=np.float64).reshape(-1)
     bin_of = np.minimum((score * bins).astype(np.intp), bins - 1)
@@ -54,13 +54,13 @@ def reliability(scores: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reli
 
 
 def fit_calibration(scores: ArrayLike, correct: ArrayLike, evidence: ArrayLike = 0.0) -> Calibration:
-    """The calibration under which what was right, `correct` (N,), is most likely, given the `scores` (N,).
+    """Fit the calibration under which the outcomes `correct` (N,) are most likely, given `scores` (N,).
 
-    `evidence` (N,) is that of motion; without any it counts for nothing.
+    `evidence` (N,) is that of motion; 0 has no effect.
 
     A logistic regression on the log-odds, with the targets of Platt ("Probabilistic outputs for support
-    vector machines", 1999), which keep it finite where one score parts right from wrong. Without any scores
-    it changes nothing.
+    vector machines", 1999), which keep it finite where one score separates TP from FP. Without scores it
+    changes nothing.
     """
     log_odds = logit(np.clip(np.asarray(scores, dtype=np.float64).reshape(-1), _SURE, 1 - _SURE))
     right = np.asarray(correct, dtype=bool).reshape(-1)

@@ -1,4 +1,4 @@
-"""Every hit, mistake and look-alike as a feature on the map, with its likely cause."""
+"""Every TP, FP, FN and TN as a feature on the map, with its likely cause."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pipeline.evaluation.trucks.boxes import angle_between, centres, column
 from pipeline.evaluation.trucks.evidence import EVIDENCE_COLUMNS, can_measure, measure_evidence
 from pipeline.evaluation.trucks.matching import UNMATCHED, match
 from pipeline.evaluation.trucks.scores import TruckEvaluation
-from pipeline.evaluation.trucks.true_negatives import look_alikes
+from pipeline.evaluation.trucks.true_negatives import find_true_negatives
 from pipeline.scenes.scene import Scene
 
 OUTCOMES = ("TP", "FP", "FN", "TN", "ignored", "not_seen")
 NEAR_M = 30.0
-"""A false alarm and a missed reference this close are taken to mean the same truck."""
+"""A false positive and a false negative this close may be the same truck."""
 
 TRUCK_COLUMNS = (
     "id",
@@ -69,25 +69,24 @@ def truck_cases(
     scene: Scene | None = None,
     marked: gpd.GeoDataFrame | None = None,
 ) -> gpd.GeoDataFrame:
-    """Every true and false positive and negative as a box, in the evaluation's CRS: `TRUCK_COLUMNS`.
+    """Return every TP, FP, FN and TN as a box, in the evaluation's CRS, with `TRUCK_COLUMNS`.
 
-    `outcome` is one of `OUTCOMES`. TN are places where a truck could have been seen and rightly was not, see
-    `true_negatives`; ignored is a detection matched to a `low` or `ignore` reference;
-    not_seen a reference missed where the model did not look. Boxes are the detection's, or the reference's
-    where nothing was detected. `id` is its outcome and number, fit for a file's name.
+    `outcome` is one of `OUTCOMES`: TN are places of `true_negatives`, `ignored` a detection matched to an
+    ignored reference, `not_seen` a reference without a match outside of the observed area. Boxes are the
+    detection's, or the reference's if there is no detection. `id` is the outcome with a number, and can be a
+    file's name.
 
-    `cause` is the likely reason of a mistake, and `also` the other ones that hold, by the rules of
-    `causes`; of a TN it is what makes the place look like a truck. True positives have
-    `heading flipped` where the heading is off by more than 90 degrees, else none. The evidence:
-    `prediction_id` and `reference_id` of what is matched, `distance_m` apart; `near_id`, the missed
-    reference or false alarm within `NEAR_M` that may mean the same truck, then with its `distance_m`;
-    `neighbour_m` to the next detection that is right (FP) or the next reference (FN); `below_score`, the
-    best score that did not suffice there; `road_m` to the nearest road; and what `measure_evidence` finds at
-    FP, FN and TN. Where nothing was given to tell them from (`scene` for the latter), these are null, and
-    the causes that take them are not named: see `causes.without_evidence`.
+    `cause` is the likely reason of a mistake by the rules of `causes`, `also` the other reasons that apply.
+    Of a TN they are the reasons why it looks like a truck. A TP has `heading flipped` if the heading is off
+    by more than 90 degrees, else null. The evidence is: `prediction_id` and `reference_id` of a match,
+    `distance_m` apart; `near_id`, the FN or FP within `NEAR_M` that may be the same truck, with its
+    `distance_m`; `neighbour_m` to the next TP (of FP) or the next reference (of FN); `below_score`, the best
+    score below the threshold there; `road_m` to the nearest road; and `measure_evidence` at FP, FN and TN.
+    Evidence is null if its source was not given (`scene` for the latter). Then causes that need it are not
+    named: see `causes.without_evidence`.
     """
     cases = _pairs(evaluation)
-    places = look_alikes(evaluation, seen, below_threshold, roads, marked)
+    places = find_true_negatives(evaluation, seen, below_threshold, roads, marked)
     cases = _concat([cases, places])
     cases = gpd.GeoDataFrame(cases, geometry="geometry", crs=evaluation.reference.crs)
     _add_neighbours(cases, evaluation)
@@ -106,9 +105,9 @@ def truck_cases(
             cases.loc[cases.index[measured], name] = found[name].to_numpy()
     cases["cause"], cases["also"] = cases["cause"].astype(object), cases["also"].astype(object)
     for outcome, rules in (
-        ("FP", causes.false_alarm_causes),
-        ("FN", causes.miss_causes),
-        ("TN", causes.look_alike_causes),
+        ("FP", causes.false_positive_causes),
+        ("FN", causes.false_negative_causes),
+        ("TN", causes.true_negative_causes),
     ):
         rows = cases.index[cases["outcome"] == outcome]
         verdict = rules(cases.loc[rows])
@@ -121,7 +120,7 @@ def _tidy(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     cases["id"] = [
         f"{outcome.lower()}-{nth:05d}" for outcome, nth in zip(cases["outcome"], number, strict=True)
     ]
-    # A fit that says nothing has an infinite deviation, which few formats can hold.
+    # A fit without a result has an infinite deviation, which few formats can hold.
     cases["displacement_sigma_px"] = cases["displacement_sigma_px"].replace(np.inf, np.nan)
     for name in _TEXT:
         values = cases[name].astype(object)
@@ -132,7 +131,7 @@ def _tidy(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 
 def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
-    """The cases of all detections, then of all references missed."""
+    """Return the cases of all detections, then of all references without a match."""
     matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
     matched = matching.reference_of != UNMATCHED
     false_negatives = matching.false_negatives
@@ -143,7 +142,7 @@ def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
     )
     speed_error = np.full(len(predicted), np.nan)
     speed_error[matched] = column(predicted, "speed_kmh")[matched] - column(reference, "speed_kmh")[pairs]
-    outcome = np.where(matched, np.where(matching.dropped, "ignored", "TP"), "FP").astype(object)
+    outcome = np.where(matched, np.where(matching.ignored_predictions, "ignored", "TP"), "FP").astype(object)
     cause = np.full(len(predicted), None, dtype=object)
     cause[(outcome == "TP") & (heading_error > 90)] = "heading flipped"
     reference_id = reference["id"].to_numpy(dtype=object)
@@ -168,7 +167,7 @@ def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
     observed = evaluation.observed[false_negatives]
     lost = {
         "outcome": np.where(observed, "FN", "not_seen").astype(object),
-        "cause": np.where(observed, None, "not looked at"),  # type: ignore[call-overload]
+        "cause": np.where(observed, None, "not observed"),  # type: ignore[call-overload]
         "reference_id": reference_id[false_negatives],
         "confidence": confidence[false_negatives],
         "speed_kmh": column(reference, "speed_kmh")[false_negatives],
@@ -180,13 +179,13 @@ def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
 
 
 def _off_road(predicted: gpd.GeoDataFrame) -> NDArray[np.bool_]:
-    """Detections that were given no road, where others were."""
+    """Return (N,): True for detections without a road, if others have one."""
     knows_roads = "road_id" in predicted and bool(predicted["road_id"].notna().any())
     return predicted["road_id"].isna().to_numpy() if knows_roads else np.zeros(len(predicted), dtype=bool)
 
 
 def _add_neighbours(cases: gpd.GeoDataFrame, evaluation: TruckEvaluation) -> None:
-    """Who else is near a false alarm or a miss: the other one's counterpart, and trucks that are found."""
+    """Add the neighbours of FP and FN: the counterpart among the others, and the nearest truck."""
     outcome = cases["outcome"].to_numpy(dtype=object)
     false, lost = np.flatnonzero(outcome == "FP"), np.flatnonzero(outcome == "FN")
     xy, everywhere = centres(cases), centres(evaluation.reference)
@@ -207,7 +206,7 @@ def _add_neighbours(cases: gpd.GeoDataFrame, evaluation: TruckEvaluation) -> Non
 def _below_score(
     cases: gpd.GeoDataFrame, below_threshold: gpd.GeoDataFrame | None, radius_m: float
 ) -> NDArray[np.float64]:
-    """(N,): of misses and places without a truck, the best score too low within the radius; NaN without."""
+    """Return (N,): of FN and TN, the best score below the threshold within the radius; NaN without any."""
     best = np.full(len(cases), np.nan)
     if below_threshold is None or not len(below_threshold):
         return best
@@ -222,7 +221,7 @@ def _below_score(
 
 
 def _road_distance(cases: gpd.GeoDataFrame, roads: gpd.GeoDataFrame | None) -> NDArray[np.float64]:
-    """(N,): metres to the nearest road, `_FAR_FROM_ROADS_M` at most; NaN where no roads are known."""
+    """Return (N,): metres to the nearest road, `_FAR_FROM_ROADS_M` at most; NaN without roads."""
     if roads is None or not len(roads):
         return np.full(len(cases), np.nan)
     distance = np.full(len(cases), _FAR_FROM_ROADS_M)
@@ -249,21 +248,21 @@ def _at_edge(cases: gpd.GeoDataFrame, seen: gpd.GeoDataFrame | None) -> NDArray[
 
 
 def cause_metrics(cases: gpd.GeoDataFrame) -> dict[str, Any]:
-    """How often each cause is the likely one, by outcome, and which of them could not be judged and why."""
-    judged = cases[cases["outcome"].isin(_MEASURED)]
-    counts = judged.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
+    """Count the likely causes by outcome; `not_inferred` names those that need missing evidence."""
+    inferred = cases[cases["outcome"].isin(_MEASURED)]
+    counts = inferred.groupby(["outcome", "cause"]).size().sort_values(ascending=False, kind="stable")
     result: dict[str, Any] = {outcome: {} for outcome in _MEASURED}
     for (outcome, cause), count in counts.items():
         result[outcome][str(cause)] = int(count)
-    left_out = causes.without_evidence(judged) if len(judged) else []
+    left_out = causes.without_evidence(inferred) if len(inferred) else []
     why = (
         "Nothing was measured in the pixels: the scene was not given, or lacks one of B02, B03, B04 and B08."
     )
-    return {**result, "not_judged": left_out, **({"why": why} if left_out else {})}
+    return {**result, "not_inferred": left_out, **({"why": why} if left_out else {})}
 
 
 def _distance_to(xy: NDArray[np.float64], others: NDArray[np.float64], nth: int = 1) -> NDArray[np.float64]:
-    """(N,): metres to the nearest of the others; `nth=2` for points that are among them. inf without any."""
+    """Return (N,): metres to the nearest of the others, inf without any; `nth` 2 for points among them."""
     if not len(xy) or not len(others):
         return np.full(len(xy), np.inf)
     distance, _ = cKDTree(others).query(xy, k=[nth])
@@ -288,5 +287,5 @@ def _column(frame: gpd.GeoDataFrame, name: str) -> NDArray[np.object_]:
 
 
 def _concat(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One below the other; an empty one must not decide on the types of columns."""
+    """Concatenate frames; an empty one must not decide the types of columns."""
     return pd.concat([part for part in parts if len(part)] or [parts[0]], ignore_index=True)

@@ -1,4 +1,4 @@
-"""Why a detector was wrong at a place: rules on what is known and what was measured there."""
+"""Rules for the likely cause of a mistake, on attributes and on evidence measured in the pixels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.evaluation.trucks.evidence import EVIDENCE_COLUMNS
 UNKNOWN = "unknown"
 NEAR_CLOUD_M, NEAR_SHADOW_M = 100.0, 50.0
 EDGE_M = 15.0
-"""Within about a box of where data end, or of the border of what was looked at, a truck is cut."""
+"""A truck within about a box of the end of the data, or of the border of the observed area, is truncated."""
 CROWD_M = 40.0
 """Trucks closer together than this blend into each other."""
 SLOW_KMH = 40.0
@@ -41,12 +41,12 @@ FROM_PIXELS = frozenset(
         "faint",
     }
 )
-"""Causes that nobody can tell without the scene."""
+"""Causes that cannot be inferred without the scene."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is likely for each of N cases."""
+    """The likely cause of each of N cases."""
 
     cause: NDArray[np.object_]
     """(N,): the first rule that holds, or `UNKNOWN`."""
@@ -54,50 +54,50 @@ class Verdict:
     """(N,): the other rules that hold, separated by commas; None without any."""
 
 
-def false_alarm_causes(facts: pd.DataFrame) -> Verdict:
-    """Likely causes of false alarms, the first that holds:
+def false_positive_causes(facts: pd.DataFrame) -> Verdict:
+    """Infer the causes of false positives, the first rule that holds:
 
-    `scene edge` (data end within `EDGE_M`), `duplicate` (a detection that is right within `CROWD_M`),
-    `localisation` (a missed reference between 20 and 30 m off), `aircraft` (seen by each band alone, too far
+    `scene edge` (data end within `EDGE_M`), `duplicate` (a TP within `CROWD_M`),
+    `localisation` (an FN between 20 and 30 m off), `aircraft` (seen by each band alone, too far
     apart for a road vehicle, and off the road), `near cloud or shadow`, `cloud that moves` (the surroundings
     shift between the bands, by their height; or something moves off the road and clouds are within 400 m),
     `over water`, `roof or greenhouse` (bright, larger than a truck, at rest, and not on a road), `no band
     displacement` (parked), `off road`, `MSI seam`, `slow or parked`, `other vehicle` (it moves as traffic
     does: a car, van or bus, or a truck that was not labelled), `over built`, `over bare`.
 
-    `facts` has whatever is known of: `touches_edge`, `near_cloud`, `off_road`, `landcover`, `speed_kmh`,
-    `neighbour_m`, `near_id`, `road_m`, `EVIDENCE_COLUMNS`. Where a fact is missing its rules never hold.
+    `facts` has any of the columns `touches_edge`, `near_cloud`, `off_road`, `landcover`, `speed_kmh`,
+    `neighbour_m`, `near_id`, `road_m`, `EVIDENCE_COLUMNS`. Rules on missing columns or values do not hold.
     """
-    look_alike = _look_alike_rules(facts)
-    return _judge(
+    appearance = _appearance_rules(facts)
+    return _first_rule(
         len(facts),
         (
             ("scene edge", _true(facts, "touches_edge") | (column(facts, "no_data_m") <= EDGE_M)),
             ("duplicate", column(facts, "neighbour_m") <= CROWD_M),
             ("localisation", _known(facts, "near_id")),
-            *look_alike,
+            *appearance,
         ),
     )
 
 
-def look_alike_causes(facts: pd.DataFrame) -> Verdict:
-    """What makes a place without a truck look like one: `false_alarm_causes` less what takes a detection."""
-    return _judge(len(facts), _look_alike_rules(facts))
+def true_negative_causes(facts: pd.DataFrame) -> Verdict:
+    """Infer why places look like a truck: `false_positive_causes` without those of a detection."""
+    return _first_rule(len(facts), _appearance_rules(facts))
 
 
-def miss_causes(facts: pd.DataFrame) -> Verdict:
-    """Likely causes of misses, the first that holds:
+def false_negative_causes(facts: pd.DataFrame) -> Verdict:
+    """Infer the causes of false negatives, the first rule that holds:
 
     `scene edge`, `edge of the area seen`, `below threshold` (a box of a lower score within the matching
-    radius), `localisation` (a false alarm between 20 and 30 m off), `merged with its neighbour` (another
+    radius), `localisation` (an FP between 20 and 30 m off), `merged with its neighbour` (another
     truck within `CROWD_M`), `near cloud or shadow`, `slow` (below `SLOW_KMH`), `no band displacement`
     (none is clear in the pixels), `faint` (hardly brighter than around, or of medium confidence), `MSI seam`.
 
     `facts` has `at_edge`, `below_score`, `near_id`, `neighbour_m`, `speed_kmh`, `confidence`, and
-    `EVIDENCE_COLUMNS`, as far as they are known.
+    `EVIDENCE_COLUMNS`, as far as known.
     """
     faint = np.abs(column(facts, "contrast")) < FAINT_CONTRAST
-    return _judge(
+    return _first_rule(
         len(facts),
         (
             ("scene edge", column(facts, "no_data_m") <= EDGE_M),
@@ -115,7 +115,7 @@ def miss_causes(facts: pd.DataFrame) -> Verdict:
 
 
 def without_evidence(facts: pd.DataFrame) -> list[str]:
-    """The causes that could not be told apart, for nothing was measured in the scene."""
+    """Return the causes that could not be inferred because nothing was measured in the scene."""
     if any(np.isfinite(column(facts, name)).any() for name in EVIDENCE_COLUMNS):
         return []
     return sorted(FROM_PIXELS)
@@ -124,7 +124,7 @@ def without_evidence(facts: pd.DataFrame) -> list[str]:
 _Rule = tuple[str, NDArray[np.bool_]]
 
 
-def _look_alike_rules(facts: pd.DataFrame) -> tuple[_Rule, ...]:
+def _appearance_rules(facts: pd.DataFrame) -> tuple[_Rule, ...]:
     road_m, landcover = column(facts, "road_m"), _column(facts, "landcover")
     at_rest = _at_rest(facts)
     large = (column(facts, "contrast") >= BRIGHT_CONTRAST) & (column(facts, "bright_px") >= LARGE_PX)
@@ -154,11 +154,11 @@ def _near_cloud(facts: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def _at_rest(facts: pd.DataFrame) -> NDArray[np.bool_]:
-    """Where the pixels were there, and show no motion."""
+    """Return (N,): True if the pixels have data and show no motion."""
     return np.asarray(np.isinf(column(facts, "displacement_sigma_px")))
 
 
-def _judge(count: int, rules: Sequence[_Rule]) -> Verdict:
+def _first_rule(count: int, rules: Sequence[_Rule]) -> Verdict:
     names = np.array([name for name, _ in rules], dtype=object)
     holds = np.array([rule for _, rule in rules], dtype=bool).reshape(len(rules), count)
     cause, also = np.full(count, UNKNOWN, dtype=object), np.full(count, None, dtype=object)

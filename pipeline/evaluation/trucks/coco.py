@@ -65,7 +65,7 @@ def coco_scores(
 
 
 def _groups(p: NDArray[np.float64], r: NDArray[np.float64], *scenes: ArrayLike | None) -> NDArray[np.intp]:
-    """(N + M,): numbers of the groups of boxes, of one scene, that are connected by touching."""
+    """Return (N + M,): numbers of the groups of boxes, of one scene, that are connected by touching."""
     i, j = shapely.STRtree(np.asarray(shapely.box(*r.T))).query(np.asarray(shapely.box(*p.T)))
     pairs = same_class(Pairs(i, j, np.zeros(len(i))), *scenes)
     total = len(p) + len(r)

@@ -1,4 +1,4 @@
-"""Two detectors on the same labels: what one has fixed, what it has broken, and whether that is chance."""
+"""Compare two detectors on the same labels, case by case, with tests of the differences."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ COMPARISON_COLUMNS = (
     "geometry",
 )
 _REFERENCES = ("TP", "FN", "not_seen")
-_FIGURES = ("precision", "recall", "f1")
+_METRICS = ("precision", "recall", "f1")
 _SAME_PLACE_M = PRIMARY_RADIUS_M + 1.0
 """A detection stands within the matching radius of its reference."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A figure before and after, and how far the difference may be chance."""
+    """A metric before and after, and the interval and p-value of the difference."""
 
     before: float
     after: float
@@ -51,7 +51,7 @@ class Difference:
     high: float
     """Of the difference, 95 %; NaN where there are fewer than two blocks."""
     p_value: float
-    """Two-sided, of no difference: how often drawn blocks say the opposite, or nothing."""
+    """Two-sided, of no difference: the share of resamples with the opposite sign, or none."""
 
     @property
     def change(self) -> float:
@@ -60,11 +60,11 @@ class Difference:
 
     @property
     def significant(self) -> bool:
-        """Whether 0 lies outside of the interval."""
+        """True if 0 is outside of the interval."""
         return bool(self.low > 0 or self.high < 0)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain numbers; None where a figure is not defined."""
+        """Return plain numbers; None where undefined."""
         numbers = {
             "before": self.before,
             "after": self.after,
@@ -79,16 +79,16 @@ class Difference:
 def compare_cases(
     before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, prefix: str = "", same_labels: bool = False
 ) -> gpd.GeoDataFrame:
-    """Cases of two evaluations against the same labels (`truck_cases`) side by side: `COMPARISON_COLUMNS`.
+    """Join cases of two evaluations against the same labels (`truck_cases`): `COMPARISON_COLUMNS`.
 
     `change` is one of `CHANGES`. A labelled truck (`what` is `truck`) is the same one by the id of its
-    reference: fixed if only the second run found it, broken if only the first did, and `not observed` where
-    neither found it and one did not look. A false alarm (`what` is `false alarm`) is the same one if both
-    have one within `PRIMARY_RADIUS_M`, matched one to one: then it is still wrong; fixed is one that is gone,
-    broken one that is new. Boxes are those of the second run, or of the first where there is none. `id` is
-    the change with a number, after `prefix`. In the first run's CRS. With `same_labels`, known from
-    elsewhere, a truck that only one run was asked for (the edge of what the other one saw cuts through it)
-    is `not observed`; without, it means that the labels are not the same.
+    reference: `fixed` if only the second run found it, `broken` if only the first did, and `not observed` if
+    neither found it and one did not observe its place. A false positive (`what` is `false alarm`) is the same
+    one if both runs have one within `PRIMARY_RADIUS_M`, matched one to one: it is `still wrong`. One that is
+    gone is `fixed`, a new one `broken`. Boxes are those of the second run, else of the first, in the first
+    run's CRS. `id` is the change with a number, after `prefix`. With `same_labels`, known from elsewhere, a
+    truck that is ignored in one run (the edge of its observed area truncates it) is `not observed`; without,
+    it means that the labels differ.
 
     Raises
     ------
@@ -110,8 +110,10 @@ def compare_cases(
 
 
 def counts_by_block(compared: gpd.GeoDataFrame, block_m: float = TRUCK_BLOCK_M) -> NDArray[np.int64]:
-    """(B, 2, 3) true positives, false positives and false negatives before and after, of every square of
-    side `block_m` in which there are any; of trucks that both runs were asked for."""
+    """Count TP, FP and FN before and after, (B, 2, 3), in every square of side `block_m` that has any.
+
+    Trucks that are ignored in one run are left out.
+    """
     compared = compared[
         compared["before"].notna() & compared["after"].notna() | (compared["what"] != "truck")
     ]
@@ -131,29 +133,29 @@ def counts_by_block(compared: gpd.GeoDataFrame, block_m: float = TRUCK_BLOCK_M) 
 
 
 def truck_differences(counts: NDArray[np.int64]) -> dict[str, Difference]:
-    """Precision, recall and F1 before and after, from `counts_by_block` of one scene or of several together.
+    """Return precision, recall and F1 before and after, from `counts_by_block` of one or several scenes.
 
-    Both runs are scored on the same drawn blocks (paired bootstrap), so what is hard for both cancels out.
+    Both runs are scored on the same drawn blocks (paired bootstrap), so their common errors cancel out.
     """
-    return paired_differences(counts.astype(np.float64), precision_recall_f1, _FIGURES)
+    return paired_differences(counts.astype(np.float64), precision_recall_f1, _METRICS)
 
 
 def paired_differences(
-    counts: NDArray[np.float64], figures: Any, names: Sequence[str], resamples: int = RESAMPLES
+    counts: NDArray[np.float64], metrics: Any, names: Sequence[str], resamples: int = RESAMPLES
 ) -> dict[str, Difference]:
-    """Figures before and after, by name, with intervals of their differences.
+    """Return metrics before and after, by name, with intervals of their differences.
 
-    `counts` is (B, 2, ...), of every block before and after; `figures` makes (..., S) figures of (..., ...)
+    `counts` is (B, 2, ...), of every block before and after; `metrics` makes (..., S) metrics of (..., ...)
     sums. Blocks are drawn with replacement, for both runs alike (Efron and Tibshirani, "An introduction to
     the bootstrap", 1993, chapters 13 and 15).
     """
-    before, after = figures(counts.sum(axis=0).astype(np.float64))
+    before, after = metrics(counts.sum(axis=0).astype(np.float64))
     if len(counts) < 2:
         undefined = np.full((2, len(names)), np.nan)
         bounds, p_values = undefined, undefined[0]
     else:
         drawn = [np.tensordot(draws, counts, axes=1) for draws in block_draws(len(counts), resamples)]
-        resampled = figures(np.concatenate(drawn))
+        resampled = metrics(np.concatenate(drawn))
         change = resampled[:, 1] - resampled[:, 0]
         bounds, p_values = percentile_interval(change), _p_values(change)
     return {
@@ -163,8 +165,10 @@ def paired_differences(
 
 
 def mcnemar(fixed: int, broken: int) -> float:
-    """Two-sided exact p-value that trucks are found more often by neither run (McNemar, 1947): of those that
-    one run alone found, as many would be either's. NaN without any."""
+    """Return the exact two-sided p-value of McNemar's test (1947); NaN if no truck is fixed or broken.
+
+    If neither run finds more trucks, as many are found by the first run alone as by the second alone.
+    """
     return float(binomtest(fixed, fixed + broken).pvalue) if fixed + broken else float("nan")
 
 
@@ -195,15 +199,15 @@ def _trucks(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame, same_labels: bool
 
 
 def _by_reference(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """The cases of references that count, by their ids."""
-    firm = cases[cases["outcome"].isin(_REFERENCES)]
-    ids = firm["reference_id"].astype(str)
+    """Return the cases of references that count, by their ids."""
+    certain = cases[cases["outcome"].isin(_REFERENCES)]
+    ids = certain["reference_id"].astype(str)
     if ids.duplicated().any():
         raise EvaluationError(
             f"Trucks of two runs are told apart by their labels' ids, but {ids[ids.duplicated()].iloc[0]} is "
             "used twice. Give each label its own id and evaluate again."
         )
-    return firm.set_index(ids.to_numpy())
+    return certain.set_index(ids.to_numpy())
 
 
 def _check_same_ids(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> None:
@@ -238,7 +242,7 @@ def _false_alarms(before: gpd.GeoDataFrame, after: gpd.GeoDataFrame) -> pd.DataF
 
 
 def _take(cases: gpd.GeoDataFrame, rows: NDArray[np.intp]) -> pd.DataFrame:
-    """The rows, and empty ones for `UNMATCHED`."""
+    """Return the rows, with empty ones for `UNMATCHED`."""
     return pd.DataFrame(cases).reindex(np.where(rows == UNMATCHED, len(cases), rows))
 
 

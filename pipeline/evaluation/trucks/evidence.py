@@ -1,4 +1,4 @@
-"""What the pixels say around places where a detector was right or wrong, in numbers."""
+"""Measurements of the pixels around places, from which causes of mistakes are inferred."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ PATCH_PX = 81
 SEAM_REACH_M = 200.0
 _HALF = PATCH_PX // 2
 _LOCAL_PX, _NEAR_PX, _WIDE_PX = 5, 10, 20
-"""Half sides of the surroundings with which brightness is compared (large roofs fill the smaller), the latter
-of which are those in which bright pixels are counted, and of those whose shift is measured."""
+"""Half sides of surroundings. Brightness is compared with the first two: large roofs fill the smaller. Bright
+pixels are counted in the second. The shift is measured in the third."""
 _DISPLACED_HALF = 15
 _VISIBLE = tuple(MOTION_BANDS.index(band) for band in ("B02", "B03", "B04"))
 _B02, _B03, _B04, _B08 = (MOTION_BANDS.index(band) for band in ("B02", "B03", "B04", "B08"))
@@ -54,27 +54,27 @@ _SEAM_STEPS_M = (25.0, 50.0, 100.0, SEAM_REACH_M)
 
 
 def can_measure(scene: Scene | None) -> bool:
-    """Whether a scene has the bands that the pixels' evidence takes."""
+    """Return True if a scene has the bands that `measure_evidence` needs."""
     return scene is not None and all(band in scene.bands for band in MOTION_BANDS)
 
 
 def measure_evidence(scene: Scene, xy: NDArray[np.float64], sizes_m: NDArray[np.float64]) -> pd.DataFrame:
-    """`EVIDENCE_COLUMNS` at N places: (N, 2) x and y in the scene's CRS, and (N, 2) widths and heights there.
+    """Measure `EVIDENCE_COLUMNS` at N places: (N, 2) x and y in the scene's CRS, (N, 2) widths and heights.
 
-    - `brightness`: mean reflectance of B02, B03 and B04 in the 3 x 3 pixels of the place; `contrast`: how
-      much that is above the median of 11 x 11 or 21 x 21 pixels, the darker; `bright_px`: pixels that hang
-      together with the brightest one there and are brighter than half way up, as many as 441.
+    - `brightness`: mean reflectance of B02, B03 and B04 in the 3 x 3 pixels of the place; `contrast`: its
+      excess over the median of 11 x 11 or 21 x 21 pixels, the darker; `bright_px`: number of connected pixels
+      around the brightest one that are brighter than half of the contrast, at most 441.
     - `ndwi`: median of (B03 - B08) / (B03 + B08) in 5 x 5 pixels (McFeeters, 1996), above 0 over water.
-    - `displacement_px`, `displacement_sigma_px`: of what is there between B02 and B04, as
-      `pipeline.inference.motion` measures it: NaN and infinite where nothing is seen to move.
-    - `far_displacement_px`: of something that each band sees alone, at places in a row and in proportion to
-      the bands' delays, at least 4.5 px from B02 to B04: an aircraft. NaN where there is none.
-    - `surroundings_shift_px`: by how much B04 sees the 41 x 41 pixels around elsewhere than B02: hardly for
-      the ground, by its height for a cloud (Lucas and Kanade, 1981, with a gain); NaN if they don't fit.
+    - `displacement_px`, `displacement_sigma_px`: displacement between B02 and B04 by
+      `pipeline.inference.motion`: NaN and infinite if no motion is measured.
+    - `far_displacement_px`: displacement of an object that each band sees alone, at places in a row and in
+      proportion to the bands' delays, at least 4.5 px from B02 to B04: an aircraft. NaN without one.
+    - `surroundings_shift_px`: shift of the 41 x 41 pixels around from B02 to B04: small for the ground,
+      larger for a cloud because of its height (Lucas and Kanade, 1981, with a gain); NaN if they don't fit.
     - `cloud_m`, `shadow_m`, `no_data_m`: metres to the nearest pixel of cloud or cirrus, of cloud shadow
       (both by the scene classification), and without data or outside of the scene; NaN beyond 400 m.
-    - `seam_m`: metres within which another MSI detector saw the ground; NaN beyond `SEAM_REACH_M` or where
-      detectors are unknown.
+    - `seam_m`: metres to ground that another MSI detector saw; NaN beyond `SEAM_REACH_M` or if detectors
+      are unknown.
 
     Takes some 3 ms a place, without decoding: each block is decoded once.
 
@@ -111,7 +111,7 @@ def measure_evidence(scene: Scene, xy: NDArray[np.float64], sizes_m: NDArray[np.
 def _displacements(
     group: Sequence[Patch], boxes: NDArray[np.float64]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-    """Of the boxes in the middle of patches, which are stacked: what is beyond one does not matter to it."""
+    """Measure the boxes in the middle of patches at once, on a stack of the patches."""
     part = slice(_HALF - _DISPLACED_HALF, _HALF + _DISPLACED_HALF + 1)
     side = 2 * _DISPLACED_HALF + 1
     reflectance = np.concatenate([patch.reflectance[:, part, part] for patch in group], axis=1)
@@ -176,8 +176,10 @@ def _ndwi(patch: Patch) -> float:
 
 
 def far_displacement(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
-    """Pixels from where B02 to where B04 sees something alone that passes over the middle; see
-    `measure_evidence`. `reflectance` is (4, S, S) in the order of `MOTION_BANDS`, `valid` (S, S)."""
+    """Return the displacement from B02 to B04 of an object alone in its band; see `measure_evidence`.
+
+    `reflectance` is (4, S, S) in the order of `MOTION_BANDS`, `valid` (S, S).
+    """
     half = valid.shape[0] // 2
     middle = slice(half - _BACKGROUND_PX, half + _BACKGROUND_PX + 1)
     noise = _noise(reflectance)
@@ -205,19 +207,21 @@ def far_displacement(reflectance: NDArray[np.float32], valid: NDArray[np.bool_])
 
 
 def _noise(reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(4, 1, 1): standard deviation of a band from pixel to pixel."""
+    """Return (4, 1, 1): standard deviation of a band from pixel to pixel."""
     steps = np.abs(np.diff(reflectance, axis=2)).reshape(len(reflectance), -1)
     return np.maximum(1.4826 / np.sqrt(2) * np.median(steps, axis=1), 1e-3)[:, None, None]
 
 
 def _above(reflectance: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(4, S, S): how much brighter than around."""
+    """Return (4, S, S): excess over the median of the surroundings."""
     return np.stack([band - median_filter(band, _BACKGROUND_PX) for band in reflectance])
 
 
 def _alone(above: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(4, S, S): by how many standard deviations each band is brighter than around, beyond what the brightest
-    of the others is; the most within a pixel, as places are rounded."""
+    """Return (4, S, S): excess of each band over the others' largest, in standard deviations.
+
+    It is the maximum within a pixel, since places are rounded.
+    """
     sigmas = above / noise
     others = [np.delete(sigmas, band, axis=0).max(axis=0) for band in range(len(sigmas))]
     beyond = sigmas - np.maximum(others, 0)
@@ -225,7 +229,7 @@ def _alone(above: NDArray[np.float32], noise: NDArray[np.float32]) -> NDArray[np
 
 
 def surroundings_shift(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> float:
-    """Pixels by which B04 sees the surroundings elsewhere than B02; see `measure_evidence`."""
+    """Return the shift of the surroundings from B02 to B04 in pixels; see `measure_evidence`."""
     part = _around(_WIDE_PX)
     if not valid[part].all():
         return float("nan")
@@ -251,7 +255,7 @@ def _nearest(mask: NDArray[np.bool_], pixel_m: float) -> float:
 
 
 def _seam_distance(scene: Scene, xy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,): the least of `_SEAM_STEPS_M` at which, in any of four directions, the detector is another."""
+    """Return (N,): the smallest of `_SEAM_STEPS_M` at which the detector differs, in any of 4 directions."""
     distance = np.full(len(xy), np.nan)
     if scene.msi is None:
         return distance

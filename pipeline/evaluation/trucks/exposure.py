@@ -1,4 +1,4 @@
-"""How much ground and how much road was looked at: what counts of false alarms are divided by."""
+"""Area and road length observed: what counts of false positives are divided by."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.evaluation.trucks.scores import Surroundings
 
 @dataclass(frozen=True)
 class Exposure:
-    """What was looked at; NaN where it isn't known."""
+    """Area and road length observed; NaN if unknown."""
 
     seen_km2: float
-    """The area seen, within reach of roads only where the question was narrowed to them."""
+    """The area seen; if the evaluation is restricted to roads, only that near them."""
     road_km: float
     """Length of the road lines in the area seen; the two carriageways of a motorway are two lines."""
 
 
 def exposure(surroundings: Surroundings) -> Exposure:
-    """Measure the area and the roads that were looked at; lines that coincide count once."""
+    """Measure the area and the roads that were observed; lines that coincide count once."""
     seen, roads = surroundings.seen, surroundings.roads
     if seen is None:
         return Exposure(float("nan"), float("nan"))
@@ -37,9 +37,9 @@ def exposure(surroundings: Surroundings) -> Exposure:
 
 
 def _joined(areas: NDArray[np.object_]) -> shapely.Geometry:
-    """The union; our own layers are coverages, which are joined in a fraction of the time."""
+    """Return the union. A run's layers are coverages, whose union takes a fraction of the time."""
     try:
         whole = shapely.coverage_union_all(areas)
-    except shapely.GEOSException:  # they overlap, as those of others may
+    except shapely.GEOSException:  # areas from elsewhere may overlap
         return shapely.union_all(areas)
     return whole if shapely.is_valid(whole) else shapely.union_all(areas)

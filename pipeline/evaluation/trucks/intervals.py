@@ -1,4 +1,4 @@
-"""The headline figures of an evaluation of trucks, each with its 95 % interval by blocks of ground."""
+"""The headline metrics of an evaluation of trucks, with 95 % intervals by blocks of ground."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipeline.evaluation.trucks.precision_recall import PrecisionRecall, interpo
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 
 _DRAWN = 20_000_000
-"""Blocks drawn altogether: with very many blocks fewer resamples do, and take long enough."""
+"""Blocks drawn in total: with very many blocks fewer resamples suffice."""
 _FEWEST = 400
 _AP_RESAMPLES = (100, 400)
 """Fewest and most."""
-_AP_WEIGHED = 8_000_000
-"""Detections weighed altogether."""
+_AP_WEIGHTED = 8_000_000
+"""Detections weighted in total."""
 
-FIGURES = (
+HEADLINE_METRICS = (
     "precision",
     "recall",
     "f1",
@@ -34,15 +34,15 @@ FIGURES = (
     "speed_within_one_sigma",
     "expected_calibration_error",
 )
-"""What `headline` gives, besides `average_precision_<curve>` of every curve."""
+"""Those of `headline`, which adds `average_precision_<curve>` of every curve."""
 
 
 def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[float, float, float]]:
-    """Value, lower and upper end of the 95 % interval of every headline figure, at centres within 20 m.
+    """Return value and 95 % interval (low, high) of every headline metric, at centres within 20 m.
 
-    Blocks of `TRUCK_BLOCK_M` are drawn again; those that were seen and are empty are among them, as many as
-    the area seen has room for. The area and roads seen are taken to be spread evenly over the blocks. NaN
-    where a figure is not defined, or all is in one block.
+    Blocks of `TRUCK_BLOCK_M` are resampled, including empty ones, as many as fit into the observed area. The
+    observed area and roads are taken as spread evenly over the blocks. NaN if a metric is undefined, or if
+    everything is in one block.
     """
     blocks = truck_blocks(evaluation)
     counts = block_sums(evaluation, blocks)
@@ -52,7 +52,7 @@ def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[f
     resamples = int(np.clip(_DRAWN // max(1, len(occupied)), _FEWEST, RESAMPLES))
 
     def statistic(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-        return figures_of(sums, ground)
+        return metrics_of(sums, ground)
 
     value = statistic(occupied.sum(axis=0)[None])[0]
     low, high = block_bootstrap(occupied, statistic, resamples=resamples, empty=empty)
@@ -60,9 +60,8 @@ def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[f
         value[2] = low[2] = high[2] = np.nan
     if not evaluation.scored:
         value[-1] = low[-1] = high[-1] = np.nan
-    found = {
-        name: (float(v), float(a), float(b)) for name, v, a, b in zip(FIGURES, value, low, high, strict=True)
-    }
+    rows = zip(HEADLINE_METRICS, value, low, high, strict=True)
+    found = {name: (float(v), float(a), float(b)) for name, v, a, b in rows}
     for name, curve in evaluation.curves.items():
         if not evaluation.scored:
             found[f"average_precision_{name}"] = (float("nan"),) * 3
@@ -73,7 +72,7 @@ def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[f
 
 
 def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.float64]:
-    """(B, 10 + 2 x BINS): what each block adds to the figures; see `figures_of`."""
+    """Return (B, 10 + 2 x BINS): the sums of each block from which `metrics_of` computes metrics."""
     matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
     right, wrong = matching.true_positives, matching.false_positives
     partner = matching.reference_of[right]
@@ -83,8 +82,8 @@ def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.f
     stated = np.isfinite(error) & np.isfinite(sigma)
     of_right, of_wrong = blocks.of_predicted[right], blocks.of_predicted[wrong]
 
-    def add(where: NDArray[np.intp], what: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
-        weights = None if what is None else np.nan_to_num(what)
+    def add(where: NDArray[np.intp], values: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        weights = None if values is None else np.nan_to_num(values)
         return np.bincount(where, weights, minlength=blocks.count).astype(np.float64)
 
     sums = [
@@ -104,17 +103,17 @@ def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.f
     score = np.nan_to_num(column(predicted, "score")[counted])
     bin_of = np.clip((score * BINS).astype(np.intp), 0, BINS - 1)
     cell = blocks.of_predicted[counted] * BINS + bin_of
-    for what in (score, correct):
-        sums += list(np.bincount(cell, what, minlength=blocks.count * BINS).reshape(-1, BINS).T)
+    for values in (score, correct):
+        sums += list(np.bincount(cell, values, minlength=blocks.count * BINS).reshape(-1, BINS).T)
     return np.stack(sums, axis=1)
 
 
-def figures_of(sums: NDArray[np.float64], ground: Exposure) -> NDArray[np.float64]:
-    """(R, S) the `FIGURES` of (R, 10 + 2 x BINS) sums of `block_sums`; NaN where not defined."""
+def metrics_of(sums: NDArray[np.float64], ground: Exposure) -> NDArray[np.float64]:
+    """Return (R, S): the `HEADLINE_METRICS` of (R, 10 + 2 x BINS) sums; NaN where undefined."""
     tp, fp, fn, flips, headings, speeds, error, squared, within, stated = sums[:, :10].T
     score, correct = sums[:, 10 : 10 + BINS], sums[:, 10 + BINS :]
     with np.errstate(divide="ignore", invalid="ignore"):
-        figures = np.column_stack(
+        metrics = np.column_stack(
             [
                 precision_recall_f1(np.stack([tp, fp, fn], axis=-1)),
                 (fp - fn) / (tp + fn),
@@ -127,20 +126,20 @@ def figures_of(sums: NDArray[np.float64], ground: Exposure) -> NDArray[np.float6
                 np.abs(score - correct).sum(axis=1) / (tp + fp),
             ]
         )
-    return np.where(np.isfinite(figures), figures, np.nan)
+    return np.where(np.isfinite(metrics), metrics, np.nan)
 
 
 def _average_precision_interval(
     evaluation: TruckEvaluation, curve: PrecisionRecall, blocks: TruckBlocks
 ) -> NDArray[np.float64]:
-    """(2,): detections and references are weighed by how often their block was drawn."""
+    """Return (2,); detections and references are weighted by how often their block was drawn."""
     references = blocks.of_reference[~evaluation.ignored]
     if not len(references) or blocks.count < 2:
         return np.full(2, np.nan)
     held = np.bincount(references, minlength=blocks.count).astype(np.float64)
     place, hit = blocks.of_predicted[curve.detection], curve.correct.astype(np.float64)
     values = []
-    resamples = int(np.clip(_AP_WEIGHED // max(1, len(place)), *_AP_RESAMPLES))
+    resamples = int(np.clip(_AP_WEIGHTED // max(1, len(place)), *_AP_RESAMPLES))
     for draws in block_draws(blocks.count, resamples):
         for drawn in draws:
             weight, total = drawn[place], drawn @ held

@@ -1,4 +1,4 @@
-"""Which prediction is which reference: one-to-one, optimal, independent of the order of either."""
+"""One-to-one matching of predictions with references: optimal, independent of the order of either."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ class Matching:
     distance_m: NDArray[np.float64]
     """(N,): distance between the matched centres; NaN without a match."""
     ignore: NDArray[np.bool_]
-    """(M,): references that count neither way."""
+    """(M,): references that are ignored: what matches them is neither TP nor FP, and they are no FN."""
     radius_m: float
-    """Within which centres were matched; NaN for the other measures."""
+    """Largest distance of matched centres; NaN for the other measures."""
     measure: Measure = "centre"
     limit: float = float("nan")
     """The largest distance in metres (centre), or the least overlap (iou, nwd), of a match."""
 
     @property
-    def dropped(self) -> NDArray[np.bool_]:
-        """(N,): predictions matched to an ignored reference; neither right nor wrong."""
+    def ignored_predictions(self) -> NDArray[np.bool_]:
+        """(N,): predictions matched to an ignored reference."""
         matched = self.reference_of != UNMATCHED
         matched[matched] = self.ignore[self.reference_of[matched]]
         return matched
 
     @property
     def true_positives(self) -> NDArray[np.intp]:
-        """Indices of the predictions matched to a firm reference."""
-        return np.flatnonzero((self.reference_of != UNMATCHED) & ~self.dropped)
+        """Indices of the predictions matched to a certain reference."""
+        return np.flatnonzero((self.reference_of != UNMATCHED) & ~self.ignored_predictions)
 
     @property
     def false_positives(self) -> NDArray[np.intp]:
@@ -60,7 +60,7 @@ class Matching:
 
     @property
     def false_negatives(self) -> NDArray[np.intp]:
-        """Indices of the firm references matched to nothing."""
+        """Indices of the certain references matched to nothing."""
         return np.flatnonzero((self.prediction_of == UNMATCHED) & ~self.ignore)
 
 
@@ -76,7 +76,7 @@ class Pairs:
     """(P,): distance in metres (centre) or overlap, 0-1 (iou, nwd)."""
 
     def where(self, kept: NDArray[np.bool_]) -> Pairs:
-        """Those of the pairs for which `kept` (P,) holds."""
+        """Return the pairs for which `kept` (P,) is True."""
         return Pairs(self.prediction[kept], self.reference[kept], self.fit[kept])
 
 
@@ -90,10 +90,10 @@ def match(
 ) -> Matching:
     """Assign predictions (N, 2) to references (M, 2), both in metres, one to one within `radius_m`.
 
-    Among all assignments it takes one with the most firm matches; among those, the most matches of ignored
-    references (each saves a false alarm); among those, the smallest sum of distances (Kuhn 1955, solved as
-    in Crouse 2016). With classes, (N,) and (M,), only equal ones match. Only pairs within the radius are
-    looked at, and clusters of them are solved one by one, so memory grows with the number of such pairs.
+    Among all assignments it takes one with the most certain matches; among those, the most matches of
+    ignored references (each saves a false positive); among those, the smallest sum of distances (Kuhn 1955,
+    solved as in Crouse 2016). With classes, (N,) and (M,), only equal ones match. Clusters of pairs within
+    the radius are solved one by one, so memory grows with the number of such pairs.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def match_iou(
     predicted_class: ArrayLike | None = None,
     reference_class: ArrayLike | None = None,
 ) -> Matching:
-    """Assign polygons (N,) to polygons (M,) of which intersection over union is `at_least`, as `match` does.
+    """Assign polygons (N,) to polygons (M,) with an intersection over union of `at_least`, as `match` does.
 
     The sum of 1 - IoU takes the place of the distances.
 
@@ -161,7 +161,7 @@ def match_nwd(
 
 
 def normalised_wasserstein(a: ArrayLike, b: ArrayLike, scale_m: float = NWD_SCALE_M) -> NDArray[np.float64]:
-    """NWD (N,) of boxes (N, 4), x_min, y_min, x_max, y_max: 1 where equal, towards 0 with distance.
+    """Return the NWD (N,) of boxes (N, 4), x_min, y_min, x_max, y_max: 1 if equal, towards 0 with distance.
 
     exp(-W / C), W being the 2-Wasserstein distance of the Gaussians that stand for the boxes, C `scale_m`
     (Wang, Xu, Yang and Yu, "A normalized Gaussian Wasserstein distance for tiny object detection", 2021).
@@ -171,7 +171,7 @@ def normalised_wasserstein(a: ArrayLike, b: ArrayLike, scale_m: float = NWD_SCAL
 
 
 def centre_pairs(predicted: ArrayLike, reference: ArrayLike, radius_m: float) -> Pairs:
-    """Pairs of points (N, D) and (M, D) that are at most `radius_m` apart, with their distance."""
+    """Return pairs of points (N, D) and (M, D) that are at most `radius_m` apart, with their distance."""
     p, r = np.asarray(predicted, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if not len(p) or not len(r):
         return Pairs(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0))
@@ -180,7 +180,7 @@ def centre_pairs(predicted: ArrayLike, reference: ArrayLike, radius_m: float) ->
 
 
 def iou_pairs(predicted: NDArray[np.object_], reference: NDArray[np.object_]) -> Pairs:
-    """Pairs of polygons (N,) and (M,) that overlap, with their intersection over union."""
+    """Return pairs of polygons (N,) and (M,) that overlap, with their intersection over union."""
     p, r = np.asarray(predicted, dtype=object), np.asarray(reference, dtype=object)
     i, j = shapely.STRtree(r).query(p, predicate="intersects")
     overlap = shapely.area(shapely.intersection(p[i], r[j]))
@@ -190,7 +190,7 @@ def iou_pairs(predicted: NDArray[np.object_], reference: NDArray[np.object_]) ->
 
 
 def same_class(pairs: Pairs, predicted_class: ArrayLike | None, reference_class: ArrayLike | None) -> Pairs:
-    """The pairs whose classes, (N,) and (M,), are equal; all of them where there are no classes."""
+    """Return the pairs whose classes, (N,) and (M,), are equal; all pairs without classes."""
     if predicted_class is None or reference_class is None:
         return pairs
     equal = np.asarray(predicted_class)[pairs.prediction] == np.asarray(reference_class)[pairs.reference]
@@ -206,10 +206,10 @@ def _matching(
     measure: Measure,
     limit: float,
 ) -> Matching:
-    """The best assignment among pairs whose `cost` (P,) is from 0 to 1; centres are (N, 2) and (M, 2)."""
+    """Assign pairs whose `cost` (P,) is from 0 to 1 in the best way; centres are (N, 2) and (M, 2)."""
     ignored = np.asarray(ignore, dtype=bool).reshape(-1)
-    # Equal sums of distances are common on a pixel grid: a canonical order makes the choice among them,
-    # and so the answer, independent of the order in which boxes come.
+    # Equal sums of distances are common on a pixel grid. A canonical order makes the choice among them
+    # independent of the order of the boxes.
     p_order, r_order = np.lexsort(predicted.T), np.lexsort((ignored, *reference.T))
     p_rank, r_rank = np.argsort(p_order), np.argsort(r_order)
     rows, cols = p_rank[pairs.prediction], r_rank[pairs.reference]
@@ -227,7 +227,7 @@ def _matching(
 def _assign(
     rows: NDArray[np.intp], cols: NDArray[np.intp], cost: NDArray[np.float64], ignored: NDArray[np.bool_]
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Rows and columns of the assignment that is best, see `match`; `ignored` (M,) is by column."""
+    """Return rows and columns of the best assignment, see `match`; `ignored` (M,) is by column."""
     if not len(rows):
         return np.zeros(0, np.intp), np.zeros(0, np.intp)
     order = np.lexsort((cols, rows))
@@ -247,7 +247,7 @@ def _assign(
         local_rows, i = np.unique(rows[members], return_inverse=True)
         local_cols, j = np.unique(cols[members], return_inverse=True)
         most = min(len(local_rows), len(local_cols))
-        # Costs whose smallest sum is the best: firm matches, then ignored ones, then distance.
+        # Costs whose smallest sum is the best: certain matches, then ignored ones, then distance.
         worth = np.where(ignored[cols[members]], 1.0, most + 1.0) * (most + 1)
         solve = _solve_dense if max(len(local_rows), len(local_cols)) <= _DENSE else _solve_sparse
         chosen.append(members[solve(i, j, cost[members] - worth, len(local_rows), len(local_cols))])
@@ -258,7 +258,7 @@ def _assign(
 def _solve_dense(
     i: NDArray[np.intp], j: NDArray[np.intp], cost: NDArray[np.float64], height: int, width: int
 ) -> NDArray[np.intp]:
-    """Which of the pairs (i, j) of a small cluster are matched; costs are negative."""
+    """Return the numbers of the matched pairs (i, j) of a small cluster; costs are negative."""
     matrix = np.zeros((height, width))
     matrix[i, j] = cost
     number = np.full((height, width), UNMATCHED, dtype=np.intp)
@@ -270,7 +270,7 @@ def _solve_dense(
 def _solve_sparse(
     i: NDArray[np.intp], j: NDArray[np.intp], cost: NDArray[np.float64], height: int, width: int
 ) -> NDArray[np.intp]:
-    """The same for a large cluster: every row may also take a column of its own, that of no match."""
+    """Solve a large cluster; each row may also take an extra column, which means no match."""
     # The solver takes every row to a column and no costs of 0, so all are raised by the same amount.
     none = 1.0 - cost.min()
     row, column = np.append(i, np.arange(height)), np.append(j, width + np.arange(height))
@@ -283,7 +283,7 @@ def _solve_sparse(
 
 
 def _gaussian(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 4) centre and half sides of boxes: their Euclidean distance is the Wasserstein distance."""
+    """Return (N, 4) centre and half sides of boxes: their Euclidean distance is the Wasserstein distance."""
     return np.concatenate([_middles(bounds), (bounds[:, 2:] - bounds[:, :2]) / 2], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""All figures of an evaluation of trucks as plain numbers, as docs/evaluation.md has them field by field."""
+"""All metrics of an evaluation of trucks as plain numbers; docs/evaluation.md explains each field."""
 
 from __future__ import annotations
 
@@ -32,35 +32,35 @@ THRESHOLD_STEPS = np.round(np.arange(0.0, 1.0, 0.02), 2)
 
 
 def truck_metrics(evaluation: TruckEvaluation) -> dict[str, Any]:
-    """The figures for `metrics.json`; None where one is not defined, and `reasons` says why.
+    """Return the metrics for `metrics.json`; None if undefined, with the reason in `reasons`.
 
-    Where the labels lie elsewhere (`not_measured`), every figure is None.
+    If the labels are elsewhere (`not_measured`), every metric is None.
     """
     ground = exposure(evaluation.surroundings)
-    figures = _figures(evaluation)
+    metrics = _metrics(evaluation)
     values = headline(evaluation, ground)
-    figures["count"] |= {"relative_bias": _number(values["count_bias"][0])}
-    figures["false_alarms"] = {
+    metrics["count"] |= {"relative_bias": _number(values["count_bias"][0])}
+    metrics["false_alarms"] = {
         "count": evaluation.primary.false_positives,
         "seen_km2": _number(ground.seen_km2),
         "per_100_km2": _number(values["false_alarms_per_100_km2"][0]),
         "road_km": _number(ground.road_km),
         "per_100_km_road": _number(values["false_alarms_per_100_km_road"][0]),
     }
-    figures["headline"] = {
+    metrics["headline"] = {
         name: {"value": _number(value), "interval_95": _ends(low, high)}
         for name, (value, low, high) in values.items()
     }
-    figures["bootstrap"] = {
+    metrics["bootstrap"] = {
         "block_m": TRUCK_BLOCK_M,
         "blocks": truck_blocks(evaluation).count,
         "resamples_at_most": RESAMPLES,
     }
-    figures["breakdown"] = {
+    metrics["breakdown"] = {
         by: [_group(group) for group in groups] for by, groups in break_down(evaluation).items()
     }
     if evaluation.not_measured is not None:
-        figures = _emptied(figures)
+        metrics = _emptied(metrics)
     known = {
         "predicted": len(evaluation.predicted),
         "off_road": len(evaluation.off_road),
@@ -68,28 +68,28 @@ def truck_metrics(evaluation: TruckEvaluation) -> dict[str, Any]:
         "not_measured": evaluation.not_measured,
         "reasons": _reasons(evaluation),
     }
-    return known | figures
+    return known | metrics
 
 
 def truck_warnings(evaluation: TruckEvaluation, labels: LeftOut, predicted: LeftOut) -> list[str]:
-    """What people must know before they believe the figures, a line each."""
+    """Return what users must know before they trust the metrics, a line each."""
     lines = [*labels.lines("Truck labels"), *predicted.lines("Predicted trucks")]
     if evaluation.not_measured is not None:
         return [f"Nothing was measured. {evaluation.not_measured}", *lines]
     elsewhere = int((~evaluation.observed).sum())
     if elsewhere:
         lines.append(
-            f"{elsewhere} of {len(evaluation.reference)} labels lie where the model did not look; "
-            "what was missed of them is no mistake of it (recall_all counts it as one)."
+            f"{elsewhere} of {len(evaluation.reference)} labels are outside of the search area; "
+            "they are no false negatives (recall_all counts them as such)."
         )
-    cut = int(evaluation.cut.sum())
-    if cut:
-        lines.append(f"{cut} labels cut by the edge of what was seen count neither way.")
+    truncated = int(evaluation.truncated.sum())
+    if truncated:
+        lines.append(f"{truncated} labels truncated by the edge of the search area are ignored.")
     return lines
 
 
 def threshold_curve(evaluation: TruckEvaluation) -> PrecisionRecall:
-    """Precision over recall at centres within 20 m of all detections, those below the threshold included."""
+    """Return precision over recall at 20 m of all detections, including those below the threshold."""
     weak = evaluation.below_threshold
     if weak is None or not len(weak):
         return evaluation.curves[f"centre_{PRIMARY_RADIUS_M:g}m"]
@@ -103,14 +103,14 @@ def threshold_curve(evaluation: TruckEvaluation) -> PrecisionRecall:
     return precision_recall(score, both, -pairs.fit, evaluation.ignored)
 
 
-def _figures(evaluation: TruckEvaluation) -> dict[str, Any]:
+def _metrics(evaluation: TruckEvaluation) -> dict[str, Any]:
     matching, heading, speed = evaluation.matching, evaluation.heading, evaluation.speed
     scores = evaluation.scores
     found = len(matching.true_positives)
     primary = evaluation.primary
     return {
-        "centres": {f"{radius:g}m": _centre_figures(score) for radius, score in scores.items()},
-        "overlaps": {name: _centre_figures(score) for name, score in overlap_scores(evaluation).items()},
+        "centres": {f"{radius:g}m": _centre_metrics(score) for radius, score in scores.items()},
+        "overlaps": {name: _centre_metrics(score) for name, score in overlap_scores(evaluation).items()},
         "average_precision": {
             name: _number(curve.average_precision) if evaluation.scored else None
             for name, curve in evaluation.curves.items()
@@ -149,7 +149,7 @@ def _figures(evaluation: TruckEvaluation) -> dict[str, Any]:
 
 
 def overlap_scores(evaluation: TruckEvaluation) -> dict[str, CentreScore]:
-    """Counts of boxes matched by their overlap instead: `iou_0.25`, `iou_0.5`, `nwd_0.5`."""
+    """Count boxes matched by their overlap instead: `iou_0.25`, `iou_0.5`, `nwd_0.5`."""
     predicted, reference = (
         frame.geometry.to_numpy() for frame in (evaluation.predicted, evaluation.reference)
     )
@@ -178,7 +178,7 @@ def _coco(evaluation: TruckEvaluation) -> dict[str, Any] | None:
 
 
 def _thresholds(evaluation: TruckEvaluation) -> dict[str, Any]:
-    """Precision, recall and F1 if only scores from a threshold on counted, and the best such threshold."""
+    """Return precision, recall and F1 of scores from a threshold on, and the best such threshold."""
     curve = threshold_curve(evaluation)
     columns = ("score_from", "detections", "precision", "recall", "f1")
 
@@ -187,12 +187,12 @@ def _thresholds(evaluation: TruckEvaluation) -> dict[str, Any]:
         if last < 0:
             return None
         precision, recall = float(curve.precision[last]), float(curve.recall[last])
-        figures = (precision, recall, _harmonic(precision, recall))
-        return [round(threshold, 4), last + 1, *(_number(round(value, 4)) for value in figures)]
+        scores = (precision, recall, _harmonic(precision, recall))
+        return [round(threshold, 4), last + 1, *(_number(round(value, 4)) for value in scores)]
 
     rows = [line for threshold in THRESHOLD_STEPS if (line := row(float(threshold))) is not None]
     best = None
-    # Of equal scores all are taken or none.
+    # A threshold takes all detections of equal score.
     ends = np.flatnonzero(np.diff(curve.score, append=-np.inf))
     if len(ends) and not np.isnan(curve.recall).any():
         values = [_harmonic(curve.precision[end], curve.recall[end]) for end in ends]
@@ -208,7 +208,7 @@ def _thresholds(evaluation: TruckEvaluation) -> dict[str, Any]:
 
 
 def _counts_by_block(evaluation: TruckEvaluation) -> dict[str, float | None]:
-    """How well the count of a block is met, over the blocks that hold any truck, found or labelled."""
+    """Compare the counts of the blocks that hold any truck, found or labelled."""
     blocks, matching = truck_blocks(evaluation), evaluation.matching
     right, wrong = (
         np.bincount(blocks.of_predicted[part], minlength=blocks.count)
@@ -226,7 +226,7 @@ def _counts_by_block(evaluation: TruckEvaluation) -> dict[str, float | None]:
 
 
 def _calibration(evaluation: TruckEvaluation) -> dict[str, Any] | None:
-    """Whether scores are probabilities, from what was matched within 20 m and what was not."""
+    """Return the calibration of the scores, of TP and FP at 20 m."""
     score, correct = counted_scores(evaluation)
     if not evaluation.scored or ((score < 0) | (score > 1)).any():
         return None
@@ -245,25 +245,25 @@ def _calibration(evaluation: TruckEvaluation) -> dict[str, Any] | None:
 
 
 def counted_scores(evaluation: TruckEvaluation) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores (K,) of the detections that are right or wrong at 20 m, and which are right, (K,)."""
+    """Return scores (K,) of the TP and FP at 20 m, and True for the TP, (K,)."""
     right, wrong = evaluation.matching.true_positives, evaluation.matching.false_positives
     score = column(evaluation.predicted, "score")[np.append(right, wrong)]
     return score, np.repeat([True, False], [len(right), len(wrong)])
 
 
 def _reference(evaluation: TruckEvaluation) -> dict[str, int]:
-    firm = ~evaluation.matching.ignore
+    certain = ~evaluation.matching.ignore
     return {
         "boxes": len(evaluation.reference),
-        "firm": int(firm.sum()),
-        "ignored": int((~firm & ~evaluation.cut).sum()),
-        "cut": int(evaluation.cut.sum()),
-        "firm_not_looked_at": int((firm & ~evaluation.observed).sum()),
+        "certain": int(certain.sum()),
+        "ignored": int((~certain & ~evaluation.truncated).sum()),
+        "truncated": int(evaluation.truncated.sum()),
+        "certain_not_observed": int((certain & ~evaluation.observed).sum()),
     }
 
 
 def _reasons(evaluation: TruckEvaluation) -> dict[str, str]:
-    """Why a figure or a group of them is None."""
+    """Return the reason for each metric, or group of them, that is None."""
     if evaluation.not_measured is not None:
         return {"all": evaluation.not_measured}
     reasons = {}
@@ -271,14 +271,14 @@ def _reasons(evaluation: TruckEvaluation) -> dict[str, str]:
     if not primary.true_positives + primary.false_positives:
         reasons["precision"] = "No detection counts."
     if not primary.true_positives + primary.false_negatives:
-        reasons["recall"] = "No firm label lies where the model looked."
+        reasons["recall"] = "No certain label is in the search area."
     if not evaluation.scored:
         text = "The detections have no column score."
         reasons |= dict.fromkeys(("average_precision", "coco", "thresholds", "calibration"), text)
     else:
         score, _ = counted_scores(evaluation)
         if ((score < 0) | (score > 1)).any():
-            reasons["calibration"] = "Scores are no probabilities: some are below 0 or above 1."
+            reasons["calibration"] = "Scores are not probabilities: some are below 0 or above 1."
     found = primary.true_positives > 0
     for name, label, known in (
         ("heading", "travel_deg", evaluation.heading.known),
@@ -286,14 +286,10 @@ def _reasons(evaluation: TruckEvaluation) -> dict[str, str]:
     ):
         if not known:
             reported = found and np.isfinite(column(evaluation.reference, label)).any()
-            told_by = "detection" if reported else "label"
-            reasons[name] = (
-                f"No {told_by} of a truck that was found tells its {name}."
-                if found
-                else ("No truck was found.")
-            )
+            side = "detection" if reported else "label"
+            reasons[name] = f"No {side} of a matched truck has a {name}." if found else "No truck was found."
     if around.seen is None:
-        reasons["false_alarms.per_100_km2"] = "Where the model looked is not known (no layer seen)."
+        reasons["false_alarms.per_100_km2"] = "The search area is unknown (no layer seen)."
     if around.roads is None:
         reasons["false_alarms.per_100_km_road"] = "No roads were given."
     elif around.seen is None:
@@ -301,13 +297,13 @@ def _reasons(evaluation: TruckEvaluation) -> dict[str, str]:
     return reasons
 
 
-def _centre_figures(score: CentreScore) -> dict[str, Any]:
+def _centre_metrics(score: CentreScore) -> dict[str, Any]:
     return {
         "tp": score.true_positives,
         "fp": score.false_positives,
         "fn": score.false_negatives,
         "fn_not_seen": score.not_seen,
-        "ignored": score.dropped,
+        "ignored": score.ignored,
         "precision": _number(score.precision),
         "recall": _number(score.recall),
         "recall_all": _number(score.recall_all),
@@ -316,7 +312,7 @@ def _centre_figures(score: CentreScore) -> dict[str, Any]:
 
 
 def _group(group: Group) -> dict[str, Any]:
-    precision, recall, f1 = group.figures
+    precision, recall, f1 = group.scores
     measured = not np.isnan(recall)  # without a label F1 is 0, whatever was found
     return {
         "group": group.name,
@@ -330,11 +326,11 @@ def _group(group: Group) -> dict[str, Any]:
     }
 
 
-def _emptied(figures: Any) -> Any:
-    """The same structure without a single figure: zeros would look as if they had been measured."""
-    if isinstance(figures, dict):
-        return {key: _emptied(value) for key, value in figures.items()}
-    return [] if isinstance(figures, list) else None
+def _emptied(metrics: Any) -> Any:
+    """Return the same structure with None for every number: zeros would look measured."""
+    if isinstance(metrics, dict):
+        return {key: _emptied(value) for key, value in metrics.items()}
+    return [] if isinstance(metrics, list) else None
 
 
 def _harmonic(a: float, b: float) -> float:

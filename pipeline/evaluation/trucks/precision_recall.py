@@ -23,9 +23,9 @@ class PrecisionRecall:
     score: NDArray[np.float64]
     """(K,), falling."""
     correct: NDArray[np.bool_]
-    """(K,): whether the detection with this score is right; ignored ones are left out."""
+    """(K,): True for a true positive; ignored detections are left out."""
     detection: NDArray[np.intp]
-    """(K,): which of the detections has this score."""
+    """(K,): index of the detection with this score."""
     average_precision: float
     """Mean of the interpolated precision at recall 0, 0.01, ..., 1 (COCO); NaN without references."""
 
@@ -40,13 +40,13 @@ class PrecisionRecall:
 def precision_recall(
     scores: ArrayLike, pairs: ArrayLike, affinity: ArrayLike, ignore: ArrayLike
 ) -> PrecisionRecall:
-    """Precision and recall over all detections, as COCO defines them, without its cap of 100 an image.
+    """Return precision and recall over all detections, as COCO defines them, without its cap of 100 an image.
 
-    `scores` (N,); `pairs` (P, 2) are indices (detection, reference) that may be matched, of any order, and
-    `affinity` (P,) how well they fit; `ignore` (M,) marks references that count neither way. From the best
-    score down, each detection takes the best-fitting free reference, an ignored one only where no firm one is
-    left (Lin et al. 2014; cocoeval.py). Equal scores are taken in the order of the better fit, so the result
-    doesn't depend on the order of the detections unless they tie in both.
+    `scores` is (N,). `pairs` (P, 2) are indices (detection, reference) that may be matched, in any order, and
+    `affinity` (P,) is higher for a better fit. `ignore` (M,) marks ignored references. From the best score
+    down, each detection takes the best-fitting free reference, an ignored one only if no certain one is left
+    (Lin et al. 2014; cocoeval.py). Equal scores are taken in the order of the better fit, so the result does
+    not depend on the order of the detections unless they tie in both.
     """
     score = np.asarray(scores, dtype=np.float64).reshape(-1)
     pair = np.asarray(pairs, dtype=np.intp).reshape(-1, 2)
@@ -69,7 +69,7 @@ def precision_recall_of(
     detection: NDArray[np.intp],
     references: int,
 ) -> PrecisionRecall:
-    """The curve of detections (K,) that count, the best score first, and which are right."""
+    """Return the curve of detections (K,) that count, the best score first; `correct` marks the TP."""
     if not references:
         recall, precision = np.full(len(correct), np.nan), _counted(correct, 1)[1]
         return PrecisionRecall(recall, precision, score, correct, detection, float("nan"))
@@ -85,10 +85,10 @@ def take_greedily(
     fit: NDArray[np.float64],
     ignored: NDArray[np.bool_],
 ) -> NDArray[np.intp]:
-    """(count,): the reference that each detection takes, or `UNMATCHED`; they are served in `order`.
+    """Return (count,): the reference that each detection takes, or `UNMATCHED`; detections go in `order`.
 
-    `pairs` (P, 2) of detection and reference may be matched. The best `fit` (P,) of the free references is
-    taken, an ignored one only where no firm one is left; of equally good ones the last, as in cocoeval.py.
+    `pairs` (P, 2) of detection and reference may be matched. The free reference of the best `fit` (P,) is
+    taken, an ignored one only if no certain one is left; of equally good ones the last, as in cocoeval.py.
     """
     pairs_by = np.lexsort((-pairs[:, 1], -fit, ignored[pairs[:, 1]], pairs[:, 0]))
     detection, candidates = pairs[pairs_by].T
@@ -108,12 +108,12 @@ def take_greedily(
 def interpolated_precision(
     recall: NDArray[np.float64], precision: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """(101,): the highest precision at each of `RECALL_LEVELS` or beyond; 0 where it is not reached."""
+    """Return (101,): the highest precision at each of `RECALL_LEVELS` or beyond; 0 where not reached."""
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return np.append(envelope, 0.0)[np.searchsorted(recall, RECALL_LEVELS, side="left")]
 
 
 def _counted(hit: NDArray[np.bool_], references: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recall and precision, (K,) each, after every detection."""
+    """Return recall and precision, (K,) each, after every detection."""
     found = np.cumsum(hit)
     return found / references, found / np.arange(1, len(hit) + 1)

@@ -1,4 +1,4 @@
-"""How good truck detections are: centres matched one to one, average precision, heading and speed."""
+"""Scores of truck detections: centres matched one to one, average precision, heading and speed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.evaluation.labels import COUNT_NEITHER_WAY
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES
 from pipeline.evaluation.trucks.boxes import (
     angle_between,
     centres,
@@ -48,11 +48,11 @@ class CentreScore:
     true_positives: int
     false_positives: int
     false_negatives: int
-    """Firm references missed where the model looked."""
+    """Certain references in the observed area without a match."""
     not_seen: int
-    """Firm references missed where it did not look (cloud, nodata, no road): not in `recall`."""
-    dropped: int
-    """Detections matched to a `low` or `ignore` reference: neither right nor wrong."""
+    """Certain references without a match outside of it (cloud, nodata, no road): not in `recall`."""
+    ignored: int
+    """Detections matched to an ignored reference: neither TP nor FP."""
 
     @property
     def precision(self) -> float:
@@ -61,12 +61,12 @@ class CentreScore:
 
     @property
     def recall(self) -> float:
-        """Share of the trucks that were found where the model looked; NaN without any."""
+        """Share of the trucks in the observed area that were found; NaN without any."""
         return share(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def recall_all(self) -> float:
-        """Share of all trucks that were found, whether the model looked there or not."""
+        """Share of all trucks that were found, in the observed area or not."""
         return share(self.true_positives, self.true_positives + self.false_negatives + self.not_seen)
 
     @property
@@ -87,7 +87,7 @@ class AngleError:
     """Headings that are off by more than 90 degrees."""
     axis_known: int
     axis_median_deg: float
-    """Of all matched trucks with an axis, whether or not their heading is known."""
+    """Of all matched trucks with an axis, including those without a heading."""
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,19 @@ class SpeedError:
     rmse_kmh: float
     bias_kmh: float
     within_one_sigma: float
-    """Share of errors below the stated `speed_kmh_sigma`: 0.68 where it is honest."""
+    """Share of errors below the stated `speed_kmh_sigma`: 0.68 if that is right."""
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What is known of the ground around the trucks; None where it isn't. CRSs are the evaluation's."""
+    """Layers around the trucks, in the evaluation's CRS; None if unknown."""
 
     seen: gpd.GeoDataFrame | None = None
-    """Polygons of what the model looked at."""
+    """Polygons of the area that the model observed."""
     not_seen: gpd.GeoDataFrame | None = None
-    """Polygons of what it did not look at, with a column `reason`; see `pipeline.layers.search_area`."""
+    """Polygons of the rest, with a column `reason`; see `pipeline.layers.search_area`."""
     roads: gpd.GeoDataFrame | None = None
-    """Lines to whose surroundings the question was narrowed."""
+    """Lines to whose surroundings the evaluation is restricted."""
     road_buffer_m: float = ROAD_BUFFER_M
     landcover: Path | None = None
     """Raster of classes, in any CRS."""
@@ -128,28 +128,28 @@ class TruckEvaluation:
     reference: gpd.GeoDataFrame
     """M boxes as `read_truck_labels` gives them."""
     matching: Matching
-    """At `PRIMARY_RADIUS_M`. Ignored are references of confidence `low` or `ignore`, and `cut` ones."""
+    """At `PRIMARY_RADIUS_M`. Ignored are references of `IGNORED_CONFIDENCES`, and `truncated` ones."""
     observed: NDArray[np.bool_]
-    """(M,): whether the centre of the reference lies in what the model looked at."""
+    """(M,): True if the centre of the reference is in the observed area."""
     off_road: gpd.GeoDataFrame
-    """Detections left out because they are far from every road; empty where no roads were given."""
+    """Detections left out because they are far from every road; empty without roads."""
     scores: Mapping[float, CentreScore]
     """By radius in metres."""
     curves: Mapping[str, PrecisionRecall]
     """`centre_20m`, `iou_0.25`, `iou_0.5`, `centre_10m`, `centre_30m`."""
     heading: AngleError
     speed: SpeedError
-    cut: NDArray[np.bool_]
+    truncated: NDArray[np.bool_]
     """(M,): references that reach over the border of what could be seen (nodata, cloud, the scene's edge)."""
     surroundings: Surroundings = field(default_factory=Surroundings)
     below_threshold: gpd.GeoDataFrame | None = None
-    """Detections that were not good enough, for the curve of thresholds; in the evaluation's CRS."""
+    """Detections below the score threshold, for the curve of thresholds; in the evaluation's CRS."""
     predicted_scene: NDArray[np.object_] | None = None
-    """(N,): only boxes of the same scene were matched; None where all are of one."""
+    """(N,): only boxes of the same scene were matched; None if all are of one scene."""
     reference_scene: NDArray[np.object_] | None = None
     """(M,)"""
     scored: bool = True
-    """Whether the detections came with scores; without, nothing can be said of thresholds."""
+    """False if the detections have no scores: then metrics of thresholds are undefined."""
 
     @property
     def primary(self) -> CentreScore:
@@ -158,18 +158,18 @@ class TruckEvaluation:
 
     @property
     def false_negatives(self) -> NDArray[np.intp]:
-        """Indices of the firm references that were missed where the model looked."""
+        """Indices of the certain references in the observed area without a match."""
         false_negatives = self.matching.false_negatives
         return false_negatives[self.observed[false_negatives]]
 
     @property
     def ignored(self) -> NDArray[np.bool_]:
-        """(M,): references that are no part of recall: ignored, or missed where the model did not look."""
+        """(M,): references that are not in recall: ignored, or unmatched outside of the observed area."""
         return _ignored(self.matching, self.observed)
 
     @property
     def not_measured(self) -> str | None:
-        """Why nothing can be said at all: the labels lie elsewhere. None where something can."""
+        """The reason if nothing can be measured, because the labels are elsewhere; else None."""
         if not len(self.reference) or (self.matching.reference_of != UNMATCHED).any():
             return None
         count = len(self.reference)
@@ -177,7 +177,7 @@ class TruckEvaluation:
             if self.observed.any():
                 return None
             return (
-                f"None of the {count} labels lies where the model looked: "
+                f"None of the {count} labels is in the search area: "
                 "are they of this scene, and is their CRS right?"
             )
         if not len(self.predicted):
@@ -186,7 +186,7 @@ class TruckEvaluation:
         if ours.distance(theirs) <= max(RADII_M):
             return None
         return (
-            f"The {count} labels and the {len(self.predicted)} detections lie "
+            f"The {count} labels and the {len(self.predicted)} detections are "
             f"{ours.distance(theirs) / 1000:,.1f} km apart: "
             "are they of the same scene, and is their CRS right?"
         )
@@ -206,15 +206,15 @@ def evaluate_trucks(
 ) -> TruckEvaluation:
     """Score detections against references (as `read_truck_labels` gives them), in the references' CRS.
 
-    That CRS is replaced by the UTM zone of the data where it doesn't count in metres. `seen` is the area the
-    model looked at: references with their centre outside of it are counted apart (`not_seen`), never as
-    misses, unless they were found all the same. With `roads` the question is narrowed to within
-    `road_buffer_m` of them: detections further away are set aside (`off_road`), references there are
-    `not_seen`. References of confidence `low` and `ignore` count neither way. With `not_seen`, the areas
-    not looked at and why, nor do those that nodata, cloud or the edge of the scene cut through.
+    That CRS is replaced by the UTM zone of the data if it is not in metres. `seen` is the observed area:
+    references with their centre outside of it are counted apart (`not_seen`), not as FN, unless they are
+    matched. `roads` restrict the evaluation to `road_buffer_m` around them: detections further away are left
+    out (`off_road`), references there are `not_seen`. References of `IGNORED_CONFIDENCES` are ignored. With
+    `not_seen`, the areas not observed with their reasons, so are references that nodata, cloud or the edge of
+    the scene truncates.
 
-    Where the detections are of several scenes (`scene_id`) and the references tell theirs, only boxes of the
-    same scene match. `below_threshold` are detections that were not good enough, for the curve of thresholds;
+    If the detections are of several scenes (`scene_id`) and the references name theirs, only boxes of the
+    same scene match. `below_threshold` are detections below the score threshold, for the curve of thresholds.
     `landcover`, a raster of the classes of `legend`, is for the breakdown.
     """
     reference = to_metres(reference, predicted)
@@ -236,8 +236,8 @@ def evaluate_trucks(
     if surroundings.seen is not None:
         in_seen = within(centres(reference), surroundings.seen.geometry.to_numpy())
     observed = road_seen & in_seen
-    cut = in_seen & _cut(reference, surroundings)
-    ignore = reference["confidence"].isin(COUNT_NEITHER_WAY).to_numpy() | cut
+    truncated = in_seen & _truncated(reference, surroundings)
+    ignore = reference["confidence"].isin(IGNORED_CONFIDENCES).to_numpy() | truncated
     scene_p, scene_r = _scenes(predicted, reference)
     p_xy, r_xy = centres(predicted), centres(reference)
     matchings = {radius: match(p_xy, r_xy, ignore, radius, scene_p, scene_r) for radius in RADII_M}
@@ -252,7 +252,7 @@ def evaluate_trucks(
         curves=_curves(predicted, reference, _ignored(primary, observed), scene_p, scene_r),
         heading=_heading_error(predicted, reference, primary),
         speed=_speed_error(predicted, reference, primary),
-        cut=cut,
+        truncated=truncated,
         surroundings=surroundings,
         below_threshold=None if weak is None else weak.reset_index(drop=True),
         predicted_scene=scene_p,
@@ -269,7 +269,7 @@ def _scored(predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame) -> gpd.Geo
 
 
 def centre_score(matching: Matching, observed: NDArray[np.bool_]) -> CentreScore:
-    """The counts of a matching; `observed` (M,) tells where the model looked."""
+    """Count a matching; `observed` (M,) marks the references in the observed area."""
     false_negatives = matching.false_negatives
     return CentreScore(
         radius_m=matching.radius_m,
@@ -277,7 +277,7 @@ def centre_score(matching: Matching, observed: NDArray[np.bool_]) -> CentreScore
         false_positives=len(matching.false_positives),
         false_negatives=int(observed[false_negatives].sum()),
         not_seen=int((~observed[false_negatives]).sum()),
-        dropped=int(matching.dropped.sum()),
+        ignored=int(matching.ignored_predictions.sum()),
     )
 
 
@@ -285,27 +285,27 @@ def _ignored(matching: Matching, observed: NDArray[np.bool_]) -> NDArray[np.bool
     return matching.ignore | (~observed & (matching.prediction_of == UNMATCHED))
 
 
-def _cut(reference: gpd.GeoDataFrame, surroundings: Surroundings) -> NDArray[np.bool_]:
-    """(M,): boxes that reach over the border of what could be seen; the edge of a road's strip is none."""
+def _truncated(reference: gpd.GeoDataFrame, surroundings: Surroundings) -> NDArray[np.bool_]:
+    """Return (M,): True for boxes across the border of what can be seen; a road's strip is no border."""
     seen, not_seen = surroundings.seen, surroundings.not_seen
-    cut = np.zeros(len(reference), dtype=bool)
+    truncated = np.zeros(len(reference), dtype=bool)
     if seen is None or not_seen is None or not len(reference):
-        return cut
+        return truncated
     boxes = reference.geometry.to_numpy()
     tree = shapely.STRtree(not_seen.geometry.to_numpy()[(not_seen["reason"] != "no_road").to_numpy()])
-    for predicate in ("overlaps", "contains"):  # but not those that only touch it
-        cut[tree.query(boxes, predicate=predicate)[0]] = True
+    for predicate in ("overlaps", "contains"):  # boxes that only touch it are not truncated
+        truncated[tree.query(boxes, predicate=predicate)[0]] = True
     corners = np.array([frame.total_bounds for frame in (seen, not_seen) if len(frame)])
     if len(corners):
         whole = shapely.box(*corners[:, :2].min(axis=0), *corners[:, 2:].max(axis=0))
-        cut |= shapely.overlaps(boxes, whole)
-    return cut
+        truncated |= shapely.overlaps(boxes, whole)
+    return truncated
 
 
 def _scenes(
     predicted: gpd.GeoDataFrame, reference: gpd.GeoDataFrame
 ) -> tuple[NDArray[np.object_] | None, NDArray[np.object_] | None]:
-    """Of which scene each box is, where there are several and both sides tell."""
+    """Return the scene of each box if there are several and both sides name it."""
     both = "scene_id" in predicted and "scene_id" in reference
     if not both or predicted["scene_id"].nunique() < 2 or reference["scene_id"].isna().any():
         return None, None

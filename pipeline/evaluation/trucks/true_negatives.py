@@ -1,4 +1,4 @@
-"""True negatives: places where a detector could have seen a truck, and rightly did not."""
+"""True negatives: observed places without a truck and without a detection."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from pipeline.evaluation.trucks.boxes import centres, column, within
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 
 LAYER = "look_alikes"
-MOST = 300
-"""Of either kind that is drawn from many."""
+"""Of label files: places that look like a truck and are none."""
+MAX_PLACES = 300
+"""Of either kind that is drawn."""
 CLEAR_M = 60.0
-"""A place without a truck is at least so far from every truck of either side."""
+"""Smallest distance of a drawn place to every truck of either side."""
 ROAD_STEP_M = 200.0
 _SIDE_M = 30.0
 
 
 def read_true_negatives(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
-    """Places that a labeller marked as no trucks: layer `look_alikes` of a GeoPackage of truck labels, or the
-    file beside it whose name has `lookalikes` for `trucks`. None where there is neither.
+    """Read places that a labeller marked as no trucks; None if there are none.
+
+    They are layer `look_alikes` of a GeoPackage of truck labels, or the file beside it whose name has
+    `lookalikes` for `trucks`.
 
     Raises
     ------
@@ -40,19 +43,19 @@ def read_true_negatives(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
     return read_polygons(beside, "Look-alikes") if beside != path and beside.is_file() else None
 
 
-def look_alikes(
+def find_true_negatives(
     evaluation: TruckEvaluation,
     seen: gpd.GeoDataFrame | None = None,
     below_threshold: gpd.GeoDataFrame | None = None,
     roads: gpd.GeoDataFrame | None = None,
     marked: gpd.GeoDataFrame | None = None,
 ) -> gpd.GeoDataFrame:
-    """True negatives as rows of `truck_cases`: `outcome` TN, `score`, `reference_id`, `geometry`.
+    """Return true negatives as rows of `truck_cases`: `outcome` TN, `score`, `reference_id`, `geometry`.
 
-    In turn: the places that were `marked` by a labeller and hold no detection; the best `MOST` boxes that
-    were not good enough and are no trucks; and `MOST` road cells, every `ROAD_STEP_M`, drawn at random and
-    always the same. The latter two lie where the model looked, `CLEAR_M` from every truck of either side.
-    `reference_id` says which: that of the place that was marked, `below threshold` or `road`.
+    They are places `marked` by a labeller that hold no detection; the best `MAX_PLACES` boxes below the
+    threshold that are no trucks; and `MAX_PLACES` road cells, every `ROAD_STEP_M`, drawn at random with a
+    fixed seed. The latter two are in the observed area, `CLEAR_M` from every truck of either side.
+    `reference_id` is that of the marked place, `below threshold` or `road`.
     """
     crs = evaluation.reference.crs
     everyone = np.concatenate([centres(evaluation.predicted), centres(evaluation.reference)])
@@ -70,13 +73,13 @@ def look_alikes(
         weak = below_threshold.to_crs(crs)
         free = _is_clear(centres(weak), everyone) & _is_seen(centres(weak), seen, crs)
         score = column(weak, "score")
-        best = np.flatnonzero(free)[np.argsort(-score[free], kind="stable")[:MOST]]
+        best = np.flatnonzero(free)[np.argsort(-score[free], kind="stable")[:MAX_PLACES]]
         parts.append(_places(weak.geometry.to_numpy()[best], "below threshold").assign(score=score[best]))
     if roads is not None and len(roads):
         xy = _along(roads.to_crs(crs))
         weak_xy = np.zeros((0, 2)) if below_threshold is None else centres(below_threshold.to_crs(crs))
         xy = xy[_is_clear(xy, np.concatenate([everyone, weak_xy])) & _is_seen(xy, seen, crs)]
-        drawn = np.sort(np.random.default_rng(0).permutation(len(xy))[:MOST])
+        drawn = np.sort(np.random.default_rng(0).permutation(len(xy))[:MAX_PLACES])
         half = _SIDE_M / 2
         cells = shapely.box(*(xy[drawn] - half).T, *(xy[drawn] + half).T)
         parts.append(_places(np.asarray(cells, dtype=object), "road"))
@@ -91,7 +94,7 @@ def _places(boxes: NDArray[np.object_], source: NDArray[np.object_] | str) -> pd
 
 
 def _along(roads: gpd.GeoDataFrame) -> NDArray[np.float64]:
-    """(N, 2): points on the roads, `ROAD_STEP_M` apart, from half of that on."""
+    """Return (N, 2): points on the roads, `ROAD_STEP_M` apart, from half of that on."""
     lines = shapely.get_parts(roads.geometry.to_numpy())
     lengths = shapely.length(lines)
     counts = np.floor(lengths / ROAD_STEP_M + 0.5).astype(np.intp)

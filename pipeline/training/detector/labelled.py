@@ -19,7 +19,7 @@ from rasterio.features import geometry_mask
 from rasterio.windows import bounds
 
 from pipeline.errors import LabelsError
-from pipeline.evaluation.labels import COUNT_NEITHER_WAY, read_polygons, read_truck_labels
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES, read_polygons, read_truck_labels
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels, require_bands
 from pipeline.scenes.scene import Scene
@@ -171,10 +171,10 @@ def read_boxes(
         )
     half = np.maximum(boxes[:, 2:] - boxes[:, :2], _MIN_SIDE_PX) / 2
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-    certain = ~frame["confidence"].isin(COUNT_NEITHER_WAY).to_numpy()[inside]
+    certain = ~frame["confidence"].isin(IGNORED_CONFIDENCES).to_numpy()[inside]
     if not certain.any():
         raise LabelsError(
-            f"Every box of {source.labels} inside the imagery is marked {' or '.join(COUNT_NEITHER_WAY)}: "
+            f"Every box of {source.labels} inside the imagery is marked {' or '.join(IGNORED_CONFIDENCES)}: "
             "there is no truck to learn from."
         )
     return np.concatenate([middle - half, middle + half], axis=1).astype(np.float32), certain

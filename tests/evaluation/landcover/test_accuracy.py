@@ -12,7 +12,7 @@ from rasterio.transform import from_origin
 from rasterio.windows import Window
 from torchmetrics.functional.classification import multiclass_confusion_matrix, multiclass_jaccard_index
 
-from pipeline.errors import LabelsError
+from pipeline.errors import LabelsError, VectorFileError
 from pipeline.evaluation.landcover import accuracy
 from pipeline.evaluation.landcover.accuracy import evaluate_landcover, prediction_grid
 from pipeline.evaluation.landcover.labels import read_landcover_labels
@@ -175,7 +175,7 @@ def test_a_prediction_that_is_no_raster_is_refused(tmp_path, recipe):
     (tmp_path / "p.tif").write_text(recipe.format(tmp_path / "private.tif"))
     with pytest.raises(LabelsError, match="can't be read as a raster"):
         prediction_grid(tmp_path / "p.tif")
-    with pytest.raises(LabelsError, match="Land-cover labels can't be read"):
+    with pytest.raises(VectorFileError, match="Land-cover labels can't be read"):
         read_landcover_labels(tmp_path / "p.tif", GRID)
 
 

@@ -7,7 +7,7 @@ from scipy.ndimage import distance_transform_edt
 
 from pipeline.evaluation.landcover.boundaries import (
     BoundaryScores,
-    boundary_figures,
+    boundary_metrics,
     boundary_pixels,
     halo_px,
 )
@@ -76,7 +76,7 @@ def test_more_classes_than_bits_of_two_bytes():
 
 def test_precision_recall_and_f1():
     counts = np.array([[10, 5, 8, 6], [0, 0, 4, 0], [0, 0, 0, 0], [3, 0, 3, 0]])
-    precision, recall, f1 = boundary_figures(counts).T
+    precision, recall, f1 = boundary_metrics(counts).T
     assert precision.tolist() == pytest.approx([0.5, np.nan, np.nan, 0], nan_ok=True)
     assert recall.tolist() == pytest.approx([0.75, 0, np.nan, 0], nan_ok=True)
     assert f1.tolist() == pytest.approx([0.6, 0, np.nan, 0], nan_ok=True)

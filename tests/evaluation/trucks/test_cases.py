@@ -48,7 +48,7 @@ def test_what_was_not_looked_at_is_its_own_outcome():
     assert outcomes(truck_cases(evaluation, seen=seen)) == [
         ("FN", "unknown"),
         ("FN", "edge of the area seen"),
-        ("not_seen", "not looked at"),
+        ("not_seen", "not observed"),
     ]
 
 

@@ -4,9 +4,9 @@ import pytest
 
 from pipeline.evaluation.trucks.causes import (
     FROM_PIXELS,
-    false_alarm_causes,
-    look_alike_causes,
-    miss_causes,
+    false_negative_causes,
+    false_positive_causes,
+    true_negative_causes,
     without_evidence,
 )
 
@@ -52,7 +52,7 @@ def cause(rules, **facts):
     ],
 )
 def test_cause_of_a_false_alarm(facts, expected):
-    assert cause(false_alarm_causes, score=0.5, **facts) == expected
+    assert cause(false_positive_causes, score=0.5, **facts) == expected
 
 
 @pytest.mark.parametrize(
@@ -73,16 +73,16 @@ def test_cause_of_a_false_alarm(facts, expected):
     ],
 )
 def test_cause_of_a_miss(facts, expected):
-    assert cause(miss_causes, score=np.nan, **facts) == expected
+    assert cause(false_negative_causes, score=np.nan, **facts) == expected
 
 
 def test_a_look_alike_has_no_detection_that_could_be_misplaced():
     facts = {"neighbour_m": 10.0, "near_id": "x", "touches_edge": True, "ndwi": 0.4}
-    assert cause(look_alike_causes, **facts) == "over water"
+    assert cause(true_negative_causes, **facts) == "over water"
 
 
 def test_the_other_rules_that_hold_are_told():
-    verdict = false_alarm_causes(
+    verdict = false_positive_causes(
         pd.DataFrame([{"cloud_m": 20.0, "ndwi": 0.2, "speed_kmh": 9.0}, {"ndwi": 0.2}])
     )
     assert verdict.cause.tolist() == ["near cloud or shadow", "over water"]

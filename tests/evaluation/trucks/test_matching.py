@@ -29,8 +29,8 @@ def best_by_trying_all(predicted, reference, ignore, radius):
         for r in free:
             apart = np.hypot(*(predicted[p] - reference[r]))
             if apart <= radius:
-                firm, soft, total = best(p + 1, free - {r})
-                options.append((firm + (not ignore[r]), soft + int(ignore[r]), total - apart))
+                certain, soft, total = best(p + 1, free - {r})
+                options.append((certain + (not ignore[r]), soft + int(ignore[r]), total - apart))
         return max(options)
 
     return best(0, frozenset(range(len(reference))))
@@ -39,7 +39,7 @@ def best_by_trying_all(predicted, reference, ignore, radius):
 def summary(matching):
     return (
         len(matching.true_positives),
-        int(matching.dropped.sum()),
+        int(matching.ignored_predictions.sum()),
         -float(np.nansum(matching.distance_m)),
     )
 
@@ -60,7 +60,7 @@ def test_optimal_where_greedy_loses_a_match():
 
 def test_a_prediction_on_an_uncertain_reference_counts_neither_way():
     matching = match([[0, 0]], [[1, 0]], [True], 20)
-    assert matching.dropped.tolist() == [True]
+    assert matching.ignored_predictions.tolist() == [True]
     assert (
         not len(matching.true_positives)
         and not len(matching.false_positives)
@@ -207,14 +207,14 @@ def test_overlaps_equal_trying_all_assignments(predicted, reference, data):
         options = [best(i + 1, free)]
         for j in free:
             if iou(i, j) >= 0.25:
-                firm, soft, total = best(i + 1, free - {j})
-                options.append((firm + (not ignore[j]), soft + int(ignore[j]), total + iou(i, j)))
+                certain, soft, total = best(i + 1, free - {j})
+                options.append((certain + (not ignore[j]), soft + int(ignore[j]), total + iou(i, j)))
         return max(options)
 
     pairs = [(i, j) for i, j in enumerate(matching.reference_of) if j != UNMATCHED]
     mine = (
         len(matching.true_positives),
-        int(matching.dropped.sum()),
+        int(matching.ignored_predictions.sum()),
         sum(iou(i, j) for i, j in pairs),
     )
     assert mine == pytest.approx(best(0, frozenset(range(len(r)))))

@@ -83,15 +83,15 @@ def test_labels_cut_by_the_edge_of_what_was_seen_count_neither_way():
         not_seen=area((500, -500, 900, 500), reason=["nodata"]),
     )
     # One reaches into nodata, another over the upper edge of the scene.
-    assert evaluation.cut.tolist() == [False, True, True, False]
+    assert evaluation.truncated.tolist() == [False, True, True, False]
     score = evaluation.primary
-    assert (score.true_positives, score.false_positives, score.false_negatives, score.dropped) == (1, 0, 1, 1)
+    assert (score.true_positives, score.false_positives, score.false_negatives, score.ignored) == (1, 0, 1, 1)
     assert truck_metrics(evaluation)["reference"] == {
         "boxes": 4,
-        "firm": 2,
+        "certain": 2,
         "ignored": 0,
-        "cut": 2,
-        "firm_not_looked_at": 0,
+        "truncated": 2,
+        "certain_not_observed": 0,
     }
 
 

@@ -60,7 +60,7 @@ def test_uncertain_references_count_neither_way():
     predicted = boxes((0, 0), (1000, 0), score=[0.9, 0.8])
     evaluation = evaluate_trucks(predicted, reference)
     assert evaluation.primary.f1 == 1
-    assert evaluation.primary.dropped == 1
+    assert evaluation.primary.ignored == 1
     assert evaluation.curves["iou_0.5"].average_precision == 1
 
 

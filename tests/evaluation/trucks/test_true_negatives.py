@@ -3,7 +3,12 @@ import pytest
 from shapely.geometry import LineString, box
 
 from pipeline.evaluation.trucks.scores import evaluate_trucks
-from pipeline.evaluation.trucks.true_negatives import CLEAR_M, MOST, look_alikes, read_true_negatives
+from pipeline.evaluation.trucks.true_negatives import (
+    CLEAR_M,
+    MAX_PLACES,
+    find_true_negatives,
+    read_true_negatives,
+)
 from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
 
 
@@ -14,7 +19,7 @@ def road(length):
 def test_places_that_were_marked_and_hold_no_detection():
     marked = boxes((0, 500), (0, 900), id=["plaza", "roof"])
     evaluation = evaluate_trucks(boxes((0, 905), score=[0.9]), labels((0, 0)))
-    found = look_alikes(evaluation, marked=marked.to_crs(4326))
+    found = find_true_negatives(evaluation, marked=marked.to_crs(4326))
     assert found["reference_id"].tolist() == ["plaza"]
     assert found["outcome"].tolist() == ["TN"]
     assert found.crs == UTM
@@ -23,7 +28,7 @@ def test_places_that_were_marked_and_hold_no_detection():
 def test_road_cells_lie_far_from_every_truck_and_where_we_looked():
     evaluation = evaluate_trucks(boxes((350, 0), score=[0.9]), labels((1250, 0)))
     seen = gpd.GeoDataFrame(geometry=[box(X, Y - 100, X + 5000, Y + 100)], crs=UTM)
-    found = look_alikes(evaluation, seen=seen, roads=road(8000))
+    found = find_true_negatives(evaluation, seen=seen, roads=road(8000))
     x = (found.geometry.centroid.x - X).round().tolist()
     # every 200 m from 100 m on, less 300 (50 m from a detection) and 1300 (50 m from a truck)
     assert x == [at for at in range(100, 5000, 200) if at not in (300, 1300)]
@@ -32,21 +37,21 @@ def test_road_cells_lie_far_from_every_truck_and_where_we_looked():
 
 def test_no_more_than_there_is_room_for_and_always_the_same():
     evaluation = evaluate_trucks(boxes(score=[]), labels())
-    first, again = (look_alikes(evaluation, roads=road(200_000)) for _ in range(2))
-    assert len(first) == MOST
+    first, again = (find_true_negatives(evaluation, roads=road(200_000)) for _ in range(2))
+    assert len(first) == MAX_PLACES
     assert first.geometry.equals(again.geometry)
 
 
 def test_of_boxes_that_were_not_good_enough_the_best():
     evaluation = evaluate_trucks(boxes(score=[]), labels((0, 0)))
     weak = boxes((40, 0), (500, 0), (900, 0), score=[0.39, 0.2, 0.3])
-    found = look_alikes(evaluation, below_threshold=weak)
+    found = find_true_negatives(evaluation, below_threshold=weak)
     assert found["score"].tolist() == [0.3, 0.2]
     assert set(found["reference_id"]) == {"below threshold"}
 
 
 def test_where_nothing_is_known_there_are_none():
-    assert len(look_alikes(evaluate_trucks(boxes(score=[]), labels((0, 0))))) == 0
+    assert len(find_true_negatives(evaluate_trucks(boxes(score=[]), labels((0, 0))))) == 0
 
 
 @pytest.mark.parametrize("layer", [True, False])
