@@ -99,7 +99,13 @@ def test_operations_in_place_are_known():
 
 def test_lightning_keeps_the_state_of_early_stopping_under_its_name(tmp_path):
     stopping = EarlyStopping("train_loss", strict=False)
-    silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    silent = {
+        "default_root_dir": tmp_path,
+        "enable_checkpointing": False,
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = Trainer(max_steps=1, limit_val_batches=0, callbacks=[stopping], accelerator="cpu", **silent)
     trainer.fit(BoringModel())
     trainer.save_checkpoint(tmp_path / "a.ckpt")
