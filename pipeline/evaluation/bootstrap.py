@@ -11,7 +11,7 @@ RESAMPLES = 2000
 _DRAWS_AT_ONCE = 8_000_000
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From summed counts (R, ...) to one or more figures for each of the R sums, (R,) or (R, S)."""
+"""Function from summed counts (R, ...) to figures for each of the R sums, (R,) or (R, S)."""
 
 
 def block_bootstrap(
@@ -40,7 +40,7 @@ def block_bootstrap(
 
 
 def block_draws(blocks: int, resamples: int, seed: int = 0, empty: int = 0) -> Iterator[NDArray[np.float64]]:
-    """How often each block is drawn, (r, blocks), some of all `resamples` at a time."""
+    """Yield how often each block is drawn, (r, blocks), some of all `resamples` at a time."""
     rng = np.random.default_rng(seed)
     total = blocks + empty
     chances = np.append(np.full(blocks, 1 / total), [empty / total] * (empty > 0))

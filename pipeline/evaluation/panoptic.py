@@ -1,8 +1,8 @@
-"""How good land cover and trucks are together: panoptic, segmentation and recognition quality.
+"""Quality of land cover and trucks together: panoptic, segmentation and recognition quality.
 
 Panoptic quality is not additive over cut segments, and a class of land cover is one segment of the whole
-scene. So strips only give the areas in which each predicted segment meets each reference segment; from that
-sparse table the figures follow as from the whole image.
+scene. So strips only give the areas in which each predicted segment meets each reference segment. The figures
+follow from that sparse table, as from the whole image.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def _sums(segments: Counts, areas: Counts) -> Counts:
 
 
 def _category(segments: Counts, void: int) -> Counts:
-    """The class of stuff, and one more than void for all things."""
+    """Return the class of stuff, and one more than void for all things."""
     return np.minimum(segments, void + 1)
 
 

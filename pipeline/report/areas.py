@@ -47,7 +47,7 @@ def draw_points(
 
 
 def strata_table(sample: Sample) -> Table:
-    """A line a mapped class: its area, its share and its points."""
+    """Return a line for each mapped class: its area, its share and its points."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("class")
     for name in ("mapped ha", "share", "points"):
@@ -95,7 +95,8 @@ def evaluate_areas_files(points: Path, out: Path, design: Path | None = None) ->
 
 
 def areas_table(estimates: AreaEstimates) -> Table:
-    """A line a class that is mapped or was seen: areas and accuracies, with half of their 95 % intervals."""
+    """Return a line for each mapped or observed class: areas and accuracies, with half of their 95 %
+    intervals."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("class")
     for name in ("points", "mapped ha", "estimated ha", "user's accuracy", "producer's accuracy"):
@@ -123,7 +124,7 @@ def areas_table(estimates: AreaEstimates) -> Table:
 
 
 def areas_figure(estimates: AreaEstimates) -> Figure:
-    """Mapped and estimated area of each class beside user's and producer's accuracy, with 95 % intervals."""
+    """Draw mapped and estimated area of each class beside user's and producer's accuracy, with intervals."""
     rows = _present(estimates)
     place = np.arange(len(rows), dtype=np.float64)
     figure = Figure(figsize=(10, 1.6 + 0.45 * len(rows)), layout="constrained")

@@ -19,7 +19,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def card_page(bundle: Bundle, side: int = 256) -> RenderableType:
-    """The card of a bundle, section by section, with the anatomy of its network for a tile of `side` pixels.
+    """Return a bundle's card, section by section, with the anatomy of its network for a tile of `side`
+    pixels.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def card_page(bundle: Bundle, side: int = 256) -> RenderableType:
 
 
 def headlines(card: Card) -> list[str]:
-    """The measured figures that fit in a line each: no curves, no tables."""
+    """Return the measured figures that fit in a line each: no curves, no tables."""
     lines = []
     for name, value in card.quality.items():
         if not isinstance(value, Mapping):
@@ -61,7 +62,7 @@ def headlines(card: Card) -> list[str]:
 
 
 def anatomy_page(found: Anatomy) -> RenderableType:
-    """The layers of a network as a table, and what they add up to."""
+    """Return the layers of a network as a table, and their totals."""
     rows = found.to_table()
     table = Table(*rows[0], box=None, header_style="bold")
     for row in rows:
@@ -164,7 +165,7 @@ def _score_line(score: Mapping[str, Any]) -> str:
 
 
 def _series(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Text:
-    """A table on its side: a line for each column, with bars behind shares but for the first."""
+    """Return a transposed table: a line for each column, with bars behind shares except for the first."""
     width = max((len(_label(name)) for name in columns), default=0)
     lines = []
     for number, (name, values) in enumerate(zip(columns, zip(*rows, strict=True), strict=False)):
@@ -190,7 +191,7 @@ def _short(value: Any) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value as people write it: `a 1, b 2`, no quotes and braces."""
+    """Format a value for people: `a 1, b 2`, no quotes and braces."""
     if value is None:
         return "-"
     if isinstance(value, Mapping):

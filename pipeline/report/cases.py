@@ -30,7 +30,7 @@ _FEW = 60
 
 @dataclass(frozen=True)
 class Kind:
-    """What a case may be: told apart by colour (Okabe and Ito, 2008) and, without colour, by shape."""
+    """A kind of case, distinguished by colour (Okabe and Ito, 2008) and, without colour, by shape."""
 
     key: str
     name: str
@@ -54,7 +54,7 @@ KINDS = {
 
 
 def kind_of(key: str, kinds: Mapping[str, Kind] = KINDS) -> Kind:
-    """The kind with this key; one that is not known is named as it is, in grey."""
+    """Return the kind with this key; an unknown one has its key as name, in grey."""
     return kinds.get(key, Kind(key, key.replace("_", " "), "#9aa4b2", "square"))
 
 
@@ -87,12 +87,12 @@ def case_columns(
 
 
 def data_uri(chip: bytes) -> str:
-    """A chip inside a page."""
+    """Return a chip as a `data:` URI."""
     return f"data:{MEDIA_TYPE};base64,{base64.b64encode(chip).decode('ascii')}"
 
 
 def label(column: str) -> tuple[str, str]:
-    """What a column is called for people, and its unit: `speed_kmh` is ("speed", "km/h")."""
+    """Return the name of a column for people, and its unit: `speed_kmh` is ("speed", "km/h")."""
     words = column.split("_")
     units = [_UNITS[word] for word in words[1:] if word in _UNITS]
     name = " ".join(word for word in words if word not in _UNITS or word == words[0])
@@ -148,14 +148,14 @@ def _outlines(cases: gpd.GeoDataFrame) -> list[list[int]]:
 
 
 def spoken(value: Any, column: str) -> str:
-    """A value with its unit, as a caption has it."""
+    """Format a value with its unit, for a caption."""
     _, unit = label(column)
     text = f"{value:.0f}" if isinstance(value, float) else str(value)
     return text + (unit if unit == "°" else f" {unit}" if unit else "")
 
 
 def known_facts(case: pd.Series, columns: Sequence[str]) -> list[str]:
-    """Of the given columns those whose value is known, as a caption has them."""
+    """Format those of the given columns whose value is known, for a caption."""
     return [
         re.sub(r"\s+", " ", f"{label(name)[0]} {spoken(case[name], name)}")
         for name in columns

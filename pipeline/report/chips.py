@@ -26,7 +26,7 @@ CHIP_PX = 24
 ZOOM = 5
 """Pixels of a chip for each of the scene, so that thin boxes can be drawn."""
 MOST_CHIPS = 3000
-"""Of a scene, some 6 MB of files."""
+"""Largest number of chips of a scene, about 6 MB."""
 CHIPS = "chips"
 """Their folder in that of an evaluation."""
 MEDIA_TYPE = "image/webp"
@@ -36,7 +36,7 @@ _SURROUNDINGS_PX = 7
 _BRIGHTEST = 95.0  # roofs beside a road may burn out, so that the dim colours of a truck can be seen
 _PREDICTED, _REFERENCE, _PLACE, _HALO = "#ffffff", "#fde047", "#cbd5e1", "#0b1220"
 _BLUE, _ORANGE = np.array([64, 150, 255.0]), np.array([255, 140, 40.0])
-"""Where B02 is brighter, and where B04 is: apart for every kind of colour vision."""
+"""Colours of brighter B02 and brighter B04, distinct for every kind of colour vision."""
 _LEAST_DIFFERENCE = 0.02
 """Reflectance that is shown in full colour at least, or noise would glow."""
 
@@ -47,16 +47,16 @@ def case_chips(
     predicted: gpd.GeoDataFrame | None = None,
     reference: gpd.GeoDataFrame | None = None,
 ) -> Iterator[tuple[str, bytes]]:
-    """A WebP of each case, (id, bytes), in no certain order; `data:image/webp;base64,...` inlines it.
+    """Yield a WebP of each case, (id, bytes), in no fixed order; `data:image/webp;base64,...` inlines it.
 
-    `cases` are those of `truck_cases`, with a column `id`; `predicted` and `reference` are the boxes of both
-    sides (`TruckEvaluation.predicted`, `.reference`), and where they are not given the cases' own are drawn.
-    All may be in any CRS. A chip is two squares of `CHIP_PX` pixels of the scene, `ZOOM` times enlarged, side
-    by side: true colour, and B04 less B02 (orange: B04 brighter, blue: B02 brighter), in which what moves is
-    a pair of both colours. Detections are white, references yellow and broken, other places grey and dotted.
-    Each block of the scene is decoded once for all chips. A chip has about 2 kB.
+    `cases` are those of `truck_cases`, with a column `id`. `predicted` and `reference` are the boxes of both
+    sides (`TruckEvaluation.predicted`, `.reference`); without them the boxes of the cases are drawn. All may
+    be in any CRS. A chip is two squares of `CHIP_PX` pixels of the scene, `ZOOM` times enlarged, side by
+    side: true colour, and B04 minus B02 (orange: B04 brighter, blue: B02 brighter), in which a moving object
+    is a pair of both colours. Detections are white, references yellow and dashed, other places grey and
+    dotted. Each block of the scene is decoded once for all chips. A chip has about 2 kB.
 
-    Nothing comes for a scene without B02, B03 or B04, nor for places without pixels.
+    Yields nothing for a scene without B02, B03 or B04, nor for places without pixels.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def case_chips(
 
 
 def cases_with_chips(cases: gpd.GeoDataFrame, most: int = MOST_CHIPS) -> gpd.GeoDataFrame:
-    """The cases that get a chip: all mistakes and true negatives, then the others, evenly, up to `most`."""
+    """Select cases for chips: all mistakes and true negatives, then the others, evenly, up to `most`."""
     first = cases["outcome"].isin(["FP", "FN", "TN"]).to_numpy()
     rows: list[int] = []
     for part in (np.flatnonzero(first), np.flatnonzero(~first)):
@@ -203,7 +203,7 @@ def _broken(
     dash: int,
     gap: int,
 ) -> None:
-    """A line along an axis, in dashes; lengths in pixels of the chip."""
+    """Return a line along an axis, in dashes; lengths in pixels of the chip."""
     length = max(abs(end[0] - begin[0]), abs(end[1] - begin[1]))
     right, down = np.sign(end[0] - begin[0]), np.sign(end[1] - begin[1])
     for at in range(0, length, dash + gap):

@@ -19,7 +19,7 @@ from pipeline.report.cases import label
 from pipeline.report.pictures import WGS84, MapImage, Picture, thinned
 
 MAX_FEATURES = 2000
-"""Of a layer; the page says so where there are more."""
+"""Largest number of features of a layer; beyond it the page shows a note."""
 _DEGREES = 1e-6
 _REASONS = ("#64748b", "#f8fafc", "#1e293b", "#cc79a7", "#0072b2", "#e69f00")
 
@@ -45,7 +45,7 @@ class FeatureLayer:
     shown: bool = True
     legend: Sequence[tuple[str, str]] = ()
     limited: str = ""
-    """How many there are and how many are drawn, where that is not all."""
+    """Note on the total and the drawn number of features, if they differ."""
 
 
 def feature_layer(
@@ -58,10 +58,10 @@ def feature_layer(
     limit: int = MAX_FEATURES,
     detail: float = 0.0,
 ) -> FeatureLayer:
-    """The first `limit` rows as GeoJSON in WGS 84, with what their columns say.
+    """Return the first `limit` rows as GeoJSON in WGS 84, with their columns as facts.
 
-    `colour` is one for all, or tells it of a row (a namedtuple). Outlines may be off by `detail`, in units of
-    the frame's CRS.
+    `colour` is one for all, or a function of a row (a namedtuple). Outlines are simplified by up to `detail`,
+    in units of the frame's CRS.
     """
     part = frame.iloc[:limit]
     if detail > 0:
@@ -131,7 +131,7 @@ def map_layers(
 
 
 def _facts(row: Mapping[Any, Any]) -> dict[str, str]:
-    """What is known, as people write it."""
+    """Format the known values of a row for people."""
     facts = {}
     for column, value in row.items():
         if pd.isna(value):

@@ -32,7 +32,7 @@ class Compared:
     ms_per_mpx: float
     """Processor time of the network for a million 10 m pixels, one thread: what a quiet machine takes."""
     scores: dict[str, float]
-    """Of detectors `AP`, `precision`, `recall`, `F1` (centres within 20 m), of segmenters `OA`, `mIoU`."""
+    """`AP`, `precision`, `recall`, `F1` (centres within 20 m) of detectors; `OA`, `mIoU` of segmenters."""
 
 
 def cells(lines: Sequence[Compared]) -> list[dict[str, str]]:
@@ -53,7 +53,7 @@ def cells(lines: Sequence[Compared]) -> list[dict[str, str]]:
 
 
 def comparison_table(lines: Sequence[Compared]) -> Table:
-    """For the terminal: a column a model, so that its width suffices."""
+    """Return a table for the terminal: a column a model, so that its width suffices."""
     rows = cells(lines)
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
@@ -65,7 +65,7 @@ def comparison_table(lines: Sequence[Compared]) -> Table:
 
 
 def comparison_markdown(lines: Sequence[Compared]) -> str:
-    """For documents."""
+    """Return a table for documents."""
     rows = cells(lines)
     text = [
         " | ".join(rows[0]),

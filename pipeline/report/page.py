@@ -69,7 +69,7 @@ _DIFFERS = "#d55e00"
 
 @dataclass(frozen=True)
 class ReportContext:
-    """What a report shows besides results; a part that is not given is left out of the page."""
+    """Content of a report besides results; a missing part is left out of the page."""
 
     title: str
     scene: Scene | None = None
@@ -77,18 +77,18 @@ class ReportContext:
     picture: Picture | None = None
     """The scene's quicklook, below everything else on the map."""
     cards: tuple[Card, ...] = ()
-    """Of the models that were used."""
+    """Cards of the models."""
     seen_fraction: float | None = None
     not_seen: gpd.GeoDataFrame | None = None
     """Columns `reason`, `area_m2`: the area not searched for trucks."""
     road_segments: gpd.GeoDataFrame | None = None
-    """As `pipeline.layers.traffic` has them."""
+    """The layer of `pipeline.layers.traffic`."""
     landcover_raster: Path | None = None
     legend: tuple[LegendClass, ...] = DYNAMIC_WORLD
     roads_source: str | None = None
     """Attribution of the roads, e.g. "(c) OpenStreetMap contributors, ODbL"."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """By stage of the run."""
+    """Seconds by stage of the run."""
 
 
 def write_run_report(path: Path, context: ReportContext, trucks: gpd.GeoDataFrame | None) -> None:
@@ -206,7 +206,7 @@ def _write(
 
 
 def copernicus_notice(scene: Scene | None) -> str:
-    """The attribution that the Copernicus licence asks for, or that the scene is simulated."""
+    """Return the attribution that the Copernicus licence requires, or a note that the scene is simulated."""
     if scene is not None and scene.simulated:
         return "Simulated scene: no satellite has seen this."
     year = f" {scene.acquired.year}" if scene is not None and scene.acquired is not None else ""
@@ -248,7 +248,7 @@ def _road_layer(segments: gpd.GeoDataFrame, detail: float) -> FeatureLayer:
 
 
 def _trucks_as_cases(trucks: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """The surest first, with the facts that a page shows."""
+    """Return the trucks as cases, the highest scores first, with the facts that a page shows."""
     ordered = trucks.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
     kept = [name for name in ("id", "score", *_TRUCK_FACTS, "geometry") if name in ordered]
     cases = ordered[kept].assign(outcome="truck")
@@ -270,7 +270,7 @@ def _charts(trucks: TruckEvaluation) -> list[tuple[Markup, str]]:
 
 
 def _detail(context: ReportContext) -> float:
-    """How far outlines may be off: by a pixel of the picture below them, not at all where that shows all."""
+    """Return the tolerance of outlines: a pixel of the picture below them, or 0 if that shows all."""
     if context.picture is None or context.scene is None:
         return 0.0
     shown, whole = (abs(grid.resolution.x) for grid in (context.picture.grid, context.scene.grid))

@@ -52,14 +52,15 @@ class MapImage:
     """Latitude, longitude."""
     north_east: tuple[float, float]
     sharp: bool
-    """Whether its pixels should stay visible when enlarged."""
+    """Whether pixels stay visible when enlarged."""
 
 
 def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
-    """A true-colour picture of the whole scene, at most `max_px` wide or high; None without B02, B03 or B04.
+    """Return a true-colour picture of the whole scene, at most `max_px` wide or high; None without B02, B03,
+    B04.
 
-    Thinned by a power of two, as the rasters' overviews are (JPEG 2000 resolution levels), so no more is
-    decoded than is shown: 1 s for a whole granule. What has no data is transparent.
+    Thinned by a power of two, as the rasters' overviews (JPEG 2000 resolution levels), so that little is
+    decoded: 1 s for a granule. Pixels without data are transparent.
     """
     if any(band not in scene.bands for band in TRUE_COLOUR):
         return None
@@ -71,7 +72,7 @@ def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
 
 
 def thinned(shape: tuple[int, int], max_px: int = QUICKLOOK_PX) -> tuple[int, int]:
-    """The shape divided by the least power of two that makes it at most `max_px` wide and high."""
+    """Return the shape divided by the least power of two that makes it at most `max_px` wide and high."""
     step = 2 ** max(0, math.ceil(math.log2(max(shape) / max_px)))
     return max(1, round(shape[0] / step)), max(1, round(shape[1] / step))
 
@@ -98,7 +99,8 @@ def true_colour(
 
 
 def class_picture(raster: Path, legend: Sequence[LegendClass], max_px: int = QUICKLOOK_PX) -> Picture:
-    """A class raster in its legend's colours, thinned to at most `max_px`; without a class: transparent."""
+    """Return a class raster in its legend's colours, thinned to at most `max_px`; transparent without a
+    class."""
     with open_raster(str(raster), "The land cover") as source:
         step = max(1.0, max(source.shape) / max_px)
         shape = max(1, round(source.height / step)), max(1, round(source.width / step))
@@ -111,9 +113,9 @@ def class_picture(raster: Path, legend: Sequence[LegendClass], max_px: int = QUI
 
 
 def map_image(picture: Picture, max_px: int = QUICKLOOK_PX, lossless: bool = False) -> MapImage:
-    """The picture warped to Web Mercator, so that it lies where the map's features lie.
+    """Warp the picture to Web Mercator, to be placed below the map's features.
 
-    Across the antimeridian its longitudes go on beyond 180 degrees.
+    Across the antimeridian its longitudes exceed 180 degrees.
     """
     rows, cols = picture.rgba.shape[:2]
     west, south, east, north = array_bounds(rows, cols, picture.grid.affine)
@@ -157,7 +159,7 @@ def _mercator(crs: str | None, bounds: tuple[float, float, float, float]) -> tup
 
 
 def data_uri(rgba: NDArray[np.uint8], lossless: bool = True) -> str:
-    """The picture as a WebP in a `data:` URI."""
+    """Return the picture as a WebP in a `data:` URI."""
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(rgba)).save(
         buffer, format="WEBP", lossless=lossless, quality=20 if lossless else 80, method=0 if lossless else 1

@@ -63,7 +63,7 @@ def write_run_comparison(out: Path, comparison: RunComparison) -> None:
 
 
 def run_comparison_table(record: Mapping[str, Any]) -> Table:
-    """For the terminal: figures before and after, and what changed."""
+    """Return a table for the terminal: figures before and after, and the changes."""
     table = Table("", "before", "after", "change", "95 %", "", box=None, header_style="bold", pad_edge=False)
     for task, names in (("trucks", ("precision", "recall", "f1")), ("landcover", ("accuracy", "mean_iou"))):
         for name in names if task in record else ():
@@ -134,7 +134,7 @@ def _write_page(path: Path, comparison: RunComparison) -> None:
 def _columns(
     trucks: gpd.GeoDataFrame, pairs: Sequence[tuple[EvaluatedScene, EvaluatedScene]]
 ) -> dict[str, Any]:
-    """The cases for the page's script: kinds are changes, and causes those of the run that was wrong last."""
+    """Return the cases for the page's script: kinds are changes, causes those of the last wrong run."""
     cause = trucks["cause_after"].where(trucks["cause_after"].notna(), trucks["cause_before"])
     shown = trucks.assign(
         outcome=trucks["change"],
@@ -165,7 +165,7 @@ def _chips(
 
 
 def _scene(evaluated: EvaluatedScene) -> Scene | None:
-    """The scene, where it is on this machine: a page does without its picture, too."""
+    """Open the scene if it is on this machine; the page also works without its picture."""
     source = evaluated.run.get("source")
     if not source or not Path(source).exists():
         return None
@@ -176,7 +176,7 @@ def _scene(evaluated: EvaluatedScene) -> Scene | None:
 
 
 def _sides(record: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What tells the runs apart: a name, and what it is before and after."""
+    """Return the differences of the runs: a name, and its values before and after."""
     first, second = record["before"][0], record["after"][0]
     rows = [("folder", first["folder"], second["folder"])]
     for task in sorted({*first["models"], *second["models"]}):
@@ -211,14 +211,14 @@ def _key_metrics(
 
 
 def chance(p_value: float | None) -> str:
-    """A p-value as people write it."""
+    """Format a p-value for people."""
     if p_value is None:
         return "n/a"
     return "< 0.001" if p_value < 0.001 else f"{p_value:.3f}"
 
 
 def verdict(difference: Mapping[str, Any]) -> str:
-    """In a word, whether a difference is more than chance."""
+    """Return in a word whether a difference is significant."""
     if difference["change_interval_95"][0] is None:
         return "too few blocks to say"
     if not difference["significant"]:

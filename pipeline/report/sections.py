@@ -1,4 +1,4 @@
-"""What a page says in words and numbers: cards and rows of its tables, made from trucks and evaluations."""
+"""Texts and tables of a page: cards and rows, from trucks and evaluations."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Matrix:
 def found_key_metrics(
     trucks: gpd.GeoDataFrame, seen_fraction: float | None, scene: Scene | None
 ) -> list[KeyMetric]:
-    """Of a run without labels."""
+    """Return the key metrics of a run without labels."""
     speed = column(trucks, "speed_kmh")
     known = speed[np.isfinite(speed)]
     shown = [KeyMetric(f"{len(trucks):,}", "truck" if len(trucks) == 1 else "trucks")]
@@ -71,7 +71,7 @@ def found_key_metrics(
 
 
 def truck_key_metrics(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> list[KeyMetric]:
-    """Of an evaluation and its metrics, with intervals where known; empty where nothing was measured."""
+    """Return the key metrics of an evaluation, with intervals if known; empty if nothing was measured."""
     if metrics["not_measured"]:
         return []
     score, heading, speed = trucks.primary, trucks.heading, trucks.speed
@@ -108,7 +108,7 @@ def truck_key_metrics(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> li
 
 
 def landcover_key_metrics(landcover: LandcoverEvaluation, metrics: Mapping[str, Any]) -> list[KeyMetric]:
-    """Of an evaluation and its metrics, with intervals where known; empty where nothing was compared."""
+    """Return the key metrics of an evaluation, with intervals if known; empty if nothing was compared."""
     if not landcover.pixels:
         return []
     intervals = metrics.get("interval_95", {})
@@ -134,7 +134,7 @@ def landcover_key_metrics(landcover: LandcoverEvaluation, metrics: Mapping[str, 
 
 
 def breakdown(metrics: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, Any]]]]:
-    """What scores are broken down by, and its groups; only what tells more than one group apart."""
+    """Return breakdowns of scores with more than one group."""
     return [
         (_BROKEN_DOWN_BY.get(name, name.replace("_", " ")), groups)
         for name, groups in (metrics.get("breakdown") or {}).items()
@@ -143,12 +143,12 @@ def breakdown(metrics: Mapping[str, Any]) -> list[tuple[str, list[Mapping[str, A
 
 
 def matrix_legend(landcover: LandcoverEvaluation) -> list[LegendClass]:
-    """The classes that a confusion matrix shows: those that the labels or the map have."""
+    """Return the classes of a confusion matrix: those of the labels or the map."""
     return [landcover.legend[index] for index in _present(landcover)]
 
 
 def matrices(landcover: LandcoverEvaluation) -> list[Matrix]:
-    """The confusion matrix as shares of its rows and columns, and as areas."""
+    """Return the confusion matrix as shares of its rows and columns, and as areas."""
     present = _present(landcover)
     counts = landcover.matrix[np.ix_(present, present)]
     hectares = landcover.hectares[np.ix_(present, present)]

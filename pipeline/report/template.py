@@ -58,7 +58,7 @@ def environment() -> jinja2.Environment:
 
 
 def asset(name: str) -> Markup:
-    """A file of `static/`, to stand inside a `style` or `script` element."""
+    """Return a file of `static/`, for a `style` or `script` element."""
     return Markup((_STATIC / name).read_text(encoding="utf-8"))  # noqa: S704 (our file)
 
 

@@ -18,19 +18,19 @@ _COLOUR, _GRID = "#0f766e", "#e5e7eb"
 
 
 class CountedScene(Protocol):
-    """What is needed of a scene."""
+    """The required fields of a scene."""
 
     @property
     def acquired(self) -> str | None:
-        """When, RFC 3339."""
+        """Time of acquisition, RFC 3339."""
 
     @property
     def trucks(self) -> int | None:
-        """How many were found."""
+        """Number of detected trucks."""
 
     @property
     def seen_km2(self) -> float | None:
-        """Where they were looked for."""
+        """Searched area."""
 
     @property
     def road_km(self) -> float | None:
@@ -38,7 +38,7 @@ class CountedScene(Protocol):
 
     @property
     def simulated(self) -> bool | None:
-        """Whether no satellite has seen it."""
+        """Whether the scene is simulated."""
 
 
 def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None:

@@ -43,9 +43,9 @@ _BY = {
 
 
 def truck_tables(metrics: dict[str, Any]) -> RenderableType:
-    """The part `trucks` of `metrics.json`: warnings, headline with intervals, by radius and overlap, groups.
+    """Return the part `trucks` of `metrics.json`: headline with intervals, scores, groups.
 
-    A figure that is not defined is shown with the reason, never as 0.
+    A figure that is not defined has its reason, never 0.
     """
     warnings = [Text(f"warning: {line}", style="yellow") for line in metrics.get("warnings", ())]
     if metrics["not_measured"]:

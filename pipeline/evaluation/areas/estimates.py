@@ -1,9 +1,9 @@
-"""How much there is of each class, and how good the map is, from a stratified sample: with intervals.
+"""Area of each class and accuracy of the map, with intervals, from a stratified sample.
 
-Counting a map's pixels gives the area that was mapped, errors included. The estimators here weigh what
-interpreters saw at the points of a stratified random sample, whose strata are the map's classes: Olofsson,
-Foody, Herold, Stehman, Woodcock and Wulder, "Good practices for estimating area and assessing accuracy of
-land change", Remote Sensing of Environment 148, 2014. Numbers of equations are that paper's.
+Counting a map's pixels gives the mapped area, errors included. The estimators here weight the interpretations
+at the points of a stratified random sample, whose strata are the map's classes: Olofsson, Foody, Herold,
+Stehman, Woodcock and Wulder, "Good practices for estimating area and assessing accuracy of land change",
+Remote Sensing of Environment 148, 2014. Numbers of equations are those of that paper.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Estimate:
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]
     most: float
-    """What the figure can't exceed; the least is 0."""
+    """Upper limit of the figure; the lower one is 0."""
 
     @property
     def interval(self) -> NDArray[np.float64]:
@@ -42,9 +42,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class AreaEstimates:
-    """What the reference classes of a stratified random sample say about a map of K classes.
+    """Reference classes of a stratified random sample of a map with K classes.
 
-    Variances are those of sampling with replacement, as the paper has them: no finite population correction.
+    Variances are those of sampling with replacement, as in the paper: no finite population correction.
     """
 
     legend: tuple[LegendClass, ...]

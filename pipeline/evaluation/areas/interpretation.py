@@ -58,7 +58,7 @@ class DesignPoint(BaseModel):
 
 
 class Design(BaseModel):
-    """How a sample was drawn, and what the map says at its points."""
+    """The design of a sample, and the map's classes at its points."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     map: str
@@ -111,7 +111,7 @@ class Interpreted:
         }
 
     def layer(self) -> gpd.GeoDataFrame:
-        """The points with `map_class`, `reference_class` (names; None: cannot tell) and `agrees`."""
+        """Return the points with `map_class`, `reference_class` (names; None: cannot tell) and `agrees`."""
         names = {stratum.value: stratum.name for stratum in self.design.strata}
         mapped = np.array([point.map_class for point in self.design.points])
         agrees = pd.array(mapped == self.reference, dtype="boolean")
@@ -129,7 +129,7 @@ class Interpreted:
 
 
 def design_path(points: Path) -> Path:
-    """Where the design of a file of points is."""
+    """Return the path of the design of a file of points."""
     return points.with_suffix(".design.json")
 
 
@@ -175,11 +175,11 @@ def write_points(sample: Sample, landcover: Path | str, path: Path) -> dict[str,
 
 
 def read_points(path: Path | str, design: Path | str | None = None) -> Interpreted:
-    """What interpreters filled in, checked against the design of the sample.
+    """Read the answers of interpreters, checked against the design of the sample.
 
-    `path` is the GeoPackage or the GeoJSON that `write_points` made, or any other vector file of its points
-    with the columns `id` and `reference` (value or name of a class, or of `CANNOT_TELL`), in any CRS.
-    `design` is looked for beside it.
+    `path` is the GeoPackage or the GeoJSON of `write_points`, or any other vector file of its points with the
+    columns `id` and `reference` (value or name of a class, or of `CANNOT_TELL`), in any CRS. `design` is
+    beside it by default.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def read_points(path: Path | str, design: Path | str | None = None) -> Interpret
 
 
 def read_design(path: Path) -> Design:
-    """The design of a sample.
+    """Read the design of a sample.
 
     Raises
     ------

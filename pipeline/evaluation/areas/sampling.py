@@ -213,7 +213,7 @@ def _pixels_by_class(landcover: Path | str, legend: Sequence[LegendClass]) -> ND
 def _pixels_of_ranks(
     landcover: Path | str, legend: Sequence[LegendClass], wanted: Sequence[NDArray[np.int64]]
 ) -> list[list[int]]:
-    """For each class the pixels, numbered row by row, whose rank among those of the class is wanted."""
+    """Return for each class the pixels, numbered row by row, with the wanted ranks in their class."""
     found: list[list[int]] = [[] for _ in legend]
     passed = np.zeros(len(legend), dtype=np.int64)
     first = 0
@@ -231,7 +231,7 @@ def _pixels_of_ranks(
 
 
 def _strips(landcover: Path | str) -> Iterator[NDArray[np.uint8]]:
-    """Strips of rows, (h, W), with `UNLABELLED` for the raster's own nodata."""
+    """Yield strips of rows, (h, W), with `UNLABELLED` for the raster's nodata value."""
     with open_raster(str(landcover), "The land cover") as source:
         for strip in read_strips(source):
             if source.nodata is not None:

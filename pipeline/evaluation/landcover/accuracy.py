@@ -1,4 +1,4 @@
-"""How good a land-cover map is: the confusion matrix, the boundaries, and what follows, with intervals."""
+"""Accuracy of a land-cover map: the confusion matrix, boundaries and figures, with intervals."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class LandcoverEvaluation:
     blocks: NDArray[np.int64] | None = None
     """(B, K, K): the matrix of every block of ground that has such pixels; None where not told apart."""
     boundaries: BoundaryScores | None = None
-    """Of the same blocks."""
+    """Boundaries of the same blocks."""
     unknown_labelled: int = 0
     """Pixels whose label is no class of the legend, nor 255; they count neither way."""
     unknown_predicted: int = 0
@@ -212,7 +212,7 @@ def _figures(
 
 
 def prediction_grid(path: Path | str) -> GeoBox:
-    """The grid of a predicted land-cover raster.
+    """Return the grid of a predicted land-cover raster.
 
     Raises
     ------
@@ -305,7 +305,7 @@ def evaluate_landcover(
 
 
 def _parts(window: Window, above: int) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
-    """The blocks of ground that a window of whole rows meets, and where they are below `above` rows of it."""
+    """Yield the blocks of ground in a window of rows, and their places below its first `above` rows."""
     first, stop = window.row_off, window.row_off + window.height
     for row in range(first // BLOCK_PX, -(-stop // BLOCK_PX)):
         rows = slice(

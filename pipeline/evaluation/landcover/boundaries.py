@@ -1,9 +1,9 @@
-"""How well a map's class boundaries follow those of the labels: boundary F1, to a tolerance.
+"""Agreement of class boundaries of map and labels: boundary F1, to a tolerance.
 
 Csurka, Larlus and Perronnin, "What is a good evaluation measure for semantic segmentation?", BMVC 2013:
-precision is the share of a class's mapped boundary that lies near its labelled boundary, recall the share of
-the labelled one near the mapped one. A boundary is made of the pixels of a class with a 4-neighbour of
-another. Where either side has no class there is no boundary: what isn't known ends nowhere.
+precision is the share of a class's mapped boundary near its labelled boundary, recall the share of the
+labelled one near the mapped one. A boundary is the pixels of a class with a 4-neighbour of another class.
+Pixels without a class on either side make no boundary, since nothing is known there.
 """
 
 from __future__ import annotations

@@ -26,13 +26,13 @@ _FIXED, _BROKEN, _WRONG, _RIGHT = 0, 1, 2, 3
 
 @dataclass(frozen=True)
 class LandcoverComparison:
-    """What two maps with K classes say where both have a class and the labels as well."""
+    """Two maps of K classes, compared where both and the labels have a class."""
 
     legend: tuple[LegendClass, ...]
     matrices: NDArray[np.int64]
     """(B, 2, K, K): of every block of ground before and after; rows are the labels' classes."""
     hectares: dict[str, float]
-    """By `LANDCOVER_CHANGES`."""
+    """Hectares by `LANDCOVER_CHANGES`."""
     areas: gpd.GeoDataFrame
     """Connected areas of one change, from `MIN_AREA_HA` on, largest first: `change`, `area_ha`."""
 

@@ -1,4 +1,4 @@
-"""Where map and labels have different land cover: connected areas as features, and what they add up to."""
+"""Areas with different land cover in map and labels, as features, and their sums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.models.legend import LegendClass
 
 MIN_CASE_HA = 1.0
 AGREE = 255
-"""In place of a value, where map and labels don't differ or nothing is known."""
+"""Value where map and labels agree, or one of them is unknown."""
 
 
 def landcover_cases(
@@ -30,12 +30,12 @@ def landcover_cases(
     legend: Sequence[LegendClass],
     min_area_ha: float = MIN_CASE_HA,
 ) -> gpd.GeoDataFrame:
-    """Connected areas mapped as one class and labelled as another, of at least `min_area_ha`, largest first.
+    """Return connected areas of one mapped and one labelled class, of at least `min_area_ha`, largest first.
 
     Columns `predicted_class`, `reference_class`, `area_ha`, `geometry` (along pixel edges, in the CRS of the
-    prediction). The legend has up to 15 classes. Read and compared strip by strip, outlined as the layers
-    are; see `layers.polygonise`. What is too small leaves each strip at once, so memory grows with the
-    cases that are kept, not with the noise of the map.
+    prediction). The legend has up to 15 classes. Strips are read and compared one by one, and outlined as in
+    `layers.polygonise`. Small areas are removed at once, so memory grows with the kept cases, not with the
+    noise of the map.
     """
     found = large_areas(_differing(predicted, labels, legend), prediction_grid(predicted), min_area_ha)
     truth, value = np.divmod(found.pop("value").to_numpy(), len(legend))
@@ -46,10 +46,10 @@ def landcover_cases(
 
 
 def large_areas(strips: Iterable[NDArray[np.uint8]], grid: GeoBox, min_area_ha: float) -> gpd.GeoDataFrame:
-    """Connected areas of one value other than `AGREE`, of at least `min_area_ha`, largest first.
+    """Return connected areas of one value except `AGREE`, of at least `min_area_ha`, largest first.
 
-    `strips` are rows of the grid from top to bottom, (h, W) each; what is too small is cleared in them.
-    Columns `value`, `area_ha`, `geometry`.
+    `strips` are rows of the grid from top to bottom, (h, W) each; small areas are cleared in them. Columns
+    `value`, `area_ha`, `geometry`.
     """
     pixel_ha = abs(grid.affine.determinant) / 10_000
     smallest = min_area_ha / pixel_ha * (1 - 1e-9)
@@ -66,7 +66,7 @@ def large_areas(strips: Iterable[NDArray[np.uint8]], grid: GeoBox, min_area_ha: 
 
 
 def disagreement_metrics(evaluation: LandcoverEvaluation, cases: gpd.GeoDataFrame) -> dict[str, Any]:
-    """What differs, as plain numbers for JSON: in all, in cases, and by pair of classes, largest first."""
+    """Return the differences as numbers for JSON: total, cases, and by pair of classes, largest first."""
     names = [item.name for item in evaluation.legend]
     wrong = np.where(np.eye(len(names), dtype=bool), 0.0, evaluation.hectares)
     whole = float(wrong.sum())
@@ -97,8 +97,10 @@ def disagreement_metrics(evaluation: LandcoverEvaluation, cases: gpd.GeoDataFram
 def _differing(
     predicted: Path | str, labels: LandcoverLabels, legend: Sequence[LegendClass]
 ) -> Iterator[NDArray[np.uint8]]:
-    """Strips of rows, (h, W): label x K + prediction where both have a class and they differ, else `AGREE`;
-    K up to 15."""
+    """Yield strips of rows, (h, W): label x K + prediction where both have a class and differ, else `AGREE`.
+
+    K is at most 15.
+    """
     index, count = class_index(legend), len(legend)
     for _, values, truth in blocks(predicted, labels):
         i, j = index[truth], index[values]
@@ -107,7 +109,7 @@ def _differing(
 
 
 def _without_small(strips: Iterable[NDArray[np.uint8]], smallest: float) -> Iterator[NDArray[np.uint8]]:
-    """Strips without the regions of fewer pixels than `smallest` that end within them."""
+    """Yield strips without the regions of fewer pixels than `smallest` that end within them."""
     for strip in strips:
         regions = label_regions([strip], AGREE)
         goes = np.append(regions.sizes < smallest, False)  # the last is OUTSIDE

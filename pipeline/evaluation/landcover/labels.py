@@ -112,7 +112,7 @@ class PolygonLabels:
     """Labels from polygons; a pixel has the class of the polygon that holds its centre."""
 
     polygons: gpd.GeoDataFrame
-    """In the grid's CRS, column `value`. Where they overlap the smaller counts: the pond in the forest."""
+    """In the grid's CRS, column `value`. Where they overlap the smaller one wins: the pond in the forest."""
     grid: GeoBox
     unknown_classes: tuple[str, ...] = ()
     """Classes of the file that are none of the legend's; their polygons are not among these."""

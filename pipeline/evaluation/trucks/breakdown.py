@@ -64,10 +64,10 @@ class _Split:
 
 
 def break_down(evaluation: TruckEvaluation) -> dict[str, tuple[Group, ...]]:
-    """Groups by `scene`, `road_class`, `landcover`, `cloud_distance_m` and `trucks_per_block`.
+    """Group counts by `scene`, `road_class`, `landcover`, `cloud_distance_m` and `trucks_per_block`.
 
-    What nothing is known of is left out. A truck that was found belongs to the group of its reference, else
-    to that of the detection; road classes are those of the nearest line, land cover that below the centre.
+    Unknown groups are left out. A detected truck belongs to the group of its reference, else to that of the
+    detection. Road classes are those of the nearest line, land cover that below the centre.
     """
     blocks = truck_blocks(evaluation)
     matching = evaluation.matching

@@ -19,7 +19,7 @@ EDGE_M = 15.0
 CROWD_M = 40.0
 """Trucks closer together than this blend into each other."""
 SLOW_KMH = 40.0
-"""Below it the bands see a truck within about a pixel (11 m at 40 km/h), as they do a parked one."""
+"""Slowest truck whose bands differ by more than about a pixel (11 m at 40 km/h); slower ones look parked."""
 ROAD_M = 30.0
 SEAM_M = 100.0
 CLOUD_SHIFT_PX = 0.8

@@ -55,7 +55,7 @@ class Difference:
 
     @property
     def change(self) -> float:
-        """After less before."""
+        """Difference: after minus before."""
         return self.after - self.before
 
     @property

@@ -16,9 +16,9 @@ from pipeline.evaluation.trucks.boxes import centres, column, within
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 
 LAYER = "look_alikes"
-"""Of label files: places that look like a truck and are none."""
+"""Layer of label files: places that look like a truck and are not."""
 MAX_PLACES = 300
-"""Of either kind that is drawn."""
+"""Largest number of drawn places of either kind."""
 CLEAR_M = 60.0
 """Smallest distance of a drawn place to every truck of either side."""
 ROAD_STEP_M = 200.0
