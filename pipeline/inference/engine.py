@@ -1,8 +1,8 @@
-"""Both networks over a stretch of a scene: each pixel is decoded once, each tile gives exactly its core.
+"""Both networks over shards of a scene: each pixel is decoded once, each tile gives exactly its core.
 
-Four stages work side by side. Blocks are decoded ahead of the tiles that need them; a tile is made ready
-(which of its pixels are looked at, what the networks are fed); the networks run; what they found is measured
-and stored. Each stage is at most one tile ahead of the next, so memory depends on the tile, not on the scene.
+Four stages run side by side. Blocks are decoded ahead of the tiles that need them; a tile is prepared (the
+status of its pixels, the inputs of the networks); the networks run; their results are measured and stored.
+Each stage is at most one tile ahead of the next, so memory depends on the tile, not on the scene.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OnTile = Callable[[int], None]
 """Progress: called with the number of tiles that are done since the last call."""
 NO_CLASS = 255
 _ON_GROUND = (SEEN, NO_ROAD, SCREENED, SHADOW)
-"""Where there is land cover: wherever there are data and no cloud."""
+"""Status of pixels with land cover: all with data and without cloud."""
 _PART_PX = 64
 
 _Given = TypeVar("_Given")
@@ -55,10 +55,10 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True)
 class Search:
-    """Where trucks are looked for."""
+    """The search for trucks: roads and score."""
 
     roads: gpd.GeoDataFrame | None = None
-    """In the scene's CRS; None to look everywhere."""
+    """In the scene's CRS; None to search everywhere."""
     road_buffer_m: float = 30.0
     min_score: float = 0.0
     """Network score from which boxes are measured and kept."""
@@ -73,10 +73,10 @@ def predict_shards(
     workers: int = 1,
     on_tile: OnTile | None = None,
 ) -> Generator[Shard]:
-    """What both networks say about shards, whole strips of tiles each, in the order given.
+    """Yield the predictions of shards, complete strips of tiles each, in the order given.
 
-    The stages don't pause between shards. `workers` is how many processes on this machine do the same.
-    Memory: see `max_tile_px`, and the two rasters of a shard.
+    The stages don't pause between shards. `workers` is the number of processes on this machine that run
+    shards. Memory: see `max_tile_px`, and the two rasters of a shard.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def predict_shards(
 
 @contextmanager
 def _stage(name: str, threads: int = 1) -> Iterator[ThreadPoolExecutor]:
-    """The threads of a stage; what they have not begun when a run fails is never done."""
+    """Return the threads of a stage; work that has not begun when a run fails is dropped."""
     pool = ThreadPoolExecutor(threads, name)
     try:
         yield pool
@@ -129,7 +129,7 @@ def _stage(name: str, threads: int = 1) -> Iterator[ThreadPoolExecutor]:
 def _ahead(
     pool: ThreadPoolExecutor, work: Callable[[_Given], _Made], given: Iterable[_Given]
 ) -> Iterator[_Made]:
-    """`work` of each of `given`, in order and one ahead; what it raises comes up in its place."""
+    """Yield `work` of each of `given`, in order and one ahead; errors appear in their place."""
     waiting = None
     for item in given:
         following = pool.submit(copy_context().run, work, item)
@@ -142,31 +142,31 @@ def _ahead(
 
 @dataclass(frozen=True)
 class _Ready:
-    """A tile that the networks can begin with."""
+    """A tile that is ready for the networks."""
 
     tile: Tile
     status: NDArray[np.uint8]
     """(H, W) of the core."""
     images: dict[str, Image]
-    """What each model is fed, by task; those that have nothing to do here are not fed."""
+    """Input of each network, by task; networks without work on this tile have none."""
     motion: Pixels | None
-    """The bands that show motion, with the halo in which they do."""
+    """The bands for motion, with their halo."""
 
 
 @dataclass(frozen=True)
 class _Predicted:
-    """What the networks say about a tile; how its trucks move is left to be measured."""
+    """Predictions of the networks for a tile, before the motion of its trucks is measured."""
 
     tile: Tile
     status: NDArray[np.uint8]
     landcover: NDArray[np.uint8] | None
     candidates: _Candidates | None
-    """None where no truck was looked for."""
+    """None where no truck was searched for."""
 
 
 @dataclass(frozen=True)
 class _Candidates:
-    """What may be trucks, and the pixels that show how they move."""
+    """Candidate boxes, and the pixels for their motion."""
 
     found: Sequence[Future[Boxes]]
     pixels: Pixels
@@ -190,7 +190,7 @@ def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: boo
 
 
 def _status(scene: Scene, tile: Tile, valid: NDArray[np.bool_], search: Search) -> NDArray[np.uint8]:
-    """What becomes of each pixel of the core, (H, W) like what is `valid` there."""
+    """Return the status of each pixel of the core, (H, W) like `valid`."""
     status = np.where(valid, SEEN, NODATA).astype(np.uint8)
     if search.roads is not None and valid.any():
         grid = scene.grid[tile.core.toslices()]
@@ -222,7 +222,7 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
 
 @dataclass(frozen=True)
 class _Postprocessed:
-    """All that is said about a tile."""
+    """All predictions for a tile."""
 
     tile: Tile
     status: NDArray[np.uint8]
@@ -274,23 +274,24 @@ def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) ->
 
 
 def _centred_unseen(boxes: NDArray[np.float64], tile: Tile, status: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(N,) whether boxes are centred on a pixel of the core that was not looked at: they don't count."""
+    """Return (N,) whether boxes are centred on a pixel of the core that was not searched."""
     cols, rows = (pixels_holding((boxes[:, :2] + boxes[:, 2:]) / 2) - (tile.col, tile.row)).T
     inside = (rows >= 0) & (rows < tile.height) & (cols >= 0) & (cols < tile.width)
     return inside & (status[rows * inside, cols * inside] != SEEN)
 
 
 def _cache_bytes(engine: Engine) -> int:
-    """What decoded blocks may take: those of two tiles; others that are still needed wait on disk."""
+    """Return the memory for decoded blocks, those of two tiles; other blocks that are still needed are on
+    disk."""
     return engine.memory_mb * 1_000_000 // 30
 
 
 def max_tile_px(memory_mb: int, models: Models, half: bool) -> int:
-    """The largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
+    """Return the largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
 
     Measured with the shipped models: the process with its networks, its allocator and a shard takes 1530 MB,
-    features 500 bytes for each pixel of a tile and its halo (twice that in float32), and what is on its way
-    through the stages 9 bytes a band.
+    features 500 bytes for each pixel of a tile and its halo (twice that in float32), and data between the
+    stages 9 bytes a band.
     """
     bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
     fixed_mb, bytes_per_pixel = 1530 + memory_mb // 30, (500 if half else 1000) + 9 * bands

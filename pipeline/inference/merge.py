@@ -88,21 +88,22 @@ def _strips(path: Path, grid: GeoBox, nodata: int) -> rasterio.io.DatasetWriter:
 
 
 def one_per_truck(detections: Detections) -> Detections:
-    """The best box of each truck, from top to bottom; the order they come in does not matter.
+    """Return the best box of each truck, from top to bottom, whatever their order.
 
-    The best box of all stays, and every other whose centre is within `SAME_TRUCK_PX` of it goes; then the
-    best of the rest stays, and so on. Best is the highest score, of equals the upper, then the left one.
+    The best box of all stays, and every other whose centre is within `SAME_TRUCK_PX` of it is removed; then
+    the best of the rest stays, and so on. The best has the highest score; of equal ones the upper, then the
+    left one wins.
 
-    Another tiling sums in another order, and gives the same box other last digits. So everything is decided
-    on scores rounded to `SCORE_STEP` and centres rounded to `PLACE_STEP_PX`: what is equal but for such
-    noise is equal here, above all where it is so by its nature (borders, halves of a pixel, scores of 1).
-    No rule on rounded numbers is free of edges. A number within the noise of the middle between two steps
-    (under 1 % of the coordinates for noise of 1e-4 px) may fall to either side; then two boxes may swap
-    places, and of two that are half a pixel apart one may stay or both. Which of the boxes of one truck
-    stays may differ too, but not by more than the noise.
+    Another tiling sums in another order, and gives the same box other last digits. So all comparisons use
+    scores rounded to `SCORE_STEP` and centres rounded to `PLACE_STEP_PX`: values that differ by such noise
+    only are equal, above all those that are equal by nature (borders, halves of a pixel, scores of 1).
+    Rounding has edges: a number within the noise of the middle between two steps (under 1 % of the
+    coordinates for noise of 1e-4 px) may be rounded either way. Then two boxes may swap places, and of two
+    that are half a pixel apart one may stay or both. The box that stays for a truck may differ, too, but not
+    by more than the noise.
 
-    Takes about 1.6 s and 0.12 GB for a million boxes, a quarter of them seen twice. There are half as many
-    rounds as the longest chain has boxes in which each is within reach of the next and better than it.
+    Takes about 1.6 s and 0.12 GB for a million boxes, a quarter of them duplicates. The number of rounds is
+    half that of boxes in the longest chain in which each is within reach of the next and better than it.
     """
     places = np.rint(detections.centres / PLACE_STEP_PX)
     tree = KDTree(places, balanced_tree=False)  # a million points: 0.6 s with the query, STRtree 3.4 s

@@ -1,4 +1,4 @@
-"""The networks of a run: what each of them is fed of a tile, and what it says about the tile's core."""
+"""The networks of a run: their inputs from a tile, and their results for the tile's core."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from pipeline.scenes.scene import Pixels, Scene
 from pipeline.tiling import Tile, round_up
 
 _CLAIM_PX = 0.5
-"""Boxes centred so little beyond a core are taken too, lest rounding loses them between two cores."""
+"""Boxes centred at most so far outside of a core are kept, so that rounding loses none between two cores."""
 _TOGETHER_PX = 2**20
 """Pixels of the small windows that go through a network at once."""
 
@@ -53,7 +53,7 @@ class Models:
 
     @property
     def bundles(self) -> tuple[Bundle, ...]:
-        """Those that are there."""
+        """The bundles that are present."""
         return tuple(bundle for bundle in (self.detector, self.segmenter, self.screener) if bundle)
 
     @property
@@ -75,9 +75,10 @@ class Models:
         return tuple(wanted)
 
     def read(self, scene: Scene, tile: Tile, half: bool) -> TileInput:
-        """What each network is fed of a tile, band by band: reflectance is held of one at a time.
+        """Read the input of each network for a tile, band by band: one band of reflectance is in memory at a
+        time.
 
-        Errors as `Scene.read`.
+        Errors as `read_pixels`.
         """
         images: dict[str, Image] = {
             bundle.card.task: Image.empty(tile, bundle.card, half) for bundle in self.bundles
@@ -111,27 +112,27 @@ class Models:
 
     @property
     def stride(self) -> int:
-        """What the origins of windows are multiples of, so that all networks sample the same pixels."""
+        """Common stride of all networks: origins of windows are its multiples."""
         return lcm(*(bundle.card.stride for bundle in self.bundles))
 
 
 @dataclass(frozen=True)
 class TileInput:
-    """What was read of a tile and the halo around it, (H, W) each."""
+    """The input of all networks for a tile with its halo, (H, W) each."""
 
     valid: NDArray[np.bool_]
-    """Where all bands have data that must be there; the optional ones may lack some."""
+    """Pixels with data in all required bands; optional ones may lack some."""
     images: dict[str, Image]
-    """By task."""
+    """Images by task."""
     motion: NDArray[np.float32] | None
     """(4, H, W) reflectance of `MOTION_BANDS`; None without a detector."""
 
 
 @dataclass(frozen=True)
 class Image:
-    """What a network is fed of a tile: normalised bands (C, H, W), and their origin in the scene.
+    """Input of a network for a tile: normalised bands (C, H, W), and their origin in the scene.
 
-    That is the tile's core with the network's own halo, which is often smaller than what was read.
+    That is the tile's core with the network's own halo, which is often smaller than the window that was read.
     """
 
     bands: Tensor
@@ -141,20 +142,20 @@ class Image:
 
     @classmethod
     def empty(cls, tile: Tile, card: Card, half: bool) -> Image:
-        """Without any data yet."""
+        """Return an image without data."""
         top, bottom, left, right = _around(tile, card)
         dtype = torch.bfloat16 if half else torch.float32
         return cls(torch.zeros((len(card.bands), bottom - top, right - left), dtype=dtype), top, left, card)
 
     def fill(self, band: str, pixels: Pixels) -> None:
-        """Take one band of a window that holds the image, if the network sees that band."""
+        """Fill in one band of a window that contains the image, if the network uses that band."""
         if band in self.card.bands:
             part = self._part_of(pixels.window)
             normalised = normalise_band(pixels.reflectance[0][part], pixels.valid[part], self.card, band)
             self.bands[self.card.bands.index(band)] = torch.from_numpy(normalised)
 
     def blank(self, bands: Sequence[str], where: NDArray[np.bool_], window: Window) -> None:
-        """Take data away again: where others of the bands have none, (H, W) of a window."""
+        """Remove data of bands where others have none, (H, W) of a window."""
         hidden = where[self._part_of(window)]
         if hidden.any():
             for band in set(bands) & set(self.card.bands):
@@ -166,10 +167,10 @@ class Image:
         return slice(top, top + height), slice(left, left + width)
 
     def around(self, part: Tile) -> Tensor:
-        """The pixels (C, H, W) for a part of the tile.
+        """Return the pixels (C, H, W) for a part of the tile.
 
-        Beyond the lower and right border of the scene zeros fill up to the stride, as they would for the
-        scene as a whole.
+        Beyond the lower and right border of the scene they are padded with zeros up to the stride, as for the
+        whole scene.
         """
         top, bottom, left, right = _around(part, self.card)
         cut = self.bands[:, top - self.top : bottom - self.top, left - self.left : right - self.left]
@@ -179,7 +180,7 @@ class Image:
 
 
 def _around(tile: Tile, card: Card) -> tuple[int, int, int, int]:
-    """(top, bottom, left, right) of a core and a network's halo in the scene."""
+    """Return (top, bottom, left, right) of a core and a network's halo in the scene."""
     reach = round_up(card.halo, card.stride)
     return (
         max(0, tile.row - reach),
@@ -207,18 +208,18 @@ class Networks:
         self._postprocessing = ThreadPoolExecutor(1, "postprocess")
 
     def logits(self, image: Image, tile: Tile) -> Tensor:
-        """What a network without boxes says of a core: (H / s, W / s, K) for its output stride s."""
+        """Return the output of a network without boxes for a core, (H / s, W / s, K) at stride s."""
         with self._run(image, [tile]) as (maps,):
             return _core(maps, image, tile).clone()
 
     def segment(self, image: Image, tile: Tile) -> NDArray[np.uint8]:
-        """The class of each pixel of a core, (H, W), as a value of the legend."""
+        """Return the class of each pixel of a core, (H, W), as a value of the legend."""
         values = torch.tensor([item.value for item in image.card.classes], dtype=torch.uint8)
         with self._run(image, [tile]) as (maps,):
             return values[_core(maps, image, tile).argmax(-1)].numpy()
 
     def screen(self, image: Image, tile: Tile) -> NDArray[np.bool_]:
-        """The pixels of a core that lie in blocks which could hold a truck, (H, W)."""
+        """Return the pixels of a core in blocks that the screener accepts, (H, W)."""
         with self._run(image, [tile]) as (maps,):
             blocks = _core(maps, image, tile)[..., 0].float()
             return accepted(blocks, image.card.score_threshold or 0.5, (tile.height, tile.width))
@@ -253,7 +254,7 @@ class Networks:
 
 
 def _core(maps: Tensor, image: Image, tile: Tile) -> Tensor:
-    """The part of a network's map (1, H, W, K) that is the tile's core."""
+    """Return the part of a network's map (1, H, W, K) that is the tile's core."""
     step = BLOCK_PX if image.card.task == "screening" else 1
     top, _, left, _ = _around(tile, image.card)
     row, col = (tile.row - top) // step, (tile.col - left) // step
@@ -261,7 +262,7 @@ def _core(maps: Tensor, image: Image, tile: Tile) -> Tensor:
 
 
 def _alike(parts: Sequence[Tile], card: Card) -> Iterator[list[Tile]]:
-    """The parts in groups whose windows have the same shape, and not too many pixels in all."""
+    """Group the parts by shape of their windows, with a limit of pixels a group."""
     by_shape: dict[tuple[int, int], list[Tile]] = {}
     for part in parts:
         top, bottom, left, right = _around(part, card)
@@ -300,12 +301,12 @@ class NetworkPool:
         self._held.clear()
 
     def open(self, models: Models, engine: Engine, threads: int) -> Networks:
-        """Return the models ready to run, and hold them: the last two that were asked for."""
+        """Return the models ready to run, and keep them: the last two requested ones."""
         bundles = (models.detector, models.segmenter, models.screener)
-        # By folder and hash: a card that changes nothing but a threshold opens nothing again.
+        # By folder and hash: another threshold in a card reopens nothing.
         names = tuple((bundle.folder, bundle.card.weights_sha256) if bundle else None for bundle in bundles)
         key = names, engine.backend, half_precision(engine), threads
-        with self._lock:  # or two threads would open them both
+        with self._lock:  # otherwise two threads would both open them
             networks = self._open.get(key) or _opened(*key)
             self._open[key] = networks
             self._hold(key, networks)
@@ -341,12 +342,14 @@ def current_networks() -> NetworkPool:
 def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool, threads: int) -> Networks:
     bundles = [open_bundle(str(name[0])) if name else None for name in names]
     for bundle, name in zip(bundles, names, strict=True):
-        if bundle and name and bundle.card.weights_sha256 != name[1]:  # of another machine, or just replaced
+        if (
+            bundle and name and bundle.card.weights_sha256 != name[1]
+        ):  # of another machine, or replaced meanwhile
             raise BundleError(f"Bundle {bundle.card.id} at {bundle.folder} is not what the run began with.")
     precision = "bfloat16" if half else "float32"
     return Networks(Models(*bundles), Engine(backend=backend, precision=precision), threads)
 
 
 def thread_count(engine: Engine, workers: int = 1) -> int:
-    """Threads of the networks of one of `workers` processes: as set, else its share of the cores."""
+    """Return the threads of one of `workers` processes: as set, else its share of the cores."""
     return engine.threads or max(1, (os.cpu_count() or 1) // workers)

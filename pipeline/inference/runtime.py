@@ -30,7 +30,7 @@ _WIDE = 32
 
 @dataclass(frozen=True)
 class Maps:
-    """What a network says about images, in memory that is its own again after the `with`."""
+    """Output maps of a network for images, in memory that is reused after the `with`."""
 
     parts: tuple[Tensor, ...]
     give_back: Callable[[], None] = lambda: None
@@ -46,15 +46,15 @@ class Runtime(Protocol):
     """The dense parts of networks, ready to run, by name."""
 
     def run(self, name: str, images: Tensor) -> Maps:
-        """Maps of images (N, C, H, W) by one of the networks.
+        """Compute the maps of images (N, C, H, W) by one of the networks.
 
         Images and maps are float32, or bfloat16 in half precision. While maps are in use another network may
-        run; the same one may have to wait until they are given back.
+        run; the same one may have to wait until they are returned.
         """
 
 
 def half_precision(engine: Engine) -> bool:
-    """Whether the networks compute in bfloat16: if asked for, or by themselves where the machine can."""
+    """Return whether the networks compute in bfloat16: if requested, or by default if the processor has it."""
     if engine.precision == "auto":
         if torch.cuda.is_available():
             return bool(torch.cuda.is_bf16_supported())
@@ -65,7 +65,7 @@ def half_precision(engine: Engine) -> bool:
 
 
 def backend(engine: Engine) -> str:
-    """What computes the convolutions: `openvino` or `torch`.
+    """Return the library that computes the convolutions: `openvino` or `torch`.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def backend(engine: Engine) -> str:
 
 
 def open_runtime(networks: Mapping[str, tuple[nn.Module, int]], engine: Engine, threads: int) -> Runtime:
-    """The networks, each with its number of input channels, ready to run; by several threads, too."""
+    """Open networks, each with its number of input channels; thread-safe."""
     parts = {name: (Dense(network.eval()).eval(), bands) for name, (network, bands) in networks.items()}
     half = half_precision(engine)
     if backend(engine) == "openvino":
@@ -161,7 +161,7 @@ class OpenVinoRuntime:
         return Maps(parts, lambda: self._free[name].put(request))
 
     def _tensor(self, image: Tensor) -> Any:
-        """The same memory as a tensor of OpenVINO."""
+        """Return an OpenVINO tensor that shares the memory."""
         if image.dtype == torch.bfloat16:
             return self._tensor_class(image.view(torch.int16).numpy(), list(image.shape), self._bfloat16)
         return self._tensor_class(image.numpy(), shared_memory=True)
@@ -180,7 +180,7 @@ def _openvino() -> Any:
 
 
 def _converted(network: Dense, bands: int, half: bool) -> Any:
-    """A network as a graph of OpenVINO."""
+    """Convert a network to a graph of OpenVINO."""
     openvino = _openvino()
     with torch.inference_mode():
         example = torch.zeros(1, bands, _EXAMPLE_PX, _EXAMPLE_PX)

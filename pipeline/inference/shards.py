@@ -18,7 +18,7 @@ from pipeline.inference.predictions import Detections
 
 @dataclass(frozen=True)
 class Shard:
-    """What the networks say about a stretch of rows, over the whole width of the scene."""
+    """Predictions for a range of rows, over the whole width of the scene."""
 
     first_row: int
     status: NDArray[np.uint8]
@@ -38,7 +38,7 @@ def content_key(parts: Mapping[str, Any]) -> str:
 
 
 def shard_name(key: str) -> str:
-    """What the file of a key's shard is called."""
+    """Return the file name of a key's shard."""
     return f"{key[:32]}.npz"
 
 

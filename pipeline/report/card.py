@@ -19,8 +19,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 def card_page(bundle: Bundle, side: int = 256) -> RenderableType:
-    """Return a bundle's card, section by section, with the anatomy of its network for a tile of `side`
-    pixels.
+    """Return a bundle's card, section by section, with the layers of its network for `side` pixels.
 
     Raises
     ------

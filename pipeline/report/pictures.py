@@ -56,8 +56,7 @@ class MapImage:
 
 
 def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
-    """Return a true-colour picture of the whole scene, at most `max_px` wide or high; None without B02, B03,
-    B04.
+    """Return a true-colour picture of the whole scene, at most `max_px` a side; None without B02, B03, B04.
 
     Thinned by a power of two, as the rasters' overviews (JPEG 2000 resolution levels), so that little is
     decoded: 1 s for a granule. Pixels without data are transparent.

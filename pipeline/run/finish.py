@@ -32,7 +32,7 @@ _SMALL_PX = 2**22
 
 
 def run_directly(request: Request, say: Callable[[str], None] = log.info) -> Result:
-    """The whole job in this process, without an orchestrator."""
+    """Run the whole job in this process, without an orchestrator."""
     return run_prepared_directly(prepare(request), say)
 
 
@@ -47,9 +47,9 @@ def run_prepared_directly(
 
 @contextlib.contextmanager
 def work_on(job: Job) -> Iterator[None]:
-    """Give a job its own blocks and networks in this context, for the time of the block.
+    """Give a job its own blocks and networks in this context.
 
-    Where it fails, leave its finished shards, which the next run takes up, and no empty folders.
+    After a failure, keep its finished shards for the next run, and no empty folders.
     """
     try:
         with BlockCache(), NetworkPool(current_networks()):
@@ -59,7 +59,7 @@ def work_on(job: Job) -> Iterator[None]:
         with contextlib.suppress(OutputError):
             job.store.release(job.keys)
         for folder in (job.hidden, job.folder, job.request.out):
-            with contextlib.suppress(OSError):  # not empty: then it holds something to keep
+            with contextlib.suppress(OSError):  # not empty: it has something to keep
                 folder.rmdir()
         raise
 
@@ -67,7 +67,7 @@ def work_on(job: Job) -> Iterator[None]:
 def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     """Merge the shards, make all `PRODUCTS`, and write STAC item and record.
 
-    `say` is told what is being done. `run.json` is written last: a folder that has one is complete.
+    `say` gets a line for each stage. `run.json` is written last: a folder that has one is complete.
 
     Raises
     ------
@@ -125,9 +125,9 @@ def _make_products(context: RunContext, clock: Clock) -> None:
 
 
 def _merged(job: Job) -> Predictions:
-    """What all shards say, on its way into layers; a folder whose layers change has no `run.json`."""
+    """Merge all shards; a folder whose layers change has no `run.json`."""
     cache = current_cache()
-    cache.clear()  # layers read a chip here and there, and want the memory
+    cache.clear()  # layers read small windows, and need the memory
     cache.budget = _CACHE_FOR_CHIPS
     if job.scene.shape[0] * job.scene.shape[1] > _SMALL_PX:
         current_networks().close()
@@ -136,7 +136,7 @@ def _merged(job: Job) -> Predictions:
 
 
 def _tidy(job: Job) -> None:
-    """Leave only this run's shards, which make the next run, with other thresholds or labels, instant."""
+    """Remove all shards but this run's, which make the next run with other thresholds or labels instant."""
     shutil.rmtree(job.work, ignore_errors=True)
     job.store.tidy(job.keys)
     for folder in (job.hidden, job.folder, job.folder / "evaluation", job.request.out):

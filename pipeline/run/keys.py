@@ -126,7 +126,7 @@ def source_hash(package: Path) -> str:
 
 
 def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
-    """SHA-256 of every local file that a request reads, by path."""
+    """Return the SHA-256 of every local file that a request reads, by path."""
     paths = [
         *scene.files,
         *(path for path in (request.roads, request.truck_labels, request.landcover_labels) if path),
@@ -137,7 +137,7 @@ def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
 
 
 def score_threshold(request: Request, models: Models) -> float | None:
-    """From which score on a detection is a truck: as set, else as the card says; None without trucks."""
+    """Return the score threshold of trucks: as set, else that of the card; None without trucks."""
     chosen = request.config.trucks.score_threshold
     if models.detector is None or chosen is not None:
         return chosen

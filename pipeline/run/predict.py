@@ -1,4 +1,4 @@
-"""The shards of a job: computed where they are missing, by whichever process, and read again."""
+"""The shards of a job: computed if missing, by any process, and read again."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = logging.getLogger(__name__)
 
 
 def run_shard(job: Job, index: int, on_tile: OnTile | None = None) -> str:
-    """Compute one shard unless it is there already; returns where it lies. Errors as `run_shards`."""
+    """Compute one shard unless it is stored; return its address. Errors as `run_shards`."""
     run_shards(job, [index], on_tile)
     return job.store.address(job.keys[index])
 
 
 def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) -> None:
-    """Compute those shards that are not there, without a pause between them.
+    """Compute those shards that are not stored, without a pause between them.
 
     Raises
     ------
@@ -53,12 +53,12 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
     made = predict_shards(job.scene, shards, job.models, search, engine, processes, on_tile)
     with contextlib.closing(made):
         for index in missing:
-            job.store.write(job.keys[index], next(made))  # and forget it: the next one needs the memory
+            job.store.write(job.keys[index], next(made))  # and drop it: the next one needs the memory
             tell_stored(job, index)
 
 
 def stored_shard(job: Job, index: int) -> Shard:
-    """A shard, computed again where it has gone, or turns out to be damaged though it looks whole.
+    """Return a shard; one that is missing or damaged is computed again.
 
     Errors as `run_shards`.
     """
@@ -90,7 +90,7 @@ def merged(job: Job, calibrated: bool = True) -> Predictions:
 
 
 def tell_stored(job: Job, index: int) -> None:
-    """A line of the log, which other processes than the one that computed the shard may keep."""
+    """Log that a shard is stored, also for shards of other processes."""
     with labelled(shard=index):
         log.info("shard %d of %d stored", index + 1, len(job.shards))
 

@@ -1,4 +1,4 @@
-"""From a request to a job: everything is checked that can be, and the work is cut into shards."""
+"""Preparation of a job from a request: all checks, and the division into shards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.storage.publish import SETTING as PUBLISH_URL
 from pipeline.tiling import Tile, plan, shard
 
 _ROADS_MARGIN_M = 5000.0
-"""Roads are read this far around a scene: where they meet others tells how they are cut into segments."""
+"""Margin in which roads are read: their junctions there decide how they are cut into segments."""
 _HIDDEN = ".shards"
 
 
@@ -37,8 +37,8 @@ _HIDDEN = ".shards"
 class Job:
     """A request that was checked and cut into shards. It can be sent to another process.
 
-    To compute a shard that process needs the scene, the bundles that are not shipped, and the store, each by
-    the address that is in here; nothing else is asked of its disks.
+    For a shard that process needs the scene, bundles that are not shipped, and the store, each by its address
+    in the job, and nothing else of its disks.
     """
 
     request: Request
@@ -54,31 +54,31 @@ class Job:
     environment: dict[str, str]
     """Versions and settings of the machine that prepared it, which decide the bytes of shards."""
     started: float
-    """When it was prepared, by this machine's monotonic clock, which nobody sets."""
+    """Start of the preparation, by this machine's monotonic clock."""
 
     @property
     def folder(self) -> Path:
-        """Where the results go."""
+        """Folder of the results."""
         return self.request.out / self.scene.id
 
     @property
     def hidden(self) -> Path:
-        """Beside the results: the shards, unless a store for them is set, and what is under way."""
+        """Folder in the results for work in progress, and for shards unless a store for them is set."""
         return self.folder / _HIDDEN
 
     @property
     def previous(self) -> Path:
-        """Where the record of the previous run lies while this one writes."""
+        """Path of the previous run's record while this run writes."""
         return self.hidden / "previous.json"
 
     @property
     def work(self) -> Path:
-        """Rasters on their way into layers; this process's own."""
+        """Folder for rasters on their way into layers, of this process only."""
         return temporary(self.hidden / "merging")
 
     @property
     def score_threshold(self) -> float | None:
-        """From which score on a detection is a truck: as set, else as the card says; None without trucks."""
+        """Score threshold of trucks: as set, else that of the card; None without trucks."""
         return score_threshold(self.request, self.models)
 
     @property
@@ -106,15 +106,15 @@ class Job:
 def prepare(request: Request) -> Job:
     """Open the scene, check everything that can be checked, and cut the work into shards.
 
-    Nothing is written but the output folder, and a note in a store of shards that is set. Any TruckscapeError
-    may be raised: here is where wrong input shows, before any work is done.
+    Writes only the output folder, and a note in a store of shards if one is set. Any TruckscapeError may be
+    raised, so that wrong input shows before any work is done.
     """
     started = time.monotonic()
     config = request.config
     check_formats(config.export.formats)
     if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
         raise ConfigError("panoptic.enabled needs trucks.enabled and landcover.enabled, too.")
-    if request.out.parts and request.out.parts[0].endswith(":"):  # what a path makes of s3://
+    if request.out.parts and request.out.parts[0].endswith(":"):  # a Path changes s3:// to s3:/
         raise ConfigError(
             "--out is a folder of this machine; --set publish.url=s3://bucket/prefix copies what is done. "
             f"Received: {request.out}"
@@ -154,7 +154,7 @@ def prepare(request: Request) -> Job:
 
 
 def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:
-    """The bundle that was asked for, else the shipped one that does best with the bands there are."""
+    """Return the requested bundle, else the best shipped one for the scene's bands."""
     if name:
         return open_bundle(name)
     best = open_bundle("landcover")
@@ -162,7 +162,7 @@ def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:
 
 
 def _with_roads(request: Request, scene: Scene) -> Request:
-    """The request with a file of roads, where it asks to fetch them."""
+    """Return the request with a file of roads, if it asks to fetch them."""
     if request.roads is None or str(request.roads) != OVERPASS or request.roads.exists():
         return request
     folder, url = request.out / ".roads", request.config.traffic.overpass_url
@@ -175,7 +175,7 @@ def _bounds(scene: Scene, margin_m: float) -> tuple[float, float, float, float]:
 
 
 def _claim(folder: Path) -> None:
-    """Make the output folder, or say why not, before any work is done."""
+    """Make the output folder, or raise OutputError before any work is done."""
     hidden = folder / _HIDDEN
     try:
         hidden.mkdir(parents=True, exist_ok=True)

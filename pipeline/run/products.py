@@ -46,7 +46,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outputs:
-    """What one product made."""
+    """The results of one product."""
 
     files: Mapping[str, Path] = field(default_factory=dict)
     """Files by the name of their asset in the STAC item."""
@@ -113,7 +113,7 @@ class RunContext:
 
     @cached_property
     def report(self) -> ReportContext:
-        """What the pages about this run show besides its layers."""
+        """Return the context of the pages about this run."""
         models = self.job.models
         return ReportContext(
             title=self.job.scene.id,

@@ -1,4 +1,4 @@
-"""What a run leaves on record: `run.json`, and its figures for people."""
+"""The record of a run: `run.json`, and its figures for people."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "sha
 
 @dataclass(frozen=True)
 class Result:
-    """Where the results lie, and what `run.json` says."""
+    """Paths of the results, and the content of `run.json`."""
 
     folder: Path
     outputs: dict[str, Path]
@@ -35,7 +35,7 @@ class Result:
         return evaluated if self.metrics else self.folder / "report.html"
 
     def summary(self) -> dict[str, str]:
-        """The figures a person wants first."""
+        """Return the key figures for people."""
         run, lines = self.run, {}
         counts = run["counts"]
         if "trucks" in counts:
@@ -58,17 +58,17 @@ class Clock:
 
     @contextlib.contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Time a stage that lasts as long as the block."""
+        """Measure the time of a stage, which lasts as long as the block."""
         start = time.monotonic()
         try:
             yield
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.monotonic() - start
-            give_back_memory()  # the outlines of the land cover, drawn beside the stages, want it
+            give_back_memory()  # the outlines of the land cover, traced beside the stages, need it
 
 
 def run_record(context: RunContext) -> dict[str, Any]:
-    """Return what `run.json` says but for the seconds, which are known when all else is written."""
+    """Return the content of `run.json` without the seconds, which are known at the end."""
     job, predictions, files = context.job, context.predictions, context.files.values()
     inside = [file for file in files if file.is_relative_to(job.folder)]  # traffic of all scenes is beside it
     return {

@@ -1,4 +1,4 @@
-"""What the user asks for: one scene, where its results are to go, and how it is to be looked at."""
+"""A request of a user: one scene, the folder of its results, and settings."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from pipeline.config import Config
 
 OVERPASS = "overpass"
-"""Given for a file of roads: they are fetched."""
+"""Value in place of a file of roads, to fetch them."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for."""
+    """A request of a user."""
 
     scene: str
     out: Path
@@ -25,4 +25,4 @@ class Request:
     truck_labels: Path | None = None
     landcover_labels: Path | None = None
     catalog: bool = True
-    """Whether to bring the catalogue of `out` up to date: of many scenes, a batch does that once."""
+    """Whether to update the catalogue of `out`; a batch updates it once for all scenes."""

@@ -28,11 +28,11 @@ _REMOTE_PX = 2048
 
 @dataclass(frozen=True)
 class Raster:
-    """One version of a raster file, and how it is cut into blocks.
+    """One version of a raster file, and its division into blocks.
 
-    A block of ours is the file's own where that is at least 256 px a side; else as many of them as make up
-    512 px, but not more than 8 MB: single strips and small blocks cost more to look up than to decode. Behind
-    a URL it is 2048 px wide: neighbours in a row lie behind each other, and come with one request.
+    A block of ours is the file's own if that is at least 256 px a side; else as many of them as make up 512
+    px, but not more than 8 MB, since single strips and small blocks cost more to look up than to decode.
+    Behind a URL it is 2048 px wide: neighbours in a row are adjacent in the file, and come with one request.
     """
 
     href: str
@@ -44,15 +44,15 @@ class Raster:
     """Rows and columns of the file's own blocks."""
     dtypes: tuple[str, ...]
     masked: tuple[bool, ...]
-    """Of each band, whether the file's internal mask holds for it."""
+    """For each band, whether the file's internal mask applies to it."""
     interleaved: bool
     """Whether decoding one band decodes all."""
     warp: Warp | None = None
-    """What it is seen through: then shape, transform and blocks are those of the warped raster."""
+    """The grid to which it is warped; shape, transform and blocks are then those of the warped raster."""
 
     @property
     def block_shape(self) -> tuple[int, int]:
-        """Rows and columns of a block, but for those cut by the raster's border."""
+        """Rows and columns of a block, except for those cut by the raster's border."""
         rows, cols = (
             side if side >= _SMALL_PX else math.ceil(_GROUP_PX / side) * side for side in self.native
         )
@@ -65,18 +65,18 @@ class Raster:
         return min(rows, at_most, self.shape[0]), cols
 
     def decoded_with(self, index: int) -> tuple[int, ...]:
-        """The bands whose blocks come out of the decoder together with those of band `index`."""
+        """Return the bands that are decoded together with band `index`."""
         return tuple(range(1, len(self.dtypes) + 1)) if self.interleaved else (index,)
 
     def blocks(self, bands: tuple[int, ...], rows: slice, cols: slice) -> Iterator[Block]:
-        """The blocks that a rectangle touches, row by row."""
+        """Yield the blocks that a rectangle touches, row by row."""
         height, width = self.block_shape
         for row in range(rows.start // height, (rows.stop - 1) // height + 1):
             for col in range(cols.start // width, (cols.stop - 1) // width + 1):
                 yield Block(self.href, self.state, bands, row, col, self.warp)
 
     def extent(self, block: Block) -> tuple[slice, slice]:
-        """The rows and columns of the raster that a block covers."""
+        """Return the rows and columns of the raster that a block covers."""
         height, width = self.block_shape
         return (
             slice(block.row * height, min((block.row + 1) * height, self.shape[0])),
@@ -84,14 +84,14 @@ class Raster:
         )
 
     def nbytes(self, block: Block) -> int:
-        """Bytes that a block takes when decoded."""
+        """Return the bytes of a decoded block."""
         rows, cols = self.extent(block)
         depth = sum(np.dtype(self.dtypes[index - 1]).itemsize for index in block.bands) or 1
         return (rows.stop - rows.start) * (cols.stop - cols.start) * depth
 
 
 def raster_of(source: BandSource) -> Raster:
-    """The raster of a band as it is now. Raises CorruptImageError if it can't be opened."""
+    """Return the raster of a band in its present version. Raises CorruptImageError if it can't be opened."""
     state = file_state(source.href)
     return current_cache().described(_described, source.href, state, f"Band {source.name}", source.warp)
 
@@ -120,7 +120,7 @@ def _describe(href: str, state: FileState, warp: Warp | None, dataset: DatasetRe
 
 
 def blocks_of(raster: Raster, source: BandSource, rows: slice, cols: slice) -> Iterator[Block]:
-    """All blocks that `read` needs for a rectangle of a band, its mask's included."""
+    """Yield all blocks that `read` needs for a rectangle of a band, its mask included."""
     yield from raster.blocks(raster.decoded_with(source.index), rows, cols)
     if raster.masked[source.index - 1]:
         yield from raster.blocks((), rows, cols)
@@ -129,9 +129,9 @@ def blocks_of(raster: Raster, source: BandSource, rows: slice, cols: slice) -> I
 def read(
     source: BandSource, rows: slice, cols: slice
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-    """Digital numbers (H, W) of a rectangle of a raster's own grid, and its internal mask if it has one.
+    """Read digital numbers (H, W) of a rectangle of a raster's own grid, and its internal mask if it has one.
 
-    Neither may be written to: they may be parts of what is kept.
+    Both are read-only: they may be views of cached blocks.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def _assemble(
 
 
 def decoded(raster: Raster, source: BandSource, block: Block) -> NDArray[np.generic]:
-    """The pixels of a block (bands, H, W) from the current cache. Raises CorruptImageError as `read`."""
+    """Return the pixels of a block (bands, H, W) from the current cache. Errors as `read`."""
     return current_cache().get(block, partial(_decode, raster, source, block))
 
 
@@ -204,10 +204,10 @@ def _damaged(
     extent: tuple[slice, slice],
     decode: Callable[[slice, slice, DatasetReader], NDArray[np.generic]],
 ) -> tuple[int, int, tuple[slice, slice]]:
-    """Row, column and extent of the file's own block in `extent` that can't be decoded."""
+    """Find row, column and extent of the file's own block in `extent` that can't be decoded."""
     height, width = raster.native
     first = extent[0].start // height, extent[1].start // width, extent
-    if is_remote(raster.href):  # each trial would be repeated, and the fault may well be the network's
+    if is_remote(raster.href):  # each attempt would be repeated, and the network may be the cause
         return first
     for top in range(extent[0].start, extent[0].stop, height):
         for left in range(extent[1].start, extent[1].stop, width):

@@ -28,7 +28,7 @@ _T = TypeVar("_T")
 
 
 class Block(NamedTuple):
-    """What names a block: a version of a file, its bands (none: its mask), and the block's place."""
+    """Name of a block: a version of a file, its bands (none: its mask), and the block's place."""
 
     href: str
     state: FileState
@@ -83,12 +83,12 @@ class BlockCache:
 
     @property
     def decoded(self) -> int:
-        """How many blocks have been decoded so far."""
+        """Number of blocks decoded so far."""
         return self._decoded
 
     @property
     def budget(self) -> int:
-        """Bytes that are kept at most; setting a smaller one gives up blocks at once."""
+        """Limit in bytes; a smaller one drops blocks at once."""
         return self._budget
 
     @budget.setter
@@ -102,10 +102,10 @@ class BlockCache:
             return block in self._kept
 
     def get(self, block: Block, decode: Callable[[], NDArray[np.generic]]) -> NDArray[np.generic]:
-        """The pixels of a block (bands, H, W), read-only; decoded by `decode` unless they are kept.
+        """Return the pixels of a block (bands, H, W), read-only; decoded by `decode` unless cached.
 
-        Whoever asks while another thread decodes the block waits for it, and gets its error if it fails;
-        the next one to ask tries again.
+        A thread that requests a block while another one decodes it waits for it, and gets its error if it
+        fails. The next request tries again.
         """
         while True:
             with self._lock:
@@ -121,7 +121,7 @@ class BlockCache:
                     break
             try:
                 return pending.result()
-            except CancelledError:  # the other thread was interrupted: that is no reason to fail here
+            except CancelledError:  # the other thread was interrupted, which is no failure here
                 continue
         return self._decode(block, decode, mine)
 
@@ -158,7 +158,7 @@ class BlockCache:
         return described
 
     def announce(self, next_uses: Mapping[Block, int | None]) -> None:
-        """When blocks will be needed next, as a number that grows with time; None for never again."""
+        """Set the next use of blocks, as a number that grows with time; None for never again."""
         with self._lock:
             for block, next_use in next_uses.items():
                 if next_use is None:
@@ -180,7 +180,7 @@ class BlockCache:
         while self._held > self._budget and len(self._kept) > 1:
             latest = next(reversed(self._kept))
             others = (block for block in self._kept if block != latest)
-            # Of equals `max` takes the first: the least recently used.
+            # Of equal ones `max` returns the first: the least recently used.
             last_needed = max(others, key=lambda block: self._next_use.get(block, math.inf))
             pixels = self._kept.pop(last_needed)
             self._held -= pixels.nbytes

@@ -1,4 +1,4 @@
-"""GDAL datasets of rasters, local and remote: open once a thread, opened anew when their file has changed."""
+"""GDAL datasets of rasters, local and remote: open once a thread, reopened when their file has changed."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from pipeline.scenes.scene import Warp
 _T = TypeVar("_T")
 
 FileState = tuple[int, ...] | None
-"""What tells one version of a local file from another; None where nobody can tell."""
+"""Version of a local file; None if unknown."""
 
 DRIVERS = ["GTiff", "JP2OpenJPEG"]
-"""GDAL's drivers that may open a raster; others (VRT, WMS) go where a file tells them."""
+"""GDAL's drivers that may open a raster; others (VRT, WMS) follow addresses in a file."""
 
 REMOTE_OPTIONS: Mapping[str, Any] = {
     "GDAL_INGESTED_BYTES_AT_OPEN": 32768,  # a header of a COG in one request
@@ -36,12 +36,12 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
     "GDAL_HTTP_MAX_RETRY": 3,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
-    # What hangs ends, what is slow goes on.
+    # A hanging transfer ends, a slow one continues.
     "GDAL_HTTP_LOW_SPEED_LIMIT": 100,
     "GDAL_HTTP_LOW_SPEED_TIME": 20,
     "VSI_CACHE": True,
 }
-"""GDAL settings under which rasters behind a URL are opened and read; the environment's go before them."""
+"""GDAL settings for rasters behind a URL; the environment's have priority."""
 
 # GDAL's own threads swallow decoding errors of JPEG 2000: blocks that fail come back as zeros (seen with
 # GDAL 3.10). Parallel reading is left to the caller's threads.
@@ -51,16 +51,17 @@ _OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON
 _REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
 _OPEN_PER_THREAD = 32
 _MOST_VALUES = 2**28
-"""In a block of a file: twice as many as a band of a granule has. A file of some kilobytes can claim more."""
+"""Limit of values in a block of a file: twice those of a granule's band. A file of some kilobytes can claim
+more."""
 
 
 def remote_options() -> dict[str, Any]:
-    """`REMOTE_OPTIONS` without those that the environment sets."""
+    """Return `REMOTE_OPTIONS` without those that the environment sets."""
     return {name: value for name, value in REMOTE_OPTIONS.items() if name not in os.environ}
 
 
 def is_remote(href: str) -> bool:
-    """Whether GDAL reads `href` over the network."""
+    """Return whether GDAL reads `href` over the network."""
     return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
 
 
@@ -78,7 +79,7 @@ def unreadable(href: str, failed: str, why: str) -> CorruptImageError:
 
 
 def local_file(href: str) -> Path | None:
-    """The file on this machine that `href` is read from: itself, or the zip around it; None if remote."""
+    """Return the local file behind `href`: itself, or the zip around it; None if remote."""
     if href.startswith("/vsizip/"):
         archive, _, _ = href.removeprefix("/vsizip/").removeprefix("{").partition("}")
         return Path(archive)
@@ -86,9 +87,10 @@ def local_file(href: str) -> Path | None:
 
 
 def file_state(href: str) -> FileState:
-    """The state of the local file behind `href` right now.
+    """Return the present version of the local file behind `href`.
 
-    The time of change of its inode is part of it: copies that keep the time of modification are noticed.
+    It includes the time of change of its inode, so that copies with the same time of modification are
+    noticed.
     """
     path = local_file(href)
     try:
@@ -99,9 +101,9 @@ def file_state(href: str) -> FileState:
 
 
 def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader:
-    """An open rasterio dataset, seen on another grid if `warp` tells one.
+    """Open a rasterio dataset, warped to another grid with `warp`.
 
-    `what` names it in the CorruptImageError raised if it can't be opened, or has blocks larger than any.
+    `what` names it in the CorruptImageError raised if it can't be opened, or has too large blocks.
     """
 
     if not href.startswith("/vsi") and Path(f"{href}.msk").exists():
@@ -132,9 +134,9 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
 def with_dataset(
     href: str, what: str, state: FileState, action: Callable[[DatasetReader], _T], warp: Warp | None = None
 ) -> _T:
-    """What `action` returns for this thread's dataset of `href`; behind a URL it is tried a few times.
+    """Return `action` of this thread's dataset of `href`, with a few attempts behind a URL.
 
-    `state` is the version of the file that is wanted: a dataset of an older one is closed.
+    `state` is the wanted version of the file: a dataset of an older one is closed.
 
     Raises
     ------
@@ -157,9 +159,9 @@ def with_dataset(
 
 
 def _persistently(href: str, action: Callable[[], _T]) -> _T:
-    """What `action` returns; behind a URL it is tried again a few times.
+    """Return the result of `action`, with a few attempts behind a URL.
 
-    GDAL repeats requests that failed by itself, but not when a body was cut short.
+    GDAL repeats failed requests, but not when a body was cut short.
     """
     for pause in _REMOTE_PAUSES_S if is_remote(href) else ():
         try:
@@ -172,15 +174,15 @@ def _persistently(href: str, action: Callable[[], _T]) -> _T:
 def _environment(href: str) -> rasterio.Env:
     if not is_remote(href):
         return rasterio.Env(**_OPTIONS)
-    # Else GDAL would remember the broken answer, and opening afresh would see it again.
+    # Otherwise GDAL would cache the broken answer, and reopening would return it again.
     return rasterio.Env(**_OPTIONS, **remote_options(), CPL_VSIL_CURL_NON_CACHED=href)
 
 
 class _Datasets(threading.local):
-    """Rasters this thread has open, the least recently used closed first.
+    """Open rasters of this thread; the least recently used is closed first.
 
-    GDAL datasets are not safe to share between threads, nor across a fork; and opening a JPEG 2000 file
-    for every window costs more than decoding it.
+    GDAL datasets are not safe to share between threads, nor across a fork; and opening a JPEG 2000 file for
+    every window costs more than decoding it.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Blocks of windows that will be read: decoded ahead of them, and given up after the last."""
+"""Prefetching of blocks for windows, and dropping them after their last use."""
 
 from __future__ import annotations
 
@@ -32,48 +32,47 @@ def prefetch(
 
 
 def bytes_of(scene: Scene, window: Window, bands: Iterable[str]) -> int:
-    """Bytes that all blocks take that a window touches. Errors as `prefetch`."""
+    """Return the bytes of all blocks that a window touches. Errors as `prefetch`."""
     return _size(_needed(scene, window, bands))
 
 
 class Sweep:
-    """Windows of a scene that are read one after the other, their blocks kept while others will need them.
+    """A sequence of windows of a scene, whose blocks are kept while later windows need them.
 
         with Sweep(scene, windows, bands) as sweep:
             sweep.prefetch(0, pool)
             ...  # read window 0
             sweep.done(0)
 
-    `bands` are those that are read in every window, SCL too. Errors as `prefetch`. Several threads may work
-    at several windows.
+    `bands` are those that are read in every window, including SCL. Errors as `prefetch`. Thread-safe.
     """
 
     def __init__(self, scene: Scene, windows: Sequence[Window], bands: Sequence[str]) -> None:
         self._cache = current_cache()
         self._needed = [_needed(scene, window, bands) for window in windows]
         self._lock = threading.Lock()
-        # The windows still to be read that need a block, in order.
+        # The remaining windows that need a block, in order.
         self._uses: dict[Block, list[int]] = {}
         for number, needed in enumerate(self._needed):
             for block in needed:
                 self._uses.setdefault(block, []).append(number)
 
     def __enter__(self) -> Self:
-        # At once, lest the first windows cost blocks of an earlier sweep that later ones could use.
+        # At once, so that the first windows don't displace blocks of an earlier sweep that later ones need.
         self._cache.announce({block: numbers[0] for block, numbers in self._uses.items()})
         return self
 
     def __exit__(self, *_: object) -> None:
-        """No block is kept any longer for windows that were not read."""
+        """Release blocks of windows that were not read."""
         self._cache.announce(dict.fromkeys(self._uses))
 
     def prefetch(self, number: int, pool: ThreadPoolExecutor) -> list[Future[None]]:
-        """Let `pool` decode what window `number` needs, as the function of this name does."""
+        """Let `pool` decode the blocks of window `number`; see the function `prefetch`."""
         self._announce(number)
         return _submit(self._needed[number], pool)
 
     def done(self, number: int) -> None:
-        """Window `number` has been read, or won't be: its blocks are kept for other windows only."""
+        """Mark window `number` as finished: its blocks are kept for other windows only."""
         self._announce(number, read=True)
 
     def _announce(self, number: int, read: bool = False) -> None:
@@ -85,9 +84,10 @@ class Sweep:
             self._cache.announce(next_uses)
 
     def bytes_needed(self, ahead: int = 1) -> int:
-        """The budget with which each block is decoded once (`BlockCache.budget`).
+        """Return the budget with which each block is decoded once (`BlockCache.budget`).
 
-        `ahead` is how far prefetching and reading may be beyond the first window that is not done.
+        `ahead` is the number of windows by which prefetching and reading may be ahead of the first unfinished
+        window.
         """
         last_use = {block: number for number, needed in enumerate(self._needed) for block in needed}
         live: _Needed = {}
@@ -130,5 +130,5 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> None:
     try:
         decoded(raster, source, block)
     except CorruptImageError:
-        # Nothing was kept, so whoever reads the block meets the same error, with a traceback that tells why.
+        # Nothing was cached, so reading the block raises the same error, with its traceback.
         return

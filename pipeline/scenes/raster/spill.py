@@ -1,4 +1,4 @@
-"""Decoded blocks put aside on disk: reading one back costs a hundredth of decoding it again."""
+"""Decoded blocks spilled to disk: reading one back costs a hundredth of decoding it again."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 _FOLDER = Path("/var/tmp")  # noqa: S108 (files there have no name)
-"""Where large temporary files belong unless TMPDIR says otherwise; `/tmp` is often memory, which is short."""
+"""Folder for large temporary files without TMPDIR; `/tmp` is often in memory."""
 
 
 def temporary_folder() -> Path | None:
-    """Where large temporary files belong; None for where Python puts all."""
+    """Return the folder for large temporary files; None for Python's default."""
     return None if "TMPDIR" in os.environ or not _FOLDER.is_dir() else _FOLDER
 
 
 class Spill:
-    """Arrays in a temporary file that has no name, and is gone with the process. Not for several threads.
+    """Arrays in an unnamed temporary file that ends with the process. Not thread-safe.
 
-    Room that one gives up is taken by the next of its size. Where the disk fails, nothing is put aside.
+    Freed space is used for arrays of the same size. After a disk error nothing is spilled.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Spill:
         self._room: defaultdict[int, list[int]] = defaultdict(list)
 
     def put(self, name: Hashable, array: NDArray[np.generic]) -> None:
-        """Keep an array, unless it is there already or the disk is full."""
+        """Keep an array, unless it is present or the disk is full."""
         if name in self._where:
             return
         room = self._room[array.nbytes]
@@ -51,7 +51,7 @@ class Spill:
             self._room[array.nbytes].append(offset)
 
     def get(self, name: Hashable) -> NDArray[np.generic] | None:
-        """The array, which stays; None if it is not there, or can't be read."""
+        """Return an array and keep it; None if it is missing or unreadable."""
         if name not in self._where:
             return None
         offset, shape, dtype = self._where[name]
@@ -63,13 +63,13 @@ class Spill:
         return array if read == array.nbytes else None
 
     def drop(self, name: Hashable) -> None:
-        """No one needs the array any more."""
+        """Drop an array."""
         if name in self._where:
             offset, shape, dtype = self._where.pop(name)
             self._room[math.prod(shape) * dtype.itemsize].append(offset)
 
     def close(self) -> None:
-        """Give the disk's room back."""
+        """Free the disk space."""
         if self._file:
             self._file.close()
 
