@@ -54,7 +54,7 @@ class Runtime(Protocol):
 
 
 def half_precision(engine: Engine) -> bool:
-    """Return whether the networks compute in bfloat16: if requested, or by default if the processor has it."""
+    """Return whether the networks compute in bfloat16: if requested, or if the processor has it."""
     if engine.precision == "auto":
         if torch.cuda.is_available():
             return bool(torch.cuda.is_bf16_supported())

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 SETTING = "runner.store"
 NEEDED_S = 7 * 24 * 3600.0
-"""Time after the start of a run in which no other run removes its shards, unless it ended in its own folder."""
+"""Time in which no other run removes the shards of a run, unless it ended in its own folder."""
 _MADE = re.compile(r"\.?(?P<name>[0-9a-f]{32})(\..+\.part)?\.npz")
 """Shards, and what writers that were killed left under temporary names."""
 _NOTE = ".needed.json"

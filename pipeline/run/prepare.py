@@ -98,7 +98,7 @@ class Job:
         return min_network_score(self.request, self.models)
 
     def missing(self) -> list[int]:
-        """Shards that are still to be computed."""
+        """Return the shards that are still to be computed."""
         whole = self.store.whole(self.keys)
         return [index for index, key in enumerate(self.keys) if key not in whole]
 
