@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SCENE := runs/demo/scene
 LAYERS := runs/demo/layers
 
-.PHONY: install demo test lint audit bench image clean
+.PHONY: install demo test test-all coverage lint audit bench image clean
 
 install: .venv/.installed
 
@@ -39,6 +39,14 @@ $(SCENE)/.simulated: | install
 # One process per core. The tests of a file share fixtures, so they stay in one process.
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# The tests that `make test` leaves out since they take long: servers, clusters, killed processes.
+test-all: install
+	$(BIN)/python -m pytest -m longer -n auto --dist loadfile
+
+# Lines that no test of `make test` runs.
+coverage: install
+	$(BIN)/python -m pytest -n auto --dist loadfile --cov=pipeline --cov=flows --cov-report=term:skip-covered
 
 lint: install
 	$(BIN)/ruff check .

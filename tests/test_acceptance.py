@@ -43,6 +43,7 @@ def test_trucks_on_real_motorways(shared_data, tmp_path, name, with_roads, bar):
     assert trucks_of(shared_data, tmp_path, name, with_roads)["f1"] >= bar
 
 
+@pytest.mark.longer
 def test_trucks_speeds_and_headings_on_unseen_simulated_seeds(tmp_path):
     """Three of the scenes of the card; the speed's deviation with room for so small a sample."""
     measured = []

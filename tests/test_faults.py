@@ -161,6 +161,7 @@ def test_a_raster_that_is_cut_short_or_gone_on_a_server_is_a_transient_error(tmp
     assert "Band B03 can't be opened" in gone.reason
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("fault", ["503", "close", "half"])
 def test_a_server_that_fails_for_long_is_tried_again_by_each_batch(undisturbed, tmp_path, monkeypatch, fault):
     monkeypatch.setenv("GDAL_HTTP_MAX_RETRY", "0")
@@ -312,6 +313,7 @@ def test_a_disk_that_fills_under_the_ledger_keeps_no_scene_from_the_next_batch_o
 # --- clocks ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.longer
 def test_the_time_zone_changes_nothing(undisturbed, tmp_path):
     item = write_item(tmp_path)
     command = [

@@ -91,6 +91,7 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+@pytest.mark.longer
 def test_killed_among_shards_while_merging_and_while_writing(product, undisturbed, tmp_path):
     folder = tmp_path / product.safe.stem
     moments: list[Callable[[], bool]] = [

@@ -176,7 +176,7 @@ def _by_side(
         azimuth=np.where(flipped, (open_["azimuth"] + 180) % 360, open_["azimuth"]),
         margin=np.where(two_way, open_["right"].abs(), np.inf),
     )
-    others = ways.join(open_[["segment", "azimuth", "x", "y"]], on="truck", rsuffix="_best", how="inner")
+    others = ways.join(open_[["segment", "azimuth", "x", "y"]].add_suffix("_best"), on="truck", how="inner")
     turned = np.abs((others["azimuth"] - others["azimuth_best"] + 180) % 360 - 180) > 90
     others = others[turned & (others["segment"] != others["segment_best"])]
     across = np.radians(others["azimuth_best"])

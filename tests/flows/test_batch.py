@@ -78,6 +78,7 @@ def test_a_batch_of_nothing_is_one_line(tmp_path):
     assert done.stderr.strip() == "error: No scene was named; give scenes, --list, --folder or --stac."
 
 
+@pytest.mark.longer
 def test_the_deployments_entry_point_takes_plain_text(worked_off):
     """The same scenes once more: what is done stays, what is broken is told."""
     _, incoming, out, home = worked_off

@@ -109,6 +109,7 @@ def test_a_dask_cluster_gives_the_same(product, by_threads, cluster, tmp_path):
         assert "Task run" in (tmp_path / f"worker-{number}.log").read_text(), "a worker without work"
 
 
+@pytest.mark.longer
 @pytest.mark.timeout(900)
 @needs_dask
 def test_a_dask_worker_that_is_killed_costs_its_shard(product, by_threads, cluster, tmp_path):

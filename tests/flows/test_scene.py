@@ -66,6 +66,7 @@ def test_prefect_kept_the_run_its_tasks_and_the_summary(finished):
     assert "landcover.gpkg" in kept
 
 
+@pytest.mark.longer
 def test_a_failure_inside_the_flow_is_one_line(product, tmp_path):
     """The road file is good, the scene is good, but one band breaks off in the middle."""
     scene = tmp_path / product.safe.name
@@ -80,6 +81,7 @@ def test_a_failure_inside_the_flow_is_one_line(product, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.longer
 def test_the_deployments_entry_point_takes_plain_text(product, tmp_path):
     """`run_scene` as a worker calls it: all parameters are text."""
     script = f"""
@@ -98,6 +100,7 @@ print("FOLDER", run_scene(scene={str(product.safe)!r}, out={str(tmp_path / "out"
     assert f"FOLDER {tmp_path / 'out' / product.safe.stem}" in done.stdout, done.stderr[-2000:]
 
 
+@pytest.mark.longer
 def test_processes_give_the_same(product, finished, tmp_path):
     _, folder, home = finished
     settings = ["tiling.tile_px=128", "runner.kind=processes", "runner.workers=2"]

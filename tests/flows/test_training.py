@@ -38,6 +38,7 @@ def test_progress_is_told_in_lines_where_there_is_no_terminal(trained):
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.longer
 def test_a_failure_inside_the_flow_is_one_line(trained, tmp_path):
     """The settings are good, but the folder holds a training with others."""
     _, out = trained

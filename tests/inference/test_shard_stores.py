@@ -262,6 +262,7 @@ def test_tidying_that_fails_costs_a_run_nothing_but_room(s3, monkeypatch, caplog
     assert "old shards stay: Shards can't be kept in s3://shards" in caplog.text
 
 
+@pytest.mark.longer
 @pytest.mark.parametrize("fault", ["503", "500", "close"])
 def test_short_faults_are_tried_again(s3, monkeypatch, fault):
     faults: list[str] = []

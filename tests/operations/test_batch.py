@@ -375,6 +375,7 @@ def done_by(batch: BatchRequest, out) -> None:
     out.put(run_batch(batch).done)
 
 
+@pytest.mark.longer
 def test_two_batches_at_once_do_no_scene_twice(incoming, undisturbed, tmp_path):
     names = [f"T32UPD_202307{day:02d}T102031" for day in range(1, 4)]
     write_scenes(incoming, names)
