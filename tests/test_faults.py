@@ -371,5 +371,5 @@ def test_weights_whose_header_is_oversized_or_lies_end_the_run_before_it_begins(
     with pytest.raises(BundleError, match="is not a safetensors file"):
         run(scene, tmp_path / "out", f"trucks.bundle={bundle.folder}")
     bundle.weights.write_bytes(weights + b"x")
-    with pytest.raises(BundleError, match="are not those its card describes"):
+    with pytest.raises(BundleError, match="do not match its card"):
         run(scene, tmp_path / "out", f"trucks.bundle={bundle.folder}")

@@ -1,1 +1,1 @@
-"""The networks, what they can see, and how they are stored."""
+"""Networks, their receptive fields and their bundles."""

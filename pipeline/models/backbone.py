@@ -1,7 +1,8 @@
-"""The convolutions that all truck detectors share: an image in, features for every 10 m pixel out.
+"""Backbone of all truck detectors: from an image to features of every 10 m pixel.
 
-The input is upsampled twice and the finest feature map keeps the full 10 m resolution, for a stride of 4 or
-more loses an object of 3 to 5 pixels. All is convolution with batch norm, hence a bounded reach.
+The input is upsampled twice and the finest feature map keeps the 10 m resolution, since a stride of 4 or more
+loses an object of 3 to 5 pixels. All layers are convolutions with batch norm, so the receptive field is
+bounded.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class TruckBackbone(nn.Module):
         )
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """See the class."""
+        """Return the features of normalised images, see the class."""
         x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         fine = self.stage1(self.stem(x))
         middle = self.stage2(fine)

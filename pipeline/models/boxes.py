@@ -1,4 +1,4 @@
-"""Boxes: suppression of those that overlap, and those inside ignored areas."""
+"""Operations on boxes: suppression of overlaps, and centres inside ignored areas."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor
 
 
 def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Return the indices that `torchvision.ops.nms` keeps of boxes (N, 4) with scores (N,), the best first.
+    """Return the indices that `torchvision.ops.nms` keeps of boxes (N, 4) with scores (N,), best first.
 
-    It compares each with each, which takes a second for the 40,000 proposals of a tile full of roads. This
-    function compares only boxes that can overlap enough: their sides differ by less than a factor of
-    1 / iou_threshold, and their centres are less than (1 - t) / (1 + t) of the longer side apart in x and in
-    y, since the share of common width is no less than that of common area.
+    torchvision compares all pairs, which takes a second for the 40,000 proposals of a tile full of roads.
+    Here only pairs that can overlap enough are compared: their sides differ by less than a factor of 1 /
+    iou_threshold, and their centres are less than (1 - t) / (1 + t) of the longer side apart in x and in y.
+    The result is the same, since the overlap of the widths is at least that of the areas.
     """
     corners = boxes.detach().cpu().numpy()
     order = np.argsort(-scores.detach().cpu().numpy(), kind="stable")
@@ -26,7 +26,7 @@ def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 def _overlapping(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.intp]:
-    """Return pairs (P, 2) of boxes whose intersection over union is above the threshold."""
+    """Return the (P, 2) pairs of boxes whose intersection over union is above the threshold."""
     low, high = boxes[:, :2], boxes[:, 2:]
     centres, sides = (low + high) / 2, (high - low).max(axis=1, initial=0)
     areas = (high - low).prod(axis=1)
@@ -45,10 +45,10 @@ def _overlapping(boxes: NDArray[np.float32], threshold: float) -> NDArray[np.int
 
 
 def suppressed(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bool_]:
-    """Return (N,) the boxes that are suppressed, of pairs (P, 2) of which only one can stay.
+    """Return a mask (N,) of the boxes to suppress, from (P, 2) pairs of which only one box can stay.
 
-    `rank` is 0 for the best. A suppressed box suppresses no other. In each round the boxes stay that have no
-    better neighbour, and their neighbours are suppressed.
+    A suppressed box suppresses no other. `rank` is 0 for the best. Each round keeps the boxes without a
+    better neighbour and suppresses the neighbours of these.
     """
     gone = np.zeros(len(rank), dtype=bool)
     first, second = pairs.T
@@ -65,6 +65,7 @@ def suppressed(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bo
 
 
 def centred_in(boxes: Tensor, areas: Tensor, margin: float = 0.0) -> Tensor:
-    """Return (N,) whether the centre of a box (N, 4) is in any area (M, 4), or `margin` px beside it."""
+    """Return a mask (N,) of the boxes (N, 4) with a centre in an area (M, 4) or within `margin` pixels of
+    one."""
     centre = (boxes[:, None, :2] + boxes[:, None, 2:]) / 2
     return ((centre > areas[:, :2] - margin) & (centre < areas[:, 2:] + margin)).all(dim=2).any(dim=1)

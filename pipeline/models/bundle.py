@@ -1,4 +1,4 @@
-"""A model bundle: a folder with `weights.safetensors` and `card.yaml`. Nothing is ever unpickled."""
+"""Model bundles: folders with `weights.safetensors` and `card.yaml`, read without unpickling."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.models.legend import LegendClass
 from pipeline.safe_yaml import read_yaml
 from pipeline.storage.atomic import make_folder, replacing
 
-if TYPE_CHECKING:  # cards are read without torch, which takes seconds to import
+if TYPE_CHECKING:  # the import of torch takes seconds, and cards are read without it
     from torch import Tensor, nn
 
 SHIPPED = Path(__file__).parent / "bundles"
@@ -27,12 +27,13 @@ Task = Literal["detection", "segmentation", "screening"]
 
 
 class Calibration(BaseModel):
-    """Line between log-odds that turns a network's score into the probability of being right.
+    """Calibration of a network's scores to probabilities, linear in the log-odds.
 
-    logit(probability) = logit(score) / temperature + offset: temperature scaling (Guo et al., "On Calibration
-    of Modern Neural Networks", ICML 2017) with the offset of Platt (1999). Objects need the offset: most
-    candidates of a detector are none, and the share that is differs from training to use. Evidence of motion
-    is added to the log-odds: `motion` for each standard deviation by which a box moves between bands.
+    logit(probability) = logit(score) / temperature + offset + motion * evidence. The temperature is that of
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, the offset that of Platt (1999).
+    Detection needs the offset: most candidates are no object, and the share of objects differs between
+    training and use. `motion` is the weight of the evidence in the pixels, in standard deviations of the
+    motion of a box.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -41,9 +42,9 @@ class Calibration(BaseModel):
     motion: float = Field(0.0, ge=0)
 
     def probability(self, scores: ArrayLike, evidence: ArrayLike = 0.0) -> NDArray[np.float64]:
-        """Probabilities of being right for scores of the network, both 0-1 and of the same shape.
+        """Return the probabilities of being right for scores of the network, both 0-1 and of the same shape.
 
-        `evidence` is that of `pipeline.inference.motion.evidence`.
+        `evidence` is from `pipeline.inference.motion.evidence`.
         """
         from scipy.special import expit, logit
 
@@ -59,38 +60,38 @@ class Calibration(BaseModel):
 
 
 class Card(BaseModel):
-    """Description of a bundle: its network, its input, its measured quality."""
+    """Card of a bundle: its network, its input and its measured quality."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
     id: str
     version: str
     task: Task
     architecture: str
-    """The name of a family of this task, e.g. `faster_rcnn` or `unet`."""
+    """Name of a family of this task, e.g. `faster_rcnn` or `unet`."""
     arguments: dict[str, Any] = {}
     bands: tuple[str, ...]
-    """In the order of the network's input channels."""
+    """Bands in the order of the network's input channels."""
     optional_bands: tuple[str, ...] = ()
-    """Those of `bands` that a scene may lack: the network was trained with all and with none of them."""
+    """Bands that a scene may lack: the network was trained with all and without any of them."""
     units: Literal["reflectance"] = "reflectance"
     gsd: float = 10.0
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    """Normalisation: (reflectance - mean) / std, by band; pixels without data become 0 after it."""
+    """Normalisation by band: (reflectance - mean) / std; then 0 for pixels without data."""
     classes: tuple[LegendClass, ...]
     calibration: Calibration = Calibration()
-    """For scenes without roads. Shards keep scores of the network; merging applies this or the next, and
-    thresholds are of calibrated scores."""
+    """Calibration of scenes without roads. Shards keep scores of the network; merging applies this or the
+    next, and thresholds refer to calibrated scores."""
     calibration_near_roads: Calibration | None = None
-    """Where a road mask is given; None: as without."""
+    """Calibration near roads, if roads are given; None: as without."""
     score_threshold: float | None = None
-    """For scenes without roads, where nearly all candidates are no truck."""
+    """Threshold of scenes without roads, where nearly all of the searched area has no truck."""
     score_threshold_near_roads: float | None = None
-    """Where a road mask is given; None: as without."""
+    """Threshold near roads, if roads are given; None: as without."""
     halo: int
     """Pixels (10 m) around a core that can change its result, rounded up to the stride."""
     stride: int
-    """Total stride in 10 m pixels: windows start at its multiples."""
+    """Total stride in 10 m pixels; windows start at its multiples."""
     training_data: tuple[dict[str, Any], ...] = ()
     quality: dict[str, Any] = {}
     limitations: tuple[str, ...] = ()
@@ -101,12 +102,12 @@ class Card(BaseModel):
     def _optional_ones_are_bands(self) -> Card:
         unknown = [band for band in self.optional_bands if band not in self.bands]
         if unknown:
-            raise ValueError(f"optional_bands are some of bands; {', '.join(unknown)} is not among them")
+            raise ValueError(f"optional_bands must be in bands. Missing there: {', '.join(unknown)}")
         return self
 
     @property
     def required_bands(self) -> tuple[str, ...]:
-        """The bands that a scene must have."""
+        """Return the bands that a scene must have."""
         return tuple(band for band in self.bands if band not in self.optional_bands)
 
     def calibration_for(self, near_roads: bool) -> Calibration:
@@ -115,7 +116,7 @@ class Card(BaseModel):
         return self.calibration if near is None else near
 
     def default_threshold(self, near_roads: bool) -> float:
-        """Return the default of the score threshold; 0.5 if the card has none."""
+        """Return the threshold to use if the user sets none; 0.5 if the card has none."""
         near = self.score_threshold_near_roads if near_roads else None
         chosen = self.score_threshold if near is None else near
         return 0.5 if chosen is None else chosen
@@ -125,9 +126,9 @@ class Card(BaseModel):
         return self.bands if set(self.optional_bands) <= set(available) else self.required_bands
 
     def check_scene(self, available: Mapping[str, Any] | tuple[str, ...], gsd: float, scene_id: str) -> None:
-        """Raise BundleError, naming what is missing, if a scene can't be fed to this model.
+        """Check that a scene has the required bands and the pixel size of this model.
 
-        Optional bands may be missing.
+        Raises BundleError otherwise, with the missing bands. Optional bands may be missing.
         """
         missing = [band for band in self.required_bands if band not in available]
         if missing:
@@ -140,21 +141,21 @@ class Card(BaseModel):
 
 
 class Bundle(BaseModel):
-    """A card and the folder of its weights."""
+    """Card and folder of a bundle."""
 
     model_config = ConfigDict(frozen=True)
     folder: Path
     card: Card
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the path: of a shipped bundle relative to the package, of any other absolute."""
+        """Pickle a shipped bundle by its name in the package, and any other by its absolute path."""
         shipped = self.folder.is_relative_to(SHIPPED)
         folder = self.folder.relative_to(SHIPPED) if shipped else self.folder.absolute()
         return _arrived, (folder, self.card)
 
     @property
     def weights(self) -> Path:
-        """The weights file."""
+        """Path of the weights file."""
         return self.folder / "weights.safetensors"
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -163,7 +164,7 @@ class Bundle(BaseModel):
         Raises
         ------
         BundleError
-            If the file is missing, is not safetensors, or is not the one the card describes.
+            If the file is missing, is not safetensors, or has another SHA-256.
         """
         from safetensors.torch import load_file
 
@@ -171,8 +172,8 @@ class Bundle(BaseModel):
             digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
             if digest != self.card.weights_sha256:
                 raise BundleError(
-                    f"Weights of bundle {self.card.id} are not those its card describes: {self.weights} has "
-                    f"SHA-256 {digest[:12]}..., the card says {self.card.weights_sha256[:12] or 'nothing'}..."
+                    f"Weights of bundle {self.card.id} do not match its card: {self.weights} has SHA-256 "
+                    f"{digest[:12]}..., expected {self.card.weights_sha256[:12] or 'nothing'}..."
                 )
             return load_file(self.weights)
         except OSError as error:
@@ -181,7 +182,7 @@ class Bundle(BaseModel):
             raise BundleError(f"{self.weights} is not a safetensors file ({error}).") from error
 
     def load_into(self, module: nn.Module) -> nn.Module:
-        """Return the module with these weights, in evaluation mode; BundleError if they don't fit it."""
+        """Load the weights into a module and return it in evaluation mode; BundleError if they don't fit."""
         try:
             module.load_state_dict({key: value.float() for key, value in self.state_dict().items()})
         except RuntimeError as error:
@@ -193,7 +194,7 @@ class Bundle(BaseModel):
 
 
 def _arrived(folder: Path, card: Card) -> Bundle:
-    return Bundle(folder=SHIPPED / folder, card=card)  # what is absolute stays as it is
+    return Bundle(folder=SHIPPED / folder, card=card)  # an absolute path stays as it is
 
 
 def open_bundle(name_or_path: str) -> Bundle:
@@ -202,7 +203,7 @@ def open_bundle(name_or_path: str) -> Bundle:
     Raises
     ------
     BundleError
-        If there is none, or its card is not valid.
+        If there is no such bundle, or its card is not valid.
     """
     shipped = SHIPPED / name_or_path
     folder = shipped if (shipped / "card.yaml").is_file() else Path(name_or_path)
@@ -210,7 +211,7 @@ def open_bundle(name_or_path: str) -> Bundle:
     if not card_file.is_file():
         names = ", ".join(sorted(bundle.folder.name for bundle in shipped_bundles()))
         raise BundleError(
-            f"No model bundle at {name_or_path} (no card.yaml there). Shipped ones: {names or 'none'}."
+            f"No model bundle at {name_or_path} (no card.yaml there). Shipped bundles: {names or 'none'}."
         )
     try:
         card = Card.model_validate(read_yaml(card_file.read_text(encoding="utf-8")))
@@ -222,12 +223,12 @@ def open_bundle(name_or_path: str) -> Bundle:
 
 
 def shipped_bundles() -> list[Bundle]:
-    """Return the bundles that come with the package, by name."""
+    """Return the bundles of the package, sorted by name."""
     return [open_bundle(card.parent.name) for card in sorted(SHIPPED.glob("*/card.yaml"))]
 
 
 def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle:
-    """Write weights (half precision halves the file and is exact enough) and card; the card gets the hash."""
+    """Write weights, and the card with their SHA-256. Half precision halves the file and is sufficient."""
     from safetensors.torch import save_file
 
     make_folder(folder)
@@ -238,7 +239,7 @@ def save_bundle(folder: Path, card: Card, state: Mapping[str, Tensor]) -> Bundle
 
 
 def save_card(folder: Path, card: Card) -> Bundle:
-    """Write a card beside the weights that are in `folder`; OutputError if it can't be written."""
+    """Write a card beside the weights in `folder`; OutputError if it can't be written."""
     text = yaml.safe_dump(card.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)
     with replacing(folder / "card.yaml") as part:
         part.write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The interface of a model family: what `FAMILIES` lists and `build_network` builds."""
+"""Interface of a model family, as listed in `FAMILIES` and built by `build_network`."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ class Detector(Protocol):
     """Network of the task `detection`: convolutions that slide over an image, then boxes."""
 
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Return maps (N, H, W, channels) of normalised images (N, C, H, W); a tile's halo is for these."""
+        """Return maps (N, H, W, channels) of normalised images (N, C, H, W); a tile's halo is for them."""
 
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
-        """Return `boxes` (K, 4), in pixels, and `scores` (K,) of each image, from its maps."""
+        """Return `boxes` (K, 4), in pixels, and `scores` (K,) of each image from its maps."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture, under the name that cards give it."""
+    """Architecture of a task, under its name in cards."""
 
     name: str
     task: Task
     network: Callable[..., nn.Module]
-    """Build it untrained; called with the number of bands, of a segmenter also the number of classes, and the
-    card's arguments by name.
+    """Constructor of the untrained network.
+
+    Positional arguments: number of bands and, for a segmenter, number of classes. Keyword arguments: those of
+    the card.
 
     A detector is a `Detector`. A segmenter turns normalised images (N, bands, H, W) into logits (N, classes,
     H, W); H and W are multiples of the card's stride.
     """
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    """Arguments where a card gives none."""
+    """Default arguments, for cards without them."""
 
     def build(self, card: Card) -> nn.Module:
         """Return the untrained network of a card of this family.
@@ -58,7 +60,7 @@ class Family:
 
 
 class Dense(nn.Module):
-    """The part of a network that slides over images (N, C, H, W): maps (N, H, W, channels)."""
+    """Sliding part of a network: images (N, C, H, W) to maps (N, H, W, channels)."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -70,7 +72,7 @@ class Dense(nn.Module):
 
 
 def dense(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
-    """Return the maps of the part of a network that slides over images, see `Dense`."""
+    """Apply the sliding part of a network, see `Dense`."""
     if hasattr(network, "dense"):
         return tuple(network.dense(images))  # type: ignore[operator]
     return (network(images).permute(0, 2, 3, 1),)

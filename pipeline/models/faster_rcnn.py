@@ -1,9 +1,9 @@
-"""The truck detector: torchvision's Faster R-CNN, made for objects of 3 to 5 pixels.
+"""Truck detector: torchvision's Faster R-CNN for objects of 3 to 5 pixels.
 
-What differs from the stock network, and why: the input is upsampled twice and the finest feature map keeps
-the full 10 m resolution, for a stride of 4 or more loses a truck; anchors have a truck's size; and at
-inference proposals are taken by score, never by rank, so that no cap couples a place to the rest of a tile.
-Everything is convolutional with batch norm, hence a bounded reach (see `models.receptive_field`).
+Differences from the stock network: the input is upsampled twice and the finest feature map keeps the 10 m
+resolution, since a stride of 4 or more loses a truck. Anchors have the size of a truck. At inference
+proposals are selected by score, not by rank, so that no limit couples a place to the rest of a tile. All
+layers are convolutions with batch norm, so the receptive field is bounded (see `models.receptive_field`).
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from pipeline.models.family import Family
 
 FOREGROUND_IOU = 0.5
 POOLED_PX = 5
-"""Side of what a box is pooled to."""
+"""Side of the pooled features of a box."""
 _SAMPLES = 2
 _POOLED_AT_ONCE = 512
 _MARGIN_PX = 1.0
-"""Anchors and proposals so near to an ignored box are of what it holds."""
+"""Margin around an ignored box within which anchors and proposals belong to it."""
 
 
 class ScoreProposals(RegionProposalNetwork):
-    """torchvision's region proposals; at inference all above a score, decoded only where they are.
+    """Region proposal network that at inference proposes and decodes all anchors above a score.
 
-    Taking the best K of a tile, as torchvision does, makes a proposal depend on the rest of the tile, and
-    decoding each of the anchors costs more than the network: several anchors for every 10 m pixel.
+    torchvision takes the best K of a tile, so a proposal depends on the rest of the tile. It decodes every
+    anchor, several for each 10 m pixel, which costs more than the network.
     """
 
     min_objectness = 0.1
 
     def propose(self, objectness: Tensor, box_deltas: Tensor) -> list[Tensor]:
-        """Proposals of each image, (K, 4) boxes in pixels.
+        """Return the proposals of each image, (K, 4) boxes in pixels.
 
         `objectness` is (N, H, W, anchors) in log-odds, `box_deltas` (N, H, W, 4 anchors).
         """
@@ -70,7 +70,7 @@ class ScoreProposals(RegionProposalNetwork):
     def assign_targets_to_anchors(
         self, anchors: list[Tensor], targets: list[dict[str, Tensor]]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Labels (1 truck, 0 ground, -1 neither) and boxes of the anchors; in ignored boxes is no ground."""
+        """Return labels (1 truck, 0 ground, -1 ignored) and boxes of anchors; no ground in ignored boxes."""
         labels, matched = super().assign_targets_to_anchors(anchors, targets)
         for label, anchor, target in zip(labels, anchors, targets, strict=True):
             if "ignored" in target:
@@ -79,7 +79,7 @@ class ScoreProposals(RegionProposalNetwork):
 
 
 def without_ignored(proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
-    """Return the proposals (K, 4) to learn from: those on a truck, and those outside the ignored boxes."""
+    """Return the proposals (K, 4) to train on: those on a truck, and those outside ignored boxes."""
     if "ignored" not in target or not len(target["ignored"]):
         return proposals
     taught = ~centred_in(proposals, target["ignored"], _MARGIN_PX)
@@ -91,9 +91,10 @@ def without_ignored(proposals: Tensor, target: dict[str, Tensor]) -> Tensor:
 class TruckDetector(FasterRCNN):
     """Faster R-CNN on normalised reflectance; boxes in 10 m pixels of the input.
 
-    Training: `detector(images, targets)` gives the losses; a target holds `boxes` (N, 4) and `labels` (N,),
-    and may hold `ignored` (M, 4), where nothing is learned. Inference: `detector(images)` gives, for each
-    image, `boxes` (K, 4) and `scores` (K,). Images are (C, H, W), H and W multiples of 4, all of one size.
+    Training: `detector(images, targets)` returns the losses. A target has `boxes` (N, 4) and `labels` (N,),
+    and optionally `ignored` (M, 4), areas excluded from training. Inference: `detector(images)` returns for
+    each image `boxes` (K, 4) and `scores` (K,). Images are (C, H, W), all of one size; H and W are multiples
+    of 4.
     """
 
     def __init__(
@@ -105,8 +106,8 @@ class TruckDetector(FasterRCNN):
         anchor_ratios: list[float],
         head: int,
     ) -> None:
-        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(anchor_ratios),))
-        # The stock generator rounds anchors to whole pixels, which a truck of three pixels does not survive.
+        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(anchor_ratios),))  # type: ignore[arg-type]
+        # The stock generator rounds anchors to integers, too coarse for a truck of three pixels.
         anchors.cell_anchors = [_cell_anchors(anchor_sizes, anchor_ratios)]
         rpn_head = RPNHead(features, anchors.num_anchors_per_location()[0])
         super().__init__(
@@ -139,7 +140,10 @@ class TruckDetector(FasterRCNN):
         self.half_precision = False
 
     def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """See the class; with `half_precision` the convolutions run in bfloat16, the boxes in float32."""
+        """Return losses or detections, see the class; `half_precision` applies to the convolutions only.
+
+        They then run in bfloat16, the operations on boxes in float32.
+        """
         batch = images if isinstance(images, Tensor) else torch.stack(images)
         with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
             if not self.training:
@@ -157,13 +161,14 @@ class TruckDetector(FasterRCNN):
         return {**proposal_losses, **detector_losses}
 
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Features (N, H, W, F), and the proposals' log-odds (N, H, W, A) and shifts (N, H, W, 4 A)."""
+        """Return features (N, H, W, F), and the proposals' log-odds (N, H, W, A) and box deltas (N, H, W, 4
+        A)."""
         features = self.backbone(images)["0"]
         objectness, box_deltas = self.rpn.head([features])
         return tuple(part.permute(0, 2, 3, 1) for part in (features, objectness[0], box_deltas[0]))
 
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
-        """Return what `forward` gives at inference, from the maps of `dense`."""
+        """Return the detections of `forward` at inference from the maps of `dense`."""
         features, objectness, box_deltas = maps
         proposals = self.rpn.propose(objectness.float(), box_deltas.float())
         sizes = [(int(features.shape[1]), int(features.shape[2]))] * len(features)
@@ -178,7 +183,8 @@ class TruckDetector(FasterRCNN):
     def _run_roi_head(self, features: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-odds (K, 2) and regression (K, 8) of the boxes (K, 4) of one image, features (H, W, F).
 
-        Takes few boxes at a time, so that what is pooled stays in the processor's cache, by size.
+        Boxes are processed in small groups, sorted by size, so that pooled features fit the processor's
+        cache.
         """
         logits = features.new_empty((len(boxes), 2), dtype=torch.float32)
         regression = features.new_empty((len(boxes), 8), dtype=torch.float32)
@@ -189,12 +195,12 @@ class TruckDetector(FasterRCNN):
 
 
 def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
-    """Return torchvision's RoIAlign of boxes (K, 4) of one image: (K, F, 5, 5) from features (H, W, F).
+    """Return torchvision's RoIAlign of the boxes (K, 4) of one image: (K, F, 5, 5) of features (H, W, F).
 
-    Each box gets its own patch of the features, as large as the largest box needs: `roi_align` takes them as
-    (F, H, W), and transposing those of a complete tile takes longer than a convolution. Beyond
-    the border a patch repeats the last pixel, as `roi_align` does (but for boxes less than a pixel wide that
-    end there).
+    Each box has a patch of the features, as large as the largest box needs. `roi_align` itself needs features
+    as (F, H, W), and transposing those of a complete tile takes longer than a convolution. Beyond the border
+    a patch repeats the last pixel, as `roi_align` does (except for boxes less than a pixel wide that end
+    there).
     """
     height, width, channels = features.shape
     if not len(boxes):

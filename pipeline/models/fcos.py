@@ -1,10 +1,10 @@
-"""A single-stage truck detector: torchvision's FCOS, made for objects of 3 to 5 pixels.
+"""Single-stage truck detector: torchvision's FCOS for objects of 3 to 5 pixels.
 
 Tian, Shen, Chen and He, "FCOS: Fully Convolutional One-Stage Object Detection", 2019 (arXiv:1904.01355).
-Every 10 m pixel predicts whether it is in the middle of a truck, the distances to the sides of its box, and
-how central it is: no anchors to choose, no second stage for each proposal. It differs from the stock network:
-one feature map at full resolution, batch norm in place of group norm (which depends on the complete image),
-boxes that are ignored in training, and all detections above a score in place of the best K of a tile.
+Every 10 m pixel predicts the probability of a truck's centre, the distances to the sides of its box, and its
+centre-ness. There are no anchors to choose and no second stage. Differences from the stock network: one
+feature map at full resolution, batch norm in place of group norm (which depends on the complete image),
+ignored boxes in training, and all detections above a score in place of the best K of a tile.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from pipeline.models.boxes import centred_in, suppress
 from pipeline.models.family import Family
 
 _NEVER_A_TRUCK = -30.0
-"""A logit so low that focal loss and its gradient vanish where there is no truck."""
+"""Logit at which the focal loss of ground and its gradient vanish."""
 
 
 class PixelHead(FCOSHead):
-    """FCOS's two towers of convolutions, with batch norm."""
+    """Head of FCOS with batch norm: two towers of convolutions."""
 
     def __init__(self, features: int, convolutions: int) -> None:
         super().__init__(features, num_anchors=1, num_classes=1, num_convs=0)
@@ -39,11 +39,11 @@ class PixelHead(FCOSHead):
             features, 1, 1, convolutions, norm_layer=nn.BatchNorm2d
         )
         self.regression_head = FCOSRegressionHead(features, 1, convolutions, norm_layer=nn.BatchNorm2d)
-        # Sides are rectified: starting at a truck's half extent, in pixels, none of them starts dead.
+        # Sides pass a ReLU: with a start at the half extent of a truck, in pixels, none has a zero gradient.
         nn.init.constant_(self.regression_head.bbox_reg.bias, 2.0)
 
     def maps(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (N, 1, H, W), sides (N, 4, H, W) and logits of centre-ness (N, 1, H, W) of features.
+        """Return logits (N, 1, H, W), sides (N, 4, H, W) and logits of centre-ness (N, 1, H, W) of features.
 
         Sides are distances to the left, upper, right and lower edge of the box, in pixels.
         """
@@ -61,7 +61,7 @@ class PixelHead(FCOSHead):
         anchors: list[Tensor],
         matched_idxs: list[Tensor],
     ) -> dict[str, Tensor]:
-        """FCOS's losses; a pixel in an ignored box that belongs to no truck adds nothing to them."""
+        """Return the losses of FCOS, without pixels that are in an ignored box and belong to no truck."""
         silent = torch.stack(
             [
                 centred_in(pixels, target["ignored"]) & (truck < 0)
@@ -78,15 +78,16 @@ class PixelHead(FCOSHead):
 class SingleStageDetector(FCOS):
     """FCOS on normalised reflectance; boxes in 10 m pixels of the input.
 
-    Training: `detector(images, targets)` gives the losses; a target holds `boxes` (N, 4), `labels` (N,), all
-    1, and may hold `ignored` (M, 4), boxes that are ignored. Inference: `detector(images)` gives, for
-    each image, `boxes` (K, 4), `scores` (K,) and `labels` (K,). Images are (C, H, W), H and W multiples of 4,
-    all of one size. A score is the root of probability times centre-ness, as in the paper.
+    Training: `detector(images, targets)` returns the losses. A target has `boxes` (N, 4) and `labels` (N,),
+    all 1, and optionally `ignored` (M, 4), areas excluded from training. Inference: `detector(images)`
+    returns for each image `boxes` (K, 4), `scores` (K,) and `labels` (K,). Images are (C, H, W), all of one
+    size; H and W are multiples of 4. A score is the square root of probability times centre-ness, as in the
+    paper.
     """
 
     def __init__(self, bands: int, channels: Sequence[int], features: int, convolutions: int) -> None:
         pixels = AnchorGenerator(((1,),), ((1.0,),))
-        # The stock generator rounds a box of one pixel to nothing; here each location is its own pixel.
+        # The stock generator rounds a box of one pixel to zero size; here each location is one pixel.
         pixels.cell_anchors = [torch.tensor([[0.0, 0.0, 1.0, 1.0]])]
         super().__init__(
             TruckBackbone(bands, list(channels), features),
@@ -94,7 +95,7 @@ class SingleStageDetector(FCOS):
             anchor_generator=pixels,
             head=PixelHead(features, convolutions),
             center_sampling_radius=1.5,
-            score_thresh=0.2,  # as a root of two factors; 0.04 as their product
+            score_thresh=0.2,  # as the square root of a product; 0.04 as the product
             nms_thresh=0.35,
             image_mean=[0.0] * bands,
             image_std=[1.0] * bands,
@@ -102,7 +103,10 @@ class SingleStageDetector(FCOS):
         self.half_precision = False
 
     def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """See the class; with `half_precision` the convolutions run in bfloat16, the boxes in float32."""
+        """Return losses or detections, see the class; `half_precision` applies to the convolutions only.
+
+        They then run in bfloat16, the operations on boxes in float32.
+        """
         batch = images if isinstance(images, Tensor) else torch.stack(images)
         with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
             maps = self.dense(batch)
@@ -110,7 +114,9 @@ class SingleStageDetector(FCOS):
             return self.detections(*maps)
         logits, sides, centreness = (part.float().permute(0, 3, 1, 2) for part in maps)
         if targets is None:
-            raise ValueError("Training needs targets: one dictionary of boxes and labels for each image.")
+            raise ValueError(
+                "Training needs targets: one dictionary of boxes and labels for each image. Received: None"
+            )
         listed = ImageList(batch, [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch))
         places = self.anchor_generator(listed, [logits])
         outputs = {
@@ -124,11 +130,11 @@ class SingleStageDetector(FCOS):
         return self.compute_loss([_target(one) for one in targets], outputs, places, [len(places[0])])
 
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
-        """Log-odds (N, H, W, 1), sides (N, H, W, 4) and log-odds of centre-ness (N, H, W, 1)."""
+        """Return log-odds (N, H, W, 1), sides (N, H, W, 4) and log-odds of centre-ness (N, H, W, 1)."""
         return tuple(part.permute(0, 2, 3, 1) for part in self.head.maps(self.backbone(images)["0"]))
 
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
-        """Return all boxes above the score of each image, the best of overlapping ones, from `dense` maps."""
+        """Return all boxes above the score of each image from `dense`'s maps, without suppressed ones."""
         logits, sides, centreness = (part.float() for part in maps)
         scores = (logits.sigmoid() * centreness.sigmoid()).sqrt()[..., 0]
         size = (int(scores.shape[1]), int(scores.shape[2]))
@@ -151,7 +157,7 @@ class SingleStageDetector(FCOS):
 
 
 def _target(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return a target for FCOS: the first class is 0, and ignored boxes are always given, even if none."""
+    """Return a target as FCOS expects it: the first class is 0, and `ignored` is always set."""
     return {
         "boxes": given["boxes"],
         "labels": given["labels"] - 1,

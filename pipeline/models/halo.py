@@ -14,8 +14,8 @@ from pipeline.tiling import round_up
 log = logging.getLogger(__name__)
 
 BOX_REACH = 8
-"""Pixels by which a box reaches beyond the receptive field of its place: half a box, and the other half of
-those it competes with."""
+"""Pixels from the receptive field of a place to the end of its box: half a box, and half of an overlapping
+box."""
 _CHEAP_HALO = {"detection": 64, "segmentation": 128, "screening": 64}
 _EXAMPLE_SIDE = 128
 
@@ -23,37 +23,37 @@ _EXAMPLE_SIDE = 128
 def card_anatomy(card: Card, side: int = 256) -> Anatomy:
     """Return the anatomy of the network that a card describes, for a tile of `side` pixels.
 
-    Of a detector it is that of its dense part; boxes are then pooled one by one, and reach half a box
-    further. BundleError if the card's network can't be built.
+    For a detector it covers the dense part. Its boxes are pooled one by one and extend half a box further.
+    BundleError if the card's network can't be built.
     """
     return anatomy(build_network(card), (len(card.bands), side, side), dense)
 
 
 def with_halo(card: Card) -> Card:
-    """Return the card with the halo and stride of its network; log a warning where the halo costs much.
+    """Return the card with the halo and stride of its network; log a warning if the halo is expensive.
 
-    A detector's halo also holds `BOX_REACH`.
+    The halo of a detector includes `BOX_REACH`.
 
     Raises
     ------
     BundleError
-        If a layer depends on the complete image: then no halo makes a tile equal the scene.
+        If a layer depends on the complete image, so that no halo makes tiles exact.
     """
     found = card_anatomy(card, _EXAMPLE_SIDE)
     if found.reach is None:
         layers = ", ".join(name or "the network itself" for name in found.unbounded[:3])
         more = f" and {len(found.unbounded) - 3} more" if len(found.unbounded) > 3 else ""
         raise BundleError(
-            f"Model {card.id} can't be cut into tiles: in its {card.architecture} these layers depend on the "
-            f"complete image: {layers}{more}. Choose one without squeeze-and-excitation, attention, global "
-            "pooling, and norms over space."
+            f"Model {card.id} can't run in tiles: these layers of its {card.architecture} depend on the "
+            f"complete image: {layers}{more}. Choose a network without squeeze-and-excitation, attention, "
+            "global pooling and norms over space."
         )
     reach = max(found.reach) + (BOX_REACH if card.task == "detection" else 0)
     halo, cheap = round_up(reach, found.stride), _CHEAP_HALO[card.task]
     if halo > cheap:
         log.warning(
-            "Model %s needs a halo of %d px, more than the %d px that are cheap: tiles stay exact, but take "
-            "longer. A smaller depth helps.",
+            "Model %s needs a halo of %d px, above the cheap limit of %d px: tiles stay exact, but take "
+            "longer. Choose a smaller depth for speed.",
             card.id,
             halo,
             cheap,

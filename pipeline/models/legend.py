@@ -1,4 +1,4 @@
-"""Legend classes of land cover, and the nine of Dynamic World."""
+"""Classes of a land-cover legend, and those of Dynamic World."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class LegendClass(BaseModel):
-    """One class: its value in the raster, its name, and its colour as #RRGGBB."""
+    """Class of a legend: value in the raster, name, and colour as #RRGGBB."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     value: int
@@ -30,4 +30,4 @@ DYNAMIC_WORLD = tuple(
         )
     )
 )
-"""Values, names and official colours: Brown et al., "Dynamic World", Scientific Data 9:251, 2022."""
+"""Values, names and official colours of Brown et al., "Dynamic World", Scientific Data 9:251, 2022."""

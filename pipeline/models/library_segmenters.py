@@ -1,7 +1,7 @@
 """Land-cover networks of libraries: torchgeo's FCN and the U-Nets of segmentation-models-pytorch.
 
-The libraries come with the extra `train` and are imported when a card names one of these families. Weights
-trained on Sentinel-2 are fetched only for a training: a bundle holds all that its network needs.
+The libraries are in the extra `train` and are imported when a card names one of these families. Pretrained
+Sentinel-2 weights are downloaded only for training: a bundle has all weights of its network.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Pretrained = Literal["no", "prefer", "require"]
 _TIMEOUT_S = 60.0
 _STAGES = ("layer1", "layer2", "layer3", "layer4")
 _WEIGHTS = {"resnet18": "ResNet18_Weights", "resnet50": "ResNet50_Weights", "resnet152": "ResNet152_Weights"}
-"""Where torchgeo keeps the weights of an encoder."""
+"""Name of the weights of an encoder in torchgeo."""
 
 
 def fcn(bands: int, classes: int, filters: int = 64) -> nn.Module:
-    """Build torchgeo's FCN: five 3 x 3 convolutions at full resolution, with a reach of 5 px.
+    """Return torchgeo's FCN: five 3 x 3 convolutions at full resolution that reach 5 px to each side.
 
     Raises
     ------
@@ -51,16 +51,16 @@ def smp_unet(
     depth: int = 3,
     widths: Sequence[int] = (128, 64, 32),
 ) -> nn.Module:
-    """Build a U-Net of segmentation-models-pytorch: `depth` stages of an encoder, `widths` of its decoder.
+    """Return a U-Net of segmentation-models-pytorch with `depth` stages and decoder `widths`.
 
-    Each stage about doubles what a pixel sees: three of a ResNet-18 keep the halo small, five make it cost
-    more than the tile. Encoders with squeeze-and-excitation or attention can be built, but not tiled:
-    `pipeline.models.halo.with_halo` refuses them.
+    Each stage about doubles the receptive field. With a ResNet-18 the halo of three stages is small; that of
+    five costs more than the tile. Encoders with squeeze-and-excitation or attention can be built, but not run
+    in tiles: `pipeline.models.halo.with_halo` refuses them.
 
     Raises
     ------
     BundleError
-        If the encoder is unknown, or `widths` are not `depth` numbers.
+        If the encoder is unknown, or `widths` does not have `depth` numbers.
     MissingExtraError
         If segmentation-models-pytorch is not installed.
     """
@@ -80,7 +80,7 @@ def smp_unet(
         raise BundleError(
             f"smp_unet can't be built with encoder {encoder}, depth {depth}, widths {list(widths)}: {reason}"
         ) from error
-    for stage in _STAGES[max(0, depth - 1) :]:  # the library keeps the stages that a shallow U-Net never runs
+    for stage in _STAGES[max(0, depth - 1) :]:  # the library keeps stages that a shallow U-Net never runs
         if hasattr(network.encoder, stage):
             delattr(network.encoder, stage)
     return network
@@ -93,17 +93,17 @@ def start_encoder(
     weights: str = "SENTINEL2_ALL_MOCO",
     source: str | None = None,
 ) -> bool:
-    """Load torchgeo's Sentinel-2 weights into the encoder of an `smp_unet`; return whether it has them.
+    """Load torchgeo's Sentinel-2 weights into the encoder of an `smp_unet`; return True if they were loaded.
 
-    `weights` is a name of torchgeo (Wang et al., "SSL4EO-S12", 2023, arXiv:2211.07044); `source` a file or
-    URL that holds them where their own address can't be reached. With `prefer` a training continues without
-    weights that can't be fetched, with a warning in the log. The first convolution keeps the channels of the
-    card's bands, scaled from reflectance to the card's normalisation.
+    `weights` is a name of torchgeo (Wang et al., "SSL4EO-S12", 2023, arXiv:2211.07044), `source` a file or
+    URL with them if their own address is unreachable. With `prefer` training continues without weights that
+    can't be downloaded, and logs a warning. The first convolution keeps the channels of the card's bands,
+    scaled from reflectance to the card's normalisation.
 
     Raises
     ------
     TrainingError
-        If they can't be fetched and are required, are not those of this encoder, or lack a band of the card.
+        If they can't be downloaded and are required, are of another encoder, or lack a band of the card.
     """
     if pretrained == "no":
         return False
@@ -134,7 +134,7 @@ def _torchgeo_weights(encoder: str) -> dict[str, Any]:
 
 
 def _fetch(source: str) -> Mapping[str, Tensor]:
-    """Return the tensors of a file or URL; code in it is never run."""
+    """Return the tensors of a file or URL, without running code in it."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_TIMEOUT_S)
     try:
@@ -144,16 +144,16 @@ def _fetch(source: str) -> Mapping[str, Tensor]:
             state = torch.hub.load_state_dict_from_url(
                 source, map_location="cpu", progress=False, check_hash=True, weights_only=True
             )
-    except Exception as error:  # urllib, ssl, torch and pickle each have errors of their own
+    except Exception as error:  # urllib, ssl, torch and pickle raise different errors
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise TrainingError(
-            f"Pretrained weights can't be had from {source} ({reason}). Fetch the file where there is a "
-            "network and name it as pretrained_source, or set pretrained: prefer to do without."
+            f"Pretrained weights can't be loaded from {source} ({reason}). Set pretrained_source to a local "
+            "copy, or pretrained: prefer to train without them."
         ) from error
     finally:
         socket.setdefaulttimeout(before)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise TrainingError(f"{source} holds something else than the weights of a network.")
+        raise TrainingError(f"{source} must hold the weights of a network, a mapping of names to tensors.")
     return state
 
 
@@ -163,7 +163,7 @@ def _load(
     missing = [band for band in card.bands if band not in bands]
     if missing:
         raise TrainingError(
-            f"Weights {weights} know no band {', '.join(missing)}; they know {', '.join(bands)}."
+            f"Weights {weights} lack band {', '.join(missing)} of the card. They have: {', '.join(bands)}."
         )
     encoder: nn.Module = network.encoder  # type: ignore[assignment]
     own = encoder.state_dict()
@@ -171,19 +171,19 @@ def _load(
     channels = [bands.index(band) for band in card.bands]
     first = given.get("conv1.weight")
     if first is not None and first.ndim == 4 and first.shape[1] == len(bands):
-        # They were trained on reflectance; what its mean adds to every pixel, batch norm takes away again.
+        # They were trained on reflectance. Batch norm removes the constant that the mean adds to each pixel.
         given["conv1.weight"] = first[:, channels] * torch.tensor(card.std)[:, None, None]
     if any(
         name not in given or given[name].shape != value.shape
         for name, value in own.items()
         if not name.endswith("num_batches_tracked")
     ):
-        raise TrainingError(f"Weights {weights} are not those of encoder {type(encoder).__name__}.")
+        raise TrainingError(f"Weights {weights} do not fit encoder {type(encoder).__name__}.")
     encoder.load_state_dict(given, strict=False)
 
 
 def _band(name: str) -> str:
-    """Return ESA's name of a band (B04, B8A) for torchgeo's (B4, B8a)."""
+    """Return the ESA name (B04, B8A) of a band from that of torchgeo (B4, B8a)."""
     number = name[1:].upper()
     return f"B{number.zfill(2)}"
 
@@ -194,8 +194,7 @@ def _extra(family: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f"Models of family {family} need {error.name}, which comes with an extra: "
-            "pip install 'truckscape[train]'."
+            f"Models of family {family} need {error.name}. Run: pip install 'truckscape[train]'"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Input of every network: normalised bands, zero where there is no data."""
+"""Normalisation of the input of all networks: zero where there are no data."""
 
 from __future__ import annotations
 
@@ -18,17 +18,16 @@ def normalise(
     card: Card,
     bands: Sequence[str] | None = None,
 ) -> Tensor:
-    """Return (reflectance - mean) / std by band of the card: (C, H, W) float32, 0 where there is no data.
+    """Return (reflectance - mean) / std by band of the card: (C, H, W) float32, 0 where there are no data.
 
-    `reflectance` is (B, H, W), 0-1; `bands` names its bands, those of the card in the card's order unless
-    given. `valid` is (H, W); a single band may lack data where it is NaN. What has no data - a pixel, or an
-    optional band that `bands` lacks - gets the value that a convolution pads with beyond the scene's border,
-    so all look the same.
+    `reflectance` is (B, H, W), 0-1. `bands` names its bands; by default those of the card in its order.
+    `valid` is (H, W); a single band without data is NaN. Pixels without data, and optional bands missing in
+    `bands`, get the value of a convolution's padding beyond the scene's border, so all are equal.
 
     Raises
     ------
     ValueError
-        If the bands are not those named, one that is not optional is missing, or the mask has another shape.
+        If the number of bands is wrong, a required band is missing, or the mask has another shape.
     """
     bands = card.bands if bands is None else bands
     lacking = [band for band in card.required_bands if band not in bands]

@@ -1,4 +1,4 @@
-"""The list of model families, and the networks that cards describe."""
+"""Registry of model families, and the networks that cards describe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAMILIES: list[Family] = [
     library_segmenters.SMP_UNET_FAMILY,
     screener.FAMILY,
 ]
-"""All architectures; a card names one of those of its task."""
+"""All architectures; a card names one of its task."""
 
 
 def find_family(task: Task, architecture: str) -> Family:
@@ -26,7 +26,7 @@ def find_family(task: Task, architecture: str) -> Family:
     Raises
     ------
     BundleError
-        If there is none.
+        If there is no such family.
     """
     known = {family.name: family for family in FAMILIES if family.task == task}
     if architecture not in known:

@@ -1,6 +1,6 @@
-"""Tile screener: a small network that finds the blocks of a scene that could hold a truck.
+"""Block screener: a small network that rejects blocks of a scene without trucks.
 
-Blocks are fixed on the scene's grid, so the result does not depend on tiles.
+Its blocks are fixed on the scene's grid, so results do not depend on tiles.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from pipeline.models.family import Family
 
 BLOCK_PX = 64
-"""Side of a block, in 10 m pixels; also the network's total stride."""
+"""Side of a block, in 10 m pixels; also the total stride of the network."""
 CELL_PX = 8
-"""Side of the cells of a block, whose score is that of its best cell."""
+"""Side of the cells of a block, in 10 m pixels; a block has the score of its best cell."""
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequential:
@@ -26,7 +26,7 @@ def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Sequ
 
 
 class TruckScreener(nn.Module):
-    """A few strided convolutions with batch norm, then the maximum over a block.
+    """Network of strided convolutions with batch norm, then the maximum over each block.
 
     (N, bands, H, W), normalised, H and W multiples of 64 -> logits (N, 1, H / 64, W / 64).
     """
@@ -44,20 +44,20 @@ class TruckScreener(nn.Module):
         self.block = nn.MaxPool2d(BLOCK_PX // CELL_PX)
 
     def cells(self, images: Tensor) -> Tensor:
-        """Return logits (N, 1, H / 8, W / 8) that the middle of a truck is in a cell."""
+        """Return logits (N, 1, H / 8, W / 8) that the centre of a truck is in a cell."""
         logits: Tensor = self.head(self.features(images))
         return logits
 
     def forward(self, images: Tensor) -> Tensor:
-        """See the class."""
+        """Return the logits of blocks, see the class."""
         blocks: Tensor = self.block(self.cells(images))
         return blocks
 
 
 def accepted(logits: Tensor, threshold: float, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return (H, W) of `shape`: the pixels of the blocks whose probability is at least `threshold`.
+    """Return a mask (H, W) of `shape`: the pixels of blocks with a probability of at least `threshold`.
 
-    `logits` (R, C) are those of the blocks from the shape's upper left corner on.
+    `logits` (R, C) are of the blocks from the upper left corner of the shape.
     """
     blocks = logits.double().sigmoid() >= threshold
     pixels = blocks.repeat_interleave(BLOCK_PX, 0).repeat_interleave(BLOCK_PX, 1)

@@ -1,8 +1,8 @@
-"""Land-cover network: a U-Net with a bounded receptive field, so that tiles equal the complete scene.
+"""Land-cover U-Net with a bounded receptive field, so that tiles equal the complete scene.
 
 Ronneberger, Fischer and Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", 2015
-(arXiv:1505.04597), with padded convolutions and batch norm. No layer depends on the complete input:
-nothing is pooled globally, and batch norm is an affine map at inference.
+(arXiv:1505.04597), with padded convolutions and batch norm. No layer depends on the complete input: there is
+no global pooling, and batch norm is an affine map at inference.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
 
 
 class UNet(nn.Module):
-    """Two 3 x 3 convolutions a level; down by 2 x 2 maxima, up by learned 2 x 2 transposed convolutions.
+    """U-Net with two 3 x 3 convolutions a level, 2 x 2 max pooling and 2 x 2 transposed convolutions.
 
-    `forward` takes (N, bands, H, W), normalised, H and W multiples of the total stride (16 with five
-    levels), and gives logits (N, classes, H, W). Five levels see 107 px to any side.
-    Inference with the default widths takes about 700 bytes a pixel in float32, half of that in bfloat16.
+    `forward` takes (N, bands, H, W), normalised, H and W multiples of the total stride (16 with five levels),
+    and returns logits (N, classes, H, W). Five levels reach 107 px to each side. Memory: inference with the
+    default widths takes about 700 bytes a pixel in float32, half of that in bfloat16.
     """
 
     def __init__(

@@ -138,7 +138,7 @@ def test_the_first_convolution_keeps_the_bands_of_the_card_in_its_units(checkpoi
 
 def test_what_can_t_be_fetched_is_told_in_a_line():
     card, network = shallow()
-    with pytest.raises(TrainingError, match=r"can't be had from http://127\.0\.0\.1:9/.*prefer") as caught:
+    with pytest.raises(TrainingError, match=r"can't be loaded from http://127\.0\.0\.1:9/.*prefer") as caught:
         start_encoder(network, card, "require", source=NOWHERE)
     assert "\n" not in str(caught.value)
 
@@ -147,7 +147,7 @@ def test_where_weights_are_only_preferred_training_goes_on(caplog):
     card, network = shallow()
     before = network.encoder.conv1.weight.detach().clone()
     assert not start_encoder(network, card, "prefer", source=NOWHERE)
-    assert "goes on without them" in caplog.text
+    assert "continues without them" in caplog.text
     assert torch.equal(network.encoder.conv1.weight, before)
 
 
@@ -163,7 +163,7 @@ def test_a_file_that_runs_code_is_not_opened(tmp_path):
 
     torch.save({"conv1.weight": Danger()}, tmp_path / "bad.pth")
     card, network = shallow()
-    with pytest.raises(TrainingError, match="can't be had"):
+    with pytest.raises(TrainingError, match="can't be loaded"):
         start_encoder(network, card, "require", source=str(tmp_path / "bad.pth"))
     assert not (tmp_path / "was here").exists()
 
@@ -171,13 +171,13 @@ def test_a_file_that_runs_code_is_not_opened(tmp_path):
 def test_weights_of_another_network_are_refused(tmp_path):
     torch.save({"conv1.weight": torch.zeros(64, 13, 7, 7)}, tmp_path / "other.pth")
     card, network = shallow()
-    with pytest.raises(TrainingError, match="not those of encoder"):
+    with pytest.raises(TrainingError, match="do not fit encoder"):
         start_encoder(network, card, "require", source=str(tmp_path / "other.pth"))
 
 
 def test_a_band_that_the_weights_don_t_know_is_named(checkpoint):
     card, network = shallow(bands=("B02", "B08"))
-    with pytest.raises(TrainingError, match=r"no band B08; they know B04, B03, B02"):
+    with pytest.raises(TrainingError, match=r"lack band B08 of the card. They have: B04, B03, B02"):
         start_encoder(network, card, "require", "SENTINEL2_RGB_MOCO", str(checkpoint))
 
 

@@ -1,1 +1,1 @@
-"""Receptive fields of any network, traced layer by layer; knows nothing of trucks."""
+"""Receptive fields of any network, traced layer by layer; independent of trucks."""

@@ -1,4 +1,4 @@
-"""Input intervals along one axis, periodic in the output position."""
+"""Intervals of input pixels along one axis, periodic in the output position."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class Axis:
-    """The input pixels that each position along one axis of a tensor depends on.
+    """Input pixels on which each position along one axis of a tensor depends.
 
-    Position `i + len(low)` sees what position `i` sees, `step` input pixels further on. A phase that sees
-    nothing (between the taps of a transposed convolution) has `low = inf`, `high = -inf`.
+    Position `i + len(low)` depends on the pixels of position `i`, moved by `step` input pixels. A phase
+    without pixels (between the taps of a transposed convolution) has `low = inf`, `high = -inf`.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     """First and last input pixel, by phase."""
     step: int
-    """Input pixels by which one period moves on; never shrinks from layer to layer."""
+    """Input pixels of one period; never decreases from layer to layer."""
 
     @property
     def jump(self) -> Fraction:
-        """Input pixels from one position to the next."""
+        """Return the input pixels from one position to the next."""
         return Fraction(self.step, len(self.low))
 
     @property
     def receptive_field(self) -> int:
-        """Input pixels from the first to the last one seen, for the phase that sees most."""
+        """Return the input pixels from the first to the last, for the largest phase."""
         return int(max(0, *(high - low + 1 for low, high in zip(self.low, self.high, strict=True))))
 
     @property
     def offset(self) -> float:
-        """Middle of what position 0 sees, in pixels from the image's edge (NaN if it sees nothing)."""
+        """Return the middle of the pixels of position 0, from the image's edge (NaN without pixels)."""
         return (self.low[0] + self.high[0] + 1) / 2
 
     @property
     def reach(self) -> Pair:
-        """Input pixels seen before and after those that a position itself covers, for the worst phase."""
+        """Return the input pixels before and after a position's own, for the worst phase."""
         jump, before, after = self.jump, 0.0, 0.0
         for position, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             before = max(before, math.floor(position * jump) - low)
@@ -49,15 +49,15 @@ class Axis:
         return int(before), int(after)
 
     def interval(self, position: int) -> tuple[float, float]:
-        """First and last input pixel that `position` sees."""
+        """Return the first and last input pixel of `position`."""
         period, phase = divmod(position, len(self.low))
         return self.low[phase] + period * self.step, self.high[phase] + period * self.step
 
     def gather(self, taps: Callable[[int], Iterable[int]], forward: int, every: int) -> Axis:
         """Return the axis of a layer whose position `o` reads positions `taps(o)` of this one.
 
-        `taps(o + every)` must be `taps(o)` moved by `forward`: convolution, pooling, transposed convolution,
-        interpolation, padding and slicing are all of this form.
+        `taps(o + every)` must be `taps(o)` moved by `forward`. Convolution, pooling, transposed convolution,
+        interpolation, padding and slicing have this form.
         """
         repeats = len(self.low) // math.gcd(len(self.low), forward)
         seen = [[self.interval(tap) for tap in taps(position)] for position in range(every * repeats)]
@@ -70,7 +70,9 @@ class Axis:
     def join(self, other: Axis) -> Axis:
         """Return the axis of a sum or concatenation of both; ValueError if their jumps differ."""
         if self.jump != other.jump:
-            raise ValueError(f"one position is {self.jump} input pixels in one and {other.jump} in the other")
+            raise ValueError(
+                f"one position is {self.jump} input pixels in one branch, {other.jump} in the other"
+            )
         period = math.lcm(len(self.low), len(other.low))
         pairs = [(self.interval(i), other.interval(i)) for i in range(period)]
         return Axis(
@@ -82,12 +84,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class Field:
-    """Receptive field of a tensor's positions. An axis is None once positions have no place in the image."""
+    """Receptive field of a tensor's positions; an axis is None if positions have no place in the image."""
 
     y: Axis | None
     x: Axis | None
     unbounded: tuple[str, ...] = ()
-    """Layers on the way here whose output depends on the complete image."""
+    """Layers so far with an output that depends on the complete image."""
     dims: Pair = (-2, -1)
     """Dimensions of the tensor that are y and x."""
 

@@ -1,4 +1,4 @@
-"""Rules: the input pixels that the output of each tensor operation depends on."""
+"""Rules of tensor operations: the input pixels on which their output depends."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class Operation:
     """Effect of an operation on the receptive field of its input."""
 
     kind: str = ""
-    """Its name as a layer; empty for those that only rearrange."""
+    """Name as a layer; empty for operations that only rearrange."""
     gathers: tuple[tuple[Callable[[int], Iterable[int]], int, int], ...] = ()
-    """For y and x: arguments of `Axis.gather`. Needs y and x as the last dimensions."""
+    """Arguments of `Axis.gather` for y and x, which must be the last dimensions."""
     dims: Pair | None = None
-    """Where y and x are afterwards, if that changes."""
+    """Dimensions of y and x afterwards, if they change."""
     everything: bool = False
-    """Every position sees the complete image."""
+    """True if every position depends on the complete image."""
     displaced: bool = False
-    """So it is, and positions have lost their place in the image."""
+    """True if, in addition, positions have lost their place in the image."""
     kernel: Pair | None = None
     stride: Pair | None = None
     padding: Pair | None = None
@@ -34,7 +34,7 @@ class Operation:
     macs: int = 0
 
     def apply(self, field: Field, layer: str) -> Field:
-        """Return the field afterwards."""
+        """Return the field after the operation."""
         elsewhere = self.gathers and field.dims != (-2, -1) and field.y and field.x
         if self.displaced or elsewhere:
             return replace(field.lost(layer), y=None, x=None)
@@ -53,23 +53,23 @@ UNKNOWN = Operation(displaced=True)
 
 @dataclass(frozen=True)
 class Call:
-    """One operation as it was called, and what became of it."""
+    """Call of an operation, with its arguments and output."""
 
     given: dict[str, Any]
-    """Arguments by the names of the operator's schema."""
+    """Arguments by their names in the operator's schema."""
     inputs: list[Tensor]
-    """Those of them that depend on the image."""
+    """Arguments that depend on the image."""
     output: Tensor
     dims: Pair
-    """Which dimensions of the inputs are y and x, counted from the last."""
+    """Dimensions of the inputs that are y and x, counted from the last."""
 
     @property
     def image(self) -> Tensor:
-        """The first input."""
+        """Return the first input."""
         return self.inputs[0]
 
     def space_in(self, dims: int | Sequence[int] | None) -> set[int]:
-        """Return which of these dimensions are y or x; None or an empty list means all dimensions."""
+        """Return those of `dims` that are y or x; None or an empty list means all dimensions."""
         listed = [dims] if isinstance(dims, int) else dims or range(self.image.ndim)
         return {dim % self.image.ndim - self.image.ndim for dim in listed} & set(self.dims)
 
@@ -133,13 +133,13 @@ def _transposed_window(kernel: int, stride: int, padding: int, dilation: int) ->
 def _interpolation(kind: str, taps: Callable[[int, Fraction], Iterable[int]]) -> Rule:
     def rule(call: Call) -> Operation:
         if call.given.get("align_corners") and call.image.shape[-2:] != call.output.shape[-2:]:
-            # Positions then depend on the size of the image, so a tile is never a part of the whole.
+            # Positions then depend on the size of the image, so no tile equals a part of the scene.
             return Operation(f"{kind}, corners aligned", displaced=True)
         factors = call.given.get("scale_factors") or (call.given.get("scales_h"), call.given.get("scales_w"))
         gathers = []
         for axis, factor in zip((-2, -1), factors, strict=True):
             scale = Fraction(call.image.shape[axis], call.output.shape[axis])
-            if factor:  # PyTorch then uses it even where the output's size was rounded.
+            if factor:  # PyTorch then uses it, even if the output's size was rounded.
                 scale = 1 / Fraction(factor).limit_denominator(4096)
             gathers.append((_scaled(taps, scale), scale.numerator, scale.denominator))
         return Operation(kind, tuple(gathers))
@@ -198,7 +198,7 @@ def _pixel_unshuffle(call: Call) -> Operation:
 
 
 def _batch_norm(call: Call) -> Operation:
-    # Instance norm arrives here too: as batch norm that takes its statistics from the image.
+    # Instance norm is also called as batch norm, with statistics of the image.
     statistics = bool(call.given.get("training", False))
     return Operation("instance norm" if statistics else "batch norm", everything=statistics)
 
@@ -236,7 +236,7 @@ def _concatenation(call: Call) -> Operation:
 
 
 def _linear_layer(call: Call) -> Operation:
-    # Whatever was flattened to come here has lost its place in the image.
+    # The input was flattened, so it has lost its place in the image.
     return Operation("linear", displaced=True, macs=call.output.numel() * call.image.shape[-1])
 
 
@@ -245,7 +245,7 @@ def _same(call: Call) -> Operation:
 
 
 def _rearranged(call: Call) -> Operation:
-    """Views that leave rows and columns alone, such as the splitting of channels into groups."""
+    """Return the operation of a view; it is local if rows and columns stay, as in groups of channels."""
     dim = call.given.get("dim")
     kept = call.output.shape[-2:] == call.image.shape[-2:] and not (
         isinstance(dim, int) and call.space_in(dim)
@@ -293,6 +293,6 @@ RULES: dict[str, Rule] = {
 
 
 def _pair(value: int | Sequence[int]) -> Pair:
-    """Return (y, x) of a setting that PyTorch takes as one number or two."""
+    """Return (y, x) of an argument that PyTorch accepts as one number or two."""
     numbers = [value] if isinstance(value, int) else list(value)
     return numbers[0], numbers[-1]

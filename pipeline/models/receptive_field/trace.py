@@ -1,10 +1,10 @@
 """Anatomy of a network: output sizes, receptive fields, parameters and work, layer by layer.
 
-The network runs once on a tensor without storage (PyTorch's `meta` device) and every operation is watched,
-so skip connections, functional calls and any control flow are followed as they are. For each tensor we keep
-which input pixels a position depends on, as if the image had no border; that is periodic in the position,
-so it is exact for every phase of strided, transposed and interpolating layers. An operation that is not
-known to be local counts as seeing everything: a halo is either right or not given.
+The network runs once on a tensor without storage (PyTorch's `meta` device), and every operation is
+intercepted, so skip connections, functional calls and control flow are followed. For each tensor we store the
+input pixels on which a position depends, as if the image had no border. They are periodic in the position, so
+the result is exact for every phase of strided, transposed and interpolating layers. An operation without a
+rule counts as dependent on the complete image: a halo is either correct or None.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.tiling import round_up
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer as it was run; a layer run on several pyramid levels appears once for each."""
+    """Layer as run; a layer run on several pyramid levels has one entry for each."""
 
     name: str
     kind: str
@@ -38,15 +38,15 @@ class Layer:
     output: tuple[int, ...]
     """Shape without the batch."""
     parameters: int
-    """Of this layer; 0 when it runs again."""
+    """Parameters of this layer; 0 when it runs again."""
     macs: int
     """Multiply-accumulate operations for the example."""
     receptive_field: Pair | None
-    """(height, width) in input pixels, of the phase that sees most; None where it is the complete image."""
+    """(height, width) in input pixels, of the largest phase; None for the complete image."""
     jump: tuple[Fraction, Fraction] | None
-    """(y, x) input pixels from one position to the next."""
+    """Input pixels (y, x) from one position to the next."""
     offset: tuple[float, float] | None
-    """(y, x) of the middle of what the first position sees, in pixels from the image's corner."""
+    """Middle (y, x) of the pixels of the first position, from the image's corner."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Anatomy:
     layers: tuple[Layer, ...]
     outputs: tuple[Field, ...]
     parameters: int
-    """Of the layers."""
+    """Sum over the layers."""
 
     @property
     def macs(self) -> int:
@@ -67,17 +67,17 @@ class Anatomy:
 
     @property
     def unbounded(self) -> tuple[str, ...]:
-        """Layers that make an output depend on the complete image."""
+        """Return the layers that make an output depend on the complete image."""
         return tuple(dict.fromkeys(name for field in self.outputs for name in field.unbounded))
 
     @property
     def stride(self) -> int:
-        """Total stride in input pixels: moving the image by it moves everything inside without a change."""
+        """Return the total stride: if the image moves by it, all features move without other changes."""
         return math.lcm(*(axis.step for axis in self._axes()))
 
     @property
     def reach(self) -> tuple[int, int, int, int] | None:
-        """Input pixels seen to the left, right, up and down of an output's own; None if all of them."""
+        """Return the input pixels beyond an output's own: left, right, up, down; None if unbounded."""
         if self.unbounded:
             return None
         across = [field.x.reach for field in self.outputs if field.x]
@@ -91,12 +91,12 @@ class Anatomy:
 
     @property
     def halo(self) -> int | None:
-        """The reach rounded up to the stride: what a tile must add around its core. None if unbounded."""
+        """Return the margin around a core: the reach, rounded up to the stride; None if unbounded."""
         return None if self.reach is None else round_up(max(self.reach), self.stride)
 
     @property
     def receptive_field(self) -> Pair | None:
-        """(height, width) of the largest receptive field of an output; None if it is the complete image."""
+        """Return (height, width) of the largest receptive field of an output; None for the complete image."""
         if self.unbounded:
             return None
         return (
@@ -105,7 +105,7 @@ class Anatomy:
         )
 
     def to_table(self) -> list[dict[str, str]]:
-        """Return one row a layer, every cell as text."""
+        """Return one row a layer, with text cells."""
         return [
             {
                 "layer": layer.name or "(network)",
@@ -135,21 +135,21 @@ def anatomy(
 ) -> Anatomy:
     """Return the anatomy of a network at inference, for an image of shape (C, H, W) or (N, C, H, W).
 
-    `apply` runs the network, or the part of it that is of interest. All tensors that it returns (in tuples,
-    lists or dictionaries too) count as outputs. The module is copied to the `meta` device and run there:
-    nothing is computed and nothing of it changes. H and W should be multiples of the total stride, as tiles
-    are. Receptive field arithmetic after Araujo, Norris and Sim, "Computing Receptive Fields of
-    Convolutional Neural Networks" (Distill, 2019), extended to layers whose positions differ by phase.
+    `apply` runs the network, or a part of it. All tensors that it returns (also in tuples, lists or
+    dictionaries) are outputs. A copy of the module runs on the `meta` device: nothing is computed, and the
+    module does not change. H and W should be multiples of the total stride, as in tiles. Receptive field
+    arithmetic after Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks"
+    (Distill, 2019), extended to layers whose positions differ by phase.
 
     Raises
     ------
     ValueError
-        If the shape is not that of an image or stack of images, if two branches meet with different strides
-        (H or W is no multiple of the total stride), or if no output depends on the image.
+        If the shape is not of an image or stack of images, if two branches meet with different strides
+        (H or W is not a multiple of the total stride), or if no output depends on the image.
     """
     if len(example_shape) not in {3, 4} or min(example_shape) < 1:
         raise ValueError(
-            f"An example is (C, H, W) or (N, C, H, W), all positive. Received: {tuple(example_shape)}"
+            f"example_shape must be (C, H, W) or (N, C, H, W), all positive. Received: {tuple(example_shape)}"
         )
     network = copy.deepcopy(module).to("meta").eval()
     image = torch.empty(
@@ -162,7 +162,7 @@ def anatomy(
         result = apply(network, image)
     outputs = tuple(field for tensor in _tensors(result) if (field := watch.field(tensor)))
     if not outputs:
-        raise ValueError("None of the network's outputs could be traced back to its input.")
+        raise ValueError("No output of the network depends on its input, as far as it could be traced.")
     if watch.hidden:
         outputs = tuple(replace(field, unbounded=field.unbounded + watch.hidden) for field in outputs)
     total = sum(layer.parameters for layer in watch.layers)
@@ -170,18 +170,18 @@ def anatomy(
 
 
 class _Watch:
-    """Sees every ATen operation of a run and carries the fields of its inputs to its outputs."""
+    """Handler of every ATen operation of a run, which carries fields from inputs to outputs."""
 
     def __init__(self, network: nn.Module, image: Tensor) -> None:
         pixel = Axis((0.0,), (0.0,), 1)
-        # Tensors are kept alive with their fields, so that no id is ever used twice; on `meta` that is free.
+        # References to the tensors keep their ids unique; on `meta` they need no memory.
         self._fields: dict[int, tuple[Tensor, Field]] = {id(image): (image, Field(pixel, pixel))}
         self._counted: set[int] = set()
         self._inside = [""]
         self._modules = dict(network.named_modules())
         self.layers: list[Layer] = []
         self.hidden: tuple[str, ...] = ()
-        """Layers that wrote what depends on the image into a tensor whose other views we can't follow."""
+        """Layers that wrote image-dependent values into a tensor with other views, which can't be traced."""
         for name, module in self._modules.items():
             module.register_forward_pre_hook(lambda _module, _args, name=name: self._inside.append(name))
             module.register_forward_hook(lambda _module, _args, _result: self._leave())
@@ -209,7 +209,7 @@ class _Watch:
         return result
 
     def _carry(self, func: Any, given: dict[str, Any], inputs: list[Tensor], outputs: list[Tensor]) -> Field:
-        """Return the field of an operation's outputs; adds a row for a layer with geometry or parameters."""
+        """Return the field of an operation's outputs, and record layers with geometry or parameters."""
         name = self._inside[-1]
         kind = func.overloadpacket.__name__.strip("_")
         fields = [self._fields[id(tensor)][1] for tensor in inputs]
@@ -220,8 +220,8 @@ class _Watch:
                 joined = joined.join(field)
         except ValueError as error:
             raise ValueError(
-                f"Branches of {name or 'the network'} meet with different strides ({error}): give an example "
-                "whose sides are multiples of the total stride."
+                f"Branches of {name or 'the network'} meet with different strides ({error}). Choose an "
+                "example with sides that are multiples of the total stride."
             ) from error
         aligned = len({field.dims for field in fields if field.y and field.x}) <= 1
         if aligned and torch.Tag.pointwise in func.tags:
@@ -282,7 +282,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _is_spread(tensor: Tensor, field: Field, output: Tensor) -> bool:
-    """Return whether broadcasting repeats a tensor's one row or column over the image."""
+    """Return True if broadcasting repeats the only row or column of a tensor over the image."""
     return any(
         axis is not None and tensor.shape[dim] < output.shape[dim]
         for axis, dim in zip((field.y, field.x), field.dims, strict=True)

@@ -271,7 +271,7 @@ def test_sides_that_are_no_multiple_of_the_stride_are_refused():
 
 @pytest.mark.parametrize("shape", [(16, 16), (1, 1, 1, 16, 16), (3, 0, 16)])
 def test_a_shape_that_is_no_image_is_refused(shape):
-    with pytest.raises(ValueError, match=r"An example is \(C, H, W\)"):
+    with pytest.raises(ValueError, match=r"example_shape must be \(C, H, W\)"):
         anatomy(nn.Conv2d(3, 3, 3), shape)
 
 
