@@ -18,6 +18,7 @@ settings.load_profile("truckscape")
 configure_process()
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+NEEDS_IMAGERY = "needs the real imagery of"
 
 
 def only_on(*systems: str, why: str) -> pytest.MarkDecorator:
@@ -29,8 +30,18 @@ def only_on(*systems: str, why: str) -> pytest.MarkDecorator:
 def shared_data() -> Path:
     """The folder of real imagery beside the project; tests that need it are skipped where it is absent."""
     if not SHARED.is_dir():
-        pytest.skip(f"needs the real imagery of {SHARED}, which is not on this machine")
+        pytest.skip(f"{NEEDS_IMAGERY} {SHARED}, which is not on this machine")
     return SHARED
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Say in one line how many tests were skipped for want of the real imagery."""
+    skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", ())]
+    count = sum(NEEDS_IMAGERY in reason for reason in skipped)
+    if count:
+        terminalreporter.write_line(
+            f"{count} tests skipped: they need the real imagery of ../shared/data (see CONTRIBUTING.md)"
+        )
 
 
 @pytest.fixture(scope="session")

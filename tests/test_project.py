@@ -158,3 +158,35 @@ def test_prefect_yaml_fits_its_flows():
         assert (HOUSE / path).is_file()
         flow = load_flow_from_entrypoint(f"{HOUSE}/{deployment['entrypoint']}")
         assert flow.validate_parameters(deployment["parameters"])
+
+
+PLAIN_DATA = {
+    "operations/checks/finding", "run/request", "scenes/readers/reader", "training/detector/settings",
+    "training/segmenter/settings", "training/sources", "simulation/world/objects", "simulation/world/spectra",
+}  # fmt: skip
+TESTED_WITH_THEIR_CALLERS = {
+    "evaluation/trucks/intervals", "flows/prefect_server", "report/charts", "report/map", "report/template",
+    "report/truck_table", "scenes/download", "scenes/raster/datasets", "scenes/scene",
+    "simulation/world/buildings", "simulation/world/landscape", "simulation/world/layout",
+    "storage/object_store", "training/checkpoints", "training/detector/chips", "training/detector/held_out",
+    "training/learning_curve", "validation/timing",
+}  # fmt: skip
+"""A list to shorten: a module leaves it when it gets a test file of its own."""
+
+
+def test_tests_mirror_modules():
+    modules = [*(HOUSE / "pipeline").rglob("*.py"), *(HOUSE / "flows").glob("*.py")]
+    for module in modules:
+        name = module.relative_to(HOUSE).with_suffix("").as_posix().removeprefix("pipeline/")
+        if module.name.startswith("__") or name in PLAIN_DATA | TESTED_WITH_THEIR_CALLERS:
+            continue
+        folder, _, own = name.rpartition("/")
+        test = HOUSE / "tests" / folder / f"test_{own}.py"
+        assert test.is_file(), f"{module.relative_to(HOUSE)} has no {test.relative_to(HOUSE)}"
+
+
+def test_data_files_are_in_the_package():
+    patterns = tomllib.loads((HOUSE / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {file for pattern in patterns["pipeline"] for file in (HOUSE / "pipeline").glob(pattern)}
+    data = {file for file in (HOUSE / "pipeline").rglob("*") if file.is_file()}
+    assert not {file for file in data - packed if file.suffix not in (".py", ".pyc")}
