@@ -106,7 +106,7 @@ class TruckDetector(FasterRCNN):
         anchor_ratios: list[float],
         head: int,
     ) -> None:
-        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(anchor_ratios),))  # type: ignore[arg-type]
+        anchors = AnchorGenerator((tuple(anchor_sizes),), (tuple(anchor_ratios),))
         # The stock generator rounds anchors to integers, too coarse for a truck of three pixels.
         anchors.cell_anchors = [_cell_anchors(anchor_sizes, anchor_ratios)]
         rpn_head = RPNHead(features, anchors.num_anchors_per_location()[0])
