@@ -92,4 +92,5 @@ def test_small_ones_go_early_but_never_what_goes_on_in_the_next_strip(tmp_path_f
         patch.setattr(accuracy, "BLOCK_ROWS", rows)
         found = landcover_cases(path, labels, DYNAMIC_WORLD, least)
     assert found.drop(columns="geometry").values.tolist() == large.drop(columns="geometry").values.tolist()
-    assert found.geometry.to_wkt().tolist() == large.geometry.to_wkt().tolist()
+    # A dropped neighbour leaves no node on a straight side.
+    assert found.geometry.geom_equals(large.geometry, align=False).all()
