@@ -1,4 +1,4 @@
-"""Writing a simulated scene as a Level-2A product in SAFE layout, with its truth beside it."""
+"""Export of a simulated scene as a Level-2A product in SAFE layout, with its truth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pipeline.simulation.world.stage import RenderedBlock, Stage
 
 QUANTIFICATION, OFFSET = 10000, -1000
 THICK, THIN, CIRRUS, SHADOWED = 0.6, 0.2, 0.06, 0.35
-"""Opacities (or shares of lost sunlight) above which SCL speaks of cloud and shadow."""
+"""Minimum opacities (or shares of lost sunlight) of cloud and shadow in the SCL."""
 _BLOCK = 1024
 _LOSSLESS = {"QUALITY": "100", "REVERSIBLE": "YES", "YCBCR420": "NO"}
 
@@ -43,20 +43,20 @@ class SimulatedProduct:
     trucks: Path
     """GeoPackage, layer `trucks`."""
     landcover: Path
-    """GeoTIFF, Dynamic World's legend."""
+    """GeoTIFF with the legend of Dynamic World."""
     roads: Path
     """GeoPackage, layer `roads`."""
 
 
 def write_product(out: Path, stage: Stage) -> SimulatedProduct:
-    """Render a stage into `out`: a `.SAFE` folder and `truth/`, which appear when all is written.
+    """Render a stage into `out`, as a `.SAFE` folder and `truth/` that appear when complete.
 
-    Memory: one block and, while a band is compressed, that band (240 MB for a granule).
+    Memory: one block and, during the compression of a band, that band (240 MB for a granule).
 
     Raises
     ------
     OutputError
-        If a product or truth is there already, or the folder can't be written.
+        If `out` already has a product or truth, or can't be written.
     """
     granule = Granule(stage.world)
     made = SimulatedProduct(
@@ -67,7 +67,7 @@ def write_product(out: Path, stage: Stage) -> SimulatedProduct:
     )
     for there in (made.safe, made.trucks.parent):
         if there.exists():
-            raise OutputError(f"{there} exists already. Give another folder, or remove it first.")
+            raise OutputError(f"{there} exists already. Choose another folder, or remove it.")
     try:
         with _workshop(out) as work, rasterio.Env(GDAL_PAM_ENABLED="NO"):
             _write_safe(work / granule.product, stage, granule, work)
@@ -78,7 +78,7 @@ def write_product(out: Path, stage: Stage) -> SimulatedProduct:
             (work / granule.product).replace(made.safe)
     except OSError as error:
         raise OutputError(
-            f"Can't write the simulated product to {out}: {error.strerror or error}."
+            f"Can't write the simulated product to {out}: {error.strerror or error}. Choose another folder."
         ) from error
     return made
 
@@ -151,7 +151,7 @@ def _draft(path: Path, side: int, gsd: int, granule: Granule, dtype: str, count:
 
 
 def _put(file: DatasetWriter, values: NDArray[np.generic], window: Window, step: int, index: int = 1) -> None:
-    """Write a block into a draft of `step` times the pixel, clipped to the draft."""
+    """Write a block into a draft of `step` times the pixel, clipped at the draft's edge."""
     row, col = int(window.row_off) // step, int(window.col_off) // step
     height, width = min(values.shape[0], file.height - row), min(values.shape[1], file.width - col)
     file.write(values[:height, :width], index, window=Window(col, row, width, height))
@@ -162,7 +162,7 @@ def _compress(source: Path, target: Path) -> None:
 
 
 def _digital(reflectance: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Digital numbers; 0 is kept for nodata."""
+    """Return digital numbers, at least 1 because 0 is nodata."""
     return np.clip(np.rint(reflectance * QUANTIFICATION) - OFFSET, 1, 65534).astype(np.uint16)
 
 

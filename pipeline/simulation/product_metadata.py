@@ -20,7 +20,7 @@ from pipeline.simulation.world.objects import DETECTOR_TILT, World
 EPSG = 32632
 TILE = "T32UPD"
 LEFT, TOP = 600000, 5900040
-"""Upper left corner of the tile in UTM zone 32 north, metres."""
+"""Upper left corner of the tile in UTM zone 32 north, in metres."""
 BASELINE = "05.09"
 _ORBIT, _ABSOLUTE_ORBIT = 65, 42679
 _ANGLE_STEP_M = 5000
@@ -33,23 +33,23 @@ _IMAGES = (
 
 @dataclass(frozen=True)
 class Granule:
-    """Names, places and angles of a simulated granule."""
+    """Names, positions and angles of a simulated granule."""
 
     world: World
 
     @property
     def size(self) -> int:
-        """Side in 10 m pixels."""
+        """Return the side in 10 m pixels."""
         return self.world.size
 
     @property
     def sensed(self) -> str:
-        """Sensing time as in names."""
+        """Return the sensing time as in names."""
         return f"{self.world.season.acquired:%Y%m%dT%H%M%S}"
 
     @property
     def product(self) -> str:
-        """Name of the product; its discriminator holds the seed, so that seeds make different scenes."""
+        """Return the name of the product; its discriminator has the seed, so seeds make different scenes."""
         made = self.world.season.acquired.replace(hour=14, minute=0, second=0) + timedelta(
             seconds=self.world.seed % 36000
         )
@@ -57,16 +57,16 @@ class Granule:
 
     @property
     def identifier(self) -> str:
-        """The granule's identifier in the XML."""
+        """Return the granule's identifier in the XML."""
         return f"S2A_OPER_MSI_L2A_TL_SIMU_{self.sensed}_A{_ABSOLUTE_ORBIT:06d}_{TILE}_N{BASELINE}"
 
     @property
     def datatake(self) -> str:
-        """Identifier of the datatake in the XML."""
+        """Return the identifier of the datatake in the XML."""
         return f"GS2A_{self.sensed}_{_ABSOLUTE_ORBIT:06d}_N{BASELINE}"
 
     def time(self, seconds: float = 0.0) -> str:
-        """Return a time in the XML: that of the sensing, and `seconds` later."""
+        """Return the sensing time plus `seconds` in the format of the XML."""
         moment = self.world.season.acquired + timedelta(seconds=seconds)
         return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
 
@@ -76,7 +76,7 @@ class Granule:
 
     @property
     def folder(self) -> str:
-        """The granule's folder in the product."""
+        """Return the granule's folder in the product."""
         start = self.world.season.acquired + timedelta(minutes=5)
         return f"GRANULE/L2A_{TILE}_A{_ABSOLUTE_ORBIT:06d}_{start:%Y%m%dT%H%M%S}"
 
@@ -89,13 +89,13 @@ class Granule:
         return Affine(gsd, 0, LEFT, 0, -gsd, TOP)
 
     def detectors(self) -> list[int]:
-        """Return the numbers of the MSI detectors that see a part of it."""
+        """Return the numbers of the MSI detectors with pixels in the granule."""
         at = np.linspace(0, self.size - 1, 64) + 0.5
         return [int(number) for number in np.unique(self.world.detector(at[None, :], at[:, None]))]
 
     @property
     def angle_nodes(self) -> int:
-        """Side of the grids of angles."""
+        """Return the side of the grids of angles."""
         return -(-self.size * 10 // _ANGLE_STEP_M) + 1
 
     def viewing_angles(self, band: str, detector: int) -> dict[str, NDArray[np.float64]]:
@@ -111,7 +111,7 @@ class Granule:
         look = LINE_OF_SIGHT_KM[band] * (1 if detector % 2 else -1)
         north = 5.1 * (detector - 6) + (-9.0 if detector % 2 else 5.0) + 2.5 * away + look
         east = 14.0 - 24.0 * (detector - 6) - 24.0 * away + look * EAST_OF_NORTH
-        # nodes up to a cell away from the detector's stripe carry values, so that every place has some
+        # nodes up to a cell from the detector's stripe have values, so that interpolation works everywhere
         outside = np.abs(away) * world.detector_width > world.detector_width / 2 + _ANGLE_STEP_M / 10
         zenith = np.rad2deg(np.arctan(np.hypot(north, east) / ORBIT_KM))
         azimuth = np.rad2deg(np.arctan2(east, north)) % 360

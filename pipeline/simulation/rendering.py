@@ -1,8 +1,8 @@
-"""Moving vehicles, and roads, as the instrument sees them: analytic coverage through blur, band by band.
+"""Analytic rendering of moving vehicles and roads through the blur of the instrument, by band.
 
-A rectangle seen through a Gaussian point spread function, rotated into its own axes, is a product of two
-differences of normal distribution functions; so every vehicle is rendered exactly, without supersampling.
-A pixel integrates over its area: to second order that adds a variance of 1/12 px^2 to the blur.
+A rectangle through a Gaussian point spread function is, in its own axes, a product of two differences of
+normal distribution functions, so every vehicle is rendered exactly, without supersampling. A pixel integrates
+over its area, which to second order adds a variance of 1/12 px^2 to the blur.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _REACH_SIGMAS = 4.0
 
 
 def band_times(order: int) -> dict[str, float]:
-    """Seconds at which each band sees a place, relative to the middle between B02 and B04.
+    """Return the seconds at which each band images a place, relative to the middle of B02 and B04.
 
-    `order` is +1 where B02 is seen first (odd MSI detectors), -1 where B04 is.
+    `order` is +1 if B02 is first (odd MSI detectors), -1 if B04 is.
     """
     middle = (BAND_DELAYS_S["B02"] + BAND_DELAYS_S["B04"]) / 2
     return {band: order * (delay - middle) for band, delay in BAND_DELAYS_S.items()}
@@ -32,7 +32,7 @@ def band_times(order: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Vehicle:
-    """A rectangle on the move, at the moment in the middle between B02 and B04."""
+    """Moving rectangle, at the time midway between B02 and B04."""
 
     x: float
     y: float
@@ -43,16 +43,16 @@ class Vehicle:
     length_m: float
     width_m: float
     reflectance: Mapping[str, float]
-    """Of its roof, by band."""
+    """Reflectance of its roof, by band."""
 
     @property
     def direction(self) -> tuple[float, float]:
-        """Unit vector of travel, (dx, dy) in pixels; y runs down."""
+        """Return the unit vector of travel, (dx, dy) in pixels; y points down."""
         angle = np.deg2rad(self.heading_deg)
         return float(np.sin(angle)), float(-np.cos(angle))
 
     def position(self, seconds: float) -> tuple[float, float]:
-        """Centre after `seconds`, in pixels."""
+        """Return the centre after `seconds`, in pixels."""
         travelled = self.speed_kmh / 3.6 * seconds / PIXEL_M
         dx, dy = self.direction
         return self.x + travelled * dx, self.y + travelled * dy
@@ -80,11 +80,11 @@ CAR_PAINT_SHARE = 0.4
 
 
 def car_reflectance(paint: Mapping[str, float]) -> dict[str, float]:
-    """Mean reflectance of a car seen from above, by band, from that of its paint.
+    """Return the mean reflectance of a car from above, by band, from that of its paint.
 
-    More than half of it is glass, tyres and gaps, and its curved bonnet mirrors the sun elsewhere; a lorry's
-    flat tarpaulin shows its paint all over. So a car of 8 m2 hides far better than a truck of a fourth of the
-    contrast would suggest.
+    More than half of the area is glass, tyres and gaps, and the curved bonnet reflects sunlight elsewhere,
+    whereas all of a lorry's flat tarpaulin has the colour of the paint. So a car of 8 m2 is far less visible
+    than the fourth of a truck's contrast that its area suggests.
     """
     return {
         band: CAR_PAINT_SHARE * value + (1 - CAR_PAINT_SHARE) * GLASS_REFLECTANCE
@@ -146,9 +146,9 @@ def add_vehicle(
     order: int,
     sigma_px: Mapping[str, float],
 ) -> None:
-    """Paint a vehicle over an image, (C, H, W) reflectance, in place: each band where that band sees it.
+    """Paint a vehicle over an image, (C, H, W) reflectance, in place, at its position in each band.
 
-    Bands without a delay in `BAND_DELAYS_S` are left as they are.
+    Bands without a delay in `BAND_DELAYS_S` are unchanged.
     """
     times = band_times(order)
     for channel, band in enumerate(bands):
@@ -167,7 +167,7 @@ def add_vehicle(
 
 
 def strip_coverage(distance_px: NDArray[np.float32], width_px: float, sigma_px: float) -> NDArray[np.float32]:
-    """Share of each pixel covered by a long straight strip, from the signed distance to its middle."""
+    """Return the share of each pixel covered by a long straight strip, from the distance to its middle."""
     blur = np.sqrt(sigma_px**2 + _PIXEL_VARIANCE)
     share = ndtr((distance_px + width_px / 2) / blur) - ndtr((distance_px - width_px / 2) / blur)
     return np.asarray(share, dtype=np.float32)

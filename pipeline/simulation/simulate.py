@@ -23,12 +23,12 @@ MAX_SIZE = 10980
 def simulate(out: Path, size: int = 1024, seed: int = 0) -> SimulatedProduct:
     """Write a simulated Level-2A product of `size` x `size` pixels of 10 m, with its truth, to `out`.
 
-    The same seed and size give the same pixels and truth. 1024 px take some 15 s.
+    The same seed and size give the same pixels and truth. 1024 px take about 15 s.
 
     Raises
     ------
     OutputError
-        If a product is there already, or the folder can't be written.
+        If `out` already has a product, or can't be written.
     ConfigError
         If the size is out of range.
     """
@@ -38,7 +38,11 @@ def simulate(out: Path, size: int = 1024, seed: int = 0) -> SimulatedProduct:
 
 @dataclass(frozen=True)
 class SimulatedScene:
-    """A simulated scene in memory."""
+    """Simulate a scene of `size` x `size` pixels of 10 m, the same for the same arguments.
+
+    Without `traffic` nothing moves: a background for training. 1024 px take 3-8 s. Memory: about 500 bytes a
+    pixel of a block; the result has 4 bytes for each pixel and band.
+    """
 
     bands: tuple[str, ...]
     reflectance: NDArray[np.float32]
@@ -46,24 +50,25 @@ class SimulatedScene:
     landcover: NDArray[np.uint8]
     detector: NDArray[np.uint8]
     cloud: NDArray[np.float32]
-    """(H, W), opacity 0-1 of thick and thin cloud together."""
+    """(H, W), opacity 0-1, the larger of thick and thin cloud."""
     shadow: NDArray[np.float32]
-    """(H, W), share of sunlight that clouds take away."""
+    """(H, W), share of sunlight blocked by clouds."""
     trucks: tuple[SimulatedTruck, ...]
-    """The truth; those of `confidence` "low" (also buses, vans and bright cars) should be ignored."""
+    """Truth; those of `confidence` "low" (also buses, vans and bright cars) should be ignored: no TP, FP or
+    FN."""
     world: World
 
     @property
     def roads(self) -> tuple[Road, ...]:
-        """The roads, in pixels."""
+        """Return the roads, in pixels."""
         return self.world.roads
 
 
 def check_size(size: int) -> None:
-    """Raise ConfigError unless a scene of `size` pixels can be simulated."""
+    """Check the size of a simulated scene; raises ConfigError if it is out of range."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ConfigError(
-            f"A simulated scene has {MIN_SIZE} to {MAX_SIZE} pixels a side. Received: size={size}"
+            f"A simulated scene must have {MIN_SIZE} to {MAX_SIZE} pixels a side. Received: size={size}"
         )
 
 
@@ -85,7 +90,9 @@ def simulate_scene(
     check_size(size)
     unknown = [band for band in bands if band not in BANDS]
     if unknown:
-        raise ValueError(f"Bands of an L2A product are {', '.join(BANDS)}. Received: {', '.join(unknown)}")
+        raise ValueError(
+            f"bands must be of an L2A product: {', '.join(BANDS)}. Received: {', '.join(unknown)}"
+        )
     stage = Stage.of(size, seed, traffic)
     shape = (size, size)
     reflectance = np.empty((len(bands), *shape), np.float32)

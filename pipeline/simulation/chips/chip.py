@@ -1,7 +1,7 @@
-"""Training chips for the truck detector: real or simulated ground, with streets, traffic and look-alikes.
+"""Training chips for the truck detector: real or simulated ground with streets, traffic and look-alikes.
 
-Each chip draws its own world (road surface, traffic, sun, haze, optics, quantisation) as widely as scenes
-differ, so that the detector learns the one thing all trucks share: the same small bright or coloured blob,
+Each chip has a random world (road surface, traffic, sun, haze, optics, quantisation) that varies as widely as
+scenes do. So the detector learns the common property of all trucks: the same small bright or coloured blob,
 displaced along the road from band to band by speed times delay.
 """
 
@@ -23,14 +23,14 @@ __all__ = ["CHIP_BANDS", "Chip", "LabelledImage", "draw_chip"]
 
 @dataclass(frozen=True)
 class Chip:
-    """One example: what the instrument saw, and the moving trucks in it."""
+    """Training example: the image and its moving trucks."""
 
     reflectance: Image
     """(4, H, W) of `CHIP_BANDS`."""
     boxes: Boxes
     """(N, 4) of moving trucks: x_min, y_min, x_max, y_max in pixels."""
     ignored: Boxes
-    """(M, 4) where nothing is learned: trucks too faint, slow or hidden, and cars as visible as trucks."""
+    """(M, 4) of areas excluded from training: faint, slow or hidden trucks, and cars as visible as trucks."""
 
 
 def draw_chip(
@@ -41,8 +41,8 @@ def draw_chip(
 ) -> Chip:
     """Draw a random training chip of `size` pixels.
 
-    On `grounds` traffic is drawn beside the little they have; of `scenes`, which have their own, every fifth
-    chip is cut as it is.
+    `grounds` have few vehicles, and traffic is drawn on them. `scenes` have their own traffic: every fifth
+    chip is a part of one without further vehicles.
     """
     world = any_world(rng)
     if scenes and rng.uniform() < 0.2:
@@ -86,7 +86,7 @@ def draw_chip(
 
 
 def _sorted(moving: Sequence[Moving], world: ChipWorld, light: Image, opacity: Image) -> tuple[Boxes, Boxes]:
-    """Boxes of the vehicles that are trucks to anyone, and of those that may be."""
+    """Return the boxes of certain and of ambiguous trucks."""
     size = len(light)
     trucks, ambiguous = [], []
     for one in moving:

@@ -1,4 +1,4 @@
-"""The ground of a chip: cut from a scene with the vehicles in it, or a made-up patchwork of fields."""
+"""Ground of a chip: a part of a scene with its vehicles, or a synthetic patchwork of fields."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ Boxes = NDArray[np.float32]
 
 
 def no_boxes() -> Boxes:
-    """Return (0, 4)."""
+    """Return no boxes, (0, 4)."""
     return np.zeros((0, 4), np.float32)
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """Pixels, and what is known of the vehicles in them."""
+    """Pixels with their labelled vehicles."""
 
     reflectance: Image
     """(4, H, W) of `CHIP_BANDS`."""
     trucks: Boxes = field(default_factory=no_boxes)
     """(N, 4): x_min, y_min, x_max, y_max in pixels."""
     ambiguous: Boxes = field(default_factory=no_boxes)
-    """(M, 4): boxes that may hold a truck; nothing is learned there."""
+    """(M, 4) of possible trucks, excluded from training."""
 
 
 def patchwork(rng: np.random.Generator, size: int) -> Image:
-    """Return a field patchwork of random spectra with texture, (4, size, size)."""
+    """Draw a patchwork of fields with random spectra and texture, (4, size, size)."""
     seeds = rng.uniform(-10, size + 10, (int(rng.integers(3, 40)), 2))
     stretch = np.array([1.0, rng.uniform(0.25, 1.0)])
     angle = rng.uniform(0, np.pi)
@@ -88,7 +88,7 @@ def inside(boxes: Boxes, size: int) -> Boxes:
 
 
 def any_ground(rng: np.random.Generator, grounds: Sequence[LabelledImage], size: int) -> LabelledImage:
-    """Return a patchwork, or a part of one of the grounds turned and in another light."""
+    """Draw a patchwork, or a part of one of the grounds, turned and with changed light."""
     if not grounds or rng.uniform() < 0.25:
         return LabelledImage(patchwork(rng, size))
     areas = np.array([one.reflectance[0].size for one in grounds], dtype=float) ** 0.5
@@ -97,13 +97,13 @@ def any_ground(rng: np.random.Generator, grounds: Sequence[LabelledImage], size:
         row, col = (int(rng.integers(0, extent - size + 1)) for extent in ground.reflectance.shape[1:])
         part = cut(ground, col, row, size)
         if float(part.reflectance[3].mean()) > float(part.reflectance[1].mean()):
-            break  # seas make dull examples: mostly take land
+            break  # seas are poor examples, so mostly land is used
     part = turned(rng, part)
     return LabelledImage(relit(rng, part.reflectance), part.trucks, part.ambiguous)
 
 
 def relit(rng: np.random.Generator, image: Image) -> Image:
-    """Return an image (4, H, W) under another sun, mostly without the haze of a top-of-atmosphere scene."""
+    """Return an image (4, H, W) with changed sunlight, mostly without haze of top-of-atmosphere scenes."""
     dark = np.percentile(image, 1, axis=(1, 2), keepdims=True).astype(np.float32)
     if rng.uniform() < 0.6:
         image = np.maximum(image - dark * np.float32(rng.uniform(0.5, 0.95)), 0.003)

@@ -15,7 +15,7 @@ MAX_MISREGISTRATION_PX = 0.3
 
 
 def observe(rng: np.random.Generator, image: NDArray[np.floating], noise: float) -> Image:
-    """Return a chip (4, H, W) as in a product: bands a little apart, hazy, noisy, in few bits or lossy."""
+    """Return a chip (4, H, W) as in a product: misregistered, hazy, noisy, quantised or lossy."""
     if rng.uniform() < 0.7:
         image = _misregistered(rng, image)
     if rng.uniform() < 0.5:

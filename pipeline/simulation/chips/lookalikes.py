@@ -35,7 +35,7 @@ def _stand(
     width_px: float,
     roof: Image,
 ) -> None:
-    """Paint a rectangle that stands still at (x, y, heading)."""
+    """Paint a static rectangle at (x, y, heading)."""
     x, y, heading = place
     for channel, band in enumerate(CHIP_BANDS):
         add_rectangle(
@@ -44,7 +44,7 @@ def _stand(
 
 
 def add_buildings(rng: np.random.Generator, image: Image, world: ChipWorld) -> None:
-    """Roofs of every colour, alone or as a town, an industrial estate, greenhouses or a solar park."""
+    """Add roofs of every colour: single, a town, an industrial estate, greenhouses or a solar park."""
     size = image.shape[1]
     centre, spread = rng.uniform(0, size, 2), rng.uniform(4, size / 2)
     big = rng.uniform() < 0.35
@@ -57,7 +57,7 @@ def add_buildings(rng: np.random.Generator, image: Image, world: ChipWorld) -> N
 
 
 def add_parked(rng: np.random.Generator, image: Image, world: ChipWorld) -> None:
-    """Add a row of parked lorries: trucks in every respect but motion."""
+    """Add a row of parked lorries, like trucks except for motion."""
     x, y = rng.uniform(0, image.shape[1], 2)
     heading, step = rng.uniform(0, 360), rng.uniform(0.35, 1.5)
     row = Arc(x, y, heading + 90, 0.0)
@@ -74,7 +74,7 @@ def add_parked(rng: np.random.Generator, image: Image, world: ChipWorld) -> None
 
 
 def add_standing(rng: np.random.Generator, image: Image, world: ChipWorld, street: Street) -> None:
-    """Add standing objects on or beside a street, as bright as a truck: queues, signs, patches, roofs."""
+    """Add static objects on or beside a street, as bright as a truck: queues, signs, patches, roofs."""
     size = image.shape[1]
     gap_px = float(np.exp(rng.uniform(np.log(4), np.log(40))))
     colours = ["white", "grey"] if rng.uniform() < 0.6 else list(ROOFS)
@@ -89,7 +89,7 @@ def add_standing(rng: np.random.Generator, image: Image, world: ChipWorld, stree
 
 
 def add_banks(rng: np.random.Generator, image: Image) -> None:
-    """Bright broken strips, as gravel banks, walls, platforms, field tracks and shores make."""
+    """Add bright broken strips, like gravel banks, walls, platforms, field tracks and shores."""
     size = image.shape[1]
     for _ in range(int(rng.integers(1, 4))):
         line = any_arc(rng, size, 0.02, margin=0.0)
@@ -100,7 +100,7 @@ def add_banks(rng: np.random.Generator, image: Image) -> None:
 
 
 def add_train(rng: np.random.Generator, image: Image, world: ChipWorld) -> None:
-    """Add a railway, half of the time with a train: far longer than any truck."""
+    """Add a railway, with a train in six of ten cases: far longer than any truck."""
     size = image.shape[1]
     track = replace(any_arc(rng, size, 0.0, margin=0.1), curvature=0.0)
     _, across = track.coordinates(size)

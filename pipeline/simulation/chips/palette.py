@@ -1,4 +1,4 @@
-"""Reflectances that chips are painted with, and what is the same all over one chip."""
+"""Reflectances of chips, and properties common to all of one chip."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ TRUCK_COLOURS = {"white": 0.50, "grey": 0.22, "blue": 0.08, "red": 0.07, "yellow
 
 @dataclass(frozen=True)
 class ChipWorld:
-    """Properties that are the same all over a chip."""
+    """Properties common to all of a chip."""
 
     order: int
-    """+1 where B02 is seen first, -1 where B04 is."""
+    """+1 if B02 is first, -1 if B04 is."""
     noise: float
     sigma: dict[str, float]
     """Blur of each band, in pixels."""
     shadow_heading: float
     shadow_length_m: float
     driving_side: int
-    """+1 where one drives on the right."""
+    """+1 if traffic keeps right, -1 if it keeps left."""
 
     @property
     def blur(self) -> float:
-        """Mean blur of the bands, in pixels."""
+        """Return the mean blur of the bands, in pixels."""
         return float(np.mean(list(self.sigma.values())))
 
 
 def any_world(rng: np.random.Generator) -> ChipWorld:
-    """Draw a world, as varied as scenes are."""
+    """Draw a random world with the variation of scenes."""
     common = rng.uniform(0.38, 0.62)
     return ChipWorld(
         order=int(rng.choice([-1, 1])),
@@ -67,12 +67,12 @@ def colour(rng: np.random.Generator, name: str) -> Image:
 
 
 def truck_colour(rng: np.random.Generator) -> str:
-    """Draw the name of a colour, as frequent as among lorries."""
+    """Draw the name of a colour, with the frequencies of lorries."""
     return str(rng.choice(list(TRUCK_COLOURS), p=list(TRUCK_COLOURS.values())))
 
 
 def paint(rng: np.random.Generator, name: str) -> dict[str, float]:
-    """Reflectance by band of a roof of that colour."""
+    """Draw the reflectance by band of a roof of that colour."""
     return dict(zip(CHIP_BANDS, colour(rng, name).tolist(), strict=True))
 
 
@@ -91,7 +91,7 @@ def blend(image: Image, share: Image, what: Image) -> None:
 
 
 def fractal(rng: np.random.Generator, size: int, smoothest: float) -> Image:
-    """Return (size, size) noise of four octaves, unit deviation; the coarsest has `smoothest` px."""
+    """Draw noise (size, size) of four octaves, unit deviation; the coarsest has a sigma of `smoothest` px."""
     field = np.zeros((size, size))
     for octave in range(4):
         layer = ndimage.gaussian_filter(rng.normal(0, 1, (size, size)), smoothest / 2**octave, mode="wrap")

@@ -1,4 +1,4 @@
-"""Clouds, their shadows and contrails over a chip; what is high is shifted from band to band."""
+"""Clouds, their shadows and contrails over a chip; high objects move from band to band."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.simulation.chips.streets import any_arc
 from pipeline.simulation.rendering import strip_coverage
 
 PARALLAX_PX_PER_KM = 0.93
-"""B04 looks 7.3 km / 786 km = 0.0093 rad further than B02, so a kilometre of height shifts 9.3 m."""
+"""Parallax: B04 looks 7.3 km / 786 km = 0.0093 rad further than B02, 9.3 m for a kilometre of height."""
 
 
 def _part(band: str) -> float:
@@ -28,7 +28,7 @@ def _cover(image: Image, opacity: Image, bright: Image, shift_px: float, angle: 
 
 
 def add_clouds(rng: np.random.Generator, image: Image, world: ChipWorld) -> Image:
-    """Clouds up to 5 km, or thin ones up to 12 km; their opacity, (H, W)."""
+    """Add clouds up to 5 km, or thin ones up to 12 km; return their opacity, (H, W)."""
     size = image.shape[1]
     high = rng.uniform() < 0.25
     field = fractal(rng, size, rng.uniform(6, 20) if high else rng.uniform(2, 16))
@@ -36,7 +36,7 @@ def add_clouds(rng: np.random.Generator, image: Image, world: ChipWorld) -> Imag
     opacity *= rng.uniform(0.05, 0.4) if high else rng.uniform(0.15, 1.0)
     bright = rng.uniform(0.3, 0.9) * np.array([1.05, 1.0, 1.0, 1.05])
     height_km = rng.uniform(6, 12) if high else rng.uniform(0, 5)
-    # Winds of up to 40 m/s carry a cloud by up to 4 px within the second, to any side.
+    # Winds of up to 40 m/s move a cloud by up to 4 px within the second, in any direction.
     drift = rng.normal(0, 1) * (1.5 if high else 0.5)
     shift = world.order * height_km * PARALLAX_PX_PER_KM + drift
     _cover(image, opacity.astype(np.float32), bright.astype(np.float32), shift, rng.uniform(0, 2 * np.pi))
@@ -44,7 +44,7 @@ def add_clouds(rng: np.random.Generator, image: Image, world: ChipWorld) -> Imag
 
 
 def add_contrail(rng: np.random.Generator, image: Image, world: ChipWorld) -> Image:
-    """Add a bright line 8 to 12 km high, 5 to 12 px apart from B02 to B04; return its opacity (H, W)."""
+    """Add a contrail at 8 to 12 km, moved by 7 to 11 px from B02 to B04; return its opacity (H, W)."""
     size = image.shape[1]
     _, across = any_arc(rng, size, 0.002).coordinates(size)
     opacity = strip_coverage(across, rng.uniform(0.3, 3), rng.uniform(0.5, 1.2)) * np.float32(

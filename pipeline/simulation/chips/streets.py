@@ -1,4 +1,4 @@
-"""Streets of a chip: an arc, its carriageways, and everything that makes road surfaces differ."""
+"""Streets of a chip: an arc, its carriageways, and the variation of road surfaces."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.simulation.rendering import strip_coverage
 
 @dataclass(frozen=True)
 class Arc:
-    """An arc of constant curvature through a point; s runs along it, d across it to the right, in pixels."""
+    """Arc of constant curvature through a point; s runs along it, d across it to the right, in pixels."""
 
     x: float
     y: float
@@ -33,7 +33,7 @@ class Arc:
         return float(x + d * np.cos(angle)), float(y + d * np.sin(angle)), float(np.rad2deg(angle) % 360)
 
     def coordinates(self, size: int) -> tuple[Image, Image]:
-        """Return (size, size) each: distance along it from its point, and across it, right positive."""
+        """Return two arrays (size, size): distance along it from its point, and across it to the right."""
         cols, rows = np.meshgrid(np.arange(size) + 0.5, np.arange(size) + 0.5)
         start = np.deg2rad(self.heading_deg)
         along = (cols - self.x) * np.sin(start) - (rows - self.y) * np.cos(start)
@@ -45,7 +45,7 @@ class Arc:
 
 
 def any_arc(rng: np.random.Generator, size: int, bend: float, margin: float = 0.15) -> Arc:
-    """Draw an arc through the chip, half of the time straight."""
+    """Draw an arc through the chip, straight in half of the cases."""
     x, y = rng.uniform(margin * size, (1 - margin) * size, 2)
     curvature = 0.0 if rng.uniform() < 0.5 else rng.normal(0, bend)
     return Arc(float(x), float(y), float(rng.uniform(0, 360)), float(curvature))
@@ -53,32 +53,32 @@ def any_arc(rng: np.random.Generator, size: int, bend: float, margin: float = 0.
 
 @dataclass(frozen=True)
 class Street:
-    """A street's geometry, in pixels: one carriageway on either side of its middle."""
+    """Geometry of a street, in pixels: one carriageway on each side of its middle."""
 
     arc: Arc
     lanes: int
-    """Of each carriageway."""
+    """Lanes of each carriageway."""
     lane_px: float
     shoulder: float
     median: float
 
     @property
     def carriageway(self) -> float:
-        """Width of one carriageway."""
+        """Return the width of one carriageway."""
         return self.lanes * self.lane_px + 2 * self.shoulder
 
     @property
     def half_width(self) -> float:
-        """From its middle to its edge."""
+        """Return the distance from its middle to its edge."""
         return self.median / 2 + self.carriageway
 
     def lane(self, index: int) -> float:
-        """Distance of a lane's middle from the street's; 0 is the innermost."""
+        """Return the distance of a lane's middle from the street's; 0 is the innermost lane."""
         return self.median / 2 + self.shoulder + (index + 0.5) * self.lane_px
 
 
 def any_street(rng: np.random.Generator, size: int) -> Street:
-    """Draw a motorway of two or three lanes each way, or a road of one."""
+    """Draw a motorway with two or three lanes each way, or a road with one."""
     motorway = rng.uniform() < 0.7
     return Street(
         any_arc(rng, size, 0.006),
@@ -90,7 +90,7 @@ def any_street(rng: np.random.Generator, size: int) -> Street:
 
 
 def pave(rng: np.random.Generator, image: Image, world: ChipWorld, street: Street) -> None:
-    """Draw the street; sometimes faint as under trees, or not at all, since any ground may be a surface."""
+    """Draw the street, sometimes faint as under trees or invisible, since any ground may be a surface."""
     size = image.shape[1]
     along, across = street.arc.coordinates(size)
     before = image.copy()
@@ -115,7 +115,7 @@ def pave(rng: np.random.Generator, image: Image, world: ChipWorld, street: Stree
 
 
 def _verge(rng: np.random.Generator, image: Image, street: Street, across: Image) -> None:
-    """Mown grass or gravel on both sides."""
+    """Draw mown grass or gravel on both sides."""
     grass = rng.uniform() < 0.6
     what = colour(rng, "green") * np.float32(0.6) if grass else asphalt(rng) * np.float32(1.3)
     width = 2 * street.half_width + rng.uniform(0.5, 5)
@@ -123,7 +123,7 @@ def _verge(rng: np.random.Generator, image: Image, street: Street, across: Image
 
 
 def _lanes(rng: np.random.Generator, image: Image, world: ChipWorld, street: Street, across: Image) -> None:
-    """Lanes worn or repaired differently."""
+    """Vary the lanes, as wear and repairs do."""
     for side in (-1, 1):
         for index in range(street.lanes):
             share = strip_coverage(across - np.float32(side * street.lane(index)), street.lane_px, world.blur)
@@ -131,7 +131,7 @@ def _lanes(rng: np.random.Generator, image: Image, world: ChipWorld, street: Str
 
 
 def _sections(rng: np.random.Generator, image: Image, paved: Image, along: Image) -> None:
-    """New asphalt, concrete, bridges: the surface changes along the street, at once."""
+    """Vary the surface in steps along the street: new asphalt, concrete, bridges."""
     size = image.shape[1]
     for start in rng.uniform(-size, size, int(rng.integers(1, 6))):
         length = np.exp(rng.uniform(np.log(0.5), np.log(40)))

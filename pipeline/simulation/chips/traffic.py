@@ -1,4 +1,4 @@
-"""Vehicles on a chip's streets, and which of them a person would recognise as moving trucks."""
+"""Vehicles on a chip's streets, and their visibility as moving trucks."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from pipeline.simulation.chips.streets import Street
 from pipeline.simulation.rendering import PIXEL_M, Vehicle, add_vehicle, car_reflectance
 
 MIN_CONTRAST = 0.010
-"""Peak difference to the road, in reflectance, below which nobody could tell a vehicle."""
+"""Minimum peak difference from the road, in reflectance, of a visible vehicle."""
 CERTAIN_KMH = 42.0
-"""A truck as fast as this is shifted by more than a pixel from B02 to B04."""
+"""Speed at which a truck is displaced by more than a pixel from B02 to B04."""
 STANDING_KMH = 12.0
-"""What is slower does not move from band to band, as far as one can see."""
+"""Speed below which no displacement from band to band is visible."""
 MAX_OPACITY = 0.35
 
 
 @dataclass(frozen=True)
 class Moving:
-    """A vehicle and how far it stands out from its road: 1 is where a person begins to see it."""
+    """Vehicle and its contrast with the road; 1 is the limit of visibility to a person."""
 
     vehicle: Vehicle
     contrast: float
     truck: bool
 
     def certain(self, light: float, opacity: float) -> bool:
-        """Return whether it is a moving truck to anyone, in that light (0-1) and under so much cloud."""
+        """Return True if it is clearly a moving truck in that light (0-1) and cloud opacity (0-1)."""
         seen = self.contrast * light * (1 - opacity)
         return self.truck and self.vehicle.speed_kmh >= CERTAIN_KMH and opacity < MAX_OPACITY and seen >= 1
 
     @property
     def ambiguous(self) -> bool:
-        """True for a vehicle that may look like a truck: any moving truck, and a visible car."""
+        """Return True if it may look like a truck: any moving truck, and a visible car."""
         return self.vehicle.speed_kmh > STANDING_KMH and (self.truck or self.contrast > 0.7)
 
 
 def add_traffic(rng: np.random.Generator, image: Image, world: ChipWorld, street: Street) -> list[Moving]:
-    """Draw vehicles in both directions, on lanes of their driving side; on few streets they crawl."""
+    """Draw vehicles in both directions, on lanes of their driving side; a few streets have a jam."""
     size = image.shape[1]
     before = image.copy()
     jam = rng.uniform() < 0.06
@@ -77,7 +77,7 @@ def add_traffic(rng: np.random.Generator, image: Image, world: ChipWorld, street
 
 
 def _surface(image: Image, x: float, y: float) -> tuple[Image, float]:
-    """Mean reflectance (4,) under a vehicle, and how much the visible bands vary there."""
+    """Return the mean reflectance (4,) under a vehicle, and the deviation of the visible bands there."""
     size = image.shape[1]
     row, col = (int(np.clip(value, 1, size - 2)) for value in (y, x))
     around = image[:, row - 1 : row + 2, col - 1 : col + 2].reshape(4, -1)
@@ -85,7 +85,10 @@ def _surface(image: Image, x: float, y: float) -> tuple[Image, float]:
 
 
 def contrast(vehicle: Vehicle, under: Image, least: float) -> float:
-    """Times `least` that two visible bands differ from the surface (4,), or one does three times that."""
+    """Return the contrast of a vehicle with the surface (4,) in multiples of `least`.
+
+    It is that of the second best visible band, or a third of that of the best one.
+    """
     area = vehicle.length_m * vehicle.width_m / PIXEL_M**2
     roof = np.array([vehicle.reflectance[band] for band in CHIP_BANDS[:3]])
     peak = np.sort(np.abs(roof - under[:3]) * min(1.0, area) * 0.75)

@@ -1,1 +1,1 @@
-"""A fictitious piece of Central Europe: its layout, its reflectance, its traffic."""
+"""Fictitious piece of Central Europe: its layout, its reflectance, its traffic."""

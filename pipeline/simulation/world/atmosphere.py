@@ -1,4 +1,4 @@
-"""Clouds, their shadows and haze over a simulated world, each band from its own line of sight."""
+"""Clouds, their shadows and haze over a simulated world, with the line of sight of each band."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ LINE_OF_SIGHT_KM = {
     "B02": 0.0, "B08": -1.89, "B03": -3.78, "B10": -6.35, "B04": -7.28, "B05": -9.18, "B11": -10.85,
     "B06": -11.05, "B07": -12.94, "B8A": -14.81, "B12": -15.32, "B01": -16.83, "B09": -18.74,
 }  # fmt: skip
-"""How far north of its place over B02 the satellite is when an odd detector sees a place in each band.
+"""Kilometres by which the satellite is north of its place over B02 when an odd detector images a band.
 
-Orbital height times tan(zenith) cos(azimuth) of the viewing angles in `MTD_TL.xml`; an even detector has the
-opposite sign. Measured in a product of baseline 05.09.
+That is the orbital height times tan(zenith) cos(azimuth) of the viewing angles in `MTD_TL.xml`. An even
+detector has the opposite sign. Measured in a product of baseline 05.09.
 """
 EAST_OF_NORTH = 0.22
 """Kilometres east for each kilometre north, along the descending orbit."""
 VEIL_HEIGHT_M = 9000.0
 SHADE = np.float32(0.62)
-"""Share of sunlight that an opaque cloud takes from what lies in its shadow."""
+"""Share of sunlight that an opaque cloud blocks in its shadow."""
 _MARGIN = 24
 
 
@@ -37,15 +37,15 @@ class Sky:
     """Opacities and shadows over the ground on a 10 m grid, (H, W) each, all from 0 to 1."""
 
     cloud: NDArray[np.float32]
-    """Opacity of the clouds as B02 sees them."""
+    """Opacity of the clouds in B02."""
     cirrus: NDArray[np.float32]
-    """Opacity of thin high cloud and contrails, as B02 sees them."""
+    """Opacity of thin high cloud and contrails in B02."""
     shadow: NDArray[np.float32]
-    """Share of sunlight that clouds take away."""
+    """Share of sunlight blocked by clouds."""
 
 
 def cloud_field(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Opacity of the clouds above each place, (len(ys), len(xs)), 0-1 with soft edges."""
+    """Return the opacity of the clouds above each place, (len(ys), len(xs)), 0-1 with soft edges."""
     field = fractal_field(xs, ys, world.cloud_scale, world.field_seed + 120, 6, world.cloud_gain)
     threshold = ndtri(1 - world.cloud_cover)
     opacity = np.clip((field - np.float32(threshold)) / np.float32(world.cloud_softness), 0, 1)
@@ -55,7 +55,7 @@ def cloud_field(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) 
 def parallax(band: str, order: int, height_m: float) -> tuple[float, float]:
     """Return the shift right and down of an object at a height from B02 to a band, pixels.
 
-    Height over orbital height times the way the satellite flew between the bands, away from the satellite;
+    The shift is away from the satellite: height over orbital height, times the flight between the bands.
     `order` is +1 for odd MSI detectors, -1 for even ones.
     """
     north = order * LINE_OF_SIGHT_KM[band] / ORBIT_KM * height_m / PIXEL_M
@@ -63,7 +63,7 @@ def parallax(band: str, order: int, height_m: float) -> tuple[float, float]:
 
 
 def delay_s(band: str, order: int) -> float:
-    """Seconds after B02 (before it, if negative) at which any band sees a place."""
+    """Return the seconds after B02 (negative: before it) at which any band images a place."""
     return order * LINE_OF_SIGHT_KM[band] / LINE_OF_SIGHT_KM["B04"] * BAND_DELAYS_S["B04"]
 
 
@@ -76,7 +76,7 @@ def cloud_shift(world: World, band: str, order: int) -> tuple[float, float]:
 
 
 def veil(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Opacity of cirrus above each place as B02 sees it, (len(ys), len(xs)), 0-0.2."""
+    """Return the opacity of cirrus above each place in B02, (len(ys), len(xs)), 0-0.2."""
     field = smooth_field(xs, ys, 260, world.field_seed + 130) - np.float32(1.3)
     return np.clip(field * np.float32(0.16), 0, 0.2)
 
@@ -84,7 +84,7 @@ def veil(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDAr
 def contrails(
     world: World, xs: NDArray[np.float64], ys: NDArray[np.float64], band: str = "B02", order: int = 1
 ) -> NDArray[np.float32]:
-    """Opacity of the contrails above each place as a band sees them, (len(ys), len(xs))."""
+    """Return the opacity of the contrails above each place in a band, (len(ys), len(xs))."""
     opacity = np.zeros((len(ys), len(xs)), np.float32)
     for trail in world.contrails:
         right, down = parallax(band, order, trail.height_m)
@@ -97,16 +97,16 @@ def contrails(
 
 
 def light_left(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Share, 0-1, of a contrast on the ground that is left after cloud, veil, contrail and cloud shadow."""
+    """Return the share, 0-1, of a ground contrast that cloud, veil, contrail and cloud shadow leave."""
     above = sky(world, xs, ys)
     return (1 - above.cloud) * (1 - above.cirrus) * (1 - SHADE * above.shadow)
 
 
 def sky(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> Sky:
-    """Clouds, thin cloud and cloud shadow over a grid."""
+    """Return clouds, thin cloud and cloud shadow over a grid."""
     height = world.cloud_height_m * np.tan(np.deg2rad(world.season.sun_zenith_deg)) / PIXEL_M
     azimuth = np.deg2rad(world.season.sun_azimuth_deg)
-    # the cloud that shades a place stands towards the sun from it
+    # the cloud that shades a place is towards the sun
     shadow = cloud_field(world, xs + height * np.sin(azimuth), ys - height * np.cos(azimuth))
     thin = np.maximum(veil(world, xs, ys), contrails(world, xs, ys))
     return Sky(cloud_field(world, xs, ys), thin, shadow)
@@ -122,7 +122,7 @@ def add_sky(
 ) -> None:
     """Darken, veil and cloud an image, (C, H, W) reflectance of the ground, in place.
 
-    Clouds are high and drift, so each band sees them elsewhere; see `cloud_shift` and `parallax`.
+    Clouds are high and drift, so their position differs between bands; see `cloud_shift` and `parallax`.
     """
     brightness = 0.42 + 0.34 * above.cloud + 0.05 * smooth_field(xs, ys, 11, world.field_seed + 131)
     wide_x = np.arange(-_MARGIN, len(xs) + _MARGIN) + xs[0]
@@ -156,7 +156,7 @@ _CLOUD_COLOUR = {
 
 
 def _shifted(wide: NDArray[np.float32], right: float, down: float) -> NDArray[np.float32]:
-    """Return a field with `_MARGIN` on all sides after a shift, between pixels by bilinear weights."""
+    """Return a field with `_MARGIN` on all sides after a shift, interpolated bilinearly."""
     top, left = _MARGIN - down, _MARGIN - right
     i, j = int(np.floor(top)), int(np.floor(left))
     fy, fx = np.float32(top - i), np.float32(left - j)

@@ -1,4 +1,4 @@
-"""Roofs, parked vehicles and other rectangles of a simulated world that do not move."""
+"""Roofs, parked vehicles and other static rectangles of a simulated world."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Spectrum = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Roof:
-    """Rectangle seen from above: a building or a parked vehicle. Lengths in pixels."""
+    """Rectangle from above: a building or a parked vehicle. Lengths in pixels."""
 
     x: float
     y: float
@@ -69,7 +69,7 @@ def _beside_roads(roofs: list[Roof], world: World) -> tuple[Roof, ...]:
 
 
 def _on_roads(world: World) -> list[Roof]:
-    """Bridges, sign gantries, and what stands on shoulders and in the median: works, signs, a lorry."""
+    """Return bridges, sign gantries, and objects on shoulders and in the median: works, signs, lorries."""
     rng = np.random.default_rng([world.seed, 304])
     shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
     motorways = [road for road in world.roads if road.road_class == "motorway"]
@@ -134,7 +134,7 @@ def _on(centre: tuple[float, float], angle: float, u: float, v: float) -> tuple[
 
 
 def _houses(town: Town, shade: float, rng: np.random.Generator) -> list[Roof]:
-    """Houses on both sides of a town's streets, denser and bigger towards the middle."""
+    """Return houses on both sides of a town's streets, denser and bigger towards the middle."""
     reach = 2 * (int(town.radius / STREET_ACROSS) + 1)
     rows = np.add.outer(np.arange(-reach, reach + 1) * STREET_ACROSS, [-1.25, 1.25]).ravel()
     lots = np.arange(-1.9 * town.radius, 1.9 * town.radius, 2.05)
@@ -194,7 +194,7 @@ def _halls(zone: Zone, shade: float, rng: np.random.Generator) -> list[Roof]:
 
 
 def _parked(zone: Zone, rng: np.random.Generator, share: float) -> list[Roof]:
-    """Lorries side by side in rows, as on a rest area."""
+    """Return lorries side by side in rows, as on a rest area."""
     roofs = []
     slant = zone.angle + rng.choice([0.0, 0.6, np.pi / 2])
     for v in np.arange(-zone.half_width + 1.1, zone.half_width - 0.9, 3.4):
@@ -208,7 +208,7 @@ def _parked(zone: Zone, rng: np.random.Generator, share: float) -> list[Roof]:
 
 
 def _rows(zone: Zone, rng: np.random.Generator) -> list[Roof]:
-    """Long parallel roofs: greenhouses, or the tables of a solar park."""
+    """Return long parallel roofs: greenhouses, or the tables of a solar park."""
     roof = ROOFS["greenhouse" if zone.kind == "greenhouses" else "solar"]
     pitch, width = (2.6, 2.0) if zone.kind == "greenhouses" else (1.0, 0.55)
     roofs = []

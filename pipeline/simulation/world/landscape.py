@@ -1,4 +1,4 @@
-"""The ground of a simulated world: parcels, forest, water, towns, drawn at 5 m and averaged to 10 m."""
+"""Ground of a simulated world: parcels, forest, water, towns, drawn at 5 m and averaged to 10 m."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.spectra import INDEX, VARIANTS
 
 FIELD_BLOCK_PX = 64.0
-"""Spacing of the blocks of fields that share a direction."""
+"""Spacing of the blocks of fields with a common direction."""
 FOREST_SHARE_LEVEL = 0.35
-"""The forest field is above it where there is forest (a standard normal variable)."""
+"""Level of the forest field (a standard normal variable) above which there is forest."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """The ground on a 10 m grid, before roads, buildings and the instrument."""
+    """Ground on a 10 m grid, before roads, buildings and the instrument."""
 
     reflectance: NDArray[np.float32]
     """(C, H, W)."""
     landcover: NDArray[np.uint8]
-    """(H, W), Dynamic World's legend."""
+    """(H, W), legend of Dynamic World."""
 
 
 class _Canvas:
-    """Material, shade and light of every sub-pixel of a window, painted over one after the other."""
+    """Material, shade and light of every sub-pixel of a window; later layers cover earlier ones."""
 
     def __init__(self, world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> None:
         self.world, self.xs, self.ys = world, xs, ys
@@ -60,7 +60,7 @@ class _Canvas:
 def render_ground(
     world: World, xs: NDArray[np.float64], ys: NDArray[np.float64], bands: tuple[str, ...]
 ) -> Ground:
-    """Return the ground at the pixels with centres `xs`, `ys`; needs about 300 bytes for each pixel."""
+    """Return the ground at the pixels with centres `xs`, `ys`. Memory: about 300 bytes a pixel."""
     fine_x = (xs[:, None] + [-0.25, 0.25]).ravel()
     fine_y = (ys[:, None] + [-0.25, 0.25]).ravel()
     canvas = _Canvas(world, fine_x, fine_y)
@@ -73,9 +73,9 @@ def render_ground(
 
 
 def _paint_fields(canvas: _Canvas) -> None:
-    """Blocks of parallel parcels, with tracks and hedges between the blocks.
+    """Paint blocks of parallel parcels, with tracks and hedges between the blocks.
 
-    The blocks are Voronoi cells of a jittered lattice; each is cut into strips, and these across.
+    The blocks are Voronoi cells of a jittered lattice. Each is cut into strips, and the strips into parcels.
     """
     world, seed = canvas.world, canvas.world.field_seed
     bend_x = smooth_field(canvas.xs, canvas.ys, 70, seed + 1) * np.float32(4)
@@ -85,7 +85,7 @@ def _paint_fields(canvas: _Canvas) -> None:
     cells = _voronoi(x, y, seed)
     name, boundary = cells.names[cells.cell], cells.edge
 
-    # neighbouring blocks lie along the same valley or old road, or square to it
+    # neighbouring blocks are parallel to the same valley or old road, or perpendicular to it
     lie = 0.35 * (seed % 9) + 0.5 * np.sin(cells.x / 210) + 0.4 * np.sin(cells.y / 260)
     lie = lie + 0.6 * uniform(seed + 5, cells.names) + np.pi / 2 * (uniform(seed + 6, cells.names) < 0.4)
     width = (5 + 28 * uniform(seed + 7, cells.names) ** 2)[cells.cell]
@@ -93,7 +93,7 @@ def _paint_fields(canvas: _Canvas) -> None:
     c, s = np.cos(lie).astype(np.float32)[cells.cell], np.sin(lie).astype(np.float32)[cells.cell]
     v = (x * c + y * s) / width
     strip = np.floor(v).astype(np.int32)
-    # joining some strips with their neighbour makes parcels of one and of two widths
+    # some strips merge with their neighbour, for parcels of one and of two widths
     joined = (strip & 1 == 1) & (uniform(seed + 9, name, strip >> 1) < 0.45)
     strip = strip - joined
     u = (y * c - x * s) / length + uniform(seed + 10, name, strip)
@@ -134,11 +134,11 @@ class _Cells:
     y: NDArray[np.float32]
     """(N,), pixels."""
     cell: NDArray[np.int32]
-    """(H, W), which cell each place lies in, as an index of the above."""
+    """(H, W), index of each place's cell."""
     edge: NDArray[np.float32]
-    """(H, W), distance from the nearest edge of the cell, pixels."""
+    """(H, W), distance to the nearest edge of the cell, pixels."""
     pair: NDArray[np.uint32]
-    """(H, W), a name of the edge: the same from both sides."""
+    """(H, W), number of the nearest edge, the same on both sides."""
 
 
 def _voronoi(x: NDArray[np.float32], y: NDArray[np.float32], seed: int) -> _Cells:
@@ -171,7 +171,7 @@ def _voronoi(x: NDArray[np.float32], y: NDArray[np.float32], seed: int) -> _Cell
 def _paint_forest(canvas: _Canvas) -> None:
     seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
     big = fractal_field(xs, ys, 150, seed + 60, 5, 0.55)
-    # shade is the parcel's own number: complete parcels are wooded or cleared, which makes straight edges
+    # shade identifies the parcel: complete parcels are wooded or cleared, for straight edges
     stand = (canvas.shade.astype(np.float32) / np.float32(VARIANTS) - np.float32(0.5)) * np.float32(0.7)
     level = big + stand - np.float32(FOREST_SHARE_LEVEL)
     scrub = (level > -0.12) & (level <= 0.0) & (smooth_field(xs, ys, 40, seed + 66) > 0.2)
@@ -188,7 +188,7 @@ def _paint_forest(canvas: _Canvas) -> None:
     ) * np.float32(0.05)
     wooded = forest | scrub
     canvas.light[wooded] += crowns[wooded]
-    # trees cast shadows on what lies beside them
+    # trees cast shadows on their neighbourhood
     reach = 18 * np.tan(np.deg2rad(canvas.world.season.sun_zenith_deg)) / 5
     azimuth = np.deg2rad(canvas.world.season.sun_azimuth_deg)
     down, right = round(float(reach * np.cos(azimuth))), round(float(-reach * np.sin(azimuth)))
@@ -213,7 +213,7 @@ def _paint_water(canvas: _Canvas) -> None:
         near = near_line(river.points, xs, ys, river.width * 1.5 + 6)
         distance = np.abs(near.offset)
         half = river.width / 2 * (1 + 0.18 * wobble[near.rows, near.cols])
-        # bars of gravel lie now on one side, now on the other
+        # bars of gravel alternate between the sides
         swing = np.sin(near.along / 41.0) * np.sign(near.offset) + 0.6 * bars[near.rows, near.cols]
         for bank, material in (
             ((distance < half + 4 + wobble[near.rows, near.cols] * 3), "broadleaf"),
@@ -289,7 +289,7 @@ def _paint_zones(canvas: _Canvas) -> None:
 
 
 def _reflectance(canvas: _Canvas, bands: tuple[str, ...]) -> NDArray[np.float32]:
-    """Spectra of the materials, mixed with their companions, lit, and averaged to 10 m."""
+    """Mix the spectra of the materials with their companions, light them and average to 10 m."""
     seed, xs, ys = canvas.world.field_seed, canvas.xs, canvas.ys
     shades = spectra.palette(np.random.default_rng([canvas.world.seed, 404]))
     code = canvas.material.astype(np.uint16) * VARIANTS + canvas.shade

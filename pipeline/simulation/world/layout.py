@@ -61,7 +61,7 @@ def _surfaced(road: Road, driving_side: int, rng: np.random.Generator) -> Road:
     concrete = float(rng.uniform(0.3, 0.8)) if rng.random() < 0.3 else 0.0
     verge = {"motorway": (3, 18), "secondary": (1, 4)}.get(road.road_class, (0.5, 1.5))
     wide = road.road_class == "secondary" and rng.random() < 0.12
-    # ramps are laid out for traffic on the right: elsewhere they are driven the other way
+    # ramps are for right-hand traffic; for left-hand traffic their direction is reversed
     points = road.points[::-1] if road.oneway and driving_side < 0 else road.points
     return replace(
         road,
@@ -91,7 +91,7 @@ def _railways(size: int, rng: np.random.Generator) -> tuple[Road, ...]:
 
 
 def _air(size: int, rng: np.random.Generator) -> tuple[tuple[Flight, ...], tuple[Contrail, ...]]:
-    """Return aircraft, some of them with a contrail, and contrails whose aircraft is gone."""
+    """Return aircraft, some of them with a contrail, and contrails without aircraft."""
     flights, contrails = [], []
     for _ in range(int(rng.poisson(0.5 * min(1.0, (size / 768) ** 2) + 0.05 * (size / 1024) ** 2))):
         x, y = (rng.uniform(0.1, 0.9, 2) * size).tolist()
@@ -168,7 +168,7 @@ def _secondary(size: int, towns: tuple[Town, ...], rng: np.random.Generator) -> 
     places = [np.array([t.x, t.y]) for t in towns]
     at = np.array(places).reshape(-1, 2)
     squared = ((at[:, None] - at[None]) ** 2).sum(axis=2)
-    # Gabriel graph: neighbours with no third town in the circle between them, so roads don't run in parallel
+    # Gabriel graph: no third town in the circle between two neighbours, so no roads run in parallel
     ends = [
         (places[i], places[j])
         for i in range(len(places))
@@ -232,7 +232,7 @@ def _zones(size: int, motorways: list[Road], rng: np.random.Generator) -> tuple[
     ):
         wanted = count * (size / 1024) ** 2
         number = max(1 if kind == "industry" else 0, round(wanted))
-        if number == 0:  # a small scene has rare objects by chance
+        if number == 0:  # in a small scene the number of rare objects is random
             number = int(rng.random() < wanted)
         for _ in range(number):
             road = motorways[int(rng.integers(len(motorways)))]

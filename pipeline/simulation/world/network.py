@@ -1,4 +1,4 @@
-"""Roads of a simulated world: their lines, their cross sections, and how they are painted."""
+"""Roads of a simulated world: their lines, their cross sections and their painting."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LANE_M = 3.75
 
 @dataclass(frozen=True)
 class Road:
-    """A road's (or railway's) middle line, cross section and surface."""
+    """Middle line, cross section and surface of a road or railway."""
 
     points: NDArray[np.float64]
     """(N, 2): x, y in pixels of the 10 m grid."""
     road_class: str
     ref: str
     lanes: int
-    """In each direction; links have one direction."""
+    """Lanes in each direction; links have one direction."""
     median_m: float = 0.0
     shoulder_m: float = 0.5
     driving_side: int = 1
-    """+1 where traffic keeps to the right, -1 where it keeps to the left."""
+    """+1 if traffic keeps right, -1 if it keeps left."""
     shade: float = 1.0
-    """Brightness of its surface, relative to its material's."""
+    """Brightness of its surface, relative to that of its material."""
     concrete: float = 0.0
     """Share of concrete in its surface."""
     verge_m: float = 1.0
@@ -39,26 +39,26 @@ class Road:
 
     @property
     def oneway(self) -> bool:
-        """True if traffic runs only from the first point to the last."""
+        """Return True if traffic runs only from the first point to the last."""
         return self.road_class.endswith("_link")
 
     @property
     def carriageway_m(self) -> float:
-        """Width of the asphalt of one direction."""
+        """Return the width of the asphalt of one direction."""
         return self.lanes * LANE_M + self.shoulder_m
 
     @property
     def half_width_m(self) -> float:
-        """From the middle line to the outer edge of the asphalt."""
+        """Return the distance from the middle line to the outer edge of the asphalt."""
         return self.median_m / 2 + self.carriageway_m * (0.5 if self.oneway else 1.0)
 
     @property
     def line(self) -> LineString:
-        """The middle line."""
+        """Return the middle line."""
         return LineString(self.points)
 
     def carriageways(self) -> list[LineString]:
-        """Lines a map would have, in pixels: one for each carriageway, in its direction of travel."""
+        """Return the lines of a road map, in pixels: one for each carriageway, in its direction of travel."""
         if self.median_m == 0:
             return [self.line]
         side = self.driving_side * (self.median_m + self.carriageway_m) / 2 / PIXEL_M
@@ -67,19 +67,21 @@ class Road:
         return [LineString(self.points + side * normals), LineString((self.points - side * normals)[::-1])]
 
     def lane_offset_m(self, lane: int) -> float:
-        """Distance of a lane's middle from the middle line, to the right of travel; 0 is the inner."""
+        """Return the distance of a lane's middle to the right of the middle line, in metres; 0 is the inner
+        lane."""
         if self.oneway:
             return 0.0
         return self.driving_side * (self.median_m / 2 + (lane + 0.5) * LANE_M + self.shoulder_m * 0.2)
 
     def surface(self, materials: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Mean reflectance (C,) of its carriageways, from `asphalt`, `worn`, `ballast` and `concrete`."""
+        """Return the mean reflectance (C,) of its carriageways, from `asphalt`, `worn`, `ballast` and
+        `concrete`."""
         own = {"motorway": "asphalt", "motorway_link": "asphalt", "railway": "ballast"}
         base = materials[own.get(self.road_class, "worn")]
         return np.float32(self.shade) * (base + np.float32(self.concrete) * (materials["concrete"] - base))
 
     def place(self, distance_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Point and unit tangent (dx, dy) at a distance along the middle line."""
+        """Return the point and unit tangent (dx, dy) at a distance along the middle line."""
         lengths = np.hypot(*np.diff(self.points, axis=0).T)
         ends = np.cumsum(lengths)
         i = min(int(np.searchsorted(ends, distance_px)), len(lengths) - 1)
@@ -89,19 +91,19 @@ class Road:
 
 @dataclass(frozen=True)
 class NearLine:
-    """The pixels near a line: where they are, how far from it and how far along it, in pixels."""
+    """Pixels near a line: their indices, and their distances from and along it, in pixels."""
 
     rows: NDArray[np.intp]
     cols: NDArray[np.intp]
     offset: NDArray[np.float32]
-    """Signed distance, positive to the right of the line's direction (y runs down)."""
+    """Signed distance, positive to the right of the line's direction (y points down)."""
     along: NDArray[np.float32]
 
 
 def near_line(
     points: NDArray[np.float64], xs: NDArray[np.float64], ys: NDArray[np.float64], reach: float
 ) -> NearLine:
-    """Return the places of the grid `ys` x `xs` within `reach` of the line, each by its nearest segment."""
+    """Return the pixels of the grid `ys` x `xs` within `reach` of the line, with their nearest segment."""
     (left, top), (right, bottom) = points.min(axis=0) - reach, points.max(axis=0) + reach
     if right < xs[0] or left > xs[-1] or bottom < ys[0] or top > ys[-1]:
         nowhere, nothing = np.zeros(0, np.intp), np.zeros(0, np.float32)
@@ -142,13 +144,13 @@ def paint_road(
 ) -> None:
     """Paint a road over (C, H, W) reflectance and add its share to `covered` (H, W), both in place.
 
-    `surfaces` gives (C,) reflectance of what `Road.surface` takes, and of `verge` and `median`.
+    `surfaces` has the (C,) reflectance of the materials of `Road.surface`, and of `verge` and `median`.
     """
     near = near_line(road.points, xs, ys, (road.half_width_m + road.verge_m) / PIXEL_M + 2.0)
     if not len(near.rows):
         return
     distance = near.offset
-    # wear and repairs: each stretch of half a kilometre was paved in another year
+    # wear and repairs: each half kilometre was paved in a different year
     years = uniform(int(1e4 * road.shade), np.floor(near.along / 47).astype(np.int64), distance > 0)
     wear = 1 + 0.07 * np.sin(near.along / 37.0) * np.sin(near.along / 11.3 + 1) + 0.16 * (years - 0.5)
     _blend(
@@ -184,7 +186,7 @@ def bent_line(
     bend: float,
     step: float = 6.0,
 ) -> NDArray[np.float64]:
-    """Return a road between two points, (N, 2): straight except slow bends of up to `bend` of its length."""
+    """Return a road between two points, (N, 2): straight but for slow bends of up to `bend` of its length."""
     way = end - start
     length = max(float(np.hypot(*way)), step)
     t = np.linspace(0, 1, max(3, int(length / step) + 1))

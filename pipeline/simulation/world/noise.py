@@ -1,6 +1,6 @@
-"""Random fields as functions of place and seed, so that any window of a simulated world renders alone.
+"""Random fields as functions of place and seed, so that any window of a world renders alone.
 
-Every value comes from hashing lattice coordinates; nothing depends on what was computed before.
+All values are hashes of lattice coordinates, so they are independent of earlier computations.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SPLINE_VARIANCE = (151 / 315) ** 2 / 12
 
 
 def hashed(seed: int, *keys: ArrayLike) -> NDArray[np.uint32]:
-    """Return a well mixed 32-bit number for each combination of integer keys, which are broadcast."""
+    """Return a well mixed 32-bit number for each combination of integer keys, with broadcasting."""
     state = np.atleast_1d(np.uint32(seed & 0xFFFFFFFF)) ^ np.uint32(0x9E3779B9)
     for key in keys:
         state = state ^ np.asarray(key).astype(np.int64).astype(np.uint32)
@@ -27,20 +27,21 @@ def hashed(seed: int, *keys: ArrayLike) -> NDArray[np.uint32]:
 
 
 def uniform(seed: int, *keys: ArrayLike) -> NDArray[np.float32]:
-    """Uniform numbers in [0, 1), one for each combination of integer keys."""
+    """Return uniform numbers in [0, 1), one for each combination of integer keys."""
     return (hashed(seed, *keys) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
 
 def smooth_field(
     xs: NDArray[np.float64], ys: NDArray[np.float64], wavelength: float, seed: int
 ) -> NDArray[np.float32]:
-    """White noise of `wavelength` spacing through cubic B-splines: (len(ys), len(xs)), mean 0, variance 1."""
+    """Return white noise of `wavelength` spacing through cubic B-splines: (len(ys), len(xs)), mean 0,
+    variance 1."""
     rows, first_y, count_y = _spline(ys / wavelength)
     cols, first_x, count_x = _spline(xs / wavelength)
     lattice = uniform(
         seed, np.arange(first_y, first_y + count_y)[:, None], np.arange(first_x, first_x + count_x)[None, :]
     ) - np.float32(0.5)
-    # the lattice is small, the weights have four entries a row: far cheaper than gathering for every pixel
+    # a small lattice and four weights a row are far cheaper than gathering nodes for every pixel
     out = np.asarray((cols @ (rows @ lattice).T).T, np.float32)
     return np.ascontiguousarray(out) * np.float32(_SPLINE_VARIANCE**-0.5)
 
@@ -64,7 +65,8 @@ def fractal_field(
 
 
 def _spline(at: NDArray[np.float64]) -> tuple[csr_array, int, int]:
-    """Weights (places, nodes) of cubic B-splines, the first node's number, and how many there are."""
+    """Return the weights (places, nodes) of cubic B-splines, the first node's number, and the number of
+    nodes."""
     whole = np.floor(at)
     f = (at - whole).astype(np.float32)
     taps = [(1 - f) ** 3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6]

@@ -16,7 +16,7 @@ DETECTOR_TILT = 0.2
 
 @dataclass(frozen=True)
 class Season:
-    """Time of a scene, and the state of its fields."""
+    """Season of a scene: its time, and the state of its fields."""
 
     acquired: datetime
     sun_zenith_deg: float
@@ -45,18 +45,18 @@ SEASONS = (
 
 @dataclass(frozen=True)
 class Town:
-    """A built-up area with a street grid."""
+    """Built-up area with a street grid."""
 
     x: float
     y: float
     radius: float
     angle: float
-    """Of its streets, radians."""
+    """Direction of its streets, radians."""
     lobes: tuple[tuple[float, float], ...] = ()
     """Amplitude and phase of the outline's first harmonics."""
 
     def outwards(self, u: ArrayLike, v: ArrayLike) -> NDArray[np.float32]:
-        """Return 0 in the centre, 1 on the outline; from coordinates along and across its streets."""
+        """Return 0 at the centre and 1 on the outline, from coordinates along and across its streets."""
         around = np.arctan2(v, u)
         outline = 1 + sum(
             size * np.cos((k + 2) * around + phase) for k, (size, phase) in enumerate(self.lobes)
@@ -66,7 +66,7 @@ class Town:
 
 @dataclass(frozen=True)
 class Zone:
-    """A rectangle of industry, quarry, greenhouses or a rest area; half sides in pixels."""
+    """Rectangle of industry, quarry, greenhouses or a rest area; half sides in pixels."""
 
     x: float
     y: float
@@ -78,7 +78,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class River:
-    """A river's middle line, (N, 2) in pixels, and its mean width."""
+    """River with its middle line, (N, 2) in pixels, and its mean width."""
 
     points: NDArray[np.float64]
     width: float
@@ -86,7 +86,7 @@ class River:
 
 @dataclass(frozen=True)
 class Lake:
-    """A lake with an irregular shore."""
+    """Lake with an irregular shore."""
 
     x: float
     y: float
@@ -95,7 +95,7 @@ class Lake:
 
 @dataclass(frozen=True)
 class Flight:
-    """An aircraft: x, y in pixels as B02 sees it, heading in degrees clockwise from north."""
+    """Aircraft: x, y in pixels in B02, heading in degrees clockwise from north."""
 
     x: float
     y: float
@@ -107,7 +107,7 @@ class Flight:
 
 @dataclass(frozen=True)
 class Contrail:
-    """A straight streak of thin high cloud; lengths in pixels, its middle as B02 sees it."""
+    """Straight streak of thin high cloud; lengths in pixels, its middle in B02."""
 
     x: float
     y: float
@@ -120,7 +120,7 @@ class Contrail:
 
 @dataclass(frozen=True)
 class World:
-    """All objects that have a place; the land between is a function of `seed`. Lengths in 10 m pixels."""
+    """Objects with a place; the land between is a function of `seed`. Lengths in 10 m pixels."""
 
     size: int
     seed: int
@@ -138,29 +138,29 @@ class World:
     cloud_scale: float
     """Size of the clouds, pixels."""
     cloud_gain: float
-    """Amplitude of each octave of their detail, relative to the one before."""
+    """Amplitude of each octave of their detail, relative to the previous one."""
     cloud_softness: float
     """Width of their edges, in standard deviations of the cloud field."""
     wind_ms: tuple[float, float]
     """Drift of the clouds: east and south, metres per second."""
     haze: float
-    """Mean path reflectance left in B02 by the atmospheric correction."""
+    """Mean path reflectance that the atmospheric correction leaves in B02."""
     railways: tuple[Road, ...]
     flights: tuple[Flight, ...]
     contrails: tuple[Contrail, ...]
     driving_side: int
-    """+1 where traffic keeps to the right, -1 where it keeps to the left."""
+    """+1 if traffic keeps right, -1 if it keeps left."""
 
     @property
     def field_seed(self) -> int:
-        """Seed of the random fields, far from those of other worlds: each field adds its own number."""
+        """Return the seed of the random fields, far from other worlds' seeds; each field adds its number."""
         return self.seed * 1000
 
     def detector(self, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.uint8]:
-        """Return the number of the MSI detector of each place; odd ones see B02 first, even ones B04."""
+        """Return the number of the MSI detector of each place; B02 is first in odd ones, B04 in even ones."""
         stripe = np.floor((x + DETECTOR_TILT * y - self.detector_start) / self.detector_width)
         return np.clip(stripe + self.first_detector, 1, 12).astype(np.uint8)
 
     def order(self, x: float, y: float) -> int:
-        """Return +1 where B02 is seen first, -1 where B04 is."""
+        """Return +1 where B02 is first, -1 where B04 is."""
         return 1 if int(self.detector(np.array(x), np.array(y))) % 2 else -1

@@ -1,6 +1,7 @@
-"""Spectra: surface reflectance by Sentinel-2 band of everything that the simulator draws.
+"""Spectra of the simulator: surface reflectance of its materials by Sentinel-2 band.
 
-Order of size from L2A pixels of Central Europe in summer (BigEarthNet patches), by land-cover class.
+Orders of magnitude are from L2A pixels of Central Europe in summer (BigEarthNet patches), by land-cover
+class.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
-"""The bands of an L2A product: all but B10."""
+"""Bands of an L2A product: all except B10."""
 
 WATER, TREES, GRASS, FLOODED, CROPS, SHRUB, BUILT, BARE = range(8)
-"""Dynamic World's legend, without snow (8)."""
+"""Legend of Dynamic World, without snow (8)."""
 
 VARIANTS = 64
 """Shades of each material."""
@@ -24,19 +25,19 @@ VARIANTS = 64
 
 @dataclass(frozen=True)
 class Material:
-    """A kind of ground: its class, how it varies, and its mean spectrum."""
+    """Ground material: its class, its variation and its mean spectrum."""
 
     landcover: int
     spread: float
     """Standard deviation of the logarithm of brightness, from parcel to parcel."""
     companion: str
-    """The material that shows through in patches."""
+    """Material that mixes in patches with this one."""
     mixing: float
-    """How much of the companion shows through."""
+    """Amount of the companion."""
     grain: float
     """Relative brightness variation from pixel to pixel."""
     spectrum: tuple[float, ...]
-    """By band, in the order of `BANDS`."""
+    """Spectrum in the order of `BANDS`."""
 
 
 def _tables() -> tuple[dict[str, Material], dict[str, dict[str, tuple[float, ...]]]]:
@@ -63,14 +64,14 @@ ROOFS, PAINTS = _SPECTRA["roof"], _SPECTRA["paint"]
 NAMES = tuple(MATERIALS)
 INDEX = {name: index for index, name in enumerate(NAMES)}
 LANDCOVER = np.array([material.landcover for material in MATERIALS.values()], np.uint8)
-"""(materials,): class of each."""
+"""Class of each material, (materials,)."""
 COMPANION = np.array([INDEX[material.companion] for material in MATERIALS.values()], np.uint16)
 MIXING = np.array([material.mixing for material in MATERIALS.values()], np.float32)
 GRAIN = np.array([material.grain for material in MATERIALS.values()], np.float32)
 
 
 def palette(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return (materials x `VARIANTS`, bands) reflectance: every material in many brightnesses and colours."""
+    """Return (materials x `VARIANTS`, bands) reflectance: all materials in many brightnesses and colours."""
     shades = []
     slope = np.linspace(-1, 1, len(BANDS))
     for material in MATERIALS.values():

@@ -1,4 +1,4 @@
-"""A world put on stage and seen by the instrument: ground, roads, buildings, vehicles, optics, sky, noise."""
+"""Rendering of a world with ground, roads, buildings, vehicles, optics, sky and noise."""
 
 from __future__ import annotations
 
@@ -19,72 +19,72 @@ from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.traffic import Aircraft, Vehicles, contrast, is_inside, make_traffic
 
 BLOCK_PX = 540
-"""Scenes are rendered by blocks of this side, a multiple of `GRID_PX`."""
+"""Side of the blocks of a rendered scene, a multiple of `GRID_PX`."""
 GRID_PX = 6
-"""Sizes are rounded up to complete pixels of 60 m."""
+"""Unit of sizes: they are rounded up to complete pixels of 60 m."""
 FAINT_PX = 0.05
-"""Reflectance times pixels by which a truck must differ from the road to be seen by eye."""
+"""Minimum difference between a truck and the road to be visible, as reflectance times pixels."""
 GLIMPSED_PX = 0.4 * FAINT_PX
-"""By which any other vehicle must differ to be in the truth at all: it may well pass for a truck."""
+"""Minimum difference of any other vehicle to be in the truth: it may look like a truck."""
 SLOW_KMH = 35.0
-"""Below this speed the colours of a truck hardly part."""
+"""Speed below which a truck's displacement between bands is hardly visible."""
 VEILED = 0.8
-"""Share of its contrast that must be left under cloud, haze and shadow for a truck to be seen for certain."""
+"""Minimum share of its contrast under cloud, haze and shadow for a truck to be certain."""
 HIDDEN = 0.1
-"""With less of the contrast left nothing is in the truth."""
+"""Minimum share of the contrast of any object in the truth."""
 TRUCK_HEIGHT_M = 3.8
 _HALO = 8
 _REACH = 30.0
-"""No object is longer than twice this, nor moves further."""
+"""Half of the maximum length, and the maximum displacement, of any object."""
 _DRAWN_SIGMA = 0.4
-"""Blur with which things are drawn: with less, their energy would depend on where in a pixel they lie."""
+"""Blur of drawn objects; with a smaller one their energy would depend on their sub-pixel position."""
 PSF_SIGMA_PX = {"B02": 0.50, "B03": 0.51, "B04": 0.54, "B08": 0.56}
-"""Blur of the 10 m bands; the pixel's own area comes on top."""
+"""Blur of the 10 m bands, without the area of the pixel."""
 _OTHER_SIGMA_PX = 0.8
 MISREGISTERED_PX = 0.15
-"""By which a band may lie off its place."""
+"""Maximum misregistration of a band."""
 
 
 @dataclass(frozen=True)
 class SimulatedTruck:
-    """A vehicle of the truth: a moving truck, or what may pass for one."""
+    """Vehicle of the truth: a moving truck, or a vehicle that looks like one."""
 
     vehicle: Vehicle
     detector: int
     order: int
-    """+1 where its detector sees B02 first, -1 where B04."""
+    """+1 if its detector sees B02 first, -1 if B04."""
     kind: str
     """`truck`, `bus`, `van` or `car`."""
     contrast: float
-    """Reflectance times pixels by which it differs from its road, as `traffic.contrast` counts."""
+    """Difference from its road as in `traffic.contrast`, reflectance times pixels."""
     light: float
     """Share of the contrast that cloud, haze and cloud shadow leave, 0-1."""
 
     @property
     def confidence(self) -> str:
-        """`high`, or `low` if a person could not recognise it, or would take another vehicle for a truck.
+        """Return `high`, or `low` if a person could not recognise it, or would take it for a truck.
 
-        That is for trucks that hardly differ from their road, stand under haze or in cloud shadow, or crawl
-        in a jam, and for every bus, van or car that shows. The score of a detector leaves these out.
+        `low` are trucks with little contrast to their road, under haze or in cloud shadow, or in a slow jam,
+        and all visible buses, vans and cars. The score of a detector ignores these.
         """
         seen = self.contrast * self.light > FAINT_PX and self.light > VEILED
         return "high" if self.kind == "truck" and seen and self.vehicle.speed_kmh >= SLOW_KMH else "low"
 
     @property
     def box(self) -> tuple[float, float, float, float]:
-        """(x_min, y_min, x_max, y_max) in pixels."""
+        """Return (x_min, y_min, x_max, y_max) in pixels."""
         return self.vehicle.box(self.order)
 
 
 @dataclass(frozen=True)
 class RenderedBlock:
-    """A window of a simulated scene."""
+    """Window of a simulated scene."""
 
     window: Window
     reflectance: NDArray[np.float32]
-    """(C, H, W) in the order of the bands asked for; the 20 m and 60 m bands on the 10 m grid."""
+    """(C, H, W) in the order of the requested bands; 20 m and 60 m bands on the 10 m grid."""
     landcover: NDArray[np.uint8]
-    """(H, W), Dynamic World's legend: the ground's class, also under cloud."""
+    """(H, W), legend of Dynamic World: the class of the ground, also under cloud."""
     detector: NDArray[np.uint8]
     """(H, W), number of the MSI detector."""
     sky: atmosphere.Sky
@@ -92,7 +92,7 @@ class RenderedBlock:
 
 @dataclass(frozen=True)
 class Stage:
-    """A world with its traffic and buildings, ready to be rendered window by window."""
+    """World with its traffic and buildings, rendered window by window."""
 
     world: World
     traffic: Vehicles
@@ -109,7 +109,7 @@ class Stage:
         return cls(world, moving, roofs, np.array([(one.x, one.y) for one in roofs]).reshape(-1, 2))
 
     def trucks(self) -> tuple[SimulatedTruck, ...]:
-        """Return the trucks, and other road vehicles that look like one, which are not hidden by cloud."""
+        """Return trucks, and other road vehicles that look like one, that are not hidden by cloud."""
         roads = [road for road in self.world.roads if not road.oneway]
         surfaces = [road.surface(_materials(range(len(BANDS)))).tolist() for road in roads]
         lines = STRtree([road.line for road in roads])
@@ -144,7 +144,7 @@ class Stage:
                 yield self.render_window(window, bands)
 
     def render_window(self, window: Window, bands: tuple[str, ...]) -> RenderedBlock:
-        """Return one window, as the instrument sees it."""
+        """Return one window of the scene as imaged."""
         world = self.world
         xs = np.arange(window.col_off - _HALO, window.col_off + window.width + _HALO) + 0.5
         ys = np.arange(window.row_off - _HALO, window.row_off + window.height + _HALO) + 0.5
@@ -266,7 +266,7 @@ class Stage:
     def _add_aircraft(
         self, image: NDArray[np.float32], bands: tuple[str, ...], aircraft: Aircraft, left: float, top: float
     ) -> None:
-        """Draw an aircraft where each band sees it: further on its way, and elsewhere for its height."""
+        """Draw an aircraft at its position in each band, which depends on its speed and height."""
         for part in aircraft.parts:
             order = self.world.order(part.x, part.y)
             for channel, band in enumerate(bands):
@@ -297,7 +297,7 @@ def misregistration(rng: np.random.Generator) -> tuple[float, float]:
 
 
 def _through_optics(image: NDArray[np.float32], band: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return one band with the rest of its blur, and misregistered: any two bands by up to 0.3 px."""
+    """Return one band with the rest of its blur, misregistered: any two bands by up to 0.3 px."""
     down, right = misregistration(rng)
     return blurred(image, PSF_SIGMA_PX.get(band, _OTHER_SIGMA_PX) ** 2 - _DRAWN_SIGMA**2, (down, right))
 
@@ -307,6 +307,6 @@ def blurred(image: NDArray[np.float32], variance: float, shift: tuple[float, flo
     for axis, move in enumerate(shift):
         second = variance + move**2
         taps = np.array([(second - move) / 2, 1 - second, (second + move) / 2])
-        # convolve1d turns the taps round, so that the last one moves towards higher indices
+        # convolve1d reverses the taps, so the last one moves towards higher indices
         image = convolve1d(image, taps, axis=axis, mode="nearest")
     return image

@@ -1,4 +1,4 @@
-"""Vehicles on the roads and rails of a simulated world, and above it."""
+"""Vehicles on the roads and rails of a simulated world, and aircraft above it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PAINT_SHARES = {
 _SHARES = tuple(PAINT_SHARES.values())
 _LOADS = ("gravel", "soil", "conifer", "concrete", "asphalt")
 TRUCK_GAP_M = 52.0
-"""From middle to middle of two trucks of a convoy."""
+"""Distance between the middles of two trucks of a convoy."""
 BORDER_PX = 2.0
 
 
 @dataclass(frozen=True)
 class Aircraft:
-    """An aircraft's body and wings, and its height, for which each band sees it elsewhere."""
+    """Body, wings and height of an aircraft; its position in each band depends on the height."""
 
     parts: tuple[Vehicle, ...]
     height_m: float
@@ -35,11 +35,11 @@ class Aircraft:
 
 @dataclass(frozen=True)
 class Vehicles:
-    """Moving objects: trucks are the truth, other road vehicles at most ignored, the rest not in it."""
+    """Moving objects: trucks are the truth, other road vehicles at most ignored, others not in the truth."""
 
     trucks: tuple[Vehicle, ...] = ()
     details: tuple[Vehicle, ...] = ()
-    """Cabs and loads of another colour than the rest of their truck, which they travel with."""
+    """Cabs and loads with another colour than their truck, which move with it."""
     buses: tuple[Vehicle, ...] = ()
     vans: tuple[Vehicle, ...] = ()
     cars: tuple[Vehicle, ...] = ()
@@ -49,7 +49,7 @@ class Vehicles:
 
 @dataclass(frozen=True)
 class _Jam:
-    """A stretch of one direction of a road, in pixels along its line, and the speed there."""
+    """Jam on a stretch of one direction of a road, in pixels along its line, with its speed."""
 
     start: float
     end: float
@@ -59,8 +59,8 @@ class _Jam:
 def make_traffic(world: World) -> Vehicles:
     """Return trucks, cars, vans and buses on every road, trains, and sometimes an aircraft.
 
-    Trucks on a motorway mostly keep to the outer lane, 52 m apart or more but in a jam; on other roads no two
-    come near.
+    Trucks on a motorway mostly keep to the outer lane, at least 52 m apart except in a jam. On other roads no
+    two are near each other.
     """
     rng = np.random.default_rng([world.seed, 202])
     trucks: list[Vehicle] = []
@@ -87,7 +87,7 @@ def make_traffic(world: World) -> Vehicles:
 
 
 def roof(rng: np.random.Generator) -> dict[str, float]:
-    """Reflectance by band of a random roof: mostly white, silver or grey."""
+    """Draw the reflectance by band of a roof: mostly white, silver or grey."""
     paint = np.asarray(PAINTS[list(PAINT_SHARES)[int(rng.choice(len(PAINT_SHARES), p=_SHARES))]])
     return _painted(paint, rng)
 
@@ -100,7 +100,7 @@ def _painted(paint: NDArray[np.float64], rng: np.random.Generator) -> dict[str, 
 
 
 def _jam(road: Road, rng: np.random.Generator) -> _Jam | None:
-    """Return, on a few motorways, a stretch of 1 to 3 km where traffic stands or creeps."""
+    """Return, on a few motorways, a stretch of 1 to 3 km with standing or creeping traffic."""
     if road.road_class != "motorway" or rng.random() > 0.08:
         return None
     start = float(rng.uniform(0, 0.8) * road.line.length)
@@ -108,7 +108,7 @@ def _jam(road: Road, rng: np.random.Generator) -> _Jam | None:
 
 
 def _size(rng: np.random.Generator) -> tuple[float, float]:
-    """Length and width in metres: articulated lorries, road trains, and smaller ones; some loads are wide."""
+    """Draw length and width in metres: articulated lorries, road trains, smaller ones; some are wide."""
     length = rng.choice([16.5, 18.7, 12.0, 9.0], p=[0.58, 0.19, 0.13, 0.10]) + rng.normal(0, 0.3)
     width = rng.uniform(2.6, 3.2) if rng.random() < 0.08 else rng.uniform(2.4, 2.6)
     return float(np.clip(length, 8, 19)), float(width)
@@ -157,7 +157,7 @@ def _is_apart(vehicle: Vehicle, others: list[Vehicle]) -> bool:
 
 
 def is_inside(world: World, vehicle: Vehicle) -> bool:
-    """Return whether the box of a vehicle is inside the scene, with some margin."""
+    """Return True if the box of a vehicle is inside the scene, with some margin."""
     x0, y0, x1, y1 = vehicle.box(world.order(vehicle.x, vehicle.y))
     return min(x0, y0) >= BORDER_PX and max(x1, y1) <= world.size - BORDER_PX
 
@@ -165,10 +165,10 @@ def is_inside(world: World, vehicle: Vehicle) -> bool:
 def _others(
     world: World, road: Road, backwards: bool, jam: _Jam | None, rng: np.random.Generator
 ) -> tuple[list[Vehicle], list[Vehicle], list[Vehicle]]:
-    """Cars, vans and buses of one direction."""
+    """Return cars, vans and buses of one direction."""
     motorway = road.road_class == "motorway"
     kinds = (
-        # per km, mean speed and its spread, lengths, width, share of paint seen from above
+        # per km, mean speed and its spread, lengths, width, share of paint from above
         (9.0 if motorway else 2.0, *((122, 14) if motorway else (75, 12)), (3.8, 5.0), 1.8, None),
         (0.8 if motorway else 0.2, *((112, 12) if motorway else (72, 10)), (5.2, 7.0), 2.05, 0.75),
         (0.10 if motorway else 0.06, *((96, 4) if motorway else (62, 9)), (11.0, 13.5), 2.55, 1.0),
@@ -181,7 +181,7 @@ def _others(
         for distance in places.tolist():
             queued = jam is not None and jam.start < distance < jam.end
             speed = float(np.clip(rng.normal(mean, spread), 40, 165))
-            # in a jam the outer lane is the trucks'
+            # in a jam the outer lane is for trucks
             lane = int(rng.integers(max(1, road.lanes - queued)))
             size = float(rng.uniform(*lengths)), width
             vehicle = _vehicle(
@@ -196,7 +196,7 @@ def _others(
 
 
 def _convoys(length_px: float, per_km: float, rng: np.random.Generator, grouped: float) -> list[list[float]]:
-    """Places along a road: a Poisson process, some of whose points lead a convoy of up to six."""
+    """Draw places along a road: a Poisson process, with convoys of up to six at some points."""
     km = length_px * PIXEL_M / 1000
     convoys: list[list[float]] = []
     for start in rng.uniform(0, length_px, rng.poisson(per_km * km)):
@@ -289,7 +289,7 @@ def _aircraft(world: World) -> tuple[Aircraft, ...]:
 
 
 def contrast(vehicle: Vehicle, surface: Sequence[float]) -> float:
-    """Return the contrast of a vehicle: reflectance times pixels in the second best of the visible bands.
+    """Return the contrast of a vehicle: reflectance times pixels in the second best visible band.
 
     `surface` is the road's reflectance by band, in the order of `BANDS`.
     """
