@@ -51,7 +51,7 @@ def block_draws(blocks: int, resamples: int, seed: int = 0, empty: int = 0) -> I
 
 
 def percentile_interval(values: NDArray[np.float64], level: float = 0.95) -> NDArray[np.float64]:
-    """(2, ...): between which the share `level` of the resampled figures (R, ...) lies; NaN without any."""
+    """Return (2, ...): the interval with the share `level` of resampled metrics (R, ...); NaN without any."""
     tail = (1 - level) / 2
     defined = np.isfinite(values).any(axis=0)
     bounds = np.nanquantile(np.where(defined, values, 0.0), [tail, 1 - tail], axis=0)

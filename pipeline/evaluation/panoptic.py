@@ -65,7 +65,7 @@ class PanopticEvaluation:
         return self.true_positives + (self.false_positives + self.false_negatives) / 2
 
     def metrics(self) -> dict[str, Any]:
-        """All figures as plain numbers for JSON; None where a figure is not defined.
+        """Return all metrics as plain numbers for JSON; None where undefined.
 
         `all`, `stuff` (land cover) and `things` (trucks) are means over the categories with segments.
         """
@@ -79,12 +79,12 @@ class PanopticEvaluation:
         counts = {"tp": self.true_positives, "fp": self.false_positives, "fn": self.false_negatives}
         return {
             **{
-                group: {figure: _mean(values[part]) for figure, values in columns.items()}
+                group: {name: _mean(values[part]) for name, values in columns.items()}
                 for group, part in groups.items()
             },
             "classes": {
-                name: {figure: _mean(values[[i]]) for figure, values in columns.items()}
-                | {figure: int(values[i]) for figure, values in counts.items()}
+                name: {metric: _mean(values[[i]]) for metric, values in columns.items()}
+                | {metric: int(values[i]) for metric, values in counts.items()}
                 for i, name in enumerate(self.names)
             },
         }
@@ -96,7 +96,7 @@ def evaluate_panoptic(
     """Compare land cover with trucks on top of it, to labels with labelled trucks on top of them.
 
     Masks of trucks are those of `pipeline.layers.panoptic.truck_masks`, of labels as of predictions. Void are
-    pixels without a class, and labelled trucks of confidence `low` or `ignore` or where nobody looked;
+    pixels without a class, and labelled trucks that are ignored or not observed;
     detections off the roads, where those narrow the question, are left out. Reads strips, so memory is
     about 40 bytes a pixel of 512 rows.
 
@@ -132,9 +132,9 @@ def match_segments(
     """Panoptic quality of an image given as strips, (H, W), of predicted and of reference segments.
 
     With K classes, a pixel's number is 0 to K - 1: stuff of that class, K: void, K + 1 and above: a thing,
-    all of one category. What is void on one side counts neither way: it is no part of a union, and a segment
-    that is mostly void on the other side is no mistake. That, and so every figure, is as in torchmetrics'
-    `panoptic_quality`, which takes whole images; COCO's own `pq_compute` knows void in the reference only.
+    all of one category. Void on one side is ignored: it is no part of a union, and a segment
+    that is mostly void on the other side is no mistake. This is as in torchmetrics'
+    `panoptic_quality`, which takes complete images; COCO's own `pq_compute` knows void in the reference only.
     """
     predicted, reference, area = _table(strips, len(classes))
     void = len(classes)
@@ -187,7 +187,7 @@ def _table(
 
 
 def _sums(segments: Counts, areas: Counts) -> Counts:
-    """(N,) total area of each segment; as floats, whole numbers are exact up to 2^53."""
+    """Return (N,): total area of each segment; integers are exact as floats up to 2^53."""
     return np.bincount(segments, areas).astype(np.int64)
 
 

@@ -26,7 +26,7 @@ SOURCE = "Olofsson et al. 2014, Remote Sensing of Environment 148: 42-57"
 
 @dataclass(frozen=True)
 class Estimate:
-    """Figures with their standard errors, both of one shape and in one unit; NaN where there is none."""
+    """Values with their standard errors, both of one shape and in one unit; NaN where undefined."""
 
     value: NDArray[np.float64]
     standard_error: NDArray[np.float64]
@@ -100,7 +100,7 @@ class AreaEstimates:
         return Estimate(self.proportions.sum(axis=0) * whole, np.sqrt(variance) * whole, whole)
 
     def metrics(self) -> dict[str, Any]:
-        """All figures as plain numbers for JSON; None where a figure is not defined."""
+        """Return all metrics as plain numbers for JSON; None where undefined."""
         by_class = {
             "area_ha": self.area_ha,
             "users_accuracy": self.users_accuracy,
@@ -169,7 +169,7 @@ def estimate_areas(legend: Sequence[LegendClass], counts: ArrayLike, mapped_ha: 
 
 
 def _plain(estimates: Mapping[str, Estimate], index: int | tuple[()] = ()) -> dict[str, Any]:
-    """Each value by its name, its standard error as `<name>_se`, and all intervals as `interval_95`."""
+    """Return each value by its name, standard errors as `<name>_se`, and intervals as `interval_95`."""
     plain: dict[str, Any] = {}
     for name, estimate in estimates.items():
         plain[name] = _number(estimate.value[index])

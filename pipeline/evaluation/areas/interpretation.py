@@ -102,7 +102,7 @@ class Interpreted:
         return estimate_areas(self.design.legend, self.counts, hectares)
 
     def metrics(self) -> dict[str, Any]:
-        """Those of the estimates, with how the sample was drawn, as plain numbers for JSON."""
+        """Return the metrics of the estimates with the design of the sample, as plain numbers for JSON."""
         drawn = ("map", "seed", "allocation", "expected_error")
         return {
             **self.estimate().metrics(),

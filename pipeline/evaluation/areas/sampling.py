@@ -96,7 +96,7 @@ def sample_size(pixels: ArrayLike, expected_accuracy: ArrayLike, standard_error:
 def allocate(
     pixels: ArrayLike, size: int, how: Allocation = "mixed", at_least: int = AT_LEAST
 ) -> NDArray[np.int64]:
-    """(K,) points of each stratum of `pixels`, (K,): `size` together, never more than it has pixels.
+    """Return (K,) points of each stratum of `pixels`, (K,): `size` in total, never more than its pixels.
 
     `equal`: the same number in each; `proportional`: by area; `mixed`: by area, but at least `at_least` in
     each (or all of its pixels), which the paper advises: rare classes get a useful interval, and the overall

@@ -115,7 +115,7 @@ class LandcoverEvaluation:
 
     @cached_property
     def intervals(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-        """95 % intervals by the figure's name: (2,) low and high of all, and (2, K) of the classes.
+        """95 % intervals by the metric's name: (2,) low and high of all, and (2, K) of the classes.
 
         By a bootstrap of blocks of `BLOCK_PX`; NaN with fewer than two blocks.
         """
@@ -125,15 +125,15 @@ class LandcoverEvaluation:
         else:
             counts = np.concatenate([self.blocks, self.boundaries.blocks], axis=2)
 
-        def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-            of_all, of_classes = _figures(sums[..., :count], sums[..., count:], self.labelled)
+        def metrics_of(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+            of_all, of_classes = _metrics(sums[..., :count], sums[..., count:], self.labelled)
             return np.concatenate(
                 [np.stack([of_all[name] for name in _OF_ALL], axis=-1)]
                 + [of_classes[name] for name in _OF_CLASSES],
                 axis=-1,
             )
 
-        bounds = block_bootstrap(counts, figures)
+        bounds = block_bootstrap(counts, metrics_of)
         of_classes = bounds[:, len(_OF_ALL) :].reshape(2, len(_OF_CLASSES), count)
         return (
             {name: bounds[:, i] for i, name in enumerate(_OF_ALL)},
@@ -141,19 +141,19 @@ class LandcoverEvaluation:
         )
 
     def metrics(self) -> dict[str, Any]:
-        """All figures as plain numbers for JSON; None where a figure is not defined."""
+        """Return all metrics as plain numbers for JSON; None where undefined."""
         labelled, mapped = self.hectares.sum(axis=1), self.hectares.sum(axis=0)
         edges = (
             np.zeros((len(self.legend), 4), np.int64) if self.boundaries is None else self.boundaries.counts
         )
         boundary = boundary_metrics(edges)
-        of_all, of_classes = _figures(self.matrix, edges, self.labelled)
+        of_all, of_classes = _metrics(self.matrix, edges, self.labelled)
         interval_all, interval_classes = self.intervals
         return {
             **({} if self.pixels else {"note": NOTHING_COMPARED}),
             "pixels": self.pixels,
             "hectares": float(self.hectares.sum()),
-            **{name: _plain(figure) for name, figure in of_all.items()},
+            **{name: _plain(value) for name, value in of_all.items()},
             "kappa": _plain(confusion_matrix.kappa(self.matrix)),
             "kappa_note": KAPPA_NOTE,
             "boundary_tolerance_m": None if self.boundaries is None else self.boundaries.tolerance_m,
@@ -169,7 +169,7 @@ class LandcoverEvaluation:
                     "value": item.value,
                     "labelled_ha": float(labelled[i]),
                     "predicted_ha": float(mapped[i]),
-                    **{name: _plain(figure[i]) for name, figure in of_classes.items()},
+                    **{name: _plain(value[i]) for name, value in of_classes.items()},
                     "boundary_precision": _plain(boundary[i, 0]),
                     "boundary_recall": _plain(boundary[i, 1]),
                     "interval_95": {name: _plain(ends[:, i]) for name, ends in interval_classes.items()},
@@ -187,10 +187,10 @@ class LandcoverEvaluation:
         }
 
 
-def _figures(
+def _metrics(
     matrices: NDArray[Any], edges: NDArray[Any], labelled: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
-    """Figures (...) of all and (..., K) of classes, from (..., K, K) matrices and (..., K, 4) boundaries."""
+    """Return metrics (...) of all and (..., K) of classes, of matrices (..., K, K) and edges (..., K, 4)."""
     boundary_f1 = boundary_metrics(edges)[..., 2]
     of_classes = {
         "users_accuracy": confusion_matrix.users_accuracy(matrices),
@@ -256,12 +256,12 @@ def evaluate_landcover(
     legend: Sequence[LegendClass],
     tolerance_m: float = TOLERANCE_M,
 ) -> LandcoverEvaluation:
-    """Compare a raster of class values with labels on its grid; 255 in either counts neither way.
+    """Compare a raster of class values with labels on its grid; pixels of 255 in either are ignored.
 
     Boundaries may be `tolerance_m` apart. Reads `BLOCK_ROWS` rows at a time, so memory doesn't grow with the
     height of the scene: it takes 25 bytes for each of their pixels. The result doesn't depend on them. Values
     that are not in the legend count as no value, and are counted. Where no pixel has a value in both, every
-    figure is NaN.
+    metric is NaN.
 
     Raises
     ------
@@ -318,7 +318,7 @@ def _parts(window: Window, above: int) -> Iterator[tuple[tuple[int, int], tuple[
 def _boundary_counts(
     labelled: NDArray[np.uint8], mapped: NDArray[np.uint8], near: NDArray[np.uint8], count: int
 ) -> NDArray[np.int64]:
-    """(K, 4) of `pipeline.evaluation.landcover.boundaries.BoundaryScores` from its `boundary_pixels`."""
+    """Return (K, 4) of `pipeline.evaluation.landcover.boundaries.BoundaryScores` from `boundary_pixels`."""
     at = np.nonzero(near)
     bits = near[at]
     columns = []
@@ -328,16 +328,16 @@ def _boundary_counts(
 
 
 def class_index(legend: Sequence[LegendClass]) -> NDArray[np.uint8]:
-    """(256,): position of each value in the legend, `len(legend)` for values that are not in it."""
+    """Return (256,): position of each value in the legend, `len(legend)` for values that are not in it."""
     index = np.full(256, len(legend), dtype=np.uint8)
     for i, item in enumerate(legend):
         index[item.value] = i
     return index
 
 
-def _plain(figures: ArrayLike) -> Any:
+def _plain(numbers: ArrayLike) -> Any:
     """Numbers, nested as they are, for JSON: None for what is not finite."""
-    values = np.asarray(figures, dtype=np.float64)
+    values = np.asarray(numbers, dtype=np.float64)
     plain = values.astype(object)
     plain[~np.isfinite(values)] = None
     return plain.tolist()

@@ -11,7 +11,7 @@ from pipeline.evaluation.landcover import confusion_matrix
 def confusion_by_block(
     truth: NDArray[np.uint8], predicted: NDArray[np.uint8], values: ArrayLike, block_px: int
 ) -> NDArray[np.int64]:
-    """(B, K, K) confusion matrices of the blocks that have any pixel with a value of the legend in both.
+    """Return (B, K, K): confusion matrices of the blocks with any pixel that has a class in both.
 
     `truth` and `predicted` are (H, W) class values, `values` (K,) those of the legend; what is not among
     them counts neither way. Rows are the truth's classes. Blocks are squares counted from the corner.
@@ -31,7 +31,7 @@ def confusion_by_block(
 
 
 def accuracy_and_iou(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(..., 1 + K): accuracy, then the IoU of each class, of (..., K, K) confusion matrices."""
+    """Return (..., 1 + K): accuracy, then the IoU of each class, of (..., K, K) confusion matrices."""
     return np.concatenate(
         [confusion_matrix.accuracy(matrices)[..., None], confusion_matrix.iou(matrices)], axis=-1
     )

@@ -57,7 +57,7 @@ class BoundaryScores:
 
 
 def boundary_metrics(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """(..., 3) precision, recall and F1 of (..., 4) counts as in `BoundaryScores.blocks`."""
+    """Return (..., 3) precision, recall and F1 of (..., 4) counts as in `BoundaryScores.blocks`."""
     mapped, mapped_near, labelled, labelled_near = np.moveaxis(np.asarray(counts, dtype=np.float64), -1, 0)
     precision, recall = ratio(mapped_near, mapped), ratio(labelled_near, labelled)
     found = np.nan_to_num(precision) + np.nan_to_num(recall)
@@ -75,7 +75,7 @@ def halo_px(tolerance_px: float) -> int:
 def boundary_pixels(
     labelled: NDArray[np.uint8], mapped: NDArray[np.uint8], classes: int, tolerance_px: float
 ) -> NDArray[np.uint8]:
-    """(H, W) bits: 1 mapped boundary, 2 near a labelled one of its class, 4 labelled, 8 near a mapped one.
+    """Return (H, W) bits: 1 mapped boundary, 2 near a labelled one of its class, 4 labelled, 8 near a mapped.
 
     `labelled` and `mapped` are (H, W) positions in a legend of `classes`, up to `MAX_CLASSES`; higher values
     are none. Right for pixels with `halo_px` around them, or the scene's edge. Near is a distance between
@@ -109,7 +109,7 @@ def _is_boundary(kind: NDArray[np.uint8], known: NDArray[np.bool_]) -> NDArray[n
 
 
 def _spread(bits: NDArray[np.unsignedinteger], radius: float) -> NDArray[np.unsignedinteger]:
-    """Every bit set in a disc around where it is set: row by row of the disc, the widest last."""
+    """Set every bit in a disc around its pixels, row by row of the disc, the widest last."""
     reach = math.floor(radius)
     widths = [math.floor(math.sqrt(radius**2 - dy**2)) for dy in range(reach + 1)]
     result = np.zeros_like(bits)

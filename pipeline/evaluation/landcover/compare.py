@@ -1,4 +1,4 @@
-"""Two land-cover maps against the same labels: where one has become right, where wrong."""
+"""Compare two land-cover maps with the same labels: areas that are fixed, broken or still wrong."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class LandcoverComparison:
     """Connected areas of one change, from `MIN_AREA_HA` on, largest first: `change`, `area_ha`."""
 
     def differences(self) -> dict[str, Difference]:
-        """`accuracy`, `mean_iou` of the classes that are labelled, and the IoU of each by its name."""
+        """Return differences of `accuracy`, `mean_iou` of the labelled classes, and the IoU of each."""
         labelled = self.matrices[:, 0].sum(axis=(0, 2)) > 0
 
-        def figures(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        def metrics(sums: NDArray[np.float64]) -> NDArray[np.float64]:
             each = accuracy_and_iou(sums)
             mean = mean_over(labelled, each[..., 1:])
             return np.concatenate([each[..., :1], mean[..., None], each[..., 1:][..., labelled]], axis=-1)
 
         names = [item.name for item, there in zip(self.legend, labelled, strict=True) if there]
         counts = self.matrices.astype(np.float64)
-        return paired_differences(counts, figures, ["accuracy", "mean_iou", *names])
+        return paired_differences(counts, metrics, ["accuracy", "mean_iou", *names])
 
 
 def compare_landcover(
@@ -55,8 +55,8 @@ def compare_landcover(
 ) -> LandcoverComparison:
     """Compare two class rasters of one grid with labels on it, strip by strip.
 
-    A pixel counts where both maps have a class and the labels, too: so both are asked the same. The blocks
-    are squares of 2.56 km, as those of `evaluate_landcover`.
+    A pixel counts if both maps and the labels have a class. The blocks are squares of 2.56 km, as
+    those of `evaluate_landcover`.
 
     Raises
     ------

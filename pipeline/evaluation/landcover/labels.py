@@ -65,7 +65,7 @@ class LandcoverLabels(Protocol):
     """Land cover held to be true, on the grid of the prediction."""
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        """(H, W) class values in `window` of the prediction's grid; `UNLABELLED` where there are none."""
+        """Read (H, W) class values in `window` of the prediction's grid; `UNLABELLED` without a class."""
         ...
 
     @property
@@ -82,7 +82,7 @@ class RasterLabels:
     grid: GeoBox
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        """(H, W) class values; the raster's own nodata, and what lies outside of it, is `UNLABELLED`."""
+        """Read (H, W) class values; the raster's own nodata, and pixels outside of it, are `UNLABELLED`."""
         with (
             open_raster(str(self.path), "Land-cover labels") as source,
             WarpedVRT(
@@ -103,7 +103,7 @@ class RasterLabels:
 
     @property
     def unknown_classes(self) -> tuple[str, ...]:
-        """None: values are read as they are, and whoever compares them counts those that are no class."""
+        """Empty: values are not checked here; the comparison counts those that are no class."""
         return ()
 
 
@@ -122,7 +122,7 @@ class PolygonLabels:
         return self.polygons.iloc[np.argsort(-self.polygons.area.to_numpy(), kind="stable")]
 
     def read(self, window: Window) -> NDArray[np.uint8]:
-        """(H, W) class values; what no polygon covers is `UNLABELLED`, not background."""
+        """Read (H, W) class values; pixels without a polygon are `UNLABELLED`, not background."""
         part = self.grid[window.toslices()]
         near = self._by_area[self._by_area.intersects(shapely.box(*part.boundingbox.bbox))]
         shape = (int(part.height), int(part.width))
