@@ -117,13 +117,13 @@ def _calibrated(calibration: Calibration) -> str:
 
 
 def _listed(sources: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """One entry a source: its name, then what is said of it; long lists of numbers are only counted."""
+    """Render an entry for each source: name and facts; long lists of numbers are only counted."""
     lines: list[Text] = []
     for source in sources:
         entries = iter(source.items())
         lines.append(Text(f"- {next(entries, ('', ''))[1]}"))
         lines += [Text(f"    {_label(name)}: {_plain(value)}") for name, value in entries]
-    return Group(*(lines or [Text("not told")]))
+    return Group(*(lines or [Text("not stated")]))
 
 
 def _figures(quality: Mapping[str, Any]) -> Iterator[RenderableType]:

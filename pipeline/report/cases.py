@@ -61,7 +61,7 @@ def kind_of(key: str, kinds: Mapping[str, Kind] = KINDS) -> Kind:
 def case_columns(
     cases: gpd.GeoDataFrame, chips: Mapping[str, bytes], kinds: Mapping[str, Kind] = KINDS
 ) -> dict[str, Any]:
-    """All cases for the page's script, column by column, in their order.
+    """Return all cases for the page's script, column by column, in their order.
 
     `cases` have `id`, `outcome` (a key of `kinds`), and `cause` and `score` where they are known; every other
     column is a fact to show. `chips` are pictures by id. Of the result, `outlines` are corners of the convex

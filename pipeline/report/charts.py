@@ -80,7 +80,7 @@ def reliability_chart(table: Reliability) -> Markup:
 
 
 def f1_scores(curve: PrecisionRecall) -> NDArray[np.float64]:
-    """(K,): F1 of all detections down to each one's score."""
+    """Return (K,): F1 of all detections down to each one's score."""
     total = curve.precision + curve.recall
     return np.divide(2 * curve.precision * curve.recall, total, out=np.zeros(len(total)), where=total > 0)
 

@@ -81,7 +81,7 @@ def _by_score(scores: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 def blocks_of_cases(scene: Scene, cases: gpd.GeoDataFrame, chip_px: int) -> NDArray[np.intp]:
-    """(N,): the block of the scene's rasters that holds each case's chip; -1 where it takes several.
+    """Return (N,): the raster block that holds each case's chip; -1 if the chip takes several.
 
     Cases outside of the scene are of block -2.
     """

@@ -122,7 +122,7 @@ def not_seen_picture(areas: gpd.GeoDataFrame, grid: GeoBox) -> tuple[Picture, li
 def map_layers(
     images: Sequence[ImageLayer], layers: Sequence[FeatureLayer], attribution: str
 ) -> dict[str, Any]:
-    """All of it for the page's script."""
+    """Return images and layers for the page's script."""
     return {
         "images": [{**vars(image), "image": vars(image.image)} for image in images],
         "layers": [vars(layer) for layer in layers],

@@ -36,7 +36,7 @@ class Compared:
 
 
 def cells(lines: Sequence[Compared]) -> list[dict[str, str]]:
-    """One row a model, every cell as text."""
+    """Return a row for each model, every cell as text."""
     return [
         {
             "model": line.model,

@@ -79,7 +79,7 @@ def thinned(shape: tuple[int, int], max_px: int = QUICKLOOK_PX) -> tuple[int, in
 def true_colour(
     reflectance: NDArray[np.float32], valid: NDArray[np.bool_], brightest: float = 99.0
 ) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 from red, green, blue reflectance, (3, H, W); invalid pixels are transparent.
+    """Return (H, W, 4) uint8 from red, green, blue reflectance, (3, H, W); invalid pixels are transparent.
 
     The darkest percent of each band becomes black, which takes the haze off. The range from there up to the
     percentile `brightest` is the widest of the three bands', so hues are kept.

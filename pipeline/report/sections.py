@@ -207,7 +207,7 @@ def not_seen_areas(not_seen: gpd.GeoDataFrame | None) -> list[tuple[str, float]]
 
 
 def class_areas(raster: Path, legend: Sequence[LegendClass]) -> list[tuple[LegendClass, float, float]]:
-    """Each class of the legend with its area in hectares and its share of the area with a class (0-1)."""
+    """Return each class with its area in hectares and its share (0-1) of the area with a class."""
     counts = np.zeros(256, dtype=np.int64)
     with open_raster(str(raster), "The land cover") as source:
         hectares = abs(source.transform.determinant) / 10_000

@@ -38,7 +38,7 @@ class CountedScene(Protocol):
 
     @property
     def simulated(self) -> bool | None:
-        """Whether the scene is simulated."""
+        """True if the scene is simulated."""
 
 
 def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None:

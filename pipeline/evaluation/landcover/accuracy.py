@@ -54,11 +54,11 @@ class LandcoverEvaluation:
     """(K, K) pixels: rows are the labels' classes, columns the predicted ones, in the legend's order."""
     pixel_area_m2: float
     blocks: NDArray[np.int64] | None = None
-    """(B, K, K): the matrix of every block of ground that has such pixels; None where not told apart."""
+    """(B, K, K): the matrix of every block of ground that has such pixels; None if unknown."""
     boundaries: BoundaryScores | None = None
     """Boundaries of the same blocks."""
     unknown_labelled: int = 0
-    """Pixels whose label is no class of the legend, nor 255; they count neither way."""
+    """Pixels whose label is no class of the legend, nor 255; they are ignored."""
     unknown_predicted: int = 0
     unknown_classes: tuple[str, ...] = ()
     """Classes of polygons that are none of the legend's; what only they cover is unlabelled."""

@@ -14,7 +14,7 @@ def confusion_by_block(
     """Return (B, K, K): confusion matrices of the blocks with any pixel that has a class in both.
 
     `truth` and `predicted` are (H, W) class values, `values` (K,) those of the legend; what is not among
-    them counts neither way. Rows are the truth's classes. Blocks are squares counted from the corner.
+    them is ignored. Rows are the truth's classes. Blocks are squares counted from the corner.
     """
     legend = np.asarray(values)
     index = np.full(256, len(legend))

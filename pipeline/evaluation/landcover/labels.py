@@ -143,7 +143,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
 
     Polygons have a column `class` (value or name of a Dynamic World class), `fclass` (OSM land use, see
     `OSM_FCLASS`) or `name` (of a class), looked for in this order; a class that isn't known leaves its
-    polygon unlabelled and is told (`unknown_classes`). Opening reads no pixels.
+    polygon unlabelled and is listed (`unknown_classes`). Opening reads no pixels.
 
     Raises
     ------

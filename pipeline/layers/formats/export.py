@@ -42,7 +42,7 @@ _GEOPARQUET: Mapping[str, Any] = {"index": False, "schema_version": "1.1.0", "wr
 
 
 def check_formats(formats: Iterable[ExportFormat]) -> None:
-    """Whether everything is installed that the formats need.
+    """Check that everything is installed that the formats need.
 
     Raises
     ------
@@ -62,7 +62,7 @@ def write_formats(
     formats: Iterable[ExportFormat],
     attribution: str = "",
 ) -> dict[str, Path]:
-    """Every layer in every one of the formats, as `folder/<layer>.<suffix>`; the paths by file name.
+    """Write every layer in each format, as `folder/<layer>.<suffix>`; return the paths by file name.
 
     GeoParquet is 1.1 with a `bbox` column as covering. PMTiles are vector tiles of zooms 6 to 13, with the
     layer's name and `attribution`, in which null attributes are left out; a layer without rows has none.
@@ -105,7 +105,7 @@ def _write_format(layer: gpd.GeoDataFrame, name: str, path: Path, kind: ExportFo
 
 
 def _write_parquet_in_parts(layer: gpd.GeoDataFrame, path: Path) -> None:
-    """A large layer as `to_parquet` has it, but row group by row group: only one exists a second time."""
+    """Write a large layer as `to_parquet` does, but one row group at a time, to save memory."""
     first = BytesIO()
     layer.iloc[:1].to_parquet(first, **_GEOPARQUET)
     schema = pq.read_schema(first)

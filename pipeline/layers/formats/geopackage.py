@@ -36,7 +36,7 @@ def write_gpkg(path: Path, layers: Mapping[str, gpd.GeoDataFrame], styles: Mappi
 
 
 def _store_styles(gpkg: Path, styles: Mapping[str, str]) -> None:
-    """The table in which QGIS keeps styles, registered as an attributes table of the GeoPackage."""
+    """Write the table in which QGIS keeps styles, registered as an attributes table."""
     with closing(sqlite3.connect(gpkg)) as database, database:
         database.execute(_LAYER_STYLES)
         database.execute(
