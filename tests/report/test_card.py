@@ -89,7 +89,7 @@ def test_the_network_is_shown_layer_by_layer():
 def test_what_was_not_measured_is_not_made_up(tmp_path):
     shown = page(with_card(tmp_path, quality={}, training_data=()))
     assert "nothing yet" in shown
-    assert "not told" in shown
+    assert "not stated" in shown
 
 
 def test_headlines_leave_curves_and_tables_out(tmp_path):
