@@ -127,7 +127,7 @@ def run_scene(scene: Path, out: Path, roads: Path) -> None:
         "export.formats=[geojson,parquet]",
     ]
     request = BatchRequest(tuple(list_scenes([str(scene)])), out, load_config(None, settings), roads=roads)
-    assert run_batch(request).is_whole
+    assert run_batch(request).is_complete
 
 
 if __name__ == "__main__":

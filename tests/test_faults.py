@@ -123,7 +123,7 @@ def test_a_block_that_is_corrupt_is_named_ends_the_run_at_once_and_is_quarantine
     assert (bad.attempts, bad.is_transient) == (1, False)
     assert "Band B03 can't be decoded in block row 1, column 1" in bad.reason
     file.write_bytes(whole)
-    assert batch(tmp_path, item, retry_quarantined=True).is_whole
+    assert batch(tmp_path, item, retry_quarantined=True).is_complete
     assert digests(tmp_path / "out") == undisturbed
 
 
@@ -142,7 +142,7 @@ def test_a_corrupt_block_on_a_server_is_a_transient_error_until_it_is_replaced(
         assert (bad.attempts, bad.is_transient) == (2, True)
         assert re.search(r"Band B03 can't be decoded.*: incomplete read of \S+/B03", bad.reason)
         file.write_bytes(whole)
-        assert batch(tmp_path, f"{server.url}/{item.name}").is_whole
+        assert batch(tmp_path, f"{server.url}/{item.name}").is_complete
     assert digests(tmp_path / "out") == undisturbed
 
 
@@ -173,7 +173,7 @@ def test_a_server_that_fails_for_long_is_tried_again_by_each_batch(undisturbed, 
         assert "Band B03 can't be" in bad.reason
         assert "server or network error" in bad.reason
         server.faults.clear()
-        assert batch(tmp_path, f"{server.url}/{item.name}").is_whole
+        assert batch(tmp_path, f"{server.url}/{item.name}").is_complete
     assert digests(tmp_path / "out") == undisturbed
 
 
@@ -190,7 +190,7 @@ def test_a_zip_cut_short_is_quarantined_and_the_whole_one_done(product, tmp_path
     assert (bad.attempts, bad.is_transient) == (1, False)
     assert "incomplete download?" in bad.reason
     path.write_bytes(whole)
-    assert batch(tmp_path, path).is_whole
+    assert batch(tmp_path, path).is_complete
     assert len(digests(tmp_path / "out")) == 1
 
 

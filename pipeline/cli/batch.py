@@ -90,7 +90,7 @@ def batch(
     say_page(summary_page(summary))
     for name, path in summary.outputs.items():
         say_path(name, path)
-    if not summary.is_whole:
+    if not summary.is_complete:
         raise typer.Exit(1)
 
 

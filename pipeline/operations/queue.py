@@ -1,4 +1,4 @@
-"""What is still to be done by the threads of a batch, and when."""
+"""Queue of the scenes of a batch, some of them due later."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threading import Condition
 
 
 class Queue:
-    """Names in order, some of them only due later. It ends when none is left and none is being worked at."""
+    """Names in order. It ends when no name is left and no thread works on one."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._order = itertools.count()
@@ -20,7 +20,7 @@ class Queue:
         self._changed = Condition()
 
     def take(self) -> str | None:
-        """The next name, once one is due; None at the end. Each is to be given to `settle` or `put_back`."""
+        """Return the next name once one is due; None at the end. Each one taken needs `finish` or `put_back`."""
         with self._changed:
             while not self._stopped and (self._waiting or self._taken):
                 pause = self._waiting[0][0] - time.monotonic() if self._waiting else None
@@ -30,21 +30,21 @@ class Queue:
                 self._changed.wait(pause)
             return None
 
-    def settle(self) -> None:
-        """What was taken is over."""
+    def finish(self) -> None:
+        """Count a name that was taken as finished."""
         with self._changed:
             self._taken -= 1
             self._changed.notify_all()
 
     def put_back(self, name: str, pause_s: float) -> None:
-        """What was taken is due again after a pause."""
+        """Make a name that was taken due again after a pause."""
         with self._changed:
             self._taken -= 1
             heapq.heappush(self._waiting, (time.monotonic() + pause_s, next(self._order), name))
             self._changed.notify_all()
 
     def stop(self) -> None:
-        """Nothing more is given out."""
+        """Give out no further name."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()

@@ -86,7 +86,7 @@ def log_lines(out: Path) -> list[dict]:
 def undisturbed(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")
     incoming = write_scenes(folder / "in")
-    assert run_batch(request(incoming, folder / "out")).is_whole
+    assert run_batch(request(incoming, folder / "out")).is_complete
     return folder / "out"
 
 
@@ -101,7 +101,7 @@ def test_one_bad_scene_does_not_stop_the_others(incoming, undisturbed, tmp_path)
     out, reported = tmp_path / "out", []
     summary = run_batch(request(incoming, out), say=reported.append)
     assert summary.counts["done"] == 3
-    assert not summary.is_whole
+    assert not summary.is_complete
     (bad,) = summary.of("quarantined")
     assert bad.scene == broken.stem
     assert (bad.attempts, bad.is_transient) == (1, False)
@@ -158,7 +158,7 @@ def test_a_scene_that_ends_leaves_blocks_budget_and_networks_to_the_other(pair, 
     def scene(request, opened, say, in_turn) -> Result:
         return in_turn(lambda: work(prepare(request)))
 
-    assert run_batch(request(pair, tmp_path / "out", "batch.concurrency=2", *PARTS), scene).is_whole
+    assert run_batch(request(pair, tmp_path / "out", "batch.concurrency=2", *PARTS), scene).is_complete
     assert states[0] == states[1]
     assert states[0][0] == 4 * 256 * 256 * 2
     assert len(opened) == 1
@@ -195,7 +195,7 @@ def test_what_is_done_is_skipped(incoming, tmp_path):
     again = run_batch(request(incoming, out, *QUICK, "tiling.tile_px=32", "engine.memory_mb=1000"))
     assert sorted(first.done) == sorted(GOOD)
     assert again.done == ()
-    assert again.is_whole
+    assert again.is_complete
     assert again.counts["done before, or by another batch"] == 3
     assert written(out) == before
 
@@ -260,7 +260,7 @@ def test_a_server_that_fails_for_a_while_is_outlasted(remote, tmp_path):
     remote.faults[f"/{REMOTE[0]}.json"] = ["503"] * 7  # more than one attempt takes
     reported: list[str] = []
     summary = run_batch(of_urls(remote.url, tmp_path / "out"), say=reported.append)
-    assert summary.is_whole
+    assert summary.is_complete
     assert [entry.attempts for entry in summary.entries] == [2, 1]
     assert "attempt 1 failed, again in 0 s" in reported[1]
     assert "can't be fetched" in reported[1]
@@ -298,7 +298,7 @@ def test_pauses_double_and_others_go_on_meanwhile(incoming, tmp_path):
         return scene_directly(wanted, opened, say, in_turn)
 
     summary = run_batch(request(incoming, tmp_path / "out", *QUICK, "batch.backoff_s=0.5"), disturbed)
-    assert summary.is_whole
+    assert summary.is_complete
     assert [name for name, _ in began[:3]] == list(GOOD)
     first, second, third = (moment for name, moment in began if name == GOOD[0])
     assert second - first >= 0.4
@@ -412,7 +412,7 @@ def test_a_batch_that_is_killed_and_started_again_does_what_is_missing(incoming,
     assert ledger.counts() == {"waiting": 1, "running": 1, "done": 1, "quarantined": 0}
     before = written(out)
     again = run_batch(batch)  # at once, whatever the lease
-    assert again.is_whole
+    assert again.is_complete
     assert again.done == (GOOD[2], GOOD[1])  # what was cut off comes last
     assert {name: when for name, when in written(out).items() if name in before} == before
     assert digests(out) == digests(undisturbed)
@@ -445,7 +445,7 @@ def test_what_a_dead_batch_left_is_done_with_the_settings_of_now(incoming, tmp_p
         [Registration(s.name, "elsewhere", s.input_version, "other settings") for s in batch.scenes[:1]]
     )
     ledger.claim(GOOD[0], gone)
-    assert run_batch(batch).is_whole
+    assert run_batch(batch).is_complete
     assert ledger.entry(GOOD[0]).href == batch.scenes[0].href
     assert run_batch(batch).done == ()
 

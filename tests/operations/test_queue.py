@@ -8,7 +8,7 @@ def test_names_come_in_order_and_then_it_ends():
     queue = Queue(["b", "a"])
     for name in ("b", "a"):
         assert queue.take() == name
-        queue.settle()
+        queue.finish()
     assert queue.take() is None
 
 
@@ -17,7 +17,7 @@ def test_what_is_put_back_comes_after_its_pause_and_behind_others():
     assert queue.take() == "a"
     queue.put_back("a", 0.05)
     assert queue.take() == "b"
-    queue.settle()
+    queue.finish()
     assert queue.take() == "a"
     assert time.monotonic() - begun >= 0.05
 
@@ -32,8 +32,8 @@ def test_a_thread_waits_for_what_others_may_put_back():
     assert got == ["a"]
 
 
-def test_it_ends_for_all_when_the_last_is_settled_or_it_is_stopped():
-    for end in (Queue.settle, Queue.stop):
+def test_it_ends_for_all_when_the_last_is_finishd_or_it_is_stopped():
+    for end in (Queue.finish, Queue.stop):
         queue, got = Queue(["a"]), []
         queue.take()
         waiting = threading.Thread(target=lambda queue=queue, got=got: got.append(queue.take()))

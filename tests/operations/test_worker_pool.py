@@ -1,4 +1,4 @@
-"""Work done by others than those who bring it."""
+"""Work done by other threads than those that submit it."""
 
 import threading
 from concurrent.futures import CancelledError, ThreadPoolExecutor
@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from pipeline.operations.worker_pool import Hands
+from pipeline.operations.worker_pool import WorkerPool
 
 WHO = ContextVar("WHO", default="nobody")
 
@@ -17,40 +17,40 @@ def pool():
         yield threads
 
 
-def test_it_is_done_by_who_works_within_the_context_of_who_brings(pool):
-    hands = Hands()
+def test_work_is_done_by_a_worker_within_the_context_of_the_submitter(pool):
+    workers = WorkerPool()
 
-    def bring():
-        WHO.set("the bringer")
+    def submit():
+        WHO.set("the submitter")
         try:
-            return hands.bring(lambda: (threading.current_thread(), WHO.get()))
+            return workers.run(lambda: (threading.current_thread(), WHO.get()))
         finally:
-            hands.rest()
+            workers.stop()
 
-    brought = pool.submit(bring)
-    hands.work()
-    assert brought.result() == (threading.main_thread(), "the bringer")
+    submitted = pool.submit(submit)
+    workers.work()
+    assert submitted.result() == (threading.main_thread(), "the submitter")
     assert WHO.get() == "nobody"
 
 
-def test_what_fails_is_for_who_brought_it_and_the_next_is_done(pool):
-    hands = Hands()
+def test_an_error_reaches_the_submitter_and_the_next_work_is_done(pool):
+    workers = WorkerPool()
 
-    def bring():
+    def submit():
         with pytest.raises(ZeroDivisionError):
-            hands.bring(lambda: 1 / 0)
+            workers.run(lambda: 1 / 0)
         try:
-            return hands.bring(lambda: "next")
+            return workers.run(lambda: "next")
         finally:
-            hands.rest()
+            workers.stop()
 
-    brought = pool.submit(bring)
-    hands.work()
-    assert brought.result() == "next"
+    submitted = pool.submit(submit)
+    workers.work()
+    assert submitted.result() == "next"
 
 
-def test_as_many_at_a_time_as_there_are_hands(pool):
-    hands, both, most, now = Hands(), threading.Barrier(2, timeout=60), [], []
+def test_as_many_at_a_time_as_there_are_workers(pool):
+    workers, both, most, now = WorkerPool(), threading.Barrier(2, timeout=60), [], []
 
     def work():
         now.append(1)
@@ -58,34 +58,34 @@ def test_as_many_at_a_time_as_there_are_hands(pool):
         both.wait()  # two of them are needed at the same time
         now.pop()
 
-    helper = pool.submit(hands.work)
-    brought = [pool.submit(hands.bring, work) for _ in range(6)]
-    threading.Thread(target=lambda: ([one.result() for one in brought], hands.rest())).start()
-    hands.work()
+    helper = pool.submit(workers.work)
+    submitted = [pool.submit(workers.run, work) for _ in range(6)]
+    threading.Thread(target=lambda: ([one.result() for one in submitted], workers.stop())).start()
+    workers.work()
     helper.result(timeout=60)
     assert max(most) == 2
 
 
-def test_an_interrupt_ends_the_hand_and_reaches_who_brought_it(pool):
-    hands = Hands()
+def test_an_interrupt_ends_the_worker_and_reaches_the_submitter(pool):
+    workers = WorkerPool()
 
     def interrupted():
         raise KeyboardInterrupt
 
-    brought = pool.submit(hands.bring, interrupted)
+    submitted = pool.submit(workers.run, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        hands.work()
-    assert isinstance(brought.exception(), KeyboardInterrupt)
+        workers.work()
+    assert isinstance(submitted.exception(), KeyboardInterrupt)
 
 
-def test_what_has_not_begun_is_cancelled_when_the_hands_rest(pool):
-    hands, begun = Hands(), threading.Event()
-    brought = pool.submit(lambda: (begun.set(), hands.bring(lambda: "never")))
+def test_work_that_has_not_begun_is_cancelled_when_the_pool_stops(pool):
+    workers, begun = WorkerPool(), threading.Event()
+    submitted = pool.submit(lambda: (begun.set(), workers.run(lambda: "never")))
     begun.wait()
-    while not hands._waiting:
+    while not workers._waiting:
         pass
-    hands.rest()
-    hands.work()
-    assert isinstance(brought.exception(), CancelledError)
+    workers.stop()
+    workers.work()
+    assert isinstance(submitted.exception(), CancelledError)
     with pytest.raises(CancelledError):
-        hands.bring(lambda: "never")
+        workers.run(lambda: "never")
