@@ -1,23 +1,109 @@
-"""Objects on their way into flows and tasks, which Prefect must not look into."""
+"""Values on their way into flows and tasks, whose parameters Prefect stores as JSON."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import uuid4
 
+from prefect import flow
+
+from flows.runners import on_fresh_workers, one_server_for_all, task_runner
 from flows.server import FlowRecord
-from pipeline.inference.engine import OnTile
-from pipeline.run import (
-    Job,
-    Result,
-)
+from pipeline.config import Runner
 
 if TYPE_CHECKING:
-    from pipeline.operations.batch import InTurn
+    from pipeline.inference.engine import OnTile
+    from pipeline.run import Job
+
+T = TypeVar("T")
+Fields = TypeVar("Fields")
+
+
+def fields_of(kind: Callable[..., Fields]) -> Callable[[Callable[[Fields], T]], Callable[..., T]]:
+    """Decorate a function of a value, so that its parameters are the value's fields: plain ones."""
+
+    def decorate(function: Callable[[Fields], T]) -> Callable[..., T]:
+        @wraps(function)
+        def with_fields(*values: Any, **named: Any) -> T:
+            return function(kind(*values, **named))
+
+        with_fields.__signature__ = inspect.signature(kind, eval_str=True)  # type: ignore[attr-defined]
+        return with_fields
+
+    return decorate
+
+
+def run_as_flow(
+    work: Callable[[FlowRecord], T],
+    say: Callable[[str], None],
+    *,
+    name: str,
+    run_name: str,
+    runner: Runner | None = None,
+    within: FlowRecord | None = None,
+) -> T:
+    """Do work as a flow run whose tasks run on the runner of the settings.
+
+    Where Prefect's server is lost before the flow ends, return what the work has returned by then. Where a
+    worker is lost, run the flow again on fresh ones, a few times.
+
+    Raises OrchestratorError if Prefect's server is not there to begin with.
+    """
+    settings = runner or Runner()
+    with FlowRecord(say, within) as record, _Handover(lambda: work(record)) as handover:
+
+        def run() -> T:
+            named = _handed_over.with_options(
+                name=name, flow_run_name=run_name, task_runner=task_runner(settings)
+            )
+            with one_server_for_all(settings):
+                result: T = named(handover.token)  # type: ignore[assignment]
+            return result
+
+        return record.result_of(lambda: on_fresh_workers(run, say), lambda: handover.result)
+
+
+class _Handover(Generic[T]):
+    """Work that a flow finds by its token, for the time of the block."""
+
+    def __init__(self, work: Callable[[], T]) -> None:
+        self.token, self.result = uuid4().hex, None
+        self._work = work
+
+    result: T | None
+
+    def __enter__(self) -> _Handover[T]:
+        _HANDED_OVER[self.token] = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        del _HANDED_OVER[self.token]
+
+    def do(self) -> T:
+        self.result = result = self._work()
+        return result
+
+
+class _OfThisProcess(dict[str, _Handover[Any]]):
+    """Prefect pickles a flow with the globals it uses for other processes: there it is empty."""
+
+    def __reduce__(self) -> tuple[type[_OfThisProcess], tuple[()]]:
+        return _OfThisProcess, ()
+
+
+_HANDED_OVER = _OfThisProcess()
+
+
+@flow(persist_result=False, validate_parameters=False)
+def _handed_over(token: str) -> Any:
+    return _HANDED_OVER[token].do()
 
 
 class OpaqueJob:
-    """A job on its way to a worker: Prefect and its runners look into what they know, and not into this.
+    """Job on its way to a task: Prefect and its runners inspect the types they know, and not this one.
 
     `on_tile` stays in this process.
     """
@@ -27,29 +113,3 @@ class OpaqueJob:
 
     def __reduce__(self) -> tuple[type[OpaqueJob], tuple[Job]]:
         return OpaqueJob, (self.job,)
-
-
-class FlowContext:
-    """A job on its way through a flow: how it is made, and what came out."""
-
-    def __init__(
-        self,
-        make: Callable[[], Job],
-        say: Callable[[str], None],
-        record: FlowRecord,
-        in_turn: InTurn,
-        on_tile: OnTile | None,
-    ) -> None:
-        self.make, self.say, self.record, self.in_turn, self.on_tile = make, say, record, in_turn, on_tile
-        self.job: Job | None = None
-        self.result: Result | None = None
-
-
-class Handover(dict[str, FlowContext]):
-    """Errands on their way into a flow, whose parameters Prefect stores as JSON, by token.
-
-    Prefect pickles a flow with the globals it uses for other processes: there it is empty.
-    """
-
-    def __reduce__(self) -> tuple[type[Handover], tuple[()]]:
-        return Handover, ()

@@ -1,4 +1,4 @@
-"""A Prefect server of this process's own, schedules and all; where it ends, it is started again."""
+"""A Prefect server for one process, with schedules; it is restarted when it ends."""
 
 from __future__ import annotations
 
@@ -11,41 +11,54 @@ import time
 from collections.abc import Callable
 
 import httpx
+import psutil
 
 from pipeline.errors import OrchestratorError
 
 _PORT = 4200
-_PATIENCE_S = 180
+_TIMEOUT_S = 180
+_POLL_S = 0.2
 _PAUSE_S = 1
 _LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
-"""In memory, as Prefect has it, slots that are held when the server is killed are never free again."""
+"""In memory, Prefect's default, slots that are held when the server is killed are never free again."""
 
 
-class OwnServer:
-    """A server for as long as the block: that of flow runs themselves has no schedules.
+class PrefectServer:
+    """A server for the time of the block: the one that flow runs start has no schedules.
 
-    What it knows is in PREFECT_HOME, so schedules outlive it; clients ask again for a minute, and it is back
-    in seconds. Raises OrchestratorError if it does not start.
+    It keeps its data in PREFECT_HOME, so schedules outlive it. Clients retry for a minute; a restart takes
+    seconds. Raises OrchestratorError if it does not start.
     """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
-        self._port = _free_port()
-        self.address = f"http://127.0.0.1:{self._port}"
-        self._over, self._turn = threading.Event(), threading.Lock()
+        self._over, self._lock = threading.Event(), threading.Lock()
 
-    def __enter__(self) -> OwnServer:
-        self._process = self._start()
-        try:
-            self._wait_for()
-        except BaseException:
-            self._stop()
-            raise
+    @property
+    def address(self) -> str:
+        """The address of its pages."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def __enter__(self) -> PrefectServer:
+        deadline = time.monotonic() + _TIMEOUT_S
+        while True:
+            self._port = _free_port()
+            self._process = self._start()
+            try:
+                if self._is_up(deadline):
+                    break
+                if not _is_taken(self._port) or time.monotonic() > deadline:
+                    raise OrchestratorError(
+                        "Prefect's server did not start; `prefect server start` shows why."
+                    )
+            except BaseException:
+                self._stop()
+                raise
         threading.Thread(target=self._keep, name="prefect-server", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._turn:
+        with self._lock:
             self._over.set()
         self._stop()
 
@@ -55,25 +68,34 @@ class OwnServer:
         command = [sys.executable, "-m", "prefect", *server]
         return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def _wait_for(self) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
+    def _is_up(self, deadline: float) -> bool:
+        """Wait until the server answers; False if it has ended, as where another process took its port."""
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
-                if httpx.get(f"{self.address}/api/health").is_success:
-                    return
+                if self._is_listening() and httpx.get(f"{self.address}/api/health").is_success:
+                    return True
             except httpx.TransportError:
-                time.sleep(0.2)
-        raise OrchestratorError("Prefect's server did not start; `prefect server start` shows why.")
+                pass
+            time.sleep(_POLL_S)
+        return False
+
+    def _is_listening(self) -> bool:
+        """Return whether it is this server that listens at the port, and not that of another schedule."""
+        try:
+            connections = psutil.Process(self._process.pid).net_connections("tcp")
+        except psutil.Error:
+            return False
+        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == self._port for c in connections)
 
     def _keep(self) -> None:
         while True:
             status = self._process.wait()
             if self._over.wait(_PAUSE_S):
                 return
-            with self._turn:
+            with self._lock:
                 if self._over.is_set():
                     return
-                self._say(f"Prefect's server has ended (status {status}); it is started again.")
+                self._say(f"Prefect's server has ended (status {status}); it is restarted.")
                 self._process = self._start()
 
     def _stop(self) -> None:
@@ -86,7 +108,7 @@ class OwnServer:
 
 
 def _free_port() -> int:
-    """Prefect's own where nobody listens there, else any."""
+    """Return Prefect's own port if it is free, else any free one."""
     for port in (_PORT, 0):
         with socket.socket() as probe:
             try:
@@ -95,3 +117,8 @@ def _free_port() -> int:
                 continue
             return int(probe.getsockname()[1])
     raise OrchestratorError("No port is free on 127.0.0.1.")
+
+
+def _is_taken(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

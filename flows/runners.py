@@ -1,12 +1,12 @@
-"""Where the shards run: Prefect's task runners by the settings, and how a lost worker shows in each."""
+"""Prefect's task runners by the settings, and the errors by which a lost worker shows in each."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect.client.orchestration import get_client
 from prefect.settings import (
@@ -17,14 +17,18 @@ from prefect.settings import (
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
 from pipeline.config import Runner
-from pipeline.errors import MissingExtraError
+from pipeline.errors import MissingExtraError, WorkerLostError
 
+T = TypeVar("T")
+
+_FRESH_STARTS = 2
+"""How often a run gets new workers. A pool of processes ends as a whole when it loses one."""
 _LOST = {"BrokenProcessPool", "KilledWorker", "NodeDiedError", "OutOfMemoryError", "WorkerCrashedError"}
-"""What concurrent.futures, Dask and Ray raise when a worker ended; by name, since two of them are extras."""
+"""Errors of concurrent.futures, Dask and Ray when a worker ended; by name, since two of them are extras."""
 
 
 def task_runner(settings: Runner) -> TaskRunner[Any]:
-    """The Prefect task runner of the settings.
+    """Return the Prefect task runner of the settings.
 
     Without an address, Dask and Ray start on this machine and end with the run.
 
@@ -47,10 +51,10 @@ def task_runner(settings: Runner) -> TaskRunner[Any]:
 
 @contextmanager
 def one_server_for_all(settings: Runner) -> Iterator[None]:
-    """Tell workers the address of the Prefect server of this process, lest each starts one of its own.
+    """Give workers the address of this process's Prefect server; otherwise each would start its own.
 
-    They don't ask for its version, either, as this process has: where the server has been lost by then, a
-    pool of processes would never end (Prefect 3.8: its worker exits, and nobody hears of it).
+    They also skip the check of its version, which this process has made: after the loss of the server, a pool
+    of processes would never end (Prefect 3.8: its worker exits unnoticed).
     """
     if settings.kind == "threads":
         yield
@@ -67,8 +71,18 @@ def one_server_for_all(settings: Runner) -> Iterator[None]:
         yield
 
 
+def on_fresh_workers(run: Callable[[], T], say: Callable[[str], None]) -> T:
+    """Return the result of a run; where a worker is lost, run again, a few times."""
+    for _ in range(_FRESH_STARTS):
+        try:
+            return run()
+        except WorkerLostError as error:
+            say(f"{error} Going on with fresh workers.")
+    return run()
+
+
 def is_lost_worker(error: BaseException) -> bool:
-    """Whether a task failed since its worker ended, more often than its runner tries by itself."""
+    """Return whether a task failed because its worker ended, after the retries of its runner."""
     return any(kind.__name__ in _LOST for kind in type(error).__mro__)
 
 
@@ -77,7 +91,7 @@ def _dask(settings: Runner) -> TaskRunner[Any]:
 
     if settings.address:
         return DaskTaskRunner(address=settings.address)
-    # Its scheduler closes when nobody silences it any more, and would tell of it, with tracebacks.
+    # Its scheduler closes after its own logger is restored, and would log tracebacks.
     logging.getLogger("distributed").setLevel(logging.WARNING)
     cluster = {
         "n_workers": settings.workers,
@@ -89,7 +103,7 @@ def _dask(settings: Runner) -> TaskRunner[Any]:
 
 
 def _ray(settings: Runner) -> TaskRunner[Any]:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it calls home otherwise
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it sends usage statistics
     from prefect_ray import RayTaskRunner
 
     if settings.address:

@@ -3,85 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
-from uuid import uuid4
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
-from flows.handover import FlowContext, Handover, OpaqueJob
-from flows.runners import is_lost_worker, one_server_for_all, task_runner
+from flows.handover import OpaqueJob, run_as_flow
+from flows.runners import is_lost_worker
 from flows.server import FlowRecord
 from flows.shard_order import ShardOrder
 from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import OnTile
+from pipeline.operations.worker_pool import RunInPool
 from pipeline.processes import configure_process
-from pipeline.run import (
-    Job,
-    Request,
-    Result,
-    finish,
-    prepare,
-    run_shard,
-    tell_stored,
-    work_on,
-)
-
-if TYPE_CHECKING:
-    from pipeline.operations.batch import InTurn
+from pipeline.run import Job, Request, Result, finish, prepare, run_shard, tell_stored, work_on
 
 
 def at_once(work: Callable[[], Result]) -> Result:
-    """It is the scene's turn."""
+    """Run the work of a scene that is not part of a batch."""
     return work()
 
 
 @task(name="shard", task_run_name="shard-{index}", cache_policy=NO_CACHE, persist_result=False)
-def shard_task(parcel: OpaqueJob, index: int) -> str:
-    """Both networks over one shard; what is already on disk is left as it is."""
+def shard_task(job: OpaqueJob, index: int) -> str:
+    """Compute one shard with both networks, unless it is stored already."""
     configure_process()
-    return str(run_shard(parcel.job, index, parcel.on_tile))
+    return str(run_shard(job.job, index, job.on_tile))
 
 
 @flow(name="run-scene", flow_run_name="{scene}")
 def run_scene(
     scene: str,
-    out: str,
-    config: str | None = None,
+    out: Path,
+    config: Path | None = None,
     settings: tuple[str, ...] = (),
-    roads: str | None = None,
-    truck_labels: str | None = None,
-    landcover_labels: str | None = None,
+    roads: Path | None = None,
+    truck_labels: Path | None = None,
+    landcover_labels: Path | None = None,
     bands: tuple[str, ...] | None = None,
 ) -> str:
-    """Trucks and land cover of one scene as map layers; returns the folder they lie in.
+    """Detect trucks and map land cover in one scene; return the folder of its layers.
 
-    `config` is a YAML file and `settings` are overrides like `tiling.tile_px=256`; everything else is as in
-    `truckscape run`. For deployments: all parameters are plain text. The shards run on the runner of the
+    `config` is a YAML file and `settings` are overrides like `tiling.tile_px=256`; the rest is as in
+    `truckscape run`. For deployments: parameters may be plain text. The shards run on the runner of the
     settings.
     """
     configure_process()
-    tree = load_config(Path(config) if config else None, settings)
     request = Request(
         scene=scene,
-        out=Path(out),
-        config=tree,
-        bands=tuple(bands) if bands else None,
-        roads=_path(roads),
-        truck_labels=_path(truck_labels),
-        landcover_labels=_path(landcover_labels),
+        out=out,
+        config=load_config(config, settings),
+        bands=bands or None,
+        roads=roads,
+        truck_labels=truck_labels,
+        landcover_labels=landcover_labels,
     )
-    job = prepare(request)
-    return str(_run(lambda: job, request, job.scene.id, get_run_logger().info, "shards").folder)
+    return str(_run(prepare(request), get_run_logger().info, "shards").folder)
 
 
 def run_prepared(job: Job, say: Callable[[str], None], on_tile: OnTile | None = None) -> Result:
     """Run the flow for the command line, which checks the input before Prefect starts."""
-    return _run(lambda: job, job.request, job.scene.id, say, "run-scene", on_tile=on_tile)
+    return _run(job, say, "run-scene", on_tile)
+
+
+def _run(job: Job, say: Callable[[str], None], name: str, on_tile: OnTile | None = None) -> Result:
+    return run_as_flow(
+        partial(_work, lambda: job, at_once, say, on_tile),
+        say,
+        name=name,
+        run_name=job.scene.id,
+        runner=job.request.config.runner,
+    )
 
 
 def run_requested(
@@ -90,102 +85,62 @@ def run_requested(
     say: Callable[[str], None],
     name: str,
     within: FlowRecord | None = None,
-    in_turn: InTurn = at_once,
+    run_in_pool: RunInPool = at_once,
 ) -> Result:
-    """One scene as a flow in which it is opened, too; `opened` is called with the job once it is.
+    """Run a scene as a flow that also opens it; `opened` is called with the job once it is open.
 
     The flow run may begin before it is the scene's turn, and end after it.
 
     Raises OrchestratorError if Prefect's server is not there to begin with.
     """
 
+    @cache
     def job() -> Job:
         prepared = prepare(request)
         opened(prepared)
         return prepared
 
-    return _run(job, request, name, say, "scene", within, in_turn)
+    return run_as_flow(
+        partial(_work, job, run_in_pool, say, None),
+        say,
+        name="scene",
+        run_name=name,
+        runner=request.config.runner,
+        within=within,
+    )
 
 
-_FRESH_STARTS = 2
-"""How often a run gets new workers. A pool of processes ends as a whole when it loses one."""
-
-
-_HANDED_OVER = Handover()
-
-
-def _run(
+def _work(
     job: Callable[[], Job],
-    request: Request,
-    run_name: str,
+    run_in_pool: RunInPool,
     say: Callable[[str], None],
-    name: str,
-    within: FlowRecord | None = None,
-    in_turn: InTurn = at_once,
-    on_tile: OnTile | None = None,
+    on_tile: OnTile | None,
+    record: FlowRecord,
 ) -> Result:
-    """The shards and layers of a job as a flow on the runner of the settings.
-
-    Where a worker is lost, the flow is run again on fresh ones, for the shards that are missing.
-    """
-    token = uuid4().hex
-    with FlowRecord(say, within) as record:
-        errand = _HANDED_OVER[token] = FlowContext(job, say, record, in_turn, on_tile)
-        try:
-            return record.result_of(
-                lambda: _on_fresh_workers(lambda: _flow(request, run_name, name, token), say),
-                lambda: errand.result,
-            )
-        finally:
-            del _HANDED_OVER[token]
-
-
-def _on_fresh_workers(flow: Callable[[], Result], say: Callable[[str], None]) -> Result:
-    """Again where a worker is lost, a few times."""
-    for _ in range(_FRESH_STARTS):
-        try:
-            return flow()
-        except WorkerLostError as error:
-            say(f"{error} Going on with fresh workers.")
-    return flow()
-
-
-def _flow(request: Request, run_name: str, name: str, token: str) -> Result:
-    settings = request.config.runner
-    runner = task_runner(settings)
-    with one_server_for_all(settings):
-        result: Result = _shards.with_options(name=name, flow_run_name=run_name, task_runner=runner)(token)
+    result = run_in_pool(lambda: _shards_and_layers(job(), say, on_tile))
+    record.summarise(summary_markdown(result), "scene-summary", result.run["scene"])
     return result
 
 
-@flow(name="shards", persist_result=False, validate_parameters=False)
-def _shards(token: str) -> Result:
-    errand = _HANDED_OVER[token]
-    result = errand.result = errand.in_turn(partial(_work, errand))
-    errand.record.summarise(summary_markdown(result), "scene-summary", result.run["scene"])
-    return result
-
-
-def _work(errand: FlowContext) -> Result:
-    job = errand.job = errand.job or errand.make()
+def _shards_and_layers(job: Job, say: Callable[[str], None], on_tile: OnTile | None) -> Result:
     with work_on(job):
         missing = job.missing()
-        errand.say(f"{len(missing)} of {len(job.shards)} shards to compute")
-        _in_flight(job, missing, errand.on_tile)
-        return finish(job, errand.say)
+        say(f"{len(missing)} of {len(job.shards)} shards to compute")
+        _in_flight(job, missing, on_tile)
+        return finish(job, say)
 
 
 def _in_flight(job: Job, indices: list[int], on_tile: OnTile | None) -> None:
     """Run the shards, as many at a time as there are workers; the first failure ends the run."""
     runner = job.request.config.runner
-    parcel, turns = OpaqueJob(job, on_tile), ShardOrder(indices, runner.workers)
+    opaque, order = OpaqueJob(job, on_tile), ShardOrder(indices, runner.workers)
     running: dict[PrefectFuture[str], tuple[int, int]] = {}
     idle = list(range(runner.workers))
     while True:
         for worker in idle:
-            index = turns.take(worker)
+            index = order.take(worker)
             if index is not None:
-                running[shard_task.submit(parcel, index)] = worker, index
+                running[shard_task.submit(opaque, index)] = worker, index
         if not running:
             return
         done = next(iter(as_completed(list(running))))
@@ -213,7 +168,3 @@ def summary_markdown(result: Result) -> str:
     paths = [f"| `{name}` | `{path}` |" for name, path in sorted(result.outputs.items())]
     head = [f"## {result.run['scene']}", "", "| what | value |", "|---|---|"]
     return "\n".join([*head, *rows, "", "| file | path |", "|---|---|", *paths])
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None

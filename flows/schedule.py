@@ -1,8 +1,9 @@
-"""What is new, again and again: a flow for schedules, and the ways to put it on one."""
+"""New scenes at intervals: a flow for schedules, and the ways to schedule it."""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,13 +21,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.batch import run_listed
-from flows.prefect_server import OwnServer
-from pipeline.config import load_config
+from flows.handover import fields_of
+from flows.prefect_server import PrefectServer
 from pipeline.errors import ConfigError, OrchestratorError
-from pipeline.operations.batch import BatchRequest
-from pipeline.operations.new_scenes import Watch, do_news
-from pipeline.operations.search import COLLECTION, Search
-from pipeline.operations.sources import Sources
+from pipeline.operations.new_scenes import run_new_scenes
+from pipeline.operations.parameters import ScheduleParameters
 from pipeline.processes import configure_process
 
 Say = Callable[[str], None]
@@ -34,46 +33,23 @@ _FIRST_AFTER = timedelta(seconds=5)
 
 
 @flow(name="new-scenes")
-def new_scenes(
-    out: str,
-    scene_list: str | None = None,
-    folder: str | None = None,
-    stac: str | None = None,
-    collections: list[str] | None = None,
-    area: str | None = None,
-    since: str | None = None,
-    overlap_days: float = 30.0,
-    cloud_cover: float | None = None,
-    config: str | None = None,
-    settings: list[str] | None = None,
-    roads: str | None = None,
-    bands: list[str] | None = None,
-) -> dict[str, int]:
-    """Trucks and land cover of what is new since the last time; returns how many were done, failed, ...
+@fields_of(ScheduleParameters)
+def new_scenes(parameters: ScheduleParameters) -> dict[str, int]:
+    """Detect trucks and map land cover in new scenes; return the number of scenes by result.
 
-    Everything is as in `truckscape schedule`. For deployments: all parameters are plain text, and credentials
-    are none of them.
+    Parameters are as in `truckscape schedule`. For deployments: all are plain text, and none is a credential.
     """
     configure_process()
     say = get_run_logger().info
-    search = Search(stac, tuple(collections or [COLLECTION]), area, None, cloud_cover) if stac else None
-    sources = Sources((), _path(scene_list), _path(folder), search)
-    request = BatchRequest(
-        scenes=(),
-        out=Path(out),
-        config=load_config(_path(config), settings or ()),
-        bands=tuple(bands) if bands else None,
-        roads=_path(roads),
-    )
-    summary = do_news(Watch(sources, since, overlap_days), request, lambda due: run_listed(due, say))
+    summary = run_new_scenes(parameters.watched(), parameters.request(), lambda due: run_listed(due, say))
     if summary is None:
-        say("nothing is new")
+        say("no new scenes")
         return {}
     return summary.counts
 
 
 def timing(days: float | None, cron: str | None, timezone: str) -> Schedule:
-    """A schedule: every so many days, the first time at once, or as cron says. Raises ConfigError."""
+    """Return a schedule: every so many days, the first time at once, or by cron. Raises ConfigError."""
     if (days is None) == (cron is None):
         raise ConfigError("A schedule is either --every DAYS or --cron 'MINUTE HOUR DAY MONTH WEEKDAY'.")
     try:
@@ -90,9 +66,9 @@ def timing(days: float | None, cron: str | None, timezone: str) -> Schedule:
 
 
 def serve(name: str, parameters: Mapping[str, Any], schedule: Schedule, say: Say) -> None:
-    """Look, do and wait in this process until it is told to end; with a server of its own if none is set."""
+    """Run the schedule in this process until it is stopped; with its own server if none is set."""
     for observer in ("FlowRunCancellingObserver", "FlowRunSuspendingObserver"):
-        get_logger(observer).addFilter(_in_one_line)
+        get_logger(observer).addFilter(without_traceback)
     with _server(say):
         new_scenes.serve(
             name=name,
@@ -104,14 +80,15 @@ def serve(name: str, parameters: Mapping[str, Any], schedule: Schedule, say: Say
         )
 
 
-def _in_one_line(record: logging.LogRecord) -> bool:
-    """A server that has gone for a moment is a warning, and no traceback."""
-    record.exc_info = None
+def without_traceback(record: logging.LogRecord) -> bool:
+    """Filter of logs: a server that is lost for a moment is one line, but with `--debug`."""
+    if not os.environ.get("TRUCKSCAPE_DEBUG"):
+        record.exc_info = None
     return True
 
 
 def deploy(name: str, parameters: Mapping[str, Any], schedule: Schedule, pool: str) -> None:
-    """Put it on a server's schedule, for the workers of a pool.
+    """Put the schedule on a server, for the workers of a pool.
 
     Raises
     ------
@@ -146,16 +123,12 @@ def deploy(name: str, parameters: Mapping[str, Any], schedule: Schedule, pool: s
 
 @contextmanager
 def _server(say: Say) -> Iterator[None]:
-    """The Prefect server that is set, or one for as long as this lasts."""
+    """Use the Prefect server that is set, or start one for the time of the block."""
     if PREFECT_API_URL.value():
-        say(f"schedules lie at {PREFECT_API_URL.value()}")
+        say(f"schedules are kept at {PREFECT_API_URL.value()}")
         yield
         return
-    with OwnServer(say) as server:
-        say(f"Prefect's server runs at {server.address} as long as this does")
+    with PrefectServer(say) as server:
+        say(f"Prefect's server runs at {server.address} as long as this command")
         with temporary_settings({PREFECT_API_URL: f"{server.address}/api"}):
             yield
-
-
-def _path(text: str | None) -> Path | None:
-    return Path(text) if text else None

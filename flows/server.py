@@ -1,4 +1,4 @@
-"""Prefect's server while flows run: what has begun goes on without it, and it is not waited for twice."""
+"""Flow runs that outlive Prefect's server: running work goes on, and a lost server is waited for once."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary
 from pipeline.errors import OrchestratorError
 
 _EVENT_TRIES = 2
-"""How often the connection for events is made anew. From the third time on Prefect pauses, 7 s an event, and
-no process ends before each of its events has had them; those that fail are sent when the server is back."""
+"""Attempts to reconnect for events. From the third on Prefect pauses 7 s for each event, and no process ends
+before all of them; events that fail are sent when the server is back."""
 
 T = TypeVar("T")
 
 
 class FlowRecord:
-    """Prefect's record of a flow run, which is called within it; where the server is lost, that is told once.
+    """Prefect's record of a flow run, which is called within it; a lost server is reported once.
 
     Raises OrchestratorError on entering if Prefect can't start a server where none is set.
 
     A request waits PREFECT_CLIENT_MAX_RETRIES times (5, together a minute) for a server that is gone: time to
-    start it again. When the summary has waited in vain, the end of the flow run does not wait once more.
+    restart it. When the summary has waited in vain, the end of the flow run does not wait again.
     """
 
     def __init__(self, say: Callable[[str], None], within: FlowRecord | None = None) -> None:
         self.is_lost = False
         self._say, self._within = say, within
-        self._impatience = ExitStack()
+        self._settings = ExitStack()
 
     def __enter__(self) -> FlowRecord:
         try:
@@ -54,12 +54,12 @@ class FlowRecord:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._impatience.close()
+        self._settings.close()
 
     def result_of(self, flow: Callable[[], T], made: Callable[[], T | None]) -> T:
-        """What a flow returns or, where the server is lost before it ends, what it has `made` by then.
+        """Return the result of a flow or, where the server is lost before it ends, what it has `made`.
 
-        Raises OrchestratorError if that is nothing: the server was not there to begin with.
+        Raises OrchestratorError if that is None: there was no server to begin with.
         """
         try:
             return flow()
@@ -78,48 +78,48 @@ class FlowRecord:
             return result
 
     def lose(self) -> None:
-        """Tell that the run goes on without its record."""
+        """Report that the run continues without its record."""
         if not self.is_lost:
             self.is_lost = True
-            self._say("Prefect's server does not answer any more: going on without its record.")
+            self._say("Prefect's server does not answer any more: the run continues without its record.")
         if self._within:
             self._within.lose()
 
     def summarise(self, markdown: str, key: str, description: str) -> None:
-        """Put an artifact on record, which is the last that a flow does."""
+        """Record an artifact, the last step of a flow."""
         if self.is_lost:
-            self._wait_no_more()
+            self._skip_retries()
         try:
             create_markdown_artifact(markdown, key=key, description=description)
         except Exception as error:
             if not is_lost_server(error):
                 raise
             self.lose()
-            self._wait_no_more()
+            self._skip_retries()
 
-    def _wait_no_more(self) -> None:
-        self._impatience.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
+    def _skip_retries(self) -> None:
+        self._settings.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))
 
 
 def is_lost_server(error: BaseException) -> bool:
-    """Whether Prefect raised it since its server does not answer, fails, or has forgotten the run."""
+    """Return whether Prefect's server caused an error: it does not answer, fails, or has lost the run."""
     if isinstance(error, httpx.HTTPError | ObjectNotFound):
         return True
     return isinstance(error, RuntimeError) and str(error).startswith("Failed to reach API")
 
 
 def server_answers() -> bool:
-    """Whether it does now, without patience."""
+    """Ask Prefect's server once, without retries."""
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
         return get_client(sync_client=True).api_healthcheck() is None
 
 
 def _raise_interruption(error: BaseException) -> None:
-    """Go on with Ctrl-C or SIGTERM, where Prefect met one, and then nobody to tell of it."""
-    met = error.__context__
-    while met is not None:
-        if isinstance(met, TerminationSignal):  # as Prefect does, when it has told
-            signal.raise_signal(met.signal)
-        if isinstance(met, KeyboardInterrupt):
-            raise met
-        met = met.__context__
+    """Raise Ctrl-C or SIGTERM again, where Prefect met one and then failed to report it."""
+    cause = error.__context__
+    while cause is not None:
+        if isinstance(cause, TerminationSignal):  # as Prefect does after its report
+            signal.raise_signal(cause.signal)
+        if isinstance(cause, KeyboardInterrupt):
+            raise cause
+        cause = cause.__context__

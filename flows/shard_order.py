@@ -1,4 +1,4 @@
-"""Which shard a worker takes next: the neighbour of its last one, whose blocks it has decoded already."""
+"""Order in which workers take shards: the neighbour of the last one, whose blocks are decoded already."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 
 class ShardOrder:
-    """Shards for workers, each of which begins at a place of its own and goes on from there.
+    """Shards for workers, each of which begins at another place and continues from there.
 
-    Shards are stretches of rows, and the blocks of an image are often higher. Taken as they come, every
-    worker would decode every block.
+    Shards are ranges of rows, and the blocks of an image are often higher. Taken in order, every worker would
+    decode every block.
     """
 
     def __init__(self, indices: Sequence[int], workers: int) -> None:
@@ -20,7 +20,7 @@ class ShardOrder:
         self._strands = [deque(indices[begin:end]) for begin, end in itertools.pairwise(ends)]
 
     def take(self, worker: int) -> int | None:
-        """The next shard of its own, else the last of whoever has most left; None if nobody has any."""
+        """Return the next shard of a worker, else the last of the longest queue; None at the end."""
         own = self._strands[worker]
         if own:
             return own.popleft()

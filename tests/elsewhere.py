@@ -117,7 +117,8 @@ def is_open(descriptor: int, path: Path) -> bool:
 def run_scene(scene: Path, out: Path, roads: Path) -> None:
     """Run a scene as a batch of one, without Prefect."""
     from pipeline.config import load_config
-    from pipeline.operations.batch import BatchRequest, run_batch
+    from pipeline.operations.batch import run_batch
+    from pipeline.operations.request import BatchRequest
     from pipeline.operations.scene_list import list_scenes
 
     settings = [

@@ -20,8 +20,10 @@ import rasterio
 from pipeline.config import load_config
 from pipeline.errors import BundleError, CorruptImageError, LedgerError, OutputError
 from pipeline.models.bundle import open_bundle, save_bundle, save_card
-from pipeline.operations.batch import BatchRequest, run_batch, scene_directly
+from pipeline.operations.attempt import scene_directly
+from pipeline.operations.batch import run_batch
 from pipeline.operations.ledger.scenes import existing_ledger
+from pipeline.operations.request import BatchRequest
 from pipeline.operations.scene_list import list_scenes
 from pipeline.run import Request, Result, run_directly
 from tests.conftest import only_on, write_geotiff

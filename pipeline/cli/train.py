@@ -134,7 +134,7 @@ def _train(
             kind=kind,
             out=out,
             config=config,
-            overrides=tuple(settings or ()),
+            settings=tuple(settings or ()),
             imagery=tuple(imagery or ()),
             labels=tuple(labels or ()),
             bands=band_list(bands),

@@ -19,16 +19,13 @@ from pipeline.operations.hooks import on_failure
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Entry, Ledger, Registration
 from pipeline.operations.request import BatchRequest
-from pipeline.operations.worker_pool import WorkerPool
+from pipeline.operations.worker_pool import RunInPool, WorkerPool
 from pipeline.redaction import without_secrets
 from pipeline.run import Job, Request, Result, prepare, run_prepared_directly
 
 log = logging.getLogger(__name__)
 
 Say = Callable[[str], None]
-RunInPool = Callable[[Callable[[], Result]], Result]
-"""Runs the work of a scene when it is its turn. What an orchestrator does before and after that takes no
-other scene's time."""
 RunScene = Callable[[Request, Callable[[Job], None], Say, RunInPool], Result]
 """Runs one scene: given a request, what to call with the job once the scene is open, what to call with each
 step, and what to call with the work."""
@@ -79,9 +76,7 @@ class Attempt:
         Errors of the scene go into the ledger; LedgerError is raised.
         """
         given = self._request
-        request = Request(
-            self._scene.href, given.out, given.config, given.bands, given.roads, catalog=False
-        )
+        request = Request(self._scene.href, given.out, given.config, given.bands, given.roads, catalog=False)
         try:
             result = run_scene(request, self._opened, log.info, self._run_in_pool)
             columns = columns_of(result, given.out, self.seconds)

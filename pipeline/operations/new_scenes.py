@@ -1,4 +1,4 @@
-"""What is new since the last look: late and reprocessed scenes too, and what was left undone."""
+"""New scenes since the last search: late and reprocessed ones too, and those left unfinished."""
 
 from __future__ import annotations
 
@@ -7,42 +7,45 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NotAProductError
-from pipeline.operations.batch import BatchRequest, Summary, config_hash, make_out
+from pipeline.operations.batch import Summary, make_out
 from pipeline.operations.ledger.database import database_url
 from pipeline.operations.ledger.scenes import Entry, open_ledger
 from pipeline.operations.ledger.watermarks import Watermark, Watermarks, earlier
+from pipeline.operations.request import BatchRequest, config_hash
 from pipeline.operations.scene_list import ListedScene, digest, unique
-from pipeline.operations.search import Search, search_patiently
+from pipeline.operations.search import StacSearch, search_with_retries
 from pipeline.operations.sources import Sources, find_scenes
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What is looked for again and again."""
+class WatchedSources:
+    """Sources that are searched for new scenes at intervals."""
 
     sources: Sources
     since: str | None = None
-    """A day before which a search never begins; without one the first search takes all there is."""
+    """First date of acquisition; without it the first search takes all scenes there are."""
     overlap_days: float = 30.0
-    """How far a search goes back behind the watermark, by acquisition and by change of items."""
+    """Look-back of a search before the watermark, by acquisition and by change of items."""
 
 
-def do_news(watch: Watch, request: BatchRequest, run: Callable[[BatchRequest], Summary]) -> Summary | None:
-    """Look what is new, do it, and raise the watermark; None if nothing was found.
+def run_new_scenes(
+    watched: WatchedSources, request: BatchRequest, run: Callable[[BatchRequest], Summary]
+) -> Summary | None:
+    """Search for new scenes, run them, and raise the watermark; None if nothing was found.
 
-    `request` says how; its scenes are replaced. `run` does a batch. The watermark is raised once all that was
-    found is in the ledger, so that whatever ends a run, the next one knows of it.
+    `request` says how; its scenes are replaced. `run` runs a batch. The watermark is raised once all scenes
+    found are in the ledger: whatever ends a run, the next one knows of them.
 
     Errors as `find_scenes` and `run_batch`.
     """
     make_out(request.out)
-    left, search = _left(request), watch.sources.search
-    marks = _watermarks(request)
+    left, search = _unfinished(request), watched.sources.search
+    marks = Watermarks(database_url(request.out, request.config), request.config.batch.name)
     try:
         mark = marks.get(_key(search)) if search else Watermark()
-        found = find_news(watch, mark, request)
+        found = find_new_scenes(watched, mark, request)
         names = {scene.name for scene in found}
         scenes = unique([*found, *(scene for scene in left if scene.name not in names)])
         if not scenes:
@@ -50,59 +53,56 @@ def do_news(watch: Watch, request: BatchRequest, run: Callable[[BatchRequest], S
         summary = run(replace(request, scenes=tuple(scenes)))
         if search:
             for scene in found:
-                mark = mark.risen(scene.acquired, scene.updated)
+                mark = mark.raised(scene.acquired, scene.updated)
             marks.put(_key(search), mark)
         return summary
     finally:
         marks.close()
 
 
-def find_news(watch: Watch, mark: Watermark, request: BatchRequest) -> list[ListedScene]:
-    """The scenes of all sources, of a search those that may be new.
+def find_new_scenes(watched: WatchedSources, mark: Watermark, request: BatchRequest) -> list[ListedScene]:
+    """Return the scenes of all sources; of a search only those that may be new.
 
-    A search takes what was acquired from `overlap_days` before the watermark on, and, where the API can be
-    asked so, what its catalogue changed since as long before: a scene of any age that was processed again.
+    A search takes scenes acquired from `overlap_days` before the watermark on. Where the API can be asked so,
+    it also takes items changed since as long before: a scene of any age that was processed again.
     """
     settings = request.config.batch
-    sources, search = watch.sources, watch.sources.search
+    sources, search = watched.sources, watched.sources.search
     if search is None:
         return list(find_scenes(sources, settings))
-    begin = _begin(watch, mark)
+    since = _moment(watched.since) if watched.since else None
+    behind = earlier(mark.acquired, watched.overlap_days) if mark.acquired else None
+    begin = max((moment for moment in (since, behind) if moment), default=None)
     window = replace(search, time=f"{begin}/.." if begin else None)
     found = {scene.name: scene for scene in find_scenes(replace(sources, search=window), settings)}
     if mark.updated:
-        since = earlier(mark.updated, watch.overlap_days)
         changed = replace(
-            search, changed_since=since, time=f"{_moment(watch.since)}/.." if watch.since else None
+            search,
+            changed_since=earlier(mark.updated, watched.overlap_days),
+            time=f"{since}/.." if since else None,
         )
         found |= {scene.name: scene for scene in _changed(changed, settings.attempts, settings.backoff_s)}
     return list(found.values())
 
 
-def _changed(search: Search, attempts: int, backoff_s: float) -> list[ListedScene]:
+def _changed(search: StacSearch, attempts: int, backoff_s: float) -> list[ListedScene]:
     try:
-        return search_patiently(search, attempts, backoff_s)
-    except NotAProductError as error:  # it says that it can be asked so, and refuses
+        return search_with_retries(search, attempts, backoff_s)
+    except NotAProductError as error:  # it claims to support such a search, and refuses
         log.warning("only scenes within the overlap are searched again: %s", error)
         return []
-
-
-def _begin(watch: Watch, mark: Watermark) -> str | None:
-    since = _moment(watch.since) if watch.since else None
-    behind = earlier(mark.acquired, watch.overlap_days) if mark.acquired else None
-    return max((moment for moment in (since, behind) if moment), default=None)
 
 
 def _moment(day: str) -> str:
     return day if "T" in day else f"{day}T00:00:00Z"
 
 
-def _left(request: BatchRequest) -> list[ListedScene]:
-    """What earlier runs of the same settings did not end, and a search may no longer find."""
+def _unfinished(request: BatchRequest) -> list[ListedScene]:
+    """Return scenes that earlier runs of the same settings left, which a search may no longer find."""
     ledger = open_ledger(request.out, request.config)
     try:
         same = config_hash(request)
-        left = [entry for entry in ledger.entries() if entry.config_hash == same and _is_left(entry)]
+        left = [entry for entry in ledger.entries() if entry.config_hash == same and _is_unfinished(entry)]
     finally:
         ledger.close()
     return [
@@ -111,15 +111,11 @@ def _left(request: BatchRequest) -> list[ListedScene]:
     ]
 
 
-def _is_left(entry: Entry) -> bool:
+def _is_unfinished(entry: Entry) -> bool:
     return entry.state in ("waiting", "running") or (
         entry.state == "quarantined" and bool(entry.is_transient)
     )
 
 
-def _key(search: Search) -> str:
+def _key(search: StacSearch) -> str:
     return digest([search.url, search.collections, search.area, search.cloud_cover])
-
-
-def _watermarks(request: BatchRequest) -> Watermarks:
-    return Watermarks(database_url(request.out, request.config), request.config.batch.name)

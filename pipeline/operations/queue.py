@@ -20,7 +20,7 @@ class Queue:
         self._changed = Condition()
 
     def take(self) -> str | None:
-        """Return the next name once one is due; None at the end. Each one taken needs `finish` or `put_back`."""
+        """Return the next name once one is due; None at the end. Each needs `finish` or `put_back`."""
         with self._changed:
             while not self._stopped and (self._waiting or self._taken):
                 pause = self._waiting[0][0] - time.monotonic() if self._waiting else None

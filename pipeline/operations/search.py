@@ -42,7 +42,7 @@ _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
 
 
 @dataclass(frozen=True)
-class Search:
+class StacSearch:
     """What is searched for."""
 
     url: str
@@ -60,7 +60,7 @@ class Search:
     """Only what the catalogue changed from this moment on; an API that can't be asked so gives nothing."""
 
 
-def search_scenes(search: Search) -> list[ListedScene]:
+def search_scenes(search: StacSearch) -> list[ListedScene]:
     """The scenes that match, the oldest first. All pages are read; cloud cover is compared here.
 
     (Servers differ in which filter language they understand, and some answer one that they don't with
@@ -137,7 +137,7 @@ class _WebOnly(StacApiIO):
             raise NotAProductError(f"A link of the STAC API leads elsewhere than to http(s): {href[:200]}")
 
 
-def _documents(search: Search) -> Iterator[dict[str, Any]]:
+def _documents(search: StacSearch) -> Iterator[dict[str, Any]]:
     """Items as the server has them, each with an id."""
     place = _place(search.area) if search.area else {}
     try:
@@ -240,7 +240,7 @@ def _cloud_cover(document: dict[str, Any]) -> float | None:
     return cover if math.isfinite(cover) else None
 
 
-def _listed(document: dict[str, Any], search: Search) -> ListedScene:
+def _listed(document: dict[str, Any], search: StacSearch) -> ListedScene:
     name, collection = scene_name(document["id"]), search.collections[0]
     try:
         links = [link for link in document.get("links", []) if link.get("rel") == "self"]
@@ -276,7 +276,7 @@ def _moment(moment: datetime | None) -> str | None:
     return known.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def search_patiently(search: Search, attempts: int, backoff_s: float) -> list[ListedScene]:
+def search_with_retries(search: StacSearch, attempts: int, backoff_s: float) -> list[ListedScene]:
     """As `search_scenes`; where a server does not answer, again after a pause that doubles each time."""
     for attempt in range(attempts - 1):
         try:

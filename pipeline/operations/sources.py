@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.config import Batch
 from pipeline.errors import ConfigError
 from pipeline.operations.scene_list import ListedScene, list_scenes, read_list, scenes_in, unique
-from pipeline.operations.search import Search, search_patiently
+from pipeline.operations.search import StacSearch, search_with_retries
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Sources:
     """Each as for `truckscape run`."""
     scene_list: Path | None = None
     folder: Path | None = None
-    search: Search | None = None
+    search: StacSearch | None = None
 
 
 def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
@@ -41,5 +41,7 @@ def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
         *(read_list(sources.scene_list) if sources.scene_list else ()),
         *(scenes_in(sources.folder) if sources.folder else ()),
     ]
-    found = search_patiently(sources.search, settings.attempts, settings.backoff_s) if sources.search else ()
+    found = (
+        search_with_retries(sources.search, settings.attempts, settings.backoff_s) if sources.search else ()
+    )
     return tuple(unique([*list_scenes(hrefs), *found]))

@@ -81,7 +81,7 @@ class Takeover:
         return free
 
     def _is_silent(self, entry: Entry) -> bool:
-        """Return whether a worker elsewhere has shown no life for a lease, by the clock of this process alone.
+        """Return whether a worker elsewhere showed no sign of life for a lease, by this process's clock.
 
         Clocks of machines differ and are set; anyone can see that a number has not grown for so long.
         """

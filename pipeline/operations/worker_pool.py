@@ -9,6 +9,11 @@ from contextvars import Context, copy_context
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
+from pipeline.run import Result
+
+RunInPool = Callable[[Callable[[], Result]], Result]
+"""Runs the work of a scene when it is its turn. What an orchestrator does before and after that takes no
+other scene's time."""
 _T = TypeVar("_T")
 
 

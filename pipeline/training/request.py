@@ -20,7 +20,7 @@ class TrainingRequest:
     kind: Literal["detector", "segmenter"]
     out: Path
     config: Path | None = None
-    overrides: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     """Settings as `a.b=c`, after those of `config`."""
     imagery: tuple[str, ...] = ()
     """One's own scenes: then a shipped bundle is fine-tuned, on `labels`, one file for each scene."""
@@ -61,7 +61,7 @@ def training_settings(request: TrainingRequest) -> Any:
 
         kinds = (segmenter.SegmenterTraining, segmenter.FineTuning)
         source, further = segmenter.LandcoverSource, {"class_field": request.class_field}
-    chosen: Any = load_settings(kinds[bool(request.imagery)], request.config, request.overrides)
+    chosen: Any = load_settings(kinds[bool(request.imagery)], request.config, request.settings)
     own = tuple(
         source(imagery=scene, labels=labels, bands=request.bands, **further)
         for scene, labels in zip(request.imagery, request.labels, strict=True)

@@ -1,12 +1,54 @@
-"""Objects on their way into flows and tasks."""
+"""Values on their way into flows and tasks."""
 
+import inspect
 import pickle
+from dataclasses import dataclass
+from pathlib import Path
 
-from flows.handover import OpaqueJob
+import flows.handover
+from flows.batch import batch
+from flows.handover import OpaqueJob, fields_of
+from flows.schedule import new_scenes
+from flows.training import train
+from pipeline.operations.parameters import BatchParameters, ScheduleParameters
+from pipeline.training.request import TrainingRequest
 
 
 def test_progress_stays_in_the_process_of_the_job():
-    parcel = OpaqueJob("job", [].append)
-    assert parcel.on_tile is not None
-    arrived = pickle.loads(pickle.dumps(parcel))  # noqa: S301 (written right here)
+    opaque = OpaqueJob("job", [].append)
+    assert opaque.on_tile is not None
+    arrived = pickle.loads(pickle.dumps(opaque))  # noqa: S301 (written right here)
     assert (arrived.job, arrived.on_tile) == ("job", None)
+
+
+def test_a_flow_that_is_pickled_for_another_process_takes_no_work_along(monkeypatch):
+    monkeypatch.setitem(flows.handover._HANDED_OVER, "token", object())
+    assert pickle.loads(pickle.dumps(flows.handover._HANDED_OVER)) == {}  # noqa: S301
+
+
+@dataclass
+class Place:
+    """A place."""
+
+    name: str
+    height_m: float = 0.0
+
+
+def test_a_function_of_a_value_takes_its_fields():
+    @fields_of(Place)
+    def show(place: Place) -> str:
+        return f"{place.name} {place.height_m}"
+
+    assert show(name="here", height_m=2.0) == show("here", 2.0) == "here 2.0"
+    assert list(inspect.signature(show).parameters.values())[1].default == 0.0
+    assert inspect.signature(show).parameters["height_m"].annotation is float
+
+
+def test_parameters_of_flows_are_plain_and_written_once():
+    for flow, kind in ((batch, BatchParameters), (new_scenes, ScheduleParameters), (train, TrainingRequest)):
+        assert list(flow.parameters.properties) == list(inspect.signature(kind).parameters)
+    assert batch.parameters.required == ["out"]
+    parameters = BatchParameters(out="/layers", settings=["engine.threads=1"], bands=["B04", "B03"])
+    assert (parameters.out, parameters.bands) == (Path("/layers"), ("B04", "B03"))
+    given = batch.validate_parameters(parameters.model_dump(mode="json"))
+    assert BatchParameters(**given) == parameters

@@ -121,7 +121,7 @@ def test_a_server_that_is_killed_under_its_schedule_is_started_again(tmp_path):
         port = int(log.read_text().partition("http://127.0.0.1:")[2].split()[0])
         (server,) = children(process.pid, str(port))
         os.kill(server, signal.SIGKILL)
-        wait_until(lambda: "it is started again" in log.read_text(), process, log)
+        wait_until(lambda: "it is restarted" in log.read_text(), process, log)
         wait_until(lambda: is_listening(port), process, log)
         before = completed(port)
         wait_until(lambda: completed(port) > before, process, log, every_s=3)

@@ -42,7 +42,7 @@ def test_a_server_of_the_runs_own_that_can_not_start_is_one_line(tmp_path):
         PREFECT_SERVER_DATABASE_CONNECTION_URL=f"sqlite+aiosqlite:///{tmp_path}/gone/prefect.db",
         PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS="2",
     )
-    enter = "from flows.server import Record; Record(print).__enter__()"
+    enter = "from flows.server import FlowRecord; FlowRecord(print).__enter__()"
     done = subprocess.run([PYTHON, "-c", enter], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]

@@ -40,7 +40,7 @@ GIVEN = [text for setting in SETTINGS for text in ("--set", setting)]
 IMPATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "1"}
 PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "7"}
 """Prefect's 5 are a minute: a busy machine may need more to start a server again."""
-GONE = "Prefect's server does not answer any more: going on without its record."
+GONE = "Prefect's server does not answer any more: the run continues without its record."
 
 
 @pytest.fixture

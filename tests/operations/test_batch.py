@@ -17,15 +17,13 @@ import pytest
 from pipeline.config import load_config
 from pipeline.errors import BundleError, LedgerError, OutputError, RoadsError
 from pipeline.inference import networks
-from pipeline.operations.batch import (
-    BatchRequest,
-    run_batch,
-    scene_directly,
-)
+from pipeline.operations.attempt import scene_directly
+from pipeline.operations.batch import run_batch
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Registration, existing_ledger, open_ledger
+from pipeline.operations.request import BatchRequest
 from pipeline.operations.scene_list import list_scenes, scenes_in
-from pipeline.operations.search import Search
+from pipeline.operations.search import StacSearch
 from pipeline.operations.sources import Sources, find_scenes
 from pipeline.run import Job, Result, finish, prepare, run_prepared_directly, run_shards, work_on
 from pipeline.scenes.raster.cache import current_cache
@@ -262,7 +260,7 @@ def test_a_server_that_fails_for_a_while_is_outlasted(remote, tmp_path):
     summary = run_batch(of_urls(remote.url, tmp_path / "out"), say=reported.append)
     assert summary.is_complete
     assert [entry.attempts for entry in summary.entries] == [2, 1]
-    assert "attempt 1 failed, again in 0 s" in reported[1]
+    assert "attempt 1 failed, retry in 0 s" in reported[1]
     assert "can't be fetched" in reported[1]
 
 
@@ -280,7 +278,7 @@ def test_a_search_and_what_it_found(remote, tmp_path):
     settings = load_config(None, [*SETTINGS, *QUICK])
     (tmp_path / "api").mkdir()
     with stac_api(tmp_path / "api", items) as api:
-        sources = Sources(search=Search(api, most=1))
+        sources = Sources(search=StacSearch(api, most=1))
         batch = BatchRequest(find_scenes(sources, settings.batch), tmp_path / "out", settings)
         summary = run_batch(batch)
     assert summary.done == (REMOTE[1],)
@@ -326,7 +324,7 @@ def test_the_next_scene_is_prepared_for_while_one_has_its_turn_and_claimed_only_
 
         return scene_directly(wanted, opened, say, watched)
 
-    assert sorted(run_batch(batch, orchestrated, ahead=1).done) == sorted(GOOD)
+    assert sorted(run_batch(batch, orchestrated, prefetch=1).done) == sorted(GOOD)
     assert waiting == [2, 1, 0]
     assert sorted(called) == sorted(GOOD)
 

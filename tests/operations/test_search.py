@@ -12,7 +12,7 @@ import shapely
 
 from pipeline.errors import ConfigError, NotAProductError, UnreachableError, VectorFileError
 from pipeline.operations import search as search_module
-from pipeline.operations.search import Search, search_patiently, search_scenes
+from pipeline.operations.search import StacSearch, search_scenes, search_with_retries
 from tests.operations.servers import stac_api, stac_item
 from tests.servers import file_server
 
@@ -34,71 +34,71 @@ def api(tmp_path_factory):
         yield url
 
 
-def names(search: Search) -> list[str]:
+def names(search: StacSearch) -> list[str]:
     return [scene.name for scene in search_scenes(search)]
 
 
 def test_all_pages_are_read_oldest_first(api):
-    assert names(Search(api)) == [f"S2A_{number:03d}" for number in range(COUNT)]
+    assert names(StacSearch(api)) == [f"S2A_{number:03d}" for number in range(COUNT)]
 
 
 def test_what_is_known_of_a_scene(api):
-    scene = search_scenes(Search(api, most=1))[0]
+    scene = search_scenes(StacSearch(api, most=1))[0]
     assert scene.href == f"{api}/collections/sentinel-2-l2a/items/S2A_119"
     assert scene.acquired == "2023-05-08T10:20:31.000Z"
     assert scene.updated == "2024-05-08T10:20:31.000Z"
 
 
 def test_by_time(api):
-    assert names(Search(api, time="2023-01-05/2023-01-07")) == ["S2A_004", "S2A_005", "S2A_006"]
-    assert len(names(Search(api, time="2023-02"))) == 28
-    assert names(Search(api, time="2023-05-07/..")) == ["S2A_118", "S2A_119"]
+    assert names(StacSearch(api, time="2023-01-05/2023-01-07")) == ["S2A_004", "S2A_005", "S2A_006"]
+    assert len(names(StacSearch(api, time="2023-02"))) == 28
+    assert names(StacSearch(api, time="2023-05-07/..")) == ["S2A_118", "S2A_119"]
 
 
 def test_by_box_and_by_polygon(api, tmp_path):
-    assert names(Search(api, area="11.105,52.02,11.5,52.04")) == [f"S2A_{n:03d}" for n in range(101, 120)]
+    assert names(StacSearch(api, area="11.105,52.02,11.5,52.04")) == [f"S2A_{n:03d}" for n in range(101, 120)]
     area = gpd.GeoDataFrame(geometry=[shapely.box(9.0, 52.0, 10.005, 52.2)], crs="EPSG:4326")
     area.to_crs("EPSG:32632").to_file(tmp_path / "area.gpkg")
-    assert names(Search(api, area=str(tmp_path / "area.gpkg"))) == ["S2A_000"]
+    assert names(StacSearch(api, area=str(tmp_path / "area.gpkg"))) == ["S2A_000"]
 
 
 def test_by_cloud_cover_where_it_is_told(api):
-    assert names(Search(api, cloud_cover=1)) == ["S2A_000", "S2A_001", "S2A_007", "S2A_100", "S2A_101"]
+    assert names(StacSearch(api, cloud_cover=1)) == ["S2A_000", "S2A_001", "S2A_007", "S2A_100", "S2A_101"]
 
 
 def test_by_collection(api):
-    assert names(Search(api, collections=("landsat",))) == []
+    assert names(StacSearch(api, collections=("landsat",))) == []
 
 
 def test_the_latest(api):
-    assert names(Search(api, most=2)) == ["S2A_118", "S2A_119"]
+    assert names(StacSearch(api, most=2)) == ["S2A_118", "S2A_119"]
 
 
 def test_an_input_version_is_of_the_item_and_not_of_signatures(tmp_path, api):
-    first = search_scenes(Search(api, area="9,52,10.005,53"))[0].input_version
+    first = search_scenes(StacSearch(api, area="9,52,10.005,53"))[0].input_version
     signed = item(0)
     for asset in signed["assets"].values():
         asset["href"] += "?signature=abc"
     with stac_api(tmp_path, [signed]) as other:
-        assert search_scenes(Search(other))[0].input_version == first
+        assert search_scenes(StacSearch(other))[0].input_version == first
     processed_again = item(0)
     processed_again["properties"]["updated"] = "2025-01-01T00:00:00Z"
     with stac_api(tmp_path, [processed_again]) as other:
-        assert search_scenes(Search(other))[0].input_version != first
+        assert search_scenes(StacSearch(other))[0].input_version != first
 
 
 @pytest.mark.parametrize("area", ["1,2,3", "a,b,c,d", "10,53,11,52", "10,52,190,53"])
 def test_an_area_is_four_degrees(api, area):
     with pytest.raises(ConfigError, match=r"west,south,east,north"):
-        search_scenes(Search(api, area=area))
+        search_scenes(StacSearch(api, area=area))
 
 
 def test_times_and_files_that_are_none(api, tmp_path):
     with pytest.raises(ConfigError, match="Received: last week"):
-        search_scenes(Search(api, time="last week"))
+        search_scenes(StacSearch(api, time="last week"))
     (tmp_path / "area.geojson").write_text("nothing")
     with pytest.raises(VectorFileError, match="area can't be read"):
-        search_scenes(Search(api, area=str(tmp_path / "area.geojson")))
+        search_scenes(StacSearch(api, area=str(tmp_path / "area.geojson")))
 
 
 def test_what_is_no_api(tmp_path):
@@ -108,9 +108,9 @@ def test_what_is_no_api(tmp_path):
     with file_server(tmp_path) as server:
         for path in ("", "/catalog.json"):
             with pytest.raises(NotAProductError, match="Not a STAC API"):
-                search_scenes(Search(server.url + path))
+                search_scenes(StacSearch(server.url + path))
         with pytest.raises(NotAProductError, match="HTTP status 404"):
-            search_scenes(Search(f"{server.url}/nothing"))
+            search_scenes(StacSearch(f"{server.url}/nothing"))
 
 
 def test_a_server_that_is_busy_is_asked_again(tmp_path):
@@ -119,14 +119,14 @@ def test_a_server_that_is_busy_is_asked_again(tmp_path):
     with file_server(tmp_path) as server:
         server.faults["/catalog.json"] = ["503"] * 6  # more than one patient request takes
         with pytest.raises(NotAProductError):  # it answers in the end, and has no search
-            search_patiently(Search(f"{server.url}/catalog.json"), attempts=2, backoff_s=0)
+            search_with_retries(StacSearch(f"{server.url}/catalog.json"), attempts=2, backoff_s=0)
         assert server.asked["/catalog.json"] == 7
 
 
 def test_a_server_that_is_not_there():
-    search = Search("http://127.0.0.1:9")
+    search = StacSearch("http://127.0.0.1:9")
     with pytest.raises(UnreachableError, match="does not answer"):
-        search_patiently(replace(search), attempts=1, backoff_s=0)
+        search_with_retries(replace(search), attempts=1, backoff_s=0)
 
 
 # --- a server that means harm ---------------------------------------------------------------------------
@@ -141,14 +141,14 @@ def hostile(tmp_path):
         yield server
 
 
-def serve(server, folder: Path, pages: list[dict], search: str = "/page0.json") -> Search:
+def serve(server, folder: Path, pages: list[dict], search: str = "/page0.json") -> StacSearch:
     landing = {"type": "Catalog", "stac_version": "1.0.0", "id": "hostile", "description": "-"}
     where = search if ":" in search else server.url + search
     links = [{"rel": "search", "href": where, "type": "application/geo+json"}]
     (folder / "api.json").write_text(json.dumps(landing | {"conformsTo": [SEARCH], "links": links}))
     for number, page in enumerate(pages):
         (folder / f"page{number}.json").write_text(json.dumps({"type": "FeatureCollection"} | page))
-    return Search(f"{server.url}/api.json", cloud_cover=50.0)
+    return StacSearch(f"{server.url}/api.json", cloud_cover=50.0)
 
 
 def leading_to(href: str, *items: dict, **reported) -> dict:

@@ -19,7 +19,7 @@ def test_ones_own_boxes_are_a_fine_tuning_of_the_shipped_detector():
     request = TrainingRequest(
         "detector",
         HERE,
-        overrides=("steps=7", "labels.block_px=64"),
+        settings=("steps=7", "labels.block_px=64"),
         imagery=("a.tif",),
         labels=(Path("a.gpkg"),),
         bands=("B02", "B03", "B04", "B08"),
@@ -58,7 +58,7 @@ def test_imagery_without_labels_is_refused(kind):
 
 def test_an_unknown_setting_names_the_nearest():
     with pytest.raises(ConfigError, match=r"Unknown setting stepps\. Did you mean steps\?"):
-        training_settings(TrainingRequest("detector", HERE, overrides=("stepps=3",)))
+        training_settings(TrainingRequest("detector", HERE, settings=("stepps=3",)))
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ class Watermark:
     updated: str | None = None
     """When the catalogue changed an item last."""
 
-    def risen(self, acquired: str | None, updated: str | None) -> Watermark:
+    def raised(self, acquired: str | None, updated: str | None) -> Watermark:
         """At least as high as what was found."""
         return Watermark(_later(self.acquired, acquired), _later(self.updated, updated))
 

@@ -9,8 +9,8 @@ LATEST = "2023-06-15T10:20:31Z"
 
 
 def test_a_watermark_only_rises():
-    mark = Watermark().risen("2023-06-15T10:20:31Z", None)
-    assert mark.risen("2023-06-15T10:20:30.900Z", "2023-07-01T00:00:00Z") == Watermark(
+    mark = Watermark().raised("2023-06-15T10:20:31Z", None)
+    assert mark.raised("2023-06-15T10:20:30.900Z", "2023-07-01T00:00:00Z") == Watermark(
         "2023-06-15T10:20:31Z", "2023-07-01T00:00:00Z"
     )
     assert earlier("2023-03-01T00:00:00Z", 1.5) == "2023-02-27T12:00:00Z"
