@@ -13,10 +13,11 @@ from prefect.context import AsyncClientContext
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from flows.handover import fields_of, run_as_flow
+from flows.handover import run_as_flow
 from flows.scene import run_requested
 from flows.server import FlowRecord, server_answers
 from pipeline.errors import OrchestratorError
+from pipeline.fields import fields_of
 from pipeline.operations.attempt import Say, scene_directly
 from pipeline.operations.batch import Summary, run_batch
 from pipeline.operations.parameters import BatchParameters

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
@@ -19,21 +17,6 @@ if TYPE_CHECKING:
     from pipeline.run import Job
 
 T = TypeVar("T")
-Fields = TypeVar("Fields")
-
-
-def fields_of(kind: Callable[..., Fields]) -> Callable[[Callable[[Fields], T]], Callable[..., T]]:
-    """Decorate a function of a value, so that its parameters are the value's fields: plain ones."""
-
-    def decorate(function: Callable[[Fields], T]) -> Callable[..., T]:
-        @wraps(function)
-        def with_fields(*values: Any, **named: Any) -> T:
-            return function(kind(*values, **named))
-
-        with_fields.__signature__ = inspect.signature(kind, eval_str=True)  # type: ignore[attr-defined]
-        return with_fields
-
-    return decorate
 
 
 def run_as_flow(

@@ -21,9 +21,9 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.batch import run_listed
-from flows.handover import fields_of
 from flows.prefect_server import PrefectServer
 from pipeline.errors import ConfigError, OrchestratorError
+from pipeline.fields import fields_of
 from pipeline.operations.new_scenes import run_new_scenes
 from pipeline.operations.parameters import ScheduleParameters
 from pipeline.processes import configure_process

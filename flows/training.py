@@ -12,8 +12,9 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.handover import fields_of, run_as_flow
+from flows.handover import run_as_flow
 from flows.server import FlowRecord
+from pipeline.fields import fields_of
 from pipeline.models.bundle import Bundle
 from pipeline.processes import configure_process
 from pipeline.training.request import TrainingRequest, publish_bundle, run_training

@@ -1,4 +1,4 @@
-"""The command line: each command parses, calls one function, prints with Rich. Heavy imports wait for it."""
+"""The command line: each command parses, calls one function, prints with Rich, and imports late."""
 
 from pipeline.cli import batch, doctor, evaluate, models, run, simulate, train
 from pipeline.cli.app import app, main

@@ -1,4 +1,4 @@
-"""The application that commands are added to, its options, and how errors end it."""
+"""The application: its options, and the exit status of errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.redaction import without_secrets
 log = logging.getLogger("pipeline.cli")
 
 app = typer.Typer(
-    help="Moving trucks and land cover from Sentinel-2 scenes, as map layers.",
+    help="Detect moving trucks and map land cover in Sentinel-2 scenes.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -40,15 +40,13 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks and the orchestrator's log.")
-    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and the log of Prefect.")] = False,
     log: Annotated[
         Path | None,
         typer.Option(
             "--log",
             envvar="TRUCKSCAPE_LOG",
-            help="File to which what happens is added, a JSON object a line; `-` is standard error.",
+            help="Append logs to this file, as JSON lines; `-` is standard error.",
         ),
     ] = None,
 ) -> None:
@@ -60,7 +58,7 @@ def _options(
 
 @contextmanager
 def _logged(path: Path) -> Iterator[None]:
-    """What a command does as lines of JSON, its failure too."""
+    """Append the log of a command, and its failure, to a file."""
     from pipeline.logs import log_to
 
     with log_to(None if str(path) == "-" else path):
@@ -80,7 +78,7 @@ def main() -> None:
         app()
     except TruckscapeError as error:
         _fail(str(error))
-    except Exception as error:  # noqa: BLE001 the last resort: what nobody foresaw is told in one line as well
+    except Exception as error:  # noqa: BLE001 unexpected errors are one line, too
         _fail(f"unexpected {type(error).__name__}: {error} (truckscape --debug ... shows where)")
 
 

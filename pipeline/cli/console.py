@@ -18,10 +18,10 @@ log = logging.getLogger("pipeline.cli")
 
 
 def quiet_prefect() -> None:
-    """Prefect must not call home, nor print tracebacks: what went wrong is told once, by `main`."""
+    """Turn off Prefect's statistics and tracebacks: `main` reports errors, once."""
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
-    # Its own server starts within seconds on a quiet machine; a busy one needs patience.
+    # Its own server starts within seconds; on a busy machine it takes longer.
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")
     if not os.environ.get("TRUCKSCAPE_DEBUG"):
         os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")
@@ -36,7 +36,7 @@ def say(what: Any, **options: Any) -> None:
 
 
 def say_page(page: Any) -> None:
-    """A page with wide tables: a file or a pipe has room for them."""
+    """Print a page with wide tables; files and pipes get their full width."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -46,7 +46,7 @@ def say_page(page: Any) -> None:
 
 
 def note(text: str) -> None:
-    """What is being done now, beside the results."""
+    """Print the current step to standard error, and log it."""
     from rich.console import Console
 
     log.info(text)
@@ -54,7 +54,7 @@ def note(text: str) -> None:
 
 
 def say_path(what: str, path: Path) -> None:
-    """Print a file or folder and what it holds."""
+    """Print a file or folder with its title."""
     from rich.text import Text
 
     say(Text.assemble((what, "bold"), f"  {path}"))
@@ -62,7 +62,7 @@ def say_path(what: str, path: Path) -> None:
 
 @contextmanager
 def status(text: str) -> Iterator[None]:
-    """Show what is being done while the block runs, on a terminal."""
+    """Show the current step on a terminal while the block runs."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -114,7 +114,7 @@ def progress(job: Job) -> Iterator[tuple[Callable[[str], None], Callable[[int], 
 
 
 def print_result(result: Result) -> None:
-    """Print the figures and paths of a run."""
+    """Print the results and paths of a run."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -133,7 +133,7 @@ def print_result(result: Result) -> None:
 
 
 def print_scores(metrics: dict[str, Any], out: Path) -> None:
-    """Print the figures of an evaluation and the path of its report."""
+    """Print the scores of an evaluation and the path of its report."""
     from rich.table import Table
 
     table = Table(box=None, show_header=False, pad_edge=False)

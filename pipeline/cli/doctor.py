@@ -7,10 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import (
-    say_page,
-    status,
-)
+from pipeline.cli.console import say_page, status
 from pipeline.cli.options import Config, Settings
 
 commands = typer.Typer()
@@ -18,15 +15,15 @@ commands = typer.Typer()
 
 @commands.command()
 def doctor(
-    out: Annotated[Path, typer.Option("--out", help="Folder in which results are to go.")] = Path(),
+    out: Annotated[Path, typer.Option("--out", help="Folder for results, whose disk is checked.")] = Path(),
     config: Config = None,
     settings: Settings = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines: a list of findings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Whether all is there that a run with these settings needs, and how to mend what is not.
+    """Check the installation and suggest fixes.
 
-    Looks at packages, models, GDAL, disk, memory, processor, and at the servers that settings and
-    environment name. Exit status 1 if something fails.
+    Checks packages, models, GDAL, disk, memory, processor, and the servers that settings and environment
+    name. The exit status is 1 if a check fails: a run with these settings would fail, too.
 
     Example: `truckscape doctor --out layers --set runner.kind=dask`
     """
@@ -35,7 +32,7 @@ def doctor(
     from pipeline.config import load_config
     from pipeline.operations.doctor import doctor_page, examine, is_well
 
-    with status("looking"):
+    with status("checking"):
         findings = examine(load_config(config, settings or ()), out)
     if as_json:
         import json

@@ -7,44 +7,43 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.cli.console import (
-    print_scores,
-    say_page,
-    say_path,
-)
+from pipeline.cli.console import print_scores, say_page, say_path
 from pipeline.cli.options import Out, Roads
 
 commands = typer.Typer(help="Score predictions against labels.", no_args_is_help=True)
 beside = typer.Typer()
-"""Commands that belong here and stand at the top level."""
+"""Commands of this subject that are at the top level."""
 
 
 @beside.command()
 def sample(
-    landcover: Annotated[Path, typer.Argument(help="A run's folder of a scene, or a raster of classes.")],
+    landcover: Annotated[Path, typer.Argument(help="Folder of a scene's run, or a raster of classes.")],
     out: Annotated[
-        Path, typer.Option("--out", help="GeoPackage for the points; GeoJSON and design beside it.")
+        Path,
+        typer.Option("--out", help="GeoPackage for the points; GeoJSON and design go beside it."),
     ],
     size: Annotated[
-        int | None, typer.Option(min=2, help="Points; else as many as --standard-error asks for.")
+        int | None, typer.Option(min=2, help="Number of points. Default: as many as --standard-error needs.")
     ] = None,
     standard_error: Annotated[
-        float, typer.Option(min=1e-4, max=0.5, help="Of the overall accuracy, to be reached.")
+        float, typer.Option(min=1e-4, max=0.5, help="Standard error of the overall accuracy to reach.")
     ] = 0.01,
     allocation: Annotated[
         Literal["mixed", "proportional", "equal"],
-        typer.Option(help="Points to classes: by area, equal, or by area with --at-least each."),
+        typer.Option(help="Allocation of points to classes: by area, equal, or by area with --at-least."),
     ] = "mixed",
-    at_least: Annotated[int, typer.Option(min=2, help="Points of a rare class, where mixed.")] = 50,
+    at_least: Annotated[int, typer.Option(min=2, help="Fewest points of a class, if mixed.")] = 50,
     expected: Annotated[
         list[str] | None,
-        typer.Option(help="User's accuracy expected of a class, e.g. built=0.9 (else 0.8); may be repeated."),
+        typer.Option(
+            help="Expected user's accuracy of a class, e.g. built=0.9 (default 0.8); may be repeated."
+        ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, other points.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
 ) -> None:
-    """Draw points of a land-cover map for people to interpret, at random within each class of the map.
+    """Draw random points in each class of a land-cover map, for people to interpret.
 
-    The points don't tell what was mapped. Fill in their field `reference` (QGIS offers the classes), then
+    The points do not show the mapped class. Fill in their field `reference` (QGIS offers the classes), then
     `truckscape evaluate areas points.gpkg --out areas`.
 
     Example: `truckscape sample layers/SCENE --out points.gpkg --size 500`
@@ -61,11 +60,11 @@ def sample(
 
 @commands.command("trucks")
 def evaluate_trucks(
-    predicted: Annotated[Path, typer.Argument(help="trucks.geojson or trucks.gpkg of a run, or any boxes.")],
-    reference: Annotated[Path, typer.Argument(help="Boxes of trucks held to be true.")],
+    predicted: Annotated[Path, typer.Argument(help="Predicted trucks: trucks.gpkg of a run, or any boxes.")],
+    reference: Annotated[Path, typer.Argument(help="Reference truck boxes.")],
     out: Out,
     roads: Roads = None,
-    scene: Annotated[str | None, typer.Option(help="The scene, for pictures in the report.")] = None,
+    scene: Annotated[str | None, typer.Option(help="Scene for pictures in the report, as for `run`.")] = None,
 ) -> None:
     """Score trucks: precision, recall and F1 by centre distance, average precision, every mistake on a map.
 
@@ -85,10 +84,12 @@ def evaluate_trucks(
 
 @commands.command("landcover")
 def evaluate_landcover(
-    predicted: Annotated[Path, typer.Argument(help="landcover.tif of a run, or any raster of classes.")],
-    reference: Annotated[Path, typer.Argument(help="Raster or polygons held to be true.")],
+    predicted: Annotated[
+        Path, typer.Argument(help="Predicted land cover: landcover.tif, or any raster of classes.")
+    ],
+    reference: Annotated[Path, typer.Argument(help="Reference land cover, a raster or polygons.")],
     out: Out,
-    scene: Annotated[str | None, typer.Option(help="The scene, for pictures in the report.")] = None,
+    scene: Annotated[str | None, typer.Option(help="Scene for pictures in the report, as for `run`.")] = None,
 ) -> None:
     """Score land cover: accuracy, IoU and F1 of each class, confusion matrix, every disagreement on a map.
 
@@ -106,13 +107,13 @@ def evaluate_landcover(
 
 @commands.command("compare")
 def evaluate_compare(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A run or evaluation: the one there was.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="The one that may replace it.")],
+    before: Annotated[Path, typer.Argument(metavar="A", help="Run or evaluation before the change.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Run or evaluation after it.")],
     out: Out,
 ) -> None:
-    """What changes from A to B, case by case: fixed, broken, still wrong; and whether that may be chance.
+    """Compare two runs or evaluations case by case: fixed, broken, still wrong, significance.
 
-    Both are folders of runs with labels, of what `truckscape evaluate` left, or of several scenes of either.
+    Both are folders: of a run with labels, of an evaluation, or of several scenes of either.
 
     Example: `truckscape evaluate compare layers/now/SCENE layers/new/SCENE --out compared`
     """
@@ -128,16 +129,17 @@ def evaluate_compare(
 @commands.command("areas")
 def evaluate_areas(
     points: Annotated[
-        Path, typer.Argument(help="Points of `truckscape sample`, with their classes filled in.")
+        Path, typer.Argument(help="Points of `truckscape sample`, with the reference filled in.")
     ],
     out: Out,
     design: Annotated[
-        Path | None, typer.Option(help="The sample's .design.json; beside the points where not given.")
+        Path | None,
+        typer.Option(help="Design of the sample. Default: .design.json beside the points."),
     ] = None,
 ) -> None:
-    """Area of each class and accuracy of the map, with 95 % intervals, from points that people interpreted.
+    """Estimate areas of classes and the accuracy of a map, with 95 % intervals, from interpreted points.
 
-    Estimates after Olofsson et al. (2014), corrected for the map's errors.
+    The estimates are corrected for the map's errors, after Olofsson et al. (2014).
 
     Example: `truckscape evaluate areas points.gpkg --out areas`
     """

@@ -1,4 +1,4 @@
-"""The commands `models ...`: list, show, measure, compare."""
+"""The commands `models ...`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,18 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import (
-    note,
-    say,
-    say_page,
-    say_path,
-    status,
-)
+from pipeline.cli.console import note, say, say_page, say_path, status
 from pipeline.cli.options import Out
 
-commands = typer.Typer(help="The model bundles: list, show, measure, anatomy.", no_args_is_help=True)
+commands = typer.Typer(help="List, show, measure and compare model bundles.", no_args_is_help=True)
 
 
 @commands.command("list")
 def models_list() -> None:
-    """The bundles that come with truckscape."""
+    """List the shipped bundles.
+
+    Example: `truckscape models list`
+    """
     from rich.table import Table
 
     from pipeline.models.bundle import shipped_bundles
@@ -36,9 +33,12 @@ def models_list() -> None:
 
 @commands.command("show")
 def models_show(
-    name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a bundle's folder.")],
+    name: Annotated[str, typer.Argument(help="Name of a shipped bundle, or folder of a bundle.")],
 ) -> None:
-    """A bundle's card: what it needs, what it learned from, how good it was measured to be, its layers."""
+    """Show the card of a bundle: inputs, training data, measured quality, layers.
+
+    Example: `truckscape models show trucks`
+    """
     from pipeline.models.bundle import open_bundle
     from pipeline.report.card import card_page
 
@@ -47,16 +47,17 @@ def models_show(
 
 @commands.command("measure")
 def models_measure(
-    name: Annotated[str, typer.Argument(help="A shipped detector's name, or a bundle's folder.")],
+    name: Annotated[str, typer.Argument(help="Name of a shipped detector, or folder of a bundle.")],
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="What to measure on; simulated scenes only where not given."),
+        typer.Option("--config", help="Scenes to measure on, as YAML. Default: simulated scenes."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for a copy of the bundle; itself where not given.")
+        Path | None,
+        typer.Option("--out", help="Folder for a measured copy. Default: change the bundle."),
     ] = None,
 ) -> None:
-    """Measure a detector, calibrate it, choose its thresholds, and write all of it into its card.
+    """Measure and calibrate a detector, choose its thresholds, and write them into its card.
 
     Example: `truckscape models measure runs/detector/bundle --config configs/measure-detector.yaml`
     """
@@ -74,10 +75,13 @@ def models_measure(
 
 @commands.command("anatomy")
 def models_anatomy(
-    name: Annotated[str, typer.Argument(help="A shipped bundle's name, or a bundle's folder.")],
+    name: Annotated[str, typer.Argument(help="Name of a shipped bundle, or folder of a bundle.")],
     side: Annotated[int, typer.Option(min=64, help="Side of the example tile, in pixels.")] = 256,
 ) -> None:
-    """A network layer by layer: kernel, stride, output size, receptive field, parameters, work."""
+    """Show a network layer by layer: kernel, stride, output size, receptive field, parameters, operations.
+
+    Example: `truckscape models anatomy landcover`
+    """
     from pipeline.models.bundle import open_bundle
     from pipeline.models.halo import card_anatomy
     from pipeline.report.card import anatomy_page
@@ -88,20 +92,20 @@ def models_anatomy(
 @commands.command("compare")
 def models_compare(
     out: Out,
-    scene: Annotated[list[str], typer.Option("--scene", help="A scene, as for `run`; may be repeated.")],
-    labels: Annotated[list[Path], typer.Option("--labels", help="Its labels, one file for each --scene.")],
+    scene: Annotated[list[str], typer.Option("--scene", help="Scene, as for `run`; may be repeated.")],
+    labels: Annotated[list[Path], typer.Option("--labels", help="Labels, one file for each --scene.")],
     names: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[BUNDLE]...",
-            help="Shipped names or folders; the shipped ones that fit the labels where none is given.",
+            help="Names or folders of bundles. Default: the shipped ones for the kind of labels.",
         ),
     ] = None,
     roads: Annotated[
-        list[Path] | None, typer.Option("--roads", help="Its roads, one file for each --scene or none.")
+        list[Path] | None, typer.Option("--roads", help="Roads, one file for each --scene, or none.")
     ] = None,
 ) -> None:
-    """Models side by side on the same scenes: how good, how fast, how large, how far they see.
+    """Compare models on the same scenes: quality, speed, size, receptive field.
 
     Example: `truckscape models compare trucks runs/fcos/bundle --scene a.tif --labels a.gpkg --out compared`
     """

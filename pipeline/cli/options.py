@@ -11,35 +11,24 @@ Config = Annotated[Path | None, typer.Option("--config", help="Settings as YAML;
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, e.g. tiling.tile_px=256; may be repeated.")
 ]
-
-
-Out = Annotated[Path, typer.Option("--out", help="Folder for the results; made where needed.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the results; created if it is missing.")]
 Roads = Annotated[
     Path | None,
     typer.Option(
         "--roads",
-        help="Road lines (GeoPackage, GeoJSON, Shapefile, .osm.pbf, .osm), or `overpass` to fetch "
-        "OpenStreetMap's; trucks are looked for near them only.",
+        help="Restrict detection to a buffer around these roads: lines (GeoPackage, GeoJSON, Shapefile, "
+        ".osm.pbf, .osm), or `overpass` to fetch those of OpenStreetMap.",
     ),
 ]
-
-
 Bands = Annotated[
-    str | None, typer.Option(help="Names of a GeoTIFF's bands where it has no descriptions: B04,B03,...")
+    str | None, typer.Option("--bands", help="Bands of a GeoTIFF without band descriptions: B04,B03,...")
 ]
-
-
 BandsOfAll = Annotated[
-    str | None, typer.Option("--bands", help="Names of the GeoTIFFs' bands where they have no descriptions.")
+    str | None, typer.Option("--bands", help="Bands of all GeoTIFFs without band descriptions: B04,B03,...")
 ]
-
-
-Prefect = Annotated[bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow.")]
-
-
-def absolute(path: Path | None) -> str | None:
-    """Return a path as absolute text, for a process in another folder."""
-    return str(path.expanduser().resolve()) if path else None
+Prefect = Annotated[
+    bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow, or directly in this process.")
+]
 
 
 def band_list(bands: str | None) -> tuple[str, ...] | None:

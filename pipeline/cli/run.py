@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import (
-    print_result,
-    progress,
-    quiet_prefect,
-)
+from pipeline.cli.console import print_result, progress, quiet_prefect
 from pipeline.cli.options import Bands, Config, Out, Prefect, Roads, Settings, band_list
-
-if TYPE_CHECKING:
-    from pipeline.run import Request
-
 
 commands = typer.Typer()
 
@@ -34,22 +26,24 @@ def run(
     config: Config = None,
     settings: Settings = None,
     roads: Roads = None,
-    truck_labels: Annotated[Path | None, typer.Option(help="Boxes of trucks to score against.")] = None,
+    truck_labels: Annotated[Path | None, typer.Option(help="Reference truck boxes, for scores.")] = None,
     landcover_labels: Annotated[
-        Path | None, typer.Option(help="Raster or polygons of land cover to score against.")
+        Path | None, typer.Option(help="Reference land cover, a raster or polygons, for scores.")
     ] = None,
     bands: Bands = None,
     prefect: Prefect = True,
 ) -> None:
-    """Find moving trucks and map the land cover of one scene.
+    """Detect moving trucks and map land cover in one scene.
 
-    A run that was interrupted goes on where it was: give the same command again.
+    The same command resumes an interrupted run.
 
     Example: `truckscape run S2A_MSIL2A_20230804T021351.SAFE --roads roads.gpkg --out layers`
     """
     from pipeline.config import load_config
+    from pipeline.logs import labelled
+    from pipeline.run import Request, prepare, run_prepared_directly
 
-    request = _request(
+    request = Request(
         scene=scene,
         out=out,
         config=load_config(config, settings or ()),
@@ -58,27 +52,14 @@ def run(
         truck_labels=truck_labels,
         landcover_labels=landcover_labels,
     )
-    from pipeline.logs import labelled
-
     if prefect:
         quiet_prefect()
-        from pipeline.run import prepare
-
-        job = prepare(request)
-        with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
+    job = prepare(request)  # before Prefect is imported: wrong input is reported at once
+    with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
+        if prefect:
             from flows.scene import run_prepared
 
             result = run_prepared(job, say, on_tile)
-    else:
-        from pipeline.run import prepare, run_prepared_directly
-
-        job = prepare(request)
-        with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
+        else:
             result = run_prepared_directly(job, say, on_tile)
     print_result(result)
-
-
-def _request(**arguments: Any) -> Request:
-    from pipeline.run import Request
-
-    return Request(**arguments)

@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import (
-    say_path,
-    status,
-)
+from pipeline.cli.console import say_path, status
 from pipeline.cli.options import Out
 
 commands = typer.Typer()
@@ -18,8 +15,8 @@ commands = typer.Typer()
 @commands.command()
 def simulate(
     out: Out,
-    size: Annotated[int, typer.Option(min=64, max=10980, help="Side in 10 m pixels.")] = 1024,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another landscape and traffic.")] = 0,
+    size: Annotated[int, typer.Option(min=64, max=10980, help="Side of the scene, in 10 m pixels.")] = 1024,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the landscape and its traffic.")] = 0,
 ) -> None:
     """Write a simulated Sentinel-2 L2A product (.SAFE) with its truth: trucks, land cover, roads.
 

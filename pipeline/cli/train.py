@@ -1,4 +1,4 @@
-"""The commands `train ...`: trainings that end in a bundle."""
+"""The commands `train ...`."""
 
 from __future__ import annotations
 
@@ -7,97 +7,92 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-from pipeline.cli.console import (
-    quiet_prefect,
-    say_path,
-)
+from pipeline.cli.console import quiet_prefect, say_path
 from pipeline.cli.options import Bands, Out, Prefect, band_list
 from pipeline.errors import MissingExtraError
-
-Imagery = Annotated[
-    list[str] | None,
-    typer.Option("--imagery", help="A scene of your own to learn from, as for `run`; may be repeated."),
-]
-
-
-Labels = Annotated[
-    list[Path] | None, typer.Option("--labels", help="Its labels, one file for each --imagery.")
-]
-
+from pipeline.fields import fields_of
 
 TrainingConfig = Annotated[
     Path | None, typer.Option("--config", help="Settings of the training as YAML; see configs/train-*.yaml.")
 ]
-
-
 TrainingSettings = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, e.g. steps=800; may be repeated.")
 ]
 
+commands = typer.Typer(help="Train a model; the result is a bundle.", no_args_is_help=True)
 
-Publish = Annotated[Path | None, typer.Option(help="Folder to copy the finished bundle to, under its id.")]
+
+@dataclass(frozen=True)
+class _Training:
+    """Options of both trainings."""
+
+    out: Out
+    imagery: Annotated[
+        list[str] | None,
+        typer.Option("--imagery", help="Scene of your own to learn from, as for `run`; may be repeated."),
+    ] = None
+    labels: Annotated[
+        list[Path] | None, typer.Option("--labels", help="Labels, one file for each --imagery.")
+    ] = None
+    bands: Bands = None
+    config: TrainingConfig = None
+    settings: TrainingSettings = None
+    publish: Annotated[
+        Path | None, typer.Option(help="Folder to copy the finished bundle to, under its id.")
+    ] = None
+    prefect: Prefect = True
 
 
-commands = typer.Typer(help="Train a model; ends in a bundle.", no_args_is_help=True)
+@dataclass(frozen=True)
+class _Detector(_Training):
+    complete: Annotated[
+        Path | None,
+        typer.Option(help="Polygons in which every truck is labelled. Default: all blocks with a box."),
+    ] = None
+
+
+@dataclass(frozen=True)
+class _Segmenter(_Training):
+    class_field: Annotated[str | None, typer.Option(help="Column with the classes of the polygons.")] = None
 
 
 @commands.command("detector")
-def train_detector(
-    out: Out,
-    imagery: Imagery = None,
-    labels: Labels = None,
-    complete: Annotated[
-        Path | None,
-        typer.Option(help="Polygons in which every truck is labelled; else blocks with a box count as such."),
-    ] = None,
-    bands: Bands = None,
-    config: TrainingConfig = None,
-    settings: TrainingSettings = None,
-    publish: Publish = None,
-    prefect: Prefect = True,
-) -> None:
-    """Train the truck detector: the shipped one on your own boxes, or from nothing on simulated traffic.
+@fields_of(_Detector)
+def train_detector(options: _Detector) -> None:
+    """Train the truck detector: fine-tune the shipped one on your boxes, or start with simulated traffic.
 
-    A training that was interrupted goes on where it was: give the same command again.
+    The same command resumes an interrupted training.
 
-    Your own boxes: `truckscape train detector --imagery scene.tif --labels boxes.gpkg --out runs/mine`
+    Your boxes: `truckscape train detector --imagery scene.tif --labels boxes.gpkg --out runs/mine`
 
-    From nothing: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
+    From the start: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
     """
-    _train("detector", out, imagery, labels, bands, config, settings, publish, prefect, complete)
+    _train("detector", options, complete=options.complete)
 
 
 @commands.command("segmenter")
-def train_segmenter(
-    out: Out,
-    imagery: Imagery = None,
-    labels: Labels = None,
-    class_field: Annotated[str | None, typer.Option(help="Column of the polygons' classes.")] = None,
-    bands: Bands = None,
-    config: TrainingConfig = None,
-    settings: TrainingSettings = None,
-    publish: Publish = None,
-    prefect: Prefect = True,
-) -> None:
-    """Train the land-cover network: the shipped one on your own classes, or from nothing.
+@fields_of(_Segmenter)
+def train_segmenter(options: _Segmenter) -> None:
+    """Train the land-cover network: fine-tune the shipped one on your classes, or start from the beginning.
 
-    A training that was interrupted goes on where it was: give the same command again.
+    The same command resumes an interrupted training.
 
-    Your own labels: `truckscape train segmenter --imagery scene.tif --labels areas.gpkg --out runs/mine`
+    Your labels: `truckscape train segmenter --imagery scene.tif --labels areas.gpkg --out runs/mine`
 
-    From nothing: `truckscape train segmenter --config configs/train-segmenter.yaml --out runs/segmenter`
+    From the start: `truckscape train segmenter --config configs/train-segmenter.yaml --out runs/segmenter`
     """
-    _train("segmenter", out, imagery, labels, bands, config, settings, publish, prefect, None, class_field)
+    _train("segmenter", options, class_field=options.class_field)
 
 
 @commands.command("screener")
 def train_screener(out: Out, config: TrainingConfig = None, settings: TrainingSettings = None) -> None:
-    """Train the tile screener, which says what parts of a scene need no search for trucks.
+    """Train the tile screener, which rejects parts of a scene before the search for trucks.
 
     Example: `truckscape train screener --config configs/train-screener.yaml --out runs/screener`
     """
@@ -109,19 +104,7 @@ def train_screener(out: Out, config: TrainingConfig = None, settings: TrainingSe
     say_path("bundle", bundle.folder)
 
 
-def _train(
-    kind: Literal["detector", "segmenter"],
-    out: Path,
-    imagery: list[str] | None,
-    labels: list[Path] | None,
-    bands: str | None,
-    config: Path | None,
-    settings: list[str] | None,
-    publish: Path | None,
-    prefect: bool,
-    complete: Path | None = None,
-    class_field: str | None = None,
-) -> None:
+def _train(kind: Literal["detector", "segmenter"], options: _Training, **further: Any) -> None:
     with _training_extra():
         from pipeline.training.request import (
             TrainingRequest,
@@ -132,36 +115,35 @@ def _train(
 
         request = TrainingRequest(
             kind=kind,
-            out=out,
-            config=config,
-            settings=tuple(settings or ()),
-            imagery=tuple(imagery or ()),
-            labels=tuple(labels or ()),
-            bands=band_list(bands),
-            complete=complete,
-            class_field=class_field,
-            publish=publish,
+            out=options.out,
+            config=options.config,
+            settings=tuple(options.settings or ()),
+            imagery=tuple(options.imagery or ()),
+            labels=tuple(options.labels or ()),
+            bands=band_list(options.bands),
+            publish=options.publish,
+            **further,
         )
-        training_settings(request)  # what is wrong with them is told before anything starts
+        training_settings(request)  # report wrong settings before anything starts
     with _training_log():
-        if prefect:
+        if options.prefect:
             quiet_prefect()
             from flows.training import train_requested
 
             bundle = train_requested(request, lambda text: typer.echo(text, err=True))
         else:
             bundle = run_training(request)
-            if publish:
-                bundle = publish_bundle(bundle, publish)
+            if request.publish:
+                bundle = publish_bundle(bundle, request.publish)
     say_path("bundle        ", bundle.folder)
-    say_path("learning curve", out / "learning_curve.png")
-    for page in sorted(out.glob("held_out/*/report.html")):
+    say_path("learning curve", options.out / "learning_curve.png")
+    for page in sorted(options.out.glob("held_out/*/report.html")):
         say_path("held-out blocks", page)
 
 
 @contextmanager
 def _training_log() -> Iterator[None]:
-    """What a training tells, a line each, without the chatter of the libraries."""
+    """Print the log of a training, without the messages of the libraries."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
@@ -173,7 +155,7 @@ def _training_log() -> Iterator[None]:
 
 @contextmanager
 def _training_extra() -> Iterator[None]:
-    """Name the extra that training needs, where it is not installed."""
+    """Name the extra that training needs if it is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:

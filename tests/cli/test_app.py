@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
+import click
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from pipeline import __version__, cli
@@ -37,17 +40,27 @@ def refused(capsys, monkeypatch, *arguments: str) -> str:
     return line
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        *("", "run", "simulate", "evaluate trucks", "models anatomy", "models measure"),
-        *("train detector", "train segmenter"),
-    ],
-)
-def test_help_has_an_example_or_the_commands(command):
-    result = CliRunner().invoke(cli.app, [*command.split(), "--help"])
-    assert result.exit_code == 0
-    assert "truckscape" in result.output or "root" in result.output
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+COMMANDS = dict(commands(typer.main.get_command(cli.app)))
+QUESTION_WORDS = ("What", "Whether", "How", "Where", "Which", "If", "When", "In ", "To ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_an_example_and_each_option_a_help_text(name):
+    command = COMMANDS[name]
+    assert f"`truckscape {name}" in command.help
+    texts = {option.name: option.help for option in command.params}
+    assert all(texts.values()), texts
+    for text in (command.help, *texts.values()):
+        assert text[0].isupper() and not text.startswith(QUESTION_WORDS), text
+    assert CliRunner().invoke(cli.app, [*name.split(), "--help"]).exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,11 @@
 
 import inspect
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 
 import flows.handover
 from flows.batch import batch
-from flows.handover import OpaqueJob, fields_of
+from flows.handover import OpaqueJob
 from flows.schedule import new_scenes
 from flows.training import train
 from pipeline.operations.parameters import BatchParameters, ScheduleParameters
@@ -24,24 +23,6 @@ def test_progress_stays_in_the_process_of_the_job():
 def test_a_flow_that_is_pickled_for_another_process_takes_no_work_along(monkeypatch):
     monkeypatch.setitem(flows.handover._HANDED_OVER, "token", object())
     assert pickle.loads(pickle.dumps(flows.handover._HANDED_OVER)) == {}  # noqa: S301
-
-
-@dataclass
-class Place:
-    """A place."""
-
-    name: str
-    height_m: float = 0.0
-
-
-def test_a_function_of_a_value_takes_its_fields():
-    @fields_of(Place)
-    def show(place: Place) -> str:
-        return f"{place.name} {place.height_m}"
-
-    assert show(name="here", height_m=2.0) == show("here", 2.0) == "here 2.0"
-    assert list(inspect.signature(show).parameters.values())[1].default == 0.0
-    assert inspect.signature(show).parameters["height_m"].annotation is float
 
 
 def test_parameters_of_flows_are_plain_and_written_once():

@@ -1,0 +1,28 @@
+"""Functions whose parameters are the fields of a value: the same fields for commands and flows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
+Fields = TypeVar("Fields")
+T = TypeVar("T")
+
+
+def fields_of(kind: Callable[..., Fields]) -> Callable[[Callable[[Fields], T]], Callable[..., T]]:
+    """Decorate a function of one value, a dataclass or pydantic model, so that it takes the value's fields.
+
+    Typer and Prefect read parameters, their types and defaults from the signature of a function.
+    """
+
+    def decorate(function: Callable[[Fields], T]) -> Callable[..., T]:
+        @wraps(function)
+        def with_fields(*values: Any, **named: Any) -> T:
+            return function(kind(*values, **named))
+
+        with_fields.__signature__ = inspect.signature(kind, eval_str=True)  # type: ignore[attr-defined]
+        return with_fields
+
+    return decorate
