@@ -20,7 +20,7 @@ _TIMEOUT_S = 180
 _POLL_S = 0.2
 _PAUSE_S = 1
 _LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
-"""In memory, Prefect's default, slots that are held when the server is killed are never free again."""
+"""Slots on disk: in memory, Prefect's default, slots are never free again after the server is killed."""
 
 
 class PrefectServer:

@@ -22,7 +22,7 @@ from pipeline.errors import MissingExtraError, WorkerLostError
 T = TypeVar("T")
 
 _FRESH_STARTS = 2
-"""How often a run gets new workers. A pool of processes ends as a whole when it loses one."""
+"""Number of times that a run gets new workers. A process pool ends when it loses one process."""
 _LOST = {"BrokenProcessPool", "KilledWorker", "NodeDiedError", "OutOfMemoryError", "WorkerCrashedError"}
 """Errors of concurrent.futures, Dask and Ray when a worker ended; by name, since two of them are extras."""
 

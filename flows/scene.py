@@ -163,7 +163,7 @@ def _in_flight(job: Job, indices: list[int], on_tile: OnTile | None) -> None:
 
 
 def summary_markdown(result: Result) -> str:
-    """What came out, as tables for Prefect's pages."""
+    """Return the results as tables for Prefect's pages."""
     rows = [f"| {name} | {value} |" for name, value in result.summary().items()]
     paths = [f"| `{name}` | `{path}` |" for name, path in sorted(result.outputs.items())]
     head = [f"## {result.run['scene']}", "", "| what | value |", "|---|---|"]

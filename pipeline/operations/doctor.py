@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 Check = Callable[[], list[Finding]]
 
 ELSEWHERE_S = 10.0
-"""For what others answer: disks, databases, servers."""
+"""Time limit for disks, databases and servers."""
 HERE_S = 120.0
-"""For what is computed here, on a machine that may be busy."""
+"""Time limit for computations, on a machine that may be busy."""
 _COLOURS = {"ok": "green", "warning": "yellow", "fails": "red"}
 
 
 def examine(config: Config, out: Path) -> list[Finding]:
-    """What every check found, in order; `out` is where results are to go.
+    """Return the finding of every check, in order; `out` is the folder of results.
 
-    Nothing is raised: a check that breaks down, or takes too long, fails. No server is asked that neither the
-    settings nor the environment name.
+    Raises nothing: a check that breaks down, or takes too long, fails. Only servers of the settings and the
+    environment are asked.
     """
     here: dict[str, Check] = {
         "python": installation.python,
@@ -72,7 +72,7 @@ class _Running:
             self._findings = [fails(self._name, f"{type(error).__name__}: {why}", mend)]
 
     def result(self, patience_s: float) -> list[Finding]:
-        """What it found; that it hangs, if it does."""
+        """Return the finding; a check that hangs fails."""
         self._thread.join(patience_s)
         if self._findings is None:
             mend = "see whether what it asks is stuck: a file server, a database, the network"
@@ -81,12 +81,12 @@ class _Running:
 
 
 def is_well(findings: Sequence[Finding]) -> bool:
-    """Whether nothing fails."""
+    """Return whether nothing fails."""
     return all(finding.state != "fails" for finding in findings)
 
 
 def doctor_page(findings: Sequence[Finding]) -> Table:
-    """The findings for a terminal: a line each, and below it how to mend what is wrong."""
+    """Return the findings for a terminal: a line each, and below it the suggested fix."""
     from rich.table import Table
     from rich.text import Text
 

@@ -1,4 +1,4 @@
-"""Which scenes a batch is about: those that are named, those of a list, those of a folder."""
+"""The scenes of a batch by name, list and folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ListedScene:
     """Another one, another version of the scene's files, or of its item in a catalogue."""
     acquired: str | None = None
     updated: str | None = None
-    """When a catalogue changed its item last."""
+    """Time of the catalogue's last change of the item."""
 
 
 def list_scenes(hrefs: Iterable[str]) -> list[ListedScene]:
@@ -44,7 +44,7 @@ def list_scenes(hrefs: Iterable[str]) -> list[ListedScene]:
 
 
 def read_list(path: Path) -> list[str]:
-    """The scenes in a text file, one a line; relative paths start at its folder, # begins a comment.
+    """Read the scenes in a text file, one a line; relative paths start at its folder, # begins a comment.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def read_list(path: Path) -> list[str]:
 
 
 def scenes_in(folder: Path) -> list[str]:
-    """The scenes that lie in a folder, by name: products, their zips, folders of bands, GeoTIFFs, STAC items.
+    """Return the scenes in a folder, by name: products, zips, folders of bands, GeoTIFFs, STAC items.
 
-    A product that lies beside its own zip counts once. Other files and folders are not scenes.
+    A product beside its own zip counts once. Other files and folders are ignored.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def scenes_in(folder: Path) -> list[str]:
 
 
 def unique(scenes: Iterable[ListedScene]) -> list[ListedScene]:
-    """The scenes, each once. Raises ConfigError as `list_scenes`."""
+    """Return the scenes without duplicates. Raises ConfigError as `list_scenes`."""
     by_name: dict[str, ListedScene] = {}
     for scene in scenes:
         other = by_name.setdefault(scene.name, scene)

@@ -35,7 +35,7 @@ _PAGE = 100
 _TIMEOUT_S = 60
 _WHOLE_S = 300
 _MOST_BYTES = 64 * 2**20
-"""Of an answer: a page of 100 items has 3 MB."""
+"""Limit of an answer in bytes: a page of 100 items has 3 MB."""
 _MOST_SCENES = 100_000
 _RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=PASSING)
 _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
@@ -43,7 +43,7 @@ _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
 
 @dataclass(frozen=True)
 class StacSearch:
-    """What is searched for."""
+    """The criteria of a search."""
 
     url: str
     """The API's landing page."""
@@ -51,23 +51,21 @@ class StacSearch:
     area: str | None = None
     """`west,south,east,north` in degrees, or a file of polygons."""
     time: str | None = None
-    """As in STAC: a day, a month, or two moments with a slash between them; `..` is open."""
+    """As in STAC: a day, a month, or two times with a slash between them; `..` is open."""
     cloud_cover: float | None = None
-    """At most so many per cent; items that don't tell are taken."""
+    """Upper limit in per cent; items without a value are kept."""
     most: int | None = None
-    """At most so many scenes, the latest."""
+    """Number of the most recent scenes to keep."""
     changed_since: str | None = None
-    """Only what the catalogue changed from this moment on; an API that can't be asked so gives nothing."""
+    """Only items changed since this time; an API without such a filter returns nothing."""
 
 
 def search_scenes(search: StacSearch) -> list[ListedScene]:
-    """The scenes that match, the oldest first. All pages are read; cloud cover is compared here.
+    """Return the matching scenes, the oldest first.
 
-    (Servers differ in which filter language they understand, and some answer one that they don't with
-    nothing.)
-
-    A server is not trusted: nothing but http(s) is asked, answers have an end, and so have their pages. An
-    item that is malformed is given with the others; what is wrong with it is told when it is opened.
+    All pages are read; cloud cover is compared here, since servers support different filter languages, and
+    some answer an unknown one with an empty result. A server is not trusted: only http(s) is requested, and
+    answers and pages have limits. A malformed item is returned with the others; opening it reports its fault.
 
     Raises
     ------
@@ -98,7 +96,7 @@ class _WebOnly(StacApiIO):
         self.session.hooks["response"].append(close_redirect)
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
-        """What lies at an address or link; never a file."""
+        """Read the text at an address or link; never a file."""
         self._check(source.get_href() or "" if isinstance(source, pystac.Link) else str(source))
         return super().read_text(source, *args, **kwargs)
 
@@ -186,7 +184,7 @@ def _method(client: Client) -> str:
 
 
 def _changed(client: Client, since: str) -> dict[str, Any]:
-    """The argument of the client for items changed since a moment, in a language that the API knows."""
+    """Return the client's argument for items changed since a time, in a language that the API supports."""
     if client.conforms_to(ConformanceClasses.QUERY):
         return {"query": {"updated": {"gte": since}}}
     if client.conforms_to(ConformanceClasses.FILTER):
@@ -195,7 +193,7 @@ def _changed(client: Client, since: str) -> dict[str, Any]:
 
 
 def _interval(text: str | None) -> str | None:
-    """Checked here, since what a client says of it is any exception."""
+    """Check and return the interval; the client's own errors are of any class."""
     for part in (text or "").split("/"):
         if part and part != "..":
             try:
@@ -209,7 +207,7 @@ def _interval(text: str | None) -> str | None:
 
 
 def _place(area: str) -> dict[str, Any]:
-    """The argument of the client for a box or a file of polygons."""
+    """Return the client's argument for a box or a file of polygons."""
     if Path(area).is_file():
         return {"intersects": _polygons(Path(area))}
     try:
@@ -256,13 +254,13 @@ def _listed(document: dict[str, Any], search: StacSearch) -> ListedScene:
 
 
 def _address(url: str, collection: str, item: str) -> str:
-    """Of an item of a collection, as APIs have it."""
+    """Return the address of an item of a collection, as APIs have it."""
     names = (quote(name.encode(errors="replace"), safe="") for name in (collection, item))
     return "{}/collections/{}/items/{}".format(url.rstrip("/"), *names)
 
 
 def _input_version(item: pystac.Item) -> str:
-    """Of all that says what the item is; signatures of addresses, which change by the hour, don't count."""
+    """Hash the content of an item without the signatures of addresses, which change by the hour."""
     document = item.to_dict(include_self_link=False, transform_hrefs=False)
     for asset in document["assets"].values():
         asset["href"] = urlunsplit(urlsplit(asset["href"])._replace(query="", fragment=""))
@@ -277,7 +275,7 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 def search_with_retries(search: StacSearch, attempts: int, backoff_s: float) -> list[ListedScene]:
-    """As `search_scenes`; where a server does not answer, again after a pause that doubles each time."""
+    """Search as `search_scenes`, with retries and doubling pauses if a server does not answer."""
     for attempt in range(attempts - 1):
         try:
             return search_scenes(search)

@@ -1,4 +1,4 @@
-"""Where the scenes of a batch come from: names, a list, a folder and a search, in any combination."""
+"""The scenes of a batch from names, a list, a folder and a search, in any combination."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.operations.search import StacSearch, search_with_retries
 
 @dataclass(frozen=True)
 class Sources:
-    """Where to look."""
+    """Sources of scenes."""
 
     scenes: tuple[str, ...] = ()
     """Each as for `truckscape run`."""
@@ -23,7 +23,7 @@ class Sources:
 
 
 def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
-    """The scenes of all sources together, each once.
+    """Return the scenes of all sources together, each once.
 
     Raises
     ------

@@ -32,12 +32,12 @@ RETRY = "truckscape batch --retry-quarantined"
 
 
 def summary_page(summary: Summary) -> Group:
-    """What a batch did, for a terminal: counts, scenes that failed or are left, files."""
+    """Return the summary of a batch for a terminal: counts, failed and remaining scenes, files."""
     return Group(_counts(summary), *_not_done(summary.entries))
 
 
 def ledger_page(entries: Sequence[Entry], counts: Mapping[State, int], all_of_them: bool) -> Group:
-    """A ledger for a terminal: how many scenes are in each state; all of them, or those that are not done."""
+    """Return a ledger for a terminal: number of scenes by state; all scenes, or the unfinished ones."""
     head = Table("state", "scenes", box=None, header_style="bold")
     head.columns[1].justify = "right"
     for state, count in counts.items():
@@ -48,7 +48,7 @@ def ledger_page(entries: Sequence[Entry], counts: Mapping[State, int], all_of_th
 
 
 def summary_markdown(summary: Summary) -> str:
-    """What a batch did, for Prefect's pages."""
+    """Return the summary of a batch for Prefect's pages."""
     lines = ["## Batch", "", "| scenes | |", "|---|---|"]
     lines += [f"| {what} | {count} |" for what, count in summary.counts.items()]
     lines += ["", f"{summary.seconds:.0f} s, of them {summary.working_seconds:.0f} s in scenes.", ""]
@@ -88,7 +88,7 @@ def _scenes(entries: Sequence[Entry]) -> Table:
 
 
 def _used(entries: Sequence[Entry]) -> list[str]:
-    """The columns that say something."""
+    """Return the columns with values."""
     return [name for name, cell in _COLUMNS.items() if any(cell(entry) for entry in entries)]
 
 

@@ -1,1 +1,1 @@
-"""What `truckscape doctor` looks at, a module for each part of the house; each check is a function."""
+"""Checks of `truckscape doctor`, one module for each area; each check is a function."""

@@ -1,4 +1,4 @@
-"""What a check found."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Finding:
     state: State
     found: str
     mend: str | None = None
-    """How to mend it, where something is wrong."""
+    """Suggested fix, if something is wrong."""
 
 
 def ok(check: str, found: str) -> Finding:
@@ -25,10 +25,10 @@ def ok(check: str, found: str) -> Finding:
 
 
 def warning(check: str, found: str, mend: str) -> Finding:
-    """It works, but perhaps not as wished."""
+    """Return a finding of something that works, but perhaps not as intended."""
     return Finding(check, "warning", found, mend)
 
 
 def fails(check: str, found: str, mend: str) -> Finding:
-    """A run would fail."""
+    """Return a finding with which a run would fail."""
     return Finding(check, "fails", found, mend)

@@ -1,4 +1,4 @@
-"""Whether what is installed is what truckscape needs: packages, extras, drivers of GDAL."""
+"""Checks of the installation: packages, extras, drivers of GDAL."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.config import Config
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
 
 PROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
-"""There only where truckscape runs from its source."""
+"""Exists only if truckscape runs from its source."""
 _RASTERS = ("GTiff", "JP2OpenJPEG", "COG", "VRT")
 _VECTORS = ("GPKG", "GeoJSON", "FlatGeobuf", "ESRI Shapefile", "OSM")
 _FOR_DEVELOPERS = {"dev", "bench"}
@@ -34,7 +34,7 @@ def python(wanted: str | None = None) -> list[Finding]:
 
 
 def packages(needed: Sequence[str] | None = None) -> list[Finding]:
-    """The versions of what truckscape needs against its ranges, and of torchvision against torch."""
+    """Compare the installed versions with the required ranges, and torchvision with torch."""
     wanted = _requirements(_declared()["base"] if needed is None else needed)
     # Each torchvision is built for one torch, and says so.
     wanted += [part for part in _requirements(_requires("torchvision")) if part.name == "torch"]
@@ -46,7 +46,7 @@ def packages(needed: Sequence[str] | None = None) -> list[Finding]:
 
 
 def extras(config: Config, declared: Mapping[str, Sequence[str]] | None = None) -> list[Finding]:
-    """Which extras are installed; one that the settings need and that is missing fails."""
+    """List the installed extras; a missing one that the settings need fails."""
     there, findings = [], []
     for extra, needed in (_declared() if declared is None else declared).items():
         if extra in {"base", "python", *_FOR_DEVELOPERS}:
@@ -63,7 +63,7 @@ def extras(config: Config, declared: Mapping[str, Sequence[str]] | None = None) 
 
 
 def drivers(config: Config) -> list[Finding]:
-    """Whether both GDALs, of rasters and of vectors, have their drivers, and PROJ its data."""
+    """Check that both GDALs, for rasters and for vectors, have their drivers, and PROJ its data."""
     import pyogrio
     import rasterio
     from pyproj import Transformer
@@ -118,7 +118,7 @@ def _needed(extra: str, config: Config) -> bool:
 
 
 def _declared() -> dict[str, Sequence[str]]:
-    """The requirements of truckscape: `base`, `python`, and those of each extra."""
+    """Return the requirements of truckscape: `base`, `python`, and those of each extra."""
     if PROJECT.is_file():
         project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
         return {
@@ -159,7 +159,7 @@ def _version(package: str) -> str | None:
 
 
 def _mismatch(part: Requirement) -> str | None:
-    """What is wrong with the installed version of a package; None if nothing is."""
+    """Return the fault of a package's installed version; None without one."""
     version = _version(part.name)
     if version is None:
         return f"{part.name} is not installed"

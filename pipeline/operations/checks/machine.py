@@ -1,4 +1,4 @@
-"""Whether the machine has room, memory and cores for the settings."""
+"""Checks of the machine: disk, memory and cores for the settings."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from pipeline.config import Config
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
 
 GRANULE_MB = 1000
-"""Of disk for one granule: shards and layers of a simulated one with 19,067 trucks took 342 MB, and each file
-is there twice while it is replaced."""
+"""Disk space of a granule. Shards and layers of a simulated one with 19,067 trucks took 342 MB, and a
+replaced file exists twice for a moment."""
 _LEAST_MB = 200
 _MB = 1_000_000
 
@@ -51,7 +51,7 @@ def _folder(what: str, folder: Path, mend: str) -> Finding:
 
 
 def memory(config: Config) -> list[Finding]:
-    """What is available against what the settings let a run take."""
+    """Compare the available memory with the limit of the settings."""
     runner = config.runner
     local = runner.kind == "processes" or (runner.kind in ("dask", "ray") and not runner.address)
     processes = runner.workers if local else 1

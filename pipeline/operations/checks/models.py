@@ -1,4 +1,4 @@
-"""Whether the models are whole, and compute on this machine."""
+"""Checks of the models: complete, and able to run on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SIDE_PX = 64
 
 
 def models(config: Config) -> list[Finding]:
-    """Of every shipped bundle and those of the settings: card, hash of the weights, an image through it."""
+    """Check every shipped bundle and those of the settings: card, hash of weights, an image through each."""
     import torch
 
     from pipeline.inference.networks import thread_count

@@ -1,4 +1,4 @@
-"""Whether what the settings and the environment point to answers: Prefect's server, ledger, cluster, hook."""
+"""Checks of services in settings and environment: Prefect's server, ledger, cluster, store, hook."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from pipeline.redaction import without_secrets
 from pipeline.storage.object_store import Store, open_store
 
 PATIENCE_S = 4
-"""For an answer."""
+"""Time limit for an answer."""
 
 
 def prefect(environment: Mapping[str, str] | None = None) -> list[Finding]:
-    """The server of PREFECT_API_URL, or of the active profile: whether it answers, and its version."""
+    """Check that the server of PREFECT_API_URL, or of the active profile, answers, and its version."""
     reported = {**_profile(), **(os.environ if environment is None else environment)}
     url = reported.get("PREFECT_API_URL", "").rstrip("/")
     if not url:
@@ -54,7 +54,7 @@ def prefect(environment: Mapping[str, str] | None = None) -> list[Finding]:
 
 
 def ledger(config: Config, out: Path) -> list[Finding]:
-    """The database of batches: the one that is set, or the file in the output folder if there is one."""
+    """Check the database of batches: as set, or the file in the output folder if there is one."""
     from pipeline.operations.ledger.database import FILE_NAME
     from pipeline.operations.ledger.scenes import open_ledger
 
@@ -96,14 +96,14 @@ def _connection(name: str, url: str) -> Finding:
 
 
 def published(config: Config) -> list[Finding]:
-    """Where finished results are published, if anywhere: whether we are let in."""
+    """Check access to the store of published results, if one is set."""
     from pipeline.storage.publish import SETTING
 
     return _store("publish", config.publish.url, partial(open_store, setting=SETTING))
 
 
 def shards(config: Config) -> list[Finding]:
-    """The store of shards that workers share, if any: whether we are let in."""
+    """Check access to the store of shards that workers share, if one is set."""
     from pipeline.inference.shard_stores import open_shared
 
     return _store("shards", config.runner.store, open_shared)
@@ -126,7 +126,7 @@ def _store(name: str, url: str | None, opened: Callable[[str], Store]) -> list[F
 
 
 def hook(config: Config) -> list[Finding]:
-    """The command that is run for scenes that fail, where one is set."""
+    """Check the command for scenes that fail, if one is set."""
     command = config.batch.on_failure
     if not command:
         return []

@@ -15,11 +15,11 @@ from pipeline.errors import LedgerError, MissingExtraError
 
 FILE_NAME = "ledger.sqlite"
 _BUSY_S = 60
-"""How long SQLite waits for another process that writes."""
+"""Time for which SQLite waits for another writing process."""
 
 
 def database_url(out: Path, config: Config) -> str:
-    """The SQLAlchemy URL that is set, or that of the file in the folder; it may hold a password."""
+    """Return the SQLAlchemy URL as set, or that of the file in the folder; it may have a password."""
     return config.batch.ledger.get_secret_value() if config.batch.ledger else f"sqlite:///{out / FILE_NAME}"
 
 
@@ -27,7 +27,7 @@ class Database:
     """A database; what fails in it is a LedgerError. Safe to use from several threads and processes."""
 
     def __init__(self, url: str) -> None:
-        """Raises LedgerError if it is no URL, MissingExtraError where the driver is not installed."""
+        """Connect lazily. Raises LedgerError for an invalid URL, MissingExtraError without the driver."""
         try:
             parsed = make_url(url)
             self.shown = parsed.render_as_string(hide_password=True)
@@ -44,13 +44,13 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection that changes nothing."""
+        """Open a connection for reading."""
         with self.explained(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """A transaction: all of it happens, or nothing."""
+        """Open a transaction: complete or without effect."""
         with self.explained(), self.engine.begin() as connection:
             yield connection
 

@@ -1,4 +1,4 @@
-"""Who works at a scene: a process of a machine, and whether it still lives."""
+"""Owners of claims: a process of a machine, and whether it still runs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Owner:
 
     @classmethod
     def this_process(cls) -> Owner:
-        """A new owner: each batch has its own."""
+        """Return a new owner: each batch has its own."""
         return cls(host_name(), os.getpid(), start_of(os.getpid()) or 0, uuid4().hex[:8])
 
     @classmethod
     def parse(cls, text: str) -> Owner:
-        """What `str` made."""
+        """Parse the text of `str`."""
         host, process, started, token = text.rsplit(" ", 3)
         return cls(host, int(process), int(started), token)
 
@@ -53,7 +53,7 @@ class Owner:
             _AT_WORK.discard(self.token)
 
     def is_gone(self) -> bool | None:
-        """Whether the process, or the batch in it if it is this one, has ended; None of another machine."""
+        """Return whether the process, or its batch if it is this one, has ended; None for another machine."""
         if self.host != host_name():
             return None
         started = start_of(self.process)

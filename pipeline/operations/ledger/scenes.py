@@ -36,11 +36,11 @@ class Entry:
     attempts: int
     """Since it was registered, its inputs or settings changed, or a retry was asked for."""
     reason: str | None
-    """Why the last attempt failed."""
+    """Reason of the last failure."""
     is_transient: bool | None
-    """Whether that may pass by itself: the next batch tries it again."""
+    """Whether the error is transient: the next batch tries again."""
     input_version: str
-    """What tells its inputs from other versions of them."""
+    """Version of its inputs."""
     config_hash: str
     """The hash of settings, models and roads."""
     registered: str
@@ -52,7 +52,7 @@ class Entry:
     heartbeat_at: str | None
     acquired: str | None
     updated: str | None
-    """When the catalogue published it, or changed it last; where a search found it."""
+    """Time at which the catalogue published or changed it; for scenes of a search."""
     scene_id: str | None
     folder: str | None
     outputs: dict[str, str] | None
@@ -70,11 +70,11 @@ class Entry:
     tiles_skipped: int | None
     seconds: float | None
     peak_rss_mb: int | None
-    """Of the process, up to the end of this scene."""
+    """Peak memory of the process up to the end of this scene."""
 
     @property
     def megapixels_per_s(self) -> float | None:
-        """How fast it was."""
+        """Speed of the scene."""
         return self.megapixels / self.seconds if self.megapixels and self.seconds else None
 
     @property
@@ -96,7 +96,7 @@ class Registration:
 
 
 def now() -> str:
-    """This moment as the ledger writes it."""
+    """Return the present time as text of the ledger."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -131,14 +131,14 @@ class Ledger:
             return [_entry(row) for row in connection.execute(query).mappings()]
 
     def entry(self, scene: str) -> Entry | None:
-        """A row."""
+        """Return a row."""
         query = select(SCENES).where(SCENES.c.batch == self.batch, SCENES.c.scene == scene)
         with self._database.reading() as connection:
             row = connection.execute(query).mappings().first()
         return _entry(row) if row else None
 
     def counts(self) -> dict[State, int]:
-        """How many rows are in each state."""
+        """Return the number of rows in each state."""
         query = (
             select(SCENES.c.state, func.count()).where(SCENES.c.batch == self.batch).group_by(SCENES.c.state)
         )
@@ -293,12 +293,12 @@ class Ledger:
 
 
 def open_ledger(out: Path, config: Config) -> Ledger:
-    """The ledger of a folder, or the one that is set. Raises LedgerError, MissingExtraError."""
+    """Open the ledger of a folder, or the one that is set. Raises LedgerError, MissingExtraError."""
     return Ledger(database_url(out, config), config.batch.name)
 
 
 def existing_ledger(out: Path, config: Config) -> Ledger:
-    """The ledger of a folder in which a batch ran. LedgerError where none did; else as `open_ledger`."""
+    """Open the ledger of a folder with a batch. Raises LedgerError without one; else as `open_ledger`."""
     if config.batch.ledger is None and not (out / FILE_NAME).is_file():
         raise LedgerError(f"No batch ran into {out}: it has no {FILE_NAME}; give the --out of a batch.")
     return open_ledger(out, config)

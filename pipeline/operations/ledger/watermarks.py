@@ -1,4 +1,4 @@
-"""How far each search of a schedule has come, in a table beside the ledger's."""
+"""Watermarks of scheduled searches, in a table beside the ledger's."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Watermark:
 
     acquired: str | None = None
     updated: str | None = None
-    """When the catalogue changed an item last."""
+    """Time of the catalogue's last change."""
 
     def raised(self, acquired: str | None, updated: str | None) -> Watermark:
-        """At least as high as what was found."""
+        """Return the watermark raised to that of the results."""
         return Watermark(_later(self.acquired, acquired), _later(self.updated, updated))
 
 
@@ -46,7 +46,7 @@ class Watermarks:
             WATERMARKS.metadata.create_all(self._database.engine)
 
     def get(self, search: str) -> Watermark:
-        """How far a search has come; not at all at first."""
+        """Return the watermark of a search; empty before the first one."""
         query = select(WATERMARKS.c.acquired, WATERMARKS.c.updated).where(
             WATERMARKS.c.batch == self.batch, WATERMARKS.c.search == search
         )
@@ -75,7 +75,7 @@ class Watermarks:
 
 
 def earlier(moment: str, days: float) -> str:
-    """A moment some days before another."""
+    """Return the time some days before another."""
     return (datetime.fromisoformat(moment) - timedelta(days=days)).isoformat().replace("+00:00", "Z")
 
 
