@@ -1,4 +1,4 @@
-"""A job from its shards to its layers, and a whole run in this process."""
+"""From the shards of a job to its outputs, and a complete run in this process."""
 
 from __future__ import annotations
 

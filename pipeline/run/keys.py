@@ -120,9 +120,8 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 def source_hash(package: Path) -> str:
     """Return a hash of the code that makes shards in a folder of this package."""
     files = [file for part in _CODE for file in [package / part, *(package / part).rglob("*.py")]]
-    return content_key({str(file.relative_to(package)): _sha256(file) for file in files if file.is_file()})[
-        :16
-    ]
+    hashes = {file.relative_to(package).as_posix(): _sha256(file) for file in files if file.is_file()}
+    return content_key(hashes)[:16]
 
 
 def hashes_of(scene: Scene, request: Request) -> dict[str, str]:

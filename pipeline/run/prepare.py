@@ -14,7 +14,7 @@ from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.engine import max_tile_px
 from pipeline.inference.networks import Models
 from pipeline.inference.runtime import half_precision
-from pipeline.inference.shard_stores import ShardStore, open_shared
+from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, Calibration, open_bundle
 from pipeline.roads.overpass import overpass_roads

@@ -104,7 +104,7 @@ def published(config: Config) -> list[Finding]:
 
 def shards(config: Config) -> list[Finding]:
     """Check access to the store of shards that workers share, if one is set."""
-    from pipeline.inference.shard_stores import open_shared
+    from pipeline.inference.shard_store import open_shared
 
     return _store("shards", config.runner.store, open_shared)
 

@@ -13,8 +13,8 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.errors import ConfigError, OutputError, is_transient
-from pipeline.inference import shard_stores
-from pipeline.inference.shard_stores import ShardStore, open_shared
+from pipeline.inference import shard_store
+from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.inference.shards import content_key, shard_name
 from pipeline.storage import object_store
 from tests.conftest import only_on
@@ -162,7 +162,7 @@ def test_a_shard_never_appears_half_written(request, kind):
 def claimed_days_ago(monkeypatch, store, days: float, keys: list[str]) -> None:
     moment = time.time() - days * DAY_S
     with monkeypatch.context() as then:
-        then.setattr(shard_stores.time, "time", lambda: moment)
+        then.setattr(shard_store.time, "time", lambda: moment)
         store.claim(keys)
 
 
