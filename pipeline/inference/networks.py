@@ -75,10 +75,9 @@ class Models:
         return tuple(wanted)
 
     def read(self, scene: Scene, tile: Tile, half: bool) -> TileInput:
-        """Read the input of each network for a tile, band by band: one band of reflectance is in memory at a
-        time.
+        """Read the input of each network for a tile.
 
-        Errors as `read_pixels`.
+        Bands are read one by one, so that one of them is in memory. Errors as `read_pixels`.
         """
         images: dict[str, Image] = {
             bundle.card.task: Image.empty(tile, bundle.card, half) for bundle in self.bundles
