@@ -1,4 +1,4 @@
-"""Flow runs that outlive Prefect's server: running work goes on, and a lost server is waited for once."""
+"""Flow runs that outlive Prefect's server: work continues, and requests wait for it once."""
 
 from __future__ import annotations
 

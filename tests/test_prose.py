@@ -52,13 +52,11 @@ def messages(path: Path) -> list[str]:
     ]
 
 
-@pytest.mark.xfail(strict=False, reason="the pass over the prose is still running")
 @pytest.mark.parametrize(("command", "text"), helps().items(), ids=helps())
 def test_help(command, text):
     assert not found_in(text)
 
 
-@pytest.mark.xfail(strict=False, reason="the pass over the prose is still running")
 def test_messages():
     modules = [*(HOUSE / "pipeline").rglob("*.py"), *(HOUSE / "flows").rglob("*.py")]
     found = {str(path.relative_to(HOUSE)): found_in("\n".join(messages(path))) for path in modules}

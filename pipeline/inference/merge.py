@@ -34,7 +34,7 @@ def merge_shards(
     """Write the shards' rasters into `folder` strip by strip, and gather their trucks.
 
     A calibration turns the network's scores into probabilities; detections below `min_score` go. Holds one
-    shard in memory at a time. A truck counts where its centre lies on a pixel that was looked at;
+    shard in memory at a time. A truck counts if its centre is on a searched pixel;
     that is decided here, once, so that it is the same for every tiling.
     """
     landcover, status = folder / "landcover.part.tif", folder / "status.part.tif"
@@ -118,7 +118,7 @@ def one_per_truck(detections: Detections) -> Detections:
 
 
 def _rank(detections: Detections, places: NDArray[np.float64]) -> NDArray[np.intp]:
-    """(N,) 0 for the best. What is equal after rounding is ranked by all digits, lest the order counts."""
+    """(N,) 0 for the best. Equal rounded values are ranked by all digits, whatever the order."""
     digits = np.column_stack(
         (detections.scores, detections.boxes, detections.displacement, detections.displacement_sigma)
     )

@@ -56,7 +56,7 @@ class ShardStore:
             self._remove(_note(sorted(map(shard_name, keys))))
 
     def whole(self, keys: Collection[str]) -> set[str]:
-        """Return those of the keys whose shards are there. Files appear whole; reading shows a damaged one.
+        """Return the keys whose shards exist. Files appear complete; reading finds a damaged one.
 
         Takes one listing.
         """

@@ -30,8 +30,8 @@ _REASONS = {
     "no_road": ("no road near", "#8C7B6B", 45, 4.0, 0.1),
 }
 """Legend text, colour, and hatching: angle in degrees, distance and width of lines in mm."""
-_LOOKED_AT = {"seen": ("looked at", "solid"), "screened": ("searched by the screener", "dash")}
-_LOOKED_AT_COLOUR = "#41AB5D"
+_SEARCHED = {"seen": ("searched", "solid"), "screened": ("searched by the screener", "dash")}
+_SEARCHED_COLOUR = "#41AB5D"
 _HEADING, _AXIS = 'try("heading_deg", 0)', 'try("axis_deg", 0)'  # a legend has no fields; it shows arrows
 _POINTERS = (
     ("triangle", "heading_deg", f"{_HEADING} IS NOT NULL", 1.0, 0.45),
@@ -112,9 +112,9 @@ def landcover_style(legend: Sequence[LegendClass]) -> str:
 
 def seen_style() -> str:
     """Style the search area: a thin outline without fill, dashed where only the screener ran."""
-    style, symbols = _categorised("status", [(status, label) for status, (label, _) in _LOOKED_AT.items()])
-    for number, (_, line) in enumerate(_LOOKED_AT.values()):
-        _outline(_symbol(symbols, "fill", str(number)), _LOOKED_AT_COLOUR, line, 0.15)
+    style, symbols = _categorised("status", [(status, label) for status, (label, _) in _SEARCHED.items()])
+    for number, (_, line) in enumerate(_SEARCHED.values()):
+        _outline(_symbol(symbols, "fill", str(number)), _SEARCHED_COLOUR, line, 0.15)
     return _text(style)
 
 

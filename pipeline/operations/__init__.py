@@ -1,1 +1,1 @@
-"""Many scenes: which ones, what became of each, and how they are worked off without loss."""
+"""Many scenes: which ones, their states, and who works on them."""

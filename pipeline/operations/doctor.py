@@ -1,4 +1,4 @@
-"""Is all there that a run needs? Every check, within its time, and how to mend what is wrong."""
+"""All checks of an installation, each with a time limit and a suggested fix."""
 
 from __future__ import annotations
 
@@ -68,15 +68,15 @@ class _Running:
             self._findings = self._check()
         except Exception as error:  # noqa: BLE001 a broken installation breaks in any way
             why = " ".join(str(error).split())[:300]
-            mend = "reinstall truckscape, with the versions of its constraints.txt"
-            self._findings = [fails(self._name, f"{type(error).__name__}: {why}", mend)]
+            fix = "reinstall truckscape, with the versions of its constraints.txt"
+            self._findings = [fails(self._name, f"{type(error).__name__}: {why}", fix)]
 
     def result(self, patience_s: float) -> list[Finding]:
         """Return the finding; a check that hangs fails."""
         self._thread.join(patience_s)
         if self._findings is None:
-            mend = "see whether what it asks is stuck: a file server, a database, the network"
-            return [fails(self._name, f"no answer within {patience_s:g} s", mend)]
+            fix = "check the service it asks: a file server, a database, the network"
+            return [fails(self._name, f"no answer within {patience_s:g} s", fix)]
         return self._findings
 
 
@@ -97,6 +97,6 @@ def doctor_page(findings: Sequence[Finding]) -> Table:
     for finding in findings:
         state = Text(finding.state, style=_COLOURS[finding.state])
         table.add_row(finding.check, state, Text(finding.found))
-        if finding.mend:
-            table.add_row("", "", Text(f"to mend it: {finding.mend}", style="italic"))
+        if finding.fix:
+            table.add_row("", "", Text(f"fix: {finding.fix}", style="italic"))
     return table

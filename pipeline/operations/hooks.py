@@ -1,4 +1,4 @@
-"""Somebody is told of a scene that failed."""
+"""The command that runs for each scene that failed."""
 
 from __future__ import annotations
 

@@ -23,10 +23,10 @@ class ListedScene:
     """A scene that was named or found, not opened yet."""
 
     name: str
-    """Its id, as far as that can be told."""
+    """Its id, as far as known."""
     href: str
     input_version: str
-    """Another one, another version of the scene's files, or of its item in a catalogue."""
+    """Version of the scene's files, or of its item in a catalogue."""
     acquired: str | None = None
     updated: str | None = None
     """Time of the catalogue's last change of the item."""
@@ -85,7 +85,7 @@ def scenes_in(folder: Path) -> list[str]:
         if is_scene(path) and not (path.suffix.lower() == ".zip" and _stem(path.name) in unpacked)
     ]
     if not found:
-        raise SceneNotFoundError(f"No scene lies in {folder}; {len(children)} other things do.")
+        raise SceneNotFoundError(f"No scene in {folder}, which has {len(children)} other files and folders.")
     return found
 
 

@@ -89,7 +89,7 @@ def search_scenes(search: StacSearch) -> list[ListedScene]:
 
 
 class _WebOnly(StacApiIO):
-    """Asks web servers only, whatever a server's links say, and reads no answer that is larger than any."""
+    """Client of web servers only, whatever their links say, with a limit of size for answers."""
 
     def __init__(self) -> None:
         super().__init__(timeout=_TIMEOUT_S, max_retries=_RETRIES)
@@ -166,11 +166,13 @@ def _of_pages(pages: Iterator[dict[str, Any]], url: str) -> Iterator[dict[str, A
         before = len(seen)
         for document in page["features"]:
             if not (isinstance(document, dict) and isinstance(document.get("id"), str)):
-                raise NotAProductError(f"What the STAC API at {url} finds are no items with an id.")
+                raise NotAProductError(
+                    f"The STAC API at {url} returned results that are no items with an id."
+                )
             seen.add(document["id"])
             yield document
         if len(seen) == before:
-            raise NotAProductError(f"The pages of the search at {url} go round in circles.")
+            raise NotAProductError(f"The pages of the search at {url} form a loop.")
         if len(seen) > _MOST_SCENES:
             raise NotAProductError(
                 f"The search at {url} finds more than {_MOST_SCENES} scenes; narrow it by area or time."

@@ -42,7 +42,7 @@ def heartbeats(ledger: Ledger, owner: Owner, lease_s: float) -> Iterator[None]:
 
 
 class Takeover:
-    """Frees scenes whose worker has gone, as far as can be told."""
+    """Frees scenes whose worker has gone, as far as known."""
 
     def __init__(self, ledger: Ledger, settings: Batch) -> None:
         self._ledger, self._settings = ledger, settings

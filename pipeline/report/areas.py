@@ -183,7 +183,7 @@ def _metrics_there(path: Path) -> dict[str, Any]:
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise OutputError(f"{path} is there, but can't be read as metrics to add to; remove it.") from error
+        raise OutputError(f"{path} can't be read as metrics to add to; remove it.") from error
     if not isinstance(metrics, dict):
-        raise OutputError(f"{path} is there, but holds no metrics to add to; remove it.")
+        raise OutputError(f"{path} has no metrics to add to; remove it.")
     return metrics

@@ -70,12 +70,12 @@ class Observed:
         return float(self.seen.area.sum() / 1e6)
 
     def calibrated(self, calibration: Calibration) -> Observed:
-        """The same with scores that are probabilities."""
+        """Return the same with calibrated scores."""
         scores = calibration.probability(self.trucks["score"].to_numpy(), self.trucks["evidence"].to_numpy())
         return replace(self, trucks=self.trucks.assign(score=scores))
 
     def evaluate(self, near_roads: bool, threshold: float = 0.0) -> TruckEvaluation:
-        """What is at least `threshold` against the truth, everywhere or near roads only."""
+        """Evaluate detections of at least `threshold`, everywhere or near roads only."""
         kept = self.trucks[self.trucks["score"] >= threshold]
         return evaluate_trucks(kept, self.reference, self.seen, self.roads if near_roads else None)
 

@@ -21,11 +21,11 @@ def test_the_command(monkeypatch, tmp_path):
     )
     said = CliRunner().invoke(cli.app, line)
     assert said.exit_code == 1
-    assert "to mend it: pip install 'x>2'" in said.output
+    assert "fix: pip install 'x>2'" in said.output
     reported = json.loads(CliRunner().invoke(cli.app, [*line, "--json"]).output)
     assert {
         "check": "packages",
         "state": "fails",
         "found": "[x] is old",
-        "mend": "pip install 'x>2'",
+        "fix": "pip install 'x>2'",
     } in reported

@@ -18,4 +18,4 @@ def test_a_check_that_breaks_down_and_one_that_hangs(monkeypatch, tmp_path):
     assert time.monotonic() - begun < 50
     assert findings["models"].found.startswith("ZeroDivisionError")
     assert findings["prefect"].found == "no answer within 0.1 s"
-    assert all(finding.mend for finding in findings.values() if finding.state != "ok")
+    assert all(finding.fix for finding in findings.values() if finding.state != "ok")

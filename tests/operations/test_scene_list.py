@@ -79,7 +79,7 @@ def test_two_scenes_of_one_name_are_refused(folder):
 def test_what_is_not_there_is_said(tmp_path):
     with pytest.raises(SceneNotFoundError, match="can't be read"):
         scenes_in(tmp_path / "nowhere")
-    with pytest.raises(SceneNotFoundError, match="No scene lies in"):
+    with pytest.raises(SceneNotFoundError, match="No scene in"):
         scenes_in(tmp_path)
     with pytest.raises(SceneNotFoundError, match="can't be read"):
         read_list(tmp_path / "list.txt")

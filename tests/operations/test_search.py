@@ -158,7 +158,7 @@ def leading_to(href: str, *items: dict, **reported) -> dict:
 def test_pages_without_end_come_to_one(hostile, tmp_path, monkeypatch):
     more = [leading_to(f"{hostile.url}/page{n + 1}.json", item(2 * n), item(2 * n + 1)) for n in range(3)]
     search = serve(hostile, tmp_path, [*more[:2], leading_to(f"{hostile.url}/page1.json", item(9))])
-    with pytest.raises(NotAProductError, match="go round in circles"):
+    with pytest.raises(NotAProductError, match="form a loop"):
         search_scenes(search)
     monkeypatch.setattr(search_module, "_MOST_SCENES", 3)
     with pytest.raises(NotAProductError, match="finds more than 3 scenes; narrow it"):

@@ -72,7 +72,7 @@ def test_metrics_that_are_there_stay(run, tmp_path):
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert set(metrics) == {"trucks", "areas"}
     (tmp_path / "metrics.json").write_text("[]")
-    with pytest.raises(OutputError, match="holds no metrics to add to"):
+    with pytest.raises(OutputError, match="has no metrics to add to"):
         evaluate_areas_files(paths["points"], tmp_path)
 
 

@@ -150,7 +150,7 @@ def estimate_areas(legend: Sequence[LegendClass], counts: ArrayLike, mapped_ha: 
     Raises
     ------
     LabelsError
-        If a stratum has fewer than two points, of which no variance can be told, or nothing is mapped.
+        If a stratum has fewer than two points, so that it has no variance, or nothing is mapped.
     """
     matrix, hectares = np.asarray(counts, dtype=np.int64), np.asarray(mapped_ha, dtype=np.float64)
     few = [

@@ -29,7 +29,7 @@ from pipeline.storage.atomic import make_folder, replacing
 from pipeline.storage.untrusted_vectors import read_layer
 
 CANNOT_TELL = (255, "cannot tell")
-"""Value and name of the answer that no class can be told; such a point counts for nothing."""
+"""Value and name of the answer that the class is unknown; such a point is ignored."""
 _SHOWN = 5
 
 
@@ -87,7 +87,7 @@ class Interpreted:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """(K, K) points by mapped (rows) and seen class; those of which none can be told aren't in it."""
+        """(K, K) points by mapped (rows) and reference class; points of unknown class are left out."""
         count = len(self.design.strata)
         position = {stratum.value: i for i, stratum in enumerate(self.design.strata)}
         counts = np.zeros((count, count), dtype=np.int64)
@@ -209,7 +209,7 @@ def read_points(path: Path | str, design: Path | str | None = None) -> Interpret
     _refuse(path, f"points have an unknown class, which is none of {names}", strange)
     _refuse(
         path,
-        f"of {len(known)} points have no reference class yet ({CANNOT_TELL[0]} where none can be told)",
+        f"of {len(known)} points have no reference class yet ({CANNOT_TELL[0]} if unknown)",
         [point.id for point, answer, _ in pairs if answer is None],
     )
     return Interpreted(drawn, np.array(seen, dtype=np.int64))

@@ -82,7 +82,7 @@ def boundary_pixels(
     centres of at most `tolerance_px`. Memory: 20 bytes a pixel with up to 16 classes.
     """
     if classes > MAX_CLASSES:
-        raise ValueError(f"Boundaries are told apart of up to {MAX_CLASSES} classes. Received: {classes}")
+        raise ValueError(f"At most {MAX_CLASSES} classes can have boundaries. Received: {classes}")
     both = (labelled < classes) & (mapped < classes)
     bits: type[np.unsignedinteger] = np.uint16 if classes <= 16 else np.uint64
     of_class = np.append(

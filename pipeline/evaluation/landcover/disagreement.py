@@ -114,7 +114,7 @@ def _without_small(strips: Iterable[NDArray[np.uint8]], smallest: float) -> Iter
         regions = label_regions([strip], AGREE)
         goes = np.append(regions.sizes < smallest, False)  # the last is OUTSIDE
         labels = regions.labels()
-        goes[labels[[0, -1]]] = False  # what goes on above or below may be large
+        goes[labels[[0, -1]]] = False  # areas that continue above or below may be large
         strip[goes[labels]] = AGREE
         yield strip
 

@@ -142,7 +142,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
     """Land-cover labels on `grid`: a raster of Dynamic World values (255 none), or polygons with a class.
 
     Polygons have a column `class` (value or name of a Dynamic World class), `fclass` (OSM land use, see
-    `OSM_FCLASS`) or `name` (of a class), looked for in this order; a class that isn't known leaves its
+    `OSM_FCLASS`) or `name` (of a class), in this order; a class that isn't known leaves its
     polygon unlabelled and is listed (`unknown_classes`). Opening reads no pixels.
 
     Raises

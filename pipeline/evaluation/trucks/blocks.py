@@ -28,7 +28,7 @@ class TruckBlocks:
 
 
 def truck_blocks(evaluation: TruckEvaluation, block_m: float = TRUCK_BLOCK_M) -> TruckBlocks:
-    """Number the squares of side `block_m`, in the evaluation's CRS and scene by scene, that have a box."""
+    """Return numbered squares of side `block_m` with a box, in the evaluation's CRS, scene by scene."""
     matching = evaluation.matching
     predicted, reference = centres(evaluation.predicted), centres(evaluation.reference)
     matched = matching.reference_of != UNMATCHED

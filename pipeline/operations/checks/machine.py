@@ -31,7 +31,7 @@ def _temporary() -> Path:
         return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 (checked, not used)
 
 
-def _folder(what: str, folder: Path, mend: str) -> Finding:
+def _folder(what: str, folder: Path, fix: str) -> Finding:
     there = next((part for part in (folder, *folder.absolute().parents) if part.exists()), folder)
     try:
         with tempfile.TemporaryFile(dir=there) as file:
@@ -39,14 +39,12 @@ def _folder(what: str, folder: Path, mend: str) -> Finding:
             file.flush()
         free_mb = shutil.disk_usage(there).free // _MB
     except OSError as error:
-        return fails("disk", f"{what} folder {folder} can't be written ({error.strerror})", mend)
+        return fails("disk", f"{what} folder {folder} can't be written ({error.strerror})", fix)
     found = f"{what} folder {folder}: {free_mb / 1000:.1f} GB free"
     if free_mb < _LEAST_MB:
-        return fails("disk", found, f"clear space, or {mend}")
+        return fails("disk", found, f"clear space, or {fix}")
     if free_mb < GRANULE_MB:
-        return warning(
-            "disk", f"{found}, a granule may take {GRANULE_MB / 1000:g}", f"clear space, or {mend}"
-        )
+        return warning("disk", f"{found}, a granule may take {GRANULE_MB / 1000:g}", f"clear space, or {fix}")
     return ok("disk", found)
 
 
@@ -60,10 +58,10 @@ def memory(config: Config) -> list[Finding]:
     if available is None:
         return [ok("memory", f"{wanted} MB wanted; this system does not tell how much there is")]
     found = f"{available} MB available, engine.memory_mb and the workers of the settings make {wanted}"
-    mend = "lower engine.memory_mb, runner.workers or batch.concurrency"
+    fix = "lower engine.memory_mb, runner.workers or batch.concurrency"
     if limit is not None and wanted > limit:
-        return [fails("memory", f"{found}; there are {limit} in all", mend)]
-    return [warning("memory", found, mend) if wanted > available else ok("memory", found)]
+        return [fails("memory", f"{found}; there are {limit} in all", fix)]
+    return [warning("memory", found, fix) if wanted > available else ok("memory", found)]
 
 
 def processor(config: Config) -> list[Finding]:
@@ -80,8 +78,8 @@ def processor(config: Config) -> list[Finding]:
             warning("processor", f"{found}: engine.precision=bfloat16 is slow", "set engine.precision=auto")
         ]
     if config.engine.threads and config.engine.threads > cores:
-        mend = "lower engine.threads, or leave it null"
-        return [warning("processor", f"{found}, engine.threads is {config.engine.threads}", mend)]
+        fix = "lower engine.threads, or leave it null"
+        return [warning("processor", f"{found}, engine.threads is {config.engine.threads}", fix)]
     return [ok("processor", found)]
 
 

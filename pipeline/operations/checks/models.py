@@ -26,8 +26,8 @@ def models(config: Config) -> list[Finding]:
             bundle = open_bundle(name)
             network = bundle.load_into(build_network(bundle.card))
         except TruckscapeError as error:
-            mend = "reinstall truckscape" if name in shipped else "give another bundle, or train it again"
-            findings.append(fails("models", f"{name}: {error}", mend))
+            fix = "reinstall truckscape" if name in shipped else "give another bundle, or train it again"
+            findings.append(fails("models", f"{name}: {error}", fix))
         else:
             networks[name] = network, len(bundle.card.bands)
     if not networks:
@@ -39,6 +39,6 @@ def models(config: Config) -> list[Finding]:
         with runtime.run(name, torch.zeros((1, bands, _SIDE_PX, _SIDE_PX), dtype=dtype)) as maps:
             sound = all(bool(torch.isfinite(part).all()) for part in maps)
         if not sound:
-            mend = "try --set engine.precision=float32 or --set engine.backend=torch"
-            findings.append(fails("models", f"{name}: numbers that are none ({how})", mend))
+            fix = "try --set engine.precision=float32 or --set engine.backend=torch"
+            findings.append(fails("models", f"{name}: results that are not numbers ({how})", fix))
     return [ok("models", f"{', '.join(networks)}: hashes right, computed by {how}"), *findings]

@@ -36,20 +36,18 @@ def prefect(environment: Mapping[str, str] | None = None) -> list[Finding]:
         health = requests.get(f"{url}/health", timeout=PATIENCE_S, headers=headers)
         answer = requests.get(f"{url}/admin/version", timeout=PATIENCE_S, headers=headers)
     except (requests.RequestException, ValueError) as error:
-        mend = "start it: prefect server start; or unset PREFECT_API_URL"
-        return [fails("prefect", f"{shown} does not answer ({type(error).__name__})", mend)]
+        fix = "start it: prefect server start; or unset PREFECT_API_URL"
+        return [fails("prefect", f"{shown} does not answer ({type(error).__name__})", fix)]
     if answer.status_code in (401, 403):
-        mend = "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as the server wants it"
-        return [fails("prefect", f"{shown} does not let us in (HTTP {answer.status_code})", mend)]
+        fix = "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY as the server requires"
+        return [fails("prefect", f"{shown} does not let us in (HTTP {answer.status_code})", fix)]
     if not health.ok:
-        mend = "PREFECT_API_URL ends in /api, e.g. http://127.0.0.1:4200/api"
-        return [
-            fails("prefect", f"{shown} is not a healthy Prefect server (HTTP {health.status_code})", mend)
-        ]
+        fix = "PREFECT_API_URL ends in /api, e.g. http://127.0.0.1:4200/api"
+        return [fails("prefect", f"{shown} is not a healthy Prefect server (HTTP {health.status_code})", fix)]
     server, here = answer.text.strip().strip('"') if answer.ok else "", metadata.version("prefect")
     if server and server.split(".")[:2] != here.split(".")[:2]:
-        mend = "install the same version there and here"
-        return [warning("prefect", f"{shown} has version {server}, here is {here}", mend)]
+        fix = "install the same version there and here"
+        return [warning("prefect", f"{shown} has version {server}, here is {here}", fix)]
     return [ok("prefect", f"{shown} answers{f', version {server}' if server else ''}")]
 
 
@@ -67,8 +65,8 @@ def ledger(config: Config, out: Path) -> list[Finding]:
         finally:
             opened.close()
     except TruckscapeError as error:
-        mend = "start its server, see whether address, name and password are right, or install its driver"
-        return [fails("ledger", str(error), mend)]
+        fix = "start its server, see whether address, name and password are right, or install its driver"
+        return [fails("ledger", str(error), fix)]
     return [ok("ledger", f"scenes: {states}")]
 
 
@@ -92,7 +90,7 @@ def _connection(name: str, url: str) -> Finding:
         with socket.create_connection((parts.hostname or "", port), PATIENCE_S):
             return ok("network", f"{name}: {shown} takes connections")
     except (OSError, ValueError) as error:
-        return fails("network", f"{name}: {shown} does not answer ({error})", f"start it, or mend {name}")
+        return fails("network", f"{name}: {shown} does not answer ({error})", f"start it, or correct {name}")
 
 
 def published(config: Config) -> list[Finding]:
@@ -120,8 +118,8 @@ def _store(name: str, url: str | None, opened: Callable[[str], Store]) -> list[F
         return [ok(name, f"{shown} answers; nothing is there yet")]
     except Exception as error:  # noqa: BLE001 each store has its own errors
         why = " ".join(without_secrets(str(error)).split())[:200]
-        mend = "see docs/operations.md, remote data: address, credentials and endpoint are the environment's"
-        return [fails(name, f"{shown}: {type(error).__name__}: {why}", mend)]
+        fix = "see docs/operations.md, remote data: address, credentials and endpoint are the environment's"
+        return [fails(name, f"{shown}: {type(error).__name__}: {why}", fix)]
     return [ok(name, f"{shown} can be read")]
 
 

@@ -1,4 +1,4 @@
-"""The database in which a ledger's tables lie: opened, and its errors told to people."""
+"""The database of a ledger's tables, and its errors as messages for people."""
 
 from __future__ import annotations
 

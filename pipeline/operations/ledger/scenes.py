@@ -30,7 +30,7 @@ class Entry:
     """A row. Times are RFC 3339 in UTC, so that they sort as text whatever the database and its time zone."""
 
     scene: str
-    """The scene's name in the ledger: its id, as far as that can be told without opening it."""
+    """The scene's name in the ledger: its id, as far as known without opening it."""
     href: str
     state: State
     attempts: int
@@ -64,7 +64,7 @@ class Entry:
     trucks: int | None
     seen_km2: float | None
     road_km: float | None
-    """Kilometres of road that were looked at, where roads were given."""
+    """Searched kilometres of road, if roads were given."""
     megapixels: float | None
     tiles: int | None
     tiles_skipped: int | None
@@ -79,7 +79,7 @@ class Entry:
 
     @property
     def trucks_per_km(self) -> float | None:
-        """Trucks by kilometre of road that was looked at."""
+        """Trucks per searched kilometre of road."""
         return self.trucks / self.road_km if self.trucks is not None and self.road_km else None
 
 
@@ -159,10 +159,10 @@ class Ledger:
             return
         if not self._insert(rows):  # another batch enters some of the same
             for row in rows:
-                self._insert([row])  # or it is there: all that was wanted
+                self._insert([row])  # or it exists already
 
     def _insert(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Enter all of them; False if one of them is there, and then none."""
+        """Enter all rows, or none and return False if one exists."""
         with self._database.explained():
             try:
                 with self._database.engine.begin() as connection:
@@ -183,7 +183,7 @@ class Ledger:
         }
 
     def register_again(self, seen: Entry, scene: Registration) -> bool:
-        """Let a scene wait to be done anew, as it is now; False if its row is no longer as it was `seen`."""
+        """Set a scene to wait with its present inputs; False if its row has changed since it was `seen`."""
         reported = {
             field.name: getattr(scene, field.name) for field in fields(scene) if field.name != "scene"
         }
@@ -261,7 +261,7 @@ class Ledger:
         return self._change(scene, values, state="running", owner=str(owner))
 
     def release(self, owner: Owner) -> None:
-        """Give back what an owner has claimed, as if it had not: it was told to stop."""
+        """Release the claims of an owner that was stopped, as if it had made none."""
         statement = (
             update(SCENES)
             .where(SCENES.c.batch == self.batch, SCENES.c.state == "running", SCENES.c.owner == str(owner))

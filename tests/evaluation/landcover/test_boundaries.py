@@ -70,7 +70,7 @@ def test_what_is_not_known_ends_nowhere():
 def test_more_classes_than_bits_of_two_bytes():
     labelled = np.array([[20, 20, 30, 30]], np.uint8)
     assert boundary_pixels(labelled, labelled, 40, 1)[0].tolist() == [0, 15, 15, 0]
-    with pytest.raises(ValueError, match="up to 64 classes"):
+    with pytest.raises(ValueError, match="At most 64 classes"):
         boundary_pixels(labelled, labelled, 65, 1)
 
 

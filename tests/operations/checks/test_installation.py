@@ -24,7 +24,7 @@ def test_each_package_out_of_its_range_is_told_with_what_mends_it():
     findings = installation.packages([f"rich>{version}", "no-such-package>=1", "numpy>=2"])
     assert [finding.state for finding in findings] == ["fails", "fails"]
     assert findings[0].found == f"rich {version} is not >{version}"
-    assert findings[0].mend == f"pip install 'rich>{version}'"
+    assert findings[0].fix == f"pip install 'rich>{version}'"
     assert findings[1].found == "no-such-package is not installed"
 
 
@@ -38,7 +38,7 @@ def test_an_extra_fails_only_where_the_settings_need_it():
     (line,) = installation.extras(CONFIG, declared)
     assert line.state == "ok"
     _, finding = installation.extras(load_config(None, ["runner.kind=dask"]), declared)
-    assert (finding.state, finding.mend) == ("fails", "pip install 'truckscape[dask]'")
+    assert (finding.state, finding.fix) == ("fails", "pip install 'truckscape[dask]'")
     assert "no-such-package is not installed" in finding.found
 
 

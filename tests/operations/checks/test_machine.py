@@ -34,7 +34,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_full_or_read_only(small_disk):
     folder, mount = small_disk
     full = machine.disk(folder)[0]
-    assert (full.state, full.mend) == ("fails", "clear space, or choose another --out")
+    assert (full.state, full.fix) == ("fails", "clear space, or choose another --out")
     subprocess.run([mount, "-o", "remount,ro", folder], check=True)
     locked = machine.disk(folder)[0]
     assert locked.state == "fails"

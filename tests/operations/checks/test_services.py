@@ -61,7 +61,7 @@ def test_prefect_as_it_should_be():
         assert (finding.state, finding.found) == ("ok", f"{url}/api answers, version {here}")
         (finding,) = services.prefect({"PREFECT_API_URL": url})
         assert finding.state == "fails"
-        assert "ends in /api" in finding.mend
+        assert "ends in /api" in finding.fix
     assert services.prefect({})[0].state == "ok"
 
 
@@ -70,7 +70,7 @@ def test_prefect_of_another_version_or_behind_a_password(nobody):
         assert services.prefect({"PREFECT_API_URL": f"{url}/api"})[0].state == "warning"
     with api(metadata.version("prefect"), password="bWU6c2VjcmV0") as url:
         reported = {"PREFECT_API_URL": f"{url}/api"}
-        assert "AUTH_STRING" in services.prefect(reported)[0].mend
+        assert "AUTH_STRING" in services.prefect(reported)[0].fix
         assert services.prefect({**reported, "PREFECT_API_AUTH_STRING": "me:secret"})[0].state == "ok"
     (finding,) = services.prefect({"PREFECT_API_URL": f"http://me:secret@{nobody}/api"})
     assert (finding.state, "secret" in finding.found) == ("fails", False)
