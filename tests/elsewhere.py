@@ -128,7 +128,8 @@ def run_scene(scene: Path, out: Path, roads: Path) -> None:
         "export.formats=[geojson,parquet]",
     ]
     request = BatchRequest(tuple(list_scenes([str(scene)])), out, load_config(None, settings), roads=roads)
-    assert run_batch(request).is_complete
+    summary = run_batch(request)
+    assert summary.is_complete, [entry.reason for entry in summary.entries]
 
 
 if __name__ == "__main__":

@@ -165,10 +165,11 @@ PLAIN_DATA = {
     "training/segmenter/settings", "training/sources", "simulation/world/objects", "simulation/world/spectra",
 }  # fmt: skip
 TESTED_WITH_THEIR_CALLERS = {
-    "evaluation/trucks/intervals", "flows/prefect_server", "report/charts", "report/map", "report/template",
-    "report/truck_table", "scenes/download", "scenes/raster/datasets", "scenes/scene",
-    "simulation/world/buildings", "simulation/world/landscape", "simulation/world/layout",
-    "storage/object_store", "training/checkpoints", "training/detector/chips", "training/detector/held_out",
+    "evaluation/trucks/intervals", "flows/prefect_server", "operations/attempt", "operations/request",
+    "operations/takeover", "report/charts", "report/map", "report/template", "report/truck_table",
+    "scenes/download", "scenes/raster/datasets", "scenes/scene", "simulation/world/buildings",
+    "simulation/world/landscape", "simulation/world/layout", "storage/object_store",
+    "training/checkpoints", "training/detector/chips", "training/detector/held_out",
     "training/learning_curve", "validation/timing",
 }  # fmt: skip
 """A list to shorten: a module leaves it when it gets a test file of its own."""

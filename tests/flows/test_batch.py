@@ -31,6 +31,7 @@ def worked_off(tmp_path_factory):
     return done, incoming, out, home
 
 
+@pytest.mark.longer
 def test_it_ends_with_a_table_and_a_status_of_its_own(worked_off):
     done, _, out, _ = worked_off
     assert done.returncode == 1, done.stderr
@@ -44,6 +45,7 @@ def test_it_ends_with_a_table_and_a_status_of_its_own(worked_off):
     assert {path.parent.name for path in out.glob("*/run.json")} == set(GOOD)
 
 
+@pytest.mark.longer
 def test_every_scene_is_a_sub_flow_and_the_batch_has_an_artifact(worked_off):
     _, _, _, home = worked_off
     kept = kept_by_prefect(
@@ -56,6 +58,7 @@ def test_every_scene_is_a_sub_flow_and_the_batch_has_an_artifact(worked_off):
     assert "| quarantined | 1 |" in kept
 
 
+@pytest.mark.longer
 def test_status_shows_the_ledger(worked_off):
     _, _, out, home = worked_off
     shown = run(["status", str(out)], home)

@@ -48,7 +48,7 @@ def test_a_runner_that_is_not_installed_is_named(kind, monkeypatch):
 
 
 def test_an_address_is_of_a_cluster():
-    with pytest.raises(ConfigError, match=r"needs runner\.kind=dask or ray"):
+    with pytest.raises(ConfigError, match=r"set runner\.kind=dask or ray"):
         load_config(None, ["runner.address=tcp://10.0.0.1:8786"])
 
 

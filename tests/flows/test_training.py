@@ -25,6 +25,7 @@ def trained(tmp_path_factory) -> tuple[subprocess.CompletedProcess[str], Path]:
     return done, out
 
 
+@pytest.mark.longer
 def test_it_ends_in_a_bundle_that_is_published(trained):
     done, out = trained
     published = open_bundle(str(out / "models" / "trucks"))
@@ -32,6 +33,7 @@ def test_it_ends_in_a_bundle_that_is_published(trained):
     assert str(out / "models" / "trucks") in done.stdout.replace("\n", "")
 
 
+@pytest.mark.longer
 def test_progress_is_told_in_lines_where_there_is_no_terminal(trained):
     done, _ = trained
     assert "step 2 of 2: " in done.stderr

@@ -124,6 +124,7 @@ def pair(tmp_path) -> Path:
 PARTS = ("tiling.tile_px=128", "tiling.shards=2")
 
 
+@pytest.mark.longer
 def test_two_scenes_at_once_give_the_same_bytes_as_one_after_the_other(pair, tmp_path):
     for concurrency in (1, 2):
         given = request(pair, tmp_path / str(concurrency), f"batch.concurrency={concurrency}", *PARTS)
@@ -131,6 +132,7 @@ def test_two_scenes_at_once_give_the_same_bytes_as_one_after_the_other(pair, tmp
     assert digests(tmp_path / "1") == digests(tmp_path / "2")
 
 
+@pytest.mark.longer
 def test_a_scene_that_ends_leaves_blocks_budget_and_networks_to_the_other(pair, tmp_path, monkeypatch):
     # Every scene closes its networks. `pipeline.run.finish` is the function.
     monkeypatch.setattr(importlib.import_module("pipeline.run.finish"), "_SMALL_PX", 0)
