@@ -42,8 +42,8 @@ class Result:
             lines["trucks"] = str(counts["trucks"])
         if "landcover" in counts:
             lines["land-cover areas"] = str(counts["landcover"])
-        lines["looked at for trucks"] = f"{run['seen_fraction']:.1%} of the scene"
-        lines["tiles"] = f"{run['tiles']['total']}, {run['tiles']['skipped']} without a search for trucks"
+        lines["area searched for trucks"] = f"{run['seen_fraction']:.1%} of the scene"
+        lines["tiles"] = f"{run['tiles']['total']}, {run['tiles']['skipped']} skipped for trucks"
         lines |= _scores(self.metrics)
         lines["seconds"] = f"{sum(run['seconds'].values()):.0f}"
         lines["peak memory"] = f"{run['peak_rss_mb']} MB"

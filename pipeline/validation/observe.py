@@ -66,7 +66,7 @@ class Observed:
 
     @property
     def km2(self) -> float:
-        """The area that was looked at."""
+        """Searched area."""
         return float(self.seen.area.sum() / 1e6)
 
     def calibrated(self, calibration: Calibration) -> Observed:
