@@ -12,6 +12,7 @@ import io
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 MODULES = ("fcntl", "grp", "pwd", "resource", "syslog", "termios")
@@ -99,7 +100,12 @@ def of_closed_files(call):
                 raise OSError(
                     22, "The filename, directory name, or volume label syntax is incorrect", str(path)
                 )
-            if path.is_file() and any(is_open(descriptor, path) for descriptor in range(3, 256)):
+            # Another thread may be about to close it; a file that stays open is the fault.
+            for _ in range(20):
+                if not (path.is_file() and any(is_open(descriptor, path) for descriptor in range(3, 256))):
+                    break
+                time.sleep(0.1)
+            else:
                 raise PermissionError(13, "The file is used by another process", str(path))
         return call(*paths, **kwargs)
 
