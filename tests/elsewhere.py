@@ -63,13 +63,19 @@ def leave_linux() -> None:
         setattr(os, name, without_kernel(getattr(os, name)))
     for name in ("remove", "rename", "replace", "unlink"):
         setattr(os, name, of_closed_files(getattr(os, name)))
-    os.kill = ctypes.CDLL = without_call
+    os.kill, ctypes.CDLL = without_call(os.kill), without_call(ctypes.CDLL)
     shutil._use_fd_functions = False
 
 
-def without_call(*_: object, **__: object) -> None:
-    """Fail as `ctypes.CDLL(None)` does on Windows, where `os.kill` ends the process that it asks about."""
-    raise TypeError("bad argument type for built-in operation")
+def without_call(call):
+    """Wrap a call that fails on Windows, or ends the process that it asks about, if truckscape makes it."""
+
+    def wrapped(*args, **kwargs):
+        if is_ours():
+            raise TypeError("bad argument type for built-in operation")
+        return call(*args, **kwargs)
+
+    return wrapped
 
 
 def without_kernel(call):
