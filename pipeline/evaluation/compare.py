@@ -83,11 +83,11 @@ class RunComparison:
     """Two runs with evaluations of the same scenes against the same labels."""
 
     record: dict[str, Any]
-    """As `comparison.json` has it."""
+    """The content of `comparison.json`."""
     pairs: Sequence[tuple[EvaluatedScene, EvaluatedScene]]
     """Each scene, before and after."""
     trucks: gpd.GeoDataFrame | None
-    """As `pipeline.evaluation.trucks.compare.compare_cases` returns them, with a column `scene`."""
+    """Cases of `trucks.compare.compare_cases`, with a column `scene`."""
     landcover: LandcoverComparison | None
 
 

@@ -62,7 +62,7 @@ ground, farmyard) are left out on purpose: they say how land is used, not what c
 
 
 class LandcoverLabels(Protocol):
-    """Land cover held to be true, on the grid of the prediction."""
+    """Reference land cover, on the grid of the prediction."""
 
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Read (H, W) class values in `window` of the prediction's grid; `UNLABELLED` without a class."""

@@ -87,7 +87,7 @@ class AngleError:
     """Headings that are off by more than 90 degrees."""
     axis_known: int
     axis_median_deg: float
-    """Of all matched trucks with an axis, including those without a heading."""
+    """Median over matched trucks with an axis, also those without a heading."""
 
 
 @dataclass(frozen=True)
