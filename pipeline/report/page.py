@@ -89,6 +89,8 @@ class ReportContext:
     """Attribution of the roads, e.g. "(c) OpenStreetMap contributors, ODbL"."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage of the run."""
+    warnings: Sequence[str] = ()
+    """What looks odd in the inputs of the run."""
 
 
 def write_run_report(path: Path, context: ReportContext, trucks: gpd.GeoDataFrame | None) -> None:

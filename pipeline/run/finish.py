@@ -15,6 +15,7 @@ from pipeline.errors import OutputError
 from pipeline.inference.engine import OnTile
 from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
+from pipeline.input_warnings import collected_warnings
 from pipeline.layers.stac import CATALOG_FILES, build_item, write_catalog, write_item
 from pipeline.run.predict import merged, run_shards
 from pipeline.run.prepare import Job, prepare
@@ -76,11 +77,16 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
     LabelsError
         If labels can't be compared with this scene.
     """
+    with collected_warnings(job.warnings) as warnings:
+        return _finish(job, say, warnings)
+
+
+def _finish(job: Job, say: Callable[[str], None], warnings: list[str]) -> Result:
     clock = Clock({"prepare and networks": time.monotonic() - job.started})
     folder = job.folder
     with clock("merge"):
         say("merging")
-        context = RunContext(job, _merged(job), say, clock.seconds)
+        context = RunContext(job, _merged(job), say, clock.seconds, warnings)
     _make_products(context, clock)
     with clock("item"):
         run = run_record(context)

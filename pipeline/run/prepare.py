@@ -15,6 +15,7 @@ from pipeline.inference.engine import max_tile_px
 from pipeline.inference.networks import Models
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_store import ShardStore, open_shared
+from pipeline.input_warnings import collected_warnings
 from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, Calibration, open_bundle
 from pipeline.roads.overpass import overpass_roads
@@ -55,6 +56,8 @@ class Job:
     """Versions and settings of the machine that prepared it, which decide the bytes of shards."""
     started: float
     """Start of the preparation, by this machine's monotonic clock."""
+    warnings: tuple[str, ...] = ()
+    """What looks odd in the inputs."""
 
     @property
     def folder(self) -> Path:
@@ -109,6 +112,12 @@ def prepare(request: Request) -> Job:
     Writes only the output folder, and a note in a store of shards if one is set. Any TruckscapeError may be
     raised, so that wrong input shows before any work is done.
     """
+    with collected_warnings() as warnings:
+        job = _prepare(request)
+    return replace(job, warnings=tuple(warnings))
+
+
+def _prepare(request: Request) -> Job:
     started = time.monotonic()
     config = request.config
     check_formats(config.export.formats)

@@ -66,6 +66,8 @@ class RunContext:
     """Called with one line on each larger step."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """By stage, so far."""
+    warnings: Sequence[str] = ()
+    """What looks odd in the inputs, so far."""
     files: dict[str, Path] = field(default_factory=dict)
     layers: dict[str, gpd.GeoDataFrame] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
@@ -127,6 +129,7 @@ class RunContext:
             legend=self.legend or ReportContext.legend,
             roads_source=_attribution(self.job.roads),
             seconds=self.seconds,
+            warnings=self.warnings,
         )
 
 

@@ -45,6 +45,8 @@ class Result:
         lines["area searched for trucks"] = f"{run['seen_fraction']:.1%} of the scene"
         lines["tiles"] = f"{run['tiles']['total']}, {run['tiles']['skipped']} skipped for trucks"
         lines |= _scores(self.metrics)
+        if run["warnings"]:
+            lines["warnings"] = "\n".join(run["warnings"])
         lines["seconds"] = f"{sum(run['seconds'].values()):.0f}"
         lines["peak memory"] = f"{run['peak_rss_mb']} MB"
         return lines
@@ -95,6 +97,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "counts": {name: len(frame) for name, frame in context.layers.items()},
         "tiles": {"total": predictions.tiles_total, "skipped": predictions.tiles_skipped},
         "shards": list(job.keys),
+        "warnings": list(context.warnings),
         "seen_fraction": context.search_area.fraction,
         "metrics": context.metrics,
         "peak_rss_mb": peak_memory_mb(),

@@ -24,6 +24,10 @@ BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 BANDS_60M = ("B01", "B09", "B10")
 BAND_NAMES = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 
+Radiometry = Literal["product", "item", "tags", "options", "assumed"]
+"""Source of scale and offset: the product's metadata, a STAC item, tags of the file, the user's options, or
+the usual values of Sentinel-2."""
+
 _OF_FILES_BESIDE = re.compile(r"\.(?=json|parquet|png|sqlite)", re.IGNORECASE)
 """The dot of suffixes of files beside scenes' folders: catalogue, log, ledger, traffic."""
 _MOST_NAME_BYTES = 200
@@ -106,6 +110,9 @@ class Scene:
     """MSI detectors by place, if the product has them."""
     files: tuple[Path, ...] = field(default=())
     """Local files of the scene, to be hashed."""
+    radiometry: Radiometry = "assumed"
+    other_offset: float | None = None
+    """Offset of reflectance that another statement of the metadata gives, if they disagree."""
 
     @property
     def shape(self) -> tuple[int, int]:
