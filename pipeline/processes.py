@@ -24,6 +24,8 @@ _EXPECTED_WARNINGS = (
     # A URL that is no STAC API raises an error.
     r"Server does not advertise any conformance classes",
 )
+_WITH_OWN_MESSAGES = r"pyogrio\."
+"""Modules whose warnings users never see: readers of vector files report what is odd in them."""
 
 
 @cache
@@ -40,6 +42,7 @@ def configure_process() -> None:
         keep_secrets(package)
     for message in _EXPECTED_WARNINGS:  # not `catch_warnings`, which is not safe in threads
         warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", module=_WITH_OWN_MESSAGES)
     # By default each thread keeps what it freed for itself: with tiles of ten bands that were 300 MB of 2900
     # that nobody used. Threads share one heap instead, and give images back at once. Blocks and bands stay in
     # the heap, for fresh pages cost more than they save.

@@ -32,7 +32,9 @@ class _ManyScenes:
     ] = None
     area: Annotated[
         str | None,
-        typer.Option(help="Area to search: west,south,east,north in degrees, or a file of polygons."),
+        typer.Option(
+            help="Area to search: west,south,east,north in degrees, or polygons (FILE or FILE:LAYER)."
+        ),
     ] = None
     cloud_cover: Annotated[
         float | None, typer.Option(min=0, max=100, help="Greatest cloud cover of a scene, in per cent.")

@@ -60,8 +60,11 @@ def sample(
 
 @commands.command("trucks")
 def evaluate_trucks(
-    predicted: Annotated[Path, typer.Argument(help="Predicted trucks: trucks.gpkg of a run, or any boxes.")],
-    reference: Annotated[Path, typer.Argument(help="Reference truck boxes.")],
+    predicted: Annotated[
+        Path,
+        typer.Argument(help="Predicted trucks: trucks.gpkg of a run, or any boxes (FILE or FILE:LAYER)."),
+    ],
+    reference: Annotated[Path, typer.Argument(help="Reference truck boxes (FILE or FILE:LAYER).")],
     out: Out,
     roads: Roads = None,
     scene: Annotated[str | None, typer.Option(help="Scene for pictures in the report, as for `run`.")] = None,
@@ -87,7 +90,9 @@ def evaluate_landcover(
     predicted: Annotated[
         Path, typer.Argument(help="Predicted land cover: landcover.tif, or any raster of classes.")
     ],
-    reference: Annotated[Path, typer.Argument(help="Reference land cover, a raster or polygons.")],
+    reference: Annotated[
+        Path, typer.Argument(help="Reference land cover, a raster or polygons (FILE or FILE:LAYER).")
+    ],
     out: Out,
     scene: Annotated[str | None, typer.Option(help="Scene for pictures in the report, as for `run`.")] = None,
 ) -> None:

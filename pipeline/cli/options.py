@@ -17,7 +17,7 @@ Roads = Annotated[
     typer.Option(
         "--roads",
         help="Restrict detection to a buffer around these roads: lines (GeoPackage, GeoJSON, Shapefile, "
-        ".osm.pbf, .osm), or `overpass` to fetch those of OpenStreetMap.",
+        ".osm.pbf, .osm), or `overpass` to fetch those of OpenStreetMap. FILE:LAYER chooses a layer.",
     ),
 ]
 Bands = Annotated[

@@ -26,9 +26,12 @@ def run(
     config: Config = None,
     settings: Settings = None,
     roads: Roads = None,
-    truck_labels: Annotated[Path | None, typer.Option(help="Reference truck boxes, for scores.")] = None,
+    truck_labels: Annotated[
+        Path | None, typer.Option(help="Reference truck boxes, for scores: FILE or FILE:LAYER.")
+    ] = None,
     landcover_labels: Annotated[
-        Path | None, typer.Option(help="Reference land cover, a raster or polygons, for scores.")
+        Path | None,
+        typer.Option(help="Reference land cover, a raster or polygons (FILE or FILE:LAYER), for scores."),
     ] = None,
     bands: Bands = None,
     prefect: Prefect = True,

@@ -38,7 +38,8 @@ class _Training:
         typer.Option("--imagery", help="Scene of your own to learn from, as for `run`; may be repeated."),
     ] = None
     labels: Annotated[
-        list[Path] | None, typer.Option("--labels", help="Labels, one file for each --imagery.")
+        list[Path] | None,
+        typer.Option("--labels", help="Labels, one file (FILE or FILE:LAYER) for each --imagery."),
     ] = None
     bands: Bands = None
     config: TrainingConfig = None

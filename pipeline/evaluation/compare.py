@@ -27,6 +27,7 @@ from pipeline.evaluation.trucks.compare import (
     truck_differences,
 )
 from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.storage.untrusted_vectors import file_of
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class EvaluatedScene:
         path = self.folder / CASES
         if not has_layer(path, "trucks"):
             return None
-        cases = read_polygons(path, "Confusion cases", layer="trucks")
+        cases = read_polygons(path, "Confusion cases", layers=("trucks",))
         lacking = {"id", "outcome", "cause", "score", "prediction_id", "reference_id"} - set(cases.columns)
         if lacking:
             raise EvaluationError(
@@ -202,7 +203,7 @@ def _maps(first: EvaluatedScene, second: EvaluatedScene, notes: list[str]) -> La
     if labels[0].name != labels[1].name:
         notes.append(f"Land cover is not compared: labels are {labels[0].name} and {labels[1].name}.")
         return None
-    there = next((path for path in reversed(labels) if path.is_file()), None)
+    there = next((path for path in reversed(labels) if file_of(path).is_file()), None)
     if there is None:
         notes.append(f"Land cover is not compared: the labels are no longer at {labels[1]}.")
         return None

@@ -27,6 +27,7 @@ from pipeline.evaluation.trucks.true_negatives import read_true_negatives
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.roads.read import read_roads
 from pipeline.scenes.scene import Scene
+from pipeline.storage.untrusted_vectors import file_of
 
 METRICS, CASES = "metrics.json", "confusion_cases.gpkg"
 """Files of an evaluation's folder."""
@@ -127,7 +128,7 @@ def evaluate_truck_file(
         If a file can't be used.
     """
     trucks, left_out = checked_predicted_trucks(predicted)
-    classes = predicted.with_name("landcover.tif")
+    classes = file_of(predicted).with_name("landcover.tif")
     return evaluate(
         trucks=trucks,
         truck_labels=reference,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.errors import LabelsError
-from pipeline.storage.untrusted_vectors import layer_names, read_layer
+from pipeline.storage.untrusted_vectors import file_of, layer_names, read_layer
 
+TRUCK_LAYERS = ("trucks", "labels")
+"""Layers of a file of several that are truck labels by their names."""
 CONFIDENCES = ("high", "medium", "low", "ignore")
 IGNORED_CONFIDENCES = ("low", "ignore")
 """References of these are ignored: neither TP, FP nor FN."""
@@ -71,7 +73,7 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
         If the file is missing or unreadable, has no CRS, holds features but no polygons, or an unknown
         confidence.
     """
-    frame, left_out = usable_polygons(path, "Truck labels", crs, layer="trucks", unique=True)
+    frame, left_out = usable_polygons(path, "Truck labels", crs, TRUCK_LAYERS, unique=True)
     empty = pd.Series(np.nan, index=frame.index)
     travel = frame.get("travel_deg", frame.get("heading_deg", empty))
     confidence = frame.get("confidence", pd.Series(None, index=frame.index, dtype=object))
@@ -104,7 +106,7 @@ def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOu
     LabelsError
         As `read_polygons`, or if a score is no number.
     """
-    frame, left_out = usable_polygons(path, "Predicted trucks", layer="trucks")
+    frame, left_out = usable_polygons(path, "Predicted trucks", layers=("trucks",))
     if "score" in frame:
         score = pd.to_numeric(frame["score"], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
         if not np.isfinite(score).all():
@@ -134,14 +136,15 @@ def has_layer(path: Path, layer: str) -> bool:
 
 
 def _layer_of_run(predicted: Path | str, what: str, layer: str) -> gpd.GeoDataFrame | None:
-    for path in (Path(predicted), Path(predicted).with_name("trucks.gpkg")):
+    file = file_of(predicted)
+    for path in (file, file.with_name("trucks.gpkg")):
         if has_layer(path, layer):
-            return read_polygons(path, what, layer=layer)
+            return read_polygons(path, what, layers=(layer,))
     return None
 
 
 def read_polygons(
-    path: Path | str, what: str, crs: Any | None = None, layer: str | None = None
+    path: Path | str, what: str, crs: Any | None = None, layers: Sequence[str] = ()
 ) -> gpd.GeoDataFrame:
     """Read polygons as `usable_polygons` does, without the counts of what was left out.
 
@@ -150,23 +153,24 @@ def read_polygons(
     LabelsError
         As `usable_polygons`.
     """
-    return usable_polygons(path, what, crs, layer)[0]
+    return usable_polygons(path, what, crs, layers)[0]
 
 
 def usable_polygons(
-    path: Path | str, what: str, crs: Any | None = None, layer: str | None = None, unique: bool = False
+    path: Path | str, what: str, crs: Any | None = None, layers: Sequence[str] = (), unique: bool = False
 ) -> tuple[gpd.GeoDataFrame, LeftOut]:
     """Read the polygons of a vector file, valid, flat and with an area, in `crs`; count what was left out.
 
-    `layer` is preferred where there are several; `what` names the file in messages ("Truck labels"). With
-    `unique`, duplicates (of the same `scene_id`) are left out.
+    `path` is `FILE` or `FILE:LAYER`; without a layer it is the one named in `layers`, else the only one of
+    polygons. `what` names the file in messages ("Truck labels"). With `unique`, duplicates (of the same
+    `scene_id`) are left out.
 
     Raises
     ------
     LabelsError
         If the file is missing or unreadable, has no CRS, or holds features but no polygons.
     """
-    frame = _read_frame(path, what, layer)
+    frame = _read_frame(path, what, layers)
     if frame.empty and frame.crs is None and crs is not None:
         return frame.set_crs(crs), LeftOut()
     if frame.crs is None:
@@ -213,8 +217,8 @@ def _seen_before(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     return same.duplicated().to_numpy(dtype=bool)
 
 
-def _read_frame(path: Path | str, what: str, layer: str | None) -> gpd.GeoDataFrame:
-    frame = read_layer(path, what, layer)
+def _read_frame(path: Path | str, what: str, layers: Sequence[str]) -> gpd.GeoDataFrame:
+    frame = read_layer(path, what, "polygons", layers)
     if not isinstance(frame, gpd.GeoDataFrame):
         raise LabelsError(f"{what} must be polygons; {path} has no geometry.")
     return frame

@@ -13,6 +13,7 @@ from pipeline.operations.new_scenes import WatchedSources
 from pipeline.operations.request import BatchRequest
 from pipeline.operations.search import COLLECTION, StacSearch
 from pipeline.operations.sources import Sources, find_scenes
+from pipeline.storage.untrusted_vectors import file_of
 
 
 class _Parameters(BaseModel):
@@ -84,8 +85,8 @@ class ScheduleParameters(_Parameters):
         for name in ("scene_list", "folder", "config"):
             if path := getattr(self, name):
                 paths[name] = path.expanduser().resolve()
-        if self.roads and self.roads.exists():  # else it is `overpass`, or an error of the first run
+        if self.roads and file_of(self.roads).exists():  # else it is `overpass`, or an error of the first run
             paths["roads"] = self.roads.resolve()
-        if self.area and Path(self.area).is_file():
+        if self.area and file_of(self.area).exists():
             paths["area"] = str(Path(self.area).resolve())
         return self.model_copy(update=paths)

@@ -14,6 +14,7 @@ from pipeline.models.bundle import open_bundle
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.run import OVERPASS
 from pipeline.run.keys import code_versions
+from pipeline.storage.untrusted_vectors import file_of
 
 _NO_RESULT_DEPENDS_ON: dict[str, Any] = {
     "batch": True,
@@ -38,7 +39,7 @@ class BatchRequest:
     def check(self) -> None:
         """Raise now what every scene would raise: RoadsError, MissingExtraError."""
         check_formats(self.config.export.formats)
-        if self.roads and str(self.roads) != OVERPASS and not self.roads.exists():
+        if self.roads and str(self.roads) != OVERPASS and not file_of(self.roads).exists():
             raise RoadsError(f"Roads not found: {self.roads}; give a file of lines, or `overpass`.")
 
 
@@ -53,7 +54,8 @@ def config_hash(request: BatchRequest) -> str:
         *(_landcover_bundles(config) if config.landcover.enabled else ()),
     )
     roads = request.roads
-    versions = [roads.stat().st_size, roads.stat().st_mtime_ns] if roads and roads.is_file() else None
+    file = file_of(roads) if roads else None
+    versions = [file.stat().st_size, file.stat().st_mtime_ns] if file and file.is_file() else None
     return digest(
         [
             code_versions(),

@@ -28,7 +28,7 @@ from pipeline.redaction import is_url
 from pipeline.scenes.download import PASSING, close_redirect, pieces
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.scene import scene_name
-from pipeline.storage.untrusted_vectors import read_layer
+from pipeline.storage.untrusted_vectors import file_of, read_layer
 
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100
@@ -210,7 +210,7 @@ def _interval(text: str | None) -> str | None:
 
 def _place(area: str) -> dict[str, Any]:
     """Return the client's argument for a box or a file of polygons."""
-    if Path(area).is_file():
+    if file_of(area).exists():
         return {"intersects": _polygons(Path(area))}
     try:
         west, south, east, north = (float(part) for part in area.split(","))
@@ -224,7 +224,7 @@ def _place(area: str) -> dict[str, Any]:
 
 
 def _polygons(path: Path) -> dict[str, Any]:
-    areas = read_layer(path, "The area")
+    areas = read_layer(path, "The area", "polygons", ("area", "aoi"))
     if not isinstance(areas, gpd.GeoDataFrame) or areas.crs is None or areas.geometry.is_empty.all():
         raise AreaError(f"An area has polygons in a known coordinate reference system; {path} has not.")
     whole = shapely.force_2d(areas.to_crs("EPSG:4326").union_all())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pyproj.exceptions
 import shapely
 
 from pipeline.errors import RoadsError
-from pipeline.storage.untrusted_vectors import vector_source
+from pipeline.storage.untrusted_vectors import read_layer, split_layer, vector_source
 
 ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "geometry")
 
@@ -26,6 +27,9 @@ TRUCK_HIGHWAYS = tuple(
 )
 """Values of OpenStreetMap's `highway` that are read. Lower classes have few trucks, and narrow roads between
 fields look like them."""
+
+LAYERS = ("roads", "road_segments")
+"""Layers of a file of several that are roads by their names."""
 
 _OSM_SUFFIXES = (".osm", ".pbf", ".osm.gz", ".osm.xml", ".osm.xml.gz")
 _ID_COLUMNS = ("road_id", "osm_id", "osm_way_id", "id")
@@ -43,6 +47,7 @@ def read_roads(
 ) -> gpd.GeoDataFrame:
     """Read road lines of a GeoPackage, GeoJSON, Shapefile or OpenStreetMap file, in `crs`: `ROAD_COLUMNS`.
 
+    `path` is `FILE` or `FILE:LAYER`; without a layer it is one of `LAYERS`, else the only one of lines.
     From OpenStreetMap files (`.osm.pbf`, `.osm`, `.osm.gz`, `.osm.xml.gz`) only `TRUCK_HIGHWAYS` are read;
     from other files all lines. `road_id` is OpenStreetMap's if the file has it, else a hash of the line in
     the file. `road_class` is the column `road_class`, `highway` or `fclass`. `oneway` is 1
@@ -58,9 +63,13 @@ def read_roads(
     RoadsError, VectorFileError
         As `vector_source`, or if the file has no CRS or holds anything but lines.
     """
-    with vector_source(path, "Roads") as source:
-        read = _read_osm if path.name.lower().endswith(_OSM_SUFFIXES) else _read_lines
-        roads = read(source, crs, bounds)
+    file, layer = split_layer(path)
+    if file.name.lower().endswith(_OSM_SUFFIXES) and layer in (None, "lines"):
+        with vector_source(file, "Roads") as source:
+            roads = _read_osm(source, crs, bounds)
+    else:
+        box_in = None if bounds is None else partial(_box_in, crs=crs, bounds=bounds)
+        roads = read_layer(path, "Roads", "lines", LAYERS, box_in)
     if not isinstance(roads, gpd.GeoDataFrame):
         raise RoadsError(f"Roads are lines; {path} has no geometry.")
     if roads.crs is None:
@@ -88,14 +97,6 @@ def read_roads(
         geometry=shapely.force_2d(placed.to_numpy()),
         crs=placed.crs,
     )
-
-
-def _read_lines(source: str, crs: Any, bounds: tuple[float, float, float, float] | None) -> Any:
-    box = None
-    if bounds is not None:
-        theirs = pyogrio.read_info(source, layer=0)["crs"]
-        box = None if theirs is None else _box_in(theirs, crs, bounds)
-    return pyogrio.read_dataframe(source, layer=0, bbox=box)
 
 
 def _read_osm(source: str, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:

@@ -23,6 +23,7 @@ from pipeline.layers.trucks import WEAKEST_SCORE
 from pipeline.run.request import Request
 from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.scene import Scene
+from pipeline.storage.untrusted_vectors import file_of, split_layer
 from pipeline.tiling import Tile
 
 _NOT_COMPUTED_WITH = {
@@ -67,7 +68,7 @@ def keys_of(
     environment: dict[str, str],
 ) -> tuple[str, ...]:
     """Return the key of each shard. Names of files do not count, their contents do."""
-    labels = {str(path) for path in (request.truck_labels, request.landcover_labels)}
+    labels = {str(file_of(path)) for path in (request.truck_labels, request.landcover_labels) if path}
     common = {
         "environment": environment,
         "scene": scene.id,
@@ -84,6 +85,7 @@ def keys_of(
         "min_score": min_network_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
+        "roads_layer": split_layer(request.roads)[1] if request.roads else None,
         "clouds": has_clouds_information(scene),
     }
     return tuple(
@@ -128,7 +130,7 @@ def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
     """Return the SHA-256 of every local file that a request reads, by path."""
     paths = [
         *scene.files,
-        *(path for path in (request.roads, request.truck_labels, request.landcover_labels) if path),
+        *(file_of(path) for path in (request.roads, request.truck_labels, request.landcover_labels) if path),
     ]
     files = [path for path in sorted(set(paths)) if path.is_file()]
     with ThreadPoolExecutor(thread_count(request.config.engine)) as pool:

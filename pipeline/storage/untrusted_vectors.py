@@ -1,4 +1,4 @@
-"""Untrusted vector files: only formats that contain their own features are opened.
+"""Untrusted vector files: only formats that contain their own features are opened, and the layer that fits.
 
 GDAL detects formats by content, not by name. Some formats refer to other files or servers (VRT, WFS, GDALG),
 some download references (GML), and tables of an SQLite database can read any file of this machine
@@ -10,12 +10,14 @@ from __future__ import annotations
 import gzip
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from typing import Literal
 from xml.etree.ElementTree import ParseError
 
+import numpy as np
 import pandas as pd
 import pyogrio
 from defusedxml import DefusedXmlException
@@ -23,6 +25,19 @@ from defusedxml.ElementTree import iterparse
 
 from pipeline.errors import VectorFileError
 
+Kind = Literal["polygons", "lines", "points"]
+"""Geometries that a reader needs."""
+Bounds = tuple[float, float, float, float]
+"""x_min, y_min, x_max, y_max."""
+
+_KINDS: dict[Kind, tuple[str, ...]] = {
+    "polygons": ("Polygon", "Surface", "Triangle", "TIN"),
+    "lines": ("LineString", "CircularString", "CompoundCurve", "MultiCurve"),
+    "points": ("Point",),
+}
+"""Parts of GDAL's names of geometry types."""
+_SAMPLE = 1000
+_MOST_LISTED = 12
 _HEAD_BYTES = 2**16
 _SQLITE, _FLATGEOBUF, _SHAPEFILE = b"SQLite format 3\0", b"fgb\x03", b"\0\0\x27\x0a"
 _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
@@ -56,20 +71,107 @@ def vector_source(path: Path | str, what: str) -> Iterator[str]:
         raise VectorFileError(f"{what} can't be read: {path} is damaged or incomplete ({why}).") from error
 
 
+def split_layer(path: Path | str) -> tuple[Path, str | None]:
+    """Split `FILE:LAYER` into the file and the name of the layer, which is None without one.
+
+    A path that exists is a file, whatever colons it has.
+    """
+    path, text = Path(path), str(path)
+    if path.exists():
+        return path, None
+    for at in range(len(text) - 1, 1, -1):  # from 2, since C: is a drive
+        if text[at] == ":" and (file := Path(text[:at])).exists():
+            layer = text[at + 1 :]
+            if file.is_file() or not {"/", "\\"} & set(layer):
+                return file, layer
+    return path, None
+
+
+def file_of(path: Path | str) -> Path:
+    """Return the file of `FILE` or `FILE:LAYER`."""
+    return split_layer(path)[0]
+
+
 def layer_names(path: Path | str, what: str) -> list[str]:
     """Return the names of a vector file's layers. Raises VectorFileError as `vector_source`."""
-    with vector_source(path, what) as source:
+    with vector_source(file_of(path), what) as source:
         return [str(name) for name in pyogrio.list_layers(source)[:, 0]]
 
 
-def read_layer(path: Path | str, what: str, layer: str | None = None) -> pd.DataFrame:
-    """Read the named layer, or the first if it doesn't exist; a GeoDataFrame if it has geometry.
+def read_layer(
+    path: Path | str,
+    what: str,
+    kind: Kind,
+    names: Sequence[str] = (),
+    box_in: Callable[[str], Bounds | None] | None = None,
+) -> pd.DataFrame:
+    """Read one layer of a vector file; a GeoDataFrame if it has geometry.
 
-    Raises VectorFileError as `vector_source`.
+    `path` is `FILE` or `FILE:LAYER`. Without a layer it is the one named in `names`, else the only one with
+    geometries of this `kind`; geometries of other kinds in it are not left out. `box_in` returns, for the
+    file's CRS, the bounds that matter: features elsewhere may be left out.
+
+    Raises
+    ------
+    VectorFileError
+        As `vector_source`; or if the layer does not exist, or if no layer or several fit.
     """
-    names = layer_names(path, what)
-    with vector_source(path, what) as source:
-        return pyogrio.read_dataframe(source, layer=layer if layer in names else names[0])
+    file, layer = split_layer(path)
+    with vector_source(file, what) as source:
+        layer = _chosen(source, f"{what}: {file}", layer, kind, names)
+        box = None
+        if box_in is not None and (crs := pyogrio.read_info(source, layer=layer)["crs"]):
+            box = box_in(crs)
+        with np.errstate(invalid="ignore"):  # NaN as a coordinate
+            return pyogrio.read_dataframe(source, layer=layer, bbox=box, on_invalid="fix")
+
+
+def _chosen(source: str, file: str, layer: str | None, kind: Kind, names: Sequence[str]) -> str:
+    """Return the name of the layer to read; `file` names the file in messages."""
+    found = [(str(name), geometry) for name, geometry in pyogrio.list_layers(source)]
+    if layer is not None:
+        same = [name for name, _ in found if name == layer]
+        same = same or [name for name, _ in found if name.casefold() == layer.casefold()]
+        if len(same) != 1:
+            raise VectorFileError(f"{file} has no layer {_short(layer)!r}. It has: {_listed(found)}.")
+        return same[0]
+    if len(found) == 1:
+        return found[0][0]
+    named = [name for name, geometry in found if geometry and name.casefold() in names]
+    if len(named) == 1:
+        return named[0]
+    fitting = [(name, geometry) for name, geometry in found if _fits(source, name, geometry, kind)]
+    if len(fitting) > 1:  # an empty one does not count beside others
+        filled = [each for each in fitting if pyogrio.read_info(source, layer=each[0])["features"]]
+        fitting = filled or fitting
+    if len(fitting) != 1:
+        which = f"{len(fitting)} layers" if fitting else "no layer"
+        example = f"{file.split(': ', 1)[1]}:{_short((fitting or found or [('LAYER', None)])[0][0])}"
+        raise VectorFileError(
+            f"{file} has {which} of {kind}. It has: {_listed(found)}. Choose a layer, e.g. {example}"
+        )
+    return fitting[0][0]
+
+
+def _fits(source: str, layer: str, geometry: str | None, kind: Kind) -> bool:
+    """Return True if a layer has geometries of a kind; where it may have any, look at the first of them."""
+    if geometry is None:
+        return False
+    if geometry not in ("Unknown", "GeometryCollection"):
+        return any(word in geometry for word in _KINDS[kind])
+    first = pyogrio.read_dataframe(source, layer=layer, columns=[], max_features=_SAMPLE, on_invalid="ignore")
+    held = first.geometry.geom_type.dropna()
+    return any(word in name for name in set(held) for word in _KINDS[kind])
+
+
+def _listed(layers: Sequence[tuple[str, str | None]]) -> str:
+    shown = [f"{_short(name)} ({geometry or 'no geometry'})" for name, geometry in layers[:_MOST_LISTED]]
+    return ", ".join(shown) + (", ..." if len(layers) > _MOST_LISTED else "")
+
+
+def _short(name: str) -> str:
+    """Return a name from a file for a message: one line, and not too long."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())[:60]
 
 
 def _source(path: Path, what: str) -> str:

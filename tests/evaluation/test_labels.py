@@ -56,6 +56,19 @@ def test_the_trucks_layer_is_taken_from_a_file_with_several(tmp_path):
     assert len(read_truck_labels(path)) == 1
 
 
+def test_of_two_layers_of_polygons_the_one_called_trucks_or_labels_or_chosen(tmp_path):
+    """An area of interest is no truck."""
+    path = tmp_path / "l.gpkg"
+    gpd.GeoDataFrame(geometry=[pixels(0, 0, 6, 4)], crs=UTM).to_file(path, layer="aoi")
+    gpd.GeoDataFrame(geometry=[pixels(1, 1), pixels(3, 2)], crs=UTM).to_file(path, layer="boxes")
+    with pytest.raises(VectorFileError, match=r"2 layers of polygons\. It has: aoi \(Polygon\), boxes"):
+        read_truck_labels(path)
+    assert len(read_truck_labels(f"{path}:boxes")) == 2
+    gpd.GeoDataFrame(geometry=[pixels(2, 1)] * 3, crs=UTM).to_file(path, layer="labels")
+    assert len(checked_truck_labels(path)[0]) == 1
+    assert len(read_truck_labels(f"{path}:boxes")) == 2
+
+
 def test_a_file_without_boxes_says_there_are_no_trucks(tmp_path):
     (tmp_path / "l.geojson").write_text('{"type": "FeatureCollection", "features": []}')
     assert len(read_truck_labels(tmp_path / "l.geojson", UTM)) == 0

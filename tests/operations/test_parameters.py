@@ -40,6 +40,8 @@ def test_paths_for_another_process_are_absolute(tmp_path, monkeypatch):
         "roads": str(tmp_path / "roads.gpkg"),
         "overlap_days": 30.0,
     }
+    chosen = ScheduleParameters(out="layers", area="area.gpkg:aoi", roads="roads.gpkg:a:b").absolute()
+    assert (chosen.area, chosen.roads) == (f"{tmp_path}/area.gpkg:aoi", tmp_path / "roads.gpkg:a:b")
     fetched = ScheduleParameters(out="layers", area="1,2,3,4", roads="overpass").absolute()
     assert (fetched.area, fetched.roads) == ("1,2,3,4", Path("overpass"))
 

@@ -35,6 +35,19 @@ def test_formats_and_reprojection(tmp_path, name):
     assert found.geometry[0].hausdorff_distance(STREET) < 0.1
 
 
+def test_of_two_layers_of_lines_the_one_called_roads_or_chosen(tmp_path):
+    """Rivers are no roads."""
+    path = tmp_path / "r.gpkg"
+    roads(LineString([(X, Y), (X + 90, Y + 5)])).to_file(path, layer="a_rivers")
+    roads(STREET).to_file(path, layer="b_streets")
+    with pytest.raises(VectorFileError, match=r"2 layers of lines\. It has: a_rivers \(LineString\), b_st"):
+        read_roads(path, CRS)
+    near = (X, Y - 200, X + 9, Y + 9)
+    assert read_roads(tmp_path / "r.gpkg:b_streets", CRS, near).geometry.tolist() == [STREET]
+    roads(STREET, STREET).to_file(path, layer="Roads")
+    assert len(read_roads(path, CRS, near)) == 2
+
+
 @pytest.mark.parametrize("name", ["roads.geojson", "roads.gpkg", "roads.pbf", "roads.osm"])
 def test_a_file_that_names_another_is_not_followed(tmp_path, name):
     """GDAL goes by the content, not by the name."""

@@ -4,9 +4,11 @@ import shutil
 from importlib.metadata import version
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 
 import pipeline
 from pipeline.config import load_config
@@ -64,6 +66,26 @@ def test_other_roads_are_other_shards_but_other_labels_are_not(result, product):
     job = prepare(request_for(product, result.folder.parent, truck_labels=None))
     assert job.missing() == []
     assert prepare(request_for(product, result.folder.parent, roads=None)).missing() == [0, 1]
+
+
+def test_another_layer_of_the_same_file_of_roads_is_other_shards(tmp_path):
+    scene = write_geotiff(tmp_path / "scene.tif", np.full((4, 64, 64), 1000, np.uint16))
+    with rasterio.open(scene) as source:
+        (left, _, right, top), crs = source.bounds, source.crs
+    for name, y in (("north", top - 100), ("south", top - 400)):
+        line = gpd.GeoDataFrame(geometry=[shapely.LineString([(left, y), (right, y)])], crs=crs)
+        line.to_file(tmp_path / "r.gpkg", layer=name)
+
+    def job(layer: str) -> Job:
+        return prepare(
+            Request(str(scene), tmp_path / "out", trucks_only(), roads=tmp_path / f"r.gpkg:{layer}")
+        )
+
+    north, south = job("north"), job("south")
+    assert north.inputs == south.inputs
+    assert set(north.inputs) == {str(scene), str(tmp_path / "r.gpkg")}
+    assert not set(north.keys) & set(south.keys)
+    assert (job("north").keys, job("north").roads["geometry"][0].bounds[1]) == (north.keys, top - 100)
 
 
 def trucks_only(*settings: str):

@@ -26,7 +26,7 @@ from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.styles import interpretation_style, pixel_style
 from pipeline.models.legend import LegendClass
 from pipeline.storage.atomic import make_folder, replacing
-from pipeline.storage.untrusted_vectors import read_layer
+from pipeline.storage.untrusted_vectors import file_of, read_layer
 
 CANNOT_TELL = (255, "cannot tell")
 """Value and name of the answer that the class is unknown; such a point is ignored."""
@@ -130,7 +130,7 @@ class Interpreted:
 
 def design_path(points: Path) -> Path:
     """Return the path of the design of a file of points."""
-    return points.with_suffix(".design.json")
+    return file_of(points).with_suffix(".design.json")
 
 
 def write_points(sample: Sample, landcover: Path | str, path: Path) -> dict[str, Path]:
@@ -269,7 +269,7 @@ def _xy(design: Design) -> NDArray[np.float64]:
 
 
 def _read(path: Path | str, design: Design) -> gpd.GeoDataFrame:
-    frame = read_layer(path, "Interpreted points", "points")
+    frame = read_layer(path, "Interpreted points", "points", ("points",))
     absent = [name for name in ("id", "reference") if name not in frame]
     if absent:
         raise LabelsError(f"Interpreted points have columns id and reference; {path} has no {absent[0]}.")

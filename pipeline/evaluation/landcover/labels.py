@@ -22,8 +22,11 @@ from pipeline.errors import CorruptImageError, LabelsError
 from pipeline.evaluation.labels import read_polygons
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.scenes.raster.datasets import open_raster
+from pipeline.storage.untrusted_vectors import file_of, split_layer
 
 UNLABELLED = 255
+LANDCOVER_LAYERS = ("landcover", "labels")
+"""Layers of a file of several that are land-cover labels by their names."""
 OSM_FCLASS: Mapping[str, str] = {
     "water": "water",
     "reservoir": "water",
@@ -151,8 +154,10 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
         If the file is missing or unreadable, has no CRS, is of the wrong geometry type, has no class column,
         or no class of it is known.
     """
-    if not Path(path).exists():
+    if not file_of(path).exists():
         raise LabelsError(f"Land-cover labels not found: {path}")
+    if split_layer(path)[1] is not None:
+        return _class_polygons(path, grid)
     try:
         with open_raster(str(path), "Land-cover labels") as source:
             if source.crs is None:
@@ -171,7 +176,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
 
 def _class_polygons(path: Path | str, grid: GeoBox) -> PolygonLabels:
     frame = read_polygons(
-        path, "Land-cover labels", grid.crs.to_wkt() if grid.crs else None, layer="landcover"
+        path, "Land-cover labels", grid.crs.to_wkt() if grid.crs else None, layers=LANDCOVER_LAYERS
     )
     if frame.empty:
         return PolygonLabels(frame.assign(value=np.uint8(UNLABELLED)), grid)

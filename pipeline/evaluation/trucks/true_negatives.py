@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 from pipeline.evaluation.labels import has_layer, read_polygons
 from pipeline.evaluation.trucks.boxes import centres, column, within
 from pipeline.evaluation.trucks.scores import TruckEvaluation
+from pipeline.storage.untrusted_vectors import file_of
 
 LAYER = "look_alikes"
 """Layer of label files: places that look like a truck and are not."""
@@ -36,9 +37,9 @@ def read_true_negatives(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
     LabelsError
         As `read_polygons`.
     """
-    path = Path(truck_labels)
+    path = file_of(truck_labels)
     if has_layer(path, LAYER):
-        return read_polygons(path, "Look-alikes", layer=LAYER)
+        return read_polygons(path, "Look-alikes", layers=(LAYER,))
     beside = path.with_name(path.name.replace("trucks", "lookalikes"))
     return read_polygons(beside, "Look-alikes") if beside != path and beside.is_file() else None
 

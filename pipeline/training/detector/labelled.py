@@ -19,7 +19,7 @@ from rasterio.features import geometry_mask
 from rasterio.windows import bounds
 
 from pipeline.errors import LabelsError
-from pipeline.evaluation.labels import IGNORED_CONFIDENCES, read_polygons, read_truck_labels
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES, TRUCK_LAYERS, read_polygons, read_truck_labels
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels, require_bands
 from pipeline.scenes.scene import Scene
@@ -188,7 +188,7 @@ def check_classes(labels: Path, known: Iterable[str], setting: str) -> None:
     LabelsError
         Naming the unknown classes and the `setting` they would belong into.
     """
-    frame = read_polygons(labels, "Labels")
+    frame = read_polygons(labels, "Labels", layers=TRUCK_LAYERS)
     column = next((name for name in CLASS_COLUMNS if name in frame), None)
     if column is None:
         return

@@ -16,6 +16,7 @@ from rasterio.windows import Window
 from pipeline.errors import CorruptImageError, LabelsError
 from pipeline.evaluation.labels import read_polygons
 from pipeline.evaluation.landcover.labels import (
+    LANDCOVER_LAYERS,
     UNLABELLED,
     LandcoverLabels,
     PolygonLabels,
@@ -24,6 +25,7 @@ from pipeline.evaluation.landcover.labels import (
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.scene import Scene
+from pipeline.storage.untrusted_vectors import file_of, split_layer
 
 CLASS_FIELDS = ("class", "label", "category", "landcover", "fclass", "name")
 DYNAMIC_WORLD_NAMES = {item.value: item.name for item in DYNAMIC_WORLD}
@@ -67,7 +69,7 @@ def read_labels(
     LabelsError
         If they can't be read, hold nothing, or a value that `classes` does not name.
     """
-    if not path.exists():
+    if not file_of(path).exists():
         raise LabelsError(f"Land-cover labels not found: {path}")
     labels, values = _raster(path, scene) if _is_raster(path) else _polygons(path, scene, class_field)
     if classes is None:
@@ -113,6 +115,8 @@ def legend(names: Sequence[str], known: Sequence[LegendClass]) -> tuple[LegendCl
 
 
 def _is_raster(path: Path) -> bool:
+    if split_layer(path)[1] is not None:
+        return False
     try:
         with open_raster(str(path), "Land-cover labels") as source:
             return bool(source.count)
@@ -133,7 +137,8 @@ def _raster(path: Path, scene: Scene) -> tuple[LandcoverLabels, dict[int, str]]:
 
 def _polygons(path: Path, scene: Scene, class_field: str | None) -> tuple[PolygonLabels, dict[int, str]]:
     """Return the labels, burnt as numbers, and the class of each number as text."""
-    frame = read_polygons(path, "Land-cover labels", scene.grid.crs.to_wkt() if scene.grid.crs else None)
+    crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
+    frame = read_polygons(path, "Land-cover labels", crs, LANDCOVER_LAYERS)
     if frame.empty:
         raise LabelsError(f"There is nothing to learn from: {path} holds no polygons.")
     columns = [str(name) for name in frame.columns if name != frame.geometry.name]
