@@ -14,6 +14,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.enums import ColorInterp
 
+from pipeline.layers.columns import LANDCOVER
 from pipeline.layers.formats.writing import replacing
 from pipeline.layers.polygonise.outline import outline
 from pipeline.layers.polygonise.regions import absorb_small, label_regions, read_strips
@@ -22,7 +23,6 @@ from pipeline.models.legend import LegendClass
 
 NODATA = 255
 """Value of land-cover pixels without a class."""
-COLUMNS = ("class", "name", "colour", "area_m2", "geometry")
 _COG_CACHE_MB = 64
 
 
@@ -96,9 +96,9 @@ def polygonise(
     entry_of = np.zeros(256, dtype=np.intp)
     entry_of[[entry.value for entry in legend]] = np.arange(len(legend))
     rows = entry_of[values]
-    return gpd.GeoDataFrame(
+    areas = gpd.GeoDataFrame(
         {
-            "class": values.astype(np.int32),
+            "class": values.astype(np.int64),
             "name": pd.array([entry.name for entry in legend], dtype="str").take(rows),
             "colour": pd.array([entry.colour for entry in legend], dtype="str").take(rows),
             "area_m2": regions.sizes * pixel_area,
@@ -106,3 +106,4 @@ def polygonise(
         geometry=gpd.GeoSeries(polygons, crs=crs),
         crs=crs,
     )
+    return LANDCOVER.conform(areas)

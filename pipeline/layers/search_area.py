@@ -11,6 +11,7 @@ import pandas as pd
 import rasterio
 
 from pipeline.inference.predictions import LOOKED_AT, SEEN, STATUS_NAMES, Detections
+from pipeline.layers import columns
 from pipeline.layers.polygonise.outline import outline
 from pipeline.layers.polygonise.regions import label_regions, read_strips
 from pipeline.layers.surroundings import values_at
@@ -41,16 +42,21 @@ def seen_layers(status_raster: Path) -> SeenLayers:
     polygons, area = outline(regions, transform), regions.sizes * abs(transform.determinant)
     names = np.array([STATUS_NAMES[code] for code in regions.values.tolist()], dtype=object)
 
-    def layer(column: str, rows: np.ndarray) -> gpd.GeoDataFrame:
-        return gpd.GeoDataFrame(
+    def layer(kind: columns.Layer, column: str, rows: np.ndarray) -> gpd.GeoDataFrame:
+        frame = gpd.GeoDataFrame(
             {column: pd.Series(names[rows], dtype="str"), "area_m2": area[rows].astype(np.float64)},
             geometry=gpd.GeoSeries(polygons[rows], crs=crs),
             crs=crs,
         )
+        return kind.conform(frame)
 
     looked_at = np.isin(regions.values, LOOKED_AT)
     fraction = int(regions.sizes[looked_at].sum()) / int(regions.sizes.sum())
-    return SeenLayers(layer("status", looked_at), layer("reason", ~looked_at), fraction)
+    return SeenLayers(
+        layer(columns.SEEN, "status", looked_at),
+        layer(columns.NOT_SEEN, "reason", ~looked_at),
+        fraction,
+    )
 
 
 def where_seen(detections: Detections, status_raster: Path) -> Detections:

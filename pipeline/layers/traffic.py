@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from pipeline import config
 from pipeline.inference.predictions import LOOKED_AT
+from pipeline.layers.columns import ROAD_SEGMENTS
 from pipeline.layers.flow import Recall, flow_interval, observe
 from pipeline.layers.snapping import DrivingSide, snap_trucks
 from pipeline.roads import driving_side as sides
@@ -172,13 +173,6 @@ TABLE_FIELDS: Mapping[str, tuple[pa.DataType, str]] = {
 }
 """Columns of `traffic.parquet`: type, and meaning with its unit."""
 
-SEGMENT_COLUMNS = (
-    *("segment_id", "road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed"),
-    *("length_m", "azimuth_deg", "seen_km", "count", "count_forward", "count_backward", "count_unresolved"),
-    *("trucks_per_km", "mean_speed_kmh", "speed_se_kmh"),
-    *("flow_per_hour", "flow_low", "flow_high", "flow_forward", "flow_backward", "geometry"),
-)
-
 
 def traffic_table(
     rows: pd.DataFrame,
@@ -283,11 +277,12 @@ def segment_layer(
         "flow_forward": np.where(oneway < 0, np.nan, total(column("flow_per_hour"), forward)),
         "flow_backward": np.where(oneway > 0, np.nan, total(column("flow_per_hour"), ~forward)),
     }
-    return segments.assign(
+    figured = segments.assign(
         length_m=segments["length_m"].round(1),
         azimuth_deg=segments["azimuth_deg"].round(1),
         seen_km=np.round(seen_m / 1000, 3),
-        **{name: pd.array(np.where(nothing, np.nan, some), dtype="Int64") for name, some in counts.items()},
+        **{name: np.where(nothing, np.nan, some) for name, some in counts.items()},
         trucks_per_km=np.where(nothing, np.nan, np.round(total(column("trucks_per_km")), 3)),
         **{name: np.where(nothing, np.nan, np.round(some, 1)) for name, some in figures.items()},
-    )[list(SEGMENT_COLUMNS)]
+    )
+    return ROAD_SEGMENTS.conform(figured)

@@ -19,34 +19,13 @@ from numpy.typing import NDArray
 from pipeline.config import Trucks
 from pipeline.errors import RoadsError
 from pipeline.inference.predictions import Detections
+from pipeline.layers.columns import TRUCKS
 from pipeline.layers.search_area import where_seen
 from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.detectors import detectors_at
 from pipeline.scenes.msi import BAND_DELAYS_S
 from pipeline.scenes.scene import Scene
-
-TRUCK_COLUMNS = (
-    "id",
-    "score",
-    "scene_id",
-    "acquired",
-    "heading_deg",
-    "heading_source",
-    "axis_deg",
-    "speed_kmh",
-    "speed_kmh_sigma",
-    "msi_detector",
-    "band_order",
-    "landcover",
-    "road_id",
-    "road_class",
-    "segment_id",
-    "near_cloud",
-    "touches_edge",
-    "model",
-    "geometry",
-)
 
 MOVING_SIGMAS = 2.0
 """Minimum displacement, in standard deviations, for a heading or an axis."""
@@ -122,7 +101,7 @@ def truck_layer(
     near_cloud: NDArray[np.bool_] | None = None,
     touches_nodata: NDArray[np.bool_] | None = None,
 ) -> gpd.GeoDataFrame:
-    """Return the trucks of a scene as `TRUCK_COLUMNS`, in its CRS, from north to south, then west to east.
+    """Return the trucks of a scene as `columns.TRUCKS`, in its CRS, from north to south, then west to east.
 
     Headings and axes are degrees clockwise from the grid north of the scene's CRS (off true north by the
     meridian convergence, less than 3 degrees on a UTM tile), null unless the truck moved by at least
@@ -163,12 +142,12 @@ def truck_layer(
         "road_id": _text(road_id),
         "road_class": _text(road_class),
         "segment_id": _text([None] * len(boxes)),
-        "near_cloud": pd.array(cloudy, dtype="boolean"),
+        "near_cloud": pd.Series(cloudy, dtype="boolean"),
         "touches_edge": on_edge,
         "model": _text([model] * len(boxes)),
         "geometry": _box_polygons(boxes, affine),
     }
-    return gpd.GeoDataFrame(columns, columns=list(TRUCK_COLUMNS), crs=_crs(scene))
+    return TRUCKS.conform(gpd.GeoDataFrame(columns, crs=_crs(scene)))
 
 
 def _class_names(raster: Path, legend: Sequence[LegendClass]) -> Lookup:

@@ -213,8 +213,7 @@ def traffic(context: RunContext) -> Outputs:
         attribution=_attribution(job.roads),
     )
     table = write_traffic(counted.table, job.request.out / "traffic.parquet", job.scene.id, model)
-    segments = {"road_segments": counted.segments} if len(counted.segments) else {}
-    return Outputs({"traffic.parquet": table}, {"trucks": counted.trucks, **segments})
+    return Outputs({"traffic.parquet": table}, {"trucks": counted.trucks, "road_segments": counted.segments})
 
 
 def truck_files(context: RunContext) -> Outputs:

@@ -8,7 +8,8 @@ from affine import Affine
 from rio_cogeo.cogeo import cog_validate
 
 from pipeline.errors import OutputError
-from pipeline.layers.landcover import COLUMNS, polygonise, write_cog
+from pipeline.layers.columns import LANDCOVER
+from pipeline.layers.landcover import polygonise, write_cog
 from pipeline.models.legend import LegendClass
 
 LEGEND = [
@@ -78,7 +79,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path):
 def test_polygons_carry_class_name_colour_and_area(tmp_path):
     classes = np.array([[0, 0, 255], [0, 4, 4]])
     layer = polygonise(write_classes(tmp_path / "classes.tif", classes), LEGEND)
-    assert tuple(layer.columns) == COLUMNS
+    assert tuple(layer.columns) == LANDCOVER.names
     assert layer.crs.to_epsg() == 32632
     assert layer.drop(columns="geometry").values.tolist() == [
         [0, "water", "#419BDF", 300.0],
@@ -96,7 +97,7 @@ def test_areas_below_the_least_go_to_the_largest_neighbour(tmp_path):
 def test_all_nodata_gives_an_empty_layer_with_all_columns(tmp_path):
     layer = polygonise(write_classes(tmp_path / "classes.tif", np.full((3, 2), 255)), LEGEND, 500, 10)
     assert len(layer) == 0
-    assert tuple(layer.columns) == COLUMNS
+    assert tuple(layer.columns) == LANDCOVER.names
     assert layer.crs.to_epsg() == 32632
 
 

@@ -12,9 +12,9 @@ from shapely.geometry import box
 
 from pipeline.config import TrafficSettings
 from pipeline.inference.predictions import CLOUD, SEEN
+from pipeline.layers.columns import ROAD_SEGMENTS
 from pipeline.layers.flow import observe
 from pipeline.layers.traffic import (
-    SEGMENT_COLUMNS,
     TABLE_FIELDS,
     road_traffic,
     segment_layer,
@@ -76,12 +76,12 @@ def test_scenes_are_appended_and_repeated_runs_replace_their_own(tmp_path):
 
 def test_the_layer(tmp_path):
     layer = segment_layer(*observed(), None)
-    assert tuple(layer.columns) == SEGMENT_COLUMNS
+    assert tuple(layer.columns) == ROAD_SEGMENTS.names
     assert layer["seen_km"].tolist() == [2.0]
     assert layer.loc[0, ["count", "count_forward", "count_backward"]].tolist() == [2, 1, 1]
     assert (layer["flow_per_hour"][0], layer["mean_speed_kmh"][0]) == (80, 80)
     layer.to_file(tmp_path / "r.gpkg", layer="road_segments")
-    assert tuple(gpd.read_file(tmp_path / "r.gpkg").columns) == SEGMENT_COLUMNS
+    assert tuple(gpd.read_file(tmp_path / "r.gpkg").columns) == ROAD_SEGMENTS.names
 
 
 def test_the_a2_chip(shared_data):
@@ -163,5 +163,3 @@ def test_every_field_is_documented():
     text = (Path(__file__).resolve().parents[2] / "docs" / "layers.md").read_text()
     for name, (_, what) in TABLE_FIELDS.items():
         assert f"| `{name}` | {what} |" in text
-    segments = text.partition("## Road segments")[2].partition("\n## ")[0]
-    assert all(f"`{name}`" in segments for name in SEGMENT_COLUMNS if name != "geometry")

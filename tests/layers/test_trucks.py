@@ -16,7 +16,8 @@ from odc.geo.geobox import GeoBox
 
 from pipeline.errors import RoadsError
 from pipeline.inference.predictions import Detections
-from pipeline.layers.trucks import TRUCK_COLUMNS, truck_layer
+from pipeline.layers.columns import TRUCKS
+from pipeline.layers.trucks import truck_layer
 from pipeline.scenes.msi import MsiGeometry
 from pipeline.scenes.scene import Scene
 
@@ -46,7 +47,7 @@ WEST, EAST, UNKNOWN = [50, 50, 54, 52], [150, 50, 154, 52], [50, 4, 54, 6]
 
 def test_columns_are_the_contract_and_in_its_order():
     layer = truck_layer(detections([WEST]), scene(), model="trucks-1")
-    assert tuple(layer.columns) == TRUCK_COLUMNS
+    assert tuple(layer.columns) == TRUCKS.names
     assert layer.crs == "EPSG:32632"
     row = layer.iloc[0]
     assert (row["scene_id"], row["model"], row["score"]) == ("S2A_TEST", "trucks-1", 0.9)
@@ -206,7 +207,7 @@ def test_no_trucks_is_a_layer_too(tmp_path):
         near_cloud=np.zeros(0, bool),
         landcover=lambda xs, ys: [],
     )
-    assert tuple(layer.columns) == TRUCK_COLUMNS
+    assert tuple(layer.columns) == TRUCKS.names
     assert layer.empty
     assert layer.crs == "EPSG:32632"
     layer.to_file(tmp_path / "none.gpkg", layer="trucks")
@@ -217,7 +218,7 @@ def test_what_is_unknown_is_null_in_files(tmp_path):
     layer = truck_layer(detections([UNKNOWN, EAST], (np.nan, np.nan), np.nan), scene(msi=swath()), model="m")
     layer.to_file(tmp_path / "trucks.gpkg", layer="trucks")
     back = gpd.read_file(tmp_path / "trucks.gpkg")
-    assert tuple(back.columns) == TRUCK_COLUMNS
+    assert tuple(back.columns) == TRUCKS.names
     unknown = ["acquired", "heading_deg", "axis_deg", "speed_kmh", "landcover", "road_id", "near_cloud"]
     assert back[unknown].isna().all(axis=None)
     assert back["msi_detector"].isna().tolist() == [True, False]

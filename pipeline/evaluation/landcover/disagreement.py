@@ -15,11 +15,13 @@ from odc.geo.geobox import GeoBox
 
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, blocks, class_index, prediction_grid
 from pipeline.evaluation.landcover.labels import LandcoverLabels
+from pipeline.layers.columns import NUMBER, TEXT, Layer
 from pipeline.layers.polygonise.outline import outline
 from pipeline.layers.polygonise.regions import OUTSIDE, Regions, label_regions
 from pipeline.models.legend import LegendClass
 
 MIN_CASE_HA = 1.0
+LANDCOVER_CASES = Layer("Polygon", {"predicted_class": TEXT, "reference_class": TEXT, "area_ha": NUMBER})
 AGREE = 255
 """Value where map and labels agree, or one of them is unknown."""
 
@@ -32,17 +34,16 @@ def landcover_cases(
 ) -> gpd.GeoDataFrame:
     """Return connected areas of one mapped and one labelled class, of at least `min_area_ha`, largest first.
 
-    Columns `predicted_class`, `reference_class`, `area_ha`, `geometry` (along pixel edges, in the CRS of the
-    prediction). The legend has up to 15 classes. Strips are read and compared one by one, and outlined as in
+    Columns are those of `LANDCOVER_CASES`; the geometry is along pixel edges, in the CRS of the prediction.
+    The legend has up to 15 classes. Strips are read and compared one by one, and outlined as in
     `layers.polygonise`. Small areas are removed at once, so memory grows with the kept cases, not with the
     noise of the map.
     """
     found = large_areas(_differing(predicted, labels, legend), prediction_grid(predicted), min_area_ha)
     truth, value = np.divmod(found.pop("value").to_numpy(), len(legend))
     names = np.array([item.name for item in legend], dtype=object)
-    found.insert(0, "predicted_class", names[value])
-    found.insert(1, "reference_class", names[truth])
-    return found
+    found["predicted_class"], found["reference_class"] = names[value], names[truth]
+    return LANDCOVER_CASES.conform(found)
 
 
 def large_areas(strips: Iterable[NDArray[np.uint8]], grid: GeoBox, min_area_ha: float) -> gpd.GeoDataFrame:

@@ -18,43 +18,35 @@ from pipeline.evaluation.trucks.evidence import EVIDENCE_COLUMNS, can_measure, m
 from pipeline.evaluation.trucks.matching import UNMATCHED, match
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.evaluation.trucks.true_negatives import find_true_negatives
+from pipeline.layers.columns import NUMBER, TEXT, Layer
 from pipeline.scenes.scene import Scene
 
 OUTCOMES = ("TP", "FP", "FN", "TN", "ignored", "not_seen")
 NEAR_M = 30.0
 """A false positive and a false negative this close may be the same truck."""
 
-TRUCK_COLUMNS = (
-    "id",
-    "outcome",
-    "cause",
-    "also",
-    "score",
-    "distance_m",
-    "prediction_id",
-    "reference_id",
-    "confidence",
-    "heading_error_deg",
-    "speed_error_kmh",
-    "speed_kmh",
-    "near_id",
-    "neighbour_m",
-    "below_score",
-    "road_m",
-    "landcover",
-    *EVIDENCE_COLUMNS,
-    "geometry",
-)
-_TEXT = (
-    "id",
-    "outcome",
-    "cause",
-    "also",
-    "prediction_id",
-    "reference_id",
-    "confidence",
-    "near_id",
-    "landcover",
+TRUCK_CASES = Layer(
+    "Polygon",
+    {
+        "id": TEXT,
+        "outcome": TEXT,
+        "cause": TEXT,
+        "also": TEXT,
+        "score": NUMBER,
+        "distance_m": NUMBER,
+        "prediction_id": TEXT,
+        "reference_id": TEXT,
+        "confidence": TEXT,
+        "heading_error_deg": NUMBER,
+        "speed_error_kmh": NUMBER,
+        "speed_kmh": NUMBER,
+        "near_id": TEXT,
+        "neighbour_m": NUMBER,
+        "below_score": NUMBER,
+        "road_m": NUMBER,
+        "landcover": TEXT,
+        **dict.fromkeys(EVIDENCE_COLUMNS, NUMBER),
+    },
 )
 _MEASURED = ("FP", "FN", "TN")
 _FAR_FROM_ROADS_M = 1000.0
@@ -69,7 +61,7 @@ def truck_cases(
     scene: Scene | None = None,
     marked: gpd.GeoDataFrame | None = None,
 ) -> gpd.GeoDataFrame:
-    """Return every TP, FP, FN and TN as a box, in the evaluation's CRS, with `TRUCK_COLUMNS`.
+    """Return every TP, FP, FN and TN as a box, in the evaluation's CRS, as `TRUCK_CASES`.
 
     `outcome` is one of `OUTCOMES`: TN are places of `true_negatives`, `ignored` a detection matched to an
     ignored reference, `not_seen` a reference without a match outside of the observed area. Boxes are the
@@ -122,12 +114,7 @@ def _tidy(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     ]
     # A fit without a result has an infinite deviation, which few formats can hold.
     cases["displacement_sigma_px"] = cases["displacement_sigma_px"].replace(np.inf, np.nan)
-    for name in _TEXT:
-        values = cases[name].astype(object)
-        cases[name] = values.where(values.notna(), None)
-    for name in set(TRUCK_COLUMNS) - {*_TEXT, "geometry"}:
-        cases[name] = column(cases, name)
-    return cases[list(TRUCK_COLUMNS)]
+    return TRUCK_CASES.conform(cases)
 
 
 def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:

@@ -19,7 +19,13 @@ import shapely
 from pipeline.config import ExportFormat
 from pipeline.errors import MissingExtraError, OutputError
 from pipeline.layers.formats.geojson import write_geojson
-from pipeline.layers.formats.writing import ROWS_AS_WKB, ROWS_AT_ONCE, replacing, slices, write_vector
+from pipeline.layers.formats.writing import (
+    ROWS_AS_WKB,
+    replacing,
+    slices,
+    with_types_of_all,
+    write_vector,
+)
 
 _SUFFIXES: Mapping[ExportFormat, str] = {
     "parquet": ".parquet",
@@ -96,35 +102,46 @@ def write_formats(
 
 def _write_format(layer: gpd.GeoDataFrame, name: str, path: Path, kind: ExportFormat) -> None:
     with replacing(path) as part:
-        if kind == "parquet" and len(layer) > ROWS_AT_ONCE:
-            _write_parquet_in_parts(layer, part)
-        elif kind == "parquet":
-            layer.to_parquet(part, compression="zstd", **_GEOPARQUET)
+        if kind == "parquet":
+            _write_parquet(layer, part)
         else:
             write_vector(layer, part, "FlatGeobuf", layer=name)
 
 
-def _write_parquet_in_parts(layer: gpd.GeoDataFrame, path: Path) -> None:
-    """Write a large layer as `to_parquet` does, but one row group at a time, to save memory."""
-    first = BytesIO()
-    layer.iloc[:1].to_parquet(first, **_GEOPARQUET)
-    schema = pq.read_schema(first)
-    geo = json.loads(schema.metadata[b"geo"])
-    name = geo["primary_column"]
-    geo["columns"][name] |= {
-        "bbox": layer.total_bounds.tolist(),
-        "geometry_types": sorted(set(layer.geom_type)),
-    }
-    schema = schema.with_metadata(schema.metadata | {b"geo": json.dumps(geo).encode()})
+def _write_parquet(layer: gpd.GeoDataFrame, path: Path) -> None:
+    """Write a layer as `to_parquet` does, but with types that don't depend on values, and little memory."""
+    schema = _parquet_schema(layer)
+    name = layer.geometry.name
     attributes = [column for column in schema.names if column not in (name, "bbox")]
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows in slices(layer, ROWS_AS_WKB):
-            columns = {column: pa.array(rows[column], schema.field(column).type) for column in attributes}
-            columns[name] = pa.array(shapely.to_wkb(rows.geometry.to_numpy(), flavor="iso"))
+            columns = {
+                column: pa.array(rows[column], schema.field(column).type, from_pandas=True)
+                for column in attributes
+            }
+            columns[name] = pa.array(shapely.to_wkb(rows.geometry.to_numpy(), flavor="iso"), pa.binary())
             corners = [pa.array(edge) for edge in rows.bounds.to_numpy().T]
             columns["bbox"] = pa.StructArray.from_arrays(corners, names=["xmin", "ymin", "xmax", "ymax"])
             writer.write_table(pa.table([columns[column] for column in schema.names], schema=schema))
     pa.default_memory_pool().release_unused()
+
+
+def _parquet_schema(layer: gpd.GeoDataFrame) -> pa.Schema:
+    """Return the schema that geopandas gives to the first row, with types and bounds of all rows."""
+    first = BytesIO()
+    layer.iloc[:1].to_parquet(first, **_GEOPARQUET)
+    schema = with_types_of_all(pq.read_schema(first), layer)
+    geo, pandas = (json.loads(schema.metadata[key]) for key in (b"geo", b"pandas"))
+    if len(layer):
+        geo["columns"][layer.geometry.name] |= {
+            "bbox": layer.total_bounds.tolist(),
+            "geometry_types": sorted(set(layer.geom_type)),
+        }
+    for column in pandas["columns"]:
+        if column["pandas_type"] == "empty":
+            column["pandas_type"] = "unicode"
+    texts = {b"geo": json.dumps(geo).encode(), b"pandas": json.dumps(pandas).encode()}
+    return schema.with_metadata(schema.metadata | texts)
 
 
 def _write_pmtiles(layer: gpd.GeoDataFrame, name: str, path: Path, attribution: str) -> None:

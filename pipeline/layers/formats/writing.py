@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import pandas as pd
 import pyarrow as pa
 import pyogrio
 from pyogrio.errors import DataLayerError, DataSourceError
 from rasterio.errors import RasterioError
 
+from pipeline.layers.columns import LAYERS
 from pipeline.private_interfaces import raster_copy_error
 from pipeline.storage import atomic
 
@@ -34,10 +36,12 @@ def replacing(path: Path) -> AbstractContextManager[Path]:
 def write_vector(layer: gpd.GeoDataFrame, target: Path | BytesIO, driver: str, /, **options: Any) -> None:
     """Write a layer by a driver of GDAL; `options` are those of pyogrio.
 
+    An empty layer has the geometry type of `LAYERS`, by its name `layer`; polygons if it is not there.
     Of a large layer only `ROWS_AS_WKB` rows exist a second time, as WKB.
     """
     if len(layer) <= ROWS_AT_ONCE:
-        kind = None if len(layer) else "Polygon"
+        declared = LAYERS.get(options.get("layer", ""))
+        kind = None if len(layer) else declared.geometry if declared else "Polygon"
         pyogrio.write_dataframe(layer, target, driver=driver, geometry_type=kind, **options)
         return
 
@@ -45,10 +49,11 @@ def write_vector(layer: gpd.GeoDataFrame, target: Path | BytesIO, driver: str, /
         return pa.table(rows.to_arrow(index=False))
 
     kinds = layer.geom_type.unique()
+    schema = with_types_of_all(table(layer.iloc[:0]).schema, layer)
     pyogrio.write_arrow(
         pa.RecordBatchReader.from_batches(
-            table(layer.iloc[:0]).schema,
-            (batch for rows in slices(layer, ROWS_AS_WKB) for batch in table(rows).to_batches()),
+            schema,
+            (batch for rows in slices(layer, ROWS_AS_WKB) for batch in table(rows).cast(schema).to_batches()),
         ),
         target,
         driver=driver,
@@ -58,6 +63,22 @@ def write_vector(layer: gpd.GeoDataFrame, target: Path | BytesIO, driver: str, /
         **options,
     )
     pa.default_memory_pool().release_unused()  # which it would keep: 80 MB of a granule's land cover
+
+
+def with_types_of_all(schema: pa.Schema, layer: gpd.GeoDataFrame) -> pa.Schema:
+    """Return the schema of some rows of a layer with the types that all rows need.
+
+    Python objects have no type without a value: a column of missing values, or of none, is text.
+    """
+    for name, dtype in layer.dtypes.items():
+        if not (pd.api.types.is_object_dtype(dtype) or isinstance(dtype, pd.StringDtype)):
+            continue
+        kind = pa.infer_type(layer[name], from_pandas=True)
+        if pa.types.is_null(kind) or pa.types.is_large_string(kind):
+            kind = pa.string()
+        at = schema.get_field_index(name)
+        schema = schema.set(at, schema.field(at).with_type(kind))
+    return schema
 
 
 def slices(layer: gpd.GeoDataFrame, length: int) -> Iterator[gpd.GeoDataFrame]:

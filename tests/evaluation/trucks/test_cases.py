@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from shapely.geometry import LineString, box
 
-from pipeline.evaluation.trucks.cases import OUTCOMES, TRUCK_COLUMNS, truck_cases
+from pipeline.evaluation.trucks.cases import OUTCOMES, TRUCK_CASES, truck_cases
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from tests.evaluation.trucks.test_scores import UTM, X, Y, boxes, labels
 
@@ -23,7 +23,7 @@ def test_every_prediction_and_every_reference_is_one_case():
         (3, 4), (1000, 0), (3000, 0), score=[0.9, 0.8, 0.7], id=["a", "b", "c"], heading_deg=[270, 90, 90]
     )
     cases = truck_cases(evaluate_trucks(predicted, reference))
-    assert list(cases.columns) == list(TRUCK_COLUMNS)
+    assert list(cases.columns) == list(TRUCK_CASES.names)
     assert outcomes(cases) == [
         ("TP", "heading flipped"),
         ("ignored", None),
@@ -149,7 +149,7 @@ def test_places_without_a_truck_are_cases_too():
 def test_no_boxes_at_all_is_an_empty_layer():
     cases = truck_cases(evaluate_trucks(boxes(score=[]), labels()))
     assert len(cases) == 0
-    assert list(cases.columns) == list(TRUCK_COLUMNS)
+    assert list(cases.columns) == list(TRUCK_CASES.names)
 
 
 def test_outcomes_are_the_documented_ones():

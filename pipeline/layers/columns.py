@@ -1,0 +1,131 @@
+"""Columns of the vector layers and their types: one declaration, from which every layer is built.
+
+A file has the same types whatever its scene holds, so that files of many scenes are one table.
+`docs/layers.md` describes each column; a test compares it with this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Type:
+    """Type of a column: its name in the documentation, and the conversion of values to it."""
+
+    name: str
+    convert: Callable[[pd.Series], Any]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Types of a layer's columns, in order, and the type of its geometry."""
+
+    geometry: str
+    columns: Mapping[str, Type]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all columns, the geometry last."""
+        return (*self.columns, "geometry")
+
+    def conform(self, frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+        """Return the declared columns of a frame, in order, with the declared types.
+
+        Raises
+        ------
+        KeyError
+            If a column is missing.
+        TypeError, ValueError
+            If a value is not of its column's type.
+        """
+        converted = {name: kind.convert(frame[name]) for name, kind in self.columns.items()}
+        return gpd.GeoDataFrame(converted, index=frame.index, geometry=frame.geometry, crs=frame.crs)
+
+
+def _text(values: pd.Series) -> pd.Series:
+    if isinstance(values.dtype, pd.StringDtype):
+        return values
+    texts = [None if pd.isna(value) else str(value) for value in values]
+    return pd.Series(texts, dtype=object, index=values.index)
+
+
+def _number(values: pd.Series) -> pd.Series:
+    numbers = values.to_numpy(np.float64, na_value=np.nan)
+    return pd.Series(numbers, index=values.index)
+
+
+TEXT = Type("text", _text)
+NUMBER = Type("number", _number)
+INTEGER = Type("integer", lambda values: values.astype("Int64"))
+BOOLEAN = Type("boolean", lambda values: values.astype("boolean"))
+TIME = Type("time", lambda values: values.astype("datetime64[ms, UTC]"))
+
+TRUCKS = Layer(
+    "Polygon",
+    {
+        "id": TEXT,
+        "score": NUMBER,
+        "scene_id": TEXT,
+        "acquired": TIME,
+        "heading_deg": NUMBER,
+        "heading_source": TEXT,
+        "axis_deg": NUMBER,
+        "speed_kmh": NUMBER,
+        "speed_kmh_sigma": NUMBER,
+        "msi_detector": INTEGER,
+        "band_order": TEXT,
+        "landcover": TEXT,
+        "road_id": TEXT,
+        "road_class": TEXT,
+        "segment_id": TEXT,
+        "near_cloud": BOOLEAN,
+        "touches_edge": BOOLEAN,
+        "model": TEXT,
+    },
+)
+ROAD_SEGMENTS = Layer(
+    "LineString",
+    {
+        "segment_id": TEXT,
+        "road_id": TEXT,
+        "road_class": TEXT,
+        "name": TEXT,
+        "ref": TEXT,
+        "oneway": INTEGER,
+        "lanes": INTEGER,
+        "maxspeed": TEXT,
+        "length_m": NUMBER,
+        "azimuth_deg": NUMBER,
+        "seen_km": NUMBER,
+        "count": INTEGER,
+        "count_forward": INTEGER,
+        "count_backward": INTEGER,
+        "count_unresolved": INTEGER,
+        "trucks_per_km": NUMBER,
+        "mean_speed_kmh": NUMBER,
+        "speed_se_kmh": NUMBER,
+        "flow_per_hour": NUMBER,
+        "flow_low": NUMBER,
+        "flow_high": NUMBER,
+        "flow_forward": NUMBER,
+        "flow_backward": NUMBER,
+    },
+)
+LANDCOVER = Layer("Polygon", {"class": INTEGER, "name": TEXT, "colour": TEXT, "area_m2": NUMBER})
+SEEN = Layer("Polygon", {"status": TEXT, "area_m2": NUMBER})
+NOT_SEEN = Layer("Polygon", {"reason": TEXT, "area_m2": NUMBER})
+LAYERS: Mapping[str, Layer] = {
+    "trucks": TRUCKS,
+    "road_segments": ROAD_SEGMENTS,
+    "landcover": LANDCOVER,
+    "seen": SEEN,
+    "not_seen": NOT_SEEN,
+}
+"""Layers of a run, by name."""
