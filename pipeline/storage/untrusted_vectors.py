@@ -17,13 +17,16 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 from xml.etree.ElementTree import ParseError
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pyogrio
+import shapely
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from pipeline.errors import VectorFileError
+from pipeline.storage.vector_places import check_coordinates
 
 Kind = Literal["polygons", "lines", "points"]
 """Geometries that a reader needs."""
@@ -114,7 +117,8 @@ def read_layer(
     Raises
     ------
     VectorFileError
-        As `vector_source`; or if the layer does not exist, or if no layer or several fit.
+        As `vector_source` and `check_coordinates`; or if the layer does not exist, or if no layer or several
+        fit.
     """
     file, layer = split_layer(path)
     with vector_source(file, what) as source:
@@ -123,7 +127,28 @@ def read_layer(
         if box_in is not None and (crs := pyogrio.read_info(source, layer=layer)["crs"]):
             box = box_in(crs)
         with np.errstate(invalid="ignore"):  # NaN as a coordinate
-            return pyogrio.read_dataframe(source, layer=layer, bbox=box, on_invalid="fix")
+            frame = pyogrio.read_dataframe(source, layer=layer, bbox=box, on_invalid="fix")
+        extent = _extent(source, layer) if box is not None and frame.empty else frame
+    if isinstance(extent, gpd.GeoDataFrame):
+        check_coordinates(extent, what, file)
+    return frame
+
+
+def read_extent(path: Path | str, what: str, kind: Kind, names: Sequence[str] = ()) -> gpd.GeoDataFrame:
+    """Return the bounds of the layer that `read_layer` reads, as one box in the file's CRS, or no feature.
+
+    Raises VectorFileError as `read_layer`.
+    """
+    file, layer = split_layer(path)
+    with vector_source(file, what) as source:
+        return _extent(source, _chosen(source, f"{what}: {file}", layer, kind, names))
+
+
+def _extent(source: str, layer: str) -> gpd.GeoDataFrame:
+    info = pyogrio.read_info(source, layer=layer, force_total_bounds=True)
+    bounds = info["total_bounds"]
+    there = bounds is not None and info["features"] != 0
+    return gpd.GeoDataFrame(geometry=[shapely.box(*bounds)] if there else [], crs=info["crs"])
 
 
 def _chosen(source: str, file: str, layer: str | None, kind: Kind, names: Sequence[str]) -> str:

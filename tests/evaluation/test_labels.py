@@ -78,8 +78,18 @@ def test_a_file_without_boxes_says_there_are_no_trucks(tmp_path):
     ("geometry", "crs", "confidence", "message"),
     [
         (pixels(0, 0), None, "high", "no CRS"),
-        (Point(0, 0), UTM, "high", "must be polygons; .* holds 1 Point. Draw a box around each"),
-        (LineString([(0, 0), (9, 9)]), UTM, "high", "must be polygons; .* holds 1 LineString"),
+        (
+            Point(600_000, 5_800_000),
+            UTM,
+            "high",
+            "must be polygons; .* holds 1 Point. Draw a box around each",
+        ),
+        (
+            LineString([(600_000, 5_800_000), (600_009, 5_800_009)]),
+            UTM,
+            "high",
+            "must be polygons; .* holds 1 LineString",
+        ),
         (pixels(0, 0), UTM, "sure", "one of high, medium, low, ignore. Received: sure"),
     ],
 )
