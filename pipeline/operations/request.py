@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.errors import RoadsError
 from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import open_bundle
-from pipeline.operations.scene_list import ListedScene, digest
+from pipeline.operations.scene_list import ListedScene, digest, file_versions
 from pipeline.run import OVERPASS
 from pipeline.run.keys import code_versions
 from pipeline.storage.untrusted_vectors import file_of
@@ -54,8 +54,7 @@ def config_hash(request: BatchRequest) -> str:
         *(_landcover_bundles(config) if config.landcover.enabled else ()),
     )
     roads = request.roads
-    file = file_of(roads) if roads else None
-    versions = [file.stat().st_size, file.stat().st_mtime_ns] if file and file.is_file() else None
+    versions = file_versions(file_of(roads)) if roads else None
     return digest(
         [
             code_versions(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
@@ -12,8 +12,9 @@ from urllib.parse import urlparse
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.redaction import is_url, without_secrets
 from pipeline.scenes.open import is_scene
-from pipeline.scenes.readers.stac import item_id
+from pipeline.scenes.readers.stac import asset_files, item_id
 from pipeline.scenes.scene import scene_name
+from pipeline.storage.beside import deciding_files, part_name
 
 _SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")
 
@@ -55,11 +56,16 @@ def read_list(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SceneNotFoundError(f"The list of scenes can't be read: {path} ({error})") from error
-    lines = [line.partition(" #")[0].strip() for line in text.splitlines()]
+    lines = [_without_comment(line.strip(), path.parent) for line in text.splitlines()]
     hrefs = [line for line in lines if line and not line.startswith("#")]
     if not hrefs:
         raise SceneNotFoundError(f"The list names no scene: {path}; one path or URL a line is expected.")
     return [href if is_url(href) else str(path.parent / href) for href in hrefs]
+
+
+def _without_comment(line: str, folder: Path) -> str:
+    """Return a line without its comment; the name of an existing file may have a #."""
+    return line if (folder / line).exists() else line.partition(" #")[0].strip()
 
 
 def scenes_in(folder: Path) -> list[str]:
@@ -114,16 +120,25 @@ def _listed(href: str) -> ListedScene:
         )
     path = Path(href).expanduser()
     name = item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
-    return ListedScene(scene_name(name or _stem(path.resolve().name)), href, digest(list(_versions(path))))
+    return ListedScene(scene_name(name or _stem(path.resolve().name)), href, digest(_versions(path)))
 
 
-def _versions(path: Path) -> Iterator[tuple[str, int, int]]:
-    """Name, size and time of change of every file of a scene; none of what isn't there."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in files:
-        if file.is_file():
-            status = file.stat()
-            yield file.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns
+def file_versions(path: Path) -> list[tuple[str, int, int]]:
+    """Return part, size and time of change of every file that decides what is read from `path`."""
+    states = ((file, file.stat()) for file in deciding_files(path))
+    return [(part_name(file, path), state.st_size, state.st_mtime_ns) for file, state in states]
+
+
+def _versions(path: Path) -> list[tuple[str, int, int]]:
+    """Return the versions of all files in a scene's folder, or of its file and, of an item, its assets."""
+    if path.is_dir():
+        states = ((file, file.stat()) for file in sorted(path.rglob("*")) if file.is_file())
+        return [(part_name(file, path), state.st_size, state.st_mtime_ns) for file, state in states]
+    versions = file_versions(path)
+    if path.is_file() and path.suffix.lower() in (".json", ".geojson"):
+        for asset in asset_files(path):
+            versions += [(f"{asset.name}{part}", size, time) for part, size, time in file_versions(asset)]
+    return versions
 
 
 def _stem(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -15,14 +15,18 @@ import rasterio
 
 import pipeline
 from pipeline.config import Engine
+from pipeline.evaluation.trucks.true_negatives import true_negatives_file
 from pipeline.inference.motion import AMPLE_EVIDENCE
 from pipeline.inference.networks import Models, thread_count
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import content_key
 from pipeline.layers.trucks import WEAKEST_SCORE
+from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
 from pipeline.scenes.clouds import has_clouds_information
-from pipeline.scenes.scene import Scene
+from pipeline.scenes.raster.datasets import local_file
+from pipeline.scenes.scene import BandSource, Scene
+from pipeline.storage.beside import deciding_files, part_name
 from pipeline.storage.untrusted_vectors import file_of, split_layer
 from pipeline.tiling import Tile
 
@@ -67,17 +71,18 @@ def keys_of(
     inputs: dict[str, str],
     environment: dict[str, str],
 ) -> tuple[str, ...]:
-    """Return the key of each shard. Names of files do not count, their contents do."""
-    labels = {str(file_of(path)) for path in (request.truck_labels, request.landcover_labels) if path}
+    """Return the key of each shard. Names of files do not count; their contents do, and which part of the
+    input each of them is.
+    """
+    roads, layer = split_layer(request.roads) if request.roads else (None, None)
     common = {
         "environment": environment,
         "scene": scene.id,
         "href": None if scene.files else scene.href,
-        "files": sorted(digest for path, digest in inputs.items() if path not in labels),
-        "bands": {
-            name: [scene.bands[name].scale, scene.bands[name].offset, scene.bands[name].nodata]
-            for name in models.bands_of(scene)
-        },
+        "grid": [str(scene.grid.crs), list(scene.grid.affine)[:6], list(scene.shape)],
+        "files": sorted(inputs[str(file)] for file in scene.files if str(file) in inputs),
+        "bands": {name: _band(scene.bands[name], inputs) for name in models.bands_of(scene)},
+        "scl": _band(scene.scl, inputs) if scene.scl else None,
         "models": [
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
             for bundle in (models.detector, models.segmenter, models.screener)
@@ -85,13 +90,32 @@ def keys_of(
         "min_score": min_network_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
-        "roads_layer": split_layer(request.roads)[1] if request.roads else None,
+        "roads": _parts(roads, inputs) if roads else None,
+        "roads_layer": layer,
         "clouds": has_clouds_information(scene),
     }
     return tuple(
         content_key({**common, "tiles": [[t.row, t.col, t.height, t.width, t.halo] for t in tiles]})
         for tiles in shards
     )
+
+
+def _parts(path: Path, inputs: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the parts of a vector file with their hashes."""
+    files = (file for file in deciding_files(path) if str(file) in inputs)
+    return sorted((part_name(file, path), inputs[str(file)]) for file in files)
+
+
+def _band(source: BandSource, inputs: Mapping[str, str]) -> list[object]:
+    """Return the identity of a band: its file and place in it, and the conversion to reflectance."""
+    file = local_file(source.href)
+    if file is None:
+        place = without_secrets(source.href)
+    else:
+        digests = {Path(path).resolve(): digest for path, digest in inputs.items()}
+        place = digests.get(file.resolve(), "") + source.href.removeprefix("/vsizip/").partition("}")[2]
+    warp = source.warp and [source.warp.crs, list(source.warp.transform)[:6], list(source.warp.shape)]
+    return [place, source.index, source.scale, source.offset, source.nodata, warp]
 
 
 def environment(engine: Engine) -> dict[str, str]:
@@ -127,12 +151,13 @@ def source_hash(package: Path) -> str:
 
 
 def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
-    """Return the SHA-256 of every local file that a request reads, by path."""
-    paths = [
-        *scene.files,
-        *(file_of(path) for path in (request.roads, request.truck_labels, request.landcover_labels) if path),
+    """Return the SHA-256 of every local file that decides what a request reads, by path."""
+    given = [
+        file_of(path) for path in (request.roads, request.truck_labels, request.landcover_labels) if path
     ]
-    files = [path for path in sorted(set(paths)) if path.is_file()]
+    if request.truck_labels and (marked := true_negatives_file(request.truck_labels)):
+        given.append(marked)
+    files = sorted({file for path in (*scene.files, *given) for file in deciding_files(path)})
     with ThreadPoolExecutor(thread_count(request.config.engine)) as pool:
         return dict(zip(map(str, files), pool.map(_sha256, files), strict=True))
 

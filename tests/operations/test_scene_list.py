@@ -67,6 +67,29 @@ def test_an_input_version_changes_with_the_files_and_not_with_their_place(folder
     assert input_version(folder / "chip.tif") != input_version(folder / "nothing.tif")
 
 
+def test_an_input_version_changes_with_files_beside_the_scene_and_with_assets(tmp_path):
+    def input_version(name):
+        return list_scenes([str(tmp_path / name)])[0].input_version
+
+    for name in ("a.tif", "b_B02.tif"):
+        (tmp_path / name).write_text("pixels")
+    before = input_version("a.tif")
+    (tmp_path / "a.tif.msk").write_text("mask")
+    assert input_version("a.tif") != before
+    item = {"type": "Feature", "id": "S2A_0", "assets": {"B02": {"href": "./b_B02.tif"}, "x": {"href": 3}}}
+    (tmp_path / "item.json").write_text(json.dumps(item))
+    before = input_version("item.json")
+    assert input_version("item.json") == before
+    (tmp_path / "b_B02.tif").write_text("other pixels")
+    assert input_version("item.json") != before
+
+
+def test_a_name_in_a_list_may_have_a_number_sign(tmp_path):
+    (tmp_path / "a #1.SAFE").mkdir()
+    (tmp_path / "scenes.txt").write_text("a #1.SAFE\nb #2.SAFE\n")
+    assert read_list(tmp_path / "scenes.txt") == [str(tmp_path / "a #1.SAFE"), str(tmp_path / "b")]
+
+
 def test_one_scene_named_twice_is_one(folder):
     assert len(list_scenes([str(folder / "chip.tif")] * 2)) == 1
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import shapely
@@ -86,6 +87,81 @@ def test_another_layer_of_the_same_file_of_roads_is_other_shards(tmp_path):
     assert set(north.inputs) == {str(scene), str(tmp_path / "r.gpkg")}
     assert not set(north.keys) & set(south.keys)
     assert (job("north").keys, job("north").roads["geometry"][0].bounds[1]) == (north.keys, top - 100)
+
+
+@pytest.fixture
+def four_bands(tmp_path):
+    """A GeoTIFF of four bands that are named by the user, and its job."""
+    numbers = np.stack([np.full((64, 64), 1000 + band, np.uint16) for band in range(4)])
+    write_geotiff(tmp_path / "scene.tif", numbers, described=False)
+
+    def job(bands="B02 B03 B04 B08", **given) -> Job:
+        scene = str(tmp_path / "scene.tif")
+        return prepare(Request(scene, tmp_path / "out", trucks_only(), bands=tuple(bands.split()), **given))
+
+    return job
+
+
+def test_the_same_file_with_its_bands_in_another_order_is_other_shards(four_bands):
+    assert not set(four_bands().keys) & set(four_bands("B04 B03 B02 B08").keys)
+    assert four_bands().keys == four_bands().keys
+
+
+def test_band_files_that_changed_places_are_other_shards(tmp_path):
+    folder = tmp_path / "T32UPC_20230613T102031"
+    folder.mkdir()
+    files = {}
+    for number, name in enumerate(("B02", "B03", "B04", "B08")):
+        whole = write_geotiff(tmp_path / f"{name}.tif", np.full((4, 64, 64), 900 + number, np.uint16))
+        files[name] = folder / f"{folder.name}_{name}.tif"
+        with rasterio.open(whole) as source:
+            profile = {**source.profile, "count": 1}
+            with rasterio.open(files[name], "w", **profile) as target:
+                target.write(source.read(1), 1)
+    before = prepare(Request(str(folder), tmp_path / "out", trucks_only())).keys
+    files["B02"].rename(tmp_path / "aside")
+    files["B04"].rename(files["B02"])
+    (tmp_path / "aside").rename(files["B04"])
+    assert not set(before) & set(prepare(Request(str(folder), tmp_path / "out", trucks_only())).keys)
+
+
+def test_files_beside_roads_are_part_of_them(tmp_path, four_bands):
+    with rasterio.open(tmp_path / "scene.tif") as source:
+        (left, _, right, top), crs = source.bounds, source.crs
+    line = shapely.LineString([(left, top - 100), (right, top - 100)])
+    gpd.GeoDataFrame({"name": ["A"]}, geometry=[line], crs=crs).to_file(tmp_path / "r.shp")
+    before = four_bands(roads=tmp_path / "r.shp")
+    names = ("r.cpg", "r.dbf", "r.prj", "r.shp", "r.shx", "scene.tif")
+    assert set(before.inputs) == {str(tmp_path / name) for name in names}
+    (tmp_path / "r.prj").write_text(pyproj.CRS(32631).to_wkt("WKT1_ESRI"))
+    after = four_bands(roads=tmp_path / "r.shp")
+    assert not set(before.keys) & set(after.keys)
+    assert before.inputs[str(tmp_path / "r.shp")] == after.inputs[str(tmp_path / "r.shp")]
+
+
+def test_one_file_of_roads_and_labels_is_part_of_the_keys(tmp_path, four_bands):
+    path = tmp_path / "both.gpkg"
+    with rasterio.open(tmp_path / "scene.tif") as source:
+        (left, _, right, top), crs = source.bounds, source.crs
+    truck = shapely.box(left + 50, top - 80, left + 70, top - 60)
+    gpd.GeoDataFrame(geometry=[truck], crs=crs).to_file(path, layer="trucks")
+
+    def job(y: float) -> Job:
+        line = shapely.LineString([(left, y), (right, y)])
+        gpd.GeoDataFrame(geometry=[line], crs=crs).to_file(path, layer="roads")
+        return four_bands(roads=Path(f"{path}:roads"), truck_labels=Path(f"{path}:trucks"))
+
+    assert not set(job(top - 100).keys) & set(job(top - 300).keys)
+
+
+def test_look_alikes_beside_truck_labels_are_an_input(tmp_path, four_bands):
+    with rasterio.open(tmp_path / "scene.tif") as source:
+        (left, _, _, top), crs = source.bounds, source.crs
+    for name in ("a_trucks.gpkg", "a_lookalikes.gpkg"):
+        box = shapely.box(left + 50, top - 80, left + 70, top - 60)
+        gpd.GeoDataFrame(geometry=[box], crs=crs).to_file(tmp_path / name)
+    inputs = four_bands(truck_labels=tmp_path / "a_trucks.gpkg").inputs
+    assert {Path(path).name for path in inputs} == {"scene.tif", "a_trucks.gpkg", "a_lookalikes.gpkg"}
 
 
 def trucks_only(*settings: str):

@@ -40,8 +40,15 @@ def read_true_negatives(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
     path = file_of(truck_labels)
     if has_layer(path, LAYER):
         return read_polygons(path, "Look-alikes", layers=(LAYER,))
+    beside = true_negatives_file(truck_labels)
+    return read_polygons(beside, "Look-alikes") if beside else None
+
+
+def true_negatives_file(truck_labels: Path | str) -> Path | None:
+    """Return the file of look-alikes beside a file of truck labels; None without one."""
+    path = file_of(truck_labels)
     beside = path.with_name(path.name.replace("trucks", "lookalikes"))
-    return read_polygons(beside, "Look-alikes") if beside != path and beside.is_file() else None
+    return beside if beside != path and beside.is_file() else None
 
 
 def find_true_negatives(

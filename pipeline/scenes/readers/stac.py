@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlparse, urlsplit
 
 import pystac
 from odc.geo.geobox import GeoBox
@@ -367,6 +367,21 @@ def item_id(path: Path) -> str | None:
         return str(document["id"]) if is_item else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def asset_files(path: Path) -> list[Path]:
+    """Return the local files that a STAC item in a file names as assets; none if it is something else."""
+    try:
+        assets = json.loads(path.read_text(encoding="utf-8"))["assets"].values()
+        hrefs = [urlsplit(str(asset["href"])) for asset in assets]
+        places = [
+            unquote(href.path) if href.scheme else href.geturl()
+            for href in hrefs
+            if href.scheme in ("", "file")
+        ]
+        return [file for place in places if (file := path.parent / place).is_file()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def _is_json(path: Path) -> bool:
