@@ -57,6 +57,10 @@ class MetadataError(TruckscapeError):
     """Missing, broken, unsafe or contradictory product metadata."""
 
 
+class RadiometryError(TruckscapeError):
+    """Values of a scene that can't be reflectance."""
+
+
 class VectorFileError(TruckscapeError):
     """Vector file that is missing, damaged or of an unsupported format."""
 

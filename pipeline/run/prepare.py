@@ -23,6 +23,7 @@ from pipeline.roads.read import read_roads
 from pipeline.run.keys import environment, hashes_of, keys_of, min_network_score, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store
@@ -140,6 +141,7 @@ def _prepare(request: Request) -> Job:
     )
     for bundle in models.bundles:
         bundle.card.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
+    scene = plausible(scene)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     request = _with_roads(request, scene)
     roads = read_roads(request.roads, crs, _bounds(scene, _ROADS_MARGIN_M)) if request.roads else None

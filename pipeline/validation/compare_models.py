@@ -23,6 +23,7 @@ from pipeline.models.registry import build_network
 from pipeline.report.model_comparison import Compared
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.validation.observe import Observed, Place, observe_place, pool
 from pipeline.validation.timing import network_seconds
@@ -150,7 +151,7 @@ def milliseconds_per_megapixel(bundle: Bundle, place: Place, engine: Engine) -> 
 
 def _window(bundle: Bundle, place: Place) -> Tensor:
     """Return (1, C, 256, 256), normalised: the upper left of a scene."""
-    scene = open_scene(place.scene, place.bands)
+    scene = plausible(open_scene(place.scene, place.bands))
     rows, cols = (min(TIMED_PX, extent) for extent in scene.shape)
     used = bundle.card.bands_used(scene.bands)
     pixels = read_pixels(scene, Window(0, 0, cols, rows), used)

@@ -20,6 +20,7 @@ from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.plausibility import plausible
 from pipeline.storage.atomic import make_folder
 from pipeline.training.detector.labelled import LabelledBlocks
 from pipeline.training.detector.settings import TruckSource
@@ -96,7 +97,7 @@ def _observed(bundle: Bundle, place: Place) -> Observed:
 
 
 def _write_page(after: Observed, threshold: float, source: TruckSource, place: Place, out: Path) -> None:
-    scene = open_scene(source.imagery, source.bands)
+    scene = plausible(open_scene(source.imagery, source.bands))
     context = ReportContext(f"Held-out blocks of {place.name}", scene=scene, picture=quicklook(scene))
     good = after.trucks["score"] >= threshold
     evaluation = evaluate(

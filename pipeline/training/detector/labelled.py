@@ -21,6 +21,7 @@ from rasterio.windows import bounds
 from pipeline.errors import LabelsError
 from pipeline.evaluation.labels import IGNORED_CONFIDENCES, TRUCK_LAYERS, read_polygons, read_truck_labels
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels, require_bands
 from pipeline.scenes.scene import Scene
 from pipeline.simulation.chips.chip import Chip
@@ -74,7 +75,7 @@ def read_labelled(
     TruckscapeError
         As `open_scene` and `read_pixels`.
     """
-    scene = open_scene(source.imagery, source.bands)
+    scene = plausible(open_scene(source.imagery, source.bands))
     require_bands(scene, bands)
     boxes, certain = read_boxes(source, scene, settings.truck_classes)
     complete = None

@@ -20,6 +20,7 @@ from pipeline.errors import LabelsError
 from pipeline.evaluation.landcover.labels import UNLABELLED, read_landcover_labels
 from pipeline.models.bundle import Card
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Scene
 from pipeline.simulation.simulate import simulate_scene
@@ -152,7 +153,7 @@ class OpenSource:
     @staticmethod
     def of(source: LandcoverSource, classes: Classes | None) -> OpenSource:
         """Open a source; errors as of `open_scene`, `read_labels` and `read_landcover_labels`."""
-        scene = open_scene(source.imagery, source.bands)
+        scene = plausible(open_scene(source.imagery, source.bands))
         labels = read_labels(source.labels, scene, source.class_field, classes)
         if source.land_use is None:
             return OpenSource(source, scene, labels, None)

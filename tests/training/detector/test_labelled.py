@@ -215,7 +215,7 @@ def test_boxes_on_no_data_only_are_refused(tmp_path):
 
 
 def test_a_missing_band_is_named(tmp_path, boxes):
-    path = write_geotiff(tmp_path / "x.tif", np.ones((4, 64, 64), np.uint16))
+    path = write_geotiff(tmp_path / "x.tif", np.full((4, 64, 64), 1000, np.uint16))
     with pytest.raises(MissingBandError, match="B04"):
         read(path, boxes, bands=("B02", "B03", "B05", "B08"))
 

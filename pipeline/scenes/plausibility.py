@@ -1,0 +1,280 @@
+"""A check of reflectance by its pixels: other units, undeclared nodata, a wrong offset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import RadiometryError
+from pipeline.input_warnings import warn
+from pipeline.scenes.raster.thin import thinned
+from pipeline.scenes.scene import BandSource, Scene
+
+Bands = Mapping[str, NDArray[np.float32]]
+"""Reflectance (H, W) by band, NaN where there is no data."""
+Certainty = Literal["clear", "doubtful", "none"]
+
+HARMONISED_OFFSET = -0.1
+"""Reflectance offset of products since baseline 04.00: -1000 / 10000."""
+_NOT_CHECKED = frozenset({"B01", "B09", "B10"})
+"""Coarse bands of the atmosphere, which models do not use."""
+_VISIBLE = ("B02", "B03", "B04")
+_FEW = 100
+_SMALL_PX, _LARGE_PX = 16_384, 50_000
+"""A smaller place may be one kind of ground: a dry field can be as bright as a shadow with the offset."""
+
+_BRIGHTEST = 2.0
+"""Clouds and glints reach 1.5; single pixels more."""
+_DARKEST, _DARK = 0.005, 0.012
+"""The brightest pixels of clear deep water have 0.02 in band 2."""
+_BELOW_ZERO = -0.03, -0.01
+"""Atmospheric correction leaves some dark pixels a little below zero."""
+_IMPOSSIBLE = -0.5, 5.0
+_SHARE_OF_NODATA = 1e-3
+_UNITS: Mapping[str, float] = {
+    "reflectance from 0 to 1": 1.0,
+    "per cent": 0.01,
+    "8-bit values": 1 / 255,
+    "digital numbers (reflectance x 10000)": 1e-4,
+    "16-bit values": 1 / 65535,
+}
+_TYPICAL = 0.02, 0.6
+"""Median reflectance of the visible bands, by day."""
+
+_VEGETATION = 0.25
+"""Difference of near infrared and red that only green plants have. An offset does not change it."""
+_RED_OF_CLOUDS = 0.25
+"""Noise of clouds could look like that difference."""
+_RED_OF_PLANTS = 0.105
+"""Green plants absorb red: 0.02 to 0.06 at the ground, up to 0.09 at the top of a hazy atmosphere."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Evidence against the reflectance of a scene."""
+
+    seen: str
+    """The evidence, and options that put it right."""
+    options: tuple[str, ...]
+    """Names of these options. A user who gives them all has decided."""
+    is_clear: bool = True
+
+
+def plausible(scene: Scene, given: Collection[str] = ()) -> Scene:
+    """Return the scene if its reflectance can be true, with the likelier offset if its metadata disagree.
+
+    Reads all bands, thinned. `given` are the options with which the user states radiometry: `scale`,
+    `offset`, `nodata`. Warns if reflectance is doubtful, or if it is clearly wrong although the product's
+    metadata state it.
+
+    Raises
+    ------
+    RadiometryError
+        If values are clearly no reflectance: per cent or digital numbers, all too small or below zero, with
+        an offset left in, or an undeclared nodata value.
+    CorruptImageError
+        If a band can't be decoded.
+    """
+    if scene.other_offset is not None and "offset" not in given:
+        scene = _with_likelier_offset(scene, scene.other_offset)
+    for finding in findings(_read(scene), scene.bands):
+        if set(finding.options) <= set(given):
+            continue
+        message = f"{scene.id}: {finding.seen}"
+        if finding.is_clear and scene.radiometry != "product":
+            raise RadiometryError(message)
+        warn(message)
+    return scene
+
+
+def findings(bands: Bands, sources: Mapping[str, BandSource]) -> list[Finding]:
+    """Return the evidence against the reflectance of bands; the first kind that is found, or none."""
+    checks: tuple[Callable[[Bands, Mapping[str, BandSource]], list[Finding]], ...] = (
+        _undeclared_nodata,
+        _other_units,
+        _below_zero,
+        _offset_left_in,
+    )
+    filled = {name: values for name, values in bands.items() if np.isfinite(values).sum() >= _FEW}
+    return next((found for check in checks if filled and (found := check(filled, sources))), [])
+
+
+def offset_left_in(bands: Bands) -> Certainty:
+    """Return the certainty that all bands are 0.1 too high: an offset of -0.1 is still to be added.
+
+    Then the darkest pixels (shadow, water, and plants in blue and red) of all bands are near 0.1, and no
+    green plants are dark in red. Without plants there must be pixels that are dark in all bands. Deserts are
+    redder, snow is dark in the short-wave infrared, clouds are brighter. The limits separate 46 real places
+    on five continents, L1C and L2A, from the same places with 0.1 added (tests/scenes/test_plausibility.py).
+    """
+    if not {"B02", "B04", "B08"} <= bands.keys():
+        return "none"
+    values = {name: band[np.isfinite(band)] for name, band in bands.items()}
+    least = min(float(np.percentile(band, 0.2)) for band in values.values())
+    dark = {name: float(np.percentile(band, 1)) for name, band in values.items()}
+    if least < -HARMONISED_OFFSET - 0.015:
+        return "none"
+    red = _red_of_plants(bands)
+    if red is not None:
+        return "clear" if red > _RED_OF_PLANTS and least >= -HARMONISED_OFFSET - 0.005 else "none"
+    pixels = min(len(band) for band in values.values())
+    if least < -HARMONISED_OFFSET - 0.003 or pixels < _SMALL_PX:
+        return "none"
+    if dark["B08"] < 0.145 and dark.get("B12", 1.0) < 0.125:
+        return "clear" if pixels >= _LARGE_PX else "doubtful"
+    is_grey = dark["B04"] <= min(0.2, dark["B02"] + 0.03) and dark["B02"] <= 0.24
+    return "doubtful" if is_grey else "none"
+
+
+def _read(scene: Scene) -> dict[str, NDArray[np.float32]]:
+    return {name: thinned(source) for name, source in scene.bands.items() if name not in _NOT_CHECKED}
+
+
+def _with_likelier_offset(scene: Scene, other: float) -> Scene:
+    """Return the scene with the offset of its two that fits the pixels; warns which one it is, and why."""
+    stated = next(iter(scene.bands.values())).offset
+    higher, lower = max(stated, other), min(stated, other)
+    bands = _read(_with_offset(scene, higher))
+    certainty = offset_left_in(bands)
+    if certainty != "none":
+        chosen, why = lower, f"without it the darkest pixels are {_dark(bands)}"
+    elif _share_below(_BELOW_ZERO[1] - lower + higher, bands) > 0.005:
+        chosen, why = higher, f"with {lower:g} dark pixels would be below zero; they are {_dark(bands)}"
+    else:
+        chosen, why = stated, "the pixels fit both, since no dark ones are in the scene"
+    warn(
+        f"{scene.id}: metadata disagree about the offset of reflectance, {stated:g} or {other:g}; {chosen:g} "
+        f"is used: {why}. --offset overrides."
+    )
+    return _with_offset(scene, chosen)
+
+
+def _with_offset(scene: Scene, offset: float) -> Scene:
+    bands = {name: replace(source, offset=offset) for name, source in scene.bands.items()}
+    return replace(scene, bands=bands, other_offset=None)
+
+
+def _undeclared_nodata(bands: Bands, sources: Mapping[str, BandSource]) -> list[Finding]:
+    low, high = _IMPOSSIBLE
+    for name, values in bands.items():
+        odd = values[(values < low) | (values > high)]
+        share = odd.size / np.isfinite(values).sum()
+        if not _SHARE_OF_NODATA < share < 0.5:
+            continue
+        value, count = _most_common(odd)
+        if count < 0.5 * odd.size:
+            continue
+        number = _digital_number(value, sources[name])
+        seen = f"{share:.1%} of the pixels of {name} have the value {number:g}, reflectance {value:g}."
+        advice = f"It looks like a nodata value that the file does not declare: give --nodata {number:g}."
+        return [Finding(f"{seen} {advice}", ("nodata",))]
+    return []
+
+
+def _other_units(bands: Bands, sources: Mapping[str, BandSource]) -> list[Finding]:
+    high = {name: float(np.nanpercentile(values, 98)) for name, values in bands.items()}
+    bright = [name for name, value in high.items() if value > _BRIGHTEST]
+    if bright:
+        name = max(bright, key=high.__getitem__)
+        seen = f"reflectance of {', '.join(bright)} is up to {high[name]:.4g}, where clouds have about 1."
+        shown = {name: bands[name] for name in bright}
+    elif max(high.values()) < _DARK:
+        seen = f"reflectance of all bands is below {max(high.values()):.2g}, darker than deep water."
+        shown = dict(bands)
+    else:
+        return []
+    is_clear = bool(bright) or max(high.values()) < _DARKEST
+    return [Finding(f"{seen} {_units_advice(shown, sources)}", ("scale",), is_clear)]
+
+
+def _units_advice(bands: Bands, sources: Mapping[str, BandSource]) -> str:
+    """Return a sentence with the likely unit of the values in the file, and the options for it."""
+    numbers = {
+        name: (values - np.float32(sources[name].offset)) / np.float32(sources[name].scale)
+        for name, values in bands.items()
+    }
+    visible = {name: values for name, values in numbers.items() if name in _VISIBLE} or numbers
+    median = float(np.median([np.nanmedian(values) for values in visible.values()]))
+    brightest = max(float(np.nanmax(values)) for values in numbers.values())
+    fitting = {
+        unit: scale
+        for unit, scale in _UNITS.items()
+        if _TYPICAL[0] <= median * scale <= _TYPICAL[1] and brightest * scale < 3
+    }
+    if len(fitting) > 1:  # per cent have decimals
+        whole = all(np.array_equal(v, np.round(v), equal_nan=True) for v in numbers.values())
+        fitting.pop("per cent" if whole else "8-bit values", None)
+    for unit, scale in fitting.items():
+        scaled = {name: values * np.float32(scale) for name, values in numbers.items()}
+        offset = "" if offset_left_in(scaled) == "none" else f" --offset {HARMONISED_OFFSET:g}"
+        options = f"--scale {scale:.6g}{offset}"
+        return f"The values in the file (median {median:.4g}) look like {unit}: give {options}."
+    return (
+        f"The values in the file (median {median:.4g}) are in no known unit: give --scale and --offset, with "
+        "reflectance = value x scale + offset, or leave such bands out with --bands."
+    )
+
+
+def _below_zero(bands: Bands, _: Mapping[str, BandSource]) -> list[Finding]:
+    clear, doubtful = (_share_below(limit, bands) for limit in _BELOW_ZERO)
+    if clear < 0.2 and doubtful < 0.05:
+        return []
+    return [
+        Finding(
+            f"{doubtful:.0%} of the pixels of a visible band are below {_BELOW_ZERO[1]:g}, where few can be. "
+            "An offset seems to be taken off twice: give --offset 0, or the one that is still to be added.",
+            ("offset",),
+            is_clear=clear >= 0.2,
+        )
+    ]
+
+
+def _offset_left_in(bands: Bands, _: Mapping[str, BandSource]) -> list[Finding]:
+    certainty = offset_left_in(bands)
+    if certainty == "none":
+        return []
+    red = _red_of_plants(bands)
+    plants = "" if red is None else f", and green plants have {red:.2f} in red (0.02 to 0.06 is usual)"
+    seems = "seems to be" if certainty == "clear" else "may be"
+    return [
+        Finding(
+            f"the darkest pixels of all bands are near 0.1 ({_dark(bands)}){plants}. The offset of baseline "
+            f"04.00 {seems} in the values: give --offset {HARMONISED_OFFSET:g}, or --offset 0 if they are "
+            "right.",
+            ("offset",),
+            is_clear=certainty == "clear",
+        )
+    ]
+
+
+def _red_of_plants(bands: Bands) -> float | None:
+    """Return the red reflectance of the darker green plants; None if there are almost no plants."""
+    red, infrared = bands["B04"], bands["B08"]
+    if red.shape != infrared.shape:
+        return None
+    plants = red[(infrared - red > _VEGETATION) & (red < _RED_OF_CLOUDS)]
+    return float(np.percentile(plants, 10)) if plants.size >= max(20, 0.005 * red.size) else None
+
+
+def _share_below(limit: float, bands: Bands) -> float:
+    """Return the largest share of pixels below a limit among the visible bands."""
+    shares = [np.nanmean(values < limit) for name, values in bands.items() if name in _VISIBLE]
+    return float(max(shares, default=0.0))
+
+
+def _dark(bands: Bands) -> str:
+    shown = (name for name in ("B02", "B04", "B08", "B12") if name in bands)
+    return ", ".join(f"{name} {np.nanpercentile(bands[name], 1):.2f}" for name in shown)
+
+
+def _most_common(values: NDArray[np.float32]) -> tuple[float, int]:
+    unique, counts = np.unique(values, return_counts=True)
+    return float(unique[counts.argmax()]), int(counts.max())
+
+
+def _digital_number(reflectance: float, source: BandSource) -> float:
+    return float(round((reflectance - source.offset) / source.scale, 3))

@@ -1,0 +1,75 @@
+"""A thinned read of one band, for statistics of a scene."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.errors import RasterioError
+from rasterio.io import DatasetReader
+from rasterio.windows import Window
+from scipy import ndimage
+
+from pipeline.redaction import redacted
+from pipeline.scenes.raster.blocks import Raster, raster_of
+from pipeline.scenes.raster.datasets import is_remote, unreadable, with_dataset
+from pipeline.scenes.raster.radiometry import to_reflectance
+from pipeline.scenes.scene import BandSource
+
+_SIDE_PX = 768
+_MOST_PX = 2**22
+"""Rasters up to so many pixels are decoded completely."""
+_PLACES = 3
+_PLACE_M = 2560.0
+
+
+def thinned(source: BandSource) -> NDArray[np.float32]:
+    """Return reflectance of a band on a coarse grid, (H, W); NaN where there is no data.
+
+    A raster with overviews or few pixels is read at most 768 px a side. Of any other one, nine places of
+    256 px at 10 m are read, one below the other, since decoding all of it would take too long. Pixels beside
+    others without data are left out: overviews mix the two. Bands of one size and resolution have the same
+    pixels. Raises CorruptImageError.
+    """
+    raster = raster_of(source)
+    try:
+        numbers, mask = with_dataset(
+            source.href, f"Band {source.name}", raster.state, partial(_read, raster, source), source.warp
+        )
+    except RasterioError as error:
+        raise unreadable(
+            source.href, f"Band {source.name} can't be decoded", "is truncated or damaged; fetch it again."
+        ) from redacted(error)
+    reflectance, valid = to_reflectance(numbers, source)
+    valid = valid & mask
+    if not valid.all():
+        valid = ndimage.binary_erosion(valid, np.ones((3, 3)), border_value=1)
+    reflectance[~valid] = np.nan
+    return reflectance
+
+
+def _read(
+    raster: Raster, source: BandSource, dataset: DatasetReader
+) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
+    rows, cols = raster.shape
+    windows: list[Window | None] = [None]
+    step = 1
+    while max(rows, cols) > step * _SIDE_PX:  # resolutions of JPEG 2000 and usual overviews are powers of two
+        step *= 2
+    shape = math.ceil(rows / step), math.ceil(cols / step)
+    has_overviews = bool(dataset.overviews(source.index))
+    if not has_overviews and (rows * cols > _MOST_PX or is_remote(source.href)):
+        side = round(_PLACE_M / source.gsd)
+        shape = min(rows, side), min(cols, side)
+        windows = [
+            Window(round(x * (cols - shape[1])), round(y * (rows - shape[0])), shape[1], shape[0])
+            for y in np.linspace(0.1, 0.9, _PLACES)
+            for x in np.linspace(0.1, 0.9, _PLACES)
+        ]
+    numbers = [dataset.read(source.index, window=window, out_shape=shape) for window in windows]
+    if not raster.masked[source.index - 1]:
+        return np.vstack(numbers), np.ones((len(windows) * shape[0], shape[1]), np.bool_)
+    masks = [dataset.read_masks(source.index, window=window, out_shape=shape) != 0 for window in windows]
+    return np.vstack(numbers), np.vstack(masks)
