@@ -15,6 +15,7 @@ from pipeline.evaluation.labels import (
     checked_truck_labels,
     read_not_seen,
     read_seen,
+    warn_if_labels_elsewhere,
 )
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover, prediction_grid
 from pipeline.evaluation.landcover.disagreement import disagreement_metrics, landcover_cases
@@ -24,6 +25,7 @@ from pipeline.evaluation.trucks.cases import cause_metrics, truck_cases
 from pipeline.evaluation.trucks.metrics import truck_metrics, truck_warnings
 from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
 from pipeline.evaluation.trucks.true_negatives import read_true_negatives
+from pipeline.input_warnings import warn
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.roads.read import read_roads
 from pipeline.scenes.scene import Scene
@@ -31,6 +33,8 @@ from pipeline.storage.untrusted_vectors import file_of
 
 METRICS, CASES = "metrics.json", "confusion_cases.gpkg"
 """Files of an evaluation's folder."""
+_AROUND_M = 20_000.0
+"""Distance of labels to all detections from which they are of another place."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def evaluate(
     if trucks is not None and truck_labels is not None:
         scene_crs = scene.grid.crs if scene is not None else None
         labels, left_out = checked_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
+        warn_if_labels_elsewhere(labels, truck_labels, *_searched(scene, seen, trucks))
         truck_evaluation = evaluate_trucks(
             trucks,
             labels,
@@ -102,6 +107,7 @@ def evaluate(
     if landcover is not None and landcover_labels is not None:
         area_labels = read_landcover_labels(landcover_labels, prediction_grid(landcover))
         landcover_evaluation = evaluate_landcover(landcover, area_labels, legend)
+        _warn_of_unknown_classes(landcover_evaluation, landcover_labels, landcover)
         differing = landcover_cases(landcover, area_labels, legend)
         metrics["landcover"] = {
             "labels": str(landcover_labels),
@@ -139,3 +145,28 @@ def evaluate_truck_file(
         landcover=classes if classes.is_file() else None,
         scene=scene,
     )
+
+
+def _searched(
+    scene: Scene | None, seen: gpd.GeoDataFrame | None, trucks: gpd.GeoDataFrame
+) -> tuple[Any, tuple[float, float, float, float] | None]:
+    """Return a CRS and the bounds of a search for trucks; without scene and `seen` a guess, or None."""
+    if scene is not None and scene.grid.crs is not None:
+        return scene.grid.crs.to_wkt(), scene.grid.boundingbox.bbox
+    if seen is not None and len(seen):
+        return seen.crs, tuple(seen.total_bounds)
+    if trucks.empty or trucks.crs is None:
+        return trucks.crs, None
+    placed = trucks if trucks.crs.is_projected else trucks.to_crs(trucks.estimate_utm_crs())
+    west, south, east, north = placed.total_bounds
+    return placed.crs, (west - _AROUND_M, south - _AROUND_M, east + _AROUND_M, north + _AROUND_M)
+
+
+def _warn_of_unknown_classes(evaluation: LandcoverEvaluation, labels: Path, predicted: Path) -> None:
+    values = ", ".join(str(item.value) for item in evaluation.legend)
+    for pixels, what in (
+        (evaluation.unknown_labelled, f"Land-cover labels {labels}"),
+        (evaluation.unknown_predicted, f"Predicted land cover {predicted}"),
+    ):
+        if pixels:
+            warn(f"{what}: {pixels:,} pixels are not used: their values are no class ({values}; 255: none).")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,10 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.errors import LabelsError
+from pipeline.evaluation import columns
+from pipeline.input_warnings import warn
 from pipeline.storage.untrusted_vectors import file_of, layer_names, read_layer
+from pipeline.storage.vector_places import outside_of_crs, warn_if_elsewhere
 
 TRUCK_LAYERS = ("trucks", "labels")
 """Layers of a file of several that are truck labels by their names."""
@@ -25,7 +28,7 @@ IGNORED_CONFIDENCES = ("low", "ignore")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Counts of the features of a file that could not be used as they are, by reason."""
+    """What could not be used of a file as it is: counts of features by reason, and columns."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     """Features left out: `without geometry`, `not polygons`, `without area`, `duplicates`,
@@ -34,17 +37,28 @@ class LeftOut:
     """Polygons that crossed themselves."""
     flattened: int = 0
     """Polygons with heights, which were removed."""
+    split: int = 0
+    """Features of several polygons, each of which became a feature."""
+    notes: tuple[str, ...] = ()
+    """Columns and values that are not used although they may be meant to be."""
 
     def lines(self, what: str) -> list[str]:
         """Return a message for each reason; `what` names the file ("Truck labels")."""
         lines = [f"{what}: {count} left out, {name}." for name, count in self.counts.items() if count]
         if self.repaired:
             lines.append(f"{what}: {self.repaired} repaired, their outlines crossed themselves.")
-        return lines
+        if self.split:
+            lines.append(f"{what}: {self.split} of several polygons, each of which counts as one.")
+        return [*lines, *(f"{what}: {note}" for note in self.notes)]
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts that are not 0, for `metrics.json`."""
-        named = {**self.counts, "repaired": self.repaired, "flattened": self.flattened}
+        named = {
+            **self.counts,
+            "repaired": self.repaired,
+            "split": self.split,
+            "flattened": self.flattened,
+        }
         return {name.replace(" ", "_"): count for name, count in named.items() if count}
 
 
@@ -65,7 +79,8 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
     Columns: `id` (text), `confidence` (one of `CONFIDENCES`, `high` where not given), `travel_deg`
     (degrees clockwise from north; a column `heading_deg` is taken as the same), `speed_kmh` (both NaN where
     unknown), `scene_id` where the file has it, `geometry`. A file without boxes means that there are no
-    trucks. Duplicate boxes (of one scene) are left out.
+    trucks. Duplicate boxes (of one scene) are left out. Each polygon of a feature of several is a box. What
+    could not be used is also a warning.
 
     Raises
     ------
@@ -73,27 +88,24 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
         If the file is missing or unreadable, has no CRS, holds features but no polygons, or an unknown
         confidence.
     """
-    frame, left_out = usable_polygons(path, "Truck labels", crs, TRUCK_LAYERS, unique=True)
-    empty = pd.Series(np.nan, index=frame.index)
-    travel = frame.get("travel_deg", frame.get("heading_deg", empty))
-    confidence = frame.get("confidence", pd.Series(None, index=frame.index, dtype=object))
-    confidence = (
-        confidence.astype(object).where(confidence.notna(), "high").astype(str).str.strip().str.lower()
-    )
-    unknown = sorted(set(confidence) - set(CONFIDENCES))
-    if unknown:
-        raise LabelsError(
-            f"Column confidence of {path} is one of {', '.join(CONFIDENCES)}. Received: {', '.join(unknown)}"
-        )
-    columns = {
-        "id": frame.get("id", pd.Series(frame.index + 1, index=frame.index)).astype(str),
+    frame, left_out = usable_polygons(path, "Truck labels", crs, TRUCK_LAYERS, boxes=True, unique=True)
+    frame = columns.renamed(frame, columns.LABELS)
+    confidence = columns.text(frame, "confidence", "high").str.lower()
+    columns.check(confidence, CONFIDENCES, path)
+    travel = "travel_deg" if "travel_deg" in frame else "heading_deg"
+    read = {
+        "id": columns.ids(frame),
         "confidence": confidence,
-        "travel_deg": pd.to_numeric(travel, errors="coerce").astype(float),
-        "speed_kmh": pd.to_numeric(frame.get("speed_kmh", empty), errors="coerce").astype(float),
+        "travel_deg": columns.numbers(frame, travel),
+        "speed_kmh": columns.numbers(frame, "speed_kmh"),
     }
+    notes = columns.notes(frame, ~confidence.isin(IGNORED_CONFIDENCES))
+    for note in notes:
+        warn(f"{path}: Truck labels: {note}")
     if "scene_id" in frame:
-        columns["scene_id"] = frame["scene_id"]
-    return gpd.GeoDataFrame(columns, geometry=frame.geometry, crs=frame.crs), left_out
+        read["scene_id"] = frame["scene_id"]
+    boxes = gpd.GeoDataFrame(read, geometry=frame.geometry, crs=frame.crs)
+    return boxes, replace(left_out, notes=tuple(notes))
 
 
 def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOut]:
@@ -106,7 +118,7 @@ def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOu
     LabelsError
         As `read_polygons`, or if a score is no number.
     """
-    frame, left_out = usable_polygons(path, "Predicted trucks", layers=("trucks",))
+    frame, left_out = usable_polygons(path, "Predicted trucks", layers=("trucks",), boxes=True)
     if "score" in frame:
         score = pd.to_numeric(frame["score"], errors="coerce").to_numpy(dtype=float, na_value=np.nan)
         if not np.isfinite(score).all():
@@ -115,6 +127,14 @@ def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOu
                 f"Received: {int((~np.isfinite(score)).sum())} of {len(score)} that are none."
             )
     return frame, left_out
+
+
+def warn_if_labels_elsewhere(
+    labels: gpd.GeoDataFrame, path: Path | str, crs: Any, bounds: tuple[float, float, float, float] | None
+) -> None:
+    """Warn if truck labels do not meet a scene with these bounds (None: unknown) in its `crs`."""
+    if bounds is not None:
+        warn_if_elsewhere(labels, crs, bounds, f"Truck labels {path}", "no truck is measured")
 
 
 def read_seen(predicted: Path | str) -> gpd.GeoDataFrame | None:
@@ -157,13 +177,20 @@ def read_polygons(
 
 
 def usable_polygons(
-    path: Path | str, what: str, crs: Any | None = None, layers: Sequence[str] = (), unique: bool = False
+    path: Path | str,
+    what: str,
+    crs: Any | None = None,
+    layers: Sequence[str] = (),
+    *,
+    boxes: bool = False,
+    unique: bool = False,
 ) -> tuple[gpd.GeoDataFrame, LeftOut]:
     """Read the polygons of a vector file, valid, flat and with an area, in `crs`; count what was left out.
 
     `path` is `FILE` or `FILE:LAYER`; without a layer it is the one named in `layers`, else the only one of
-    polygons. `what` names the file in messages ("Truck labels"). With `unique`, duplicates (of the same
-    `scene_id`) are left out.
+    polygons. `what` names the file in messages ("Truck labels"). With `boxes`, each polygon of a feature is a
+    feature. With `unique`, duplicates (of the same `scene_id`) are left out. What is left out, split or
+    repaired is also a warning.
 
     Raises
     ------
@@ -177,9 +204,10 @@ def usable_polygons(
         raise LabelsError(
             f"{what} have no CRS: {path}. Assign one, e.g. with QGIS or ogr2ogr -a_srs EPSG:32632."
         )
-    bare = frame.geometry.isna() | frame.geometry.is_empty
+    bare, strange = frame.geometry.isna() | frame.geometry.is_empty, outside_of_crs(frame)
     counts = {"without geometry": int(bare.sum())}
-    frame = frame[~bare]
+    frame = frame[~bare & ~strange]
+    frame, split = _each_polygon(frame, boxes)
     kinds = frame.geometry.geom_type
     polygons = kinds.isin(["Polygon", "MultiPolygon"])
     if len(frame) and not polygons.any():
@@ -198,14 +226,44 @@ def usable_polygons(
     placed = np.isfinite(shapely.bounds(frame.geometry.to_numpy())).all(axis=1)
     flat = shapely.is_empty(shapes) | ~(shapely.area(shapes) > 0)
     counts["without area"] = int(flat.sum())
-    counts["outside of the CRS"] = int((~placed & ~flat).sum())
+    counts["outside of the CRS"] = int((~placed & ~flat).sum() + strange.sum())
     repaired = int((invalid.to_numpy() & placed & ~flat).sum())
     frame = frame[placed & ~flat].reset_index(drop=True)
     if unique:
         again = _seen_before(frame)
         counts["duplicates"] = int(again.sum())
         frame = frame[~again].reset_index(drop=True)
-    return frame, LeftOut({name: count for name, count in counts.items() if count}, repaired, flattened)
+    counts = {name: count for name, count in counts.items() if count}
+    left_out = LeftOut(counts, repaired, flattened, split)
+    for line in left_out.lines(what):
+        warn(f"{path}: {line}")
+    return frame, left_out
+
+
+def _each_polygon(frame: gpd.GeoDataFrame, boxes: bool) -> tuple[gpd.GeoDataFrame, int]:
+    """Replace collections, and with `boxes` also multipolygons, by their parts; count features of several.
+
+    Parts of a feature with an `id` have its id and their number: `7-1`, `7-2`.
+    """
+    split: set[Any] = set()
+    frame = frame.reset_index(drop=True)
+    while True:
+        shapes, kinds = frame.geometry.to_numpy(), frame.geometry.geom_type
+        several = (kinds == "GeometryCollection") | (boxes & (kinds == "MultiPolygon"))
+        if not several.any():
+            break
+        parts = np.where(several, shapely.get_num_geometries(shapes), 1)
+        split |= set(frame.index[several.to_numpy() & (parts > 1)])
+        rows, taken = np.repeat(np.arange(len(frame)), parts), np.repeat(several, parts)
+        shapes = shapes[rows]
+        shapes[taken] = shapely.get_parts(frame.geometry.to_numpy()[several])
+        frame = frame.iloc[rows].set_geometry(gpd.GeoSeries(shapes, index=frame.index[rows], crs=frame.crs))
+    if split and "id" in frame:
+        numbers = frame.groupby(level=0).cumcount() + 1
+        many = frame.index.isin(list(split))
+        names = columns.ids(frame)
+        frame["id"] = names.where(~many, names + "-" + numbers.astype(str))
+    return frame.reset_index(drop=True), len(split)
 
 
 def _seen_before(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:

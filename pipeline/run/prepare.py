@@ -9,7 +9,7 @@ from pathlib import Path
 import geopandas as gpd
 
 from pipeline.errors import ConfigError, OutputError
-from pipeline.evaluation.labels import read_truck_labels
+from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.engine import max_tile_px
 from pipeline.inference.networks import Models
@@ -146,7 +146,8 @@ def _prepare(request: Request) -> Job:
     request = _with_roads(request, scene)
     roads = read_roads(request.roads, crs, _bounds(scene, _ROADS_MARGIN_M)) if request.roads else None
     if request.truck_labels:
-        read_truck_labels(request.truck_labels, crs)
+        labels = read_truck_labels(request.truck_labels, crs)
+        warn_if_labels_elsewhere(labels, request.truck_labels, crs, _bounds(scene, 0))
     if request.landcover_labels:
         read_landcover_labels(request.landcover_labels, scene.grid)
     side = min(

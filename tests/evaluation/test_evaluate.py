@@ -1,6 +1,7 @@
 import numpy as np
 
 from pipeline.evaluation.evaluate import evaluate, evaluate_truck_file
+from pipeline.input_warnings import collected_warnings
 from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
 
@@ -44,3 +45,25 @@ def test_a_file_brings_the_area_seen_and_what_could_not_be_used(tmp_path):
     metrics = evaluate_truck_file(tmp_path / "trucks.gpkg", tmp_path / "labels.gpkg").metrics["trucks"]
     assert metrics["left_out"]["predicted"] == {"without_geometry": 1}
     assert metrics["centres"]["20m"]["fn_not_seen"] == 1
+
+
+def test_labels_elsewhere_than_all_detections_are_reported(tmp_path):
+    for x in (15_000, 90_000):
+        labels((x, 0)).to_file(tmp_path / f"{x}.gpkg")
+        boxes((0, 0)).to_file(tmp_path / "found.gpkg")
+        with collected_warnings() as warnings:
+            evaluate_truck_file(tmp_path / "found.gpkg", tmp_path / f"{x}.gpkg")
+        assert ["km to the east, so no truck is measured" in text for text in warnings] == [True] * (
+            x > 20_000
+        )
+
+
+def test_values_that_are_no_class_are_counted_in_a_warning(tmp_path):
+    values = np.ones((4, 6), np.uint8)
+    raster = write_raster(tmp_path / "map.tif", values)
+    values[0, :5] = 77
+    truth = write_raster(tmp_path / "truth.tif", values)
+    with collected_warnings() as warnings:
+        evaluate(landcover=raster, landcover_labels=truth)
+    expected = "5 pixels are not used: their values are no class (0, 1, 2, 3, 4, 5, 6, 7, 8; 255: none)."
+    assert warnings == [f"Land-cover labels {truth}: {expected}"]

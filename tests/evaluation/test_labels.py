@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
-from shapely.geometry import LineString, Point, Polygon, box
+from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from pipeline.errors import LabelsError, VectorFileError
 from pipeline.evaluation.labels import (
@@ -132,6 +132,40 @@ def test_unusable_boxes_are_left_out_and_counted(tmp_path):
         "Truck labels: 1 left out, duplicates.",
         "Truck labels: 1 repaired, their outlines crossed themselves.",
     ]
+
+
+def test_each_part_of_a_feature_is_a_box(tmp_path):
+    """A MultiPolygon of three, a collection of one, a nested one of two and a point, and a single box."""
+    three = MultiPolygon([pixels(0, 0), pixels(2, 0), pixels(4, 0)])
+    nested = GeometryCollection([MultiPolygon([pixels(0, 2), pixels(2, 2)]), Point(600_000, 5_800_000)])
+    shapes = [three, GeometryCollection([pixels(4, 2)]), nested, MultiPolygon([pixels(5, 3)])]
+    columns = {"id": [7, 8, 9, 10], "confidence": ["low", "high", "medium", "high"]}
+    gpd.GeoDataFrame(columns, geometry=shapes, crs=UTM).to_file(tmp_path / "l.gpkg")
+    boxes, left_out = checked_truck_labels(tmp_path / "l.gpkg", UTM)
+    assert boxes["id"].tolist() == ["7-1", "7-2", "7-3", "8", "9-1", "9-2", "10"]
+    assert boxes["confidence"].tolist() == ["low"] * 3 + ["high", "medium", "medium", "high"]
+    assert boxes.geometry.area.tolist() == [100.0] * 7
+    assert left_out == LeftOut({"not polygons": 1}, split=2)
+    assert left_out.lines("Labels")[1] == "Labels: 2 of several polygons, each of which counts as one."
+    gpd.GeoDataFrame(geometry=shapes, crs=UTM).to_file(tmp_path / "p.gpkg")
+    assert checked_truck_labels(tmp_path / "p.gpkg")[0]["id"].tolist() == list("1234567")
+    assert len(checked_predicted_trucks(tmp_path / "p.gpkg")[0]) == 7
+
+
+def test_a_collection_of_other_geometries_is_refused(tmp_path):
+    lines = GeometryCollection(
+        [Point(600_000, 5_800_000), LineString([(600_000, 5_800_000), (600_009, 5_800_000)])]
+    )
+    gpd.GeoDataFrame(geometry=[lines], crs=UTM).to_file(tmp_path / "l.gpkg")
+    with pytest.raises(LabelsError, match=r"must be polygons; .* holds 1 Point, 1 LineString"):
+        read_truck_labels(tmp_path / "l.gpkg")
+
+
+def test_a_box_with_coordinates_outside_of_the_crs_is_counted(tmp_path):
+    here = gpd.GeoSeries([pixels(0, 0)], crs=UTM).to_crs(4326)[0]
+    gpd.GeoDataFrame(geometry=[here, pixels(1, 1)], crs=4326).to_file(tmp_path / "l.gpkg")
+    boxes, left_out = checked_truck_labels(tmp_path / "l.gpkg", UTM)
+    assert len(boxes) == 1 and left_out.as_dict() == {"outside_of_the_CRS": 1}
 
 
 def test_the_same_box_in_two_scenes_is_two_boxes(tmp_path):

@@ -73,6 +73,16 @@ def test_labels_of_the_wrong_kind_are_refused(product, tmp_path):
         prepare(request_for(product, tmp_path / "out", truck_labels=product.roads))
 
 
+def test_labels_of_another_place_are_a_warning_of_the_run(product, tmp_path):
+    boxes = gpd.read_file(product.trucks)
+    boxes.geometry = boxes.translate(-300_000, 0)
+    boxes.to_file(tmp_path / "west.gpkg")
+    job = prepare(request_for(product, tmp_path / "out", truck_labels=tmp_path / "west.gpkg", roads=None))
+    (warning,) = [text for text in job.warnings if "west.gpkg" in text]
+    assert f"0 of {len(boxes)} features meet the scene; the nearest is" in warning
+    assert "km to the west, so no truck is measured" in warning
+
+
 def test_a_bundle_that_needs_more_bands_is_refused_by_name(product, tmp_path):
     scene = write_geotiff(tmp_path / "four.tif", np.full((4, 8, 8), 1000, np.uint16))
     card = Card(

@@ -19,10 +19,13 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError, LabelsError
+from pipeline.evaluation import columns
 from pipeline.evaluation.labels import read_polygons
+from pipeline.input_warnings import warn
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.scenes.raster.datasets import open_raster
 from pipeline.storage.untrusted_vectors import file_of, split_layer
+from pipeline.storage.vector_places import warn_if_elsewhere
 
 UNLABELLED = 255
 LANDCOVER_LAYERS = ("landcover", "labels")
@@ -62,6 +65,9 @@ OSM_FCLASS: Mapping[str, str] = {
 Mixed or ambiguous uses (park, cemetery, allotments, orchard, vineyard, military, nature reserve, recreation
 ground, farmyard) are left out on purpose: they say how land is used, not what covers it.
 """
+
+
+_CLASS_COLUMNS = ("class", "fclass", "name")
 
 
 class LandcoverLabels(Protocol):
@@ -146,7 +152,8 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
 
     Polygons have a column `class` (value or name of a Dynamic World class), `fclass` (OSM land use, see
     `OSM_FCLASS`) or `name` (of a class), in this order; a class that isn't known leaves its
-    polygon unlabelled and is listed (`unknown_classes`). Opening reads no pixels.
+    polygon unlabelled and is listed (`unknown_classes`), also in a warning. Labels elsewhere than the grid
+    are a warning. Opening reads no pixels.
 
     Raises
     ------
@@ -169,6 +176,8 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
                     f"A land-cover label raster holds uint8 class values 0-8 (255: none). "
                     f"{path} is {source.dtypes[0]}."
                 )
+            extent = gpd.GeoDataFrame(geometry=[shapely.box(*source.bounds)], crs=source.crs)
+        _warn_if_elsewhere(extent, path, grid)
         return RasterLabels(Path(path), grid)
     except CorruptImageError:
         return _class_polygons(path, grid)
@@ -180,7 +189,8 @@ def _class_polygons(path: Path | str, grid: GeoBox) -> PolygonLabels:
     )
     if frame.empty:
         return PolygonLabels(frame.assign(value=np.uint8(UNLABELLED)), grid)
-    column = next((name for name in ("class", "fclass", "name") if name in frame), None)
+    frame = columns.renamed(frame, _CLASS_COLUMNS)
+    column = next((name for name in _CLASS_COLUMNS if name in frame), None)
     if column is None:
         raise LabelsError(
             f"Land-cover polygons need a column class, fclass or name. "
@@ -194,10 +204,26 @@ def _class_polygons(path: Path | str, grid: GeoBox) -> PolygonLabels:
             f"Dynamic World's are: {', '.join(item.name for item in DYNAMIC_WORLD)}."
         )
     known = values.notna()
+    unknown = columns.text(frame, column, "null")[~known]
+    notes = columns.misspelt([*map(str, frame.columns)], ("class",)) if column == "name" else []
+    if len(unknown):
+        notes.append(
+            f"{len(unknown)} of {len(frame)} polygons are not used, since column {column} has "
+            f"{columns.counted(unknown)}, none of {', '.join(_VALUES)}."
+        )
+    for note in notes:
+        warn(f"{path}: Land-cover labels: {note}")
+    _warn_if_elsewhere(frame, path, grid)
     polygons = gpd.GeoDataFrame(
         {"value": values[known].astype(np.uint8)}, geometry=frame.geometry[known], crs=frame.crs
     )
-    return PolygonLabels(polygons, grid, tuple(sorted(set(frame[column][~known].astype(str)))))
+    return PolygonLabels(polygons, grid, tuple(sorted(set(unknown))))
+
+
+def _warn_if_elsewhere(frame: gpd.GeoDataFrame, path: Path | str, grid: GeoBox) -> None:
+    if grid.crs is not None:
+        what, bounds = f"Land-cover labels {path}", grid.boundingbox.bbox
+        warn_if_elsewhere(frame, grid.crs.to_wkt(), bounds, what, "no land cover is measured")
 
 
 _VALUES = {item.name: item.value for item in DYNAMIC_WORLD}

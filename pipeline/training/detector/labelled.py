@@ -28,6 +28,7 @@ from pipeline.simulation.chips.chip import Chip
 from pipeline.simulation.chips.ground import Boxes, LabelledImage, near_a_truck
 from pipeline.simulation.chips.instrument import observe
 from pipeline.simulation.chips.palette import any_world
+from pipeline.storage.untrusted_vectors import read_layer
 from pipeline.tiling import Tile, plan
 from pipeline.training.detector.settings import LabelSettings, TruckSource
 from pipeline.training.spatial_split import block_mask, block_of, hold_out
@@ -189,7 +190,7 @@ def check_classes(labels: Path, known: Iterable[str], setting: str) -> None:
     LabelsError
         Naming the unknown classes and the `setting` they would belong into.
     """
-    frame = read_polygons(labels, "Labels", layers=TRUCK_LAYERS)
+    frame = read_layer(labels, "Truck labels", "polygons", TRUCK_LAYERS)
     column = next((name for name in CLASS_COLUMNS if name in frame), None)
     if column is None:
         return

@@ -15,6 +15,7 @@ from pipeline.evaluation.landcover.labels import (
     RasterLabels,
     read_landcover_labels,
 )
+from pipeline.input_warnings import collected_warnings
 from tests.evaluation.test_labels import pixels
 
 UTM = "EPSG:32632"
@@ -93,6 +94,47 @@ def test_polygons_without_a_known_class_are_refused(tmp_path, columns, message):
     gpd.GeoDataFrame(columns, geometry=[pixels(0, 0)], crs=UTM).to_file(tmp_path / "l.gpkg")
     with pytest.raises(LabelsError, match=message):
         read_landcover_labels(tmp_path / "l.gpkg", GRID)
+
+
+@pytest.mark.parametrize("kind", ["raster", "polygons"])
+def test_labels_elsewhere_are_reported(tmp_path, kind):
+    """GRID is 60 m wide; the labels begin 2,440 m to its east."""
+    if kind == "raster":
+        path = write_raster(
+            tmp_path / "l.tif", np.zeros((4, 6), np.uint8), from_origin(602_500, 5_800_000, 10, 10)
+        )
+    else:
+        path = tmp_path / "l.gpkg"
+        gpd.GeoDataFrame({"class": [1]}, geometry=[pixels(250, 0)], crs=UTM).to_file(path)
+    with collected_warnings() as warnings:
+        labels = read_landcover_labels(path, GRID)
+    assert len(warnings) == 1
+    assert (
+        f"Land-cover labels {path}: 0 of 1 features meet the scene; the nearest is 2.4 km to the east"
+        in warnings[0]
+    )
+    assert (labels.read(WHOLE) == UNLABELLED).all()
+
+
+def test_classes_that_are_not_used_are_named_with_their_counts(tmp_path):
+    frame = gpd.GeoDataFrame(
+        {"CLASS": ["water", "lava", "lava", "12", "Trees", None]},
+        geometry=[pixels(col, 0) for col in range(6)],
+        crs=UTM,
+    )
+    frame.to_file(tmp_path / "l.gpkg")
+    with collected_warnings() as warnings:
+        labels = read_landcover_labels(tmp_path / "l.gpkg", GRID)
+    assert labels.read(WHOLE)[0].tolist() == [0, 255, 255, 255, 1, 255]
+    (warning,) = warnings
+    assert (
+        "4 of 6 polygons are not used, since column class has lava (2), 12 (1), null (1), none of water"
+        in warning
+    )
+    frame.rename(columns={"CLASS": "clas"}).assign(name="built").to_file(tmp_path / "m.gpkg")
+    with collected_warnings() as warnings:
+        read_landcover_labels(tmp_path / "m.gpkg", GRID)
+    assert "column clas is not read; if it is meant to be class, rename it." in warnings[0]
 
 
 def test_unusable_label_rasters_are_refused(tmp_path):

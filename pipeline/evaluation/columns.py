@@ -1,0 +1,124 @@
+"""Columns of label files: any type, names as files have them, and what of them is not used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import LabelsError
+
+LABELS = ("id", "confidence", "travel_deg", "heading_deg", "speed_kmh", "scene_id")
+"""Columns of truck labels that are read."""
+_CLASSES = ("class", "label", "category")
+"""Columns that may say what is in a box; an evaluation does not read them."""
+_TRUCKS = ("truck", "trucks", "lorry", "lorries", "hgv")
+_SAME = {"heading_deg": "travel_deg"}
+"""Columns that mean another one."""
+_SHORTEST, _SHAPEFILE_NAME = 4, 10
+_SHOWN = 5
+
+
+def renamed(frame: gpd.GeoDataFrame, names: Sequence[str]) -> gpd.GeoDataFrame:
+    """Rename columns that differ from `names` by case only, or that a Shapefile has cut to 10 letters."""
+    found: dict[str, str] = {}
+    for name in names:
+        if name not in frame:
+            same = [
+                column
+                for column in map(str, frame.columns)
+                if column.lower() in {name, name[:_SHAPEFILE_NAME]} and column != frame.geometry.name
+            ]
+            found |= {same[0]: name} if len(same) == 1 else {}
+    return frame.rename(columns=found)
+
+
+def text(frame: gpd.GeoDataFrame, name: str, default: str) -> pd.Series:
+    """Return a column of any type as text, `default` where it is null, blank or missing."""
+    values = frame[name] if name in frame else pd.Series(None, index=frame.index, dtype=object)
+    values = values.astype(object)
+    there = values.notna() & (values.astype(str).str.strip() != "")
+    return values.where(there, default).map(_plain)
+
+
+def numbers(frame: gpd.GeoDataFrame, name: str) -> pd.Series:
+    """Return a column of any type as numbers, NaN where it is none or missing."""
+    values = frame[name] if name in frame else pd.Series(np.nan, index=frame.index)
+    found = pd.to_numeric(values, errors="coerce").astype(float)
+    return found.where(np.isfinite(found))
+
+
+def ids(frame: gpd.GeoDataFrame) -> pd.Series:
+    """Return the column `id` as text; the number of the feature where there is none."""
+    count = pd.Series([str(number + 1) for number in range(len(frame))], index=frame.index, dtype=object)
+    return text(frame, "id", "").where(lambda given: given != "", count)
+
+
+def check(values: pd.Series, known: Sequence[str], path: Path | str) -> None:
+    """Check that a column of text has known values only.
+
+    Raises
+    ------
+    LabelsError
+        Otherwise, with the values and their counts.
+    """
+    unknown = values[~values.isin(known)]
+    if len(unknown):
+        raise LabelsError(
+            f"Column {values.name} of {path} is one of {', '.join(known)}. Received: {counted(unknown)}"
+        )
+
+
+def notes(frame: gpd.GeoDataFrame, certain: pd.Series) -> list[str]:
+    """Return a line for each column or value of truck labels that is not used but may be meant to be.
+
+    `certain` marks the boxes that count.
+    """
+    lines = misspelt([str(name) for name in frame.columns], LABELS)
+    for name in ("travel_deg", "heading_deg", "speed_kmh"):
+        if name in frame:
+            given = text(frame, name, "")
+            strange = given[(given != "") & numbers(frame, name).isna()]
+            if len(strange):
+                lines.append(f"{len(strange)} values of {name} are no numbers: {counted(strange)}.")
+    for name in _CLASSES:
+        if name in frame:
+            classes = text(frame, name, "")[certain]
+            others = classes[(classes != "") & ~classes.str.lower().isin(_TRUCKS)]
+            if len(others) and not (classes.nunique() == 1 and classes.str.isnumeric().all()):
+                lines.append(
+                    f"column {name} is not read, so {counted(others)} count as trucks. "
+                    "Remove those boxes, or give them the confidence ignore."
+                )
+    return lines
+
+
+def misspelt(found: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return a line for each column whose name is near to a known one that the file does not have."""
+    there = {_SAME.get(name, name) for name in found}
+    absent = [name for name in known if _SAME.get(name, name) not in there and len(name) > _SHORTEST]
+    lines = []
+    for name in found:
+        lower = name.lower()
+        near = get_close_matches(lower, absent, 1, 0.7) or [
+            each for each in absent if len(lower) >= _SHORTEST and each.startswith(lower)
+        ]
+        if near and name not in known:
+            lines.append(f"column {name} is not read; if it is meant to be {near[0]}, rename it.")
+    return lines
+
+
+def counted(values: pd.Series) -> str:
+    """Return values with their counts, the most frequent first."""
+    counts = values.astype(str).value_counts()
+    shown = [f"{' '.join(str(value).split())[:40]} ({count})" for value, count in counts[:_SHOWN].items()]
+    return ", ".join(shown) + (", ..." if len(counts) > _SHOWN else "")
+
+
+def _plain(value: object) -> str:
+    """Return a value as text; integers without a fraction, however they are stored."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
