@@ -105,7 +105,7 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
     if "scene_id" in frame:
         read["scene_id"] = frame["scene_id"]
     boxes = gpd.GeoDataFrame(read, geometry=frame.geometry, crs=frame.crs)
-    return boxes, replace(left_out, notes=tuple(notes))
+    return boxes, replace(left_out, notes=(*left_out.notes, *notes))
 
 
 def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOut]:
@@ -202,7 +202,7 @@ def usable_polygons(
         return frame.set_crs(crs), LeftOut()
     if frame.crs is None:
         raise LabelsError(
-            f"{what} have no CRS: {path}. Assign one, e.g. with QGIS or ogr2ogr -a_srs EPSG:32632."
+            f"{what}: {path} has no CRS. Assign one, e.g. with QGIS or ogr2ogr -a_srs EPSG:32632."
         )
     bare, strange = frame.geometry.isna() | frame.geometry.is_empty, outside_of_crs(frame)
     counts = {"without geometry": int(bare.sum())}
@@ -218,10 +218,12 @@ def usable_polygons(
     counts["not polygons"] = int((~polygons).sum())
     frame = frame[polygons]
     flattened, invalid = int(frame.geometry.has_z.sum()), ~frame.geometry.is_valid
+    drawn = frame[invalid]
     # A bow tie becomes its two halves; what collapses to a line is no polygon any more.
     shapes = shapely.force_2d(frame.geometry.to_numpy())
     shapes[invalid] = shapely.make_valid(shapes[invalid], method="structure", keep_collapsed=False)
     frame = frame.set_geometry(gpd.GeoSeries(shapes, index=frame.index, crs=frame.crs))
+    notes = () if boxes or drawn.empty else (_repair(drawn, frame[invalid]),)
     frame = frame if crs is None else frame.to_crs(crs)
     placed = np.isfinite(shapely.bounds(frame.geometry.to_numpy())).all(axis=1)
     flat = shapely.is_empty(shapes) | ~(shapely.area(shapes) > 0)
@@ -234,10 +236,19 @@ def usable_polygons(
         counts["duplicates"] = int(again.sum())
         frame = frame[~again].reset_index(drop=True)
     counts = {name: count for name, count in counts.items() if count}
-    left_out = LeftOut(counts, repaired, flattened, split)
+    left_out = LeftOut(counts, repaired, flattened, split, notes)
     for line in left_out.lines(what):
         warn(f"{path}: {line}")
     return frame, left_out
+
+
+def _repair(drawn: gpd.GeoDataFrame, repaired: gpd.GeoDataFrame) -> str:
+    """Return what a repair of outlines did to their area, on an equal-area projection."""
+    before, after = (
+        float(np.nan_to_num(frame.to_crs("EPSG:6933").area, posinf=0).sum() / 1e6)
+        for frame in (drawn, repaired)
+    )
+    return f"the repaired outlines cover {after:,.4g} km2 ({before:,.4g} km2 as drawn)."
 
 
 def _each_polygon(frame: gpd.GeoDataFrame, boxes: bool) -> tuple[gpd.GeoDataFrame, int]:

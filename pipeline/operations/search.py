@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import geopandas as gpd
 import pystac
-import shapely
 from pystac_client import Client, ConformanceClasses
 from pystac_client.exceptions import APIError
 from pystac_client.stac_api_io import StacApiIO
@@ -22,13 +18,13 @@ from pystac_client.warnings import PystacClientWarning
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from pipeline.errors import AreaError, ConfigError, NotAProductError, UnreachableError
+from pipeline.errors import ConfigError, NotAProductError, UnreachableError
+from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
 from pipeline.scenes.download import PASSING, close_redirect, pieces
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.scene import scene_name
-from pipeline.storage.untrusted_vectors import file_of, read_layer
 
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100
@@ -137,7 +133,7 @@ class _WebOnly(StacApiIO):
 
 def _documents(search: StacSearch) -> Iterator[dict[str, Any]]:
     """Items as the server has them, each with an id."""
-    place = _place(search.area) if search.area else {}
+    place = search_place(search.area) if search.area else {}
     try:
         client = Client.open(search.url, stac_io=_WebOnly())
         if search.changed_since:
@@ -206,29 +202,6 @@ def _interval(text: str | None) -> str | None:
                     f"Received: {text}"
                 ) from error
     return text
-
-
-def _place(area: str) -> dict[str, Any]:
-    """Return the client's argument for a box or a file of polygons."""
-    if file_of(area).exists():
-        return {"intersects": _polygons(Path(area))}
-    try:
-        west, south, east, north = (float(part) for part in area.split(","))
-    except ValueError as error:
-        raise ConfigError(
-            f"An area is west,south,east,north in degrees, or a file of polygons. Received: {area}"
-        ) from error
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
-        raise ConfigError(f"An area is west,south,east,north in degrees, south first. Received: {area}")
-    return {"bbox": [west, south, east, north]}
-
-
-def _polygons(path: Path) -> dict[str, Any]:
-    areas = read_layer(path, "The area", "polygons", ("area", "aoi"))
-    if not isinstance(areas, gpd.GeoDataFrame) or areas.crs is None or areas.geometry.is_empty.all():
-        raise AreaError(f"An area has polygons in a known coordinate reference system; {path} has not.")
-    whole = shapely.force_2d(areas.to_crs("EPSG:4326").union_all())
-    return dict(json.loads(shapely.to_geojson(whole)))
 
 
 def _cloud_cover(document: dict[str, Any]) -> float | None:
