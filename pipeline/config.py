@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import logging
+import math
 from collections.abc import Iterable, Mapping
+from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -16,6 +18,8 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -45,6 +49,88 @@ class Settings(BaseModel):
 
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+USUAL_SCALE = 1e-4
+"""Reflectance of one digital number in Sentinel-2 products."""
+
+
+def check_scale(scale: float) -> None:
+    """Raise ValueError unless a scale can be one of reflectance: above 0, at most 1."""
+    if not 0 < scale <= 1:
+        divisor = scale > 1 and math.isfinite(scale)
+        hint = f"; 1 / {scale:g} = {1 / scale:g}" if divisor else ""
+        raise ValueError(
+            "reflectance = DN * scale + offset, so a scale is above 0 and at most 1: 0.0001 for Sentinel-2's "
+            f"digital numbers, 0.01 for per cent, 1 for reflectance 0-1{hint}"
+        )
+
+
+def check_offset(offset: float, scale: float) -> None:
+    """Raise ValueError unless an offset can be one of reflectance: between -1 and 1."""
+    if not -1 <= offset <= 1:
+        scale = USUAL_SCALE if scale == 1 else scale
+        hint = f", not in DN: {offset:g} * {scale:g} = {offset * scale:g}" if math.isfinite(offset) else ""
+        raise ValueError(f"an offset is in reflectance, from -1 to 1{hint}")
+
+
+class SceneSettings(Settings):
+    """Values and time of a scene, where its files do not state them or state them wrongly."""
+
+    scale: float | None = Field(
+        None, description="reflectance = DN * scale + offset, for all bands; null: from the scene"
+    )
+    offset: float | None = Field(
+        None, description="in reflectance, e.g. -0.1 since baseline 04.00; null: from the scene"
+    )
+    nodata: float | Literal["none"] | None = Field(
+        None,
+        description="DN without data; none: there is no such DN (NaN never has data); null: from the scene",
+    )
+    acquired: str | None = Field(
+        None, description="time of acquisition, e.g. 2023-06-13T10:20:31Z, or its date; null: from the scene"
+    )
+
+    @field_validator("scale")
+    @classmethod
+    def _is_a_scale(cls, scale: float | None) -> float | None:
+        if scale is not None:
+            check_scale(scale)
+        return scale
+
+    @field_validator("offset")
+    @classmethod
+    def _is_an_offset(cls, offset: float | None, others: ValidationInfo) -> float | None:
+        if offset is not None:
+            check_offset(offset, others.data.get("scale") or USUAL_SCALE)
+        return offset
+
+    @field_validator("nodata", mode="before")
+    @classmethod
+    def _is_a_value(cls, nodata: object) -> object:
+        try:
+            number = float(nodata) if isinstance(nodata, str | int | float) else None
+        except ValueError as error:
+            if str(nodata).lower() != "none":
+                raise ValueError("a number, nan or none is expected") from error
+            return "none"
+        # Values that are not finite never have data, so they need no setting.
+        return nodata if number is None else number if math.isfinite(number) else "none"
+
+    @field_validator("acquired", mode="before")
+    @classmethod
+    def _is_a_time(cls, acquired: object) -> object:
+        if isinstance(acquired, date):  # YAML reads dates
+            return acquired.isoformat()
+        if isinstance(acquired, str | int):
+            acquired = str(acquired)
+            try:
+                datetime.fromisoformat(acquired)
+            except ValueError as error:
+                raise ValueError(
+                    "a time by ISO 8601 is expected, e.g. 2023-06-13T10:20:31Z, or a date"
+                ) from error
+        return acquired
 
 
 class Tiling(Settings):
@@ -184,6 +270,7 @@ class Batch(Settings):
 class Config(Settings):
     """All settings of a run."""
 
+    scene: SceneSettings = SceneSettings()
     tiling: Tiling = Tiling()
     engine: Engine = Engine()
     runner: Runner = Runner()
@@ -294,4 +381,5 @@ def _explain(error: ValidationError, kind: type[BaseModel], path: Path | None) -
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
         hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(known)}."
         return f"Unknown setting {name}{where}.{hint}"
-    return f"Setting {name}{where}: {first['msg']}. Received: {first['input']!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"Setting {name}{where}: {message}. Received: {first['input']!r}"

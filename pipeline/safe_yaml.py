@@ -25,7 +25,10 @@ def read_yaml(text: str) -> Any:
     """
     if _written_out(text) > _MOST_VALUES:
         raise yaml.YAMLError(f"its aliases stand for more than {_MOST_VALUES} values, or for themselves")
-    return yaml.load(text, Loader=SafeLoader)
+    try:
+        return yaml.load(text, Loader=SafeLoader)
+    except ValueError as error:  # of a date such as 2023-13-01
+        raise yaml.YAMLError(str(error)) from error
 
 
 def _written_out(text: str) -> float:

@@ -153,7 +153,7 @@ def test_a_wrong_override_is_explained(override, said):
 
 def test_a_name_like_no_other_gets_the_list_of_all():
     said = message(None, "zzzzzz.qq=1")
-    assert said.startswith("Unknown setting zzzzzz. Known: tiling.tile_px, ")
+    assert said.startswith("Unknown setting zzzzzz. Known: scene.scale, ")
     assert all(name in said for name in setting_names(Config))
 
 

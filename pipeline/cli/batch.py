@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.console import note, quiet_prefect, say_page, say_path
-from pipeline.cli.options import BandsOfAll, Config, Out, Prefect, Roads, Settings, band_list
+from pipeline.cli.options import (
+    BandsOfAll,
+    Config,
+    Nodata,
+    Offset,
+    Out,
+    Prefect,
+    Roads,
+    Scale,
+    Settings,
+    band_list,
+    scene_settings,
+)
 from pipeline.fields import fields_of
 
 commands = typer.Typer()
@@ -43,10 +55,15 @@ class _ManyScenes:
     settings: Settings = None
     roads: Roads = None
     bands: BandsOfAll = None
+    scale: Scale = None
+    offset: Offset = None
+    nodata: Nodata = None
 
     def parameters(self, *without: str) -> dict[str, Any]:
-        """Return the options as parameters, but for some."""
+        """Return the options as parameters, but for some; those of scenes are settings."""
         given = {**asdict(self), "bands": band_list(self.bands)}
+        of_scenes = {name: given.pop(name) for name in ("scale", "offset", "nodata")}
+        given["settings"] = scene_settings(self.settings, **of_scenes)
         return {name: value for name, value in given.items() if name not in without}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
@@ -20,15 +22,44 @@ Roads = Annotated[
         ".osm.pbf, .osm), or `overpass` to fetch those of OpenStreetMap. FILE:LAYER chooses a layer.",
     ),
 ]
+_BAND_NAMES = "B04,B03,...; - leaves a band out, mask is a data mask, SCL the scene classification."
 Bands = Annotated[
-    str | None, typer.Option("--bands", help="Bands of a GeoTIFF without band descriptions: B04,B03,...")
+    str | None,
+    typer.Option("--bands", help=f"Bands of a GeoTIFF without band descriptions: {_BAND_NAMES}"),
 ]
 BandsOfAll = Annotated[
-    str | None, typer.Option("--bands", help="Bands of all GeoTIFFs without band descriptions: B04,B03,...")
+    str | None,
+    typer.Option("--bands", help=f"Bands of all GeoTIFFs without band descriptions: {_BAND_NAMES}"),
+]
+Scale = Annotated[
+    float | None,
+    typer.Option("--scale", help="Reflectance = DN * scale + offset, e.g. 0.0001. Default: from the scene."),
+]
+Offset = Annotated[
+    float | None,
+    typer.Option("--offset", help="In reflectance: -0.1 since baseline 04.00. Default: from the scene."),
+]
+Nodata = Annotated[
+    str | None,
+    typer.Option(
+        "--nodata", help="DN without data, or none if there is no such DN. Default: from the scene."
+    ),
+]
+Acquired = Annotated[
+    str | None,
+    typer.Option(
+        "--acquired", help="Time of acquisition, e.g. 2023-06-13T10:20:31Z. Default: from the scene."
+    ),
 ]
 Prefect = Annotated[
     bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow, or directly in this process.")
 ]
+
+
+def scene_settings(settings: Iterable[str] | None, **given: object) -> tuple[str, ...]:
+    """Return the overrides of `--set`, then those of options such as --scale, by their names."""
+    own = (f"scene.{name}={json.dumps(str(value))}" for name, value in given.items() if value is not None)
+    return *(settings or ()), *own
 
 
 def band_list(bands: str | None) -> tuple[str, ...] | None:

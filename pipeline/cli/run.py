@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import print_result, progress, quiet_prefect
-from pipeline.cli.options import Bands, Config, Out, Prefect, Roads, Settings, band_list
+from pipeline.cli.options import (
+    Acquired,
+    Bands,
+    Config,
+    Nodata,
+    Offset,
+    Out,
+    Prefect,
+    Roads,
+    Scale,
+    Settings,
+    band_list,
+    scene_settings,
+)
 
 commands = typer.Typer()
 
@@ -34,6 +47,10 @@ def run(
         typer.Option(help="Reference land cover, a raster or polygons (FILE or FILE:LAYER), for scores."),
     ] = None,
     bands: Bands = None,
+    scale: Scale = None,
+    offset: Offset = None,
+    nodata: Nodata = None,
+    acquired: Acquired = None,
     prefect: Prefect = True,
 ) -> None:
     """Detect moving trucks and map land cover in one scene.
@@ -46,10 +63,11 @@ def run(
     from pipeline.logs import labelled
     from pipeline.run import Request, prepare, run_prepared_directly
 
+    own = scene_settings(settings, scale=scale, offset=offset, nodata=nodata, acquired=acquired)
     request = Request(
         scene=scene,
         out=out,
-        config=load_config(config, settings or ()),
+        config=load_config(config, own),
         bands=band_list(bands),
         roads=roads,
         truck_labels=truck_labels,

@@ -74,6 +74,7 @@ TRUCKS = Layer(
         "score": NUMBER,
         "scene_id": TEXT,
         "acquired": TIME,
+        "acquired_date": TEXT,
         "heading_deg": NUMBER,
         "heading_source": TEXT,
         "axis_deg": NUMBER,

@@ -8,7 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ COLLECTION_ID = "truckscape-scenes"
 CATALOG_FILES = ("collection.json", "catalog.json")
 FIRST_LIGHT = datetime(2015, 6, 23, tzinfo=UTC)
 """Launch of Sentinel-2A: no scene is older."""
+_DATE_NOTE = "The source has the date of the acquisition, not its time: start and end are those of that day."
 _TIME_NOTE = "The source has no acquisition time: start and end are Sentinel-2A's launch and the run's end."
 _FOOTPRINT_POINTS = 16
 _MEDIA_TYPES = {
@@ -106,13 +107,15 @@ def build_item(
     outline = shapely.segmentize(scene.grid.extent.geom, max(_sides(scene)) / _FOOTPRINT_POINTS)
     footprint = geojson_feature(outline, scene.grid.crs.to_wkt(), scene.id)
     finished = _moment(run.get("finished")) or datetime.now(UTC)
+    time = scene.acquired if isinstance(scene.acquired, datetime) else None
+    first, last = _bounds_of(scene.acquired, finished)
     item = pystac.Item(
         id=scene.id,
         geometry=footprint["geometry"],
         bbox=footprint["bbox"],
-        datetime=scene.acquired and scene.acquired.astimezone(UTC),
-        start_datetime=None if scene.acquired else FIRST_LIGHT,
-        end_datetime=None if scene.acquired else finished,
+        datetime=time.astimezone(UTC) if time else None,
+        start_datetime=None if time else first,
+        end_datetime=None if time else last,
         properties=_properties(scene, run, finished),
         collection=COLLECTION_ID,
     )
@@ -300,6 +303,20 @@ def _sides(scene: Scene) -> tuple[float, float]:
     return right - left, top - bottom
 
 
+def _bounds_of(acquired: date | None, finished: datetime) -> tuple[datetime, datetime]:
+    """Return the bounds of a time that is not known: those of its day, or of all days."""
+    if acquired is None:
+        return FIRST_LIGHT, finished
+    day = datetime(acquired.year, acquired.month, acquired.day, tzinfo=UTC)
+    return day, day + timedelta(days=1, seconds=-1)
+
+
+def _time_note(acquired: date | None) -> str | None:
+    if acquired is None:
+        return _TIME_NOTE
+    return None if isinstance(acquired, datetime) else _DATE_NOTE
+
+
 def _properties(scene: Scene, run: Mapping[str, Any], finished: datetime) -> dict[str, Any]:
     crs, affine = scene.grid.crs, scene.grid.affine
     code = None if crs is None or crs.epsg is None else f"EPSG:{crs.epsg}"
@@ -316,7 +333,7 @@ def _properties(scene: Scene, run: Mapping[str, Any], finished: datetime) -> dic
         "truckscape:trucks": run.get("counts", {}).get("trucks"),
         "truckscape:seen_fraction": run.get("seen_fraction"),
         "truckscape:simulated": True if scene.simulated else None,
-        "truckscape:time_note": None if scene.acquired else _TIME_NOTE,
+        "truckscape:time_note": _time_note(scene.acquired),
     }
     return {
         **{name: value for name, value in known.items() if value is not None},

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from pipeline.layers.flow import Recall, flow_interval, observe
 from pipeline.layers.snapping import DrivingSide, snap_trucks
 from pipeline.roads import driving_side as sides
 from pipeline.roads.segments import measured_lines, points_along, split_roads
-from pipeline.scenes.scene import Scene
+from pipeline.scenes.scene import Scene, date_text
 from pipeline.storage.atomic import replacing
 
 Seen = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
@@ -144,6 +144,7 @@ _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int32()
 TABLE_FIELDS: Mapping[str, tuple[pa.DataType, str]] = {
     "scene_id": (_TEXT, "id of the scene"),
     "acquired": (pa.timestamp("ms", tz="UTC"), "time of acquisition, UTC; null if the source has none"),
+    "acquired_date": (_TEXT, "its date, YYYY-MM-DD, UTC; also where the source has no time"),
     "segment_id": (_TEXT, "the segment, as in the layer road_segments"),
     "road_id": (_TEXT, "its road: the way of OpenStreetMap if the roads are from there"),
     "road_class": (_TEXT, "its class, e.g. motorway"),
@@ -179,7 +180,7 @@ def traffic_table(
     segments: gpd.GeoDataFrame,
     *,
     scene_id: str,
-    acquired: datetime | None,
+    acquired: date | None,
     model: str,
     attribution: str | None = None,
 ) -> pa.Table:
@@ -190,13 +191,14 @@ def traffic_table(
     of = segments.iloc[rows["segment"]]
     forward = rows["direction"].to_numpy() > 0
     azimuth = of["azimuth_deg"].to_numpy()
-    moment = None if acquired is None else pd.Timestamp(acquired)
+    moment = pd.Timestamp(acquired) if isinstance(acquired, datetime) else None
     if moment is not None:
         moment = moment.tz_localize(UTC) if moment.tzinfo is None else moment.tz_convert(UTC)
     whole: dict[str, Any] = {
         **{name: of[name].to_numpy(object) for name in ("segment_id", "road_id", "road_class")},
         "scene_id": [scene_id] * len(rows),
         "acquired": [moment] * len(rows),
+        "acquired_date": [date_text(acquired)] * len(rows),
         "direction": np.where(forward, "forward", "backward"),
         "azimuth_deg": np.round(np.where(forward, azimuth, (azimuth + 180) % 360), 1),
         "model": [model] * len(rows),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.detectors import detectors_at
 from pipeline.scenes.msi import BAND_DELAYS_S
-from pipeline.scenes.scene import Scene
+from pipeline.scenes.scene import Scene, date_text
 
 MOVING_SIGMAS = 2.0
 """Minimum displacement, in standard deviations, for a heading or an axis."""
@@ -111,7 +111,7 @@ def truck_layer(
     includes that of the displacement and of the delay. `roads` has `road_id` and `road_class`; a truck gets
     those of the nearest road within `road_buffer_m`. `near_cloud` and `touches_nodata` are flags (N,).
     Without `near_cloud` the column is null. A box on the border of the scene always touches the edge.
-    `acquired` is a time in UTC, null if unknown.
+    `acquired` is a time in UTC, null if unknown; `acquired_date` is its date as text, also without a time.
     Scores are rounded to four decimals, degrees and km/h to one; further digits are noise.
     """
     order = detections.north_to_south()
@@ -132,6 +132,7 @@ def truck_layer(
         "score": np.round(detections.scores, 4),
         "scene_id": _text([scene.id] * len(boxes)),
         "acquired": _moments(scene.acquired, len(boxes)),
+        "acquired_date": _text([date_text(scene.acquired)] * len(boxes)),
         **{name: np.round(column, 1) for name, column in motion.items()},
         "heading_source": _text(
             "band_order" if known else None for known in np.isfinite(motion["heading_deg"])
@@ -170,9 +171,12 @@ def _text(values: Iterable[str | None]) -> pd.Series:
     return pd.Series(list(values), dtype=object)
 
 
-def _moments(moment: datetime | None, count: int) -> pd.Series:
-    """Return a column of one time, in UTC and to the millisecond, the precision of all formats."""
-    if moment is None:
+def _moments(moment: date | None, count: int) -> pd.Series:
+    """Return a column of one time, in UTC and to the millisecond, the precision of all formats.
+
+    A date is not a time.
+    """
+    if not isinstance(moment, datetime):
         return pd.Series([pd.NaT] * count, dtype="datetime64[ms, UTC]")
     utc = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return pd.Series([utc] * count, dtype="datetime64[us, UTC]").astype("datetime64[ms, UTC]")

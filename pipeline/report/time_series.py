@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ class CountedScene(Protocol):
 
     @property
     def acquired(self) -> str | None:
-        """Time of acquisition, RFC 3339."""
+        """Time of acquisition, RFC 3339, or its date."""
 
     @property
     def trucks(self) -> int | None:
@@ -45,8 +45,8 @@ def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None
     """Trucks by kilometre of road, or by 100 square kilometres without roads, over the date; the file.
 
     Bars are 95 % intervals of a Poisson mean (Garwood, 1936): of the count alone, not of what the detector
-    misses. Scenes without a time of acquisition, or of which nothing was seen, can't be shown; None if no
-    scene can.
+    misses. Scenes without a date, which the title counts, and those of which nothing was seen can't be shown;
+    None if no scene can.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None
     """
     by_road = any(scene.road_km for scene in scenes)
     points = [
-        (datetime.fromisoformat(scene.acquired), scene.trucks, size)
+        (_moment(scene.acquired), scene.trucks, size)
         for scene in scenes
         if scene.acquired
         and scene.trucks is not None
@@ -67,16 +67,24 @@ def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None
     dates, counts, sizes = zip(*points, strict=True)
     unit = "km of road" if by_road else "100 km² searched"
     kind = "simulated scenes" if all(scene.simulated for scene in scenes) else "scenes"
+    undated = sum(scene.acquired is None and scene.trucks is not None for scene in scenes)
     figure = _figure(
         list(dates),
         np.array(counts, np.float64),
         np.array(sizes, np.float64),
         f"trucks per {unit}",
-        f"{len(points)} {kind}, {sum(counts)} trucks",
+        f"{len(points)} {kind}, {sum(counts)} trucks"
+        + (f"; {undated} without a date not shown" if undated else ""),
     )
     with replacing(path) as part:
         figure.savefig(part, dpi=150, metadata={"Software": None})
     return path
+
+
+def _moment(acquired: str) -> datetime:
+    """Return the place of a time, or of a date's begin, on the axis."""
+    moment = datetime.fromisoformat(acquired)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _figure(dates: list[datetime], counts: np.ndarray, sizes: np.ndarray, unit: str, title: str) -> Figure:

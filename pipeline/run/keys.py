@@ -83,6 +83,7 @@ def keys_of(
         "files": sorted(inputs[str(file)] for file in scene.files if str(file) in inputs),
         "bands": {name: _band(scene.bands[name], inputs) for name in models.bands_of(scene)},
         "scl": _band(scene.scl, inputs) if scene.scl else None,
+        "blanks": scene.blanks,
         "models": [
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
             for bundle in (models.detector, models.segmenter, models.screener)
@@ -115,7 +116,9 @@ def _band(source: BandSource, inputs: Mapping[str, str]) -> list[object]:
         digests = {Path(path).resolve(): digest for path, digest in inputs.items()}
         place = digests.get(file.resolve(), "") + source.href.removeprefix("/vsizip/").partition("}")[2]
     warp = source.warp and [source.warp.crs, list(source.warp.transform)[:6], list(source.warp.shape)]
-    return [place, source.index, source.scale, source.offset, source.nodata, warp]
+    nodata = source.warp.nodata if source.warp else source.nodata
+    mask = _band(source.mask, inputs) if source.mask else None
+    return [place, source.index, source.scale, source.offset, str(nodata), warp, mask]
 
 
 def environment(engine: Engine) -> dict[str, str]:

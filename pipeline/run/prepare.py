@@ -15,7 +15,7 @@ from pipeline.inference.engine import max_tile_px
 from pipeline.inference.networks import Models
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_store import ShardStore, open_shared
-from pipeline.input_warnings import collected_warnings
+from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, Calibration, open_bundle
 from pipeline.roads.overpass import overpass_roads
@@ -133,7 +133,8 @@ def _prepare(request: Request) -> Job:
         open_store(config.publish.url, PUBLISH_URL)
     if config.runner.store:
         open_shared(config.runner.store)
-    scene = open_scene(request.scene, request.bands)
+    scene = open_scene(request.scene, request.bands, config.scene)
+    _warn_if_undated(scene)
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
         _landcover_bundle(scene, config.landcover.bundle) if config.landcover.enabled else None,
@@ -163,6 +164,14 @@ def _prepare(request: Request) -> Job:
     store.claim(keys)
     _claim(folder)
     return Job(request, scene, models, roads, shards, keys, store, inputs, here, started)
+
+
+def _warn_if_undated(scene: Scene) -> None:
+    if scene.acquired is None:
+        warn(
+            f"{scene.id} has no time of acquisition: trucks and traffic have no date, and the time series of "
+            "a batch leaves it out. Give it, or its date: --acquired 2023-06-13T10:20:31Z."
+        )
 
 
 def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, NotAProductError, SceneNotFoundError
 from pipeline.redaction import is_url
+from pipeline.scenes.overrides import with_overrides
 from pipeline.scenes.readers import band_folder, geotiff, safe, stac
 from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.scene import Scene
@@ -21,10 +23,11 @@ def formats() -> str:
     return f"{', '.join(first)}, or {last}"
 
 
-def open_scene(href: str, bands: Sequence[str] | None = None) -> Scene:
+def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSettings | None = None) -> Scene:
     """Open the scene at a path or URL, whatever its format; `bands` names the bands of a GeoTIFF, in order.
 
-    Reads metadata and headers, no pixels.
+    `settings` override what the scene states about its values and time. Reads metadata and headers, no
+    pixels.
 
     Raises
     ------
@@ -34,7 +37,9 @@ def open_scene(href: str, bands: Sequence[str] | None = None) -> Scene:
         If no reader accepts it.
     ConfigError
         If `bands` is given for a format that names its own.
-    MissingBandError, CorruptImageError, GeoreferenceError, MetadataError
+    MetadataError
+        If scale or offset can't be those of reflectance, or from the reader.
+    MissingBandError, CorruptImageError, GeoreferenceError
         From the reader.
     """
     path = href if is_url(href) else str(Path(href).expanduser())
@@ -45,7 +50,7 @@ def open_scene(href: str, bands: Sequence[str] | None = None) -> Scene:
         raise ConfigError(f"--bands is for GeoTIFFs only; the bands of {href} have their names.")
     if reader is None:
         raise NotAProductError(f"Not a Sentinel-2 scene: {href}. A scene is {formats()}.")
-    return reader.open(path, bands)
+    return with_overrides(reader.open(path, bands), settings or SceneSettings())
 
 
 def is_scene(path: Path) -> bool:

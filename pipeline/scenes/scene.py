@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +32,13 @@ _OF_FILES_BESIDE = re.compile(r"\.(?=json|parquet|png|sqlite)", re.IGNORECASE)
 """The dot of suffixes of files beside scenes' folders: catalogue, log, ledger, traffic."""
 _MOST_NAME_BYTES = 200
 """File systems allow 255; temporary names are longer."""
+
+
+def date_text(acquired: date | None) -> str | None:
+    """Return the date of a time in UTC, or a date, as YYYY-MM-DD."""
+    if isinstance(acquired, datetime) and acquired.tzinfo:
+        acquired = acquired.astimezone(UTC)
+    return None if acquired is None else f"{acquired:%Y-%m-%d}"
 
 
 def scene_name(text: str) -> str:
@@ -75,6 +82,8 @@ class BandSource:
     gsd: float = 10.0
     warp: Warp | None = None
     """The grid to which the raster is warped at reading, if its own unit is not the metre."""
+    mask: BandSource | None = None
+    """A band of the same raster that is 0 where this one has no data: opacity, or a data mask."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,8 @@ class Scene:
     href: str
     grid: GeoBox
     bands: Mapping[str, BandSource]
-    acquired: datetime | None = None
+    acquired: date | None = None
+    """A time (`datetime`, UTC) or, if only that is known, its date."""
     platform: str | None = None
     level: Literal["L1C", "L2A"] | None = None
     baseline: str | None = None
@@ -113,6 +123,13 @@ class Scene:
     radiometry: Radiometry = "assumed"
     other_offset: float | None = None
     """Offset of reflectance that another statement of the metadata gives, if they disagree."""
+    blanks: tuple[float, ...] = ()
+    """Numbers that mean no data where all bands have them, in files that need not say so."""
+
+    @property
+    def has_time(self) -> bool:
+        """Return whether the time of acquisition is known, not only its date."""
+        return isinstance(self.acquired, datetime)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -129,9 +129,9 @@ def blocks_of(raster: Raster, source: BandSource, rows: slice, cols: slice) -> I
 def read(
     source: BandSource, rows: slice, cols: slice
 ) -> tuple[NDArray[np.generic], NDArray[np.bool_] | None]:
-    """Read digital numbers (H, W) of a rectangle of a raster's own grid, and its internal mask if it has one.
+    """Read digital numbers (H, W) of a rectangle of a raster's own grid, and its masks as one if it has any.
 
-    Both are read-only: they may be views of cached blocks.
+    Both are read-only: they may be views of cached blocks. Masks are that of the file, and `source.mask`.
 
     Raises
     ------
@@ -142,9 +142,13 @@ def read(
     raster = raster_of(source)
     bands = raster.decoded_with(source.index)
     numbers = _assemble(raster, source, bands, rows, cols)
-    if not raster.masked[source.index - 1]:
-        return numbers, None
-    return numbers, _assemble(raster, source, (), rows, cols).astype(np.bool_, copy=False)
+    masks = []
+    if raster.masked[source.index - 1]:
+        masks.append(_assemble(raster, source, (), rows, cols).astype(np.bool_, copy=False))
+    if source.mask:
+        values, more = read(source.mask, rows, cols)
+        masks += [np.greater(values, 0), *([] if more is None else [more])]
+    return numbers, np.logical_and.reduce(masks) if masks else None
 
 
 def _assemble(

@@ -97,8 +97,8 @@ def scene_grid(dataset: DatasetReader) -> GeoBox:
     if ColorInterp.alpha in dataset.colorinterp:
         number = dataset.colorinterp.index(ColorInterp.alpha) + 1
         raise GeoreferenceError(
-            f"{name} has to be warped to UTM, but its band {number} is marked as opacity; if it is none: "
-            f"gdal_edit.py -colorinterp_{number} undefined FILE."
+            f"{name} has to be warped to UTM, but its band {number} is marked as opacity; undo it with "
+            f"gdal_edit.py -colorinterp_{number} undefined FILE, and describe opacity as dataMask."
         )
     log.warning("%s is in %s: warped to a 10 m grid in %s", name, dataset.crs.to_string(), utm)
     return own.to_crs(utm, resolution=10)  # type: ignore[arg-type]  # it takes a number, too
@@ -132,6 +132,7 @@ def warped(dataset: DatasetReader, warp: Warp) -> WarpedVRT:
         height=warp.shape[0],
         width=warp.shape[1],
         tolerance=_TOLERANCE_PX,
+        UNIFIED_SRC_NODATA="NO",  # else a pixel without data in some bands only is blended there
         **(classes if warp.is_classes else blended),
     )
 

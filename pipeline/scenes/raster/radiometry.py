@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from pipeline.scenes.scene import BandSource
 
+_LOWEST, _HIGHEST = -9999, 1_000_000
+"""Between them are the numbers of reflectance in any unit."""
+
 
 def to_reflectance(
     numbers: NDArray[np.generic], source: BandSource
@@ -16,10 +19,13 @@ def to_reflectance(
     reflectance = DN * scale + offset, which for a Sentinel-2 product is (DN + ADD_OFFSET) / QUANTIFICATION
     (ESA, Sentinel-2 Products Specification Document). The nodata value is masked *before* the offset is
     added: with the offset of -1000 of baseline 04.00, DN 0 is no data, while DN 1 to 1000 are dark pixels
-    whose reflectance is not positive. Numbers that are not finite are invalid. Reflectance is 0 where
-    invalid.
+    whose reflectance is not positive. Numbers that are not finite are invalid, and so are -9999 and below
+    and a million and above: no unit of reflectance has them, but files leave them where they have no data.
+    Reflectance is 0 where invalid.
     """
     valid = np.isfinite(numbers)
+    if numbers.dtype.kind != "u":
+        valid &= np.greater(numbers, _LOWEST) & np.less(numbers, _HIGHEST)
     if source.nodata is not None and np.isfinite(source.nodata):
         valid &= numbers != source.nodata
     everywhere = bool(valid.all())

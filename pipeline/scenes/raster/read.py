@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +26,9 @@ def read_pixels(scene: Scene, window: Window, bands: Sequence[str]) -> Pixels:
     """Read reflectance (C, H, W) of `bands` and validity (H, W) in `window` of the 10 m grid.
 
     Bands on the scene's grid are read by index. Others are resampled by georeference, bilinearly; source
-    pixels without data have no weight, and a pixel is valid where the source pixel at its centre is. A value
-    depends on its place only, never on the window.
+    pixels without data have no weight, and a pixel is valid where the source pixel at its centre is. A pixel
+    that has one of `scene.blanks` in all bands of the scene is not valid. A value depends on its place only,
+    never on the window.
 
     Thread-safe; threads share decoded blocks. Memory: about 6 bytes a pixel and band, and the cached blocks
     (`raster.cache`).
@@ -49,6 +50,8 @@ def read_pixels(scene: Scene, window: Window, bands: Sequence[str]) -> Pixels:
     for i, band in enumerate(bands):
         reflectance[i], band_valid = _read_band(scene, scene.bands[band], rows, cols)
         valid &= band_valid
+    for number in scene.blanks:
+        valid &= ~_blank(scene, dict(zip(bands, reflectance, strict=True)), number, rows, cols)
     if not valid.all():
         np.copyto(reflectance, 0.0, where=~valid)
     return Pixels(reflectance, valid, window, scene.grid[rows, cols])
@@ -104,7 +107,8 @@ def rectangles(
 ) -> Iterator[tuple[BandSource, slice, slice]]:
     """Yield the rows and columns of each raster that reading `bands` in `window` needs.
 
-    SCL counts as a band. Rasters that don't reach the window are left out. Errors as `read_pixels`.
+    SCL counts as a band, and masks come with their bands. Rasters that don't reach the window are left out.
+    Errors as `read_pixels`.
     """
     rows, cols = _slices(scene, window)
     for band in bands:
@@ -114,12 +118,20 @@ def rectangles(
             continue
         raster = raster_of(source)
         if same_grid(raster, scene.grid):
-            yield source, rows, cols
+            yield from _with_masks(source, rows, cols)
             continue
         y = Axis.along_rows(raster, scene.grid, rows)
         x = Axis.along_cols(raster, scene.grid, cols)
         if y.inside.any() and x.inside.any():
-            yield source, y.source, x.source
+            yield from _with_masks(source, y.source, x.source)
+
+
+def _with_masks(
+    source: BandSource | None, rows: slice, cols: slice
+) -> Iterator[tuple[BandSource, slice, slice]]:
+    while source:
+        yield source, rows, cols
+        source = source.mask
 
 
 def require_bands(scene: Scene, bands: Iterable[str]) -> None:
@@ -174,6 +186,23 @@ def _read_band(
     np.divide(blend, share, out=blend, where=~whole & valid)
     blend[~valid] = 0.0
     return blend, valid
+
+
+def _blank(
+    scene: Scene, known: Mapping[str, NDArray[np.float32]], number: float, rows: slice, cols: slice
+) -> NDArray[np.bool_]:
+    """Return a mask (H, W) of the pixels with a digital number in all bands; `known` are read already."""
+    shape = rows.stop - rows.start, cols.stop - cols.start
+    if any(source.nodata == number for source in scene.bands.values()):
+        return np.zeros(shape, np.bool_)  # such pixels are not valid in any case
+    blank = np.ones(shape, np.bool_)
+    for band in (*known, *(band for band in scene.bands if band not in known)):
+        source = scene.bands[band]
+        if not blank.any():
+            break
+        values = known[band] if band in known else _read_band(scene, source, rows, cols)[0]
+        blank &= values == to_reflectance(np.array([number], np.float32), source)[0]
+    return blank
 
 
 def _decode_reflectance(

@@ -3,65 +3,70 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 from rasterio.io import DatasetReader
 
-from pipeline.errors import (
-    ConfigError,
-    MetadataError,
-    NotAProductError,
-)
+from pipeline.config import USUAL_SCALE
 from pipeline.redaction import is_url
 from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.grids import on_grid, scene_grid
 from pipeline.scenes.readers.naming import (
     acquired_in_name,
-    band_name,
+    baseline_in_name,
     level_in_name,
     platform_in_name,
     tile_in_name,
 )
 from pipeline.scenes.readers.reader import Reader
-from pipeline.scenes.scene import (
-    BAND_NAMES,
-    BandSource,
-    Scene,
-)
+from pipeline.scenes.readers.stack import MASK, SCL, band_names, has_classes, tags_of
+from pipeline.scenes.scene import BAND_NAMES, BandSource, Radiometry, Scene
 
-DEFAULT_SCALE = 1e-4
+DEFAULT_SCALE = USUAL_SCALE
 """Reflectance of one digital number in Sentinel-2 products."""
+OFFSET_SINCE_0400 = -0.1
+"""Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
+BLANKS = (0.0, 65535.0)
+"""Numbers without data of files that need not say so: those of no swath, and the largest of 16 bits."""
 
 
 def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
     """Open a multi-band GeoTIFF whose band descriptions are Sentinel-2 band names.
 
-    `bands` names each band of the file if descriptions are missing or wrong. Bands with another description
-    are left out. GDAL's scale, offset and nodata are honoured. Without a scale, 16-bit integers are
-    reflectance x 10000 and floats are reflectance; without a nodata value, 0 is nodata in 16-bit integers.
-    Acquisition time, level and platform come from the tags `acquired`, `level` and `platform`, else from the
-    file's name.
+    `bands` names each band of the file if descriptions are missing or wrong: a band of Sentinel-2, `SCL`,
+    `mask` for a data mask, or `-` to leave it out. Bands with another description are left out. Opacity and
+    data masks mask all bands; SCL gives clouds. GDAL's scale, offset and nodata are honoured. Without a
+    scale, 16-bit integers are reflectance x 10000 and floats are reflectance. Without a nodata value, 0 is
+    nodata in 16-bit integers, and a pixel that is 0 or 65535 in all bands has no data. Acquisition time,
+    level and platform come from tags, else from the file's name.
 
     Raises
     ------
     CorruptImageError, GeoreferenceError, NotAProductError
         If the file can't be opened, is not georeferenced, or names no band.
-    MetadataError
-        If it has 8 bits and no scale, so that its reflectance is unknown.
     ConfigError
         If `bands` does not fit the file.
     """
     with open_raster(str(path), "The scene") as dataset:
-        names = _band_names(dataset, bands)
+        names = band_names(dataset, bands)
         grid = scene_grid(dataset)
+        wkt = str(dataset.crs.to_wkt())
+        mask = mask_source(
+            str(path), [index for index, name in enumerate(names, 1) if name == MASK], wkt, grid
+        )
         sources = {
-            name: on_grid(band_source(dataset, name, str(path), index), dataset.crs.to_wkt(), grid)
+            name: replace(on_grid(band_source(dataset, name, str(path), index), wkt, grid), mask=mask)
             for index, name in enumerate(names, 1)
-            if name
+            if name in BAND_NAMES
         }
-        tags = {key.lower(): value for key, value in dataset.tags().items()}
+        index = names.index(SCL) + 1 if SCL in names else 0
+        scl = scl_source(str(path), index, wkt, grid) if index and has_classes(dataset, index) else None
+        tags = tags_of(dataset)
+        radiometry = radiometry_of(dataset)
     return Scene(
         id=path.stem,
         href=str(path),
@@ -69,39 +74,21 @@ def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
         bands=sources,
         acquired=acquired_in_name(tags, path.name),
         platform=platform_in_name(tags, path.name),
-        level=level_in_name(tags, path.name, sources),
+        level=level_in_name(tags, path.name, sources) or ("L2A" if scl else None),
+        baseline=baseline_in_name(tags, path.name),
         tile=tile_in_name(path.name),
+        scl=scl,
         files=(path,),
+        radiometry=radiometry,
+        other_offset=other_offset(baseline_in_name(tags, path.name), sources.values()),
+        blanks=BLANKS,
     )
-
-
-def _band_names(dataset: DatasetReader, given: Sequence[str] | None) -> list[str | None]:
-    if given is None:
-        names = [band_name(description) for description in dataset.descriptions]
-        if not any(names):
-            raise NotAProductError(
-                f"No band of {dataset.name} is described as a Sentinel-2 band (B02, B03...). Name all "
-                f"{dataset.count}: --bands B04,B03,..."
-            )
-    else:
-        names = [band_name(text) for text in given]
-        if None in names or len(names) != dataset.count:
-            raise ConfigError(
-                f"--bands must name each of the {dataset.count} bands of {dataset.name} as one of "
-                f"{', '.join(BAND_NAMES)}. Received: {','.join(given)}"
-            )
-    known = [name for name in names if name]
-    if len(set(known)) < len(known):
-        raise (ConfigError if given else NotAProductError)(
-            f"A band is named twice in {dataset.name}: {', '.join(known)}"
-        )
-    return names
 
 
 def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> BandSource:
     """Return the source of one band of an open raster, with the scale, offset and nodata of its tags.
 
-    Raises MetadataError if it has 8 bits and no scale.
+    The scale is NaN if it is unknown: 8 bits without a scale.
     """
     dtype = np.dtype(dataset.dtypes[index - 1])
     scale, offset, nodata = (
@@ -109,18 +96,42 @@ def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> Ban
         float(dataset.offsets[index - 1]),
         dataset.nodatavals[index - 1],
     )
-    if (scale, offset) == (1.0, 0.0) and dtype.kind in "iu":
-        if dtype.itemsize == 1:
-            raise MetadataError(
-                f"{href} has 8 bits and no scale, so its reflectance is unknown; set it, "
-                "e.g. gdal_edit.py -scale 0.00392157 FILE."
-            )
-        scale = DEFAULT_SCALE
+    if scale == 1.0 and dtype.kind in "iu":
+        scale = math.nan if dtype.itemsize == 1 else DEFAULT_SCALE
     if nodata is not None and not math.isfinite(nodata):
         nodata = None  # values that are not finite are never valid
     if nodata is None and dtype.kind in "iu" and dtype.itemsize > 1:
         nodata = 0.0
     return BandSource(name, href, index, scale, offset, nodata, gsd=round(float(dataset.transform.a), 3))
+
+
+def mask_source(href: str, indices: Iterable[int], crs: str, grid: GeoBox) -> BandSource | None:
+    """Return the source of data masks of a raster, each the mask of the one after it; None without any."""
+    mask: BandSource | None = None
+    for index in indices:
+        own = BandSource(MASK, href, index, scale=1.0, nodata=0.0)
+        mask = replace(on_grid(own, crs, grid, is_classes=True), mask=mask)
+    return mask
+
+
+def scl_source(href: str, index: int, crs: str, grid: GeoBox, gsd: float = 10.0) -> BandSource:
+    """Return the source of the scene classification in a raster."""
+    return on_grid(BandSource(SCL, href, index, scale=1.0, nodata=0.0, gsd=gsd), crs, grid, is_classes=True)
+
+
+def radiometry_of(dataset: DatasetReader) -> Radiometry:
+    """Return whether tags of a raster state scale or offset."""
+    stated = {*dataset.scales, 1.0} != {1.0} or {*dataset.offsets, 0.0} != {0.0}
+    return "tags" if stated else "assumed"
+
+
+def other_offset(baseline: str | None, sources: Iterable[BandSource]) -> float | None:
+    """Return the offset of a baseline since 04.00 if the bands have none; else None.
+
+    Software that writes such files takes the offset off, or not.
+    """
+    has_none = all(source.offset == 0 for source in sources)
+    return OFFSET_SINCE_0400 if baseline and baseline >= "04.00" and has_none else None
 
 
 READER = Reader(

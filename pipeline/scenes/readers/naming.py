@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Literal
 
 from pipeline.errors import (
@@ -16,8 +17,31 @@ from pipeline.scenes.scene import (
     BandSource,
 )
 
-_NUMBER = re.compile(r"^b(?:and)?[ _-]?0?(1[0-2]|[1-9]|8a)(?:[ _-](?:10|20|60)m)?$", re.IGNORECASE)
-_DATE_IN_NAME = re.compile(r"(?<!\d)(20\d\d)(\d\d)(\d\d)(?:T(\d\d)(\d\d)(\d\d))?(?!\d)")
+_NUMBER = re.compile(
+    r"^(?:\d\w*_)?b(?:and)?[ _-]?0?(1[0-2]|[1-9]|8a)(?:[ _-](?:10|20|60)m)?(?: *[,(:].*)?$", re.IGNORECASE
+)
+"""After a prefix that Earth Engine makes of images' ids, and before a comment such as GDAL's `B4, central
+wavelength 665 nm`."""
+_MASK = re.compile(r"(?:data[ _-]?mask|alpha|opacity)$", re.IGNORECASE)
+_NO_REFLECTANCE = re.compile(
+    r"(?:.*mask|.*alpha|opacity|scl|qa\d*|msk_.*|.*prob.*|.*cloud.*|.*cld.*|.*snw.*|aot|wvp|tci.*)$",
+    re.IGNORECASE,
+)
+"""Descriptions that products and services give to other bands of a stack."""
+_DATE_IN_NAME = re.compile(
+    r"(?<!\d)(20\d\d)([-_]?)([01]\d)\2([0-3]\d)(?:T([0-2]\d)[-:]?([0-5]\d)[-:]?([0-5]\d))?(?!\d)"
+)
+_TIME_TAGS = (
+    "acquisitiondatetime",  # of GDAL's domain IMAGERY
+    "datatake_1_datatake_sensing_start",  # of GDAL's driver of products
+    "product_start_time",
+    "sensing_time",
+    "acquisition_time",
+    "acquisition_date",
+)
+_FIRST_LIGHT = date(2015, 6, 23)
+"""Launch of Sentinel-2A."""
+_BASELINE_IN_NAME = re.compile(r"_N(\d\d)(\d\d)(?=[_.]|$)")
 _TILE_IN_NAME = re.compile(r"(?:^|_)T(\d\d[A-Z]{3})(?=[_.]|$)")
 _PLATFORM_IN_NAME = re.compile(r"(?:^|_)S2([A-D])(?=[_.]|$)")
 
@@ -33,23 +57,55 @@ def native_gsd(band: str) -> float:
     return 20.0 if band in BANDS_20M else 60.0 if band in BANDS_60M else 10.0
 
 
-def acquired_in_name(tags: Mapping[str, str], name: str) -> datetime | None:
-    """Return the time in the tag `acquired`, else in a file's name; None without either."""
+def is_mask(text: str | None) -> bool:
+    """Return whether text describes a data mask: a band that is 0 where the others have no data."""
+    return bool(text and _MASK.match(text.strip()))
+
+
+def is_no_reflectance(text: str | None) -> bool:
+    """Return whether text describes a mask, a quality band or another product beside bands of reflectance."""
+    return bool(text and _NO_REFLECTANCE.match(text.strip()))
+
+
+def acquired_in_name(tags: Mapping[str, str], name: str) -> date | None:
+    """Return the time in tags, else in a file's name; only the date where there is no time; None without.
+
+    A name with two dates without a time, such as those of a mosaic, has none. Raises MetadataError if the tag
+    `acquired` has no time.
+    """
     if "acquired" in tags:
         return parse_time(tags["acquired"])
-    match = _DATE_IN_NAME.search(name)
-    if not match:
+    for tag in _TIME_TAGS:
+        with contextlib.suppress(MetadataError):
+            if tag in tags:
+                return parse_time(tags[tag])
+    found = [moment for match in _DATE_IN_NAME.finditer(name) if (moment := _in_name(match))]
+    if len(set(found)) > 1 and not isinstance(found[0], datetime):
         return None
+    return found[0] if found else None
+
+
+def _in_name(match: re.Match[str]) -> date | None:
+    year, _, month, day, *clock = match.groups()
     try:
-        return datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)  # type: ignore[arg-type, misc]
+        of_day = date(int(year), int(month), int(day))
+        if of_day < _FIRST_LIGHT:
+            return None
+        if clock[0] is None:
+            return of_day
+        hour, minute, second = map(int, clock)
+        return datetime(of_day.year, of_day.month, of_day.day, hour, minute, second, tzinfo=UTC)
     except ValueError:
         return None
 
 
-def parse_time(text: str) -> datetime:
-    """Parse an ISO 8601 time or date as UTC. Raises MetadataError."""
+def parse_time(text: str) -> date:
+    """Parse an ISO 8601 time as UTC, or a date as a date. Raises MetadataError."""
+    text = text.strip()
+    with contextlib.suppress(ValueError):
+        return date.fromisoformat(text)
     try:
-        moment = datetime.fromisoformat(text.strip())
+        moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise MetadataError(f"Not an ISO 8601 time of acquisition: {text!r}") from error
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -61,6 +117,14 @@ def platform_in_name(tags: Mapping[str, str], name: str) -> str | None:
         return tags["platform"].lower()
     match = _PLATFORM_IN_NAME.search(name)
     return f"sentinel-2{match[1].lower()}" if match else None
+
+
+def baseline_in_name(tags: Mapping[str, str], name: str) -> str | None:
+    """Return the processing baseline, as 05.09, in tags, else in a file's name; None without either."""
+    if re.fullmatch(r"\d\d\.\d\d", tags.get("processing_baseline", "")):
+        return tags["processing_baseline"]
+    match = _BASELINE_IN_NAME.search(name)
+    return f"{match[1]}.{match[2]}" if match else None
 
 
 def tile_in_name(name: str) -> str | None:

@@ -129,6 +129,7 @@ def open_safe(path: Path) -> Scene:
         scl=BandSource("SCL", scl[1], scale=1.0, nodata=0.0, gsd=scl[0]) if scl else None,
         msi=_msi(product, metadata, tile, grid),
         files=_files(product, [metadata_name, tile_name]),
+        radiometry="product",
     )
 
 

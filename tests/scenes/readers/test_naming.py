@@ -1,15 +1,59 @@
 """Names of bands, dates and tiles, as people and agencies write them."""
 
+from datetime import UTC, date, datetime
+
 import pytest
 
-from pipeline.scenes.readers.naming import band_name
+from pipeline.scenes.readers.naming import acquired_in_name, band_name, baseline_in_name
 
 
 @pytest.mark.parametrize(
     ("text", "name"),
     [("B2", "B02"), ("B02", "B02"), ("b08", "B08"), ("B8A", "B8A"), ("b8a", "B8A"), ("Band 4", "B04"),
      ("B12_20m", "B12"), ("B13", None), ("B0", None), ("red", None), ("", None), (None, None),
-     ("B08A", "B8A")],
+     ("B08A", "B8A"), ("B4, central wavelength 665 nm", "B04"), ("B04 (red)", "B04"), ("0_B8A", "B8A"),
+     ("20230613T102031_20230613T102520_T32UPD_B2", "B02"), ("B4_std", None), ("QA_B4", None)],
 )  # fmt: skip
 def test_band_names_as_people_write_them(text, name):
     assert band_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "moment"),
+    [
+        ("S2A_20230613_raw.tif", date(2023, 6, 13)),
+        ("scene_2023-06-13.tif", date(2023, 6, 13)),
+        ("T32UPD_20230613T102031_B02.jp2", datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC)),
+        ("20230613T102031_20230613T102520_T32UPD.tif", datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC)),
+        ("2023-06-13-00:00_2023-06-13-23:59_Sentinel-2_L2A_B04_(Raw).tiff", date(2023, 6, 13)),
+        ("mosaic_2023-06-01_2023-06-30.tif", None),
+        ("median_20230601_20230630.tif", None),
+        ("area_20131301.tif", None),
+        ("plot_20010203.tif", None),  # before Sentinel-2
+        ("number_120230613.tif", None),
+    ],
+)
+def test_dates_in_names(name, moment):
+    assert acquired_in_name({}, name) == moment
+    assert type(acquired_in_name({}, name)) is type(moment)
+
+
+@pytest.mark.parametrize(
+    ("tags", "moment"),
+    [
+        ({"acquired": "2023-06-13"}, date(2023, 6, 13)),
+        ({"acquired": "2023-06-13T10:20:31.024Z"}, datetime(2023, 6, 13, 10, 20, 31, 24000, UTC)),
+        ({"acquisitiondatetime": "2023-06-13 10:20:31"}, datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC)),
+        ({"product_start_time": "2023-06-13T10:20:31Z"}, datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC)),
+        ({"acquisition_date": "unknown"}, None),
+        ({"tifftag_datetime": "2023:06:13 10:20:31"}, None),  # of the file, not of the scene
+    ],
+)
+def test_times_in_tags(tags, moment):
+    assert acquired_in_name(tags, "scene.tif") == moment
+
+
+def test_the_baseline_is_in_the_name_or_a_tag():
+    assert baseline_in_name({}, "S2A_MSIL2A_20230804T021351_N0509_R060_T51MUP_20230804T052642") == "05.09"
+    assert baseline_in_name({"processing_baseline": "04.00"}, "scene") == "04.00"
+    assert baseline_in_name({}, "scene") is None
