@@ -70,7 +70,7 @@ class LabelsError(VectorFileError):
 
 
 class EvaluationError(TruckscapeError):
-    """Two evaluations cannot be compared: missing, unreadable, or of other scenes or labels."""
+    """Nothing was measured, or two evaluations cannot be compared: missing, unreadable, of other labels."""
 
 
 class AreaError(VectorFileError):

@@ -62,7 +62,7 @@ def sample(
 def evaluate_trucks(
     predicted: Annotated[
         Path,
-        typer.Argument(help="Predicted trucks: trucks.gpkg of a run, or any boxes (FILE or FILE:LAYER)."),
+        typer.Argument(help="Predicted trucks: folder of a scene's run, or any boxes (FILE or FILE:LAYER)."),
     ],
     reference: Annotated[Path, typer.Argument(help="Reference truck boxes (FILE or FILE:LAYER).")],
     out: Out,
@@ -71,24 +71,28 @@ def evaluate_trucks(
 ) -> None:
     """Score trucks: precision, recall and F1 by centre distance, average precision, every mistake on a map.
 
-    Example: `truckscape evaluate trucks layers/SCENE/trucks.geojson labels.gpkg --out scores`
+    Exit status 1 if nothing was measured, as with labels of another place.
+
+    Example: `truckscape evaluate trucks layers/SCENE labels.gpkg --out scores`
     """
-    from pipeline.evaluation.evaluate import evaluate_truck_file
+    from pipeline.evaluation.evaluate import check_measured, evaluate_truck_file, file_of_run
     from pipeline.report.evaluation import file_context, write_evaluation
     from pipeline.report.truck_table import truck_tables
     from pipeline.scenes.open import open_scene
 
     opened = open_scene(scene) if scene else None
+    predicted = file_of_run(predicted, "trucks.gpkg", "trucks.geojson")
     evaluation = evaluate_truck_file(predicted, reference, roads, opened)
     write_evaluation(out, evaluation, file_context(evaluation, predicted, reference, opened))
     say_page(truck_tables(evaluation.metrics["trucks"]))
     say_path("report", out / "report.html")
+    check_measured(evaluation.metrics)
 
 
 @commands.command("landcover")
 def evaluate_landcover(
     predicted: Annotated[
-        Path, typer.Argument(help="Predicted land cover: landcover.tif, or any raster of classes.")
+        Path, typer.Argument(help="Predicted land cover: folder of a scene's run, or any raster of classes.")
     ],
     reference: Annotated[
         Path, typer.Argument(help="Reference land cover, a raster or polygons (FILE or FILE:LAYER).")
@@ -98,16 +102,20 @@ def evaluate_landcover(
 ) -> None:
     """Score land cover: accuracy, IoU and F1 of each class, confusion matrix, every disagreement on a map.
 
-    Example: `truckscape evaluate landcover layers/SCENE/landcover.tif labels.tif --out scores`
+    Exit status 1 if nothing was measured, as with labels of another place.
+
+    Example: `truckscape evaluate landcover layers/SCENE labels.tif --out scores`
     """
-    from pipeline.evaluation.evaluate import evaluate
+    from pipeline.evaluation.evaluate import check_measured, evaluate, file_of_run
     from pipeline.report.evaluation import file_context, write_evaluation
     from pipeline.scenes.open import open_scene
 
     opened = open_scene(scene) if scene else None
+    predicted = file_of_run(predicted, "landcover.tif")
     evaluation = evaluate(landcover=predicted, landcover_labels=reference, scene=opened)
     write_evaluation(out, evaluation, file_context(evaluation, predicted, reference, opened))
     print_scores(evaluation.metrics["landcover"], out)
+    check_measured(evaluation.metrics)
 
 
 @commands.command("compare")

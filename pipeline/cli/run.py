@@ -55,11 +55,13 @@ def run(
 ) -> None:
     """Detect moving trucks and map land cover in one scene.
 
-    The same command resumes an interrupted run.
+    The same command resumes an interrupted run. Exit status 1 if labels are given and nothing was measured
+    with them; the layers are complete then, too.
 
     Example: `truckscape run S2A_MSIL2A_20230804T021351.SAFE --roads roads.gpkg --out layers`
     """
     from pipeline.config import load_config
+    from pipeline.evaluation.evaluate import check_measured
     from pipeline.logs import labelled
     from pipeline.run import Request, prepare, run_prepared_directly
 
@@ -84,3 +86,4 @@ def run(
         else:
             result = run_prepared_directly(job, say, on_tile)
     print_result(result)
+    check_measured(result.metrics)

@@ -64,6 +64,11 @@ class EvaluatedScene:
             )
         return cases
 
+    @property
+    def is_current(self) -> bool:
+        """Return False if the run's layers have changed since they were evaluated."""
+        return (self.run.get("evaluation") or {}).get("is_current") is not False
+
     def describe(self) -> dict[str, Any]:
         """Return folder, scene, models, threshold and labels, which distinguish a run from another."""
         return {
@@ -129,6 +134,11 @@ def compare_runs(before: Path, after: Path) -> RunComparison:
     maps: list[LandcoverComparison] = []
     notes: list[str] = []
     for number, (first, second) in enumerate(pairs):
+        notes += [
+            f"The layers beside {each.folder} have changed since they were evaluated."
+            for each in (first, second)
+            if not each.is_current
+        ]
         sides = first.cases(), second.cases()
         if sides[0] is not None and sides[1] is not None:
             prefix = f"s{number + 1}-" if len(pairs) > 1 else ""
@@ -197,6 +207,10 @@ def _maps(first: EvaluatedScene, second: EvaluatedScene, notes: list[str]) -> La
     if not all("landcover" in each.metrics for each in (first, second)):
         return None
     labels = [Path(each.metrics["landcover"].get("labels") or "") for each in (first, second)]
+    for each in (first, second):
+        if not each.is_current:
+            notes.append(f"Land cover is not compared: it has changed since the evaluation in {each.folder}.")
+            return None
     if first.landcover is None or second.landcover is None:
         notes.append(f"Land cover is not compared: landcover.tif is missing beside {first.folder}.")
         return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 
+from pipeline.errors import EvaluationError, LabelsError
 from pipeline.evaluation.labels import (
     LeftOut,
     checked_predicted_trucks,
@@ -118,6 +119,38 @@ def evaluate(
             panoptic = evaluate_panoptic(landcover, area_labels, legend, truck_evaluation)
             metrics["panoptic"] = panoptic.metrics()
     return Evaluation(metrics, truck_evaluation, cases, landcover_evaluation, differing)
+
+
+def not_measured(metrics: Mapping[str, Any]) -> list[str]:
+    """Return the reason for each kind of labels with which nothing was measured."""
+    parts = ((metrics.get("trucks", {}), "not_measured"), (metrics.get("landcover", {}), "note"))
+    return [f"{part.get('labels')}: {part[why]}" for part, why in parts if part.get(why)]
+
+
+def check_measured(metrics: Mapping[str, Any]) -> None:
+    """Raise EvaluationError if nothing was measured with labels that were given."""
+    if reasons := not_measured(metrics):
+        raise EvaluationError(f"Nothing was measured. {' '.join(reasons)}")
+
+
+def file_of_run(predicted: Path, *names: str) -> Path:
+    """Return a file of predictions: the path itself or, in the folder of a run, the first of `names`.
+
+    Raises
+    ------
+    LabelsError
+        If a folder has none of them.
+    """
+    if not predicted.is_dir() or next(predicted.glob("*.shp"), None):
+        return predicted
+    found = next((predicted / name for name in names if (predicted / name).is_file()), None)
+    if found is None:
+        inside = [path.parent.name for path in sorted(predicted.glob("*/run.json"))[:3]]
+        of_scenes = f" It has the runs {', '.join(inside)}; choose one." if inside else ""
+        raise LabelsError(
+            f"{predicted} has no {' or '.join(names)}; the folder of a scene's run is expected.{of_scenes}"
+        )
+    return found
 
 
 def evaluate_truck_file(

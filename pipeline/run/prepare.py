@@ -124,6 +124,12 @@ def _prepare(request: Request) -> Job:
     check_formats(config.export.formats)
     if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
         raise ConfigError("panoptic.enabled needs trucks.enabled and landcover.enabled, too.")
+    for labels, group in ((request.truck_labels, "trucks"), (request.landcover_labels, "landcover")):
+        if labels and not getattr(config, group).enabled:
+            warn(
+                f"Labels {labels} are not compared with anything, since {group}.enabled is false; leave them "
+                f"out, or --set {group}.enabled=true."
+            )
     if request.out.parts and request.out.parts[0].endswith(":"):  # a Path changes s3:// to s3:/
         raise ConfigError(
             "--out is a folder of this machine; --set publish.url=s3://bucket/prefix copies what is done. "

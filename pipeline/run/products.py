@@ -7,7 +7,6 @@ they describe what all products made.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +17,7 @@ import geopandas as gpd
 
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.inference.predictions import Predictions
+from pipeline.input_warnings import warn
 from pipeline.layers.formats.export import write_formats
 from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
@@ -38,6 +38,7 @@ from pipeline.models.legend import LegendClass
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
 from pipeline.report.pictures import quicklook
+from pipeline.run.evaluated import FOLDER, kept_evaluation
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
 
@@ -256,11 +257,17 @@ def panoptic(context: RunContext) -> Outputs:
 
 
 def evaluation(context: RunContext) -> Outputs:
-    """Compare layers with the labels of the request, in `evaluation/`; without labels that folder goes."""
+    """Compare layers with the labels of the request, in `evaluation/`; without labels that folder is kept."""
     job, request = context.job, context.job.request
-    folder = context.folder / "evaluation"
-    if request.truck_labels is None and request.landcover_labels is None:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = context.folder / FOLDER
+    if not request.has_labels:
+        kept = kept_evaluation(job, context.files)
+        if kept and not kept["is_current"]:
+            changed = "may have changed" if kept["is_current"] is None else "have changed"
+            warn(
+                f"{FOLDER}/ is of an earlier run, and the layers {changed} since. To evaluate these layers, "
+                "give labels: --truck-labels, --landcover-labels."
+            )
         return Outputs()
     context.say("evaluation against the labels")
     threshold, below = job.score_threshold, None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.processes import give_back_memory, peak_memory_mb
+from pipeline.run.evaluated import kept_evaluation, new_evaluation
 from pipeline.run.keys import versions
 from pipeline.run.products import RunContext
 from pipeline.storage.atomic import replacing
@@ -72,6 +73,12 @@ class Clock:
 def run_record(context: RunContext) -> dict[str, Any]:
     """Return the content of `run.json` without the seconds, which are known at the end."""
     job, predictions, files = context.job, context.predictions, context.files.values()
+    finished = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    evaluation = (
+        new_evaluation(context.files, context.metrics, finished)
+        if job.request.has_labels
+        else kept_evaluation(job, context.files)
+    )
     inside = [file for file in files if file.is_relative_to(job.folder)]  # traffic of all scenes is beside it
     return {
         "scene": job.scene.id,
@@ -80,7 +87,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "acquired": job.scene.acquired.isoformat() if job.scene.acquired else None,
         "shape": list(job.scene.shape),
         "area_km2": round(job.scene.grid.extent.area / 1e6, 4),
-        "finished": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "finished": finished,
         "inputs": job.inputs,
         "models": {
             bundle.card.task: f"{bundle.card.id}-{bundle.card.version}" for bundle in job.models.bundles
@@ -100,6 +107,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "warnings": list(context.warnings),
         "seen_fraction": context.search_area.fraction,
         "metrics": context.metrics,
+        "evaluation": evaluation,
         "peak_rss_mb": peak_memory_mb(),
         "outputs": sorted(file.relative_to(job.folder).as_posix() for file in inside),
     }

@@ -26,3 +26,8 @@ class Request:
     landcover_labels: Path | None = None
     catalog: bool = True
     """Whether to update the catalogue of `out`; a batch updates it once for all scenes."""
+
+    @property
+    def has_labels(self) -> bool:
+        """Return whether the layers are to be evaluated."""
+        return self.truck_labels is not None or self.landcover_labels is not None

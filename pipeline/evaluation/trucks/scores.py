@@ -169,16 +169,21 @@ class TruckEvaluation:
 
     @property
     def not_measured(self) -> str | None:
-        """The reason if nothing can be measured, because the labels are elsewhere; else None."""
+        """The reason if nothing can be measured: nothing was searched, or the labels are elsewhere."""
+        seen = self.surroundings.seen
+        if seen is not None and not seen.area.sum():
+            return "Nothing of the scene was searched for trucks."
         if not len(self.reference) or (self.matching.reference_of != UNMATCHED).any():
             return None
         count = len(self.reference)
-        if self.surroundings.seen is not None:
-            if self.observed.any():
-                return None
+        if seen is not None:
             return (
-                f"None of the {count} labels is in the search area: "
-                "are they of this scene, and is their CRS right?"
+                None
+                if self.observed.any()
+                else (
+                    f"None of the {count} labels is in the search area: "
+                    "are they of this scene, and is their CRS right?"
+                )
             )
         if not len(self.predicted):
             return None
