@@ -28,7 +28,7 @@ from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
 from pipeline.evaluation.trucks.true_negatives import read_true_negatives
 from pipeline.input_warnings import warn
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
-from pipeline.roads.read import read_roads
+from pipeline.roads.read import in_view, read_roads
 from pipeline.scenes.scene import Scene
 from pipeline.storage.untrusted_vectors import file_of
 
@@ -173,7 +173,7 @@ def evaluate_truck_file(
         truck_labels=reference,
         seen=read_seen(predicted),
         not_seen=read_not_seen(predicted),
-        roads=None if roads is None else read_roads(roads, trucks.crs),
+        roads=None if roads is None else in_view(read_roads(roads, trucks.crs)),
         trucks_left_out=left_out,
         landcover=classes if classes.is_file() else None,
         scene=scene,

@@ -102,6 +102,7 @@ ROAD_SEGMENTS = Layer(
         "oneway": INTEGER,
         "lanes": INTEGER,
         "maxspeed": TEXT,
+        "hidden": TEXT,
         "length_m": NUMBER,
         "azimuth_deg": NUMBER,
         "seen_km": NUMBER,

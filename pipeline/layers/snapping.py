@@ -51,9 +51,9 @@ def snap_trucks(
 ) -> Snapped:
     """Assign each truck to the segment and direction that fit its place and axis best.
 
-    Candidates are within `buffer_m` of its centre and differ by at most `MAX_ANGLE_DEG` from its heading (or
-    from its axis if the heading is unknown; without both the nearest road wins). The best one has the least
-    (distance / position sigma)^2 + (angle / axis sigma)^2. No truck drives against a one-way road.
+    Candidates are not hidden, within `buffer_m` of its centre, and differ by at most `MAX_ANGLE_DEG` from its
+    heading (or from its axis if the heading is unknown; without both the nearest road wins). The best one has
+    the least (distance / position sigma)^2 + (angle / axis sigma)^2. No truck drives against a one-way road.
 
     If only the axis is known, the direction is that of a one-way road, or follows from the truck's side of a
     two-way road. The latter holds only at `SURE_SIGMAS` of `position_sigma_m` from the area of the other
@@ -102,6 +102,8 @@ def _candidates(
     """
     lines, points = segments.geometry.to_numpy(), trucks.geometry.centroid.to_numpy()
     truck, segment = shapely.STRtree(lines).query(points, predicate="dwithin", distance=buffer_m)
+    in_view = segments["hidden"].isna().to_numpy()[segment]
+    truck, segment = truck[in_view], segment[in_view]
     near, at = lines[segment], points[truck]
     along = shapely.line_locate_point(near, at)
     ahead = _on(near, np.minimum(along + _TANGENT_M, shapely.length(near)))

@@ -111,7 +111,7 @@ def _looked_at(status: Path) -> Seen:
 
 
 def seen_length(segments: gpd.GeoDataFrame, seen: Seen) -> NDArray[np.float64]:
-    """Return the searched metres (S,) of each segment.
+    """Return the searched metres (S,) of each segment; 0 where it is hidden.
 
     Samples a segment at the middles of equal steps of at most `_SAMPLE_M`. The error at each end of the
     search area is half a step. Memory: about 50 bytes a step of `_SEGMENTS_AT_A_TIME` segments.
@@ -129,6 +129,7 @@ def seen_length(segments: gpd.GeoDataFrame, seen: Seen) -> NDArray[np.float64]:
         at = along[first][of] + (number + 0.5) * (length / steps)[of]
         looked_at = seen(*points_along(at, xy, along).T)
         metres[start : start + len(some)] = np.bincount(of, looked_at, len(some)) / steps * length
+    metres[segments["hidden"].notna().to_numpy()] = 0.0
     return metres
 
 

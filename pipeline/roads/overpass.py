@@ -3,45 +3,65 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Event, Thread
+from typing import Any
 
 import pyproj
 import requests
 from odc.geo.geobox import GeoBox
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
 from pipeline.errors import RoadsError, RoadsUnreachableError
-from pipeline.roads.read import TRUCK_HIGHWAYS
+from pipeline.roads.tags import TRUCK_HIGHWAYS
 from pipeline.storage.atomic import replacing
 
+log = logging.getLogger(__name__)
+
 OVERPASS_URL = "https://overpass-api.de/api/interpreter"
-_SERVER_SECONDS = 180
-"""Time limit for the server's work; its own default."""
-_TIMEOUT_S = (10.0, _SERVER_SECONDS + 30.0)
-"""To connect, and between two chunks of the answer."""
+WAIT_S = 30.0
+"""Longest wait for the first byte. A server sends nothing until its query is done."""
+_QUERY_S = 5.0
+"""The server gets so many seconds less for the query, so that its own word on a timeout arrives."""
+_SLOWEST = 10_000.0
+"""Bytes a second that an answer must keep up after the first wait."""
+_WHOLE_S = 600.0
+_BUSY_S = 120.0
+"""Longest time for all attempts at a busy server together, without the last answer."""
+_ATTEMPTS = 6
 _BUSY = (429, 502, 503, 504)
-_CHUNK = 1 << 20
+_CHUNK = 1 << 12
 _TAIL = 4096
 """Bytes at the end of an answer that show whether it is complete."""
+_INSTEAD = "try later, set traffic.overpass_url to another server, or give --roads a file"
 
 
 def overpass_roads(
-    grid: GeoBox, folder: Path, *, margin_m: float = 0.0, url: str = OVERPASS_URL, backoff_s: float = 5.0
+    grid: GeoBox,
+    folder: Path,
+    *,
+    margin_m: float = 0.0,
+    url: str = OVERPASS_URL,
+    wait_s: float = WAIT_S,
+    backoff_s: float = 5.0,
+    busy_s: float = _BUSY_S,
 ) -> Path:
     """Fetch the roads on `grid` and up to `margin_m` around it as an OpenStreetMap XML file for `read_roads`.
 
     Ways of `TRUCK_HIGHWAYS`, (c) OpenStreetMap contributors, ODbL. The file is in `folder`, named by the
-    hash of the query, and is used again for the same query; delete it for newer roads. A busy server (429,
-    502, 503, 504) gets five retries, with growing pauses or those that it asks for.
+    hash of the query, and is used again for the same query; delete it for newer roads. The answer begins
+    within `wait_s`, and keeps up 10 kB/s from then on. A busy server (429, 502, 503, 504) gets five retries,
+    with growing pauses or those that it asks for, for `busy_s` in total.
 
     Raises
     ------
     RoadsError
-        If the grid has no CRS, the server can't be reached, or its answer is incomplete or no OpenStreetMap
-        data: out of time or memory, Overpass answers with status 200 and a remark.
+        If the grid has no CRS, the server can't be reached in time, or its answer is incomplete or no
+        OpenStreetMap data: out of time or memory, Overpass answers with status 200 and a remark.
         RoadsUnreachableError if the error is transient.
     OutputError
         If the file can't be written.
@@ -51,45 +71,103 @@ def overpass_roads(
     if path.is_file():
         return path
     folder.mkdir(parents=True, exist_ok=True)
-    with requests.Session() as session:
-        retries = Retry(
-            total=5,
-            backoff_factor=backoff_s,
-            status_forcelist=_BUSY,
-            allowed_methods=("POST",),
-            raise_on_status=False,
-        )
-        for scheme in ("https://", "http://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
-        session.headers["User-Agent"] = f"truckscape/{version('truckscape')}"
-        with replacing(path) as part:
-            _download(session, url, query, part)
+    server_s = max(1, round(wait_s - _QUERY_S))
+    log.info("roads: asking %s, for %g s at most", url, wait_s)
+    with replacing(path) as part:
+        _download(url, f"[out:xml][timeout:{server_s}];{query}", part, wait_s, backoff_s, busy_s)
     return path
 
 
-def _download(session: requests.Session, url: str, query: str, part: Path) -> None:
-    tail = b""
-    try:
-        with session.post(url, data={"data": query}, timeout=_TIMEOUT_S, stream=True) as answer:
-            if not answer.ok:
-                kind = RoadsUnreachableError if answer.status_code in _BUSY else RoadsError
-                raise kind(
-                    f"Roads can't be fetched: {url} answers with HTTP status {answer.status_code}; try "
-                    "later, or give --roads a file."
-                )
-            with part.open("wb") as file:
-                for chunk in answer.iter_content(_CHUNK):
-                    file.write(chunk)
-                    tail = (tail + chunk)[-_TAIL:]
-    except requests.RequestException as error:
-        raise RoadsUnreachableError(
-            f"Roads can't be fetched: {url} doesn't answer ({type(error).__name__}); try later, or give "
-            "--roads a file."
-        ) from error
-    if not tail.rstrip().endswith(b"</osm>") or b"<remark>" in tail:
-        raise RoadsUnreachableError(
-            f"Roads can't be fetched: the answer of {url} is incomplete; try later, or give --roads a file."
+def _download(url: str, query: str, part: Path, wait_s: float, backoff_s: float, busy_s: float) -> None:
+    begun = time.monotonic()
+    for attempt in range(_ATTEMPTS):
+        answer = _Answer(url, query, wait_s)
+        if answer.status not in _BUSY:
+            break
+        pause_s = _pause(answer.retry_after, backoff_s * 2**attempt)
+        if attempt == _ATTEMPTS - 1 or time.monotonic() - begun + pause_s > busy_s:
+            raise RoadsUnreachableError(
+                f"Roads can't be fetched: {url} is busy, it answers with HTTP status {answer.status}; "
+                f"{_INSTEAD}."
+            )
+        log.warning("roads: %s is busy (HTTP status %d); next attempt in %g s", url, answer.status, pause_s)
+        time.sleep(pause_s)
+    if answer.status != requests.codes.ok:
+        raise RoadsError(
+            f"Roads can't be fetched: {url} answers with HTTP status {answer.status}. Check "
+            "traffic.overpass_url, or give --roads a file."
         )
+    tail = b""
+    with part.open("wb") as file:
+        for chunk in answer.body():
+            file.write(chunk)
+            tail = (tail + chunk)[-_TAIL:]
+    if b"<remark>" in tail and b"timed out" in tail:
+        raise RoadsUnreachableError(
+            f"Roads can't be fetched: {url} ran out of time. Raise traffic.overpass_wait_s ({wait_s:g} s), "
+            f"or {_INSTEAD}."
+        )
+    if not tail.rstrip().endswith(b"</osm>") or b"<remark>" in tail:
+        raise RoadsUnreachableError(f"Roads can't be fetched: the answer of {url} is incomplete; {_INSTEAD}.")
+
+
+def _pause(asked: str | None, own_s: float) -> float:
+    """Return the pause that a server asks for in seconds, else our own."""
+    return float(asked) if asked is not None and asked.strip().isdecimal() else own_s
+
+
+class _Answer:
+    """Answer to a query, with a limit for all of it.
+
+    A thread of its own reads it: the time limits of sockets are for each address and each packet, so a server
+    that sends a byte now and then would never reach them.
+    """
+
+    def __init__(self, url: str, query: str, wait_s: float) -> None:
+        self._url, self._wait_s, self._begun, self._size = url, wait_s, time.monotonic(), 0
+        self._came: SimpleQueue[Any] = SimpleQueue()
+        self._abandoned = Event()
+        Thread(target=self._ask, args=(query,), daemon=True, name="overpass").start()
+        self.status: int
+        self.retry_after: str | None
+        self.status, self.retry_after = self._next()
+
+    def body(self) -> Iterator[bytes]:
+        """Yield the body; RoadsUnreachableError if it breaks off or is too slow."""
+        while (chunk := self._next()) is not None:
+            self._size += len(chunk)
+            yield chunk
+
+    def _next(self) -> Any:
+        limit_s = min(self._wait_s + self._size / _SLOWEST, max(_WHOLE_S, self._wait_s))
+        try:
+            found = self._came.get(timeout=max(0.0, self._begun + limit_s - time.monotonic()))
+        except Empty:
+            self._abandoned.set()
+            raise RoadsUnreachableError(
+                f"Roads can't be fetched: {self._url} didn't answer in {round(limit_s, 1):g} s "
+                f"({self._size} bytes came); {_INSTEAD}, or raise traffic.overpass_wait_s."
+            ) from None
+        if isinstance(found, Exception):
+            raise RoadsUnreachableError(
+                f"Roads can't be fetched: {self._url} doesn't answer ({type(found).__name__}); {_INSTEAD}."
+            ) from found
+        return found
+
+    def _ask(self, query: str) -> None:
+        headers = {"User-Agent": f"truckscape/{version('truckscape')}"}
+        try:
+            with requests.post(
+                self._url, data={"data": query}, headers=headers, timeout=self._wait_s, stream=True
+            ) as answer:
+                self._came.put((answer.status_code, answer.headers.get("Retry-After")))
+                for chunk in answer.iter_content(_CHUNK) if answer.ok else ():
+                    if self._abandoned.is_set():
+                        return
+                    self._came.put(chunk)
+            self._came.put(None)
+        except Exception as error:  # noqa: BLE001 - the other thread raises it
+            self._came.put(error)
 
 
 def _query(boxes: Sequence[tuple[float, float, float, float]]) -> str:
@@ -99,7 +177,7 @@ def _query(boxes: Sequence[tuple[float, float, float, float]]) -> str:
         f'way["highway"~"^({classes})$"]({south:.5f},{west:.5f},{north:.5f},{east:.5f});'
         for west, south, east, north in boxes
     )
-    return f"[out:xml][timeout:{_SERVER_SECONDS}];({ways});(._;>;);out body;"
+    return f"({ways});(._;>;);out body;"
 
 
 def _boxes(grid: GeoBox, margin_m: float) -> list[tuple[float, float, float, float]]:

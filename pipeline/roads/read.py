@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,28 +16,17 @@ import pyproj.exceptions
 import shapely
 
 from pipeline.errors import RoadsError
+from pipeline.roads import tags
+from pipeline.roads.duplicates import merge_duplicates
 from pipeline.storage.untrusted_vectors import read_layer, split_layer, vector_source
 
-ROAD_COLUMNS = ("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "geometry")
-
-TRUCK_HIGHWAYS = tuple(
-    kind + link for kind in ("motorway", "trunk", "primary", "secondary") for link in ("", "_link")
+ROAD_COLUMNS = (
+    *("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "hidden", "geometry"),
 )
-"""Values of OpenStreetMap's `highway` that are read. Lower classes have few trucks, and narrow roads between
-fields look like them."""
-
 LAYERS = ("roads", "road_segments")
 """Layers of a file of several that are roads by their names."""
 
 _OSM_SUFFIXES = (".osm", ".pbf", ".osm.gz", ".osm.xml", ".osm.xml.gz")
-_ID_COLUMNS = ("road_id", "osm_id", "osm_way_id", "id")
-_CLASS_COLUMNS = ("road_class", "highway", "fclass")
-_OSM_CLASS_COLUMNS = ("highway", "fclass")
-_ONEWAY = {
-    **dict.fromkeys(("yes", "true", "1", "f"), 1),
-    **dict.fromkeys(("-1", "reverse", "t"), -1),
-}
-"""Values of `oneway` in OpenStreetMap, and in Geofabrik's Shapefiles: F along the line, T against it."""
 
 
 def read_roads(
@@ -49,11 +36,14 @@ def read_roads(
 
     `path` is `FILE` or `FILE:LAYER`; without a layer it is one of `LAYERS`, else the only one of lines.
     From OpenStreetMap files (`.osm.pbf`, `.osm`, `.osm.gz`, `.osm.xml.gz`) only `TRUCK_HIGHWAYS` are read;
-    from other files all lines. `road_id` is OpenStreetMap's if the file has it, else a hash of the line in
-    the file. `road_class` is the column `road_class`, `highway` or `fclass`. `oneway` is 1
-    along the line, -1 against it and 0 both ways; where the class is OpenStreetMap's, a motorway or
-    roundabout without it is one-way. `name`, `ref`, `lanes` (a whole number) and `maxspeed` (as tagged) are
-    null if unknown. `bounds` (x_min, y_min, x_max, y_max, in `crs`) leaves out distant roads.
+    from other files all lines but ferries, areas and roads that are not in use. `road_id` is OpenStreetMap's
+    if the file has it, else a hash of the line in the file. `road_class` is the column `road_class`,
+    `highway` or `fclass`. `oneway` is 1 along the line, -1 against it and 0 both ways; where the class is
+    OpenStreetMap's, a motorway or roundabout without it is one-way. `name`, `ref`, `lanes` (a whole number)
+    and `maxspeed` (as tagged) are null if unknown. `hidden` is `tunnel` or `covered` where a road can't be
+    seen, else null. Values that are not understood are named by a warning, see `pipeline.roads.tags`. Lines
+    that lie on each other are one road, see `merge_duplicates`. `bounds` (x_min, y_min, x_max, y_max, in
+    `crs`) leaves out distant roads.
 
     Memory: the roads within the bounds, and for OpenStreetMap files GDAL's index of nodes, of which it keeps
     100 MB in memory and the rest in a temporary file.
@@ -64,7 +54,7 @@ def read_roads(
         As `vector_source`, or if the file has no CRS or holds anything but lines.
     """
     file, layer = split_layer(path)
-    if file.name.lower().endswith(_OSM_SUFFIXES) and layer in (None, "lines"):
+    if _is_osm(file) and layer in (None, "lines"):
         with vector_source(file, "Roads") as source:
             roads = _read_osm(source, crs, bounds)
     else:
@@ -84,25 +74,40 @@ def read_roads(
         raise RoadsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
     near = np.ones(len(roads), bool) if bounds is None else placed.intersects(shapely.box(*bounds)).to_numpy()
     roads, placed = roads[near], placed[near]
-    return gpd.GeoDataFrame(
-        {
-            "road_id": _text(_ids(roads)),
-            "road_class": _text(_classes(roads)),
-            "name": _text(_optional(roads, "name")),
-            "ref": _text(_optional(roads, "ref")),
-            "oneway": np.array(_oneway(roads), dtype=np.int8),
-            "lanes": pd.array(_lanes(_optional(roads, "lanes")), dtype="Int64"),
-            "maxspeed": _text(_optional(roads, "maxspeed")),
-        },
-        geometry=shapely.force_2d(placed.to_numpy()),
-        crs=placed.crs,
+    columns = tags.columns(roads)
+    used = tags.in_use(columns)
+    roads, placed, columns = roads[used], placed[used], columns[used]
+    return merge_duplicates(
+        gpd.GeoDataFrame(
+            {
+                "road_id": _text(_ids(roads, tags.ids(columns))),
+                "road_class": _text(tags.classes(columns)),
+                "name": _text(tags.of(columns, "name")),
+                "ref": _text(tags.of(columns, "ref")),
+                "oneway": np.array(tags.oneways(columns), dtype=np.int8),
+                "lanes": pd.array(tags.lanes(tags.of(columns, "lanes")), dtype="Int64"),
+                "maxspeed": _text(tags.speed_limits(tags.of(columns, "maxspeed"))),
+                "hidden": _text(tags.hidden(columns)),
+            },
+            geometry=shapely.force_2d(placed.to_numpy()),
+            crs=placed.crs,
+        )
     )
 
 
+def in_view(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Return the roads that can be seen from above: no tunnels, none under a roof."""
+    return roads[roads["hidden"].isna()].reset_index(drop=True)
+
+
+def _is_osm(path: Path) -> bool:
+    return path.name.lower().endswith(_OSM_SUFFIXES)
+
+
 def _read_osm(source: str, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
-    """Read the ways of `TRUCK_HIGHWAYS`, tags as columns; GDAL drops ways with fewer than two nodes."""
-    classes = ", ".join(f"'{kind}'" for kind in TRUCK_HIGHWAYS)
-    ways = pyogrio.read_dataframe(
+    """Read the ways of `TRUCK_HIGHWAYS`; GDAL drops ways with fewer than two nodes."""
+    classes = ", ".join(f"'{kind}'" for kind in tags.TRUCK_HIGHWAYS)
+    return pyogrio.read_dataframe(
         source,
         layer="lines",
         columns=["osm_id", "name", "highway", "other_tags"],
@@ -110,17 +115,6 @@ def _read_osm(source: str, crs: Any, bounds: tuple[float, float, float, float] |
         bbox=None if bounds is None else _box_in("EPSG:4326", crs, bounds),
         TAGS_FORMAT="JSON",
     )
-    tags = [_tags(value) for value in ways.pop("other_tags")]
-    return ways.assign(
-        **{key: [tag.get(key) for tag in tags] for key in ("ref", "oneway", "lanes", "maxspeed", "junction")}
-    )
-
-
-def _tags(value: Any) -> dict[str, str]:
-    """Parse the other tags of a way: a mapping, its text (pyogrio before 0.12), or nothing."""
-    if isinstance(value, str):
-        value = json.loads(value)
-    return value if isinstance(value, dict) else {}
 
 
 def _box_in(
@@ -138,45 +132,13 @@ def _box_in(
     return west - margin_x, south - margin_y, east + margin_x, north + margin_y
 
 
-def _text(values: Iterable[str | None]) -> pd.Series:
-    return pd.Series(list(values), dtype=object)
+def _text(values: tags.Texts) -> pd.Series:
+    return pd.Series(values, dtype=object)
 
 
-def _optional(roads: gpd.GeoDataFrame, column: str) -> list[str | None]:
-    """Return a column as text; None where a value, or the column, is missing."""
-    if column not in roads:
-        return [None] * len(roads)
-    return [None if pd.isna(value) else str(value) for value in roads[column]]
-
-
-def _ids(roads: gpd.GeoDataFrame) -> list[str]:
-    for column in _ID_COLUMNS:
-        if column in roads and roads[column].notna().all():
-            return [str(value) for value in roads[column]]
+def _ids(roads: gpd.GeoDataFrame, known: tags.Texts) -> tags.Texts:
+    """Return the known ids, else hashes of the lines in the file."""
     lines = shapely.to_wkb(roads.geometry.to_numpy())
-    return [hashlib.sha256(line).hexdigest()[:12] for line in lines]
-
-
-def _classes(roads: gpd.GeoDataFrame) -> list[str | None]:
-    for column in _CLASS_COLUMNS:
-        if column in roads:
-            return _optional(roads, column)
-    return [None] * len(roads)
-
-
-def _oneway(roads: gpd.GeoDataFrame) -> list[int]:
-    """Return 1 along the line, -1 against it, 0 both ways (OpenStreetMap wiki, Key:oneway)."""
-    implied = np.zeros(len(roads), bool)
-    for column in _OSM_CLASS_COLUMNS:
-        if column in roads:
-            implied |= (roads[column] == "motorway").to_numpy(dtype=bool)
-            implied |= np.array([value == "roundabout" for value in _optional(roads, "junction")], bool)
     return [
-        int(default) if value is None else _ONEWAY.get(value.lower(), 0)
-        for value, default in zip(_optional(roads, "oneway"), implied, strict=True)
+        known_id or hashlib.sha256(line).hexdigest()[:12] for known_id, line in zip(known, lines, strict=True)
     ]
-
-
-def _lanes(values: list[str | None]) -> list[int | None]:
-    numbers = pd.to_numeric(pd.Series(values, dtype=object), errors="coerce")
-    return [int(number) if number > 0 and number == number // 1 else None for number in numbers]

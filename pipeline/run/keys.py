@@ -55,7 +55,10 @@ _PACKAGES = (
     "s2cloudless",
 )
 """They compute pixels and boxes; the last two classify clouds."""
-_CODE = ("scenes", "models", "inference", "roads/mask.py", "tiling.py")
+_CODE = (
+    *("scenes", "models", "inference", "tiling.py"),
+    *("roads/read.py", "roads/tags.py", "roads/duplicates.py", "roads/mask.py"),
+)
 """The part of this package that makes shards."""
 
 _SHARD_SCORE_EVERYWHERE = 0.3

@@ -46,7 +46,7 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
         return
     _check_worker(job)
     trucks = job.request.config.trucks
-    search = Search(job.roads, trucks.road_buffer_m, job.min_network_score)
+    search = Search(job.roads_in_view, trucks.road_buffer_m, job.min_network_score)
     runner, engine = job.request.config.runner, job.request.config.engine
     processes = 1 if runner.kind == "threads" else runner.workers
     shards = [job.shards[index] for index in missing]

@@ -19,7 +19,7 @@ from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, Calibration, open_bundle
 from pipeline.roads.overpass import overpass_roads
-from pipeline.roads.read import read_roads
+from pipeline.roads.read import in_view, read_roads
 from pipeline.run.keys import environment, hashes_of, keys_of, min_network_score, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
 from pipeline.scenes.open import open_scene
@@ -59,6 +59,11 @@ class Job:
     """Start of the preparation, by this machine's monotonic clock."""
     warnings: tuple[str, ...] = ()
     """What looks odd in the inputs."""
+
+    @property
+    def roads_in_view(self) -> gpd.GeoDataFrame | None:
+        """Roads near which trucks are searched: those that can be seen from above."""
+        return None if self.roads is None else in_view(self.roads)
 
     @property
     def folder(self) -> Path:
@@ -192,8 +197,15 @@ def _with_roads(request: Request, scene: Scene) -> Request:
     """Return the request with a file of roads, if it asks to fetch them."""
     if request.roads is None or str(request.roads) != OVERPASS or request.roads.exists():
         return request
-    folder, url = request.out / ".roads", request.config.traffic.overpass_url
-    return replace(request, roads=overpass_roads(scene.grid, folder, margin_m=_ROADS_MARGIN_M, url=url))
+    folder, server = request.out / ".roads", request.config.traffic
+    path = overpass_roads(
+        scene.grid,
+        folder,
+        margin_m=_ROADS_MARGIN_M,
+        url=server.overpass_url,
+        wait_s=server.overpass_wait_s,
+    )
+    return replace(request, roads=path)
 
 
 def _bounds(scene: Scene, margin_m: float) -> tuple[float, float, float, float]:

@@ -188,7 +188,7 @@ def trucks_of(context: RunContext) -> gpd.GeoDataFrame:
         model=context.detector_name,
         landcover=context.landcover,
         legend=context.legend,
-        roads=context.job.roads,
+        roads=context.job.roads_in_view,
     )
 
 
@@ -279,7 +279,7 @@ def evaluation(context: RunContext) -> Outputs:
         seen=context.search_area.seen,
         not_seen=context.search_area.not_seen,
         below_threshold=below,
-        roads=job.roads,
+        roads=job.roads_in_view,
         landcover=context.files.get("landcover.tif"),
         landcover_labels=request.landcover_labels,
         legend=context.report.legend,

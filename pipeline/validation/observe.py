@@ -19,7 +19,7 @@ from pipeline.inference.motion import evidence
 from pipeline.layers.search_area import seen_layers, where_seen
 from pipeline.models.bundle import Bundle, Calibration
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.roads.read import read_roads
+from pipeline.roads.read import in_view, read_roads
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.run.products import RunContext, trucks_of
 from pipeline.scenes.raster.read import read_points
@@ -107,7 +107,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     else:
         nothing: dict[str, list[str]] = {name: [] for name in ("id", "confidence", "travel_deg", "speed_kmh")}
         reference = gpd.GeoDataFrame(nothing, geometry=[], crs=trucks.crs)
-    roads = read_roads(place.roads, trucks.crs) if place.roads else None
+    roads = in_view(read_roads(place.roads, trucks.crs)) if place.roads else None
     if place.within:
         seen = gpd.clip(seen, read_polygons(place.within, "The area to keep to", trucks.crs))
         inside = shapely.intersects(

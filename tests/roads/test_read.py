@@ -8,7 +8,8 @@ import shapely
 from shapely.geometry import LineString, MultiLineString, Point, box
 
 from pipeline.errors import RoadsError, VectorFileError
-from pipeline.roads.read import ROAD_COLUMNS, TRUCK_HIGHWAYS, read_roads
+from pipeline.roads.read import ROAD_COLUMNS, read_roads
+from pipeline.roads.tags import TRUCK_HIGHWAYS
 
 CRS = "EPSG:32632"
 
@@ -23,9 +24,14 @@ def roads(*lines, **columns) -> gpd.GeoDataFrame:
 STREET = LineString([(X, Y - 100), (X + 500, Y - 100)])
 
 
+def streets(number: int) -> list[LineString]:
+    """Return parallel streets, 20 m apart."""
+    return [shapely.affinity.translate(STREET, yoff=-20 * each) for each in range(number)]
+
+
 @pytest.mark.parametrize("name", ["roads.gpkg", "roads.geojson", "roads.shp"])
 def test_formats_and_reprojection(tmp_path, name):
-    table = roads(STREET, STREET, osm_id=["17", "18"], highway=["motorway", None]).to_crs("EPSG:4326")
+    table = roads(*streets(2), osm_id=["17", "18"], highway=["motorway", None]).to_crs("EPSG:4326")
     table.to_file(tmp_path / name)
     found = read_roads(tmp_path / name, CRS)
     assert tuple(found.columns) == ROAD_COLUMNS
@@ -80,7 +86,7 @@ def test_a_line_without_an_id_is_named_by_its_geometry(tmp_path):
 def test_rules_of_traffic(tmp_path):
     """Names and values as in OpenStreetMap; what is no number of lanes is unknown."""
     given = ["yes", "-1", "no", None, "reversible"]
-    table = roads(*[STREET] * 5, highway=["motorway"] * 5, oneway=given, lanes=["3", "2;3", None, "0", "2"])
+    table = roads(*streets(5), highway=["motorway"] * 5, oneway=given, lanes=["3", "2;3", None, "0", "2"])
     table.assign(ref="A 2", maxspeed="80").to_file(tmp_path / "r.gpkg")
     found = read_roads(tmp_path / "r.gpkg", CRS)
     assert found["oneway"].tolist() == [1, -1, 0, 1, 0]  # a motorway is one-way unless it says otherwise
@@ -91,14 +97,19 @@ def test_rules_of_traffic(tmp_path):
 
 def test_only_in_openstreetmap_does_a_motorway_mean_one_way(tmp_path):
     roads(STREET, road_class=["motorway"]).to_file(tmp_path / "own.gpkg")
-    roads(STREET, STREET, fclass=["motorway", "motorway"], oneway=["B", "T"]).to_file(tmp_path / "g.shp")
+    roads(*streets(2), fclass=["motorway", "motorway"], oneway=["B", "T"]).to_file(tmp_path / "g.shp")
     assert read_roads(tmp_path / "own.gpkg", CRS)["oneway"].tolist() == [0]
     assert read_roads(tmp_path / "g.shp", CRS)["oneway"].tolist() == [0, -1]
 
 
 def test_only_roads_near_the_bounds(tmp_path):
     far = shapely.affinity.translate(STREET, yoff=9000)
-    roads(far, STREET, MultiLineString([STREET, far]), osm_id=[1, 2, 3]).to_file(tmp_path / "r.gpkg")
+    roads(
+        far,
+        STREET,
+        MultiLineString([streets(2)[1], shapely.affinity.translate(far, yoff=50)]),
+        osm_id=[1, 2, 3],
+    ).to_file(tmp_path / "r.gpkg")
     found = read_roads(tmp_path / "r.gpkg", CRS, bounds=(X, Y - 400, X + 500, Y))
     assert found["road_id"].tolist() == ["2", "3"]
     assert found.index.tolist() == [0, 1]

@@ -27,6 +27,7 @@ def roads(*lines, oneway=0, road_class="motorway", ids=None):
             "oneway": np.broadcast_to(np.array(oneway, np.int8), size),
             "lanes": pd.array([None] * size, dtype="Int64"),
             "maxspeed": text,
+            "hidden": text,
         },
         geometry=list(lines),
         crs=CRS,
