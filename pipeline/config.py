@@ -209,6 +209,9 @@ class TrafficSettings(Settings):
     overpass_url: str = Field(
         "https://overpass-api.de/api/interpreter", description="server for --roads overpass"
     )
+    overpass_wait_s: float = Field(
+        30.0, gt=0, description="seconds for that server to begin its answer; more for large scenes"
+    )
 
 
 class Landcover(Settings):
