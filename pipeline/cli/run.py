@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import print_result, progress, quiet_prefect
+from pipeline.cli.console import note, print_result, progress, quiet_prefect
 from pipeline.cli.options import (
     Acquired,
     Bands,
@@ -63,7 +63,8 @@ def run(
     from pipeline.config import load_config
     from pipeline.evaluation.evaluate import check_measured
     from pipeline.logs import labelled
-    from pipeline.run import Request, prepare, run_prepared_directly
+    from pipeline.redaction import without_secrets
+    from pipeline.run import OVERPASS, Request, prepare, run_prepared_directly
 
     own = scene_settings(settings, scale=scale, offset=offset, nodata=nodata, acquired=acquired)
     request = Request(
@@ -77,6 +78,9 @@ def run(
     )
     if prefect:
         quiet_prefect()
+    if str(roads) == OVERPASS:
+        server = without_secrets(request.config.traffic.overpass_url)
+        note(f"roads: from {server}, unless they are in {out / '.roads'}")
     job = prepare(request)  # before Prefect is imported: wrong input is reported at once
     with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
         if prefect:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+import shapely
 
 from pipeline.errors import EvaluationError, LabelsError
 from pipeline.evaluation.labels import (
@@ -24,13 +25,14 @@ from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.trucks.cases import cause_metrics, truck_cases
 from pipeline.evaluation.trucks.metrics import truck_metrics, truck_warnings
-from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
+from pipeline.evaluation.trucks.scores import ROAD_BUFFER_M, TruckEvaluation, evaluate_trucks
 from pipeline.evaluation.trucks.true_negatives import read_true_negatives
 from pipeline.input_warnings import warn
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.roads.read import in_view, read_roads
 from pipeline.scenes.scene import Scene
 from pipeline.storage.untrusted_vectors import file_of
+from pipeline.storage.vector_places import warn_if_elsewhere
 
 METRICS, CASES = "metrics.json", "confusion_cases.gpkg"
 """Files of an evaluation's folder."""
@@ -168,12 +170,13 @@ def evaluate_truck_file(
     """
     trucks, left_out = checked_predicted_trucks(predicted)
     classes = file_of(predicted).with_name("landcover.tif")
+    seen = read_seen(predicted)
     return evaluate(
         trucks=trucks,
         truck_labels=reference,
-        seen=read_seen(predicted),
+        seen=seen,
         not_seen=read_not_seen(predicted),
-        roads=None if roads is None else in_view(read_roads(roads, trucks.crs)),
+        roads=None if roads is None else _roads_on(roads, scene, seen, trucks),
         trucks_left_out=left_out,
         landcover=classes if classes.is_file() else None,
         scene=scene,
@@ -203,3 +206,17 @@ def _warn_of_unknown_classes(evaluation: LandcoverEvaluation, labels: Path, pred
     ):
         if pixels:
             warn(f"{what}: {pixels:,} pixels are not used: their values are no class ({values}; 255: none).")
+
+
+def _roads_on(
+    path: Path, scene: Scene | None, seen: gpd.GeoDataFrame | None, trucks: gpd.GeoDataFrame
+) -> gpd.GeoDataFrame:
+    """Read the roads that can be seen; warn if none is where trucks were searched."""
+    roads = in_view(read_roads(path, trucks.crs))
+    crs, bounds = _searched(scene, seen, trucks)
+    if roads.empty:
+        warn(f"Roads: {path} has no road that can be seen from above, so no truck is measured.")
+    elif bounds is not None:
+        near = shapely.box(*bounds).buffer(ROAD_BUFFER_M).bounds
+        warn_if_elsewhere(roads, crs, near, f"Roads: {path}", "no truck is measured")
+    return roads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import shapely
 from pipeline.errors import RoadsError
 from pipeline.roads import tags
 from pipeline.roads.duplicates import merge_duplicates
-from pipeline.storage.untrusted_vectors import read_layer, split_layer, vector_source
+from pipeline.storage.untrusted_vectors import read_extent, read_layer, split_layer, vector_source
 
 ROAD_COLUMNS = (
     *("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "hidden", "geometry"),
@@ -27,6 +28,7 @@ LAYERS = ("roads", "road_segments")
 """Layers of a file of several that are roads by their names."""
 
 _OSM_SUFFIXES = (".osm", ".pbf", ".osm.gz", ".osm.xml", ".osm.xml.gz")
+_TRUCK_ROADS = "highway IN ({})".format(", ".join(f"'{kind}'" for kind in tags.TRUCK_HIGHWAYS))
 
 
 def read_roads(
@@ -53,25 +55,8 @@ def read_roads(
     RoadsError, VectorFileError
         As `vector_source`, or if the file has no CRS or holds anything but lines.
     """
-    file, layer = split_layer(path)
-    if _is_osm(file) and layer in (None, "lines"):
-        with vector_source(file, "Roads") as source:
-            roads = _read_osm(source, crs, bounds)
-    else:
-        box_in = None if bounds is None else partial(_box_in, crs=crs, bounds=bounds)
-        roads = read_layer(path, "Roads", "lines", LAYERS, box_in)
-    if not isinstance(roads, gpd.GeoDataFrame):
-        raise RoadsError(f"Roads are lines; {path} has no geometry.")
-    if roads.crs is None:
-        raise RoadsError(f"Roads without a coordinate reference system can't be placed; set it in {path}.")
-    roads = roads[~(roads.geometry.isna() | roads.geometry.is_empty)]
-    others = sorted(set(roads.geom_type) - {"LineString", "MultiLineString"})
-    if others:
-        raise RoadsError(f"Roads are lines; {path} holds: {', '.join(others)}.")
-    try:
-        placed = roads.geometry.to_crs(crs)
-    except pyproj.exceptions.ProjError as error:
-        raise RoadsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
+    roads = _lines(path, crs, bounds)
+    placed = roads.geometry.to_crs(crs)
     near = np.ones(len(roads), bool) if bounds is None else placed.intersects(shapely.box(*bounds)).to_numpy()
     roads, placed = roads[near], placed[near]
     columns = tags.columns(roads)
@@ -95,23 +80,76 @@ def read_roads(
     )
 
 
+def _lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
+    """Read lines with all columns, in the CRS of the file; errors as `read_roads`."""
+    if _is_osm(path):
+        with vector_source(split_layer(path)[0], "Roads") as source:
+            roads = _read_osm(source, crs, bounds)
+    else:
+        box_in = None if bounds is None else partial(_box_in, crs=crs, bounds=bounds)
+        roads = read_layer(path, "Roads", "lines", LAYERS, box_in)
+    if not isinstance(roads, gpd.GeoDataFrame):
+        raise RoadsError(f"Roads are lines; {path} has no geometry.")
+    if crs is None:
+        raise RoadsError(f"Roads can't be placed on a scene without coordinate reference system: {path}")
+    if roads.crs is None:
+        raise RoadsError(f"Roads without a coordinate reference system can't be placed; set it in {path}.")
+    roads = roads[~(roads.geometry.isna() | roads.geometry.is_empty)]
+    others = sorted(set(roads.geom_type) - {"LineString", "MultiLineString"})
+    if others:
+        raise RoadsError(f"Roads are lines; {path} holds: {', '.join(others)}.")
+    try:
+        pyproj.Transformer.from_crs(roads.crs, crs)
+    except pyproj.exceptions.ProjError as error:
+        raise RoadsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
+    return roads
+
+
 def in_view(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     """Return the roads that can be seen from above: no tunnels, none under a roof."""
     return roads[roads["hidden"].isna()].reset_index(drop=True)
 
 
+def unread_classes(path: Path, crs: Any, bounds: tuple[float, float, float, float]) -> Counter[str]:
+    """Return the number of lines within the bounds by class that are not read from an OpenStreetMap file."""
+    file, _ = split_layer(path)
+    if not _is_osm(path):
+        return Counter()
+    with vector_source(file, "Roads") as source:
+        ways = pyogrio.read_dataframe(
+            source,
+            layer="lines",
+            columns=["highway"],
+            where="highway IS NOT NULL",
+            bbox=_box_in("EPSG:4326", crs, bounds),
+            read_geometry=False,
+        )
+    return Counter(ways["highway"])
+
+
+def road_extent(path: Path) -> gpd.GeoDataFrame:
+    """Return the bounds of a file of roads as one box in its CRS; no row if it has no road."""
+    if not _is_osm(path):
+        return read_extent(path, "Roads", "lines", LAYERS)
+    with vector_source(split_layer(path)[0], "Roads") as source:
+        _, bounds = pyogrio.read_bounds(source, layer="lines", where=_TRUCK_ROADS)
+    boxes = [shapely.box(*bounds[:2].min(axis=1), *bounds[2:].max(axis=1))] if bounds.size else []
+    return gpd.GeoDataFrame(geometry=boxes, crs="EPSG:4326")
+
+
 def _is_osm(path: Path) -> bool:
-    return path.name.lower().endswith(_OSM_SUFFIXES)
+    """Return True for OpenStreetMap's own formats, which are read by class."""
+    file, layer = split_layer(path)
+    return file.name.lower().endswith(_OSM_SUFFIXES) and layer in (None, "lines")
 
 
 def _read_osm(source: str, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
     """Read the ways of `TRUCK_HIGHWAYS`; GDAL drops ways with fewer than two nodes."""
-    classes = ", ".join(f"'{kind}'" for kind in tags.TRUCK_HIGHWAYS)
     return pyogrio.read_dataframe(
         source,
         layer="lines",
         columns=["osm_id", "name", "highway", "other_tags"],
-        where=f"highway IN ({classes})",
+        where=_TRUCK_ROADS,
         bbox=None if bounds is None else _box_in("EPSG:4326", crs, bounds),
         TAGS_FORMAT="JSON",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import geopandas as gpd
 
@@ -18,6 +19,7 @@ from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
 from pipeline.models.bundle import Bundle, Calibration, open_bundle
+from pipeline.roads.elsewhere import warn_without_roads
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run.keys import environment, hashes_of, keys_of, min_network_score, min_score, score_threshold
@@ -156,7 +158,7 @@ def _prepare(request: Request) -> Job:
     scene = plausible(scene)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     request = _with_roads(request, scene)
-    roads = read_roads(request.roads, crs, _bounds(scene, _ROADS_MARGIN_M)) if request.roads else None
+    roads = _roads(request, scene, crs) if request.roads else None
     if request.truck_labels:
         labels = read_truck_labels(request.truck_labels, crs)
         warn_if_labels_elsewhere(labels, request.truck_labels, crs, _bounds(scene, 0))
@@ -206,6 +208,21 @@ def _with_roads(request: Request, scene: Scene) -> Request:
         wait_s=server.overpass_wait_s,
     )
     return replace(request, roads=path)
+
+
+def _roads(request: Request, scene: Scene, crs: str | None) -> gpd.GeoDataFrame:
+    """Read the roads around the scene; warn if none is on it."""
+    path = cast(Path, request.roads)
+    roads = read_roads(path, crs, _bounds(scene, _ROADS_MARGIN_M))
+    warn_without_roads(
+        roads,
+        path,
+        crs,
+        _bounds(scene, 0.0),
+        buffer_m=request.config.trucks.road_buffer_m,
+        margin_m=_ROADS_MARGIN_M,
+    )
+    return roads
 
 
 def _bounds(scene: Scene, margin_m: float) -> tuple[float, float, float, float]:

@@ -76,12 +76,19 @@ def outside_of_crs(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
 
 
 def warn_if_elsewhere(
-    frame: gpd.GeoDataFrame, crs: Any, bounds: tuple[float, float, float, float], what: str, consequence: str
+    frame: gpd.GeoDataFrame,
+    crs: Any,
+    bounds: tuple[float, float, float, float],
+    what: str,
+    consequence: str,
+    *,
+    is_extent: bool = False,
 ) -> bool:
     """Warn if features, in any CRS, do not meet a scene; return True if they don't.
 
     `bounds` are those of the scene in its `crs`, in metres. The warning has the distance to the nearest
-    feature, its direction, and the `consequence` ("no truck is searched").
+    feature, its direction, and the `consequence` ("no truck is searched"). `frame` may be the extent of a
+    file instead of its features.
     """
     shapes = frame.geometry[~(frame.geometry.isna() | frame.geometry.is_empty)]
     if shapes.empty or shapes.crs is None:
@@ -97,8 +104,9 @@ def warn_if_elsewhere(
     beside = float(shapely.distance(placed, scene).min()) if len(placed) else np.inf
     metres = beside if beside < _NEAR_M else metres
     far = "far away" if not np.isfinite(metres) else f"{_number(metres / 1000)} km to the {wind}"
+    none = "no feature meets" if is_extent else f"0 of {len(shapes)} features meet"
     warn(
-        f"{what}: 0 of {len(shapes)} features meet the scene; the nearest is {far}, "
+        f"{what}: {none} the scene; the nearest is {far}, "
         f"so {consequence}. {_advice(xy, shapes.crs, crs, scene)}"
     )
     return True

@@ -50,7 +50,7 @@ def test_of_two_layers_of_lines_the_one_called_roads_or_chosen(tmp_path):
         read_roads(path, CRS)
     near = (X, Y - 200, X + 9, Y + 9)
     assert read_roads(tmp_path / "r.gpkg:b_streets", CRS, near).geometry.tolist() == [STREET]
-    roads(STREET, STREET).to_file(path, layer="Roads")
+    roads(*streets(2)).to_file(path, layer="Roads")
     assert len(read_roads(path, CRS, near)) == 2
 
 
