@@ -22,7 +22,7 @@ from rasterio.windows import from_bounds
 from pipeline.layers.styles import rgb
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.raster.datasets import is_remote, open_raster, remote_options
-from pipeline.scenes.raster.radiometry import to_reflectance
+from pipeline.scenes.raster.radiometry import has_number, to_reflectance
 from pipeline.scenes.scene import Scene
 
 TRUE_COLOUR = ("B04", "B03", "B02")
@@ -67,6 +67,11 @@ def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
     bands = [_overview(scene, band, shape) for band in TRUE_COLOUR]
     reflectance = np.stack([band for band, _ in bands])
     valid = np.logical_and.reduce([mask for _, mask in bands])
+    for number in scene.blanks:
+        sources = (scene.bands[band] for band in TRUE_COLOUR)
+        valid &= ~np.logical_and.reduce(
+            [has_number(band, number, source) for band, source in zip(reflectance, sources, strict=True)]
+        )
     return Picture(true_colour(reflectance, valid), scene.grid.zoom_to(shape))
 
 
@@ -175,4 +180,6 @@ def _overview(
     with rasterio.Env(**options), open_raster(source.href, f"Band {band}", source.warp) as dataset:
         window = from_bounds(*scene.grid.boundingbox.bbox, dataset.transform)
         numbers = dataset.read(source.index, window=window, out_shape=shape, resampling=Resampling.average)
-    return to_reflectance(numbers, source)
+        masks = [dataset.read(mask.index, window=window, out_shape=shape) > 0 for mask in source.masks]
+    reflectance, valid = to_reflectance(numbers, source)
+    return reflectance, np.logical_and.reduce([valid, *masks])

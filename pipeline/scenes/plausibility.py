@@ -8,9 +8,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from pipeline.errors import RadiometryError
 from pipeline.input_warnings import warn
+from pipeline.scenes.raster.radiometry import has_number
 from pipeline.scenes.raster.thin import thinned
 from pipeline.scenes.scene import BandSource, Scene
 
@@ -131,7 +133,15 @@ def offset_left_in(bands: Bands) -> Certainty:
 
 
 def _read(scene: Scene) -> dict[str, NDArray[np.float32]]:
-    return {name: thinned(source) for name, source in scene.bands.items() if name not in _NOT_CHECKED}
+    bands = {name: thinned(source) for name, source in scene.bands.items() if name not in _NOT_CHECKED}
+    for shape in {values.shape for values in bands.values()}:
+        alike = {name: values for name, values in bands.items() if values.shape == shape}
+        for number in scene.blanks:
+            found = [has_number(values, number, scene.bands[name]) for name, values in alike.items()]
+            blank = ndimage.binary_dilation(np.logical_and.reduce(found), np.ones((3, 3)))
+            for values in alike.values():
+                values[blank] = np.nan
+    return bands
 
 
 def _with_likelier_offset(scene: Scene, other: float) -> Scene:

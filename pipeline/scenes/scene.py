@@ -85,6 +85,11 @@ class BandSource:
     mask: BandSource | None = None
     """A band of the same raster that is 0 where this one has no data: opacity, or a data mask."""
 
+    @property
+    def masks(self) -> tuple[BandSource, ...]:
+        """Return the masks of the band: `mask`, its own mask, and so on."""
+        return (self.mask, *self.mask.masks) if self.mask else ()
+
 
 @dataclass(frozen=True)
 class Pixels:

@@ -3,7 +3,7 @@ import json
 import socket
 import warnings
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import geopandas as gpd
@@ -140,6 +140,15 @@ def test_an_unknown_time_is_a_span_that_says_so(tmp_path):
     assert item["properties"]["start_datetime"] == "2015-06-23T00:00:00Z"
     assert item["properties"]["end_datetime"] == "2026-01-02T03:04:05Z"
     assert "no acquisition time" in item["properties"]["truckscape:time_note"]
+
+
+def test_a_date_without_a_time_is_the_span_of_that_day(tmp_path):
+    item = written(tmp_path, replace(BASE, acquired=date(2023, 6, 13)))
+    validate_core(item)
+    assert item["properties"]["datetime"] is None
+    assert item["properties"]["start_datetime"] == "2023-06-13T00:00:00Z"
+    assert item["properties"]["end_datetime"] == "2023-06-13T23:59:59Z"
+    assert "not its time" in item["properties"]["truckscape:time_note"]
 
 
 def test_a_scene_across_the_antimeridian_has_two_parts(tmp_path):

@@ -1,6 +1,6 @@
 """Segments, trucks on them, and flows: against motorways whose traffic is known."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import geopandas as gpd
@@ -57,6 +57,13 @@ def test_the_table_and_its_fields(tmp_path):
     assert back.to_pylist()[1]["azimuth_deg"] == 270
     assert first["recall_used"] is None
     assert back["acquired"].type.tz == "UTC"
+
+
+def test_a_date_without_a_time_stays_one():
+    rows, segments, _ = observed()
+    table = traffic_table(rows, segments, scene_id="S2A", acquired=date(2023, 8, 24), model="trucks-2")
+    assert table["acquired"].null_count == len(table)
+    assert set(table["acquired_date"].to_pylist()) == {"2023-08-24"}
 
 
 def test_scenes_are_appended_and_repeated_runs_replace_their_own(tmp_path):

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import geopandas as gpd
 import numpy as np
@@ -119,6 +119,7 @@ def test_what_cannot_be_measured_is_null():
     ("acquired", "text"),
     [
         (None, None),
+        (date(2021, 6, 1), None),
         (datetime(2021, 6, 1, 10, 30, 31), "2021-06-01T10:30:31.000Z"),
         (datetime(2021, 6, 1, 10, 30, 31, 24000, UTC), "2021-06-01T10:30:31.024Z"),
         (datetime(2021, 6, 1, 12, 30, tzinfo=timezone(timedelta(hours=2))), "2021-06-01T10:30:00.000Z"),
@@ -127,6 +128,7 @@ def test_what_cannot_be_measured_is_null():
 def test_acquired_is_a_time_in_utc(acquired, text):
     layer = truck_layer(detections([WEST]), scene(acquired=acquired), model="m")
     assert layer["acquired"].dtype == "datetime64[ms, UTC]"
+    assert layer["acquired_date"].tolist() == [None if acquired is None else "2021-06-01"]
     assert layer["acquired"].tolist() == [pd.NaT if text is None else datetime.fromisoformat(text)]
     empty = truck_layer(Detections.empty(), scene(acquired=acquired), model="m")
     assert empty["acquired"].dtype == "datetime64[ms, UTC]"

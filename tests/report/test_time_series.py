@@ -25,6 +25,15 @@ def test_a_picture_of_scenes_that_tell_when_and_how_many(tmp_path):
     assert write_time_series(scenes, tmp_path / "again.png").read_bytes() == path.read_bytes()
 
 
+def test_dates_and_times_share_the_axis(tmp_path):
+    scenes = [Scene(), replace(Scene(), acquired="2023-06-11"), replace(Scene(), acquired="2023-05-30")]
+    at_begin = [scenes[0], *(replace(scene, acquired=f"{scene.acquired}T00:00:00Z") for scene in scenes[1:])]
+    assert (
+        write_time_series(scenes, tmp_path / "dates.png").read_bytes()
+        == write_time_series(at_begin, tmp_path / "times.png").read_bytes()
+    )
+
+
 def test_no_picture_without_a_scene_that_can_be_shown(tmp_path):
     nothing = [Scene(acquired=None), Scene(trucks=None), Scene(seen_km2=0.0)]
     assert write_time_series(nothing, tmp_path / "series.png") is None

@@ -15,6 +15,7 @@ from pipeline.scenes.plausibility import findings, offset_left_in, plausible
 from pipeline.scenes.raster.thin import thinned
 from pipeline.scenes.scene import BANDS_10M, BandSource
 from pipeline.simulation.simulate import simulate_scene
+from tests.scenes.products import write_raster
 
 ALL = ("B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12")
 
@@ -211,3 +212,23 @@ def test_no_real_place_is_doubted_and_most_are_with_an_offset(shared_data):
         seen.append(bool(findings(shifted(bands, 0.1), scene.bands)))
     assert len(seen) > 45
     assert np.mean(seen) > 0.85
+
+
+def floats(tmp_path, bands) -> str:
+    """A GeoTIFF of floats without a nodata value."""
+    numbers = np.stack([bands[name] for name in BANDS_10M]).astype(np.float32)
+    return str(write_raster(tmp_path / "floats.tif", numbers, descriptions=BANDS_10M))
+
+
+def test_zeros_outside_of_a_swath_do_not_count(tmp_path, simulated):
+    """They would be the darkest pixels, and half of the median."""
+    bands = {name: simulated[4][name].copy() for name in BANDS_10M}
+    for values in bands.values():
+        values[:, :80] = 0
+    units = {name: values * np.float32(1e4) for name, values in bands.items()}
+    offset = {name: np.where(values == 0, 0, values + np.float32(0.1)) for name, values in bands.items()}
+    plausible(open_scene(floats(tmp_path, bands)))
+    with pytest.raises(RadiometryError, match=r"--scale 0\.0001"):
+        plausible(open_scene(floats(tmp_path, units)))
+    with pytest.raises(RadiometryError, match=r"--offset -0\.1"):
+        plausible(open_scene(floats(tmp_path, offset)))

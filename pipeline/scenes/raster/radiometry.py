@@ -11,6 +11,11 @@ _LOWEST, _HIGHEST = -9999, 1_000_000
 """Between them are the numbers of reflectance in any unit."""
 
 
+def has_number(values: NDArray[np.float32], number: float, source: BandSource) -> NDArray[np.bool_]:
+    """Return a mask of the reflectance that a digital number of a band has."""
+    return np.equal(values, to_reflectance(np.array([number], np.float32), source)[0])
+
+
 def to_reflectance(
     numbers: NDArray[np.generic], source: BandSource
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:

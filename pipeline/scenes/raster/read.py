@@ -12,7 +12,7 @@ from pipeline.errors import (
     MissingBandError,
 )
 from pipeline.scenes.raster.blocks import raster_of, read
-from pipeline.scenes.raster.radiometry import to_reflectance
+from pipeline.scenes.raster.radiometry import has_number, to_reflectance
 from pipeline.scenes.raster.resample import Axis, bilinear, same_grid
 from pipeline.scenes.scene import (
     BAND_NAMES,
@@ -126,12 +126,9 @@ def rectangles(
             yield from _with_masks(source, y.source, x.source)
 
 
-def _with_masks(
-    source: BandSource | None, rows: slice, cols: slice
-) -> Iterator[tuple[BandSource, slice, slice]]:
-    while source:
-        yield source, rows, cols
-        source = source.mask
+def _with_masks(source: BandSource, rows: slice, cols: slice) -> Iterator[tuple[BandSource, slice, slice]]:
+    for each in (source, *source.masks):
+        yield each, rows, cols
 
 
 def require_bands(scene: Scene, bands: Iterable[str]) -> None:
@@ -201,7 +198,7 @@ def _blank(
         if not blank.any():
             break
         values = known[band] if band in known else _read_band(scene, source, rows, cols)[0]
-        blank &= values == to_reflectance(np.array([number], np.float32), source)[0]
+        blank &= has_number(values, number, source)
     return blank
 
 

@@ -69,7 +69,11 @@ def _read(
             for x in np.linspace(0.1, 0.9, _PLACES)
         ]
     numbers = [dataset.read(source.index, window=window, out_shape=shape) for window in windows]
-    if not raster.masked[source.index - 1]:
-        return np.vstack(numbers), np.ones((len(windows) * shape[0], shape[1]), np.bool_)
-    masks = [dataset.read_masks(source.index, window=window, out_shape=shape) != 0 for window in windows]
-    return np.vstack(numbers), np.vstack(masks)
+    valid = np.ones((len(windows) * shape[0], shape[1]), np.bool_)
+    if raster.masked[source.index - 1]:
+        masks = [dataset.read_masks(source.index, window=window, out_shape=shape) for window in windows]
+        valid &= np.vstack(masks) != 0
+    for mask in source.masks:
+        values = [dataset.read(mask.index, window=window, out_shape=shape) for window in windows]
+        valid &= np.vstack(values) > 0
+    return np.vstack(numbers), valid

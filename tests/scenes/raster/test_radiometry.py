@@ -39,3 +39,13 @@ def test_eight_bits_without_nodata():
     reflectance, valid = to_reflectance(np.array([0, 51, 255], np.uint8), source)
     assert valid.all()
     np.testing.assert_allclose(reflectance, [0, 0.2, 1], atol=1e-6)
+
+
+def test_numbers_of_no_unit_are_no_data():
+    for dtype in (np.int16, np.int32, np.float32):
+        numbers = np.array([-9999, -32768, -1000, 0, 20000]).astype(dtype)
+        _, valid = to_reflectance(numbers, BandSource("B02", "", nodata=None))
+        assert valid.tolist() == [False, False, True, True, True]
+    fills = np.array([-3.4028235e38, 9.96921e36, 1e20, np.inf, 0.5], np.float32)
+    _, valid = to_reflectance(fills, BandSource("B02", "", scale=1.0, nodata=None))
+    assert valid.tolist() == [False, False, False, False, True]

@@ -8,10 +8,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
+from pipeline.config import SceneSettings
 from pipeline.errors import (
     CorruptImageError,
     MissingBandError,
 )
+from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_classes, read_pixels, read_points
 from pipeline.scenes.readers.band_folder import open_band_folder
 from pipeline.scenes.scene import BandSource
@@ -163,3 +165,26 @@ def test_bands_can_be_left_out_of_a_scene(folder):
     scene = open_band_folder(folder)
     smaller = replace(scene, bands={"B02": scene.bands["B02"]})
     assert read_pixels(smaller, Window(0, 0, 2, 2), ["B02"]).reflectance.shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (1e-4, -0.1), (0.01, 0.0)])
+def test_zeros_in_all_bands_have_no_data_in_some_they_have(tmp_path, scale, offset):
+    planes = np.array([[[0, 0, 5, 65535]], [[0, 0, 6, 65535]], [[0, 7, 0, 65535]]], np.float32)
+    path = write_raster(tmp_path / "x.tif", planes, descriptions=("B02", "B03", "B04"))
+    own = SceneSettings(scale=scale, offset=offset)
+    scene = open_scene(str(path), settings=own)
+    window = Window(0, 0, 4, 1)
+    for bands in (["B02", "B03", "B04"], ["B02", "B03"], ["B04"]):
+        assert read_pixels(scene, window, bands).valid[0].tolist() == [False, True, True, False]
+    np.testing.assert_allclose(
+        read_pixels(scene, window, ["B04"]).reflectance[0, 0, 1], 7 * scale + offset, atol=1e-6
+    )
+    given = own.model_copy(update={"nodata": "none"})
+    assert read_pixels(open_scene(str(path), settings=given), window, ["B02"]).valid.all()
+
+
+def test_zeros_of_integers_have_no_data_in_any_band(tmp_path):
+    planes = np.array([[[0, 0, 5, 65535]], [[0, 3, 6, 65535]]], np.uint16)
+    scene = open_scene(str(write_raster(tmp_path / "x.tif", planes, descriptions=("B02", "B03"))))
+    valid = read_pixels(scene, Window(0, 0, 4, 1), ["B02", "B03"]).valid
+    assert valid[0].tolist() == [False, False, True, False]

@@ -83,3 +83,16 @@ def test_a_damaged_raster_is_an_error(tmp_path):
     path.write_bytes(path.read_bytes()[:40000])
     with pytest.raises(CorruptImageError, match="Band B02"):
         thinned(BandSource("B02", str(path)))
+
+
+def test_a_mask_band_counts(tmp_path):
+    numbers = np.full((2, 20, 20), 500, np.uint16)
+    numbers[1, 5, 5] = 0
+    path = str(tmp_path / "a.tif")
+    with rasterio.open(
+        path, "w", driver="GTiff", count=2, height=20, width=20, dtype="uint16", crs="EPSG:32632",
+        transform=from_origin(600000, 5900000, 10, 10),
+    ) as file:  # fmt: skip
+        file.write(numbers)
+    values = thinned(BandSource("B02", path, mask=BandSource("mask", path, 2)))
+    assert np.isnan(values).sum() == 9
