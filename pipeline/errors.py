@@ -49,6 +49,10 @@ class IncompleteReadError(CorruptImageError):
     is_transient = True
 
 
+class RefusedReadError(CorruptImageError):
+    """Raster behind a URL whose server refuses it or does not have it."""
+
+
 class GeoreferenceError(TruckscapeError):
     """Missing or unusable CRS or geotransform."""
 
@@ -95,6 +99,12 @@ class OutputError(TruckscapeError):
     """Output folder that can't be written."""
 
     is_transient = True  # disks get cleared, and file servers return
+
+
+class StoreRefusedError(OutputError):
+    """Object store that refuses the credentials, or has no such bucket."""
+
+    is_transient = False
 
 
 class WorkerLostError(TruckscapeError):

@@ -23,6 +23,14 @@ def raster_copy_error() -> type[Exception]:
     return CPLE_BaseError
 
 
+def gdal_error_name(error: BaseException) -> str:
+    """Return the class of GDAL's error behind one of rasterio's, e.g. CPLE_AWSAccessDeniedError.
+
+    rasterio has no public name for these classes, and its own error says only what GDAL said last.
+    """
+    return type(error.__cause__ or error.__context__).__name__
+
+
 def without_telemetry() -> None:
     """Keep OpenVINO, imported afterwards, from reporting to its makers, which it does without asking."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

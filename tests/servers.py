@@ -125,6 +125,45 @@ def file_server(folder: Path) -> Iterator[FileServer]:
             thread.join()
 
 
+class _Refusing(BaseHTTPRequestHandler):
+    """Answers each request with one status and text."""
+
+    protocol_version = "HTTP/1.1"
+
+    def __init__(self, *args: Any, status: int, body: str, asked: list[str], **kwargs: Any) -> None:
+        self.status, self.body, self.asked = status, body.encode(), asked
+        super().__init__(*args, **kwargs)
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.asked.append(f"{self.command} {self.path}")
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.body)
+
+    do_GET = do_HEAD = do_POST = _answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def refusing_server(status: int, body: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Yield the address of a server that refuses everything, and the list of its requests."""
+    asked: list[str] = []
+    handler = partial(_Refusing, status=status, body=body, asked=asked)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 class _Unsteady(BaseHTTPRequestHandler):
     """Between a client and a server: the next requests fail, the others go on to it."""
 

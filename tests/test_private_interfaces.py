@@ -34,6 +34,13 @@ def test_a_copy_that_gdal_cannot_write_raises_an_error_without_a_public_name(tmp
         rasterio.shutil.copy(source, tmp_path / "taken" / "none" / "b.tif", driver="COG")
 
 
+def test_the_class_of_gdals_error_is_behind_that_of_rasterio(tmp_path):
+    with pytest.raises(RasterioError) as caught:
+        DatasetReader(str(tmp_path / "none.tif"), driver=["JP2OpenJPEG", "GTiff"])
+    assert private_interfaces.gdal_error_name(caught.value) == "CPLE_OpenFailedError"
+    assert private_interfaces.gdal_error_name(ValueError()) == "NoneType"
+
+
 def test_rasterio_opens_with_a_list_of_drivers(tmp_path):
     """`rasterio.open` documents a list and refuses it; the class that it returns takes one."""
     path = write_geotiff(tmp_path / "a.tif", np.ones((4, 8, 8), np.uint16))

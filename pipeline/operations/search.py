@@ -22,8 +22,9 @@ from pipeline.errors import ConfigError, NotAProductError, UnreachableError
 from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
-from pipeline.scenes.download import PASSING, close_redirect, pieces
+from pipeline.scenes.download import close_redirect, pieces
 from pipeline.scenes.readers.stac import MALFORMED
+from pipeline.scenes.refusals import PASSING, http_refusal
 from pipeline.scenes.scene import scene_name
 
 COLLECTION = "sentinel-2-l2a"
@@ -121,9 +122,11 @@ class _WebOnly(StacApiIO):
             body = b"".join(pieces(answer, "The answer of the STAC API", _MOST_BYTES, _WHOLE_S))
         if answer.ok:
             return body.decode()
-        kind = UnreachableError if answer.status_code in PASSING else NotAProductError
         why = " ".join(body.decode(errors="replace").split())[:200]
-        raise kind(f"The search at {href} failed with HTTP status {answer.status_code}: {why}")
+        refusal = http_refusal(href, answer.status_code, why)
+        if refusal:
+            raise NotAProductError(f"The search at {href} is refused: {refusal}")
+        raise UnreachableError(f"The search at {href} failed with HTTP status {answer.status_code}: {why}")
 
     @staticmethod
     def _check(href: str, method: str = "GET") -> None:

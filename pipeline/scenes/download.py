@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +12,14 @@ from requests.exceptions import ChunkedEncodingError, ConnectionError, RequestEx
 
 from pipeline.errors import NotAProductError, SceneNotFoundError, TruckscapeError, UnreachableError
 from pipeline.redaction import redacted
-
-PASSING = (408, 429, 500, 502, 503, 504)
-"""HTTP statuses of transient errors."""
+from pipeline.scenes.refusals import http_refusal
 
 _TIMEOUTS_S = (10, 30)
 """To connect, and between two chunks of an answer."""
 _WHOLE_S = 120
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8)
 _PIECE = 2**16
+_SAID_BYTES = 2048
 
 
 def fetch(url: str, what: str, most_bytes: int) -> bytes:
@@ -57,6 +57,12 @@ def pieces(answer: requests.Response, what: str, most_bytes: int, within_s: floa
         yield piece
 
 
+def said_in(answer: requests.Response) -> str:
+    """Return the beginning of an answer's text, without markup, for messages."""
+    body = next(answer.iter_content(_SAID_BYTES), b"")
+    return " ".join(re.sub(r"<[^>]*>?", " ", body.decode(errors="replace")).split())[:200]
+
+
 def close_redirect(answer: requests.Response, **_: object) -> None:
     """Close an answer that leads elsewhere: requests reads its body to the end, however long that is."""
     if answer.is_redirect:
@@ -66,8 +72,10 @@ def close_redirect(answer: requests.Response, **_: object) -> None:
 def _fetch(url: str, what: str, most_bytes: int) -> bytes:
     with _answer(url, what) as answer:
         if answer.status_code != requests.codes.ok:
-            kind = UnreachableError if answer.status_code in PASSING else SceneNotFoundError
-            raise _failed(kind, what, url, f"HTTP status {answer.status_code}")
+            refusal = http_refusal(url, answer.status_code, said_in(answer))
+            if refusal:
+                raise _failed(SceneNotFoundError, what, url, refusal)
+            raise _failed(UnreachableError, what, url, f"HTTP status {answer.status_code}")
         return b"".join(pieces(answer, what, most_bytes, _WHOLE_S))
 
 

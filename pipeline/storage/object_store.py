@@ -13,7 +13,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import split_protocol
 from fsspec.implementations.local import LocalFileSystem
 
-from pipeline.errors import ConfigError, MissingExtraError, OutputError
+from pipeline.errors import ConfigError, MissingExtraError, OutputError, StoreRefusedError
 from pipeline.redaction import redacted, without_secrets
 from pipeline.storage.atomic import temporary
 
@@ -22,6 +22,8 @@ PATIENCE_S = 120.0
 _SLOWEST_BYTES_PER_S = 50_000
 _PUT_WHOLE = {"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "memory"}
 """Protocols of stores in which a file appears after its last byte."""
+_NO_KEYS = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound"}
+"""Errors of the client of S3, which is no dependency of ours."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,23 @@ class Store:
     def failing(self, what: str, remedy: str = "") -> Iterator[None]:
         """Raise errors of the store as OutputError with `what` failed, its address, the cause and a remedy.
 
-        The client of the store has retried transient errors before.
+        The client of the store has retried transient errors before. A refusal is a StoreRefusedError.
         """
         try:
             yield
         except Exception as error:  # noqa: BLE001 errors differ between stores
             why = " ".join(str(error).split())[:200] or type(error).__name__
             cause = redacted(OSError(f"{type(error).__name__}: {error}"))
+            if self._refuses(error):
+                advice = "check bucket, endpoint (AWS_ENDPOINT_URL for S3) and credentials"
+                raise StoreRefusedError(f"{what} {self.url}: {why}; {advice}{remedy}") from cause
             raise OutputError(f"{what} {self.url}: {why}{remedy}") from cause
+
+    def _refuses(self, error: Exception) -> bool:
+        """Return True for an answer that a retry won't change; disks are given time."""
+        no_bucket = isinstance(error, FileNotFoundError) and "bucket" in str(error).lower()
+        no_keys = isinstance(error, PermissionError) or type(error).__name__ in _NO_KEYS
+        return self._puts_whole and (no_bucket or no_keys)
 
 
 def folder_store(folder: Path) -> Store:

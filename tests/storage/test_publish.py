@@ -132,14 +132,16 @@ def test_addresses_that_are_refused_before_any_work(tmp_path, url, said):
 
 def test_without_a_way_in_the_error_says_so_and_no_more(s3, tmp_path, monkeypatch):
     run = write_run(tmp_path / "scene", a="1")
-    with pytest.raises(OutputError, match=r"s3://nobodys: .*bucket"):
+    with pytest.raises(OutputError, match=r"s3://nobodys: .*bucket.*; check bucket, endpoint") as caught:
         publish(run, "s3://nobodys")
+    assert not is_transient(caught.value)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    with pytest.raises(OutputError, match=r"(?i)credentials"):
+    with pytest.raises(OutputError, match=r"(?i)Unable to locate credentials; check") as caught:
         publish(run, "s3://layers")
+    assert not is_transient(caught.value)
 
 
 def test_a_store_that_is_silent_is_given_up(s3, tmp_path, monkeypatch):

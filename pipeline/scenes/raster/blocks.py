@@ -199,7 +199,7 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.gene
             f"columns {cols.start}-{cols.stop})"
         )
         why = "is truncated or damaged; fetch it again."
-        raise unreadable(raster.href, failed, why) from redacted(error)
+        raise unreadable(raster.href, failed, why, error) from redacted(error)
 
 
 def _damaged(

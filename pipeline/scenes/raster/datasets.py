@@ -15,8 +15,9 @@ from rasterio.enums import Interleaving
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from pipeline.errors import CorruptImageError, IncompleteReadError
+from pipeline.errors import CorruptImageError, IncompleteReadError, RefusedReadError
 from pipeline.redaction import redacted
+from pipeline.scenes import refusals
 from pipeline.scenes.raster.grids import warped
 from pipeline.scenes.scene import Warp
 
@@ -65,17 +66,21 @@ def is_remote(href: str) -> bool:
     return href.startswith(("/vsicurl/", "/vsis3/", "/vsigs/", "/vsiaz/"))
 
 
-def unreadable(href: str, failed: str, why: str) -> CorruptImageError:
-    """Return the error for a raster that can't be read; behind a URL it is transient.
+def unreadable(href: str, failed: str, why: str, error: RasterioError) -> CorruptImageError:
+    """Return the error for a raster that can't be read; behind a URL it is transient, unless refused there.
 
     GDAL's errors don't tell bytes that never came from bytes that can't be decoded. `failed` names what could
-    not be done, `why` the cause where the file is on this machine.
+    not be done, `why` the cause where the file is on this machine, `error` is what rasterio raised.
     """
-    if is_remote(href):
-        return IncompleteReadError(
-            f"{failed}: incomplete read of {href}: server or network error, or the file there is damaged."
-        )
-    return CorruptImageError(f"{failed}: {href} {why}")
+    if not is_remote(href):
+        return CorruptImageError(f"{failed}: {href} {why}")
+    refusal = refusals.gdal_refusal(href, error)
+    if refusal:
+        return RefusedReadError(f"{failed}: {refusals.address(href)} ({refusal})")
+    said = f" ({error})" if str(error).startswith(("CURL error", "HTTP response")) else ""
+    return IncompleteReadError(
+        f"{failed}: incomplete read of {href}: server or network error, or the file there is damaged{said}."
+    )
 
 
 def local_file(href: str) -> Path | None:
@@ -103,7 +108,8 @@ def file_state(href: str) -> FileState:
 def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader:
     """Open a rasterio dataset, warped to another grid with `warp`.
 
-    `what` names it in the CorruptImageError raised if it can't be opened, or has too large blocks.
+    `what` names it in the CorruptImageError raised if it can't be opened, or has too large blocks:
+    RefusedReadError if a server refuses it, IncompleteReadError if that fails.
     """
 
     if not href.startswith("/vsi") and Path(f"{href}.msk").exists():
@@ -128,7 +134,7 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
         return _persistently(href, open_it)
     except RasterioIOError as error:
         why = "is not there, not a raster, truncated or damaged."
-        raise unreadable(href, f"{what} can't be opened", why) from redacted(error)
+        raise unreadable(href, f"{what} can't be opened", why, error) from redacted(error)
 
 
 def with_dataset(
@@ -161,12 +167,14 @@ def with_dataset(
 def _persistently(href: str, action: Callable[[], _T]) -> _T:
     """Return the result of `action`, with a few attempts behind a URL.
 
-    GDAL repeats failed requests, but not when a body was cut short.
+    GDAL repeats failed requests, but not when a body was cut short. A refusal is final.
     """
     for pause in _REMOTE_PAUSES_S if is_remote(href) else ():
         try:
             return action()
-        except RasterioError:
+        except RasterioError as error:
+            if refusals.gdal_refusal(href, error):
+                raise
             time.sleep(pause)
     return action()
 
