@@ -15,6 +15,7 @@ from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
+from shapely.geometry.base import BaseGeometry
 
 if TYPE_CHECKING:
     from pipeline.scenes.msi import MsiGeometry
@@ -130,6 +131,12 @@ class Scene:
     """Offset of reflectance that another statement of the metadata gives, if they disagree."""
     blanks: tuple[float, ...] = ()
     """Numbers that mean no data where all bands have them, in files that need not say so."""
+    footprint: BaseGeometry | None = None
+    """Area with data in degrees, if the metadata say it."""
+    datastrip: str | None = None
+    """Start of its datastrip, like 20200401T175716: tells the halves of a split tile apart."""
+    processed: datetime | None = None
+    """Time of processing."""
 
     @property
     def has_time(self) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote, urlparse, urlsplit
 
 import pystac
@@ -19,9 +19,11 @@ from pipeline.redaction import is_url, without_secrets
 from pipeline.scenes.download import fetch
 from pipeline.scenes.raster.datasets import local_file, open_raster
 from pipeline.scenes.raster.grids import on_grid, scene_grid
+from pipeline.scenes.readers import stac_properties
 from pipeline.scenes.readers.geotiff import DEFAULT_SCALE
 from pipeline.scenes.readers.naming import band_name, native_gsd, parse_time
 from pipeline.scenes.readers.reader import Reader
+from pipeline.scenes.readers.stac_properties import OffsetStatements
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene, scene_name
 
 COMMON_NAMES: Mapping[str, str] = {
@@ -56,9 +58,6 @@ MALFORMED = (
 )
 """Errors that a document with invalid STAC fields can cause."""
 
-HARMONISED_OFFSET = -0.1
-"""Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
-
 _MAX_ITEM_BYTES = 16 * 2**20
 _STORES: Mapping[str, str] = {"s3": "/vsis3/", "gs": "/vsigs/"}
 _MOST_ASSETS = 1000
@@ -90,8 +89,9 @@ def open_stac_item(href: str) -> Scene:
     """Open the Sentinel-2 scene of a STAC item; `href` is the item's file or URL.
 
     Bands are found by `eo:bands` or `bands`, by key, and by common name. Remote rasters are read by ranges.
-    Scale, offset and nodata come from `raster:bands` (or STAC 1.1's `bands`). The offset is checked against
-    `earthsearch:boa_offset_applied` and `s2:processing_baseline`, since catalogues were wrong about it.
+    Scale, offset and nodata come from `raster:bands` (or STAC 1.1's `bands`). Where the item's other
+    statements about the offset (`boa_offset_applied`, the processing baseline) disagree with that, the bands
+    get the likelier one and the scene the other as `other_offset`, for the pixels to decide.
 
     An item is not trusted: one from a server leads to servers only, never to files of this machine.
 
@@ -102,8 +102,7 @@ def open_stac_item(href: str) -> Scene:
     NotAProductError
         If it is not a STAC item, larger than any, or none of its assets is a Sentinel-2 band.
     MetadataError
-        If what it says about the offset contradicts itself, or leaves it open; if a band lies where no
-        band may, or its fields are not as STAC says.
+        If a band lies where no band may, or its fields are not as STAC says.
     MissingBandError
         If there is no 10 m band.
     CorruptImageError, GeoreferenceError
@@ -127,11 +126,12 @@ def _scene(item: pystac.Item, href: str) -> Scene:
     scl = best.pop("SCL", None)
     if not best:
         raise NotAProductError(f"No asset of the STAC item {item.id} is a Sentinel-2 band: {href}")
-    bands = {name: _source(best[name], properties, item.id) for name in BAND_NAMES if name in best}
+    level = stac_properties.level(properties, item.collection_id, item.id)
+    statements = stac_properties.offset_statements(properties, item.id, level)
+    bands, other_offset = _sources(best, statements)
     sources = [*bands.values()]
     if scl:
         sources.append(BandSource("SCL", scl.href, scale=1.0, nodata=0.0, gsd=scl.gsd))
-    level = _level(item)
     files = [local_file(source.href) for source in sources]
     if not is_url(href):
         files.insert(0, Path(href))
@@ -143,12 +143,17 @@ def _scene(item: pystac.Item, href: str) -> Scene:
         grid=grid,
         bands={name: on_grid(source, crs, grid) for name, source in bands.items()},
         acquired=parse_time(moment) if moment else None,
-        platform=_lower(properties.get("platform")),
+        platform=stac_properties.platform(properties, item.id),
         level=level,
-        baseline=_baseline_text(properties),
-        tile=_tile(properties),
+        baseline=statements.baseline,
+        tile=stac_properties.tile(properties, item.id),
         scl=on_grid(sources[-1], crs, grid, is_classes=True) if scl else None,
         files=tuple(file for file in files if file is not None),
+        radiometry="item" if statements.says_something or _states_offset(best) else "assumed",
+        other_offset=other_offset,
+        footprint=stac_properties.footprint(item.geometry),
+        datastrip=stac_properties.datastrip(properties),
+        processed=stac_properties.processed(properties, item.id),
     )
 
 
@@ -202,13 +207,17 @@ def _band_assets(item: pystac.Item, fetched: bool) -> Iterator[_BandAsset]:
         }
         size = _GSD_IN_KEY.search(key)
         gsd = fields.get("spatial_resolution") or asset.extra_fields.get("gsd") or (size and size[1])
+        scale = _finite(fields.get("scale"), "scale", item.id, above=0.0)
+        offset = _finite(fields.get("offset"), "offset", item.id)
+        if offset is not None and abs(offset) >= 1.0:  # in digital numbers, as the product's XML has it
+            offset *= DEFAULT_SCALE if scale is None else scale
         yield _BandAsset(
             band,
             _gdal_href(href, f"Band {band} of the STAC item {item.id}", fetched),
             float(gsd or (20.0 if band == "SCL" else native_gsd(band))),
             "tiff" in (asset.media_type or "") or urlparse(href).path.lower().endswith((".tif", ".tiff")),
-            _finite(fields.get("scale"), "scale", item.id, above=0.0),
-            _finite(fields.get("offset"), "offset", item.id),
+            scale,
+            offset,
             _float(fields.get("nodata", asset.extra_fields.get("nodata")), "nodata", item.id),
         )
 
@@ -273,52 +282,27 @@ def _float(value: Any, what: str, item_id: str) -> float | None:
         raise MetadataError(f"{what} of a band of {item_id} is not a number: {value!r}") from error
 
 
-def _source(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> BandSource:
-    scale = DEFAULT_SCALE if asset.scale is None else asset.scale
-    offset = _offset(asset, properties, item_id)
-    nodata = 0.0 if asset.nodata is None else asset.nodata
-    return BandSource(asset.band, asset.href, 1, scale, offset, nodata, asset.gsd)
+def _sources(
+    assets: Mapping[str, _BandAsset], statements: OffsetStatements
+) -> tuple[dict[str, BandSource], float | None]:
+    """Return the sources of bands, and the offset that another statement gives them."""
+    bands, other_offset = {}, None
+    all_stated = {asset.offset for asset in assets.values()} - {None}
+    common = all_stated.pop() if len(all_stated) == 1 else None  # some catalogues leave out some bands
+    for name in BAND_NAMES:
+        if name not in assets:
+            continue
+        asset = assets[name]
+        offset, other = statements.candidates(common if asset.offset is None else asset.offset)
+        other_offset = other if other_offset is None else other_offset
+        scale = DEFAULT_SCALE if asset.scale is None else asset.scale
+        nodata = 0.0 if asset.nodata is None else asset.nodata
+        bands[name] = BandSource(name, asset.href, 1, scale, offset, nodata, asset.gsd)
+    return bands, other_offset
 
 
-def _offset(asset: _BandAsset, properties: Mapping[str, Any], item_id: str) -> float:
-    """Return the reflectance offset to add. Raises MetadataError if the item's statements disagree."""
-    stated = asset.offset
-    applied = properties.get("earthsearch:boa_offset_applied")
-    text = _baseline_text(properties)
-    baseline = _baseline_number(text, item_id)
-    product = None if baseline is None else HARMONISED_OFFSET if baseline >= 4 else 0.0
-    says = (
-        f"{asset.band} of {item_id}: raster:bands offset {stated}, boa_offset_applied {applied}, "
-        f"baseline {text}"
-    )
-    expected = 0.0 if applied else product
-    if expected is None:
-        if stated is not None:
-            return stated
-        raise MetadataError(
-            f"The item does not state whether the offset of baseline 04.00 must still be added ({says}); add "
-            "s2:processing_baseline or raster:bands to the item."
-        )
-    if stated is not None and abs(stated - expected) > 1e-6:
-        raise MetadataError(
-            f"The item contradicts itself about the reflectance offset ({says}; from the last two "
-            f"{expected:g} is to be added); correct the item, or use the product itself."
-        )
-    return expected
-
-
-def _baseline_text(properties: Mapping[str, Any]) -> str | None:
-    text = properties.get("s2:processing_baseline") or properties.get("processing:version")
-    return None if text is None else str(text)[:50]
-
-
-def _baseline_number(text: str | None, item_id: str) -> float | None:
-    if text is None:
-        return None
-    match = re.fullmatch(r"N?(\d\d?)\.?(\d\d)", text.strip())
-    if not match:
-        raise MetadataError(f"The processing baseline of {item_id} is not like 05.09: {text!r}")
-    return float(f"{match[1]}.{match[2]}")
+def _states_offset(assets: Mapping[str, _BandAsset]) -> bool:
+    return any(asset.offset is not None for asset in assets.values())
 
 
 def _grid(bands: Mapping[str, BandSource], item_id: str) -> tuple[GeoBox, str]:
@@ -331,32 +315,6 @@ def _grid(bands: Mapping[str, BandSource], item_id: str) -> tuple[GeoBox, str]:
         )
     with open_raster(finest[0].href, f"Band {finest[0].name}") as dataset:
         return scene_grid(dataset), dataset.crs.to_wkt()
-
-
-def _level(item: pystac.Item) -> Literal["L1C", "L2A"] | None:
-    properties = item.properties
-    hints = (
-        properties.get("s2:product_type"),
-        properties.get("processing:level"),
-        properties.get("product:type"),
-        item.collection_id,
-        item.id,
-    )
-    for hint in map(str, hints):
-        match = re.search(r"(?:MSI|L)(1C|2A)|^L([12])$", hint.upper())
-        if match:
-            return "L1C" if (match[1] or match[2]).startswith("1") else "L2A"
-    return None
-
-
-def _tile(properties: Mapping[str, Any]) -> str | None:
-    text = properties.get("s2:mgrs_tile") or properties.get("grid:code") or properties.get("s2:tile_id") or ""
-    match = re.search(r"(?:^|MGRS-|_T)(\d\d?[A-Z]{3})(?:$|_)", str(text))
-    return match[1].zfill(5) if match else None
-
-
-def _lower(text: Any) -> str | None:
-    return str(text).lower() if text else None
 
 
 def item_id(path: Path) -> str | None:

@@ -14,7 +14,6 @@ from rasterio.windows import Window
 
 from pipeline.errors import (
     CorruptImageError,
-    MetadataError,
     MissingBandError,
     NotAProductError,
     SceneNotFoundError,
@@ -214,26 +213,6 @@ def test_the_offset_is_what_all_that_is_said_agrees_on(tmp_path, raster, propert
     scene = open_stac_item(str(write_item(tmp_path, raster, **properties)))
     assert {source.offset for source in scene.bands.values()} == {offset}
     assert {source.scale for source in scene.bands.values()} == {1e-4}
-
-
-@pytest.mark.parametrize(
-    ("raster", "properties"),
-    [
-        (RASTER | {"offset": -0.1}, {"earthsearch:boa_offset_applied": True}),
-        (RASTER | {"offset": 0}, {"earthsearch:boa_offset_applied": False}),
-        (RASTER | {"offset": 0}, {"earthsearch:boa_offset_applied": None}),
-        (RASTER | {"offset": -0.1}, {"s2:processing_baseline": "03.01"}),
-    ],
-)
-def test_metadata_that_contradict_each_other_about_the_offset_are_refused(tmp_path, raster, properties):
-    with pytest.raises(MetadataError, match="contradicts itself about the reflectance offset"):
-        open_stac_item(str(write_item(tmp_path, raster, **properties)))
-
-
-def test_an_offset_that_nobody_states_is_not_guessed(tmp_path):
-    path = write_item(tmp_path, RASTER, **UNSTATED)
-    with pytest.raises(MetadataError, match="does not state whether the offset"):
-        open_stac_item(str(path))
 
 
 def test_stac_1_1_with_bands_and_keys_as_copernicus_writes_them(tmp_path):
