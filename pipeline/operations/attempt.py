@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from pipeline.errors import ConfigError, TruckscapeError, is_transient
+from pipeline.operations.duplicates import better_product
 from pipeline.operations.hooks import on_failure
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Entry, Ledger, Registration
@@ -22,6 +23,7 @@ from pipeline.operations.request import BatchRequest
 from pipeline.operations.worker_pool import RunInPool, WorkerPool
 from pipeline.redaction import without_secrets
 from pipeline.run import Job, Request, Result, prepare, run_prepared_directly
+from pipeline.scenes.acquisition import acquisition_of
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,8 @@ class Attempt:
             columns = columns_of(result, given.out, self.seconds)
         except (_ClaimedElsewhereError, CancelledError):
             return None
+        except DuplicateSceneError as error:
+            return self._skipped(str(error))
         except Exception as error:  # noqa: BLE001 any error of one scene leaves the others alone
             entry = self._entry or self._claim()
             return self._failed(entry, error) if entry else None
@@ -103,13 +107,28 @@ class Attempt:
         return self._ledger.claim(self._scene.scene, self._owner, self._scene)
 
     def _opened(self, job: Job) -> None:
-        """Enter the scene's id. Raises ConfigError if another scene has the same."""
-        other = self._ledger.identify(self._scene.scene, job.scene.id)
+        """Enter the scene's id and acquisition.
+
+        Raises ConfigError if another scene has the same id, DuplicateSceneError if one is a better product
+        of the same acquisition.
+        """
+        acquisition = acquisition_of(job.scene)
+        known = acquisition.as_json() if acquisition else None
+        other = self._ledger.identify(self._scene.scene, job.scene.id, known)
         if other:
             raise ConfigError(
                 f"{job.scene.href} has the id {job.scene.id}, as {other} has, and would write to the same "
                 "folder; leave one out, or give them different --out."
             )
+        reason = better_product(self._ledger, self._scene.scene)
+        if reason:
+            raise DuplicateSceneError(reason)
+
+    def _skipped(self, reason: str) -> Outcome | None:
+        entry = self._entry or self._claim()
+        if entry is None or not self._ledger.settle(entry, "duplicate", reason):
+            return None
+        return Outcome(f"not run: {reason}")
 
     def _failed(self, entry: Entry, error: Exception) -> Outcome:
         known = isinstance(error, TruckscapeError)
@@ -126,6 +145,10 @@ class Attempt:
         on_failure(self._settings.on_failure, entry.scene, entry.href, reason)
         attempts = "1 attempt" if entry.attempts == 1 else f"{entry.attempts} attempts"
         return Outcome(f"quarantined after {attempts}: {reason}")
+
+
+class DuplicateSceneError(Exception):
+    """A better product of the same acquisition is in the ledger."""
 
 
 class _ClaimedElsewhereError(Exception):

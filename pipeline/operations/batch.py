@@ -18,6 +18,7 @@ from pipeline.inference.networks import NetworkPool
 from pipeline.layers.stac import write_catalog
 from pipeline.logs import labelled, log_to
 from pipeline.operations.attempt import Attempt, RunScene, Say, scene_directly
+from pipeline.operations.duplicates import parts_left_out, settle_duplicates
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Entry, Ledger, Registration, State, open_ledger
 from pipeline.operations.queue import Queue
@@ -26,7 +27,7 @@ from pipeline.operations.takeover import Takeover, heartbeats
 from pipeline.operations.worker_pool import Countdown, WorkerPool
 from pipeline.redaction import without_secrets
 from pipeline.report.time_series import write_time_series
-from pipeline.storage.publish import publish_beside
+from pipeline.storage.publish import publish_beside, unpublish_beside
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class Summary:
             "quarantined": len(self.of("quarantined")),
             "running in another batch": len(self.of("running")),
             "waiting": len(self.of("waiting")),
+            "same acquisition as another": len(self.of("duplicate")),
         }
 
     @property
@@ -105,6 +107,7 @@ def run_batch(
             work.run()
         outputs = publish(request.out, ledger)
         if request.config.publish.url:
+            unpublish_beside(request.out, parts_left_out(ledger, request.out), request.config.publish.url)
             beside = [request.out / "collection.json", *outputs.values()]
             publish_beside(
                 request.out, [path for path in beside if path.exists()], request.config.publish.url
@@ -145,6 +148,7 @@ class _Batch:
                 version,
                 scene.acquired,
                 scene.updated,
+                scene.acquisition.as_json() if scene.acquisition else None,
             )
             for scene in request.scenes
         }
@@ -160,6 +164,7 @@ class _Batch:
         for name, scene in self.scenes.items():
             if known[name].state != "running" and self._is_due(known[name], scene):
                 self.ledger.register_again(known[name], scene)
+        settle_duplicates(self.ledger, self.request.out)
 
     def _is_due(self, entry: Entry, scene: Registration) -> bool:
         if (entry.input_version, entry.config_hash) != (scene.input_version, scene.config_hash):
@@ -182,7 +187,14 @@ class _Batch:
         with self.owner.at_work(), heartbeats(self.ledger, self.owner, self.settings.lease_s):
             while names:
                 self._run_queue(Queue(names))
-                names = self.takeover.abandoned(self.scenes)
+                names = self.takeover.abandoned(self.scenes) + self._released()
+
+    def _released(self) -> list[str]:
+        """Return scenes that wait again, since the better product of their acquisition failed."""
+        released = settle_duplicates(self.ledger, self.request.out)
+        names = [name for name in released if name in self.scenes]
+        self._to_do += len(names)
+        return names
 
     def _run_queue(self, queue: Queue) -> None:
         """Threads submit the scenes; this one and others run them, `batch.concurrency` at a time."""

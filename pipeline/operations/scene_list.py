@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.redaction import is_url, without_secrets
+from pipeline.scenes.acquisition import Acquisition
 from pipeline.scenes.open import is_scene
 from pipeline.scenes.readers.stac import asset_files, item_id
 from pipeline.scenes.scene import scene_name
@@ -31,6 +32,8 @@ class ListedScene:
     acquired: str | None = None
     updated: str | None = None
     """Time of the catalogue's last change of the item."""
+    acquisition: Acquisition | None = None
+    """As far as a catalogue says it."""
 
 
 def list_scenes(hrefs: Iterable[str]) -> list[ListedScene]:

@@ -18,11 +18,12 @@ from pystac_client.warnings import PystacClientWarning
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from pipeline.errors import ConfigError, NotAProductError, UnreachableError
+from pipeline.errors import ConfigError, MetadataError, NotAProductError, UnreachableError
 from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
 from pipeline.scenes.download import close_redirect, pieces
+from pipeline.scenes.readers import stac_properties
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.refusals import PASSING, http_refusal
 from pipeline.scenes.scene import scene_name
@@ -226,8 +227,15 @@ def _listed(document: dict[str, Any], search: StacSearch) -> ListedScene:
             href = _address(search.url, item.collection_id or collection, item.id)
         acquired = item.datetime or item.common_metadata.start_datetime
         updated = item.common_metadata.updated or item.common_metadata.created
-        return ListedScene(name, href, _input_version(item), _moment(acquired), _moment(updated))
-    except MALFORMED:
+        return ListedScene(
+            name,
+            href,
+            _input_version(item),
+            _moment(acquired),
+            _moment(updated),
+            stac_properties.acquisition(document),
+        )
+    except (*MALFORMED, MetadataError):
         return ListedScene(name, _address(search.url, collection, document["id"]), digest(["malformed"]))
 
 

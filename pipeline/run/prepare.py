@@ -24,6 +24,7 @@ from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run.keys import environment, hashes_of, keys_of, min_network_score, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
+from pipeline.run.same_acquisition import warn_of_same_acquisition
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.scene import Scene
@@ -148,6 +149,8 @@ def _prepare(request: Request) -> Job:
         open_shared(config.runner.store)
     scene = open_scene(request.scene, request.bands, config.scene)
     _warn_if_undated(scene)
+    if request.catalog:  # a batch has a ledger for that
+        warn_of_same_acquisition(scene, request.out)
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
         _landcover_bundle(scene, config.landcover.bundle) if config.landcover.enabled else None,

@@ -15,6 +15,7 @@ from pipeline.processes import give_back_memory, peak_memory_mb
 from pipeline.run.evaluated import kept_evaluation, new_evaluation
 from pipeline.run.keys import versions
 from pipeline.run.products import RunContext
+from pipeline.scenes.acquisition import acquisition_of
 from pipeline.storage.atomic import replacing
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
@@ -79,12 +80,14 @@ def run_record(context: RunContext) -> dict[str, Any]:
         if job.request.has_labels
         else kept_evaluation(job, context.files)
     )
+    acquisition = acquisition_of(job.scene)
     inside = [file for file in files if file.is_relative_to(job.folder)]  # traffic of all scenes is beside it
     return {
         "scene": job.scene.id,
         "source": job.scene.href,
         "simulated": job.scene.simulated,
         "acquired": job.scene.acquired.isoformat() if job.scene.acquired else None,
+        "acquisition": acquisition.as_json() if acquisition else None,
         "shape": list(job.scene.shape),
         "area_km2": round(job.scene.grid.extent.area / 1e6, 4),
         "finished": finished,

@@ -55,6 +55,16 @@ def publish_beside(out: Path, paths: Iterable[Path], url: str) -> None:
         _publish_beside(store, out, paths)
 
 
+def unpublish_beside(out: Path, paths: Iterable[Path], url: str) -> None:
+    """Remove files that `publish_beside` copied, if they are there. Errors as `publish`."""
+    store = open_store(url, SETTING)
+    with store.failing(_FAILED):
+        for path in paths:
+            target = f"{store.root}/{path.relative_to(out).as_posix()}"
+            if store.fs.exists(target):
+                store.fs.rm_file(target)
+
+
 def _publish_beside(store: Store, out: Path, paths: Iterable[Path]) -> None:
     for path in paths:
         for file in _files(path) if path.is_dir() else [path]:

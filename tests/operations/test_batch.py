@@ -235,6 +235,7 @@ def test_scenes_side_by_side_give_the_same(incoming, undisturbed, tmp_path):
 
 
 REMOTE = ("S2A_32UPD_20230615_0_L2A", "S2A_32UPD_20230620_0_L2A")
+TIMES = dict(zip(REMOTE, ("2023-06-15T10:20:31Z", "2023-06-20T10:20:31Z"), strict=True))
 
 
 @pytest.fixture
@@ -246,7 +247,7 @@ def remote(tmp_path):
     with file_server(tmp_path / "files") as server:
         for name in REMOTE:
             (tmp_path / "files" / f"{name}.json").write_text(
-                json.dumps(stac_item(name, f"{server.url}/{name}"))
+                json.dumps(stac_item(name, f"{server.url}/{name}", datetime=TIMES[name]))
             )
         yield server
 
@@ -276,7 +277,10 @@ def test_a_server_that_stays_away_is_for_the_next_batch(remote, tmp_path):
 
 
 def test_a_search_and_what_it_found(remote, tmp_path):
-    items = [stac_item(name, f"{remote.url}/{name}", updated="2023-07-01T00:00:00Z") for name in REMOTE]
+    updated = "2023-07-01T00:00:00Z"
+    items = [
+        stac_item(name, f"{remote.url}/{name}", updated=updated, datetime=TIMES[name]) for name in REMOTE
+    ]
     settings = load_config(None, [*SETTINGS, *QUICK])
     (tmp_path / "api").mkdir()
     with stac_api(tmp_path / "api", items) as api:
@@ -409,7 +413,7 @@ def test_a_batch_that_is_killed_and_started_again_does_what_is_missing(incoming,
     second = out / GOOD[1]
     kill_in_the_middle(batch, (second / ".shards").is_dir)
     ledger = open_ledger(out, batch.config)
-    assert ledger.counts() == {"waiting": 1, "running": 1, "done": 1, "quarantined": 0}
+    assert ledger.counts() == {"waiting": 1, "running": 1, "done": 1, "quarantined": 0, "duplicate": 0}
     before = written(out)
     again = run_batch(batch)  # at once, whatever the lease
     assert again.is_complete

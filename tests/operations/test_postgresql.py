@@ -86,4 +86,4 @@ def test_an_old_ledger_keeps_its_scenes_whoever_opens_it_first(url):
     old = make_old_ledger(url.replace("/postgres", "/older"))
     with ProcessPoolExecutor(4, test_batch.SERVER) as pool:
         counts = list(pool.map(opened, [old] * 8))
-    assert counts == [{"waiting": 1, "running": 1, "done": 1, "quarantined": 1}] * 8
+    assert counts == [{"waiting": 1, "running": 1, "done": 1, "quarantined": 1, "duplicate": 0}] * 8

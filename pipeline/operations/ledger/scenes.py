@@ -21,8 +21,8 @@ from pipeline.operations.ledger.database import FILE_NAME, Database, database_ur
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.schema import SCENES, create_tables
 
-State = Literal["waiting", "running", "done", "quarantined"]
-STATES: tuple[State, ...] = ("waiting", "running", "done", "quarantined")
+State = Literal["waiting", "running", "done", "quarantined", "duplicate"]
+STATES: tuple[State, ...] = ("waiting", "running", "done", "quarantined", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Entry:
     attempts: int
     """Since it was registered, its inputs or settings changed, or a retry was asked for."""
     reason: str | None
-    """Reason of the last failure."""
+    """Reason of the last failure; of a duplicate, the scene that counts instead."""
     is_transient: bool | None
     """Whether the error is transient: the next batch tries again."""
     input_version: str
@@ -71,6 +71,8 @@ class Entry:
     seconds: float | None
     peak_rss_mb: int | None
     """Peak memory of the process up to the end of this scene."""
+    acquisition: dict[str, Any] | None
+    """Satellite, place, time and version, as `Acquisition.as_json`."""
 
     @property
     def megapixels_per_s(self) -> float | None:
@@ -93,6 +95,7 @@ class Registration:
     config_hash: str
     acquired: str | None = None
     updated: str | None = None
+    acquisition: dict[str, Any] | None = None
 
 
 def now() -> str:
@@ -183,10 +186,14 @@ class Ledger:
         }
 
     def register_again(self, seen: Entry, scene: Registration) -> bool:
-        """Set a scene to wait with its present inputs; False if its row has changed since it was `seen`."""
-        reported = {
-            field.name: getattr(scene, field.name) for field in fields(scene) if field.name != "scene"
-        }
+        """Set a scene to wait with its present inputs; False if its row has changed since it was `seen`.
+
+        Its acquisition stays as known until it is opened.
+        """
+        known = {field.name: getattr(scene, field.name) for field in fields(scene)}
+        reported = {name: value for name, value in known.items() if name != "scene"}
+        if scene.acquisition is None:
+            del reported["acquisition"]
         return self._change(
             seen.scene,
             {**reported, "state": "waiting", "attempts": 0, "reason": None, "is_transient": None},
@@ -223,12 +230,16 @@ class Ledger:
             values |= {"state": "quarantined", "is_transient": False, "ended": now()}
         return self._change(seen.scene, values, state="running", owner=seen.owner, heartbeat=seen.heartbeat)
 
-    def identify(self, scene: str, scene_id: str) -> str | None:
-        """Note the id that an opened scene turned out to have; the other scene's name if another has it."""
+    def identify(self, scene: str, scene_id: str, acquisition: dict[str, Any] | None = None) -> str | None:
+        """Note the id that an opened scene turned out to have; the other scene's name if another has it.
+
+        `acquisition` is noted with it.
+        """
+        values = {"scene_id": scene_id, "acquisition": acquisition}
         with self._database.explained():
             try:
                 with self._database.engine.begin() as connection:
-                    connection.execute(self._update(scene).values(scene_id=scene_id))
+                    connection.execute(self._update(scene).values(values))
             except IntegrityError:
                 query = select(SCENES.c.scene).where(
                     SCENES.c.batch == self.batch, SCENES.c.scene_id == scene_id
@@ -259,6 +270,11 @@ class Ledger:
             "ended": now(),
         }
         return self._change(scene, values, state="running", owner=str(owner))
+
+    def settle(self, seen: Entry, state: State, reason: str | None) -> bool:
+        """Make a scene a duplicate, or let one wait again; False if it has changed since it was `seen`."""
+        values = {"state": state, "reason": reason, "is_transient": None, "owner": None}
+        return self._change(seen.scene, values, state=seen.state, owner=seen.owner)
 
     def release(self, owner: Owner) -> None:
         """Release the claims of an owner that was stopped, as if it had made none."""

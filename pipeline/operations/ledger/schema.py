@@ -55,6 +55,7 @@ SCENES = Table(
     Column("tiles_skipped", Integer),
     Column("seconds", Float),
     Column("peak_rss_mb", Integer),
+    Column("acquisition", JSON),
     UniqueConstraint("batch", "scene_id"),
 )
 
@@ -67,10 +68,12 @@ RENAMED = {
     "beaten": "heartbeat_at",
 }
 """Columns of older ledgers, and their names now."""
+ADDED = ("acquisition",)
+"""Columns that older ledgers do not have."""
 
 
 def create_tables(database: Database) -> None:
-    """Create the table of scenes, or rename its columns where an older version created it.
+    """Create the table of scenes, or rename and add columns where an older version created it.
 
     Raises LedgerError if columns are missing all the same.
     """
@@ -80,7 +83,11 @@ def create_tables(database: Database) -> None:
         SCENES.metadata.create_all(database.engine)
     for old, new in RENAMED.items():
         if old in _columns(database):
-            _rename(database, old, new)
+            _alter(database, f"RENAME COLUMN {old} TO {new}", new)
+    names = _columns(database)
+    for column in ADDED:
+        if column not in names and "batch" in names and "input_version" in names:
+            _alter(database, f"ADD COLUMN {column} JSON", column)
     missing = [column.name for column in SCENES.columns if column.name not in _columns(database)]
     if missing:
         raise LedgerError(
@@ -89,11 +96,11 @@ def create_tables(database: Database) -> None:
         )
 
 
-def _rename(database: Database, old: str, new: str) -> None:
-    """Rename a column. One statement each, so a migration that is interrupted resumes at the next opening."""
+def _alter(database: Database, change: str, new: str) -> None:
+    """Change a column. One statement each, so a migration that is interrupted resumes at the next opening."""
     try:
         with database.engine.begin() as connection:
-            connection.execute(text(f"ALTER TABLE {SCENES.name} RENAME COLUMN {old} TO {new}"))
+            connection.execute(text(f"ALTER TABLE {SCENES.name} {change}"))
     except DBAPIError:
         if new not in _columns(database):  # else another process was faster
             raise

@@ -43,6 +43,8 @@ _FIRST_LIGHT = date(2015, 6, 23)
 """Launch of Sentinel-2A."""
 _BASELINE_IN_NAME = re.compile(r"_N(\d\d)(\d\d)(?=[_.]|$)")
 _TILE_IN_NAME = re.compile(r"(?:^|_)T(\d\d[A-Z]{3})(?=[_.]|$)")
+_PROCESSED_IN_NAME = re.compile(r"_T\d\d[A-Z]{3}_(\d{8}T\d{6})(?:\.SAFE)?$")
+_DATASTRIP_START = re.compile(r"_S(\d{8}T\d{6})(?=_|$)")
 _PLATFORM_IN_NAME = re.compile(r"(?:^|_)S2([A-D])(?=[_.]|$)")
 
 
@@ -131,6 +133,20 @@ def tile_in_name(name: str) -> str | None:
     """Return the MGRS tile in a file's name; None without one."""
     match = _TILE_IN_NAME.search(name)
     return match[1] if match else None
+
+
+def processed_in_name(name: str) -> datetime | None:
+    """Return the time of processing at the end of a product's name; None without one."""
+    match = _PROCESSED_IN_NAME.search(name)
+    try:
+        return parse_time(match[1]) if match else None
+    except MetadataError:
+        return None
+
+
+def datastrip_start(*names: str) -> str | None:
+    """Return the start of a datastrip from its name, like 20200401T175716; reprocessed ones have the same."""
+    return next((match[1] for name in names if (match := _DATASTRIP_START.search(name))), None)
 
 
 def level_in_name(

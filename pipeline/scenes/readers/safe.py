@@ -21,7 +21,7 @@ from pipeline.redaction import is_url
 from pipeline.scenes.msi import MsiGeometry, angle_nodes, footprint_polygons, viewing_delays
 from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.grids import scene_grid
-from pipeline.scenes.readers.naming import native_gsd, parse_time
+from pipeline.scenes.readers.naming import datastrip_start, native_gsd, parse_time, processed_in_name
 from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
 
@@ -115,6 +115,8 @@ def open_safe(path: Path) -> Scene:
     bands = _bands(metadata, level, images)
     grid = _grid(product, bands)
     scl = images.get("SCL")
+    simulated = metadata.findtext(".//PRODUCT_DOI", "").strip() == SIMULATED_DOI
+    uri = metadata.findtext(".//PRODUCT_URI", "").strip()
     return Scene(
         id=_scene_id(product, metadata),
         href=str(path),
@@ -125,11 +127,14 @@ def open_safe(path: Path) -> Scene:
         level=level,
         baseline=_text(metadata, "PROCESSING_BASELINE"),
         tile=_tile_of(tile, product),
-        simulated=metadata.findtext(".//PRODUCT_DOI", "").strip() == SIMULATED_DOI,
+        simulated=simulated,
         scl=BandSource("SCL", scl[1], scale=1.0, nodata=0.0, gsd=scl[0]) if scl else None,
         msi=_msi(product, metadata, tile, grid),
         files=_files(product, [metadata_name, tile_name]),
         radiometry="product",
+        # Simulated scenes differ by the seed in their names.
+        datastrip=uri if simulated else datastrip_start(tile.findtext(".//DATASTRIP_ID", "")),
+        processed=processed_in_name(uri),
     )
 
 

@@ -14,7 +14,8 @@ from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
 from pipeline.errors import MetadataError
-from pipeline.scenes.readers.naming import parse_time
+from pipeline.scenes.acquisition import Acquisition
+from pipeline.scenes.readers.naming import datastrip_start, parse_time, processed_in_name
 
 Properties = Mapping[str, Any]
 
@@ -37,12 +38,13 @@ _DATASTRIPS = ("s2:datastrip_id", "eopf:datastrip_id", "sentinel:datastrip_id")
 _PROCESSED = ("s2:generation_time", "processing:datetime")
 _TILES = ("s2:mgrs_tile", "grid:code", "odc:region_code", "s2:tile_id", *_NAMES)
 
+_TOLERANCE_DEG = 0.001
+"""100 m: footprints of cloud-optimised copies have a point for each corner of a pixel."""
+
 _BASELINE = re.compile(r"N?(\d{1,2})(?:\.(\d{1,2})|(\d\d))?")
 _BASELINE_IN_NAME = re.compile(r"_N(\d\d)\.?(\d\d)(?=_|\.SAFE|$)")
 _BY_TOOLBOX = 90.0
 """Sen2Cor outside of ESA calls its baseline 99.99 or similar; it says nothing about the offset."""
-_START = re.compile(r"_S(\d{8}T\d{6})(?=_|$)")
-_PROCESSED_IN_NAME = re.compile(r"_T\d\d[A-Z]{3}_(\d{8}T\d{6})(?:\.SAFE)?$")
 _TILE = re.compile(r"(?:^|MGRS-|_T|S2[A-D]_)(\d\d?[C-X][A-Z]{2})(?=$|_)")
 _PLATFORM = re.compile(r"(?:^|[^a-z])s(?:entinel)?[-_ ]?2[-_ ]?([a-d])(?![a-z])", re.IGNORECASE)
 
@@ -144,21 +146,15 @@ def datastrip(properties: Properties) -> str | None:
     return datastrip_start(*(str(properties.get(key)) for key in _DATASTRIPS))
 
 
-def datastrip_start(*names: str) -> str | None:
-    """Return the start of the datastrip in one of its names; reprocessed ones have the same."""
-    return next((match[1] for name in names if (match := _START.search(name))), None)
-
-
 def processed(properties: Properties, item_id: str) -> datetime | None:
     """Return the time of processing; None if the item doesn't say it."""
-    times = (str(properties[key]) for key in _PROCESSED if properties.get(key))
-    names = (match[1] for n in _names(properties, item_id) if (match := _PROCESSED_IN_NAME.search(n)))
-    for text in (*times, *names):
+    for text in (properties.get(key) for key in _PROCESSED):
         try:
-            return parse_time(text)
+            if text:
+                return parse_time(str(text))
         except MetadataError:
             continue
-    return None
+    return next((at for name in _names(properties, item_id) if (at := processed_in_name(name))), None)
 
 
 def footprint(geometry: Any) -> BaseGeometry | None:
@@ -167,7 +163,26 @@ def footprint(geometry: Any) -> BaseGeometry | None:
         area = shapely.make_valid(shape(geometry))
     except (ShapelyError, AttributeError, LookupError, TypeError, ValueError):
         return None
-    return area if area.area > 0 else None
+    return area.simplify(_TOLERANCE_DEG) if area.area > 0 else None
+
+
+def acquisition(document: Mapping[str, Any]) -> Acquisition | None:
+    """Return the acquisition of an item as a search found it; None without a time or a footprint."""
+    properties, name = document["properties"], str(document["id"])
+    moment = properties.get("datetime") or properties.get("start_datetime")
+    area = footprint(document.get("geometry"))
+    if not moment or area is None:
+        return None
+    return Acquisition(
+        parse_time(moment),
+        tile(properties, name),
+        platform(properties, name),
+        level(properties, document.get("collection"), name),
+        baseline(properties, name),
+        processed(properties, name),
+        datastrip(properties),
+        area,
+    )
 
 
 def _names(properties: Properties, item_id: str) -> Iterator[str]:

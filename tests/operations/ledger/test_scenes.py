@@ -31,7 +31,7 @@ def test_a_scene_goes_from_waiting_to_done(ledger):
     assert (entry.state, entry.trucks, entry.owner) == ("done", 7, None)
     assert entry.outputs == {"trucks.gpkg": "a/trucks.gpkg"}
     assert entry.registered <= entry.begun <= entry.ended
-    assert ledger.counts() == {"waiting": 0, "running": 0, "done": 1, "quarantined": 0}
+    assert ledger.counts() == {"waiting": 0, "running": 0, "done": 1, "quarantined": 0, "duplicate": 0}
 
 
 def test_only_one_claim_succeeds(ledger):

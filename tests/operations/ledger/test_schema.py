@@ -71,7 +71,7 @@ def test_a_ledger_of_the_old_schema_keeps_every_scene(old):
 def test_several_processes_may_open_an_old_ledger_at_once(old):
     with ProcessPoolExecutor(4, get_context("spawn")) as pool:
         counts = list(pool.map(opened, [old] * 8))
-    assert counts == [{"waiting": 1, "running": 1, "done": 1, "quarantined": 1}] * 8
+    assert counts == [{"waiting": 1, "running": 1, "done": 1, "quarantined": 1, "duplicate": 0}] * 8
 
 
 def test_a_migration_that_was_interrupted_resumes(old, tmp_path):
