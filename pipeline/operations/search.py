@@ -18,7 +18,7 @@ from pystac_client.warnings import PystacClientWarning
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
-from pipeline.errors import ConfigError, MetadataError, NotAProductError, UnreachableError
+from pipeline.errors import ConfigError, NotAProductError, UnreachableError
 from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
@@ -235,7 +235,7 @@ def _listed(document: dict[str, Any], search: StacSearch) -> ListedScene:
             _moment(updated),
             stac_properties.acquisition(document),
         )
-    except (*MALFORMED, MetadataError):
+    except MALFORMED:
         return ListedScene(name, _address(search.url, collection, document["id"]), digest(["malformed"]))
 
 

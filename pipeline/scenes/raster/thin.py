@@ -40,7 +40,10 @@ def thinned(source: BandSource) -> NDArray[np.float32]:
         )
     except RasterioError as error:
         raise unreadable(
-            source.href, f"Band {source.name} can't be decoded", "is truncated or damaged; fetch it again."
+            source.href,
+            f"Band {source.name} can't be decoded",
+            "is truncated or damaged; fetch it again.",
+            error,
         ) from redacted(error)
     reflectance, valid = to_reflectance(numbers, source)
     valid = valid & mask

@@ -138,10 +138,16 @@ def tile_in_name(name: str) -> str | None:
 def processed_in_name(name: str) -> datetime | None:
     """Return the time of processing at the end of a product's name; None without one."""
     match = _PROCESSED_IN_NAME.search(name)
+    return time_or_none(match[1]) if match else None
+
+
+def time_or_none(text: str) -> datetime | None:
+    """Return the time that a text says; None for a date alone, or other text."""
     try:
-        return parse_time(match[1]) if match else None
+        moment = parse_time(text)
     except MetadataError:
         return None
+    return moment if isinstance(moment, datetime) else None
 
 
 def datastrip_start(*names: str) -> str | None:

@@ -13,9 +13,8 @@ from shapely.errors import ShapelyError
 from shapely.geometry import shape
 from shapely.geometry.base import BaseGeometry
 
-from pipeline.errors import MetadataError
 from pipeline.scenes.acquisition import Acquisition
-from pipeline.scenes.readers.naming import datastrip_start, parse_time, processed_in_name
+from pipeline.scenes.readers.naming import datastrip_start, processed_in_name, time_or_none
 
 Properties = Mapping[str, Any]
 
@@ -148,13 +147,11 @@ def datastrip(properties: Properties) -> str | None:
 
 def processed(properties: Properties, item_id: str) -> datetime | None:
     """Return the time of processing; None if the item doesn't say it."""
-    for text in (properties.get(key) for key in _PROCESSED):
-        try:
-            if text:
-                return parse_time(str(text))
-        except MetadataError:
-            continue
-    return next((at for name in _names(properties, item_id) if (at := processed_in_name(name))), None)
+    times = (time_or_none(str(properties.get(key))) for key in _PROCESSED)
+    stated = next((at for at in times if at), None)
+    return stated or next(
+        (at for name in _names(properties, item_id) if (at := processed_in_name(name))), None
+    )
 
 
 def footprint(geometry: Any) -> BaseGeometry | None:
@@ -169,12 +166,12 @@ def footprint(geometry: Any) -> BaseGeometry | None:
 def acquisition(document: Mapping[str, Any]) -> Acquisition | None:
     """Return the acquisition of an item as a search found it; None without a time or a footprint."""
     properties, name = document["properties"], str(document["id"])
-    moment = properties.get("datetime") or properties.get("start_datetime")
+    moment = time_or_none(str(properties.get("datetime") or properties.get("start_datetime")))
     area = footprint(document.get("geometry"))
-    if not moment or area is None:
+    if moment is None or area is None:
         return None
     return Acquisition(
-        parse_time(moment),
+        moment,
         tile(properties, name),
         platform(properties, name),
         level(properties, document.get("collection"), name),
