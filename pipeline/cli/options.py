@@ -18,8 +18,8 @@ Roads = Annotated[
     Path | None,
     typer.Option(
         "--roads",
-        help="Restrict detection to a buffer around these roads: lines (GeoPackage, GeoJSON, Shapefile, "
-        ".osm.pbf, .osm), or `overpass` to fetch those of OpenStreetMap. FILE:LAYER chooses a layer.",
+        help="Restrict detection to a buffer around these roads: lines (GeoPackage, GeoJSON, GeoParquet, "
+        "Shapefile, .osm.pbf, .osm; FILE or FILE:LAYER), or `overpass` to fetch those of OpenStreetMap.",
     ),
 ]
 _BAND_NAMES = "B04,B03,...; - leaves a band out, mask is a data mask, SCL the scene classification."

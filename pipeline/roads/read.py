@@ -34,7 +34,7 @@ _TRUCK_ROADS = "highway IN ({})".format(", ".join(f"'{kind}'" for kind in tags.T
 def read_roads(
     path: Path, crs: Any, bounds: tuple[float, float, float, float] | None = None
 ) -> gpd.GeoDataFrame:
-    """Read road lines of a GeoPackage, GeoJSON, Shapefile or OpenStreetMap file, in `crs`: `ROAD_COLUMNS`.
+    """Read road lines of any vector file, in `crs`: `ROAD_COLUMNS`.
 
     `path` is `FILE` or `FILE:LAYER`; without a layer it is one of `LAYERS`, else the only one of lines.
     From OpenStreetMap files (`.osm.pbf`, `.osm`, `.osm.gz`, `.osm.xml.gz`) only `TRUCK_HIGHWAYS` are read;

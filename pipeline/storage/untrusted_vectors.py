@@ -26,6 +26,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
 from pipeline.errors import VectorFileError
+from pipeline.storage.geoparquet import MAGIC, Parts, read_geoparquet
 from pipeline.storage.vector_places import check_coordinates
 
 Kind = Literal["polygons", "lines", "points"]
@@ -67,8 +68,19 @@ def vector_source(path: Path | str, what: str) -> Iterator[str]:
     VectorFileError
         If the file is missing or of another format, or reading fails within the context.
     """
+    with _opened(Path(path), what) as source:
+        if not isinstance(source, str):
+            raise VectorFileError(
+                f"{what} can't be read: {path} is GeoParquet. Rename it to end in .parquet."
+            )
+        yield source
+
+
+@contextmanager
+def _opened(path: Path, what: str) -> Iterator[str | Parts]:
+    """Do as `vector_source`, but yield the parts of GeoParquet, which pyogrio does not open."""
     try:
-        yield _source(Path(path), what)
+        yield _source(path, what)
     except _DAMAGED as error:
         why = " ".join(str(error).split())
         raise VectorFileError(f"{what} can't be read: {path} is damaged or incomplete ({why}).") from error
@@ -97,7 +109,10 @@ def file_of(path: Path | str) -> Path:
 
 def layer_names(path: Path | str, what: str) -> list[str]:
     """Return the names of a vector file's layers. Raises VectorFileError as `vector_source`."""
-    with vector_source(file_of(path), what) as source:
+    file = file_of(path)
+    with _opened(file, what) as source:
+        if not isinstance(source, str):
+            return [file.stem]
         return [str(name) for name in pyogrio.list_layers(source)[:, 0]]
 
 
@@ -121,14 +136,17 @@ def read_layer(
         fit.
     """
     file, layer = split_layer(path)
-    with vector_source(file, what) as source:
-        layer = _chosen(source, f"{what}: {file}", layer, kind, names)
-        box = None
-        if box_in is not None and (crs := pyogrio.read_info(source, layer=layer)["crs"]):
-            box = box_in(crs)
-        with np.errstate(invalid="ignore"):  # NaN as a coordinate
-            frame = pyogrio.read_dataframe(source, layer=layer, bbox=box, on_invalid="fix")
-        extent = _extent(source, layer) if box is not None and frame.empty else frame
+    with _opened(file, what) as source:
+        if isinstance(source, str):
+            layer = _chosen(source, f"{what}: {file}", layer, kind, names)
+            box = None
+            if box_in is not None and (crs := pyogrio.read_info(source, layer=layer)["crs"]):
+                box = box_in(crs)
+            with np.errstate(invalid="ignore"):  # NaN as a coordinate
+                frame = pyogrio.read_dataframe(source, layer=layer, bbox=box, on_invalid="fix")
+            extent = _extent(source, layer) if box is not None and frame.empty else frame
+        else:
+            extent = frame = _parquet(source, file, layer, what, box_in)
     if isinstance(extent, gpd.GeoDataFrame):
         check_coordinates(extent, what, file)
     return frame
@@ -140,8 +158,24 @@ def read_extent(path: Path | str, what: str, kind: Kind, names: Sequence[str] = 
     Raises VectorFileError as `read_layer`.
     """
     file, layer = split_layer(path)
-    with vector_source(file, what) as source:
-        return _extent(source, _chosen(source, f"{what}: {file}", layer, kind, names))
+    with _opened(file, what) as source:
+        if isinstance(source, str):
+            return _extent(source, _chosen(source, f"{what}: {file}", layer, kind, names))
+        frame = _parquet(source, file, layer, what)
+    there = np.isfinite(frame.total_bounds).all()
+    return gpd.GeoDataFrame(geometry=[shapely.box(*frame.total_bounds)] if there else [], crs=frame.crs)
+
+
+def _parquet(
+    source: Parts,
+    file: Path,
+    layer: str | None,
+    what: str,
+    box_in: Callable[[str], Bounds | None] | None = None,
+) -> gpd.GeoDataFrame:
+    if layer not in (None, file.stem):
+        raise VectorFileError(f"{what}: {file} has no layer {_short(layer or '')!r}. It has: {file.stem}.")
+    return read_geoparquet(source, f"{what}: {file}", box_in)
 
 
 def _extent(source: str, layer: str) -> gpd.GeoDataFrame:
@@ -199,7 +233,7 @@ def _short(name: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())[:60]
 
 
-def _source(path: Path, what: str) -> str:
+def _source(path: Path, what: str) -> str | Parts:
     if not path.exists():
         raise VectorFileError(f"{what} not found: {path}")
     place = path.absolute().as_posix()
@@ -209,20 +243,29 @@ def _source(path: Path, what: str) -> str:
         )
     if path.is_dir():
         head = _SHAPEFILE if any(path.glob("*.shp")) else b""
+        if not head and (parts := sorted(path.rglob("*.parquet"))[:_MOST_MEMBERS]):
+            return parts
     else:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     if head.startswith(_GZIP):
         with gzip.open(path) as packed:
             place, head = f"/vsigzip/{place}", packed.read(_HEAD_BYTES)
+            if head.startswith(MAGIC):
+                return [head + packed.read()]
     elif head.startswith(_ZIP):
         member, head = _member_of_zip(path, what)
+        if head.startswith(MAGIC):
+            with zipfile.ZipFile(path) as archive:
+                return [archive.read(member)]
         place = f"/vsizip/{{{place}}}/{member}"
+    elif head.startswith(MAGIC):
+        return [path]
     if not _holds_features(head):
         raise VectorFileError(
-            f"{what} can't be read: {path} is not a GeoPackage, GeoJSON, FlatGeobuf, Shapefile or "
-            "OpenStreetMap file, or is XML with a document type. Other formats may refer to further files "
-            "and servers, so they are refused. Convert the file, e.g. with ogr2ogr."
+            f"{what} can't be read: {path} is not a GeoPackage, GeoJSON, GeoParquet, FlatGeobuf, "
+            "Shapefile or OpenStreetMap file, or is XML with a document type. Other formats may refer to "
+            "further files and servers, so they are refused. Convert the file, e.g. with ogr2ogr."
         )
     return f'GPKG:"{place}"' if head.startswith(_SQLITE) else place
 
@@ -231,7 +274,7 @@ def _holds_features(head: bytes) -> bool:
     if any(mark in head.lower() for mark in _RECIPES):
         return False
     return (
-        head.startswith((_SQLITE, _FLATGEOBUF, _SHAPEFILE))
+        head.startswith((_SQLITE, _FLATGEOBUF, _SHAPEFILE, MAGIC))
         or head.lstrip(_BEFORE_TEXT).startswith(_JSON)
         or b"OSMHeader" in head[:64]
         or _is_osm_xml(head)
