@@ -19,6 +19,7 @@ from requests.exceptions import RequestException
 from urllib3.util import Retry
 
 from pipeline.errors import ConfigError, NotAProductError, UnreachableError
+from pipeline.input_warnings import collected_warnings
 from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
@@ -262,9 +263,10 @@ def _moment(moment: datetime | None) -> str | None:
 
 def search_with_retries(search: StacSearch, attempts: int, backoff_s: float) -> list[ListedScene]:
     """Search as `search_scenes`, with retries and doubling pauses if a server does not answer."""
-    for attempt in range(attempts - 1):
-        try:
-            return search_scenes(search)
-        except UnreachableError:
-            time.sleep(backoff_s * 2**attempt)
-    return search_scenes(search)
+    with collected_warnings():  # an odd area is reported once
+        for attempt in range(attempts - 1):
+            try:
+                return search_scenes(search)
+            except UnreachableError:
+                time.sleep(backoff_s * 2**attempt)
+        return search_scenes(search)
