@@ -83,10 +83,9 @@ def models_anatomy(
     Example: `truckscape models anatomy landcover`
     """
     from pipeline.models.bundle import open_bundle
-    from pipeline.models.halo import card_anatomy
     from pipeline.report.card import anatomy_page
 
-    say_page(anatomy_page(card_anatomy(open_bundle(name).card, side)))
+    say_page(anatomy_page(open_bundle(name).card, side))
 
 
 @commands.command("compare")

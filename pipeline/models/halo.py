@@ -29,6 +29,22 @@ def card_anatomy(card: Card, side: int = 256) -> Anatomy:
     return anatomy(build_network(card), (len(card.bands), side, side), dense)
 
 
+def halo_of(card: Card, found: Anatomy) -> int | None:
+    """Return the least halo of a card's network: its reach, of a detector with `BOX_REACH`, in full strides.
+
+    None if a layer depends on the complete image.
+    """
+    if found.reach is None:
+        return None
+    reach = max(found.reach) + (BOX_REACH if card.task == "detection" else 0)
+    return round_up(reach, found.stride)
+
+
+def count_parameters(card: Card) -> int:
+    """Return the number of parameters of the complete network; of a detector also those for single boxes."""
+    return sum(parameter.numel() for parameter in build_network(card).parameters())
+
+
 def with_halo(card: Card) -> Card:
     """Return the card with the halo and stride of its network; log a warning if the halo is expensive.
 
@@ -40,7 +56,8 @@ def with_halo(card: Card) -> Card:
         If a layer depends on the complete image, so that no halo makes tiles exact.
     """
     found = card_anatomy(card, _EXAMPLE_SIDE)
-    if found.reach is None:
+    halo, cheap = halo_of(card, found), _CHEAP_HALO[card.task]
+    if halo is None:
         layers = ", ".join(name or "the network itself" for name in found.unbounded[:3])
         more = f" and {len(found.unbounded) - 3} more" if len(found.unbounded) > 3 else ""
         raise BundleError(
@@ -48,8 +65,6 @@ def with_halo(card: Card) -> Card:
             f"complete image: {layers}{more}. Choose a network without squeeze-and-excitation, attention, "
             "global pooling and norms over space."
         )
-    reach = max(found.reach) + (BOX_REACH if card.task == "detection" else 0)
-    halo, cheap = round_up(reach, found.stride), _CHEAP_HALO[card.task]
     if halo > cheap:
         log.warning(
             "Model %s needs a halo of %d px, above the cheap limit of %d px: tiles stay exact, but take "

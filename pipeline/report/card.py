@@ -11,8 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.models.bundle import Bundle, Calibration, Card
-from pipeline.models.halo import card_anatomy
-from pipeline.models.receptive_field.trace import Anatomy
+from pipeline.models.halo import card_anatomy, count_parameters, halo_of
 
 PICTURE = "quality.png"
 _BARS = "▁▂▃▄▅▆▇█"
@@ -37,7 +36,7 @@ def card_page(bundle: Bundle, side: int = 256) -> RenderableType:
         measured.append(Text(f"picture: {picture}"))
     sections.append(("Measured", Group(*measured)))
     sections.append(("Limits", Group(*(Text(f"- {line}") for line in card.limitations))))
-    sections.append(("Anatomy", anatomy_page(card_anatomy(card, side))))
+    sections.append(("Anatomy", anatomy_page(card, side)))
     blocks: list[RenderableType] = []
     for title, body in sections:
         blocks += [Text(title, style="bold"), _indented(body, below=1)]
@@ -60,14 +59,26 @@ def headlines(card: Card) -> list[str]:
     return lines
 
 
-def anatomy_page(found: Anatomy) -> RenderableType:
-    """Return the layers of a network as a table, and their totals."""
+def anatomy_page(card: Card, side: int = 256) -> RenderableType:
+    """Return the layers of a card's network for `side` pixels as a table, and the totals of the network.
+
+    Raises
+    ------
+    BundleError
+        If its architecture or an argument of it is unknown.
+    """
+    found = card_anatomy(card, side)
     rows = found.to_table()
     table = Table(*rows[0], box=None, header_style="bold")
     for row in rows:
         table.add_row(*row.values())
-    reach = f"halo {found.halo} px" if found.halo is not None else f"sees all: {', '.join(found.unbounded)}"
-    work = f"parameters {found.parameters:,}; work {found.macs / 1e9:.2f} GMAC"
+    least, parameters = halo_of(card, found), count_parameters(card)
+    reach = f"halo {card.halo} px" if least is not None else f"sees all: {', '.join(found.unbounded)}"
+    if least is not None and card.halo < least:
+        reach += f", too small: the network needs {least} px"
+    for_boxes = parameters - found.parameters
+    more = f", of them {for_boxes:,} for single boxes, not listed" if for_boxes else ""
+    work = f"parameters {parameters:,}{more}; work {found.macs / 1e9:.2f} GMAC"
     return Group(table, Text(f"{work}; {reach}; stride {found.stride} px"))
 
 

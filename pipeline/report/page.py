@@ -86,7 +86,7 @@ class ReportContext:
     landcover_raster: Path | None = None
     legend: tuple[LegendClass, ...] = DYNAMIC_WORLD
     roads_source: str | None = None
-    """Attribution of the roads, e.g. "(c) OpenStreetMap contributors, ODbL"."""
+    """Attribution of the roads, e.g. "Roads: (c) OpenStreetMap contributors, ODbL"."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Seconds by stage of the run."""
     warnings: Sequence[str] = ()

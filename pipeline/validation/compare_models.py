@@ -17,9 +17,8 @@ from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.runtime import half_precision
 from pipeline.models.bundle import Bundle, open_bundle, shipped_bundles
-from pipeline.models.halo import card_anatomy
+from pipeline.models.halo import card_anatomy, count_parameters
 from pipeline.models.normalise import normalise
-from pipeline.models.registry import build_network
 from pipeline.report.model_comparison import Compared
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.scenes.open import open_scene
@@ -93,7 +92,7 @@ def _compared(bundle: Bundle, places: Sequence[Place], engine: Engine, scores: d
         model=f"{card.id}-{card.version}",
         family=card.architecture,
         task=card.task,
-        parameters=sum(parameter.numel() for parameter in build_network(card).parameters()),
+        parameters=count_parameters(card),
         receptive_field=max(dense.receptive_field) if dense.receptive_field else None,
         halo=card.halo,
         kilomacs_px=dense.macs / TIMED_PX**2 / 1e3,

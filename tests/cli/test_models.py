@@ -1,8 +1,13 @@
 """`truckscape models`: lists, cards and anatomies."""
 
+from pathlib import Path
+
 from typer.testing import CliRunner
 
 from pipeline import cli
+from pipeline.models.bundle import shipped_bundles
+from pipeline.models.halo import with_halo
+from pipeline.models.registry import build_network
 
 
 def test_models_are_listed_shown_and_taken_apart():
@@ -14,3 +19,25 @@ def test_models_are_listed_shown_and_taken_apart():
         assert expected in shown
     anatomy = CliRunner().invoke(cli.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
     assert "halo 112 px; stride 16 px" in anatomy
+
+
+def test_anatomy_card_and_documentation_agree():
+    root = Path(__file__).resolve().parents[2]
+    pages = ("docs/engine.md", "docs/models.md", "README.md")
+    engine, models, readme = ((root / page).read_text(encoding="utf-8") for page in pages)
+    for bundle in shipped_bundles():
+        card = bundle.card
+        lines = CliRunner().invoke(cli.app, ["models", "anatomy", bundle.folder.name], env={"COLUMNS": "200"})
+        totals = lines.output.splitlines()[-1]
+        parameters = sum(part.numel() for part in build_network(card).parameters())
+        assert f"parameters {parameters:,}" in totals
+        assert f"halo {card.halo} px; stride {card.stride} px" in totals
+        assert with_halo(card).halo <= card.halo
+        assert "too small" not in totals
+        what = "trucks" if card.task == "detection" else "land cover"
+        assert f"{card.halo} px for {what}" in engine
+        assert f"{parameters / 1e6:.1f} M parameters" in readme
+        for line in models.splitlines():
+            if line.startswith(f"| {card.id}-{card.version} "):
+                assert f"| {parameters:,} |" in line
+                assert f"| {card.halo} px |" in line

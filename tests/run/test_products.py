@@ -67,3 +67,10 @@ def test_every_product_comes_after_those_it_needs():
     assert len(set(names)) == len(names)
     for index, product in enumerate(PRODUCTS):
         assert set(product.needs) <= set(names[:index])
+
+
+def test_roads_are_credited_once(result):
+    for page in ("report.html", "evaluation/report.html"):
+        footer = (result.folder / page).read_text(encoding="utf-8").rpartition("<footer")[2]
+        assert footer.partition("</footer>")[0].count("Roads:") == 1
+        assert footer.partition("</footer>")[0].count("OpenStreetMap contributors") == 1
