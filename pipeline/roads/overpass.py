@@ -146,7 +146,7 @@ class _Answer:
             self._abandoned.set()
             raise RoadsUnreachableError(
                 f"Roads can't be fetched: {self._url} didn't answer in {round(limit_s, 1):g} s "
-                f"({self._size} bytes came); {_INSTEAD}, or raise traffic.overpass_wait_s."
+                f"({self._size} bytes came); raise traffic.overpass_wait_s, {_INSTEAD}."
             ) from None
         if isinstance(found, Exception):
             raise RoadsUnreachableError(

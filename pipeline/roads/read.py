@@ -17,6 +17,7 @@ import pyproj.exceptions
 import shapely
 
 from pipeline.errors import RoadsError
+from pipeline.input_warnings import warn
 from pipeline.roads import tags
 from pipeline.roads.duplicates import merge_duplicates
 from pipeline.storage.untrusted_vectors import read_extent, read_layer, split_layer, vector_source
@@ -95,6 +96,14 @@ def _lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | Non
     if roads.crs is None:
         raise RoadsError(f"Roads without a coordinate reference system can't be placed; set it in {path}.")
     roads = roads[~(roads.geometry.isna() | roads.geometry.is_empty)]
+    xy, row = shapely.get_coordinates(roads.geometry.to_numpy(), return_index=True)
+    broken = np.zeros(len(roads), bool)
+    broken[row[~np.isfinite(xy).all(axis=1)]] = True
+    if broken.any():
+        warn(
+            f"Roads: {broken.sum()} of {len(roads)} lines have vertices that are no finite numbers; left out."
+        )
+    roads = roads[~broken]
     others = sorted(set(roads.geom_type) - {"LineString", "MultiLineString"})
     if others:
         raise RoadsError(f"Roads are lines; {path} holds: {', '.join(others)}.")

@@ -57,6 +57,13 @@ def test_a_truck_takes_the_road_that_fits_its_axis():
     assert found.trucks["road_class"].tolist() == ["motorway", "motorway", None, None]
 
 
+def test_a_truck_above_a_tunnel_is_not_on_it():
+    network = roads(EASTWARD, line((0, 20), (1000, 20)))
+    network["hidden"] = ["tunnel", None]
+    found = snap(trucks([(500, 2), (500, -15)], axis=[90, 90]), split_roads(network))
+    assert found.segment.tolist() == [1, -1]
+
+
 def test_a_truck_without_an_axis_takes_the_nearest_road():
     segments = split_roads(roads(EASTWARD, line((500, -400), (500, 400))))
     found = snap(trucks([(507, 12)]), segments)

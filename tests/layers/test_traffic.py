@@ -17,6 +17,7 @@ from pipeline.layers.flow import observe
 from pipeline.layers.traffic import (
     TABLE_FIELDS,
     road_traffic,
+    seen_length,
     segment_layer,
     traffic_table,
     write_traffic,
@@ -35,6 +36,23 @@ def observed(recall=None):
     found = snap(trucks([(500, 0), (900, 0)], heading=[90, 270]), segments)
     seen = np.array([1999.9999])
     return observe(found, segments, seen, recall), segments, seen
+
+
+def test_a_hidden_road_was_not_searched():
+    """Its figures are null, not zero, and it has no row in the table."""
+    network = roads(line((0, 0), (1000, 0)), line((1000, 0), (3000, 0)))
+    network["hidden"] = [None, "covered"]
+    segments = split_roads(network)
+    metres = seen_length(segments, lambda xs, ys: np.ones(len(xs), bool))
+    assert metres.tolist() == [1000, 0]
+    rows = observe(snap(trucks([(500, 0), (2000, 0)]), segments), segments, metres, None)
+    assert rows["segment"].tolist() == [0, 0]
+    layer = segment_layer(rows, segments, metres, None)
+    assert layer["hidden"].fillna("").tolist() == ["", "covered"]
+    assert layer["seen_km"].tolist() == [1.0, 0.0]
+    figures = layer.drop(columns=["geometry", "length_m", "azimuth_deg", "seen_km"]).iloc[1, 9:]
+    assert figures.isna().all()
+    assert layer["count"][0] == 1
 
 
 def test_the_table_and_its_fields(tmp_path):

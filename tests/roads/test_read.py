@@ -1,6 +1,7 @@
 import gzip
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pyogrio
 import pytest
@@ -8,6 +9,7 @@ import shapely
 from shapely.geometry import LineString, MultiLineString, Point, box
 
 from pipeline.errors import RoadsError, VectorFileError
+from pipeline.input_warnings import collected_warnings
 from pipeline.roads.read import ROAD_COLUMNS, read_roads
 from pipeline.roads.tags import TRUCK_HIGHWAYS
 
@@ -113,6 +115,14 @@ def test_only_roads_near_the_bounds(tmp_path):
     found = read_roads(tmp_path / "r.gpkg", CRS, bounds=(X, Y - 400, X + 500, Y))
     assert found["road_id"].tolist() == ["2", "3"]
     assert found.index.tolist() == [0, 1]
+
+
+def test_lines_with_a_vertex_that_is_no_number_are_left_out(tmp_path):
+    with np.errstate(invalid="ignore"):
+        roads(STREET, LineString([(X, Y), (np.nan, np.nan), (X + 9, Y)])).to_file(tmp_path / "r.gpkg")
+    with collected_warnings() as said:
+        assert read_roads(tmp_path / "r.gpkg", CRS).geometry.tolist() == [STREET]
+    assert said == ["Roads: 1 of 2 lines have vertices that are no finite numbers; left out."]
 
 
 def test_what_cannot_be_used_is_refused(tmp_path):
