@@ -91,6 +91,11 @@ class SceneSettings(Settings):
         None, description="time of acquisition, e.g. 2023-06-13T10:20:31Z, or its date; null: from the scene"
     )
 
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Return the names of the values that are set."""
+        return tuple(name for name, value in self if value is not None)
+
     @field_validator("scale")
     @classmethod
     def _is_a_scale(cls, scale: float | None) -> float | None:

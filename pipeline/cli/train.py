@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pipeline.cli.console import quiet_prefect, say_path
-from pipeline.cli.options import Bands, Out, Prefect, band_list
+from pipeline.cli.options import Bands, Nodata, Offset, Out, Prefect, Scale, band_list
 from pipeline.errors import MissingExtraError
 from pipeline.fields import fields_of
 
@@ -42,6 +42,9 @@ class _Training:
         typer.Option("--labels", help="Labels, one file (FILE or FILE:LAYER) for each --imagery."),
     ] = None
     bands: Bands = None
+    scale: Scale = None
+    offset: Offset = None
+    nodata: Nodata = None
     config: TrainingConfig = None
     settings: TrainingSettings = None
     publish: Annotated[
@@ -122,6 +125,9 @@ def _train(kind: Literal["detector", "segmenter"], options: _Training, **further
             imagery=tuple(options.imagery or ()),
             labels=tuple(options.labels or ()),
             bands=band_list(options.bands),
+            scale=options.scale,
+            offset=options.offset,
+            nodata=options.nodata,
             publish=options.publish,
             **further,
         )

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
+from pydantic import ValidationError
 from rich.table import Table
 
+from pipeline.config import SceneSettings
 from pipeline.errors import TruckscapeError
 from pipeline.evaluation.compare import EvaluatedScene, RunComparison
 from pipeline.evaluation.landcover.compare import LANDCOVER_CHANGES
@@ -170,8 +172,9 @@ def _scene(evaluated: EvaluatedScene) -> Scene | None:
     if not source or not Path(source).exists():
         return None
     try:
-        return open_scene(source)
-    except TruckscapeError:
+        values = SceneSettings.model_validate(evaluated.run.get("parameters", {}).get("scene", {}))
+        return open_scene(source, settings=values)
+    except (TruckscapeError, ValidationError):
         return None
 
 

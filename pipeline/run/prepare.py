@@ -158,7 +158,7 @@ def _prepare(request: Request) -> Job:
     )
     for bundle in models.bundles:
         bundle.card.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
-    scene = plausible(scene)
+    scene = plausible(scene, config.scene.given)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     request = _with_roads(request, scene)
     roads = _roads(request, scene, crs) if request.roads else None

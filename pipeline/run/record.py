@@ -91,6 +91,13 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "shape": list(job.scene.shape),
         "area_km2": round(job.scene.grid.extent.area / 1e6, 4),
         "finished": finished,
+        "radiometry": {
+            "source": job.scene.radiometry,
+            "bands": {
+                name: {"scale": source.scale, "offset": source.offset}
+                for name, source in job.scene.bands.items()
+            },
+        },
         "inputs": job.inputs,
         "models": {
             bundle.card.task: f"{bundle.card.id}-{bundle.card.version}" for bundle in job.models.bundles

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import load_settings
+from pipeline.config import SceneSettings, load_settings
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import Bundle
 
@@ -27,6 +27,10 @@ class TrainingRequest:
     labels: tuple[Path, ...] = ()
     bands: tuple[str, ...] | None = None
     """Names of a GeoTIFF's bands where it has no descriptions."""
+    scale: float | None = None
+    offset: float | None = None
+    nodata: str | None = None
+    """Values of `imagery`, as in `truckscape run`."""
     complete: Path | None = None
     """Polygons in which every truck is labelled."""
     class_field: str | None = None
@@ -62,8 +66,12 @@ def training_settings(request: TrainingRequest) -> Any:
         kinds = (segmenter.SegmenterTraining, segmenter.FineTuning)
         source, further = segmenter.LandcoverSource, {"class_field": request.class_field}
     chosen: Any = load_settings(kinds[bool(request.imagery)], request.config, request.settings)
+    given = {"scale": request.scale, "offset": request.offset, "nodata": request.nodata}
+    values = load_settings(
+        SceneSettings, None, [f"{name}={value}" for name, value in given.items() if value is not None]
+    )
     own = tuple(
-        source(imagery=scene, labels=labels, bands=request.bands, **further)
+        source(imagery=scene, labels=labels, bands=request.bands, values=values, **further)
         for scene, labels in zip(request.imagery, request.labels, strict=True)
     )
     return chosen.model_copy(update={"labelled": chosen.labelled + own})

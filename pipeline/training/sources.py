@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.config import Settings
+from pipeline.config import SceneSettings, Settings
 
 
 class LabelledSource(Settings):
@@ -15,6 +15,8 @@ class LabelledSource(Settings):
     imagery: str = Field(description="a .SAFE folder or zip, a folder of band files, a GeoTIFF, a STAC item")
     labels: Path
     bands: tuple[str, ...] | None = Field(None, description="names of a GeoTIFF's bands, where it has none")
+    values: SceneSettings = SceneSettings()
+    """Scale, offset and nodata value, where the imagery does not state them or states them wrongly."""
     name: str = Field("", description="for the card; the imagery's name when not set")
     licence: str = Field("not stated", description="of imagery and labels, for the card")
 

@@ -123,11 +123,14 @@ def detector_scores(observed: Observed, bundle: Bundle) -> dict[str, float]:
 
 def _score_segmenter(bundle: Bundle, places: Sequence[Place], engine: Engine) -> dict[str, float]:
     parts: list[LandcoverEvaluation] = []
-    config = Config(
-        engine=engine, trucks=Trucks(enabled=False), landcover=Landcover(bundle=str(bundle.folder))
-    )
     with tempfile.TemporaryDirectory() as folder:
         for index, place in enumerate(places):
+            config = Config(
+                scene=place.values,
+                engine=engine,
+                trucks=Trucks(enabled=False),
+                landcover=Landcover(bundle=str(bundle.folder)),
+            )
             job = prepare(Request(place.scene, Path(folder) / str(index), config, place.bands))
             run_shards(job, range(len(job.shards)))
             predictions = merged(job)
@@ -150,7 +153,7 @@ def milliseconds_per_megapixel(bundle: Bundle, place: Place, engine: Engine) -> 
 
 def _window(bundle: Bundle, place: Place) -> Tensor:
     """Return (1, C, 256, 256), normalised: the upper left of a scene."""
-    scene = plausible(open_scene(place.scene, place.bands))
+    scene = plausible(open_scene(place.scene, place.bands, place.values), place.values.given)
     rows, cols = (min(TIMED_PX, extent) for extent in scene.shape)
     used = bundle.card.bands_used(scene.bands)
     pixels = read_pixels(scene, Window(0, 0, cols, rows), used)

@@ -11,7 +11,7 @@ import pandas as pd
 import shapely
 from pydantic import Field
 
-from pipeline.config import Config, Engine, Landcover, Settings, Trucks
+from pipeline.config import Config, Engine, Landcover, SceneSettings, Settings, Trucks
 from pipeline.evaluation.labels import read_polygons, read_truck_labels
 from pipeline.evaluation.trucks.boxes import centres, to_metres
 from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
@@ -40,6 +40,7 @@ class Place(Settings):
     roads: Path | None = None
     within: Path | None = Field(None, description="polygons to keep to, such as blocks held out of training")
     bands: tuple[str, ...] | None = Field(None, description="names of a GeoTIFF's bands, where it has none")
+    values: SceneSettings = SceneSettings()
 
 
 class Seed(Settings):
@@ -89,6 +90,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
         Whatever a run or its labels may raise.
     """
     config = Config(
+        scene=place.values,
         engine=engine,
         trucks=Trucks(bundle=str(bundle.folder), score_threshold=0.0),
         landcover=Landcover(enabled=False),

@@ -118,3 +118,39 @@ def test_land_cover_takes_the_shipped_bundle_that_fits_the_bands(product, tmp_pa
     assert chosen(str(product.safe)) == "landcover"
     assert chosen(four_bands) == "landcover-10m"
     assert chosen(four_bands, "landcover.bundle=landcover") == "landcover"
+
+
+def test_an_undated_scene_is_said_and_its_time_can_be_given(tmp_path):
+    numbers = np.random.default_rng(1).integers(200, 3000, (4, 64, 64)).astype(np.uint16)
+    path = write_geotiff(tmp_path / "scene.tif", numbers)
+
+    def job(*settings):
+        config = load_config(None, [*FAST, "landcover.enabled=false", *settings])
+        return prepare(Request(str(path), tmp_path / "out", config))
+
+    assert [text for text in job().warnings if "--acquired 2023-06-13T10:20:31Z" in text]
+    assert job("scene.acquired=2023-06-13").warnings == ()
+    keys = {
+        name: job("scene.acquired=2023-06-13", name).keys
+        for name in ("scene.nodata=0", "scene.nodata=250", "scene.scale=0.00011")
+    }
+    assert len(set(keys.values())) == 3
+    assert keys["scene.nodata=0"] != job("scene.acquired=2023-06-13", "scene.nodata=none").keys
+
+
+def test_a_user_who_gives_the_offset_has_decided(tmp_path):
+    rng = np.random.default_rng(1)
+    numbers = np.stack([rng.normal(mean, 30, (300, 300)) for mean in (1300, 1400, 1400, 3500)]).clip(1030)
+    path = write_geotiff(tmp_path / "scene_2023-06-13.tif", numbers.astype(np.uint16))
+
+    def job(*settings):
+        return prepare(
+            Request(
+                str(path), tmp_path / "out", load_config(None, [*FAST, "landcover.enabled=false", *settings])
+            )
+        )
+
+    assert "give --offset -0.1, or --offset 0" in job().warnings[0]
+    for offset in (0, -0.1):
+        given = job(f"scene.offset={offset}")
+        assert (given.warnings, given.scene.bands["B02"].offset) == ((), offset)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import open_bundle, save_bundle
 from pipeline.training.detector.settings import DetectorTraining, FineTuning
@@ -40,6 +41,15 @@ def test_one_s_own_land_cover_has_its_column_of_classes():
     assert isinstance(settings, segmenter.FineTuning)
     (source,) = settings.labelled
     assert (source.imagery, source.labels, source.class_field) == ("a.tif", Path("a.gpkg"), "Nutzung")
+
+
+@pytest.mark.parametrize("kind", ["detector", "segmenter"])
+def test_ones_own_imagery_has_its_values(kind):
+    own = {"imagery": ("a.tif",), "labels": (Path("a.gpkg"),)}
+    (source,) = training_settings(TrainingRequest(kind, HERE, scale=0.01, nodata="-9999", **own)).labelled
+    assert source.values == SceneSettings(scale=0.01, nodata=-9999)
+    with pytest.raises(ConfigError, match=r"-1000 \* 0\.0001 = -0\.1"):
+        training_settings(TrainingRequest(kind, HERE, offset=-1000, **own))
 
 
 def test_without_imagery_a_training_is_from_nothing(tmp_path):

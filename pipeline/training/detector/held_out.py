@@ -87,6 +87,7 @@ def write_held_out(source: TruckSource, blocks: LabelledBlocks, name: str, out: 
         labels=out / "trucks.gpkg",
         within=out / "blocks.gpkg",
         bands=source.bands,
+        values=source.values,
     )
 
 
@@ -97,7 +98,7 @@ def _observed(bundle: Bundle, place: Place) -> Observed:
 
 
 def _write_page(after: Observed, threshold: float, source: TruckSource, place: Place, out: Path) -> None:
-    scene = plausible(open_scene(source.imagery, source.bands))
+    scene = plausible(open_scene(source.imagery, source.bands, source.values), source.values.given)
     context = ReportContext(f"Held-out blocks of {place.name}", scene=scene, picture=quicklook(scene))
     good = after.trucks["score"] >= threshold
     evaluation = evaluate(

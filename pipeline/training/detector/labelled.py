@@ -76,7 +76,7 @@ def read_labelled(
     TruckscapeError
         As `open_scene` and `read_pixels`.
     """
-    scene = plausible(open_scene(source.imagery, source.bands))
+    scene = plausible(open_scene(source.imagery, source.bands, source.values), source.values.given)
     require_bands(scene, bands)
     boxes, certain = read_boxes(source, scene, settings.truck_classes)
     complete = None

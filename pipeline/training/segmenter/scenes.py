@@ -153,7 +153,7 @@ class OpenSource:
     @staticmethod
     def of(source: LandcoverSource, classes: Classes | None) -> OpenSource:
         """Open a source; errors as of `open_scene`, `read_labels` and `read_landcover_labels`."""
-        scene = plausible(open_scene(source.imagery, source.bands))
+        scene = plausible(open_scene(source.imagery, source.bands, source.values), source.values.given)
         labels = read_labels(source.labels, scene, source.class_field, classes)
         if source.land_use is None:
             return OpenSource(source, scene, labels, None)
