@@ -103,7 +103,7 @@ def open_band_folder(path: Path) -> Scene:
         scl=scl and scl_source(scl.href, 1, wkt, grid, scl.gsd),
         files=tuple(files.values()),
         radiometry=radiometry,
-        other_offset=other_offset(baseline, sources.values()),
+        other_offset=other_offset(baseline, radiometry),
         blanks=BLANKS,
     )
 

@@ -80,7 +80,7 @@ def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
         scl=scl,
         files=(path,),
         radiometry=radiometry,
-        other_offset=other_offset(baseline_in_name(tags, path.name), sources.values()),
+        other_offset=other_offset(baseline_in_name(tags, path.name), radiometry),
         blanks=BLANKS,
     )
 
@@ -125,13 +125,12 @@ def radiometry_of(dataset: DatasetReader) -> Radiometry:
     return "tags" if stated else "assumed"
 
 
-def other_offset(baseline: str | None, sources: Iterable[BandSource]) -> float | None:
-    """Return the offset of a baseline since 04.00 if the bands have none; else None.
+def other_offset(baseline: str | None, radiometry: Radiometry) -> float | None:
+    """Return the offset of a baseline since 04.00 if no tag states one; else None.
 
     Software that writes such files takes the offset off, or not.
     """
-    has_none = all(source.offset == 0 for source in sources)
-    return OFFSET_SINCE_0400 if baseline and baseline >= "04.00" and has_none else None
+    return OFFSET_SINCE_0400 if baseline and baseline >= "04.00" and radiometry == "assumed" else None
 
 
 READER = Reader(

@@ -117,3 +117,20 @@ def test_a_truncated_copy_of_a_real_file(shared_data, tmp_path):
     assert read_pixels(scene, Window(1000, 600, 200, 100), ["B02"]).valid.all()
     with pytest.raises(CorruptImageError, match="B03"):
         read_pixels(scene, Window(1000, 600, 200, 100), ["B02", "B03"])
+
+
+def test_downloads_of_eo_browser(tmp_path):
+    stem = "2023-06-13-00:00_2023-06-13-23:59_Sentinel-2_L2A"
+    for band in ("B02", "B08"):
+        path = write_raster(tmp_path / f"{stem}_{band}_(Raw).tif", np.full((2, 2), 0.1, np.float32))
+        path.rename(path.with_suffix(".tiff"))
+    scene = open_band_folder(tmp_path)
+    assert (scene.id, list(scene.bands), scene.acquired) == (stem, ["B02", "B08"], date(2023, 6, 13))
+
+
+def test_a_folder_names_files_that_only_name_their_band(tmp_path):
+    folder = tmp_path / "S2A_MSIL2A_20230613T102031_N0509_R065_T32UPD_20230613T140011"
+    write_raster(folder / "B02.tif", np.ones((2, 2), np.uint16))
+    scene = open_band_folder(folder)
+    assert scene.acquired == datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC)
+    assert (scene.tile, scene.baseline, scene.other_offset) == ("32UPD", "05.09", -0.1)

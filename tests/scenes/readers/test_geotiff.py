@@ -127,3 +127,18 @@ def test_the_a2_chip(shared_data):
     pixels = read_pixels(scene, Window(0, 0, 133, 66), ["B02", "B04"])
     np.testing.assert_allclose(pixels.reflectance, expected, atol=1e-6)
     assert pixels.valid.all()
+
+
+@pytest.mark.parametrize(
+    ("baseline", "scales", "other"), [("N0509", None, -0.1), ("N0301", None, None), ("N0509", (1e-4,), None)]
+)
+def test_a_baseline_without_a_stated_offset_leaves_two(tmp_path, baseline, scales, other):
+    path = write_raster(
+        tmp_path / f"S2A_MSIL2A_20230613T102031_{baseline}_R065_T32UPD_20230613T140011.tif",
+        np.ones((2, 2), np.uint16),
+        descriptions=("B02",),
+        scales=scales and (2e-4,),
+    )
+    scene = open_geotiff(path)
+    assert (scene.other_offset, scene.bands["B02"].offset) == (other, 0.0)
+    assert scene.radiometry == ("tags" if scales else "assumed")
