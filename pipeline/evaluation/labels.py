@@ -48,7 +48,9 @@ class LeftOut:
         if self.repaired:
             lines.append(f"{what}: {self.repaired} repaired, their outlines crossed themselves.")
         if self.split:
-            lines.append(f"{what}: {self.split} of several polygons, each of which counts as one.")
+            lines.append(
+                f"{what}: {self.split} features of several polygons were split: each polygon counts."
+            )
         return [*lines, *(f"{what}: {note}" for note in self.notes)]
 
     def as_dict(self) -> dict[str, int]:

@@ -205,9 +205,9 @@ def _chosen(source: str, file: str, layer: str | None, kind: Kind, names: Sequen
         fitting = filled or fitting
     if len(fitting) != 1:
         which = f"{len(fitting)} layers" if fitting else "no layer"
-        example = f"{file.split(': ', 1)[1]}:{_short((fitting or found or [('LAYER', None)])[0][0])}"
         raise VectorFileError(
-            f"{file} has {which} of {kind}. It has: {_listed(found)}. Choose a layer, e.g. {example}"
+            f"{file} has {which} of {kind}. It has: {_listed(found)}. "
+            f"Choose one with {file.split(': ', 1)[1]}:LAYER"
         )
     return fitting[0][0]
 

@@ -146,7 +146,10 @@ def test_each_part_of_a_feature_is_a_box(tmp_path):
     assert boxes["confidence"].tolist() == ["low"] * 3 + ["high", "medium", "medium", "high"]
     assert boxes.geometry.area.tolist() == [100.0] * 7
     assert left_out == LeftOut({"not polygons": 1}, split=2)
-    assert left_out.lines("Labels")[1] == "Labels: 2 of several polygons, each of which counts as one."
+    assert (
+        left_out.lines("Labels")[1]
+        == "Labels: 2 features of several polygons were split: each polygon counts."
+    )
     gpd.GeoDataFrame(geometry=shapes, crs=UTM).to_file(tmp_path / "p.gpkg")
     assert checked_truck_labels(tmp_path / "p.gpkg")[0]["id"].tolist() == list("1234567")
     assert len(checked_predicted_trucks(tmp_path / "p.gpkg")[0]) == 7

@@ -149,7 +149,7 @@ def test_several_layers_that_fit_are_listed_in_one_line(tmp_path):
     with pytest.raises(
         VectorFileError,
         match=r"^Labels: \S+a\.gpkg has 2 layers of polygons\. It has: aoi note \(Polygon\), "
-        r"boxes \(Polygon\), sites \(Point\)\. Choose a layer, e\.g\. \S+a\.gpkg:aoi note$",
+        r"boxes \(Polygon\), sites \(Point\)\. Choose one with \S+a\.gpkg:LAYER$",
     ):
         read_layer(path, "Labels", "polygons")
     with pytest.raises(VectorFileError, match=r"has no layer of lines\. It has: aoi note"):
