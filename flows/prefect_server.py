@@ -72,12 +72,15 @@ class PrefectServer:
         """Wait until the server answers; False if it has ended, as where another process took its port."""
         while self._process.poll() is None and time.monotonic() < deadline:
             try:
-                if self._is_listening() and httpx.get(f"{self.address}/api/health").is_success:
+                if self._is_listening() and self._is_healthy():
                     return True
             except httpx.TransportError:
                 pass
             time.sleep(_POLL_S)
         return False
+
+    def _is_healthy(self) -> bool:
+        return httpx.get(f"{self.address}/api/health", trust_env=False).is_success  # no proxy for loopback
 
     def _is_listening(self) -> bool:
         """Return whether it is this server that listens at the port, and not that of another schedule."""

@@ -16,6 +16,7 @@ from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, TerminationSignal
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
 
+from flows.own_server import watch_own_server
 from pipeline.errors import OrchestratorError
 
 _EVENT_TRIES = 2
@@ -40,9 +41,10 @@ class FlowRecord:
         self._settings = ExitStack()
 
     def __enter__(self) -> FlowRecord:
+        watch_own_server()
         try:
             client = get_client(sync_client=True)
-        except RuntimeError as error:  # the server that Prefect starts where none is set
+        except (RuntimeError, OSError) as error:  # the server that Prefect starts where none is set
             raise OrchestratorError(
                 f"Prefect's own server did not start ({error}); `prefect server start` shows why: no room in "
                 f"{PREFECT_HOME.value()}, say. Or give --no-prefect."

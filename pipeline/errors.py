@@ -1,5 +1,7 @@
 """Errors that a user can act on, one class each."""
 
+import errno
+
 from pipeline.redaction import without_secrets
 
 
@@ -127,6 +129,12 @@ class OrchestratorError(TruckscapeError):
     is_transient = True
 
 
+class InstallationError(TruckscapeError):
+    """GDAL, PROJ or temporary folder of this process that can't be used; no scene is at fault."""
+
+    is_transient = True
+
+
 class MissingExtraError(TruckscapeError):
     """Missing package of an optional extra."""
 
@@ -135,8 +143,29 @@ class TrainingError(TruckscapeError):
     """Training run that can't start or continue."""
 
 
+_OF_THE_MACHINE = {
+    getattr(errno, name)
+    for name in (
+        "EACCES",
+        "EDQUOT",
+        "EIO",
+        "EMFILE",
+        "ENFILE",
+        "ENOMEM",
+        "ENOSPC",
+        "EPERM",
+        "EROFS",
+        "ESTALE",
+    )
+    if hasattr(errno, name)
+}
+"""Errors of the system that another try, or another machine, may not meet."""
+
+
 def is_transient(error: BaseException) -> bool:
-    """Return True if a retry may help: the server or the network failed, not the input or our code."""
+    """Return True if a retry may help: the server, network or machine failed, not the input or our code."""
     if isinstance(error, TruckscapeError):
         return error.is_transient
-    return isinstance(error, ConnectionError | TimeoutError)
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return True
+    return isinstance(error, ConnectionError | TimeoutError | ImportError | MemoryError)

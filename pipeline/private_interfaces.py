@@ -7,9 +7,11 @@ inside the functions, since few callers need torch.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +31,34 @@ def gdal_error_name(error: BaseException) -> str:
     rasterio has no public name for these classes, and its own error says only what GDAL said last.
     """
     return type(error.__cause__ or error.__context__).__name__
+
+
+def without_unusable_proxies() -> None:
+    """Keep httpx, which only Prefect uses here, from failing on proxies that it does not know.
+
+    It makes a connection pool for each proxy of the environment at once, also where a client needs none of
+    them: `socks://`, or SOCKS without the package socksio, and no client can be made at all.
+    """
+    from httpx import URL, InvalidURL, Proxy
+
+    client: Any = importlib.import_module("httpx._client")
+    of_environment = client.get_environment_proxies
+    if getattr(of_environment, "leaves_out", False):
+        return
+
+    def usable() -> dict[str, str | None]:
+        return {pattern: url for pattern, url in of_environment().items() if is_usable(pattern, url)}
+
+    def is_usable(pattern: str, url: str | None) -> bool:
+        try:
+            URL(pattern)
+            scheme = Proxy(url).url.scheme if url else ""
+        except (ValueError, InvalidURL):
+            return False
+        return not scheme.startswith("socks") or find_spec("socksio") is not None
+
+    usable.leaves_out = True  # type: ignore[attr-defined]
+    client.get_environment_proxies = usable
 
 
 def without_telemetry() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from pipeline.environment import repair_environment
 from pipeline.redaction import keep_secrets
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -30,10 +31,12 @@ _WITH_OWN_MESSAGES = r"pyogrio\."
 
 @cache
 def configure_process() -> None:
-    """Configure the memory, logs and warnings of other packages for this process, once.
+    """Configure the environment, memory, logs and warnings of other packages for this process, once.
 
-    The command line and workers call it before they open a raster. Importing truckscape changes nothing.
+    The command line and workers call it before they import rasterio. Importing truckscape changes nothing;
+    importing `flows`, which workers do first, calls it.
     """
+    repair_environment()
     # Decoded blocks are kept in `BlockCache`, so GDAL, which would take 5 % of the machine, needs little:
     # COGs, overviews and rasters written by strips took no longer with 16 MB than with 256 MB.
     # Not in a `rasterio.Env`: leaving an environment that sets it empties the cache.

@@ -1,5 +1,6 @@
 """Errors: which are transient, and what their messages leave out."""
 
+import errno
 import inspect
 
 import pytest
@@ -27,6 +28,7 @@ def test_an_error_of_labels_is_of_labels():
 def test_transient_errors():
     assert {kind.__name__ for kind in KINDS if is_transient(kind(""))} == {
         "IncompleteReadError",
+        "InstallationError",
         "OrchestratorError",
         "OutputError",
         "RoadsUnreachableError",
@@ -35,6 +37,15 @@ def test_transient_errors():
     }
     assert is_transient(ConnectionResetError())
     assert not is_transient(ValueError())
+
+
+def test_a_machine_that_fails_is_no_fault_of_the_input():
+    assert is_transient(OSError(errno.ENOSPC, "No space left on device"))
+    assert is_transient(PermissionError(errno.EACCES, "Permission denied"))
+    assert is_transient(ImportError("libstdc++.so.6: version not found"))
+    assert is_transient(MemoryError())
+    assert not is_transient(FileNotFoundError(errno.ENOENT, "No such file"))
+    assert not is_transient(OSError("of GDAL, without a number"))
 
 
 def test_an_address_in_a_message_loses_its_signature():

@@ -4,6 +4,7 @@ import importlib
 import logging
 import sys
 
+import httpx
 import numpy as np
 import pytest
 import rasterio
@@ -171,3 +172,28 @@ def test_packages_log_below_their_own_name(package):
         logger = logging.getLogger(f"{package}.{name}")
         assert logger.propagate
         assert logger.name in logging.root.manager.loggerDict
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks5://127.0.0.1:9", "socks://127.0.0.1:9", "socks4://h:1", "nonsense://h"]
+)
+def test_httpx_makes_clients_whatever_the_proxy_is(monkeypatch, proxy):
+    monkeypatch.setitem(sys.modules, "socksio", None)
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("all_proxy", proxy)
+    monkeypatch.setenv("no_proxy", "::1/128,10.0.0.0/8,[::1],host:port")
+    client = importlib.import_module("httpx._client")
+    monkeypatch.setattr(client, "get_environment_proxies", original_proxies())
+    with pytest.raises((ImportError, ValueError, httpx.InvalidURL)):
+        httpx.Client()
+    private_interfaces.without_unusable_proxies()
+    private_interfaces.without_unusable_proxies()
+    with httpx.Client() as made:
+        assert made._mounts
+    monkeypatch.setenv("all_proxy", "http://proxy:3128")
+    assert client.get_environment_proxies()["all://"] == "http://proxy:3128"
+
+
+def original_proxies():
+    return importlib.import_module("httpx._utils").get_environment_proxies

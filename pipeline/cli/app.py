@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -74,6 +75,9 @@ def _logged(path: Path) -> Iterator[None]:
 def main() -> None:
     """Entry point: exit status 0 done, 1 failed with one clear message, 2 wrong usage."""
     configure_process()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # output in ASCII, say, must not end a run
     try:
         app()
     except TruckscapeError as error:

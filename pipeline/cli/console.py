@@ -10,6 +10,8 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from pipeline.environment import give_prefect_a_home
+
 if TYPE_CHECKING:
     from pipeline.run import Job, Result
 
@@ -18,7 +20,10 @@ log = logging.getLogger("pipeline.cli")
 
 
 def quiet_prefect() -> None:
-    """Turn off Prefect's statistics and tracebacks: `main` reports errors, once."""
+    """Turn off Prefect's statistics and tracebacks (`main` reports errors); find it a home folder."""
+    warning = give_prefect_a_home()
+    if warning:
+        note(warning)
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     # Its own server starts within seconds; on a busy machine it takes longer.

@@ -9,6 +9,7 @@ from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, NotAProductError, SceneNotFoundError
 from pipeline.redaction import is_url
 from pipeline.scenes.overrides import with_overrides
+from pipeline.scenes.raster.installation import check_installation
 from pipeline.scenes.readers import band_folder, geotiff, safe, stac
 from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.scene import Scene
@@ -31,6 +32,8 @@ def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSet
 
     Raises
     ------
+    InstallationError
+        If GDAL or PROJ can't be used.
     SceneNotFoundError
         If nothing is there.
     NotAProductError
@@ -42,6 +45,7 @@ def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSet
     MissingBandError, CorruptImageError, GeoreferenceError
         From the reader.
     """
+    check_installation()
     path = href if is_url(href) else str(Path(href).expanduser())
     if not is_url(path) and not Path(path).exists():
         raise SceneNotFoundError(f"No such file or folder: {href}. A scene is {formats()}.")

@@ -15,12 +15,11 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from pipeline.config import Config
+from pipeline.environment import RASTER_DRIVERS, VECTOR_DRIVERS
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
 
 PROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 """Exists only if truckscape runs from its source."""
-_RASTERS = ("GTiff", "JP2OpenJPEG", "COG", "VRT")
-_VECTORS = ("GPKG", "GeoJSON", "FlatGeobuf", "ESRI Shapefile", "OSM")
 _FOR_DEVELOPERS = {"dev", "bench"}
 _TOOL_S = 10
 
@@ -66,24 +65,18 @@ def drivers(config: Config) -> list[Finding]:
     """Check that both GDALs, for rasters and for vectors, have their drivers, and PROJ its data."""
     import pyogrio
     import rasterio
-    from pyproj import Transformer
 
-    reinstall = _install("--force-reinstall rasterio pyogrio pyproj")
-    with rasterio.Env() as environment:
-        missing = [name for name in _RASTERS if name not in environment.drivers()]
-    vectors = pyogrio.list_drivers()
-    missing += [name for name in _VECTORS if name not in vectors]
+    from pipeline.scenes.raster.installation import advice, fault_of_proj, missing_drivers
+
     second = ".".join(map(str, pyogrio.__gdal_version__))
     found = f"GDAL {rasterio.__gdal_version__} of rasterio, {second} of pyogrio"
+    missing, fault = missing_drivers(), fault_of_proj()
     if missing:
-        findings = [fails("drivers", f"{found}: no {', '.join(missing)}", reinstall)]
+        findings = [fails("drivers", f"{found}: no {', '.join(missing)}", advice())]
     else:
-        findings = [ok("drivers", f"{found}: {', '.join((*_RASTERS, *_VECTORS))}")]
-    easting, northing = Transformer.from_crs("EPSG:4326", "EPSG:32632", always_xy=True).transform(9.0, 0.0)
-    if abs(easting - 500_000) > 1 or abs(northing) > 1:  # on the central meridian, on the equator
-        findings.append(
-            fails("drivers", "PROJ does not know UTM: another one's PROJ_DATA?", "unset PROJ_DATA")
-        )
+        findings = [ok("drivers", f"{found}: {', '.join((*RASTER_DRIVERS, *VECTOR_DRIVERS))}")]
+    if fault:
+        findings.append(fails("drivers", f"PROJ can't convert coordinates: {fault}", advice()))
     return [*findings, *_pmtiles(config)]
 
 

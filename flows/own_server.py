@@ -1,0 +1,68 @@
+"""The server that Prefect starts for a process where none is set: it fails at once, in one line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from typing import IO, Any
+
+import prefect
+from prefect.server.api.server import SubprocessASGIServer
+from prefect.settings import get_current_settings
+
+_PORT_IS_TAKEN = 3
+"""Exit status of uvicorn for which Prefect tries another port."""
+
+
+def watch_own_server() -> None:
+    """Make Prefect's own server, started afterwards, raise RuntimeError as soon as its process ends.
+
+    Prefect waits until its time limit is over, and lets the process print its tracebacks.
+    """
+    server = SubprocessASGIServer()
+    server._run_uvicorn_command = lambda: _Watched(server)  # type: ignore[method-assign]
+
+
+class _Watched(subprocess.Popen[bytes]):
+    """Process of the server, in the words of Prefect 3.8; only the last line of its errors is shown."""
+
+    def __init__(self, server: SubprocessASGIServer) -> None:
+        self._errors: IO[bytes] | None = None
+        if not os.environ.get("TRUCKSCAPE_DEBUG"):
+            self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
+        arguments = {
+            "app-dir": str(prefect.__module_path__.parent),
+            "host": "127.0.0.1",
+            "port": str(server.port),
+            "log-level": "error",
+            "lifespan": "on",
+        }
+        options = [text for name, value in arguments.items() for text in (f"--{name}", value)]
+        super().__init__(
+            [sys.executable, "-m", "uvicorn", *options, "--factory", "prefect.server.api.server:create_app"],
+            env={
+                **os.environ,
+                "PREFECT_UI_ENABLED": "0",
+                "PREFECT__SERVER_EPHEMERAL": "1",
+                "PREFECT__SERVER_FINAL": "1",
+                **get_current_settings().to_environment_variables(exclude_unset=True),
+            },
+            stderr=self._errors,
+        )
+
+    def poll(self) -> Any:
+        """Return the exit status; None while it runs. Raises RuntimeError if it has failed."""
+        status = super().poll()
+        if status is not None and status != _PORT_IS_TAKEN:
+            raise RuntimeError(self._last_line() or f"exit status {status}")
+        return status
+
+    def _last_line(self) -> str:
+        if self._errors is None:
+            return ""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").split("\n")
+        said = [line.strip() for line in lines if "Error" in line and not line.startswith((" ", "\t"))]
+        return said[-1][:200] if said else ""
