@@ -148,6 +148,12 @@ def test_prefect_yaml_is_understood_by_prefect():
         assert deployment.work_pool is not None
 
 
+def test_schedules_with_placeholders_are_deployed_paused():
+    tree = yaml.safe_load((HOUSE / "prefect.yaml").read_text())
+    schedules = [schedule for deployment in tree["deployments"] for schedule in deployment["schedules"]]
+    assert [schedule["active"] for schedule in schedules] == [False, False]
+
+
 def test_prefect_yaml_fits_its_flows():
     """Every deployment names a flow that loads, and gives it parameters that it takes."""
     from prefect.flows import load_flow_from_entrypoint

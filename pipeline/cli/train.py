@@ -59,6 +59,9 @@ class _Detector(_Training):
         Path | None,
         typer.Option(help="Polygons in which every truck is labelled. Default: all blocks with a box."),
     ] = None
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Train on simulated chips only, for hours; no imagery.")
+    ] = False
 
 
 @dataclass(frozen=True)
@@ -69,15 +72,17 @@ class _Segmenter(_Training):
 @commands.command("detector")
 @fields_of(_Detector)
 def train_detector(options: _Detector) -> None:
-    """Train the truck detector: fine-tune the shipped one on your boxes, or start with simulated traffic.
+    """Train the truck detector: fine-tune the shipped one on your boxes, or start from the beginning.
 
     The same command resumes an interrupted training.
 
     Your boxes: `truckscape train detector --imagery scene.tif --labels boxes.gpkg --out runs/mine`
 
-    From the start: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
+    A recipe: `truckscape train detector --config configs/train-detector.yaml --out runs/detector`
+
+    Without imagery: `truckscape train detector --from-scratch --out runs/simulated`
     """
-    _train("detector", options, complete=options.complete)
+    _train("detector", options, complete=options.complete, from_scratch=options.from_scratch)
 
 
 @commands.command("segmenter")

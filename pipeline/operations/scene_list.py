@@ -12,7 +12,7 @@ from urllib.parse import urlparse
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.redaction import is_url, without_secrets
 from pipeline.scenes.acquisition import Acquisition
-from pipeline.scenes.open import is_scene
+from pipeline.scenes.open import scenes_at
 from pipeline.scenes.readers.stac import asset_files, item_id
 from pipeline.scenes.scene import scene_name
 from pipeline.storage.beside import deciding_files, part_name
@@ -74,7 +74,8 @@ def _without_comment(line: str, folder: Path) -> str:
 def scenes_in(folder: Path) -> list[str]:
     """Return the scenes in a folder, by name: products, zips, folders of bands, GeoTIFFs, STAC items.
 
-    A product beside its own zip counts once. Other files and folders are ignored.
+    Products may have further folders around them. A product beside its own zip counts once. Other files and
+    folders are ignored.
 
     Raises
     ------
@@ -87,11 +88,12 @@ def scenes_in(folder: Path) -> list[str]:
         raise SceneNotFoundError(
             f"The folder of scenes can't be read: {folder} ({error.strerror})"
         ) from error
-    unpacked = {_stem(path.name) for path in children if path.is_dir()}
+    scenes = [scene for path in children for scene in scenes_at(path)]
+    unpacked = {_stem(path.name) for path in (*children, *scenes) if path.is_dir()}
     found = [
         str(path)
-        for path in children
-        if is_scene(path) and not (path.suffix.lower() == ".zip" and _stem(path.name) in unpacked)
+        for path in dict.fromkeys(scenes)
+        if not (path.suffix.lower() == ".zip" and _stem(path.name) in unpacked)
     ]
     if not found:
         raise SceneNotFoundError(f"No scene in {folder}, which has {len(children)} other files and folders.")
@@ -122,6 +124,8 @@ def _listed(href: str) -> ListedScene:
             scene_name(_stem(Path(urlparse(href).path).name)), href, digest([without_secrets(href)])
         )
     path = Path(href).expanduser()
+    if path.exists():
+        path = (*scenes_at(path), path)[0]
     name = item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
     return ListedScene(scene_name(name or _stem(path.resolve().name)), href, digest(_versions(path)))
 

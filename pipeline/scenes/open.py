@@ -11,6 +11,8 @@ from pipeline.redaction import is_url
 from pipeline.scenes.overrides import with_overrides
 from pipeline.scenes.raster.installation import check_installation
 from pipeline.scenes.readers import band_folder, geotiff, safe, stac
+from pipeline.scenes.readers.band_folder import is_band_folder
+from pipeline.scenes.readers.product_files import product_folders, root_of
 from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.scene import Scene
 
@@ -60,3 +62,10 @@ def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSet
 def is_scene(path: Path) -> bool:
     """Return whether a file or folder among others is a scene; may look inside."""
     return any(reader.is_scene(path) for reader in READERS)
+
+
+def scenes_at(path: Path) -> list[Path]:
+    """Return the scenes that a file or folder is, stands for or holds, without opening them."""
+    if path.is_dir() and is_band_folder(path) and not root_of(path):
+        return [path]
+    return product_folders(path) or ([path] if is_scene(path) else [])

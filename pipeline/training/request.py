@@ -35,6 +35,8 @@ class TrainingRequest:
     """Polygons in which every truck is labelled."""
     class_field: str | None = None
     """Column of the classes of land-cover polygons."""
+    from_scratch: bool = False
+    """Train a detector without imagery, on simulated chips only."""
     publish: Path | None = None
     """Folder where bundles are picked up from; the new one appears there whole, under its id."""
 
@@ -45,7 +47,8 @@ def training_settings(request: TrainingRequest) -> Any:
     Raises
     ------
     ConfigError
-        If a setting is unknown or out of range, or imagery and labels don't go together.
+        If a setting is unknown or out of range, imagery and labels don't go together, or a detector has no
+        imagery and the settings name none.
     """
     if len(request.imagery) != len(request.labels):
         raise ConfigError(
@@ -66,6 +69,8 @@ def training_settings(request: TrainingRequest) -> Any:
         kinds = (segmenter.SegmenterTraining, segmenter.FineTuning)
         source, further = segmenter.LandcoverSource, {"class_field": request.class_field}
     chosen: Any = load_settings(kinds[bool(request.imagery)], request.config, request.settings)
+    if request.kind == "detector" and not request.from_scratch and not request.imagery:
+        _check_data(chosen)
     given = {"scale": request.scale, "offset": request.offset, "nodata": request.nodata}
     values = load_settings(
         SceneSettings, None, [f"{name}={value}" for name, value in given.items() if value is not None]
@@ -75,6 +80,16 @@ def training_settings(request: TrainingRequest) -> Any:
         for scene, labels in zip(request.imagery, request.labels, strict=True)
     )
     return chosen.model_copy(update={"labelled": chosen.labelled + own})
+
+
+def _check_data(chosen: Any) -> None:
+    """Raise ConfigError if the settings name no data: a training on simulated chips only takes hours."""
+    if not (chosen.labelled or chosen.scenes or chosen.simulated):
+        raise ConfigError(
+            "There is no imagery to learn from. Give --imagery SCENE --labels BOXES to fine-tune the shipped "
+            "detector, --config with a recipe that names scenes, or --from-scratch to train for hours on "
+            "simulated chips only."
+        )
 
 
 def run_training(request: TrainingRequest) -> Bundle:

@@ -54,10 +54,21 @@ def test_ones_own_imagery_has_its_values(kind):
 
 def test_without_imagery_a_training_is_from_nothing(tmp_path):
     (tmp_path / "t.yaml").write_text("steps: 5")
-    settings = training_settings(TrainingRequest("detector", HERE, tmp_path / "t.yaml"))
+    settings = training_settings(TrainingRequest("detector", HERE, tmp_path / "t.yaml", from_scratch=True))
     assert type(settings) is DetectorTraining
     assert settings.steps == 5
     assert isinstance(training_settings(TrainingRequest("segmenter", HERE)), segmenter.SegmenterTraining)
+
+
+@pytest.mark.parametrize("settings", [(), ("steps=5",)])
+def test_a_detector_without_imagery_asks_for_it(settings):
+    with pytest.raises(ConfigError, match=r"no imagery.*--imagery SCENE --labels BOXES.*--from-scratch"):
+        training_settings(TrainingRequest("detector", HERE, settings=settings))
+
+
+@pytest.mark.parametrize("setting", ["simulated=[3]", "scenes=[{path: a.tif}]"])
+def test_a_recipe_names_its_data(setting):
+    assert training_settings(TrainingRequest("detector", HERE, settings=(setting,))).steps == 4000
 
 
 @pytest.mark.parametrize("kind", ["detector", "segmenter"])

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 from xml.etree.ElementTree import Element, ParseError
 
@@ -17,79 +12,40 @@ from defusedxml.ElementTree import fromstring
 from odc.geo.geobox import GeoBox
 
 from pipeline.errors import GeoreferenceError, MetadataError, MissingBandError, NotAProductError
+from pipeline.input_warnings import warn
 from pipeline.redaction import is_url
 from pipeline.scenes.msi import MsiGeometry, angle_nodes, footprint_polygons, viewing_delays
 from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.grids import scene_grid
+from pipeline.scenes.readers.band_folder import is_band_folder
 from pipeline.scenes.readers.naming import datastrip_start, native_gsd, parse_time, processed_in_name
+from pipeline.scenes.readers.product_files import (
+    METADATA,
+    PARTS,
+    Product,
+    is_refused,
+    is_zip,
+    product_files,
+    product_folders,
+    root_of,
+    zips_in,
+)
 from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
 
 SIMULATED_DOI = "simulated by truckscape"
 """PRODUCT_DOI of the products of our own simulator."""
 
-_METADATA = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
-_MAX_XML_BYTES = 64 * 2**20
 _IMAGE = re.compile(r"IMG_DATA/(?:R\d\dm/)?[^/]*_(B\d\d|B8A|SCL)(?:_(\d\d)m)?\.jp2$")
 _FOOTPRINT = re.compile(r"QI_DATA/[^/]*MSK_DETFOO_B02[^/]*\.(jp2|gml)$")
 _TILE = re.compile(r"_T(\d\d[A-Z]{3})_")
-_UNPACKABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
-"""Errors of `zipfile`, also for encrypted members and unknown compression."""
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
-
-
-@dataclass(frozen=True)
-class _Product:
-    """The files of a product, in a folder or in a zip, by their path below the product's root."""
-
-    root: Path
-    """The `.SAFE` folder, or the zip."""
-    prefix: str | None
-    """Folder of the product in the zip ("" or "NAME.SAFE/"); None for a folder."""
-    names: tuple[str, ...]
-
-    @property
-    def safe_name(self) -> str:
-        return self.root.resolve().name if self.prefix is None else self.prefix.rstrip("/")
-
-    def read(self, name: str) -> bytes:
-        if self.prefix is None:
-            path = self.root / name
-            self._check_size(name, path.stat().st_size)
-            return path.read_bytes()
-        with zipfile.ZipFile(self.root) as archive:
-            self._check_size(name, archive.getinfo(self.prefix + name).file_size)
-            try:
-                return archive.read(self.prefix + name)
-            except _UNPACKABLE as error:
-                raise MetadataError(
-                    f"{name} in {self.root} can't be decompressed ({error}); download the file again."
-                ) from error
-
-    def href(self, name: str) -> str:
-        if self.prefix is None:
-            return str(self.root / name)
-        return f"/vsizip/{{{self.root.resolve()}}}/{self.prefix}{name}"
-
-    def matching(self, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
-        for name in self.names:
-            match = pattern.search(name)
-            if match:
-                yield name, match
-
-    @staticmethod
-    def _check_size(name: str, size: int) -> None:
-        if size > _MAX_XML_BYTES:
-            raise MetadataError(f"{name} has {size} bytes; metadata of a product are far smaller.")
-
-
-def is_safe_folder(path: Path) -> bool:
-    """Return whether a folder has the layout of a Sentinel-2 product."""
-    return any((path / name).is_file() for name in _METADATA)
 
 
 def open_safe(path: Path) -> Scene:
     """Open a `.SAFE` folder or its zip: L1C or L2A, of any baseline since 02.04.
+
+    A folder that holds one product, or a part of a product, stands for it; see `product_folders`.
 
     Offsets and the quantification value come from the product's XML, band by band, never from its date.
     Nothing is extracted. Reads the metadata, and the header of one band for the grid.
@@ -97,7 +53,7 @@ def open_safe(path: Path) -> Scene:
     Raises
     ------
     NotAProductError
-        If it does not have the layout of a product, or has several tiles.
+        If there is no product, or more than one, or it has several tiles.
     MetadataError
         If metadata are missing, broken, or unsafe (entities, zip members outside of the product).
     MissingBandError
@@ -105,7 +61,7 @@ def open_safe(path: Path) -> Scene:
     CorruptImageError, GeoreferenceError
         If the header of a band can't be read, or is not georeferenced.
     """
-    product = _zip_product(path) if path.is_file() else _folder_product(path)
+    product = product_files(path)
     metadata_name, level = _metadata_of(product)
     metadata = _parse(product, metadata_name)
     tile_name = _tile_metadata_of(product)
@@ -119,7 +75,7 @@ def open_safe(path: Path) -> Scene:
     uri = metadata.findtext(".//PRODUCT_URI", "").strip()
     return Scene(
         id=_scene_id(product, metadata),
-        href=str(path),
+        href=str(product.root),
         grid=grid,
         bands=bands,
         acquired=parse_time(tile.findtext(".//SENSING_TIME") or _text(metadata, "PRODUCT_START_TIME")),
@@ -138,36 +94,8 @@ def open_safe(path: Path) -> Scene:
     )
 
 
-def _folder_product(path: Path) -> _Product:
-    names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-    return _Product(path, None, tuple(names))
-
-
-def _zip_product(path: Path) -> _Product:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise NotAProductError(f"Not a readable zip (an incomplete download?): {path}") from error
-    for name in members:
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in name or ":" in name:
-            raise MetadataError(f"A member of {path} points outside of the zip: {name!r}")
-    roots = {
-        name[: -len(metadata)]
-        for name in members
-        for metadata in _METADATA
-        if PurePosixPath(name).name == metadata and name.count("/") <= 1
-    }
-    if len(roots) != 1:
-        raise NotAProductError(f"A zip with one .SAFE folder is expected; {path} has {len(roots)}.")
-    prefix = roots.pop()
-    names = sorted(name.removeprefix(prefix) for name in members if name.startswith(prefix))
-    return _Product(path, prefix, tuple(names))
-
-
-def _metadata_of(product: _Product) -> tuple[str, Literal["L1C", "L2A"]]:
-    for name, level in _METADATA.items():
+def _metadata_of(product: Product) -> tuple[str, Literal["L1C", "L2A"]]:
+    for name, level in METADATA.items():
         if name in product.names:
             return name, "L1C" if level == "L1C" else "L2A"
     raise NotAProductError(
@@ -175,7 +103,7 @@ def _metadata_of(product: _Product) -> tuple[str, Literal["L1C", "L2A"]]:
     )
 
 
-def _tile_metadata_of(product: _Product) -> str:
+def _tile_metadata_of(product: Product) -> str:
     names = [name for name in product.names if re.fullmatch(r"GRANULE/[^/]+/MTD_TL\.xml", name)]
     if not names:
         raise MetadataError(f"GRANULE/*/MTD_TL.xml is missing in {product.root}; download the product again.")
@@ -186,7 +114,7 @@ def _tile_metadata_of(product: _Product) -> str:
     return names[0]
 
 
-def _parse(product: _Product, name: str) -> Element:
+def _parse(product: Product, name: str) -> Element:
     try:
         root: Element = fromstring(product.read(name), forbid_dtd=True)
     except DefusedXmlException as error:
@@ -214,7 +142,7 @@ def _number(text: str | None, key: str) -> float:
         raise MetadataError(f"{key} in the product's metadata is not a number: {text!r}") from error
 
 
-def _images(product: _Product) -> dict[str, tuple[float, str]]:
+def _images(product: Product) -> dict[str, tuple[float, str]]:
     """Return pixel size and href by band (and SCL), at its native resolution, else the finest available."""
     found: dict[str, tuple[float, str]] = {}
     for name, match in product.matching(_IMAGE):
@@ -246,12 +174,17 @@ def _bands(
         if offsets and str(band_id) not in offsets:
             raise MetadataError(f"{offset} lacks band_id {band_id} ({name}), though other bands have one.")
         gsd, href = images[name]
+        if gsd != native_gsd(name):
+            warn(
+                f"{name} has no image at {native_gsd(name):g} m, so that of {gsd:g} m is used; an incomplete "
+                f"product? {href}"
+            )
         add = offsets.get(str(band_id), 0.0)
         bands[name] = BandSource(name, href, 1, 1.0 / quantum, add / quantum, 0.0, gsd)
     return bands
 
 
-def _grid(product: _Product, bands: dict[str, BandSource]) -> GeoBox:
+def _grid(product: Product, bands: dict[str, BandSource]) -> GeoBox:
     finest = [bands[name] for name in BANDS_10M if name in bands and bands[name].gsd == 10.0]
     if not finest:
         raise MissingBandError(
@@ -267,7 +200,7 @@ def _grid(product: _Product, bands: dict[str, BandSource]) -> GeoBox:
         return grid
 
 
-def _scene_id(product: _Product, metadata: Element) -> str:
+def _scene_id(product: Product, metadata: Element) -> str:
     name = product.safe_name
     if not name.upper().endswith(".SAFE"):
         name = _text(metadata, "PRODUCT_URI")
@@ -280,12 +213,12 @@ def _scene_id(product: _Product, metadata: Element) -> str:
     return name
 
 
-def _tile_of(tile: Element, product: _Product) -> str | None:
+def _tile_of(tile: Element, product: Product) -> str | None:
     match = _TILE.search(tile.findtext(".//TILE_ID", "")) or _TILE.search(product.safe_name)
     return match[1] if match else None
 
 
-def _msi(product: _Product, metadata: Element, tile: Element, grid: GeoBox) -> MsiGeometry:
+def _msi(product: Product, metadata: Element, tile: Element, grid: GeoBox) -> MsiGeometry:
     latitude = grid.extent.to_crs("EPSG:4326").centroid.coords[0][1]
     descending = metadata.findtext(".//SENSING_ORBIT_DIRECTION", "DESCENDING").strip().upper() != "ASCENDING"
     footprints = {match[1]: name for name, match in product.matching(_FOOTPRINT)}
@@ -297,7 +230,7 @@ def _msi(product: _Product, metadata: Element, tile: Element, grid: GeoBox) -> M
     )
 
 
-def _files(product: _Product, metadata: list[str]) -> tuple[Path, ...]:
+def _files(product: Product, metadata: list[str]) -> tuple[Path, ...]:
     if product.prefix is not None:
         return (product.root,)
     images = [name for pattern in (_IMAGE, _FOOTPRINT) for name, _ in product.matching(pattern)]
@@ -306,12 +239,21 @@ def _files(product: _Product, metadata: list[str]) -> tuple[Path, ...]:
 
 def _is_product(path: Path) -> bool:
     if path.is_dir():
-        return path.suffix.upper() == ".SAFE" or is_safe_folder(path)
-    return path.suffix.lower() == ".zip"
+        return _is_among_others(path) or (not is_band_folder(path) and bool(zips_in(path)))
+    return is_refused(path) or path.suffix.upper() == ".SAFE" or path.name in PARTS or is_zip(path)
+
+
+def _is_among_others(path: Path) -> bool:
+    if path.is_file():
+        return path.suffix.lower() in (".zip", ".safe", "") and is_zip(path)
+    if path.suffix.upper() == ".SAFE" or root_of(path):
+        return True
+    return path.is_dir() and not is_band_folder(path) and bool(product_folders(path))
 
 
 READER = Reader(
     "a .SAFE folder or its zip",
     lambda href: not is_url(href) and _is_product(Path(href)),
     lambda href, _: open_safe(Path(href)),
+    finds=_is_among_others,
 )
