@@ -185,9 +185,10 @@ def in_use(tags: pd.DataFrame) -> NDArray[np.bool_]:
             return kind
         if route == "ferry":
             return route
-        if area in _YES:
+        if (area or "").lower() in ("yes", "true"):
             return "area"
-        return "another kind of line" if kind is None and any(other) else None
+        named = any(value and value.lower() not in _NO for value in other)
+        return "another kind of line" if kind is None and named else None
 
     reasons = list(map(reason, classes(tags), of(tags, "route"), of(tags, "area"), *others))
     left_out = Counter(one for one in reasons if one)

@@ -110,7 +110,12 @@ def test_parts_of_a_road_in_any_order():
 def test_roads_of_another_class_or_under_another_stay():
     table = roads(BEND, BEND, BEND)
     table["road_class"], table["hidden"] = ["motorway", "motorway", "primary"], [None, "tunnel", None]
-    pd.testing.assert_frame_equal(pd.DataFrame(merge_duplicates(table)), pd.DataFrame(table))
+    with collected_warnings() as said:
+        pd.testing.assert_frame_equal(pd.DataFrame(merge_duplicates(table)), pd.DataFrame(table))
+        merge_duplicates(table[:2])
+    assert [text.partition(";")[0] for text in said] == [
+        "Roads: 1 lines have the vertices of a line of another class"
+    ]
 
 
 coordinates = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=2, max_size=6, unique=True)

@@ -162,6 +162,13 @@ def test_lines_that_are_no_roads_in_use():
     assert said[0].startswith("Roads: 5 of 7 lines are no roads in use: 1 construction, 1 proposed, 1 area")
 
 
+def test_other_columns_of_the_same_names_are_no_reason_to_leave_a_line_out():
+    table = pd.DataFrame({"area": [1.0, 0.0], "railway": ["F", 0], "waterway": ["no", None]})
+    with collected_warnings() as said:
+        assert tags.in_use(tags.columns(table)).tolist() == [True, True]
+    assert said == []
+
+
 def lines(size):
     return [shapely.LineString([(6e5, 58e5 + 50 * row), (601e3, 58e5 + 50 * row)]) for row in range(size)]
 
