@@ -57,7 +57,7 @@ class Summary:
         """Number of scenes by result."""
         mine = set(self.done)
         return {
-            "done": len(mine),
+            "done": sum(entry.scene in mine for entry in self.of("done")),
             "done before, or by another batch": sum(e.scene not in mine for e in self.of("done")),
             "quarantined": len(self.of("quarantined")),
             "running in another batch": len(self.of("running")),

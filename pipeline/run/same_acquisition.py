@@ -18,8 +18,8 @@ def warn_of_same_acquisition(scene: Scene, out: Path) -> None:
         if here and there and path.parent.name != scene.id and is_same(here, there):
             warn(
                 f"{scene.id} (baseline {here.baseline}) is the same acquisition as {path.parent.name} "
-                f"(baseline {there.baseline}) in {out}: traffic.parquet there counts its trucks twice. Give "
-                "another --out, or use `truckscape batch`, which counts the newest only."
+                f"(baseline {there.baseline}) in {out}: together, as in traffic.parquet, its trucks count "
+                "twice. Give another --out, or use `truckscape batch`, which counts the newest only."
             )
 
 
