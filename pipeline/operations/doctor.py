@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
-from pipeline.operations.checks import installation, machine, models, services
+from pipeline.operations.checks import installation, machine, models, services, surroundings
 from pipeline.operations.checks.finding import Finding, fails
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ def examine(config: Config, out: Path) -> list[Finding]:
         "packages": installation.packages,
         "extras": partial(installation.extras, config),
         "drivers": partial(installation.drivers, config),
+        "environment": surroundings.environment,
+        "home": surroundings.prefect_home,
+        "proxy": surroundings.proxies,
         "models": partial(models.models, config),
         "processor": partial(machine.processor, config),
         "memory": partial(machine.memory, config),

@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from pipeline.config import Config, TrafficSettings
+from pipeline.environment import proxy_variables
 from pipeline.errors import TruckscapeError
 from pipeline.operations.checks.finding import Finding, fails, ok, warning
 from pipeline.redaction import without_secrets
@@ -75,7 +76,7 @@ def network(config: Config) -> list[Finding]:
     named = {
         "runner.address": config.runner.address,
         "AWS_ENDPOINT_URL": os.environ.get("AWS_ENDPOINT_URL"),
-        "HTTPS_PROXY": os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy"),
+        **proxy_variables(),
     }
     if config.traffic.overpass_url != TrafficSettings().overpass_url:
         named["traffic.overpass_url"] = config.traffic.overpass_url
@@ -86,7 +87,8 @@ def network(config: Config) -> list[Finding]:
 def _connection(name: str, url: str) -> Finding:
     parts, shown = urlsplit(url), without_secrets(url)
     try:
-        port = parts.port or {"http": 80, "https": 443, "ray": 10001}.get(parts.scheme, 8786)
+        named = {"http": 80, "https": 443, "ray": 10001, "socks": 1080, "socks5": 1080, "socks5h": 1080}
+        port = parts.port or named.get(parts.scheme, 8786)
         with socket.create_connection((parts.hostname or "", port), PATIENCE_S):
             return ok("network", f"{name}: {shown} takes connections")
     except (OSError, ValueError) as error:

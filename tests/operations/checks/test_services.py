@@ -50,6 +50,7 @@ def bare(monkeypatch, tmp_path):
         "AWS_ENDPOINT_URL",
         "HTTPS_PROXY",
         "https_proxy",
+        *("http_proxy", "all_proxy", "HTTP_PROXY", "ALL_PROXY"),
     ):
         monkeypatch.delenv(name, raising=False)
 
