@@ -11,6 +11,7 @@ from typing import Literal
 from pipeline.errors import (
     MetadataError,
 )
+from pipeline.input_warnings import warn
 from pipeline.scenes.scene import (
     BANDS_20M,
     BANDS_60M,
@@ -22,9 +23,11 @@ _NUMBER = re.compile(
 )
 """After a prefix that Earth Engine makes of images' ids, and before a comment such as GDAL's `B4, central
 wavelength 665 nm`."""
-_MASK = re.compile(r"(?:data[ _-]?mask|alpha|opacity)$", re.IGNORECASE)
+_MASK = re.compile(
+    r"(?:data[ _-]?mask|alpha|opacity|valid(?:ity)?(?:[ _-]?(?:mask|data|pixels))?)$", re.IGNORECASE
+)
 _NO_REFLECTANCE = re.compile(
-    r"(?:.*mask|.*alpha|opacity|scl|qa\d*|msk_.*|.*prob.*|.*cloud.*|.*cld.*|.*snw.*|aot|wvp|tci.*)$",
+    r"(?:.*mask|valid.*|.*alpha|opacity|scl|qa\d*|msk_.*|.*prob.*|.*cloud.*|.*cld.*|.*snw.*|aot|wvp|tci.*)$",
     re.IGNORECASE,
 )
 """Descriptions that products and services give to other bands of a stack."""
@@ -32,6 +35,7 @@ _DATE_IN_NAME = re.compile(
     r"(?<!\d)(20\d\d)([-_]?)([01]\d)\2([0-3]\d)(?:T([0-2]\d)[-:]?([0-5]\d)[-:]?([0-5]\d))?(?!\d)"
 )
 _TIME_TAGS = (
+    "acquired",
     "acquisitiondatetime",  # of GDAL's domain IMAGERY
     "datatake_1_datatake_sensing_start",  # of GDAL's driver of products
     "product_start_time",
@@ -72,15 +76,16 @@ def is_no_reflectance(text: str | None) -> bool:
 def acquired_in_name(tags: Mapping[str, str], name: str) -> date | None:
     """Return the time in tags, else in a file's name; only the date where there is no time; None without.
 
-    A name with two dates without a time, such as those of a mosaic, has none. Raises MetadataError if the tag
-    `acquired` has no time.
+    A name with two dates without a time, such as those of a mosaic, has none. Warns of a tag `acquired` that
+    is no time.
     """
-    if "acquired" in tags:
-        return parse_time(tags["acquired"])
     for tag in _TIME_TAGS:
-        with contextlib.suppress(MetadataError):
+        try:
             if tag in tags:
                 return parse_time(tags[tag])
+        except MetadataError as error:
+            if tag == "acquired":
+                warn(f"{name}: the tag {tag} is ignored. {error}. Give the time with --acquired.")
     found = [moment for match in _DATE_IN_NAME.finditer(name) if (moment := _in_name(match))]
     if len(set(found)) > 1 and not isinstance(found[0], datetime):
         return None

@@ -24,6 +24,7 @@ MASK, SCL, LEFT_OUT = "mask", "SCL", "-"
 _OF_BAND = ("bandname", "band_name", "name", "long_name", "description", "band")
 _OF_FILE = ("band_names", "bandnames", "bands", "long_name", "descriptions")
 """Tags in which software writes names of bands, for one band or as a list."""
+_UNCLEAR_MASK = re.compile(r"(?!.*(?:cloud|cld|snow|snw|shadow|water)).*mask", re.IGNORECASE)
 _SAMPLE_PX = 256
 _CLASSES = 12
 """Of the scene classification: 0 to 11."""
@@ -72,7 +73,7 @@ def band_names(dataset: DatasetReader, given: Sequence[str] | None) -> list[str]
             f"A band is named twice in {dataset.name}: {', '.join(known)}. Name each of the {dataset.count} "
             "bands, and those to leave out with -: --bands B04,B03,-,..."
         )
-    _say_left_out(dataset, names, described)
+    _say_left_out(dataset, names, described, bool(given))
     return names
 
 
@@ -161,22 +162,20 @@ def _listed(described: Sequence[str | None]) -> str:
     return f" The file describes them as: {', '.join(text or '(nothing)' for text in described)}"
 
 
-def _say_left_out(dataset: DatasetReader, names: Sequence[str], described: Sequence[str | None]) -> None:
+def _say_left_out(
+    dataset: DatasetReader, names: Sequence[str], described: Sequence[str | None], by_user: bool
+) -> None:
     out = [
         text or f"band {index}"
         for index, (name, text) in enumerate(zip(names, described, strict=True), 1)
         if name == LEFT_OUT
     ]
-    if "mask" in (text.lower() for text in out):
+    unclear = [text for text in out if _UNCLEAR_MASK.fullmatch(text)]
+    if unclear and not by_user:
+        own = (MASK if text in unclear else name for name, text in zip(names, described, strict=True))
         warn(
-            f"The band 'mask' of {dataset.name} is left out, since it does not say what it masks. If it is 0 "
-            f"where there is no data, name it: --bands {','.join(_as_mask(names, described))}"
+            f"The band {unclear[0]!r} of {dataset.name} is left out, since it does not say what it masks. If "
+            f"it is 0 where there is no data, name it: --bands {','.join(own)}"
         )
     elif out:
         log.info("%s: left out %s", dataset.name, ", ".join(out))
-
-
-def _as_mask(names: Sequence[str], described: Sequence[str | None]) -> list[str]:
-    return [
-        MASK if (text or "").lower() == MASK else name for name, text in zip(names, described, strict=True)
-    ]

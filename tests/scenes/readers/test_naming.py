@@ -57,3 +57,8 @@ def test_the_baseline_is_in_the_name_or_a_tag():
     assert baseline_in_name({}, "S2A_MSIL2A_20230804T021351_N0509_R060_T51MUP_20230804T052642") == "05.09"
     assert baseline_in_name({"processing_baseline": "04.00"}, "scene") == "04.00"
     assert baseline_in_name({}, "scene") is None
+
+
+def test_a_tag_that_is_no_time_is_ignored_with_a_word(caplog):
+    assert acquired_in_name({"acquired": "last June"}, "scene_20230613.tif") == date(2023, 6, 13)
+    assert "'last June'. Give the time with --acquired" in caplog.text

@@ -45,7 +45,7 @@ def test_opacity_of_any_depth_is_a_mask(tmp_path, dtype, interleave):
     assert valid(scene) == [True, False, True]
 
 
-@pytest.mark.parametrize("name", ["dataMask", "DATAMASK", "data_mask", "alpha", "Alpha"])
+@pytest.mark.parametrize("name", ["dataMask", "DATAMASK", "data_mask", "alpha", "Alpha", "valid_mask"])
 def test_a_data_mask_is_known_by_its_description(tmp_path, name):
     scene = open_geotiff(stack(tmp_path, [[10, 20, 30], [1, 0, 1]], ("B02", name)))
     assert list(scene.bands) == ["B02"]
@@ -95,8 +95,13 @@ def test_quality_bands_are_left_out(tmp_path, name):
 
 
 def test_a_mask_that_does_not_say_what_it_masks_is_said(tmp_path, caplog):
-    open_geotiff(stack(tmp_path, [[10, 20, 30], [1, 0, 1]], ("B2", "mask")))
-    assert "--bands B02,mask" in caplog.text
+    path = stack(tmp_path, [[10, 20, 30], [1, 0, 1], [0, 0, 0]], ("B2", "my_mask", "cloud_mask"))
+    open_geotiff(path)
+    assert "band 'my_mask' " in caplog.text
+    assert "--bands B02,mask,-" in caplog.text
+    caplog.clear()
+    open_geotiff(path, ["B02", "-", "-"])
+    assert caplog.text == ""
 
 
 def test_the_user_names_bands_masks_and_what_to_leave_out(tmp_path):
