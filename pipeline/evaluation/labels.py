@@ -197,7 +197,7 @@ def usable_polygons(
     Raises
     ------
     LabelsError
-        If the file is missing or unreadable, has no CRS, or holds features but no polygons.
+        If the file is missing or unreadable, has no CRS, or holds features but no usable polygons.
     """
     frame = _read_frame(path, what, layers)
     if frame.empty and frame.crs is None and crs is not None:
@@ -210,13 +210,7 @@ def usable_polygons(
     counts = {"without geometry": int(bare.sum())}
     frame = frame[~bare & ~strange]
     frame, split = _each_polygon(frame, boxes)
-    kinds = frame.geometry.geom_type
-    polygons = kinds.isin(["Polygon", "MultiPolygon"])
-    if len(frame) and not polygons.any():
-        held = ", ".join(f"{count} {kind}" for kind, count in kinds.value_counts().items())
-        raise LabelsError(
-            f"{what} must be polygons; {path} holds {held}. Draw a box around each, or buffer them."
-        )
+    polygons = _are_polygons(frame, what, path)
     counts["not polygons"] = int((~polygons).sum())
     frame = frame[polygons]
     flattened, invalid = int(frame.geometry.has_z.sum()), ~frame.geometry.is_valid
@@ -225,23 +219,39 @@ def usable_polygons(
     shapes = shapely.force_2d(frame.geometry.to_numpy())
     shapes[invalid] = shapely.make_valid(shapes[invalid], method="structure", keep_collapsed=False)
     frame = frame.set_geometry(gpd.GeoSeries(shapes, index=frame.index, crs=frame.crs))
-    notes = () if boxes or drawn.empty else (_repair(drawn, frame[invalid]),)
     frame = frame if crs is None else frame.to_crs(crs)
     placed = np.isfinite(shapely.bounds(frame.geometry.to_numpy())).all(axis=1)
     flat = shapely.is_empty(shapes) | ~(shapely.area(shapes) > 0)
     counts["without area"] = int(flat.sum())
     counts["outside of the CRS"] = int((~placed & ~flat).sum() + strange.sum())
-    repaired = int((invalid.to_numpy() & placed & ~flat).sum())
+    mended = (placed & ~flat)[invalid.to_numpy()]
+    notes = () if boxes or not mended.any() else (_repair(drawn[mended], frame[invalid][mended]),)
+    repaired = int(mended.sum())
     frame = frame[placed & ~flat].reset_index(drop=True)
     if unique:
         again = _seen_before(frame)
         counts["duplicates"] = int(again.sum())
         frame = frame[~again].reset_index(drop=True)
     counts = {name: count for name, count in counts.items() if count}
+    if frame.empty and counts:
+        why = ", ".join(f"{count} {name}" for name, count in counts.items())
+        raise LabelsError(f"{what}: no polygon of {path} can be used: {why}. Draw them again.")
     left_out = LeftOut(counts, repaired, flattened, split, notes)
     for line in left_out.lines(what):
         warn(f"{path}: {line}")
     return frame, left_out
+
+
+def _are_polygons(frame: gpd.GeoDataFrame, what: str, path: Path | str) -> pd.Series:
+    """Return True for each polygon. Raises LabelsError if there are other geometries only."""
+    kinds = frame.geometry.geom_type
+    polygons = kinds.isin(["Polygon", "MultiPolygon"])
+    if len(frame) and not polygons.any():
+        held = ", ".join(f"{count} {kind}" for kind, count in kinds.value_counts().items())
+        raise LabelsError(
+            f"{what} must be polygons; {path} holds {held}. Draw a box around each, or buffer them."
+        )
+    return polygons
 
 
 def _repair(drawn: gpd.GeoDataFrame, repaired: gpd.GeoDataFrame) -> str:

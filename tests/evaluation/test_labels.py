@@ -164,6 +164,13 @@ def test_a_collection_of_other_geometries_is_refused(tmp_path):
         read_truck_labels(tmp_path / "l.gpkg")
 
 
+def test_a_file_of_boxes_none_of_which_can_be_used_is_not_one_of_no_trucks(tmp_path):
+    flat = Polygon([(600_000, 5_800_000), (600_020, 5_800_000), (600_040, 5_800_000)])
+    gpd.GeoDataFrame(geometry=[None, flat, Polygon()], crs=UTM).to_file(tmp_path / "l.gpkg")
+    with pytest.raises(LabelsError, match="can be used: 2 without geometry, 1 without area"):
+        read_truck_labels(tmp_path / "l.gpkg")
+
+
 def test_a_box_with_coordinates_outside_of_the_crs_is_counted(tmp_path):
     here = gpd.GeoSeries([pixels(0, 0)], crs=UTM).to_crs(4326)[0]
     gpd.GeoDataFrame(geometry=[here, pixels(1, 1)], crs=4326).to_file(tmp_path / "l.gpkg")
