@@ -19,6 +19,7 @@ from pipeline.errors import WorkerLostError
 from pipeline.inference.engine import OnTile
 from pipeline.operations.worker_pool import RunInPool
 from pipeline.processes import configure_process
+from pipeline.report.markdown import code, plain
 from pipeline.run import Job, Request, Result, finish, prepare, run_shard, tell_stored, work_on
 
 
@@ -164,7 +165,7 @@ def _in_flight(job: Job, indices: list[int], on_tile: OnTile | None) -> None:
 
 def summary_markdown(result: Result) -> str:
     """Return the results as tables for Prefect's pages."""
-    rows = [f"| {name} | {value} |" for name, value in result.summary().items()]
-    paths = [f"| `{name}` | `{path}` |" for name, path in sorted(result.outputs.items())]
-    head = [f"## {result.run['scene']}", "", "| what | value |", "|---|---|"]
+    rows = [f"| {plain(name)} | {plain(value)} |" for name, value in result.summary().items()]
+    paths = [f"| {code(name)} | {code(path)} |" for name, path in sorted(result.outputs.items())]
+    head = [f"## {plain(result.run['scene'])}", "", "| what | value |", "|---|---|"]
     return "\n".join([*head, *rows, "", "| file | path |", "|---|---|", *paths])

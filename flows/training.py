@@ -17,6 +17,7 @@ from flows.server import FlowRecord
 from pipeline.fields import fields_of
 from pipeline.models.bundle import Bundle
 from pipeline.processes import configure_process
+from pipeline.report.markdown import code, plain
 from pipeline.training.request import TrainingRequest, publish_bundle, run_training
 
 
@@ -66,4 +67,5 @@ def summary_markdown(bundle: Bundle) -> str:
     card = bundle.card
     quality: dict[str, Any] = card.quality.get("held_out") or card.quality
     shown = yaml.safe_dump(quality, sort_keys=False, allow_unicode=True, width=100)
-    return f"## {card.id} {card.version}\n\n{card.architecture}, `{bundle.folder}`\n\n```yaml\n{shown}```\n"
+    head = f"## {plain(card.id)} {plain(card.version)}\n\n{plain(card.architecture)}, {code(bundle.folder)}"
+    return f"{head}\n\n```yaml\n{shown}```\n"

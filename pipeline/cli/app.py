@@ -89,9 +89,10 @@ def main() -> None:
 def _fail(message: str) -> None:
     if os.environ.get("TRUCKSCAPE_DEBUG"):
         raise  # noqa: PLE0704 called while an exception is handled
-    from rich.console import Console
     from rich.text import Text
 
+    from pipeline.cli.console import console
+
     line = Text.assemble(("error: ", "bold red"), " ".join(without_secrets(message).split()))
-    Console(stderr=True, highlight=False, soft_wrap=True).print(line)
+    console(stderr=True, soft_wrap=True).print(line)
     sys.exit(1)

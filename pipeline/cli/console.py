@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.environment import give_prefect_a_home
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from pipeline.run import Job, Result
 
 
@@ -33,29 +35,30 @@ def quiet_prefect() -> None:
         os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")  # of events that were not sent
 
 
-def say(what: Any, **options: Any) -> None:
-    """Print to standard output."""
+def console(**options: Any) -> Console:
+    """Return a console that prints text as it is: names may look like markup or emoji codes of Rich."""
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=True).print(what, **options)
+    return Console(highlight=False, markup=False, emoji=False, **options)
+
+
+def say(what: Any, **options: Any) -> None:
+    """Print to standard output."""
+    console(soft_wrap=True).print(what, **options)
 
 
 def say_page(page: Any) -> None:
     """Print a page with wide tables; files and pipes get their full width."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = max(console.width, 150)
-    console.print(page)
+    output = console()
+    if not output.is_terminal:
+        output.width = max(output.width, 150)
+    output.print(page)
 
 
 def note(text: str) -> None:
     """Print the current step to standard error, and log it."""
-    from rich.console import Console
-
     log.info(text)
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)
+    console(stderr=True, soft_wrap=True).print(text)
 
 
 def say_path(what: str, path: Path) -> None:
@@ -68,13 +71,13 @@ def say_path(what: str, path: Path) -> None:
 @contextmanager
 def status(text: str) -> Iterator[None]:
     """Show the current step on a terminal while the block runs."""
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    output = console(stderr=True)
+    if not output.is_terminal:
         yield
         return
-    with console.status(text):
+    with output.status(Text(text)):
         yield
 
 
@@ -84,20 +87,19 @@ def progress(job: Job) -> Iterator[tuple[Callable[[str], None], Callable[[int], 
 
     Returns what to call with the current step, and with a number of tiles that are done.
     """
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     total = sum(len(job.shards[index]) for index in job.missing())
     lock = Lock()  # shards may run in several threads
-    console = Console(stderr=True, highlight=False)
+    output = console(stderr=True, soft_wrap=True)
     with Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("tiles"),
         TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
+        console=output,
+        disable=not output.is_terminal,
     ) as bar:
         line, done = bar.add_task(job.scene.id, total=total), 0
 
@@ -106,14 +108,14 @@ def progress(job: Job) -> Iterator[tuple[Callable[[str], None], Callable[[int], 
             with lock:
                 before, done = done, done + count
                 bar.update(line, completed=done)
-                if not console.is_terminal and before * 10 // max(1, total) != done * 10 // max(1, total):
-                    console.print(f"{done} of {total} tiles")
+                if not output.is_terminal and before * 10 // max(1, total) != done * 10 // max(1, total):
+                    output.print(f"{done} of {total} tiles")
 
         def say(text: str) -> None:
             log.info(text)
             bar.update(line, description=text)
-            if not console.is_terminal:
-                console.print(text, markup=False)
+            if not output.is_terminal:
+                output.print(text)
 
         yield say, on_tile
 
@@ -124,14 +126,14 @@ def print_result(result: Result) -> None:
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     if result.run["simulated"]:
         table.add_row("scene", f"{result.run['scene']} (simulated)")
     else:
         table.add_row("scene", result.run["scene"])
     for name, value in result.summary().items():
         table.add_row(name, value)
-    say(table)
+    say_page(table)
     say("")
     say_path("layers", result.folder)
     say_path("report", result.report)
@@ -143,7 +145,7 @@ def print_scores(metrics: dict[str, Any], out: Path) -> None:
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, value in metrics.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
             low, high = (metrics.get("interval_95") or {}).get(name) or (None, None)
@@ -152,5 +154,5 @@ def print_scores(metrics: dict[str, Any], out: Path) -> None:
             table.add_row(name.replace("_", " "), shown)
         elif name == "note":
             table.add_row(name, str(value))
-    say(table)
+    say_page(table)
     say_path("report", out / "report.html")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import note, say, say_page, say_path, status
+from pipeline.cli.console import note, say_page, say_path, status
 from pipeline.cli.options import Out
 
 commands = typer.Typer(help="List, show, measure and compare model bundles.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def models_list() -> None:
         card = bundle.card
         size = f"{bundle.weights.stat().st_size / 1e6:.1f}"
         table.add_row(bundle.folder.name, card.task, card.architecture, " ".join(card.bands), size)
-    say(table)
+    say_page(table)
 
 
 @commands.command("show")
@@ -114,6 +114,6 @@ def models_compare(
     with status("comparing"):
         lines = compare(names or (), places_of(scene, labels, roads or ()))
     paths = write_comparison(lines, out)
-    say(comparison_table(lines))
+    say_page(comparison_table(lines))
     say_path("table  ", paths["md"])
     say_path("picture", paths["png"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import geopandas as gpd
 import numpy as np
@@ -69,6 +71,8 @@ _COPERNICUS = pystac.Provider(
 )
 _SUMMARIZED = ("platform", "constellation", "instruments", "gsd", "proj:code")
 _RANGES = ("truckscape:trucks", "truckscape:seen_fraction")
+_IN_URLS = "%/:?#[]@!$&'()*+,;=~"
+"""Characters that stay in a URL: those with a meaning there, and % of those that are encoded already."""
 _ATTEMPTS = 10
 
 log = logging.getLogger(__name__)
@@ -127,7 +131,7 @@ def build_item(
     reported = [*item.properties, *(name for asset in item.assets.values() for name in asset.extra_fields)]
     used = {name.partition(":")[0] for name in reported}
     item.stac_extensions = [schema for prefix, schema in _EXTENSIONS.items() if prefix in used]
-    source = scene.href if "://" in scene.href else Path(scene.href).resolve().as_uri()
+    source = quote(scene.href, safe=_IN_URLS) if "://" in scene.href else Path(scene.href).resolve().as_uri()
     item.links = [
         pystac.Link(RelType.ROOT, "../catalog.json", MediaType.JSON),
         pystac.Link(RelType.PARENT, "../collection.json", MediaType.JSON),
@@ -146,10 +150,15 @@ def write_item(item: pystac.Item, path: Path) -> None:
         If the file cannot be written.
     """
     content = item.to_dict(include_self_link=False, transform_hrefs=False)
-    folder = path.resolve().parent
     for asset in content["assets"].values():
-        asset["href"] = pystac.utils.make_relative_href(asset["href"], str(folder), start_is_dir=True)
+        asset["href"] = _relative_href(Path(asset["href"]), path.resolve().parent)
     _write_json(content, path)
+
+
+def _relative_href(path: Path, folder: Path) -> str:
+    """Return the address of a file, seen from a folder, with names percent-encoded (RFC 3986)."""
+    href = quote(Path(os.path.relpath(path, folder)).as_posix())
+    return href if href.startswith("../") else f"./{href}"
 
 
 def write_catalog(out: Path) -> Path | None:
@@ -236,7 +245,7 @@ def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
         pystac.Link(RelType.PARENT, "./catalog.json", MediaType.JSON),
         pystac.Link(RelType.LICENSE, _LICENCE[0], title=_LICENCE[1]),
         *(
-            pystac.Link(RelType.ITEM, f"./{folder}/item.json", MediaType.GEOJSON, item.id)
+            pystac.Link(RelType.ITEM, f"./{quote(folder)}/item.json", MediaType.GEOJSON, item.id)
             for folder, item in items
         ),
     ]

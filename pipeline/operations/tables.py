@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 
 from pipeline.operations.ledger.scenes import Entry, State
+from pipeline.report.markdown import code, plain
 
 if TYPE_CHECKING:
     from pipeline.operations.batch import Summary
@@ -55,9 +56,9 @@ def summary_markdown(summary: Summary) -> str:
     names = list(_used(summary.entries))
     lines += [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for entry in summary.entries:
-        cells = (_COLUMNS[name](entry).replace("|", "\\|") for name in names)
+        cells = (plain(_COLUMNS[name](entry)) for name in names)
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *(f"- `{path}`" for path in summary.outputs.values())]
+    lines += ["", *(f"- {code(path)}" for path in summary.outputs.values())]
     return "\n".join(lines)
 
 

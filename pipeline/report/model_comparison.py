@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from pipeline.report.markdown import plain
 from pipeline.storage.atomic import make_folder, replacing
 
 _COLOURS = ("#0f766e", "#b45309", "#6366f1", "#be123c", "#4d7c0f", "#0369a1")
@@ -71,7 +72,7 @@ def comparison_markdown(lines: Sequence[Compared]) -> str:
         " | ".join(rows[0]),
         " | ".join("---" if name in {"model", "family"} else "---:" for name in rows[0]),
     ]
-    text += [" | ".join(row.values()) for row in rows]
+    text += [" | ".join(map(plain, row.values())) for row in rows]
     return "".join(f"| {line} |\n" for line in text)
 
 
@@ -80,7 +81,7 @@ def comparison_figure(lines: Sequence[Compared]) -> Figure:
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     headline = next(name for name in ("AP", "OA") if name in lines[0].scores)
-    names = [f"{line.model} ({line.family})" for line in lines]
+    names = [f"{line.model} ({line.family})".replace("$", r"\$") for line in lines]  # no formulas
     largest = max(line.parameters for line in lines)
     for index, (line, name) in enumerate(zip(lines, names, strict=True)):
         colour = _COLOURS[index % len(_COLOURS)]

@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
 
 import geopandas as gpd
 import pystac
@@ -114,6 +115,45 @@ def test_assets_are_relative_and_say_what_they_are(tmp_path):
         ]
         assert assets[name]["table:row_count"] == 1
     assert assets["trucks.geojson"]["proj:code"] == "EPSG:4326"
+
+
+ODD = "a #1?x=2%41 [b]&'ü"
+
+
+def local(href: str, base: Path) -> Path:
+    """The file at a relative reference, as a browser finds it."""
+    found = urlsplit(urljoin(base.as_uri(), href))
+    assert (found.scheme, found.query, found.fragment) == ("file", "", "")
+    return Path(unquote(found.path))
+
+
+def test_links_to_odd_names_are_percent_encoded_and_lead_to_the_files(tmp_path):
+    folder = tmp_path / ODD
+    (folder / "sub #2").mkdir(parents=True)
+    beside = tmp_path / "traffic #.parquet"
+    outputs = {"a": folder / "trucks.gpkg", "b": folder / "sub #2" / f"{ODD}.tif", "c": beside}
+    for path in outputs.values():
+        path.write_text("layer")
+    scene = replace(BASE, id=ODD, href=str(tmp_path / f"{ODD}.SAFE"))
+    write_item(build_item(scene, RUN, outputs, LEGEND, {}), folder / "item.json")
+    write_catalog(tmp_path)
+    item = json.loads((folder / "item.json").read_text(encoding="utf-8"))
+    assert item["assets"]["a"]["href"] == "./trucks.gpkg"
+    assert item["assets"]["c"]["href"] == "../traffic%20%23.parquet"
+    for key, path in outputs.items():
+        assert local(item["assets"][key]["href"], folder / "item.json") == path
+    (source,) = (link["href"] for link in item["links"] if link["rel"] == "derived_from")
+    assert local(source, folder / "item.json") == tmp_path / f"{ODD}.SAFE"
+    collection = json.loads((tmp_path / "collection.json").read_text(encoding="utf-8"))
+    (link,) = (link for link in collection["links"] if link["rel"] == "item")
+    assert local(link["href"], tmp_path / "collection.json") == folder / "item.json"
+    assert link["title"] == ODD
+
+
+def test_a_link_to_a_url_keeps_what_is_encoded_and_encodes_the_rest(tmp_path):
+    item = written(tmp_path, replace(BASE, href="https://host/a%20b c/[1]?x=ü#y"))
+    (source,) = (link["href"] for link in item["links"] if link["rel"] == "derived_from")
+    assert source == "https://host/a%20b%20c/[1]?x=%C3%BC#y"
 
 
 @pytest.mark.parametrize(
