@@ -12,8 +12,8 @@ import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
 
-_PORT_IS_TAKEN = 3
-"""Exit status of uvicorn for which Prefect tries another port."""
+_NOT_STARTED = 3
+"""Exit status of uvicorn, after which Prefect tries other ports, without end if the port is not at fault."""
 
 
 def watch_own_server() -> None:
@@ -29,6 +29,7 @@ class _Watched(subprocess.Popen[bytes]):
     """Process of the server, in the words of Prefect 3.8; only the last line of its errors is shown."""
 
     def __init__(self, server: SubprocessASGIServer) -> None:
+        self._server, self._is_reported = server, False
         self._errors: IO[bytes] | None = None
         if not os.environ.get("TRUCKSCAPE_DEBUG"):
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
@@ -53,9 +54,12 @@ class _Watched(subprocess.Popen[bytes]):
         )
 
     def poll(self) -> Any:
-        """Return the exit status; None while it runs. Raises RuntimeError if it has failed."""
+        """Return the exit status; None while it runs. Raises RuntimeError, once, if it has failed."""
         status = super().poll()
-        if status is not None and status != _PORT_IS_TAKEN:
+        if status is None or self._is_reported:
+            return status
+        if status != _NOT_STARTED or self._server.is_port_available(int(self._server.port or 0)):
+            self._is_reported = True  # Prefect asks again when it stops the server
             raise RuntimeError(self._last_line() or f"exit status {status}")
         return status
 

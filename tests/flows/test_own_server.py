@@ -20,6 +20,7 @@ def started(env: dict[str, str], *before: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.longer
 def test_a_server_whose_process_ends_is_an_error_at_once(tmp_path):
     """Its database is in a folder that is not there; Prefect would wait for the time limit."""
     url = f"sqlite+aiosqlite:///{tmp_path}/gone/prefect.db"

@@ -43,3 +43,12 @@ def test_leases_are_kept_in_files_by_a_module_that_the_server_can_be_told():
     ).ConcurrencyLeaseStorage
     settings = importlib.import_module("prefect.settings.models.server.concurrency")
     assert "lease_storage" in settings.ServerConcurrencySettings.model_fields
+
+
+def test_prefect_starts_its_own_server_by_a_method_of_one_instance():
+    server = importlib.import_module("prefect.server.api.server")
+    assert server.SubprocessASGIServer() is server.SubprocessASGIServer()
+    assert "self._run_uvicorn_command()" in inspect.getsource(server.SubprocessASGIServer.start)
+    assert '"prefect.server.api.server:create_app"' in inspect.getsource(
+        server.SubprocessASGIServer._run_uvicorn_command
+    )
