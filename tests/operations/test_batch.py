@@ -276,6 +276,13 @@ def test_a_server_that_stays_away_is_for_the_next_batch(remote, tmp_path):
     assert run_batch(batch).done == (REMOTE[1],)
 
 
+def test_a_band_that_is_not_there_is_not_waited_for(remote, tmp_path):
+    (tmp_path / "files" / REMOTE[0] / "B04.tif").unlink()
+    (gone,) = run_batch(of_urls(remote.url, tmp_path / "out")).of("quarantined")
+    assert (gone.scene, gone.attempts, gone.is_transient) == (REMOTE[0], 1, False)
+    assert f"{REMOTE[0]}/B04.tif (HTTP status 404, nothing is there" in gone.reason
+
+
 def test_a_search_and_what_it_found(remote, tmp_path):
     updated = "2023-07-01T00:00:00Z"
     items = [

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from pipeline.scenes.readers import naming
 from pipeline.scenes.readers.naming import acquired_in_name, band_name, baseline_in_name
 
 
@@ -62,3 +63,13 @@ def test_the_baseline_is_in_the_name_or_a_tag():
 def test_a_tag_that_is_no_time_is_ignored_with_a_word(caplog):
     assert acquired_in_name({"acquired": "last June"}, "scene_20230613.tif") == date(2023, 6, 13)
     assert "'last June'. Give the time with --acquired" in caplog.text
+
+
+def test_the_start_of_a_datastrip_and_the_time_of_processing_are_in_names():
+    old = "S2B_OPER_MSI_L2A_DS_EPAE_20200401T220155_S20200401T175716_N02.14"
+    new = "S2B_OPER_MSI_L2A_DS_S2RP_20230624T053545_S20200401T175716_N05.00"
+    assert naming.datastrip_start(old) == naming.datastrip_start("", new) == "20200401T175716"
+    assert naming.datastrip_start("S2B_MSIL2A_20200401T174909") is None
+    uri = "S2B_MSIL2A_20200401T174909_N0500_R141_T13SDV_20230624T053545.SAFE"
+    assert naming.processed_in_name(uri) == datetime(2023, 6, 24, 5, 35, 45, tzinfo=UTC)
+    assert naming.processed_in_name("S2B_13SDV_20200401_1_L2A") is None
