@@ -15,14 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 import pystac
 import shapely
 from pystac import MediaType, RelType
 
 from pipeline.errors import GeoreferenceError
-from pipeline.layers.formats.geojson import geojson_feature
+from pipeline.layers.formats.geojson import geojson_feature, lonlat_bbox
 from pipeline.layers.landcover import NODATA
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
@@ -250,24 +249,6 @@ def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
         ),
     ]
     return collection
-
-
-def lonlat_bbox(boxes: Sequence[Sequence[float]]) -> list[float]:
-    """Return the smallest box around boxes of west, south, east, north, in degrees.
-
-    In boxes and in the result, west is greater than east across the antimeridian (RFC 7946, 5.2).
-    """
-    west, south, east, north = np.asarray(boxes, dtype=np.float64).T
-    east = np.where(east < west, east + 360, east)
-    spans = []
-    for turn in (np.zeros_like(west), np.where(west < 0, 360.0, 0.0)):
-        left, right = (west + turn).min(), (east + turn).max()
-        spans.append((right - left, left, right))
-    width, left, right = min(spans)
-    if width >= 360:
-        left, right = -180.0, 180.0
-    turned = (left, south.min(), right - 360 if right > 180 else right, north.max())
-    return [round(float(edge), 7) for edge in turned]
 
 
 def _asset_definition(asset: pystac.Asset) -> dict[str, Any]:

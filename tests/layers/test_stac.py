@@ -22,7 +22,8 @@ from rasterio.warp import transform_bounds
 
 from pipeline.errors import GeoreferenceError
 from pipeline.layers import stac
-from pipeline.layers.stac import build_item, lonlat_bbox, write_catalog, write_item
+from pipeline.layers.formats.geojson import lonlat_bbox
+from pipeline.layers.stac import build_item, write_catalog, write_item
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 

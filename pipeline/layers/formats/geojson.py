@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,24 @@ def geojson_feature(geometry: BaseGeometry, crs: str, name: str) -> dict[str, An
     buffer = BytesIO()
     _write(layer, buffer)
     return dict(json.loads(buffer.getvalue())["features"][0])
+
+
+def lonlat_bbox(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """Return the smallest box around boxes of west, south, east, north, in degrees.
+
+    In boxes and in the result, west is greater than east across the antimeridian (RFC 7946, 5.2).
+    """
+    west, south, east, north = np.asarray(boxes, dtype=np.float64).T
+    east = np.where(east < west, east + 360, east)
+    spans = []
+    for turn in (np.zeros_like(west), np.where(west < 0, 360.0, 0.0)):
+        left, right = (west + turn).min(), (east + turn).max()
+        spans.append((right - left, left, right))
+    width, left, right = min(spans)
+    if width >= 360:
+        left, right = -180.0, 180.0
+    turned = (left, south.min(), right - 360 if right > 180 else right, north.max())
+    return [round(float(edge), 7) for edge in turned]
 
 
 def _write(layer: gpd.GeoDataFrame, target: Path | BytesIO) -> None:
