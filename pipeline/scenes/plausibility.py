@@ -14,14 +14,12 @@ from pipeline.errors import RadiometryError
 from pipeline.input_warnings import warn
 from pipeline.scenes.raster.radiometry import has_number
 from pipeline.scenes.raster.thin import thinned
-from pipeline.scenes.scene import BandSource, Scene
+from pipeline.scenes.scene import HARMONISED_OFFSET, BandSource, Scene
 
 Bands = Mapping[str, NDArray[np.float32]]
 """Reflectance (H, W) by band, NaN where there is no data."""
 Certainty = Literal["clear", "doubtful", "none"]
 
-HARMONISED_OFFSET = -0.1
-"""Reflectance offset of products since baseline 04.00: -1000 / 10000."""
 _NOT_CHECKED = frozenset({"B01", "B09", "B10"})
 """Coarse bands of the atmosphere, which models do not use."""
 _VISIBLE = ("B02", "B03", "B04")

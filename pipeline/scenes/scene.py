@@ -24,6 +24,8 @@ BANDS_10M = ("B02", "B03", "B04", "B08")
 BANDS_20M = ("B05", "B06", "B07", "B8A", "B11", "B12")
 BANDS_60M = ("B01", "B09", "B10")
 BAND_NAMES = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+HARMONISED_OFFSET = -0.1
+"""Reflectance offset of products since baseline 04.00: -1000 / 10000."""
 
 Radiometry = Literal["product", "item", "tags", "options", "assumed"]
 """Source of scale and offset: the product's metadata, a STAC item, tags of the file, the user's options, or

@@ -15,11 +15,10 @@ from shapely.geometry.base import BaseGeometry
 
 from pipeline.scenes.acquisition import Acquisition
 from pipeline.scenes.readers.naming import datastrip_start, processed_in_name, time_or_none
+from pipeline.scenes.scene import HARMONISED_OFFSET
 
 Properties = Mapping[str, Any]
 
-HARMONISED_OFFSET = -0.1
-"""Reflectance offset of every product since baseline 04.00: -1000 / 10000."""
 
 _BASELINES = ("s2:processing_baseline", "sentinel:processing_baseline", "processing_baseline")
 _APPLIED = ("earthsearch:boa_offset_applied", "sentinel:boa_offset_applied")
