@@ -77,5 +77,7 @@ def _read(part: Path | bytes, file: str, box_in: Callable[[str], Box | None] | N
 
 
 def _flat(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    """Make a named index a column."""
-    return frame.reset_index(drop=frame.index.name is None or frame.index.name in frame)
+    """Make a named index a column, and the primary geometry the last column, `geometry`; no other stays."""
+    frame = frame.reset_index(drop=frame.index.name is None or frame.index.name in frame)
+    others = frame.drop(columns=frame.columns[frame.dtypes == "geometry"])
+    return gpd.GeoDataFrame(others, geometry=frame.geometry.to_numpy(), crs=frame.crs)

@@ -41,6 +41,18 @@ def with_geo(path, change):
     return path
 
 
+@pytest.mark.parametrize("covering", [False, True])
+def test_primary_geometry_of_any_name(places, tmp_path, covering):
+    frame = gpd.read_parquet(places)
+    frame["geometry"], frame["geom"] = gpd.GeoSeries([box(0, 0, 1, 1)] * 3, crs="EPSG:3857"), frame.geometry
+    path = tmp_path / "named.parquet"
+    frame.set_geometry("geom").to_parquet(path, write_covering_bbox=covering)
+    found = read_layer(path, "Places", "points", box_in=lambda _crs: (10.5, 52, 11.5, 54))
+    assert (found["name"].tolist(), found.geometry.name, found.crs) == (["b"], "geometry", "EPSG:4326")
+    assert found.geometry.tolist() == [Point(11, 53)]
+    assert read_extent(path, "Places", "points").total_bounds.tolist() == [10, 53, 12, 53]
+
+
 @pytest.mark.parametrize("pack", ["plain", "another name", "gzip", "zip", "parts"])
 def test_files_archives_and_folders(places, tmp_path, pack):
     path = places
