@@ -20,6 +20,7 @@ from pipeline.errors import RoadsError
 from pipeline.input_warnings import warn
 from pipeline.roads import tags
 from pipeline.roads.duplicates import merge_duplicates
+from pipeline.roads.overture import with_osm_columns
 from pipeline.storage.untrusted_vectors import read_extent, read_layer, split_layer, vector_source
 
 ROAD_COLUMNS = (
@@ -41,7 +42,8 @@ def read_roads(
     From OpenStreetMap files (`.osm.pbf`, `.osm`, `.osm.gz`, `.osm.xml.gz`) only `TRUCK_HIGHWAYS` are read;
     from other files all lines but ferries, areas and roads that are not in use. `road_id` is OpenStreetMap's
     if the file has it, else a hash of the line in the file. `road_class` is the column `road_class`,
-    `highway` or `fclass`. `oneway` is 1 along the line, -1 against it and 0 both ways; where the class is
+    `highway` or `fclass`, else `class` or `type` if it has values of `highway`; segments of Overture Maps
+    have their own columns. `oneway` is 1 along the line, -1 against it and 0 both ways; where the class is
     OpenStreetMap's, a motorway or roundabout without it is one-way. `name`, `ref`, `lanes` (a whole number)
     and `maxspeed` (as tagged) are null if unknown. `hidden` is `tunnel` or `covered` where a road can't be
     seen, else null. Values that are not understood are named by a warning, see `pipeline.roads.tags`. Lines
@@ -111,7 +113,7 @@ def _lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | Non
         pyproj.Transformer.from_crs(roads.crs, crs)
     except pyproj.exceptions.ProjError as error:
         raise RoadsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
-    return roads
+    return with_osm_columns(roads)
 
 
 def in_view(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -23,6 +23,8 @@ fields look like them."""
 ID_COLUMNS = ("road_id", "osm_id", "osm_way_id", "osmid", "id", "@id")
 CLASS_COLUMNS = ("road_class", "highway", "fclass")
 OSM_CLASS_COLUMNS = ("highway", "fclass")
+_MAYBE_CLASSES = ("class", "type", "road_type")
+"""Columns that are `highway` if they have its values, as in extracts of BBBike."""
 TAGS = (
     *("ref", "oneway", "lanes", "maxspeed", "junction", "tunnel", "covered", "hidden", "area", "route"),
     *("railway", "waterway", "aeroway"),
@@ -75,6 +77,10 @@ def columns(table: pd.DataFrame) -> pd.DataFrame:
             filled = [value or text_of(tag.get(key)) for value, tag in zip(own, tags, strict=True)]
             if any(filled):
                 found[key] = filled
+    if not set(CLASS_COLUMNS) & set(found):
+        others = ([text_of(value) for value in table[names[key]]] for key in _MAYBE_CLASSES if key in names)
+        found["highway"] = next((each for each in others if set(TRUCK_HIGHWAYS) & set(each)), [])
+        found = {key: values for key, values in found.items() if values}
     return pd.DataFrame(found, index=table.index, dtype=object)
 
 

@@ -213,3 +213,11 @@ def test_ids_of_any_type(tmp_path):
     table = gpd.GeoDataFrame({"osm_id": ["nan"] * 2, "id": [1, 2]}, geometry=lines(2), crs=CRS)
     table.to_file(tmp_path / "n.gpkg")
     assert read_roads(tmp_path / "n.gpkg", CRS)["road_id"].tolist() == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", ["class", "Type", "ROAD_TYPE"])
+def test_a_column_with_values_of_highway_is_the_class(name):
+    table = tags.columns(pd.DataFrame({name: ["motorway", "residential"]}))
+    assert (tags.classes(table), tags.oneways(table)) == (["motorway", "residential"], [1, 0])
+    assert tags.classes(tags.columns(pd.DataFrame({name: ["A", "B"]}))) == [None, None]
+    assert tags.classes(tags.columns(pd.DataFrame({name: ["motorway"], "fclass": ["trunk"]}))) == ["trunk"]
