@@ -93,7 +93,7 @@ def test_a_small_place_of_one_kind_is_not_doubted():
 def test_an_offset_taken_off_twice_is_below_zero(simulated):
     found = findings(shifted(simulated[1], -0.1), sources(ALL))
     assert found[0].is_clear
-    assert "--offset 0" in found[0].seen
+    assert "--offset 0.1" in found[0].seen
 
 
 @pytest.mark.parametrize(
@@ -232,3 +232,50 @@ def test_zeros_outside_of_a_swath_do_not_count(tmp_path, simulated):
         plausible(open_scene(floats(tmp_path, units)))
     with pytest.raises(RadiometryError, match=r"--offset -0\.1"):
         plausible(open_scene(floats(tmp_path, offset)))
+
+
+@pytest.mark.parametrize("value", [-1.0, -999.0, -1000.0, 32767.0])
+def test_a_number_that_all_bands_have_and_no_ground_has_is_nodata(simulated, value):
+    """Among them 0 from which an offset was taken off: it is no offset that was taken off twice."""
+    bands = {name: values.copy() for name, values in simulated[1].items()}
+    for values in bands.values():
+        values[:40] = value * 1e-4
+    found = findings(bands, sources(ALL, scale=1e-4))
+    assert [(each.options, each.is_clear) for each in found] == [(("nodata",), True)]
+    assert f"give --nodata {value:.0f}." in found[0].seen
+
+
+def test_a_nodata_value_with_decimals_has_them_in_the_advice(simulated):
+    bands = {name: values.copy() for name, values in simulated[1].items()}
+    for values in bands.values():
+        values[:40] = 6.5535
+    assert "--nodata 6.5535." in findings(bands, sources(ALL))[0].seen
+
+
+@pytest.mark.parametrize(
+    ("factor", "scale", "advice"),
+    [(255, 1e-4, 1 / 255), (1000, 1e-4, 1e-3), (65_535, 1e-4, 1 / 65535)],
+)
+def test_green_plants_show_another_unit_in_whole_numbers(simulated, factor, scale, advice):
+    """As in files of 16 bits: the usual scale gives values that deep water, or snow, could have."""
+    bands = {name: np.round(values * factor) * np.float32(scale) for name, values in simulated[4].items()}
+    found = findings(bands, sources(ALL, scale=scale))
+    assert found[0].is_clear
+    assert f"--scale {advice:.6g}" in found[0].seen
+
+
+def test_units_of_bright_ground_are_named_too():
+    bands = {name: values * np.float32(100) for name, values in NATURAL["snow"].items()}
+    assert "per cent: give --scale 0.01" in findings(bands, sources(ALL))[0].seen
+
+
+def test_an_offset_that_is_taken_off_in_the_file_is_to_be_added(simulated):
+    assert "--offset 0.1 " in findings(shifted(simulated[1], -0.1), sources(ALL))[0].seen
+    assert "--offset 0," in findings(shifted(simulated[1], -0.1), sources(ALL, offset=-0.1))[0].seen
+
+
+def test_water_below_zero_is_no_other_unit():
+    found = findings(shifted(NATURAL["sea"], -0.1), sources(ALL, scale=1e-4, offset=-0.1))
+    assert found[0].options == ("offset",)
+    hazy = NATURAL["sea at the top of the atmosphere"]
+    assert findings(shifted(hazy, -0.1), sources(ALL, offset=-0.1))[0].is_clear
