@@ -8,6 +8,7 @@ definitions", 1963).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -227,7 +228,11 @@ def write_traffic(table: pa.Table, folder: Path, scene_id: str, model: str) -> P
     OutputError
         If it can't be written.
     """
-    path = folder / (re.sub(r"[^\w.-]", "_", f"{scene_id}.{model}") + ".parquet")
+    plain = f"{scene_id}.{model}"
+    name = re.sub(r"[^\w.-]", "_", plain)
+    if name != plain:  # "a #1" and "a ?1" are two scenes
+        name += "-" + hashlib.sha256(plain.encode()).hexdigest()[:8]
+    path = folder / f"{name}.parquet"
     with replacing(path, pa.ArrowException) as part:
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(table, part)

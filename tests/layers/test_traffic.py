@@ -95,8 +95,15 @@ def test_scenes_are_appended_and_repeated_runs_replace_their_own(tmp_path):
     whole = pd.read_parquet(folder)
     assert whole.groupby("scene_id").size().to_dict() == {"S2A": 4, "S2B": 2}
     assert whole["acquired"].isna().all()
-    assert sorted(file.name for file in folder.iterdir())[0] == "S2A..._odd_name.parquet"
+    assert sorted(file.name for file in folder.iterdir())[0].startswith("S2A..._odd_name-")
     assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_scenes_whose_names_differ_in_odd_characters_have_a_file_each(tmp_path):
+    table = traffic_table(*observed()[:2], scene_id="a", acquired=None, model="m")
+    files = {write_traffic(table, tmp_path, scene, "m") for scene in ("a 1", "a#1", "a_1", "a 1")}
+    assert len(files) == len(list(tmp_path.iterdir())) == 3
+    assert tmp_path / "a_1.m.parquet" in files
 
 
 def test_the_layer(tmp_path):
