@@ -9,6 +9,7 @@ from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, NotAProductError, SceneNotFoundError
 from pipeline.redaction import is_url
 from pipeline.scenes.overrides import with_overrides
+from pipeline.scenes.raster.auxiliary import warn_of_auxiliary
 from pipeline.scenes.raster.installation import check_installation
 from pipeline.scenes.readers import band_folder, geotiff, safe, stac
 from pipeline.scenes.readers.band_folder import is_band_folder
@@ -56,7 +57,9 @@ def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSet
         raise ConfigError(f"--bands is for GeoTIFFs only; the bands of {href} have their names.")
     if reader is None:
         raise NotAProductError(f"Not a Sentinel-2 scene: {href}. A scene is {formats()}.")
-    return with_overrides(reader.open(path, bands), settings or SceneSettings())
+    scene = with_overrides(reader.open(path, bands), settings or SceneSettings())
+    warn_of_auxiliary(scene.bands.values())
+    return scene
 
 
 def is_scene(path: Path) -> bool:

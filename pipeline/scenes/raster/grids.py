@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from affine import Affine
 from odc.geo.geobox import GeoBox
@@ -38,8 +39,10 @@ def check_georeference(dataset: DatasetReader) -> None:
     """Raise GeoreferenceError unless a raster has a CRS with a place on Earth and is north up."""
     name, transform, crs = dataset.name, dataset.transform, dataset.crs
     if not crs:
+        beside = " That of its .aux.xml is not read." if Path(f"{name}.aux.xml").is_file() else ""
         raise GeoreferenceError(
             f"No coordinate reference system in {name}; set it, e.g. gdal_edit.py -a_srs EPSG:326xx FILE."
+            f"{beside}"
         )
     if not (crs.is_projected or crs.is_geographic):
         raise GeoreferenceError(f"A CRS with a place on Earth is needed; {name} is in {crs.to_string()}.")
