@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, create_engine
+from sqlalchemy import URL, Connection, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -18,15 +18,17 @@ _BUSY_S = 60
 """Time for which SQLite waits for another writing process."""
 
 
-def database_url(out: Path, config: Config) -> str:
+def database_url(out: Path, config: Config) -> URL | str:
     """Return the SQLAlchemy URL as set, or that of the file in the folder; it may have a password."""
-    return config.batch.ledger.get_secret_value() if config.batch.ledger else f"sqlite:///{out / FILE_NAME}"
+    if config.batch.ledger:
+        return config.batch.ledger.get_secret_value()
+    return URL.create("sqlite", database=str(out / FILE_NAME))  # as text, a ? would end the path
 
 
 class Database:
     """A database; what fails in it is a LedgerError. Safe to use from several threads and processes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: URL | str) -> None:
         """Connect lazily. Raises LedgerError for an invalid URL, MissingExtraError without the driver."""
         try:
             parsed = make_url(url)

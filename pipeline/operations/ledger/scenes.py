@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import URL, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.config import Config
@@ -109,7 +109,7 @@ class Ledger:
     Every method may raise LedgerError. Safe to use from several threads and processes.
     """
 
-    def __init__(self, url: str, batch: str = "batch") -> None:
+    def __init__(self, url: URL | str, batch: str = "batch") -> None:
         """Open the database; create its table, or rename the columns of an older version.
 
         Raises MissingExtraError where the database's driver is not installed.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Column, MetaData, String, Table, select
+from sqlalchemy import URL, Column, MetaData, String, Table, select
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.operations.ledger.database import Database
@@ -39,7 +39,7 @@ class Watermark:
 class Watermarks:
     """The watermarks of one batch in the database of its ledger. Every method may raise LedgerError."""
 
-    def __init__(self, url: str, batch: str) -> None:
+    def __init__(self, url: URL | str, batch: str) -> None:
         self.batch = batch
         self._database = Database(url)
         with self._database.explained():

@@ -2,8 +2,9 @@
 
 import pytest
 
+from pipeline.config import Config
 from pipeline.errors import LedgerError, MissingExtraError
-from pipeline.operations.ledger.scenes import Ledger
+from pipeline.operations.ledger.scenes import Ledger, existing_ledger, open_ledger
 
 
 def test_errors_are_one_line_without_secrets(tmp_path):
@@ -16,3 +17,13 @@ def test_errors_are_one_line_without_secrets(tmp_path):
         Ledger("oracle://scott:tiger@localhost/db")
     assert "tiger" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a ?1", "a ?2", "#1 50% &[a](b)'ü;!"])
+def test_the_ledger_lies_in_its_folder_whatever_its_name(tmp_path, name):
+    folder = tmp_path / name
+    folder.mkdir()
+    open_ledger(folder, Config()).close()
+    assert list(tmp_path.iterdir()) == [folder]
+    assert (folder / "ledger.sqlite").is_file()
+    existing_ledger(folder, Config()).close()
