@@ -14,7 +14,10 @@ from pipeline.errors import LabelsError
 
 LABELS = ("id", "confidence", "travel_deg", "heading_deg", "speed_kmh", "scene_id")
 """Columns of truck labels that are read."""
-_CLASSES = ("class", "label", "category")
+_CLASSES = (
+    *("class", "label", "category", "type", "vehicle", "object"),
+    *("class_name", "vehicle_type", "vehicle_class", "object_type"),
+)
 """Columns that may say what is in a box; an evaluation does not read them."""
 _TRUCKS = ("truck", "trucks", "lorry", "lorries", "hgv")
 _SAME = {"heading_deg": "travel_deg"}
@@ -73,20 +76,29 @@ def check(values: pd.Series, known: Sequence[str], path: Path | str) -> None:
         )
 
 
-def notes(frame: gpd.GeoDataFrame, certain: pd.Series) -> list[str]:
+def notes(frame: gpd.GeoDataFrame, certain: pd.Series, confidences: Sequence[str]) -> list[str]:
     """Return a line for each column or value of truck labels that is not used but may be meant to be.
 
-    `certain` marks the boxes that count.
+    `certain` marks the boxes that count, `confidences` are the known values.
     """
     lines = misspelt([str(name) for name in frame.columns], LABELS)
+    if "confidence" not in frame:
+        for name in map(str, frame.columns):
+            values = set() if name == frame.geometry.name else set(text(frame, name, "").str.lower())
+            if (
+                values - {""}
+                and values <= {"", *confidences}
+                and not any(f" {name} " in each for each in lines)
+            ):
+                lines.append(f"column {name} is not read; if it is meant to be confidence, rename it.")
     for name in ("travel_deg", "heading_deg", "speed_kmh"):
         if name in frame:
             given = text(frame, name, "")
             strange = given[(given != "") & numbers(frame, name).isna()]
             if len(strange):
                 lines.append(f"{len(strange)} values of {name} are no numbers: {counted(strange)}.")
-    for name in _CLASSES:
-        if name in frame:
+    for name in frame.columns:
+        if str(name).lower() in _CLASSES:
             classes = text(frame, name, "")[certain]
             others = classes[(classes != "") & ~classes.str.lower().isin(_TRUCKS)]
             if len(others) and not (classes.nunique() == 1 and classes.str.isnumeric().all()):

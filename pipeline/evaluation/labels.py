@@ -101,7 +101,7 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
         "travel_deg": columns.numbers(frame, travel),
         "speed_kmh": columns.numbers(frame, "speed_kmh"),
     }
-    notes = columns.notes(frame, ~confidence.isin(IGNORED_CONFIDENCES))
+    notes = columns.notes(frame, ~confidence.isin(IGNORED_CONFIDENCES), CONFIDENCES)
     for note in notes:
         warn(f"{path}: Truck labels: {note}")
     if "scene_id" in frame:

@@ -108,3 +108,16 @@ def test_classes_that_count_as_trucks_are_named(tmp_path):
     assert read(tmp_path / "d.gpkg", label=[1, 2])[1] == [
         f"column label is not read, so 1 (1), 2 (1) {counted}"
     ]
+
+
+@pytest.mark.parametrize("name", ["Label", "TYPE", "vehicle"])
+def test_classes_in_other_columns_are_named_too(tmp_path, name):
+    _, notes = read(tmp_path / "a.gpkg", **{name: ["truck", "car"]})
+    assert [note.partition(",")[0] for note in notes] == [f"column {name} is not read"]
+
+
+def test_a_column_with_the_values_of_confidence_is_named(tmp_path):
+    _, notes = read(tmp_path / "a.gpkg", quality=["high", "Low", None], note=["high", "x", None])
+    assert notes == ["column quality is not read; if it is meant to be confidence, rename it."]
+    assert len(read(tmp_path / "b.gpkg", confidense=["high", "low"])[1]) == 1
+    assert read(tmp_path / "c.gpkg", quality=["high"], confidence=["low"])[1] == []
