@@ -28,6 +28,8 @@ _FEW = 100
 _SMALL_PX, _LARGE_PX = 16_384, 50_000
 """A smaller place may be one kind of ground: a dry field can be as bright as a shadow with the offset."""
 
+_OTHER_UNIT = 20
+"""Ratio of bands that no ground has."""
 _BRIGHTEST = 2.0
 """Clouds and glints reach 1.5; single pixels more."""
 _DARKEST, _DARK = 0.005, 0.012
@@ -80,6 +82,8 @@ def plausible(scene: Scene, given: Collection[str] = ()) -> Scene:
     """
     if scene.other_offset is not None and "offset" not in given:
         scene = _with_likelier_offset(scene, scene.other_offset)
+    if scene.radiometry in ("tags", "item"):
+        _warn_of_different_tags(scene)
     for finding in findings(_read(scene), scene.bands):
         if set(finding.options) <= set(given):
             continue
@@ -142,6 +146,18 @@ def _read(scene: Scene) -> dict[str, NDArray[np.float32]]:
             for values in alike.values():
                 values[blank] = np.nan
     return bands
+
+
+def _warn_of_different_tags(scene: Scene) -> None:
+    """Warn if bands state different scales or offsets: in Sentinel-2 products they are the same."""
+    bands = [source for name, source in scene.bands.items() if name not in _NOT_CHECKED]
+    for option in ("scale", "offset"):
+        names: dict[str, list[str]] = {}
+        for source in bands:
+            names.setdefault(f"{getattr(source, option):g}", []).append(source.name)
+        if len(names) > 1:
+            stated = "; ".join(f"{value} of {', '.join(those)}" for value, those in names.items())
+            warn(f"{scene.id}: bands state different values of {option}: {stated}. --{option} sets all.")
 
 
 def _with_likelier_offset(scene: Scene, other: float) -> Scene:
@@ -223,6 +239,10 @@ def _other_units(bands: Bands, sources: Mapping[str, BandSource]) -> list[Findin
         shown = dict(bands)
     else:
         return []
+    others = [value for name_of, value in high.items() if name_of not in bright]
+    if bright and others and max(others) * _OTHER_UNIT < min(high[each] for each in bright):
+        advice = "The other bands are in another unit. Write all in one, or leave bands out with --bands."
+        return [Finding(f"{seen} {advice}", ("bands",))]
     is_clear = bool(bright) or max(high.values()) < _DARKEST
     return [Finding(f"{seen} {units_advice(shown, sources, _offset_option)}", ("scale",), is_clear)]
 

@@ -279,3 +279,24 @@ def test_water_below_zero_is_no_other_unit():
     assert found[0].options == ("offset",)
     hazy = NATURAL["sea at the top of the atmosphere"]
     assert findings(shifted(hazy, -0.1), sources(ALL, offset=-0.1))[0].is_clear
+
+
+def test_bands_in_two_units_have_no_scale_for_all(simulated):
+    """The scale of some would make the others dark, as water is."""
+    for factor in (100, 10_000):
+        bands = simulated[1] | {"B08": simulated[1]["B08"] * np.float32(factor)}
+        (found,) = findings(bands, sources(ALL))
+        assert found.is_clear
+        assert "The other bands are in another unit" in found.seen
+        assert "--scale" not in found.seen
+
+
+def test_bands_that_state_different_offsets_are_a_warning(tmp_path, simulated):
+    scene = open_scene(str(written(tmp_path / "tags.tif", simulated[4], 0.0)))
+    bands = dict(scene.bands) | {"B08": replace(scene.bands["B08"], offset=0.02)}
+    with collected_warnings() as warnings:
+        plausible(replace(scene, bands=bands, radiometry="tags"))
+        plausible(replace(scene, radiometry="tags"))
+    assert warnings == [
+        "tags: bands state different values of offset: 0 of B02, B03, B04; 0.02 of B08. --offset sets all."
+    ]

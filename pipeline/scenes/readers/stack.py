@@ -25,6 +25,7 @@ _OF_BAND = ("bandname", "band_name", "name", "long_name", "description", "band")
 _OF_FILE = ("band_names", "bandnames", "bands", "long_name", "descriptions")
 """Tags in which software writes names of bands, for one band or as a list."""
 _UNCLEAR_MASK = re.compile(r"(?!.*(?:cloud|cld|snow|snw|shadow|water)).*mask", re.IGNORECASE)
+_COUNTED = re.compile(r"band[ _-]?0?(\d+)", re.IGNORECASE)
 _SAMPLE_PX = 256
 _CLASSES = 12
 """Of the scene classification: 0 to 11."""
@@ -62,6 +63,11 @@ def band_names(dataset: DatasetReader, given: Sequence[str] | None) -> list[str]
                 f"Band {index + 1} of {dataset.name} is marked as opacity, but read as {names[index]}, its "
                 "name. If it is opacity, name it mask: --bands."
             )
+    if not given and _only_count(described):
+        raise NotAProductError(
+            f"The descriptions of {dataset.name} count its bands ({described[0]}, {described[1]}...) but "
+            f"do not name them. Name all {dataset.count}: --bands B02,B03,..."
+        )
     known = [name for name in names if name in (*BAND_NAMES, SCL)]
     if not set(known) & set(BAND_NAMES):
         raise NotAProductError(
@@ -127,6 +133,16 @@ def _descriptions(dataset: DatasetReader) -> list[str | None]:
         other = tag or (listed[index] if listed else None)
         found.append(text if _is_known(text) else other or text)
     return found
+
+
+def _only_count(described: Sequence[str | None]) -> bool:
+    """Return whether three or more bands are described as band 1, band 2, and so on, as software counts them.
+
+    B1, B2, B3 are names of Sentinel-2.
+    """
+    named = [text.strip() for text in described if text and band_name(text)]
+    numbers = [match[1] for text in named if (match := _COUNTED.fullmatch(text))]
+    return len(named) > 2 and numbers == [str(number) for number in range(1, len(named) + 1)]
 
 
 def _is_known(text: str | None) -> bool:

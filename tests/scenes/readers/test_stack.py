@@ -187,3 +187,15 @@ def test_opacity_and_classes_in_a_folder_of_band_files(tmp_path):
     assert valid(scene) == [True, False, True]
     assert read_classes(scene, scene.scl, ALL)[0].tolist() == [4, 8, 9]
     assert scene.level == "L2A"
+
+
+@pytest.mark.parametrize("text", ["Band {}", "band_{}", "band{}"])
+def test_descriptions_that_only_count_are_no_names(tmp_path, text):
+    """Band 4 of red, green, blue and infrared is not B04."""
+    planes = [[700, 800, 900]] * 5
+    path = stack(tmp_path, planes, [*(text.format(number) for number in range(1, 5)), "dataMask"])
+    with pytest.raises(NotAProductError, match="count its bands"):
+        open_geotiff(path)
+    assert list(open_geotiff(path, ["B04", "B03", "B02", "B08", "-"]).bands) == ["B04", "B03", "B02", "B08"]
+    named = stack(tmp_path, planes[:4], [text.format(number) for number in (2, 3, 4, 8)])
+    assert list(open_geotiff(named).bands) == ["B02", "B03", "B04", "B08"]
