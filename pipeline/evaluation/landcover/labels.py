@@ -158,8 +158,8 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
     Raises
     ------
     LabelsError
-        If the file is missing or unreadable, has no CRS, is of the wrong geometry type, has no class column,
-        or no class of it is known.
+        If the file is missing or unreadable, has no CRS, is of the wrong geometry type, has no class column
+        or several bands, or no class of it is known.
     """
     if not file_of(path).exists():
         raise LabelsError(f"Land-cover labels not found: {path}")
@@ -175,6 +175,11 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
                 raise LabelsError(
                     f"A land-cover label raster holds uint8 class values 0-8 (255: none). "
                     f"{path} is {source.dtypes[0]}."
+                )
+            if source.count > 1:
+                raise LabelsError(
+                    f"A land-cover label raster has one band of classes. {path} has {source.count}; write "
+                    "one to a file of its own, e.g. gdal_translate -b 1."
                 )
             extent = gpd.GeoDataFrame(geometry=[shapely.box(*source.bounds)], crs=source.crs)
         _warn_if_elsewhere(extent, path, grid)

@@ -143,3 +143,8 @@ def test_unusable_label_rasters_are_refused(tmp_path):
         read_landcover_labels(write_raster(tmp_path / "a.tif", values, crs=None), GRID)
     with pytest.raises(LabelsError, match="is float32"):
         read_landcover_labels(write_raster(tmp_path / "b.tif", values.astype("float32")), GRID)
+    profile = {"driver": "GTiff", "count": 3, "height": 4, "width": 6, "dtype": "uint8", "crs": UTM}
+    with rasterio.open(tmp_path / "rgb.tif", "w", **profile, transform=GRID.affine) as file:
+        file.write(np.stack([values] * 3))
+    with pytest.raises(LabelsError, match=r"one band of classes\. .* has 3; .* gdal_translate -b 1"):
+        read_landcover_labels(tmp_path / "rgb.tif", GRID)
