@@ -50,7 +50,7 @@ _BEFORE_TEXT = b"\xef\xbb\xbf\x1e \t\r\n"
 _RECIPES = (b"<ogrvrtdatasource", b"<ogrwfsdatasource", b"gdal_streamed_alg")
 """Markers by which GDAL recognises files that refer to other files or servers."""
 _MOST_MEMBERS = 1000
-_SPECIAL = '!"{};?'
+_SPECIAL, _SPECIAL_IN_GPKG = '!"{};', '"'
 """Characters with a special meaning in names for pyogrio or GDAL."""
 _DAMAGED = (RuntimeError, OSError, EOFError, IndexError, zlib.error, zipfile.BadZipFile)
 """Errors of pyogrio and of archives. `RuntimeError` is from pyogrio, and from a zip with a password."""
@@ -237,10 +237,6 @@ def _source(path: Path, what: str) -> str | Parts:
     if not path.exists():
         raise VectorFileError(f"{what} not found: {path}")
     place = path.absolute().as_posix()
-    if set(_SPECIAL) & set(place):
-        raise VectorFileError(
-            f"{what} can't be read: path {path} has one of the characters {_SPECIAL}. Rename it."
-        )
     if path.is_dir():
         head = _SHAPEFILE if any(path.glob("*.shp")) else b""
         if not head and (parts := sorted(path.rglob("*.parquet"))[:_MOST_MEMBERS]):
@@ -267,7 +263,13 @@ def _source(path: Path, what: str) -> str | Parts:
             "Shapefile or OpenStreetMap file, or is XML with a document type. Other formats may refer to "
             "further files and servers, so they are refused. Convert the file, e.g. with ogr2ogr."
         )
-    return f'GPKG:"{place}"' if head.startswith(_SQLITE) else place
+    name = f'GPKG:"{place}"' if head.startswith(_SQLITE) else place
+    special = _SPECIAL_IN_GPKG if name == f'GPKG:"{path.absolute().as_posix()}"' else _SPECIAL
+    if set(special) & set(path.absolute().as_posix()):
+        raise VectorFileError(
+            f"{what} can't be read: path {path} has one of the characters {special}. Rename it."
+        )
+    return name
 
 
 def _holds_features(head: bytes) -> bool:

@@ -208,7 +208,19 @@ def test_damage_is_an_error_in_one_line(tmp_path):
         read_layer(tmp_path / "none.gpkg", "Labels", "points")
 
 
-@pytest.mark.parametrize("name", ["a!b.geojson", "b;a.geojson", "a{b}.geojson"])
+@pytest.mark.parametrize("folder", ["#1 50% ?x&y", "{a};[b]'!"])
+def test_geopackages_in_folders_of_odd_names(tmp_path, folder):
+    """The folder of a run has the name of its scene."""
+    path = tmp_path / folder / "t.gpkg"
+    path.parent.mkdir()
+    points("x").to_file(tmp_path / "new.gpkg", layer="trucks")
+    (tmp_path / "new.gpkg").rename(path)
+    points("y", "z").to_file(tmp_path / "t.gpkg", layer="trucks")
+    assert read_layer(f"{path}:trucks", "Trucks", "points")["name"].tolist() == ["x"]
+    assert layer_names(path, "Trucks") == ["trucks"]
+
+
+@pytest.mark.parametrize("name", ["a!b.geojson", "b;a.geojson", "a{b}.geojson", 'a"b.gpkg'])
 def test_a_name_that_means_another_file_is_refused(tmp_path, name):
     (tmp_path / name).write_text(points("x").to_json())
     with pytest.raises(VectorFileError, match="Rename it"), vector_source(tmp_path / name, "Labels"):
