@@ -179,7 +179,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
             if source.count > 1:
                 raise LabelsError(
                     f"A land-cover label raster has one band of classes. {path} has {source.count}; write "
-                    "one to a file of its own, e.g. gdal_translate -b 1."
+                    "one to another file, e.g. gdal_translate -b 1."
                 )
             extent = gpd.GeoDataFrame(geometry=[shapely.box(*source.bounds)], crs=source.crs)
         _warn_if_elsewhere(extent, path, grid)
