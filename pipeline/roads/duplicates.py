@@ -19,15 +19,14 @@ from pipeline.input_warnings import warn
 
 log = logging.getLogger(__name__)
 
-TOLERANCE_M = 4.5
-"""Largest distance between two drawings of a road: the lanes of a road of two are at most 4 m apart, the
-middles of two carriageways more."""
+TOLERANCE_M = 2.0
+"""Largest distance between two drawings of a road. Lanes are 3 m apart, carriageways more."""
 PARTIAL_M = 30.0
 """Shortest common part of two roads that is drawn twice where the rest isn't. Roads that part
 at a small angle are near each other for less."""
-_NEAR_MEAN_M = 0.5
+_NEAR_MEAN_M = TOLERANCE_M / 4
 """Largest mean distance there, and of shorter roads. Where roads part it is half of the tolerance."""
-_GAP_M = 4.0
+_GAP_M = 2 * TOLERANCE_M
 _PAIRS_AT_A_TIME = 20_000
 _ALIGNED = 0.9
 """Least cosine of the angle between two drawings."""

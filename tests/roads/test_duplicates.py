@@ -47,13 +47,6 @@ def test_two_drawings_are_one_road(first, second, reverse, expected):
     assert merged(BEND, shifted, oneway=[first, second]) == (["0"], [expected], [824.0])
 
 
-@pytest.mark.parametrize("apart", [2, 3, 4])
-def test_a_road_drawn_on_its_lanes_is_one(apart):
-    """Two lanes are at most 4 m apart; the middles of carriageways are further."""
-    there, back = line((0, 0), (900, 0)), [line((900, apart), (350, apart)), line((350, apart), (0, apart))]
-    assert merged(there, *back, oneway=1) == (["0"], [0], [900.0])
-
-
 def test_other_splits():
     """The way back is drawn as two or three lines, or the way there is."""
     whole, halves = line((0, 0), (900, 0)), [line((900, 1), (350, 1)), line((350, 1), (0, 1))]
