@@ -230,6 +230,8 @@ def test_a_layer_comes_back_from_every_format_as_it_is_in_the_geopackage(exporte
     there = ours.to_crs(back.crs).geometry.to_numpy()
     tolerance = 1.5e-7 if kind == "geojson" else 1e-3  # of 7 decimals in x and in y
     assert shapely.hausdorff_distance(back.geometry.to_numpy(), there).max() < tolerance
+    if kind == "geojson" and "acquired_date" in back:  # GDAL reads a date as a time
+        back["acquired_date"] = back["acquired_date"].dt.strftime("%Y-%m-%d")
     reported, known = plain(back), plain(ours)
     assert list(reported.columns) == [
         *(["id"] if "id" in reported and "id" not in known else []),

@@ -37,7 +37,7 @@ Scale = Annotated[
 ]
 Offset = Annotated[
     float | None,
-    typer.Option("--offset", help="In reflectance: -0.1 since baseline 04.00. Default: from the scene."),
+    typer.Option("--offset", help="Reflectance offset, -0.1 since baseline 04.00. Default: from the scene."),
 ]
 Nodata = Annotated[
     str | None,

@@ -18,6 +18,7 @@ from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
+from pipeline.logs import labelled
 from pipeline.models.bundle import Bundle, Calibration, open_bundle
 from pipeline.roads.elsewhere import warn_without_roads
 from pipeline.roads.overpass import overpass_roads
@@ -121,13 +122,16 @@ def prepare(request: Request) -> Job:
     Writes only the output folder, and a note in a store of shards if one is set. Any TruckscapeError may be
     raised, so that wrong input shows before any work is done.
     """
+    started = time.monotonic()
     with collected_warnings() as warnings:
-        job = _prepare(request)
+        _check_settings(request)
+        scene = open_scene(request.scene, request.bands, request.config.scene)
+        with labelled(scene=scene.id):
+            job = _prepare(request, scene, started)
     return replace(job, warnings=tuple(warnings))
 
 
-def _prepare(request: Request) -> Job:
-    started = time.monotonic()
+def _check_settings(request: Request) -> None:
     config = request.config
     check_formats(config.export.formats)
     if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
@@ -147,7 +151,10 @@ def _prepare(request: Request) -> Job:
         open_store(config.publish.url, PUBLISH_URL)
     if config.runner.store:
         open_shared(config.runner.store)
-    scene = open_scene(request.scene, request.bands, config.scene)
+
+
+def _prepare(request: Request, scene: Scene, started: float) -> Job:
+    config = request.config
     _warn_if_undated(scene)
     if request.catalog:  # a batch has a ledger for that
         warn_of_same_acquisition(scene, request.out)

@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from scipy import ndimage
 
 from pipeline.redaction import redacted
-from pipeline.scenes.raster.blocks import Raster, raster_of
+from pipeline.scenes.raster.blocks import Raster, blocks_of, decoded, raster_of
 from pipeline.scenes.raster.datasets import is_remote, unreadable, with_dataset
 from pipeline.scenes.raster.radiometry import to_reflectance
 from pipeline.scenes.scene import BandSource
@@ -39,6 +39,7 @@ def thinned(source: BandSource) -> NDArray[np.float32]:
             source.href, f"Band {source.name}", raster.state, partial(_read, raster, source), source.warp
         )
     except RasterioError as error:
+        _find_damage(raster, source)
         raise unreadable(
             source.href,
             f"Band {source.name} can't be decoded",
@@ -51,6 +52,13 @@ def thinned(source: BandSource) -> NDArray[np.float32]:
         valid = ndimage.binary_erosion(valid, np.ones((3, 3)), border_value=1)
     reflectance[~valid] = np.nan
     return reflectance
+
+
+def _find_damage(raster: Raster, source: BandSource) -> None:
+    """Decode a local raster block by block: the error of a damaged one names its place."""
+    rows, cols = raster.shape
+    for block in () if is_remote(source.href) else blocks_of(raster, source, slice(0, rows), slice(0, cols)):
+        decoded(raster, source, block)
 
 
 def _read(
