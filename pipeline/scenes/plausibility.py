@@ -142,10 +142,22 @@ def _read(scene: Scene) -> dict[str, NDArray[np.float32]]:
         alike = {name: values for name, values in bands.items() if values.shape == shape}
         for number in scene.blanks:
             found = [has_number(values, number, scene.bands[name]) for name, values in alike.items()]
-            blank = ndimage.binary_dilation(np.logical_and.reduce(found), np.ones((3, 3)))
+            blank = np.logical_and.reduce(found)
+            _warn_of_mixed_edges(scene, number, int(blank.sum()))
+            blank = ndimage.binary_dilation(blank, np.ones((3, 3)))
             for values in alike.values():
                 values[blank] = np.nan
     return bands
+
+
+def _warn_of_mixed_edges(scene: Scene, number: float, pixels: int) -> None:
+    """Warn if a warp mixes pixels with others beside them that have no data and don't say so."""
+    warps = [source.warp for source in scene.bands.values() if source.warp]
+    if pixels >= _FEW and any(warp.nodata != number for warp in warps):
+        warn(
+            f"{scene.id}: pixels with {number:g} in all bands have no data, but the file does not say so. It "
+            f"is warped, which mixes the pixels beside them with {number:g}: give --nodata {number:g}."
+        )
 
 
 def _warn_of_different_tags(scene: Scene) -> None:

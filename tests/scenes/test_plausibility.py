@@ -300,3 +300,17 @@ def test_bands_that_state_different_offsets_are_a_warning(tmp_path, simulated):
     assert warnings == [
         "tags: bands state different values of offset: 0 of B02, B03, B04; 0.02 of B08. --offset sets all."
     ]
+
+
+def test_undeclared_zeros_that_a_warp_mixes_with_their_neighbours_are_said(tmp_path, simulated):
+    numbers = np.stack([simulated[4][name] for name in BANDS_10M]).astype(np.float32)
+    numbers[:, :, :60] = 0
+    degrees = {"crs": "EPSG:4326", "transform": from_origin(9.0, 0.2, 9e-5, 9e-5)}
+    for nodata, count in ((None, 1), (0, 0)):
+        path = write_raster(
+            tmp_path / f"{nodata}.tif", numbers, descriptions=BANDS_10M, nodata=nodata, **degrees
+        )
+        with collected_warnings() as warnings:
+            plausible(open_scene(str(path)))
+        assert len(warnings) == count
+        assert all("give --nodata 0." in text for text in warnings)
