@@ -128,9 +128,11 @@ def radiometry_of(dataset: DatasetReader) -> Radiometry:
 def other_offset(baseline: str | None, radiometry: Radiometry) -> float | None:
     """Return the offset of a baseline since 04.00 if no tag states one; else None.
 
-    Software that writes such files takes the offset off, or not.
+    Software that writes such files takes the offset off, or not. Sen2Cor outside of ESA calls its baseline
+    99.99, as in BigEarthNet; it says nothing about the offset.
     """
-    return OFFSET_SINCE_0400 if baseline and baseline >= "04.00" and radiometry == "assumed" else None
+    has_offset = baseline is not None and "04.00" <= baseline < "90.00"
+    return OFFSET_SINCE_0400 if has_offset and radiometry == "assumed" else None
 
 
 READER = Reader(

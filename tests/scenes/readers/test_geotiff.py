@@ -130,7 +130,8 @@ def test_the_a2_chip(shared_data):
 
 
 @pytest.mark.parametrize(
-    ("baseline", "scales", "other"), [("N0509", None, -0.1), ("N0301", None, None), ("N0509", (1e-4,), None)]
+    ("baseline", "scales", "other"),
+    [("N0509", None, -0.1), ("N0301", None, None), ("N9999", None, None), ("N0509", (1e-4,), None)],
 )
 def test_a_baseline_without_a_stated_offset_leaves_two(tmp_path, baseline, scales, other):
     path = write_raster(
