@@ -27,6 +27,8 @@ at a small angle are near each other for less."""
 _NEAR_MEAN_M = TOLERANCE_M / 4
 """Largest mean distance there, and of shorter roads. Where roads part it is half of the tolerance."""
 _GAP_M = 2 * TOLERANCE_M
+_LANES_M, _MOST_BESIDE = 4.5, 0.1
+"""Distance of the lanes of a road, and part of all lines from which lines that near another are no chance."""
 _PAIRS_AT_A_TIME = 20_000
 _ALIGNED = 0.9
 """Least cosine of the angle between two drawings."""
@@ -73,6 +75,7 @@ def merge_duplicates(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     if roads.crs and roads.crs.is_projected:
         roads, close, differ = _without_close(roads)
         exact, against = exact + close, against + differ
+        _warn_of_lanes(roads)
     if exact:
         log.info("roads: %d lines lie on others, as if drawn by direction; counted once", exact)
     if against:
@@ -87,6 +90,28 @@ def merge_duplicates(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
             "file that has each road once."
         )
     return roads
+
+
+def _warn_of_lanes(roads: gpd.GeoDataFrame) -> None:
+    """Warn if many lines run beside another, as near as the lanes of one road."""
+    long = shapely.length(roads.geometry.to_numpy()) >= PARTIAL_M
+    lines = roads.geometry.to_numpy()[long]
+    kinds = list(zip(*(kind[long] for kind in _kinds(roads)), strict=True))
+    beside = np.zeros(len(lines), bool)
+    if len(lines):
+        firsts, tree = shapely.get_geometry(lines, 0), shapely.STRtree(lines)
+        near = [
+            tree.query(shapely.line_interpolate_point(firsts, at, True), "dwithin", _LANES_M)
+            for at in (0.2, 0.5, 0.8)
+        ]
+        always = set.intersection(*(set(zip(*pairs.tolist(), strict=True)) for pairs in near))
+        beside[[one for one, other in always if one != other and kinds[one] == kinds[other]]] = True
+    if beside.sum() > _MOST_BESIDE * len(lines):
+        warn(
+            f"Roads: {beside.sum()} of {len(lines)} lines are less than {_LANES_M:g} m beside another of "
+            "their class, as if lanes were drawn, or a road twice. Each counts as a road, so lengths, counts "
+            "and directions are not those of roads. Give a file that has each road or carriageway once."
+        )
 
 
 def _shapes(roads: gpd.GeoDataFrame) -> list[bytes]:

@@ -47,6 +47,14 @@ def test_two_drawings_are_one_road(first, second, reverse, expected):
     assert merged(BEND, shifted, oneway=[first, second]) == (["0"], [expected], [824.0])
 
 
+@pytest.mark.parametrize(("apart", "words"), [(3, 1), (4, 1), (6, 0), (25, 0)])
+def test_lanes_drawn_as_lines_are_a_warning(apart, words):
+    with collected_warnings() as said:
+        merged(line((0, 0), (900, 0)), line((900, apart), (0, apart)), line((900, 0), (1800, 0)), oneway=1)
+    assert len(said) == words
+    assert all("2 of 3 lines are less than 4.5 m beside another of their class" in each for each in said)
+
+
 def test_other_splits():
     """The way back is drawn as two or three lines, or the way there is."""
     whole, halves = line((0, 0), (900, 0)), [line((900, 1), (350, 1)), line((350, 1), (0, 1))]
