@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from pipeline.scenes.readers import stac_properties
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.refusals import PASSING, http_refusal
 from pipeline.scenes.scene import scene_name
+
+log = logging.getLogger(__name__)
 
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100
@@ -267,6 +270,8 @@ def search_with_retries(search: StacSearch, attempts: int, backoff_s: float) -> 
         for attempt in range(attempts - 1):
             try:
                 return search_scenes(search)
-            except UnreachableError:
-                time.sleep(backoff_s * 2**attempt)
+            except UnreachableError as error:
+                pause = backoff_s * 2**attempt
+                log.warning("%s Search again in %g s (batch.attempts, batch.backoff_s).", error, pause)
+                time.sleep(pause)
         return search_scenes(search)

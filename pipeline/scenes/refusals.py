@@ -48,8 +48,8 @@ def gdal_refusal(href: str, error: Exception) -> str | None:
     if name == "CPLE_AWSInvalidCredentialsError":
         return f"no credentials found. Set {_KEYS[scheme]}."
     if name == "CPLE_AWSObjectNotFoundError":
-        return f"the store says: {said} {_MISSING.capitalize()}"
-    return f"the store says: {said} {_check_store(scheme)}"
+        return f"the store says: {said.rstrip('.')}. {_MISSING.capitalize()}"
+    return f"the store says: {said.rstrip('.')}. {_check_store(scheme)}"
 
 
 def http_refusal(url: str, status: int, said: str = "") -> str | None:

@@ -113,7 +113,7 @@ def test_what_is_no_api(tmp_path):
             search_scenes(StacSearch(f"{server.url}/nothing"))
 
 
-def test_a_server_that_is_busy_is_asked_again(tmp_path):
+def test_a_server_that_is_busy_is_asked_again_and_it_is_said(tmp_path, caplog):
     catalog = {"type": "Catalog", "stac_version": "1.0.0", "id": "static", "description": "-", "links": []}
     (tmp_path / "catalog.json").write_text(json.dumps(catalog))
     with file_server(tmp_path) as server:
@@ -121,6 +121,9 @@ def test_a_server_that_is_busy_is_asked_again(tmp_path):
         with pytest.raises(NotAProductError):  # it answers in the end, and has no search
             search_with_retries(StacSearch(f"{server.url}/catalog.json"), attempts=2, backoff_s=0)
         assert server.asked["/catalog.json"] == 7
+    assert [
+        line.endswith("Search again in 0 s (batch.attempts, batch.backoff_s).") for line in caplog.messages
+    ] == [True]
 
 
 def test_a_server_that_is_not_there():
