@@ -224,9 +224,9 @@ def usable_polygons(
     flat = shapely.is_empty(shapes) | ~(shapely.area(shapes) > 0)
     counts["without area"] = int(flat.sum())
     counts["outside of the CRS"] = int((~placed & ~flat).sum() + strange.sum())
-    mended = (placed & ~flat)[invalid.to_numpy()]
-    notes = () if boxes or not mended.any() else (_repair(drawn[mended], frame[invalid][mended]),)
-    repaired = int(mended.sum())
+    crossing = (placed & ~flat)[invalid.to_numpy()]
+    notes = () if boxes or not crossing.any() else (_repair(drawn[crossing], frame[invalid][crossing]),)
+    repaired = int(crossing.sum())
     frame = frame[placed & ~flat].reset_index(drop=True)
     if unique:
         again = _seen_before(frame)

@@ -126,7 +126,7 @@ class Attempt:
 
     def _skipped(self, reason: str) -> Outcome | None:
         entry = self._entry or self._claim()
-        if entry is None or not self._ledger.settle(entry, "duplicate", reason):
+        if entry is None or not self._ledger.set_state(entry, "duplicate", reason):
             return None
         return Outcome(f"not run: {reason}")
 

@@ -28,11 +28,11 @@ def settle_duplicates(ledger: Ledger, out: Path) -> list[str]:
     for name, entry in entries.items():
         other = entries.get(better.get(name, ""))
         if other is None:
-            if entry.state == "duplicate" and ledger.settle(entry, "waiting", None):
+            if entry.state == "duplicate" and ledger.set_state(entry, "waiting", None):
                 released.append(name)
         elif entry.state == "waiting" or (entry.state == "done" and other.state == "done"):
             reason = _reason(entry, other)
-            if ledger.settle(entry, "duplicate", reason) and entry.state == "done":
+            if ledger.set_state(entry, "duplicate", reason) and entry.state == "done":
                 log.warning("%s no longer counts: %s", name, reason)
                 _leave_out(entry, out)
     return released

@@ -99,7 +99,7 @@ def _advice(entries: Sequence[Entry]) -> list[str]:
     if any(entry.is_transient for entry in quarantined):
         advice.append("Where the cause may pass, the next batch tries again by itself.")
     if not all(entry.is_transient for entry in quarantined):
-        advice.append(f"When the others are mended: the same {RETRY}; a changed input is tried without it.")
+        advice.append(f"When the others are fixed: the same {RETRY}; a changed input is tried without it.")
     return ["", *advice] if advice else []
 
 

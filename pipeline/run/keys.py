@@ -78,14 +78,15 @@ def keys_of(
     input each of them is.
     """
     roads, layer = split_layer(request.roads) if request.roads else (None, None)
+    digests = {Path(path).resolve(): digest for path, digest in inputs.items()}
     common = {
         "environment": environment,
         "scene": scene.id,
         "href": None if scene.files else scene.href,
         "grid": [str(scene.grid.crs), list(scene.grid.affine)[:6], list(scene.shape)],
         "files": sorted(inputs[str(file)] for file in scene.files if str(file) in inputs),
-        "bands": {name: _band(scene.bands[name], inputs) for name in models.bands_of(scene)},
-        "scl": _band(scene.scl, inputs) if scene.scl else None,
+        "bands": {name: _band(scene.bands[name], digests) for name in models.bands_of(scene)},
+        "scl": _band(scene.scl, digests) if scene.scl else None,
         "blanks": scene.blanks,
         "models": [
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
@@ -110,17 +111,16 @@ def _parts(path: Path, inputs: Mapping[str, str]) -> list[tuple[str, str]]:
     return sorted((part_name(file, path), inputs[str(file)]) for file in files)
 
 
-def _band(source: BandSource, inputs: Mapping[str, str]) -> list[object]:
-    """Return the identity of a band: its file and place in it, and the conversion to reflectance."""
+def _band(source: BandSource, digests: Mapping[Path, str]) -> list[object]:
+    """Return the identity of a band: hash of its file, place in it, and the conversion to reflectance."""
     file = local_file(source.href)
     if file is None:
         place = without_secrets(source.href)
     else:
-        digests = {Path(path).resolve(): digest for path, digest in inputs.items()}
         place = digests.get(file.resolve(), "") + source.href.removeprefix("/vsizip/").partition("}")[2]
     warp = source.warp and [source.warp.crs, list(source.warp.transform)[:6], list(source.warp.shape)]
     nodata = source.warp.nodata if source.warp else source.nodata
-    mask = _band(source.mask, inputs) if source.mask else None
+    mask = _band(source.mask, digests) if source.mask else None
     return [place, source.index, source.scale, source.offset, str(nodata), warp, mask]
 
 

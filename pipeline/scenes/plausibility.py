@@ -81,10 +81,12 @@ def plausible(scene: Scene, given: Collection[str] = ()) -> Scene:
         If a band can't be decoded.
     """
     if scene.other_offset is not None and "offset" not in given:
-        scene = _with_likelier_offset(scene, scene.other_offset)
+        scene, bands = _with_likelier_offset(scene, scene.other_offset)
+    else:
+        bands = _read(scene)
     if scene.radiometry in ("tags", "item"):
         _warn_of_different_tags(scene)
-    for finding in findings(_read(scene), scene.bands):
+    for finding in findings(bands, scene.bands):
         if set(finding.options) <= set(given):
             continue
         message = f"{scene.id}: {finding.seen}"
@@ -172,8 +174,8 @@ def _warn_of_different_tags(scene: Scene) -> None:
             warn(f"{scene.id}: bands state different values of {option}: {stated}. --{option} sets all.")
 
 
-def _with_likelier_offset(scene: Scene, other: float) -> Scene:
-    """Return the scene with the offset of its two that fits the pixels; warns which one it is, and why."""
+def _with_likelier_offset(scene: Scene, other: float) -> tuple[Scene, dict[str, NDArray[np.float32]]]:
+    """Return the scene with the likelier of its two offsets, and its bands; warns which it is, and why."""
     stated = next(iter(scene.bands.values())).offset
     higher, lower = max(stated, other), min(stated, other)
     bands = _read(_with_offset(scene, higher))
@@ -188,7 +190,8 @@ def _with_likelier_offset(scene: Scene, other: float) -> Scene:
         f"{scene.id}: metadata disagree about the offset of reflectance, {stated:g} or {other:g}; {chosen:g} "
         f"is used: {why}. --offset overrides."
     )
-    return _with_offset(scene, chosen)
+    added = np.float32(chosen - higher)
+    return _with_offset(scene, chosen), {name: values + added for name, values in bands.items()}
 
 
 def _with_offset(scene: Scene, offset: float) -> Scene:

@@ -111,7 +111,7 @@ def test_missing_and_unreadable_files_are_refused(tmp_path, read):
 
 
 def test_unusable_boxes_are_left_out_and_counted(tmp_path):
-    """A bow tie and a box with heights are mended; a point, a line of no width, and copies are not boxes."""
+    """A bow tie and a box with heights are repaired; points, lines of no width and copies are not boxes."""
     left, top = 600_000, 5_800_000
     bow_tie = Polygon([(left, top), (left + 20, top + 20), (left + 20, top), (left, top + 20)])
     flat = Polygon([(left, top), (left + 20, top), (left + 40, top)])

@@ -173,17 +173,14 @@ class TruckEvaluation:
         seen = self.surroundings.seen
         if seen is not None and not seen.area.sum():
             return "Nothing of the scene was searched for trucks."
-        if not len(self.reference) or (self.matching.reference_of != UNMATCHED).any():
+        has_match = (self.matching.reference_of != UNMATCHED).any()
+        if not len(self.reference) or has_match or (seen is not None and self.observed.any()):
             return None
         count = len(self.reference)
         if seen is not None:
             return (
-                None
-                if self.observed.any()
-                else (
-                    f"None of the {count} labels is in the search area: "
-                    "are they of this scene, and is their CRS right?"
-                )
+                f"None of the {count} labels is in the search area: "
+                "are they of this scene, and is their CRS right?"
             )
         if not len(self.predicted):
             return None

@@ -271,7 +271,7 @@ class Ledger:
         }
         return self._change(scene, values, state="running", owner=str(owner))
 
-    def settle(self, seen: Entry, state: State, reason: str | None) -> bool:
+    def set_state(self, seen: Entry, state: State, reason: str | None) -> bool:
         """Make a scene a duplicate, or let one wait again; False if it has changed since it was `seen`."""
         values = {"state": state, "reason": reason, "is_transient": None, "owner": None}
         return self._change(seen.scene, values, state=seen.state, owner=seen.owner)
