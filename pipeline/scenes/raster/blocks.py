@@ -17,6 +17,7 @@ from rasterio.windows import Window
 
 from pipeline.redaction import redacted
 from pipeline.scenes.raster.cache import Block, current_cache
+from pipeline.scenes.raster.codestream import check_complete
 from pipeline.scenes.raster.datasets import FileState, file_state, is_remote, unreadable, with_dataset
 from pipeline.scenes.scene import BandSource, Warp
 
@@ -97,6 +98,7 @@ def raster_of(source: BandSource) -> Raster:
 
 
 def _described(href: str, state: FileState, what: str, warp: Warp | None) -> Raster:
+    check_complete(href, what)
     return with_dataset(href, what, state, partial(_describe, href, state, warp), warp)
 
 

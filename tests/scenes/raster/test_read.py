@@ -127,8 +127,7 @@ def test_a_truncated_jpeg_2000_is_reported_when_its_band_is_read(tmp_path, caplo
     np.testing.assert_allclose(
         read_pixels(scene, Window(0, 0, 128, 128), ["B02"]).reflectance[0], good / 1e4, atol=1e-6
     )
-    message = r"B03 can't .* in block row 1, column 0 \(pixel rows 64-128, columns 0-128\): .*B03\.jp2"
-    with pytest.raises(CorruptImageError, match=message):
+    with pytest.raises(CorruptImageError, match=r"Band B03 is damaged: .*B03\.jp2\. Fetch it again"):
         read_pixels(scene, Window(64, 64, 64, 64), ["B02", "B03"])
     assert capfd.readouterr().err == ""
 
