@@ -15,6 +15,7 @@ import pyogrio
 import pyproj
 import pyproj.exceptions
 import shapely
+from numpy.typing import NDArray
 
 from pipeline.errors import RoadsError
 from pipeline.input_warnings import warn
@@ -22,6 +23,7 @@ from pipeline.roads import tags
 from pipeline.roads.duplicates import merge_duplicates
 from pipeline.roads.overture import with_osm_columns
 from pipeline.storage.untrusted_vectors import read_extent, read_layer, split_layer, vector_source
+from pipeline.storage.vector_places import without_strays
 
 ROAD_COLUMNS = (
     *("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "hidden", "geometry"),
@@ -29,6 +31,12 @@ ROAD_COLUMNS = (
 LAYERS = ("roads", "road_segments")
 """Layers of a file of several that are roads by their names."""
 
+_COLLECTION, _LAST_SINGLE = 7, 3
+"""Shapely's numbers of types: a collection, and the last of a single geometry."""
+_RADIUS_M, _EQUATOR_M = 6_378_137.0, 40_075_017.0
+_MOST_M, _MOST_M_A_VERTEX = 2e9, 2000.0
+"""Length of all roads, and of all roads for each of their vertices, of which one must hold: a scene and what
+is around it have less than a hundredth, and OpenStreetMap's lines 60 m a vertex."""
 _OSM_SUFFIXES = (".osm", ".pbf", ".osm.gz", ".osm.xml", ".osm.xml.gz")
 _TRUCK_ROADS = "highway IN ({})".format(", ".join(f"'{kind}'" for kind in tags.TRUCK_HIGHWAYS))
 
@@ -59,9 +67,13 @@ def read_roads(
         As `vector_source`, or if the file has no CRS or holds anything but lines.
     """
     roads = _lines(path, crs, bounds)
-    placed = roads.geometry.to_crs(crs)
-    near = np.ones(len(roads), bool) if bounds is None else placed.intersects(shapely.box(*bounds)).to_numpy()
+    placed = _placed(roads, crs)
+    near = np.isfinite(shapely.bounds(placed.to_numpy())).all(axis=1)  # elsewhere the CRS has no coordinates
+    if bounds is not None:
+        near[near] = shapely.intersects(placed.to_numpy()[near], shapely.box(*bounds))
     roads, placed = roads[near], placed[near]
+    possible = _possible_lengths(placed, path)
+    roads, placed = roads[possible], placed[possible]
     columns = tags.columns(roads)
     used = tags.in_use(columns)
     roads, placed, columns = roads[used], placed[used], columns[used]
@@ -77,7 +89,7 @@ def read_roads(
                 "maxspeed": _text(tags.speed_limits(tags.of(columns, "maxspeed"))),
                 "hidden": _text(tags.hidden(columns)),
             },
-            geometry=shapely.force_2d(placed.to_numpy()),
+            geometry=placed.to_numpy(),
             crs=placed.crs,
         )
     )
@@ -98,22 +110,77 @@ def _lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | Non
     if roads.crs is None:
         raise RoadsError(f"Roads without a coordinate reference system can't be placed; set it in {path}.")
     roads = roads[~(roads.geometry.isna() | roads.geometry.is_empty)]
-    xy, row = shapely.get_coordinates(roads.geometry.to_numpy(), return_index=True)
-    broken = np.zeros(len(roads), bool)
-    broken[row[~np.isfinite(xy).all(axis=1)]] = True
-    if broken.any():
-        warn(
-            f"Roads: {broken.sum()} of {len(roads)} lines have vertices that are no finite numbers; left out."
-        )
-    roads = roads[~broken]
-    others = sorted(set(roads.geom_type) - {"LineString", "MultiLineString"})
-    if others:
-        raise RoadsError(f"Roads are lines; {path} holds: {', '.join(others)}.")
+    roads = _only_lines(without_strays(roads, "Roads", path), path)
     try:
         pyproj.Transformer.from_crs(roads.crs, crs)
     except pyproj.exceptions.ProjError as error:
         raise RoadsError(f"Roads can't be reprojected from {roads.crs.to_string()}: {path}") from error
     return with_osm_columns(roads)
+
+
+def _only_lines(roads: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
+    """Return lines, also those in collections. Others are a warning, or RoadsError if there is no line."""
+    shapes = roads.geometry.to_numpy().copy()
+    for row in np.flatnonzero(shapely.get_type_id(shapes) == _COLLECTION):
+        parts = _parts(shapes[row])
+        lines = [part for part in parts if part.geom_type == "LineString"]
+        shapes[row] = shapely.MultiLineString(lines) if len(lines) == len(parts) else shapes[row]
+    roads = roads.set_geometry(gpd.GeoSeries(shapes, index=roads.index, crs=roads.crs))
+    kinds = roads.geom_type
+    lines = kinds.isin(["LineString", "MultiLineString"])
+    others = kinds[~lines].value_counts()
+    held = ", ".join(f"{count} {kind}" for kind, count in others.items())
+    if len(others) and not lines.any():
+        raise RoadsError(f"Roads are lines; {path} holds: {held}.")
+    if len(others):
+        warn(f"Roads: {others.sum()} of {len(roads)} features of {path} are no lines ({held}); left out.")
+    return roads[lines]
+
+
+def _parts(shape: shapely.Geometry) -> list[shapely.Geometry]:
+    """Return the single geometries of a collection of collections."""
+    parts = [shape]
+    while any(shapely.get_type_id(parts) > _LAST_SINGLE):
+        parts = shapely.get_parts(parts).tolist()
+    return parts
+
+
+def _placed(roads: gpd.GeoDataFrame, crs: Any) -> gpd.GeoSeries:
+    """Return flat lines in a CRS. A height that is no number would make the place none."""
+    flat = shapely.force_2d(roads.geometry.to_numpy())
+    return gpd.GeoSeries(flat, index=roads.index, crs=roads.crs).to_crs(crs)
+
+
+def _possible_lengths(placed: gpd.GeoSeries, path: Path) -> NDArray[np.bool_]:
+    """Return (N,): False for features with a line longer than the equator, which a warning counts.
+
+    Raises
+    ------
+    RoadsError
+        If all lines are together longer than roads can be, which would be cut into millions of segments.
+    """
+    lines, row = shapely.get_parts(placed.to_numpy(), return_index=True)
+    metres = shapely.length(lines) * _metres(placed.crs)
+    possible = np.ones(len(placed), bool)
+    possible[row[metres > _EQUATOR_M]] = False
+    if not possible.all():
+        warn(
+            f"Roads: {(~possible).sum()} of {len(placed)} features of {path} have a line longer than the "
+            f"equator ({metres.max() / 1000:,.0f} km); left out."
+        )
+    total = metres[possible[row]].sum()
+    vertices = shapely.get_num_coordinates(placed.to_numpy()[possible]).sum()
+    if total > max(_MOST_M, _MOST_M_A_VERTEX * vertices):
+        raise RoadsError(
+            f"Roads: the lines of {path} near the scene are {total / 1000:,.0f} km long together, and no "
+            "network of roads is. Check the file for lines across countries."
+        )
+    return possible
+
+
+def _metres(crs: Any) -> float:
+    """Return the metres of a unit of length of a CRS, roughly if it is an angle."""
+    return float(crs.axis_info[0].unit_conversion_factor) * (_RADIUS_M if crs.is_geographic else 1.0)
 
 
 def in_view(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,11 @@ TAGS = (
     *("railway", "waterway", "aeroway"),
 )
 """OpenStreetMap's keys that are read, beside `name` and the class."""
+
+MOST_LANES, MOST_SPEED = 100, 1000
+"""Toll plazas have some dozens of lanes; a limit in km/h or mph has three digits."""
+_LONGEST = 1000
+"""Letters of a text that are read; OpenStreetMap's values have 255 at most."""
 
 Texts = list[str | None]
 
@@ -85,16 +91,23 @@ def columns(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a value as text: whole numbers without a point, lists with semicolons, None if it is null."""
+    """Return a value as text: whole numbers without a point, lists with semicolons, None if it is null.
+
+    Longer texts are cut to `_LONGEST` letters; lists in lists are no values.
+    """
     if isinstance(value, list | tuple | set | np.ndarray):
-        return ";".join(dict.fromkeys(text for each in value if (text := text_of(each)))) or None
+        items = (
+            each for each in islice(np.ravel(value) if isinstance(value, np.ndarray) else value, _LONGEST)
+        )
+        texts = (text_of(each) for each in items if not isinstance(each, list | tuple | set | np.ndarray))
+        return ";".join(dict.fromkeys(text for text in texts if text))[:_LONGEST] or None
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     if value is None or pd.isna(value):
         return None
     if isinstance(value, float | np.floating):
         return str(int(value)) if float(value).is_integer() else f"{value:g}"
-    text = str(value).strip()
+    text = str(value)[:_LONGEST].strip()
     if text.startswith("[") and text.endswith("]") and ("'" in text or '"' in text or text[1:2].isdigit()):
         return text_of([next(filter(None, each), None) for each in _LISTED.findall(text)])
     return None if text in _NULL else text
@@ -144,27 +157,41 @@ def oneways(tags: pd.DataFrame) -> list[int]:
 
 def lanes(values: Sequence[str | None]) -> list[int | None]:
     """Return whole numbers of lanes; None for 0, parts of lanes, and several numbers."""
-    numbers = [[_number(part) for part in (value or "").split(";")] for value in values]
+    numbers = [[_lane_number(part) for part in (value or "").split(";")] for value in values]
     understood = [value is None or None not in parts for value, parts in zip(values, numbers, strict=True)]
-    _name_unknown("lanes", values, [one or None for one in understood], "a number")
+    _name_unknown("lanes", values, [one or None for one in understood], f"a number up to {MOST_LANES}")
     return [
         int(parts[0]) if len(parts) == 1 and parts[0] and parts[0] > 0 and parts[0].is_integer() else None
         for parts in numbers
     ]
 
 
+def _lane_number(text: str) -> float | None:
+    number = _number(text)
+    return number if number is not None and 0 <= number <= MOST_LANES else None
+
+
 def speed_limits(values: Sequence[str | None]) -> Texts:
     """Return speed limits as tagged; whole numbers without a point, None for 0 and less."""
 
-    def limit(value: str | None) -> str | None:
-        number = None if value is None else _number(value)
+    def strange(value: str) -> bool:
+        try:
+            return float(value) > MOST_SPEED
+        except ValueError:
+            return value in ("yes", "no")
+
+    def limit(value: str) -> str | None:
+        number = _number(value)
         if number is None:
-            return None if value in ("yes", "no") else value
+            return value
         return text_of(number) if number > 0 else None
 
-    booleans = [value if value in ("yes", "no") else None for value in values]
-    _name_unknown("maxspeed", booleans, [None] * len(booleans), "a speed")
-    return [limit(value) for value in values]
+    unknown = [value if value is not None and strange(value) else None for value in values]
+    _name_unknown("maxspeed", unknown, [None] * len(unknown), f"a speed up to {MOST_SPEED}")
+    return [
+        None if value is None or bad is not None else limit(value)
+        for value, bad in zip(values, unknown, strict=True)
+    ]
 
 
 def hidden(tags: pd.DataFrame) -> Texts:

@@ -80,7 +80,8 @@ def vector_source(path: Path | str, what: str) -> Iterator[str]:
 def _opened(path: Path, what: str) -> Iterator[str | Parts]:
     """Do as `vector_source`, but yield the parts of GeoParquet, which pyogrio does not open."""
     try:
-        yield _source(path, what)
+        with np.errstate(invalid="ignore", over="ignore"):  # NaN, infinity and 1e308 as coordinates
+            yield _source(path, what)
     except _DAMAGED as error:
         why = " ".join(str(error).split())
         raise VectorFileError(f"{what} can't be read: {path} is damaged or incomplete ({why}).") from error
@@ -142,8 +143,7 @@ def read_layer(
             box = None
             if box_in is not None and (crs := pyogrio.read_info(source, layer=layer)["crs"]):
                 box = box_in(crs)
-            with np.errstate(invalid="ignore"):  # NaN as a coordinate
-                frame = pyogrio.read_dataframe(source, layer=layer, bbox=box, on_invalid="fix")
+            frame = pyogrio.read_dataframe(source, layer=layer, bbox=box, on_invalid="fix")
             extent = _extent(source, layer) if box is not None and frame.empty else frame
         else:
             extent = frame = _parquet(source, file, layer, what, box_in)

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from pipeline.errors import VectorFileError
 from pipeline.input_warnings import warn
 
-_LONGITUDE, _LATITUDE = 360.0, 90.0 + 1e-6
+_LONGITUDE, _LATITUDE = np.radians([360.0, 90.0 + 1e-6])
 """Largest absolute values. Features beyond the antimeridian may count on from 180 degrees."""
+_FARTHEST_M = 1e8
+"""Largest absolute projected coordinate: 2.5 times around the Earth. Eastings with a zone before them have up
+to 6.5e7 m. Some projections return a longitude for any number."""
 _NEAR_M = 200_000.0
 """Distance in a scene's own CRS up to which it is a true one."""
 _MOST_VERTICES = 100_000
@@ -29,7 +32,8 @@ def check_coordinates(frame: gpd.GeoDataFrame, what: str, path: Path | str) -> N
     Raises
     ------
     VectorFileError
-        If no feature has, as where metres are called degrees or the other way round.
+        If no feature has, as where metres are called degrees or the other way round, or if the CRS has no
+        longitude and latitude.
     """
     shapes = frame.geometry.to_numpy()
     shapes = shapes[~(shapely.is_missing(shapes) | shapely.is_empty(shapes))]
@@ -42,6 +46,12 @@ def check_coordinates(frame: gpd.GeoDataFrame, what: str, path: Path | str) -> N
     if frame.crs is None:
         return
     crs, largest = frame.crs, np.abs(finite).max(axis=0)
+    if not _has_degrees(crs):
+        raise VectorFileError(
+            f"{what} can't be placed: the CRS of {path}, {_name(crs)}, is no map of the Earth (a local, "
+            "vertical or geocentric one), or PROJ can't transform it. Reproject the file, or assign the CRS "
+            "that its coordinates are in, e.g. with QGIS or ogr2ogr -a_srs EPSG:32632."
+        )
     advice = "Set the CRS that the coordinates are in, e.g. with QGIS or ogr2ogr -a_srs EPSG:32632."
     if outside_of_crs(frame).sum() == len(shapes):
         valid = " (longitude -180 to 180, latitude -90 to 90)" if crs.is_geographic else ""
@@ -64,15 +74,38 @@ def outside_of_crs(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     xy, index = shapely.get_coordinates(shapes, return_index=True)
     outside = np.zeros(len(shapes), dtype=bool)
     outside[index[~np.isfinite(xy).all(axis=1)]] = True
-    if crs is None or not len(xy):
+    rows = np.flatnonzero(~(shapely.is_missing(shapes) | shapely.is_empty(shapes) | outside))
+    if crs is None or not len(rows) or not (crs.is_geographic or crs.is_projected):
         return outside
-    corners = shapely.bounds(shapes).reshape(-1, 2)
-    if crs.is_geographic:
-        bad = (np.abs(corners) > [_LONGITUDE, _LATITUDE]).any(axis=1)
-        degrees = all(axis.unit_name == "degree" for axis in crs.axis_info)
-        return outside | (bad.reshape(-1, 2).any(axis=1) & degrees)
-    there = ~(shapely.is_missing(shapes) | shapely.is_empty(shapes))
-    return outside | (there & ~np.isfinite(_degrees(corners, crs)).all(axis=1).reshape(-1, 2).all(axis=1))
+    corners = shapely.bounds(shapes[rows]).reshape(-1, 2)
+    units = np.abs(corners) * crs.axis_info[0].unit_conversion_factor
+    limits = (_LONGITUDE, _LATITUDE) if crs.is_geographic else (_FARTHEST_M, _FARTHEST_M)
+    outside[rows] = (units > limits).any(axis=1).reshape(-1, 2).any(axis=1)
+    if crs.is_projected:
+        nowhere = ~np.isfinite(_degrees(corners, crs)).all(axis=1).reshape(-1, 2).all(axis=1)
+        # The corners around a large feature may be beyond the edge of a projection, and none of its vertices.
+        xy, index = shapely.get_coordinates(shapes[rows[nowhere]], return_index=True)
+        outside[rows[nowhere][index[~np.isfinite(_degrees(xy, crs)).all(axis=1)]]] = True
+    return outside
+
+
+def without_strays(frame: gpd.GeoDataFrame, what: str, path: Path | str) -> gpd.GeoDataFrame:
+    """Return the features that are not `outside_of_crs`; a warning counts the others and names the first."""
+    outside = outside_of_crs(frame)
+    if outside.any():
+        warn(
+            f"{what}: {outside.sum()} of {len(frame)} features of {path} have coordinates that are not "
+            f"finite, or outside of their CRS; left out. The first: {first_of(frame, outside)}."
+        )
+    return frame[~outside]
+
+
+def first_of(frame: gpd.GeoDataFrame, marked: NDArray[np.bool_]) -> str:
+    """Return the place of the first marked feature and its id, if it has one."""
+    row = int(np.argmax(marked))
+    west, south, east, north = shapely.bounds(frame.geometry.to_numpy()[row])
+    ids = [f"id {str(frame[name].iloc[row])[:40]}, " for name in ("id", "osm_id", "road_id") if name in frame]
+    return f"{''.join(ids[:1])}x {west:.9g} to {east:.9g}, y {south:.9g} to {north:.9g}"
 
 
 def warn_if_elsewhere(
@@ -151,6 +184,17 @@ def _degrees(xy: NDArray[np.float64], crs: pyproj.CRS) -> NDArray[np.float64]:
         return np.full(xy.shape, np.inf)
 
 
+def _has_degrees(crs: pyproj.CRS) -> bool:
+    """Return True if places of a CRS have a longitude and latitude."""
+    if not (crs.is_geographic or crs.is_projected):
+        return False
+    try:
+        pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    except pyproj.exceptions.ProjError:
+        return False
+    return True
+
+
 def _misses_area_of_use(xy: NDArray[np.float64], crs: pyproj.CRS) -> bool:
     """Return True if no place of a projected CRS is where it is meant to be used."""
     area = crs.area_of_use
@@ -171,4 +215,6 @@ def _name(crs: pyproj.CRS) -> str:
 
 
 def _number(value: float) -> str:
+    if value >= 1e12:
+        return f"{value:.3g}"
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"

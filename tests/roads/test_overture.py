@@ -75,3 +75,24 @@ def test_other_roads_are_unchanged():
     frame = segments()
     for other in (frame.drop(columns="class"), frame.assign(subtype="highway")):
         assert with_osm_columns(other) is other
+
+
+@pytest.mark.parametrize(
+    "odd", [["a", {}], [1e300, -5], [None], "0.5", [float("nan"), 1], 7, [0.9, 0.1], [10**400, 0]]
+)
+def test_rules_of_any_value_are_no_error(odd):
+    row = {
+        **{"id": "a", "subtype": "road", "class": "trunk", "names": odd, "routes": [{"ref": odd}]},
+        "road_flags": [{"values": odd, "between": odd}, {"values": ["is_tunnel"], "between": odd}],
+        "access_restrictions": [{"access_type": odd, "when": odd}, odd, {"when": {"heading": odd}}],
+        "speed_limits": [{"max_speed": odd}, {"max_speed": {"value": odd, "unit": odd}, "when": odd}],
+    }
+    line = LineString([(0, 0), (100, 0)])
+    found = with_osm_columns(gpd.GeoDataFrame([row], geometry=[line], crs="EPSG:32632"))
+    assert found.length.sum() == pytest.approx(100)
+    assert set(found["highway"]) == {"trunk"}
+
+
+def test_kinds_that_are_no_text_are_not_of_overture():
+    roads = gpd.GeoDataFrame({"subtype": [["road"]], "class": [{}]}, geometry=[LineString([(0, 0), (9, 9)])])
+    assert with_osm_columns(roads) is roads

@@ -6,7 +6,7 @@ import pandas as pd
 import pyogrio
 import pytest
 import shapely
-from shapely.geometry import LineString, MultiLineString, Point, box
+from shapely.geometry import GeometryCollection, LineString, MultiLineString, Point, box
 
 from pipeline.errors import RoadsError, VectorFileError
 from pipeline.input_warnings import collected_warnings
@@ -17,6 +17,7 @@ CRS = "EPSG:32632"
 
 
 X, Y = 600000.0, 5800000.0
+BOUNDS = (X - 5000, Y - 5000, X + 5000, Y + 5000)
 
 
 def roads(*lines, **columns) -> gpd.GeoDataFrame:
@@ -122,7 +123,78 @@ def test_lines_with_a_vertex_that_is_no_number_are_left_out(tmp_path):
         roads(STREET, LineString([(X, Y), (np.nan, np.nan), (X + 9, Y)])).to_file(tmp_path / "r.gpkg")
     with collected_warnings() as said:
         assert read_roads(tmp_path / "r.gpkg", CRS).geometry.tolist() == [STREET]
-    assert said == ["Roads: 1 of 2 lines have vertices that are no finite numbers; left out."]
+    assert len(said) == 1 and said[0].startswith("Roads: 1 of 2 features of ")
+    assert "not finite, or outside of their CRS; left out. The first: x 600000 to 600009" in said[0]
+
+
+FAR = {
+    "infinite": (np.inf, Y),
+    "NaN in y": (X, np.nan),
+    "1e308": (1e308, -1e308),
+    "1e20": (1e20, Y),
+    "1e12": (X, 1e12),
+    "-1e9": (-1e9, Y),
+}
+
+
+@pytest.mark.parametrize("end", FAR.values(), ids=FAR)
+@pytest.mark.parametrize("suffix", [".gpkg", ".parquet"])
+def test_one_line_with_an_absurd_place_is_left_out_and_alone_an_error(tmp_path, end, suffix):
+    with np.errstate(invalid="ignore"):
+        broken = LineString([(X, Y), end])
+    for name, lines in (("one", [broken]), ("many", [STREET, broken])):
+        write = roads(*lines, osm_id=[str(n) for n in range(len(lines))])
+        (write.to_file if suffix == ".gpkg" else write.to_parquet)(tmp_path / f"{name}{suffix}")
+    with pytest.raises(VectorFileError, match=r"can't be placed: .*one\.(gpkg|parquet)"):
+        read_roads(tmp_path / f"one{suffix}", CRS, BOUNDS)
+    with collected_warnings() as said:
+        assert read_roads(tmp_path / f"many{suffix}", CRS).geometry.tolist() == [STREET]
+    assert len(said) == 1 and "1 of 2 features" in said[0] and "id 1" in said[0]
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, 1e308, 5e-324])
+def test_heights_of_any_number_do_not_move_a_road(tmp_path, odd):
+    def high(line):
+        return shapely.linestrings([(x, y, odd) for x, y in line.coords])
+
+    roads(high(STREET)).to_file(tmp_path / "r.gpkg")
+    lonlat = gpd.GeoSeries([STREET], crs=CRS).to_crs(4326).iloc[0]
+    gpd.GeoDataFrame(geometry=[high(lonlat)], crs="EPSG:4979").to_file(tmp_path / "d.gpkg")
+    assert read_roads(tmp_path / "r.gpkg", CRS, BOUNDS).geometry.tolist() == [STREET]
+    assert read_roads(tmp_path / "d.gpkg", CRS, BOUNDS).geometry.iloc[0].equals_exact(STREET, 1e-3)
+
+
+def test_roads_where_the_crs_of_the_scene_ends_are_no_roads_here(tmp_path):
+    lonlat = gpd.GeoSeries([STREET], crs=CRS).to_crs(4326).iloc[0]
+    far = LineString([(-171, -50), (-171, -51)]), LineString([(10, 50), (-171, -50)])
+    gpd.GeoDataFrame(geometry=[*far, lonlat], crs=4326).to_file(tmp_path / "r.gpkg")
+    half = "+proj=ortho +lat_0=52 +lon_0=10"
+    assert len(read_roads(tmp_path / "r.gpkg", half)) == 1
+    assert len(read_roads(tmp_path / "r.gpkg", half, (-1e5, -1e5, 1e5, 1e5))) == 1
+
+
+def test_lines_longer_than_roads_can_be(tmp_path):
+    zigzag = LineString([(X + 5e6 * (n % 2), Y + n) for n in range(10)])
+    roads(zigzag, STREET).to_file(tmp_path / "one.gpkg")
+    with collected_warnings() as said:
+        assert read_roads(tmp_path / "one.gpkg", CRS, BOUNDS).geometry.tolist() == [STREET]
+    assert (
+        len(said) == 1 and "1 of 2 features" in said[0] and "longer than the equator (45,000 km)" in said[0]
+    )
+    each = [LineString([(X + 5e6 * (n % 2), Y + n + m / 1000) for n in range(8)]) for m in range(60)]
+    roads(*each).to_file(tmp_path / "many.gpkg")
+    with pytest.raises(RoadsError, match=r"many\.gpkg near the scene are 2,100,000 km long together"):
+        read_roads(tmp_path / "many.gpkg", CRS, BOUNDS)
+
+
+def test_lines_of_collections_are_roads_and_others_are_counted(tmp_path):
+    nested = GeometryCollection([GeometryCollection([STREET]), MultiLineString([streets(2)[1]])])
+    mixed = GeometryCollection([Point(X, Y), STREET])
+    roads(nested, mixed, Point(X, Y), streets(3)[2]).to_file(tmp_path / "r.gpkg")
+    with collected_warnings() as said:
+        found = read_roads(tmp_path / "r.gpkg", CRS)
+    assert [len(shapely.get_parts(line)) for line in found.geometry] == [2, 1]
+    assert len(said) == 1 and said[0].endswith("are no lines (1 GeometryCollection, 1 Point); left out.")
 
 
 def test_what_cannot_be_used_is_refused(tmp_path):
@@ -131,9 +203,9 @@ def test_what_cannot_be_used_is_refused(tmp_path):
     (tmp_path / "text.gpkg").write_text("hello")
     with pytest.raises(VectorFileError, match="can't be read"):
         read_roads(tmp_path / "text.gpkg", CRS)
-    roads(STREET, Point(X, Y), box(X, Y, X + 1, Y + 1)).to_file(tmp_path / "mixed.gpkg")
-    with pytest.raises(RoadsError, match="holds: Point, Polygon"):
-        read_roads(tmp_path / "mixed.gpkg", CRS)
+    roads(Point(X, Y), box(X, Y, X + 1, Y + 1)).to_file(tmp_path / "others.gpkg")
+    with pytest.raises(RoadsError, match="holds: 1 Point, 1 Polygon"):
+        read_roads(tmp_path / "others.gpkg", CRS)
     gpd.GeoDataFrame(geometry=[STREET]).to_file(tmp_path / "nocrs.gpkg")
     with pytest.raises(RoadsError, match="coordinate reference system"):
         read_roads(tmp_path / "nocrs.gpkg", CRS)

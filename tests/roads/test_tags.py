@@ -93,6 +93,35 @@ def test_a_speed_limit_of_any_type(value, limit):
     assert said == []
 
 
+@pytest.mark.parametrize("value", [1e300, -5, "1e400", "-inf", "101", 2**70, "9" * 5000])
+def test_absurd_numbers_of_lanes_are_named_and_not_used(value):
+    with collected_warnings() as said:
+        assert tags.lanes([tags.text_of(value), "2"]) == [None, 2]
+    assert len(said) == 1 and said[0].startswith("Roads: lanes of 1 of 2 roads is not understood")
+    assert len(said[0]) < 250
+
+
+@pytest.mark.parametrize("value", ["1e400", "inf", 1e300, 5000])
+def test_absurd_speeds_are_named_and_not_used(value):
+    with collected_warnings() as said:
+        assert tags.speed_limits([tags.text_of(value), "50"]) == [None, "50"]
+    assert len(said) == 1 and said[0].startswith("Roads: maxspeed of 1 of 2 roads")
+
+
+def test_texts_of_any_length_and_nested_lists_are_cut():
+    assert len(tags.text_of("x" * 2**20)) == 1000
+    assert len(tags.text_of(["x" * 600, "y" * 600] * 1000)) == 1000
+    nested = []
+    for _ in range(5000):
+        nested = [nested, "2"]
+    assert tags.text_of(nested) == "2"
+    table = pd.DataFrame({"highway": ["trunk"], "name": ["n" * 2**20], "oneway": ["yes" * 2**18]})
+    read = tags.columns(table)
+    with collected_warnings() as said:
+        assert tags.oneways(read) == [0]
+    assert len(read["name"][0]) == 1000 and len(said) == 1
+
+
 def test_what_is_no_speed_or_number_of_lanes_is_named():
     with collected_warnings() as said:
         assert tags.speed_limits(["yes", "50", None]) == [None, "50", None]

@@ -10,11 +10,22 @@ from shapely.geometry import LineString, Point, Polygon, box
 from pipeline.errors import VectorFileError
 from pipeline.input_warnings import collected_warnings
 from pipeline.storage.untrusted_vectors import read_layer
-from pipeline.storage.vector_places import check_coordinates, outside_of_crs, warn_if_elsewhere
+from pipeline.storage.vector_places import (
+    check_coordinates,
+    outside_of_crs,
+    warn_if_elsewhere,
+    without_strays,
+)
 
 UTM, DEGREES = "EPSG:32632", "EPSG:4326"
 SCENE = (600_000, 5_890_000, 610_000, 5_900_000)
 """Bounds, in UTM: 10.5 degrees east, 53.2 north."""
+
+
+_UNKNOWN_PROJECTION = (
+    'PROJCS["mine",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
+    'PRIMEM["Greenwich",0],UNIT["degree",0.0174532925199433]],PROJECTION["Mine"],UNIT["metre",1]]'
+)
 
 
 def frame(*shapes, crs=UTM):
@@ -35,6 +46,16 @@ def frame(*shapes, crs=UTM):
         (Point(6e8, 5.9e9), UTM, "up to 5,900,000,000, are outside of its CRS, EPSG:32632"),
         (Point(np.nan, 3), UTM, "no finite numbers"),
         (Point(np.inf, -np.inf), DEGREES, "no finite numbers"),
+        (Point(1e308, -1e308), UTM, r"up to 1e\+308, are outside of its CRS"),
+        (Point(1e12, 0), "EPSG:3857", "outside of its CRS, EPSG:3857"),
+        (Point(1e12, 0), "EPSG:2263", "outside of its CRS, EPSG:2263"),
+        (Point(10, 91), "EPSG:4979", "outside of its CRS, EPSG:4979"),
+        (Point(999, 50), "EPSG:4326+5773", "up to 999, are outside of its CRS"),
+        (Point(0, 101), "EPSG:4807", "outside of its CRS, EPSG:4807"),
+        (Point(5, 9), "EPSG:4978", "EPSG:4978, is no map of the Earth"),
+        (Point(5, 9), "EPSG:5773", "EPSG:5773, is no map of the Earth"),
+        (Point(5, 9), 'LOCAL_CS["site",UNIT["metre",1]]', "site, is no map of the Earth"),
+        (Point(5, 9), _UNKNOWN_PROJECTION, "mine, is no map of the Earth .* or PROJ can't transform it"),
     ],
 )
 def test_coordinates_of_another_crs_are_an_error_in_one_line(shape, crs, message):
@@ -51,6 +72,11 @@ def test_coordinates_of_another_crs_are_an_error_in_one_line(shape, crs, message
         (Point(1_100_000, 7_000_000), UTM),
         (Point(0.1, 51), "EPSG:3857"),
         (Point(20_100_000, 5_000_000), "EPSG:3857"),
+        (Point(10, 99), "EPSG:4807"),
+        (Point(10.5, 53.2, np.nan), "EPSG:4979"),
+        (Point(5e-324, 5e-324), DEGREES),
+        (Point(32_600_000, 5_800_000), "EPSG:5652"),
+        (LineString([(-5e6, 0), (0, 5e6), (5e6, 0), (0, -5e6)]), "+proj=ortho"),
         (Point(5, 9), "+proj=tmerc +lat_0=53 +lon_0=10"),
         (Polygon(), DEGREES),
         (None, DEGREES),
@@ -123,3 +149,15 @@ def test_swapped_axes_and_degrees_called_metres_are_recognised():
     assert "look like degrees, but the CRS of the file is EPSG:3857" in warned(
         frame(Point(lon, lat), crs="EPSG:3857")
     )
+
+
+def test_strays_are_left_out_counted_and_the_first_is_named():
+    roads = frame(Point(6e5, 5.9e6), Point(6e5, 1e20), Point(np.inf, 5), None, Polygon()).assign(
+        id=list("abcde")
+    )
+    with collected_warnings() as said:
+        assert without_strays(roads, "Roads", "r.gpkg")["id"].tolist() == ["a", "d", "e"]
+    assert said == [
+        "Roads: 2 of 5 features of r.gpkg have coordinates that are not finite, or outside of their CRS; "
+        "left out. The first: id b, x 600000 to 600000, y 1e+20 to 1e+20."
+    ]
