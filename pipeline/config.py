@@ -2,53 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
-import logging
 import math
-from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
-from pipeline.errors import ConfigError
-from pipeline.safe_yaml import read_yaml
-
-log = logging.getLogger(__name__)
+from pipeline.settings import MOST_PX, MOST_THREADS, Settings, load_settings
 
 ExportFormat = Literal["parquet", "flatgeobuf", "geojson", "pmtiles"]
-
-
-class Settings(BaseModel):
-    """Base of all groups of settings: immutable, without unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    renamed: ClassVar[Mapping[str, str]] = {}
-    """New names of settings by their old ones, which are accepted with a warning."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_old_names(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        for old in cls.renamed.keys() & given.keys():
-            log.warning("Setting %s is now called %s.", old, cls.renamed[old])
-        return {cls.renamed.get(name, name): value for name, value in given.items()}
-
-
-Model = TypeVar("Model", bound=BaseModel)
 
 
 USUAL_SCALE = 1e-4
@@ -78,10 +42,14 @@ class SceneSettings(Settings):
     """Values and time of a scene, where its files do not state them or state them wrongly."""
 
     scale: float | None = Field(
-        None, description="reflectance = DN * scale + offset, for all bands; null: from the scene"
+        None,
+        allow_inf_nan=True,
+        description="reflectance = DN * scale + offset, for all bands; null: from the scene",
     )
     offset: float | None = Field(
-        None, description="in reflectance, e.g. -0.1 since baseline 04.00; null: from the scene"
+        None,
+        allow_inf_nan=True,
+        description="in reflectance, e.g. -0.1 since baseline 04.00; null: from the scene",
     )
     nodata: float | Literal["none"] | None = Field(
         None,
@@ -113,20 +81,18 @@ class SceneSettings(Settings):
     @field_validator("nodata", mode="before")
     @classmethod
     def _is_a_value(cls, nodata: object) -> object:
+        if str(nodata).strip().lower() == "none" and nodata is not None:
+            return "none"
         try:
             number = float(nodata) if isinstance(nodata, str | int | float) else None
-        except ValueError as error:
-            if str(nodata).lower() != "none":
-                raise ValueError("a number, nan or none is expected") from error
-            return "none"
+        except (ValueError, OverflowError) as error:
+            raise ValueError("a number of 64 bits, nan or none is expected") from error
         # Values that are not finite never have data, so they need no setting.
         return nodata if number is None else number if math.isfinite(number) else "none"
 
     @field_validator("acquired", mode="before")
     @classmethod
     def _is_a_time(cls, acquired: object) -> object:
-        if isinstance(acquired, date):  # YAML reads dates
-            return acquired.isoformat()
         if isinstance(acquired, str | int):
             acquired = str(acquired)
             try:
@@ -141,9 +107,9 @@ class SceneSettings(Settings):
 class Tiling(Settings):
     """Tiles and shards of a scene; results do not depend on them."""
 
-    tile_px: int = Field(1024, ge=16, le=10980, description="side of a tile's core, in 10 m pixels")
+    tile_px: int = Field(1024, ge=16, le=MOST_PX, description="side of a tile's core, in 10 m pixels")
     shards: int = Field(
-        4, ge=1, description="number of shards of a scene; a shard has complete strips of tiles"
+        4, ge=1, le=1000, description="number of shards of a scene; a shard has complete strips of tiles"
     )
 
 
@@ -157,8 +123,12 @@ class Engine(Settings):
     backend: Literal["auto", "openvino", "torch"] = Field(
         "auto", description="auto (torch on a GPU, else openvino if installed), openvino, torch"
     )
-    memory_mb: int = Field(2500, ge=512, description="limit of the peak memory; it determines the tile size")
-    threads: int | None = Field(None, ge=1, description="threads of the networks; null: all cores")
+    memory_mb: int = Field(
+        2500, ge=512, le=16_000_000, description="limit of the peak memory; it determines the tile size"
+    )
+    threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="threads of the networks; null: all cores"
+    )
 
 
 class Runner(Settings):
@@ -167,7 +137,7 @@ class Runner(Settings):
     kind: Literal["threads", "processes", "dask", "ray"] = Field(
         "threads", description="threads, processes, dask (extra dask), ray (extra ray)"
     )
-    workers: int = Field(1, ge=1, description="shards in flight at a time")
+    workers: int = Field(1, ge=1, le=1024, description="shards in flight at a time")
     address: str | None = Field(
         None, description="Dask: tcp://host:8786; Ray: ray://host:10001, auto; null: started for the run"
     )
@@ -194,28 +164,34 @@ class Trucks(Settings):
     screener: str | None = Field(
         None, description="bundle that rejects blocks before the detector; null: no screener"
     )
-    road_buffer_m: float = Field(30.0, gt=0, description="maximum distance of a truck's centre from a road")
-    cloud_buffer_m: float = Field(
-        100.0, ge=0, description="flag trucks within this distance of cloud as near_cloud"
+    road_buffer_m: float = Field(
+        30.0, ge=0.1, le=10_000, description="maximum distance of a truck's centre from a road"
     )
-    min_speed_kmh: float = Field(0.0, ge=0, description="drop trucks below this speed")
+    cloud_buffer_m: float = Field(
+        100.0, ge=0, le=10_000, description="flag trucks within this distance of cloud as near_cloud"
+    )
+    min_speed_kmh: float = Field(0.0, ge=0, le=1000, description="drop trucks below this speed")
 
 
 class TrafficSettings(Settings):
     """Traffic on road segments, if roads are given."""
 
     enabled: bool = Field(True, description="compute trucks, speed and flow by road segment")
-    segment_km: float = Field(2.0, gt=0, description="maximum length; segments also end at junctions")
+    segment_km: float = Field(
+        2.0, ge=0.05, le=1000, description="maximum length; segments also end at junctions"
+    )
     driving_side: Literal["auto", "right", "left"] = Field(
         "auto", description="auto (from the country; unknown near borders where it changes), right, left"
     )
-    position_sigma_m: float = Field(5.0, gt=0, description="standard deviation of positions across roads")
-    recall: float | None = Field(None, gt=0, le=1, description="of the detector, 0-1; null: from the card")
+    position_sigma_m: float = Field(
+        5.0, ge=0.1, le=1000, description="standard deviation of positions across roads"
+    )
+    recall: float | None = Field(None, ge=0.01, le=1, description="of the detector, 0-1; null: from the card")
     overpass_url: str = Field(
         "https://overpass-api.de/api/interpreter", description="server for --roads overpass"
     )
     overpass_wait_s: float = Field(
-        30.0, gt=0, description="seconds for that server to begin its answer; more for large scenes"
+        30.0, ge=1, le=3600, description="seconds for that server to begin its answer; more for large scenes"
     )
 
 
@@ -226,8 +202,12 @@ class Landcover(Settings):
     bundle: str | None = Field(
         None, description="name or path of a bundle; null: landcover, or landcover-10m without 20 m bands"
     )
-    min_area_m2: float = Field(500.0, ge=0, description="merge smaller polygons into their largest neighbour")
-    simplify_m: float = Field(0.0, ge=0, description="tolerance of the simplification; 0: keep pixel edges")
+    min_area_m2: float = Field(
+        500.0, ge=0, le=1e9, description="merge smaller polygons into their largest neighbour"
+    )
+    simplify_m: float = Field(
+        0.0, ge=0, le=1000, description="tolerance of the simplification; 0: keep pixel edges"
+    )
 
 
 class Panoptic(Settings):
@@ -261,16 +241,18 @@ class Batch(Settings):
     """Batches of scenes."""
 
     concurrency: int = Field(
-        1, ge=1, description="scenes at a time, each with engine.memory_mb and all cores"
+        1, ge=1, le=1000, description="scenes at a time, each with engine.memory_mb and all cores"
     )
-    attempts: int = Field(3, ge=1, description="attempts at a scene with transient errors")
-    backoff_s: float = Field(30.0, ge=0, description="pause before the second attempt; it doubles each time")
+    attempts: int = Field(3, ge=1, le=100, description="attempts at a scene with transient errors")
+    backoff_s: float = Field(
+        30.0, ge=0, le=86_400, description="pause before the second attempt; it doubles each time"
+    )
     ledger: SecretStr | None = Field(
         None, description="SQLAlchemy URL, e.g. postgresql+psycopg://host/db; null: ledger.sqlite in --out"
     )
     name: str = Field("batch", description="distinguishes batches that share a ledger")
     lease_s: float = Field(
-        60.0, ge=1, description="seconds without a heartbeat that end a claim of another machine"
+        60.0, ge=1, le=604_800, description="seconds without a heartbeat that end a claim of another machine"
     )
     on_failure: tuple[str, ...] = Field((), description="command to run for each quarantined scene")
 
@@ -294,100 +276,3 @@ class Config(Settings):
 def load_config(path: Path | None = None, overrides: Iterable[str] = ()) -> Config:
     """Return the settings of a run. Arguments and errors as `load_settings`."""
     return load_settings(Config, path, overrides)
-
-
-def load_settings(kind: type[Model], path: Path | None, overrides: Iterable[str] = ()) -> Model:
-    """Return settings from a YAML file (the defaults without one), then `a.b=c` overrides in order.
-
-    `kind` is any pydantic model; fields that are models are groups.
-
-    Raises
-    ------
-    ConfigError
-        If the file can't be read, a key is unknown (the message names the nearest valid one), or a value
-        is of the wrong type or out of range.
-    """
-    tree = _without_empty_groups(_read_yaml(path), kind) if path else {}
-    for override in overrides:
-        _apply(tree, override)
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(_explain(error, kind, path)) from error
-
-
-def setting_names(kind: type[BaseModel]) -> list[str]:
-    """Return every valid name of a setting: `key`, or `group.key`."""
-    groups = _groups(kind)
-    return [
-        name if name == field else f"{field}.{name}"
-        for field in kind.model_fields
-        for name in (setting_names(groups[field]) if field in groups else [field])
-    ]
-
-
-def _groups(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """Return the fields that are models."""
-    annotations = {name: field.annotation for name, field in kind.model_fields.items()}
-    return {
-        name: group
-        for name, group in annotations.items()
-        if isinstance(group, type) and issubclass(group, BaseModel)
-    }
-
-
-def _without_empty_groups(tree: Mapping[str, Any], kind: type[BaseModel]) -> dict[str, Any]:
-    """Leave out groups that are null, such as a group with all keys commented out; they keep defaults."""
-    groups = _groups(kind)
-    return {name: value for name, value in tree.items() if value is not None or name not in groups}
-
-
-def _read_yaml(path: Path) -> Mapping[str, Any]:
-    try:
-        tree = read_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"Settings file can't be read: {path} ({error.strerror}).") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"Settings file is not UTF-8 text: {path}.") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(
-            f"Settings file is not valid YAML: {path}: {' '.join(str(error).split())}"
-        ) from error
-    if not isinstance(tree, Mapping | None):
-        raise ConfigError(
-            f"Settings file must hold `group: {{key: value}}`: {path} holds a {type(tree).__name__}."
-        )
-    return tree or {}
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"A setting must be group.key=value, e.g. tiling.tile_px=512. Received: {override}")
-    try:
-        value = read_yaml(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"The value of {key} is not valid YAML. Received: {text}") from error
-    *groups, last = key.split(".")
-    node = tree
-    for group in groups:
-        child = node.setdefault(group, {})
-        if not isinstance(child, dict):
-            raise ConfigError(
-                f"Setting {key}: {group} already has a value, so it can't be a group of settings."
-            )
-        node = child
-    node[last] = value
-
-
-def _explain(error: ValidationError, kind: type[BaseModel], path: Path | None) -> str:
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
-    where = f" (in {path})" if path else ""
-    if first["type"] == "extra_forbidden":
-        known = list(dict.fromkeys([*setting_names(kind), *kind.model_fields]))
-        nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        hint = f" Did you mean {nearest[0]}?" if nearest else f" Known: {', '.join(known)}."
-        return f"Unknown setting {name}{where}.{hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"Setting {name}{where}: {message}. Received: {first['input']!r}"

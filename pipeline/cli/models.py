@@ -61,9 +61,9 @@ def models_measure(
 
     Example: `truckscape models measure runs/detector/bundle --config configs/measure-detector.yaml`
     """
-    from pipeline.config import load_settings
     from pipeline.models.bundle import open_bundle
     from pipeline.report.card import card_page
+    from pipeline.settings import load_settings
     from pipeline.validation.detector_card import DetectorMeasurement, measure_detector, write_quality
 
     settings = load_settings(DetectorMeasurement, config)

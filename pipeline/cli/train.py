@@ -105,7 +105,7 @@ def train_screener(out: Out, config: TrainingConfig = None, settings: TrainingSe
 
     Example: `truckscape train screener --config configs/train-screener.yaml --out runs/screener`
     """
-    from pipeline.config import load_settings
+    from pipeline.settings import load_settings
 
     with _training_extra():
         from pipeline.training.screener import ScreenerTraining, train_screener

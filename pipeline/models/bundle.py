@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from pipeline.errors import BundleError
 from pipeline.models.legend import LegendClass
-from pipeline.safe_yaml import read_yaml
+from pipeline.safe_yaml import YamlError, read_yaml_file
 from pipeline.storage.atomic import make_folder, replacing
 
 if TYPE_CHECKING:  # the import of torch takes seconds, and cards are read without it
@@ -214,8 +214,8 @@ def open_bundle(name_or_path: str) -> Bundle:
             f"No model bundle at {name_or_path} (no card.yaml there). Shipped bundles: {names or 'none'}."
         )
     try:
-        card = Card.model_validate(read_yaml(card_file.read_text(encoding="utf-8")))
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError) as error:
+        card = Card.model_validate(read_yaml_file(card_file))
+    except (YamlError, UnicodeDecodeError, ValidationError) as error:
         raise BundleError(
             f"Not a valid model card: {card_file}: {' '.join(str(error).split())[:300]}"
         ) from error

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import lightning as pl
 import numpy as np
@@ -29,10 +29,11 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from pydantic import Field
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.config import Engine, Settings
+from pipeline.config import Engine
 from pipeline.errors import TrainingError
 from pipeline.inference import runtime
 from pipeline.private_interfaces import callback_state
+from pipeline.settings import MOST_SEED, MOST_STEPS, MOST_THREADS, Settings
 from pipeline.training.checkpoints import (
     BEST,
     LAST,
@@ -54,24 +55,33 @@ _MAY_CHANGE = ("threads", "workers")
 class FitSettings(Settings):
     """Settings that every training has."""
 
-    steps: int = Field(1000, ge=1, description="optimiser steps; rounded to complete validations")
-    batch: int = Field(16, ge=1, description="examples a step")
-    check_every: int = Field(200, ge=1, description="steps from one checkpoint and validation to the next")
+    steps: int = Field(
+        1000, ge=1, le=MOST_STEPS, description="optimiser steps; rounded to complete validations"
+    )
+    batch: int = Field(16, ge=1, le=10_000, description="examples a step")
+    check_every: int = Field(
+        200, ge=1, le=MOST_STEPS, description="steps from one checkpoint and validation to the next"
+    )
     patience: int = Field(
-        0, ge=0, description="validations without an improvement before it stops early; 0: never"
+        0,
+        ge=0,
+        le=MOST_STEPS,
+        description="validations without an improvement before it stops early; 0: never",
     )
     average: float = Field(0.995, ge=0, lt=1, description="decay of the moving average of the weights")
-    average_from: int = Field(0, ge=0, description="first step whose weights are averaged")
-    blend: tuple[int, ...] = Field(
+    average_from: int = Field(0, ge=0, le=MOST_STEPS, description="first step whose weights are averaged")
+    blend: tuple[Annotated[int, Field(ge=1, le=MOST_STEPS)], ...] = Field(
         (), description="validated steps whose averaged weights the final ones are averaged with"
     )
-    clip: float = Field(5.0, gt=0, description="norm to which gradients are clipped")
+    clip: float = Field(5.0, ge=1e-6, le=1e6, description="norm to which gradients are clipped")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the processor computes it natively, else float32"
     )
-    seed: int = Field(0, ge=0)
-    threads: int | None = Field(None, ge=1, description="of the processor; all cores when not set")
-    workers: int = Field(0, ge=0, description="processes that make examples")
+    seed: int = Field(0, ge=0, le=MOST_SEED)
+    threads: int | None = Field(
+        None, ge=1, le=MOST_THREADS, description="of the processor; all cores when not set"
+    )
+    workers: int = Field(0, ge=0, le=MOST_THREADS, description="processes that make examples")
 
     @property
     def epochs(self) -> int:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline.config import SceneSettings, load_settings
+from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import Bundle
+from pipeline.settings import load_settings
 
 
 @dataclass(frozen=True)

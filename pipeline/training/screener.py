@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import lightning as pl
 import numpy as np
@@ -25,6 +25,7 @@ from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_network
 from pipeline.models.screener import BLOCK_PX, CELL_PX
 from pipeline.scenes.open import open_scene
+from pipeline.settings import MOST_PX, MOST_STEPS, SeedNumber
 from pipeline.simulation.chips.chip import CHIP_BANDS
 from pipeline.simulation.simulate import simulate, simulate_scene
 from pipeline.tiling import plan
@@ -33,6 +34,7 @@ from pipeline.training.detector.settings import ChipTraining
 from pipeline.training.detector.train import blank_card
 from pipeline.training.fit import fit, prepare, training_loader, warm_cosine
 
+_Width = Annotated[int, Field(ge=1, le=4096)]
 _TRUCK_WEIGHT = 4.0
 """Of a cell with a truck against one without: a miss costs a truck, a false alarm some milliseconds."""
 
@@ -40,19 +42,19 @@ _TRUCK_WEIGHT = 4.0
 class ScreenerTraining(ChipTraining):
     """Settings of a training of the tile screener."""
 
-    simulated_px: int = Field(512, ge=128)
-    widths: tuple[int, int, int] = (16, 24, 48)
-    steps: int = Field(1200, ge=1)
-    chip_px: int = Field(64, ge=64, multiple_of=BLOCK_PX)
-    learning_rate: float = Field(3e-3, gt=0)
-    warmup: int = Field(50, ge=1)
+    simulated_px: int = Field(512, ge=128, le=MOST_PX)
+    widths: tuple[_Width, _Width, _Width] = (16, 24, 48)
+    steps: int = Field(1200, ge=1, le=MOST_STEPS)
+    chip_px: int = Field(64, ge=64, le=4096, multiple_of=BLOCK_PX)
+    learning_rate: float = Field(3e-3, ge=1e-9, le=10)
+    warmup: int = Field(50, ge=1, le=MOST_STEPS)
     keep: float = Field(
         0.98, gt=0, le=1, description="share of the trucks to keep where the threshold is chosen"
     )
-    threshold_seeds: tuple[int, ...] = Field(
+    threshold_seeds: tuple[SeedNumber, ...] = Field(
         (3001, 3002), min_length=1, description="simulated scenes to choose the threshold on"
     )
-    measure_seeds: tuple[int, ...] = Field(
+    measure_seeds: tuple[SeedNumber, ...] = Field(
         (3011, 3012, 3013), min_length=1, description="simulated scenes to measure on: others than those"
     )
     speed_with: str | None = Field("trucks", description="bundle of the detector whose time is measured")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipeline.config import SceneSettings, Settings
+from pipeline.config import SceneSettings
+from pipeline.settings import Settings
 
 
 class LabelledSource(Settings):

@@ -7,13 +7,16 @@ within a guard band around them is learned either.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from pipeline.tiling import Tile, plan
 
-PixelBlock = tuple[int, int, int, int]
+_Pixel = Annotated[int, Field(ge=0, le=1_000_000)]
+PixelBlock = tuple[_Pixel, _Pixel, _Pixel, _Pixel]
 """First row, first column, rows, columns."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipeline.config import Engine, Settings
+from pipeline.config import Engine
 from pipeline.errors import BundleError
 from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M
 from pipeline.evaluation.trucks.calibration import Reliability, fit_calibration, reliability
@@ -22,6 +22,7 @@ from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
 from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
+from pipeline.settings import MOST_THREADS, Settings
 from pipeline.storage.atomic import replacing
 from pipeline.validation.card_metrics import (
     SAME_F1,
@@ -59,9 +60,9 @@ class DetectorMeasurement(Settings):
         description="simulated scenes that neither training nor calibration has seen",
     )
     negative_per_10_km2: float = Field(
-        0.5, gt=0, description="false alarms that are allowed on negative scenes, without roads"
+        0.5, ge=1e-6, le=1e6, description="false alarms that are allowed on negative scenes, without roads"
     )
-    threads: int = Field(1, ge=1)
+    threads: int = Field(1, ge=1, le=MOST_THREADS)
 
     @model_validator(mode="after")
     def _each_only_once(self) -> DetectorMeasurement:

@@ -11,7 +11,7 @@ import pandas as pd
 import shapely
 from pydantic import Field
 
-from pipeline.config import Config, Engine, Landcover, SceneSettings, Settings, Trucks
+from pipeline.config import Config, Engine, Landcover, SceneSettings, Trucks
 from pipeline.evaluation.labels import read_polygons, read_truck_labels
 from pipeline.evaluation.trucks.boxes import centres, to_metres
 from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
@@ -24,6 +24,7 @@ from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.run.products import RunContext, trucks_of
 from pipeline.scenes.raster.read import read_points
 from pipeline.scenes.scene import BandSource
+from pipeline.settings import MOST_PX, SeedNumber, Settings
 from pipeline.simulation.simulate import simulate
 
 _APART_M = 1e6
@@ -46,8 +47,8 @@ class Place(Settings):
 class Seed(Settings):
     """A simulated scene."""
 
-    seed: int = Field(ge=0)
-    size: int = Field(768, ge=64, description="pixels")
+    seed: SeedNumber
+    size: int = Field(768, ge=64, le=MOST_PX, description="pixels")
 
 
 @dataclass(frozen=True)

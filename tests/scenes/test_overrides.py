@@ -126,9 +126,9 @@ def test_a_time_is_utc_and_a_date_stays_one(tmp_path):
         ("scene.scale=10000", r"1 / 10000 = 0\.0001"),
         ("scene.offset=-1000", r"-1000 \* 0\.0001 = -0\.1"),
         ("scene.offset=inf", "from -1 to 1"),
-        ("scene.nodata=purple", "a number, nan or none"),
+        ("scene.nodata=purple", "a number of 64 bits, nan or none"),
         ("scene.acquired=yesterday", "ISO 8601"),
-        ("scene.acquired=2023-13-01", "not valid YAML"),
+        ("scene.acquired=2023-13-01", "ISO 8601"),
         ('scene.acquired="2023-13-01"', "ISO 8601"),
     ],
 )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import load_settings
+from pipeline.settings import load_settings
 from pipeline.training.detector.settings import DetectorTraining
 from pipeline.training.screener import ScreenerTraining
 from pipeline.training.segmenter.settings import SegmenterTraining

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.config import load_settings
 from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
+from pipeline.settings import load_settings
 from pipeline.validation.detector_card import (
     DetectorMeasurement,
     measure_detector,

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 
-from pipeline.config import Settings
+from pipeline.settings import MOST_PX, MOST_STEPS, SeedNumber, Settings
 from pipeline.training.fit import FitSettings
 from pipeline.training.sources import LabelledSource
 from pipeline.validation.detector_card import DetectorMeasurement
 from pipeline.validation.observe import Seed
 
-PixelBox = tuple[float, float, float, float]
+_Pixel = Annotated[float, Field(ge=-1e6, le=1e6)]
+PixelBox = tuple[_Pixel, _Pixel, _Pixel, _Pixel]
 
 
 class GroundScene(Settings):
@@ -40,9 +41,11 @@ class TruckSource(LabelledSource):
 class LabelSettings(Settings):
     """Settings of reading and splitting labels."""
 
-    block_px: int = Field(128, ge=64, multiple_of=4, description="side of the blocks, in pixels")
+    block_px: int = Field(128, ge=64, le=MOST_PX, multiple_of=4, description="side of the blocks, in pixels")
     held_out: float = Field(0.25, ge=0, le=0.9, description="share of the boxes that is kept for evaluation")
-    guard_px: int = Field(8, ge=0, description="strip around held-out blocks that is not shown either")
+    guard_px: int = Field(
+        8, ge=0, le=1000, description="strip around held-out blocks that is not shown either"
+    )
     truck_classes: tuple[str, ...] = Field(
         ("truck",), description="what is a truck where the labels have a column class"
     )
@@ -52,10 +55,10 @@ class ChipTraining(FitSettings):
     """Settings of a training on chips: where their ground and traffic come from."""
 
     scenes: tuple[GroundScene, ...] = Field((), description="real scenes: ground to draw traffic on")
-    simulated: tuple[int, ...] = Field(
+    simulated: tuple[SeedNumber, ...] = Field(
         (), description="seeds of simulated scenes, as ground and with traffic"
     )
-    simulated_px: int = Field(768, ge=128)
+    simulated_px: int = Field(768, ge=128, le=MOST_PX)
     sources: tuple[dict[str, Any], ...] = Field(
         (), description="the scenes with their licences, for the card"
     )
@@ -76,14 +79,14 @@ class DetectorTraining(ChipTraining):
     measure: DetectorMeasurement | None = Field(
         None, description="what the bundle is measured on at the end, besides held-out blocks"
     )
-    check_seeds: tuple[int, ...] = Field(
+    check_seeds: tuple[SeedNumber, ...] = Field(
         (), description="seeds of simulated scenes to check the training on, besides held-out blocks"
     )
 
-    steps: int = Field(4000, ge=1)
-    chip_px: int = Field(64, ge=32, multiple_of=4)
-    learning_rate: float = Field(1.5e-3, gt=0)
-    warmup: int = Field(150, ge=1)
+    steps: int = Field(4000, ge=1, le=MOST_STEPS)
+    chip_px: int = Field(64, ge=32, le=4096, multiple_of=4)
+    learning_rate: float = Field(1.5e-3, ge=1e-9, le=10)
+    warmup: int = Field(150, ge=1, le=MOST_STEPS)
     architecture: str = Field("faster_rcnn", description="a family of detectors")
     arguments: dict[str, Any] = Field({}, description="of the network, where not the family's own")
 
@@ -92,14 +95,14 @@ class FineTuning(DetectorTraining):
     """Settings of a training that continues a bundle on the user's labels: few steps, and small ones."""
 
     start_from: str | None = "trucks"
-    simulated: tuple[int, ...] = (1001, 1002)
-    simulated_px: int = Field(512, ge=128)
-    steps: int = Field(400, ge=1)
-    learning_rate: float = Field(2e-4, gt=0)
-    warmup: int = Field(20, ge=1)
+    simulated: tuple[SeedNumber, ...] = (1001, 1002)
+    simulated_px: int = Field(512, ge=128, le=MOST_PX)
+    steps: int = Field(400, ge=1, le=MOST_STEPS)
+    learning_rate: float = Field(2e-4, ge=1e-9, le=10)
+    warmup: int = Field(20, ge=1, le=MOST_STEPS)
     average: float = Field(0.98, ge=0, lt=1)
-    check_every: int = Field(50, ge=1)
-    patience: int = Field(4, ge=0)
+    check_every: int = Field(50, ge=1, le=MOST_STEPS)
+    patience: int = Field(4, ge=0, le=MOST_STEPS)
     measure: DetectorMeasurement | None = DetectorMeasurement(
         calibration=(Seed(seed=2001), Seed(seed=2002)), held_out=(Seed(seed=42), Seed(seed=123))
     )

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import geopandas as gpd
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
+from pydantic import Field
 from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError, LabelsError
@@ -30,7 +32,7 @@ from pipeline.storage.untrusted_vectors import file_of, split_layer
 CLASS_FIELDS = ("class", "label", "category", "landcover", "fclass", "name")
 DYNAMIC_WORLD_NAMES = {item.value: item.name for item in DYNAMIC_WORLD}
 
-Classes = Mapping[str, tuple[str | int, ...]]
+Classes = Mapping[str, tuple[str | Annotated[int, Field(ge=-(2**31), le=2**31 - 1)], ...]]
 """Name of each class, and the values of the labels that mean it."""
 
 

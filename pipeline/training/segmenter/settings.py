@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.library_segmenters import Pretrained
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
+from pipeline.settings import MOST_PX, MOST_SEED, MOST_STEPS, SeedNumber
 from pipeline.training.fit import FitSettings
 from pipeline.training.segmenter.labels import Classes
 from pipeline.training.sources import LabelledSource
 from pipeline.training.spatial_split import PixelBlock
+
+Factor = Annotated[float, Field(ge=0, le=1000)]
+"""Weight relative to others."""
 
 
 class LandcoverSource(LabelledSource):
@@ -21,7 +25,7 @@ class LandcoverSource(LabelledSource):
 
     labels: Path = Field(description="polygons with a class, or a raster of class values (uint8, 255: none)")
     class_field: str | None = Field(None, description="column of the polygons' classes")
-    trust: dict[str, float] = Field(
+    trust: dict[str, Factor] = Field(
         {}, description="how much a label counts in the loss, by the name of its class, where not 1"
     )
     land_use: Path | None = Field(None, description="polygons of OpenStreetMap, trusted over `labels`")
@@ -33,7 +37,7 @@ class LandcoverSource(LabelledSource):
     hazy: bool | None = Field(
         None, description="whether the atmosphere is still in it (L1C); by its level when not set"
     )
-    share: tuple[float, float] = Field(
+    share: tuple[Factor, Factor] = Field(
         (1.0, 1.0), description="of the crops of the first and of the last stage, relative to other sources"
     )
 
@@ -46,10 +50,12 @@ class SegmenterTraining(FitSettings):
         {item.name: (item.value,) for item in DYNAMIC_WORLD},
         description="name of each class, and which values of the labels mean it",
     )
-    simulated: tuple[int, ...] = Field((), description="seeds of simulated scenes to learn from")
-    simulated_held_out: tuple[int, ...] = Field((), description="seeds of simulated scenes to evaluate on")
-    simulated_px: int = Field(512, ge=64)
-    simulated_share: tuple[float, float] = Field((1.0, 1.0), description="as of a labelled scene")
+    simulated: tuple[SeedNumber, ...] = Field((), description="seeds of simulated scenes to learn from")
+    simulated_held_out: tuple[SeedNumber, ...] = Field(
+        (), description="seeds of simulated scenes to evaluate on"
+    )
+    simulated_px: int = Field(512, ge=64, le=MOST_PX)
+    simulated_share: tuple[Factor, Factor] = Field((1.0, 1.0), description="as of a labelled scene")
     id: str = "landcover"
     version: str = "1"
     limitations: tuple[str, ...] = Field((), description="what users must know, for the card")
@@ -70,34 +76,45 @@ class SegmenterTraining(FitSettings):
         None, description="file or URL that holds them, where torchgeo's own address can't be reached"
     )
     first_steps: int = Field(
-        0, ge=0, description="steps of the first stage, without land use and its place; 0: no such stage"
+        0,
+        ge=0,
+        le=MOST_STEPS,
+        description="steps of the first stage, without land use and its place; 0: no such stage",
     )
-    first_learning_rate: float = Field(2e-3, gt=0)
-    steps: int = Field(350, ge=1, description="steps of the last stage and of each fold")
-    land_use_weight: float = Field(3.0, ge=0, description="of a pixel with land use")
+    first_learning_rate: float = Field(2e-3, ge=1e-9, le=10)
+    steps: int = Field(350, ge=1, le=MOST_STEPS, description="steps of the last stage and of each fold")
+    land_use_weight: float = Field(3.0, ge=0, le=1000, description="of a pixel with land use")
     held_out: float = Field(0.25, gt=0, lt=1, description="share of the labelled pixels kept for evaluation")
-    block_px: int = Field(256, ge=16, description="side of the blocks")
-    guard_px: int = Field(32, ge=0, description="labels so near to a held-out block are not used either")
-    blocks: int = Field(200, ge=2, description="at most so many blocks with labels are read (3 MB each)")
-    folds: int = Field(0, ge=0, description="of the cross-validation on land use; 0: not cross-validated")
-    fold_block_px: int = Field(192, ge=16, description="side of the blocks of the cross-validation")
+    block_px: int = Field(256, ge=16, le=MOST_PX, description="side of the blocks")
+    guard_px: int = Field(
+        32, ge=0, le=1000, description="labels so near to a held-out block are not used either"
+    )
+    blocks: int = Field(
+        200, ge=2, le=100_000, description="at most so many blocks with labels are read (3 MB each)"
+    )
+    folds: int = Field(
+        0, ge=0, le=100, description="of the cross-validation on land use; 0: not cross-validated"
+    )
+    fold_block_px: int = Field(
+        192, ge=16, le=MOST_PX, description="side of the blocks of the cross-validation"
+    )
 
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.02, ge=0)
+    learning_rate: float = Field(1e-3, ge=1e-9, le=10)
+    weight_decay: float = Field(0.02, ge=0, le=10)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
     class_balance: float = Field(
         0.1, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
     )
-    emphasis: dict[str, float] = Field({}, description="further factors of classes in the loss, by name")
+    emphasis: dict[str, Factor] = Field({}, description="further factors of classes in the loss, by name")
     band_dropout: float = Field(
         0.35, ge=0, le=1, description="share of the crops that are shown without the optional bands"
     )
-    crop_px: int = Field(192, ge=16, description="a multiple of the stride")
-    batch: int = Field(6, ge=1, description="crops a step")
+    crop_px: int = Field(192, ge=16, le=4096, description="a multiple of the stride")
+    batch: int = Field(6, ge=1, le=10_000, description="crops a step")
     average: float = Field(0.97, ge=0, lt=1, description="decay of the moving average of the weights")
-    clip: float = Field(1.0, gt=0, description="norm to which gradients are clipped")
-    check_every: int = Field(50, ge=1, description="steps from one checkpoint to the next")
-    seed: int = Field(1, ge=0)
+    clip: float = Field(1.0, ge=1e-6, le=1e6, description="norm to which gradients are clipped")
+    check_every: int = Field(50, ge=1, le=MOST_STEPS, description="steps from one checkpoint to the next")
+    seed: int = Field(1, ge=0, le=MOST_SEED)
 
 
 class FineTuning(SegmenterTraining):
@@ -109,7 +126,7 @@ class FineTuning(SegmenterTraining):
     )
     id: str = "own-landcover"
     limitations: tuple[str, ...] = ("Trained and evaluated on few scenes; others may differ.",)
-    steps: int = Field(300, ge=1)
-    crop_px: int = Field(128, ge=16)
-    block_px: int = Field(128, ge=16)
-    guard_px: int = Field(16, ge=0)
+    steps: int = Field(300, ge=1, le=MOST_STEPS)
+    crop_px: int = Field(128, ge=16, le=4096)
+    block_px: int = Field(128, ge=16, le=4096)
+    guard_px: int = Field(16, ge=0, le=1000)

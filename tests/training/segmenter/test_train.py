@@ -12,11 +12,11 @@ from rasterio.transform import from_origin
 from shapely import box
 
 from configs.mosaic_patches import mosaic
-from pipeline.config import load_settings
 from pipeline.errors import TrainingError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.registry import build_network
 from pipeline.scenes.scene import BANDS_10M
+from pipeline.settings import load_settings
 from pipeline.training.segmenter.crops import Crops
 from pipeline.training.segmenter.scenes import OpenSource
 from pipeline.training.segmenter.settings import LandcoverSource, SegmenterTraining
