@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
@@ -28,7 +29,8 @@ from pipeline.run.request import OVERPASS, Request
 from pipeline.run.same_acquisition import warn_of_same_acquisition
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
-from pipeline.scenes.scene import Scene
+from pipeline.scenes.readers.naming import FIRST_LIGHT
+from pipeline.scenes.scene import Scene, date_text
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store
 from pipeline.storage.publish import SETTING as PUBLISH_URL
@@ -155,7 +157,7 @@ def _check_settings(request: Request) -> None:
 
 def _prepare(request: Request, scene: Scene, started: float) -> Job:
     config = request.config
-    _warn_if_undated(scene)
+    _warn_of_time(scene)
     if request.catalog:  # a batch has a ledger for that
         warn_of_same_acquisition(scene, request.out)
     models = Models(
@@ -189,7 +191,15 @@ def _prepare(request: Request, scene: Scene, started: float) -> Job:
     return Job(request, scene, models, roads, shards, keys, store, inputs, here, started)
 
 
-def _warn_if_undated(scene: Scene) -> None:
+def _warn_of_time(scene: Scene) -> None:
+    """Warn of a scene without a time, or with one at which Sentinel-2 took no image."""
+    day = date_text(scene.acquired)
+    today = datetime.now(UTC).date() + timedelta(days=1)  # clocks and time zones differ
+    if day is not None and not FIRST_LIGHT.isoformat() <= day <= today.isoformat():
+        warn(
+            f"{scene.id} is said to be acquired on {day}, but Sentinel-2 has taken images from {FIRST_LIGHT} "
+            "until today. Give the right time: --acquired 2023-06-13T10:20:31Z."
+        )
     if scene.acquired is None:
         warn(
             f"{scene.id} has no time of acquisition: trucks and traffic have no date, and the time series of "

@@ -63,12 +63,18 @@ class Acquisition:
         try:
             given: dict[str, Any] = {field.name: values.get(field.name) for field in fields(cls)}
             for name in ("acquired", "processed"):
-                given[name] = datetime.fromisoformat(given[name]) if given[name] else None
+                given[name] = _time(given[name]) if given[name] else None
             for name in ("footprint", "extent"):
                 given[name] = shapely.from_wkt(given[name]) if given[name] else None
         except (AttributeError, TypeError, ValueError, shapely.errors.ShapelyError):
             return None
         return cls(**given) if given["acquired"] else None
+
+
+def _time(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    # A time without a zone can't be compared with others.
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def acquisition_of(scene: Scene) -> Acquisition | None:

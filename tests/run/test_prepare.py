@@ -130,6 +130,9 @@ def test_an_undated_scene_is_said_and_its_time_can_be_given(tmp_path):
 
     assert [text for text in job().warnings if "--acquired 2023-06-13T10:20:31Z" in text]
     assert job("scene.acquired=2023-06-13").warnings == ()
+    for day in ("2015-06-22", "2199-12-31"):
+        (text,) = job(f"scene.acquired={day}").warnings
+        assert f"scene is said to be acquired on {day}, but Sentinel-2 has taken images" in text
     keys = {
         name: job("scene.acquired=2023-06-13", name).keys
         for name in ("scene.nodata=0", "scene.nodata=250", "scene.scale=0.00011")

@@ -101,6 +101,11 @@ def test_as_json_and_back():
         assert Acquisition.from_json(other) is None
 
 
+def test_a_time_without_a_zone_is_utc_so_that_it_compares():
+    naive = Acquisition.from_json({"acquired": NOON.replace(tzinfo=None).isoformat()})
+    assert naive == Acquisition(NOON)
+
+
 def test_groups_in_time():
     days = {str(day): replace(OLD, acquired=NOON + timedelta(days=day)) for day in (0, 5, 5.01, 3)}
     assert [list(group) for group in near_in_time(days)] == [["0"], ["3"], ["5", "5.01"]]

@@ -31,25 +31,80 @@ _WEB_MERCATOR_METHOD = "1024"
 """EPSG's code of Popular Visualisation Pseudo Mercator."""
 _DEGREES_FROM_180 = "+proj=longlat +datum=WGS84 +pm=180"
 _MERCATOR_FROM_180 = "+proj=merc +a=6378137 +b=6378137 +lon_0=180 +units=m +nadgrids=@null +wktext"
+_FARTHEST_LATITUDE = 85.5
+"""Granules at the end of UTM, at 84 degrees, are 110 km wide."""
+_FROM_MERIDIAN_DEG = 30.0
+"""Longitude from the middle of a UTM zone beyond which coordinates are none of that zone."""
+_FULL_TURN, _SAME_DEG = 360.0, 1e-9
+_PLACE_STEPS = 4
 _TOLERANCE_PX = 0.01
 """Largest error of GDAL's approximate transformation."""
 
 
 def check_georeference(dataset: DatasetReader) -> None:
-    """Raise GeoreferenceError unless a raster has a CRS with a place on Earth and is north up."""
+    """Raise GeoreferenceError unless a raster is north up, and has a CRS and a place that Sentinel-2 sees."""
     name, transform, crs = dataset.name, dataset.transform, dataset.crs
     if not crs:
-        beside = " That of its .aux.xml is not read." if Path(f"{name}.aux.xml").is_file() else ""
-        raise GeoreferenceError(
-            f"No coordinate reference system in {name}; set it, e.g. gdal_edit.py -a_srs EPSG:326xx FILE."
-            f"{beside}"
-        )
+        raise GeoreferenceError(_without_crs(dataset))
     if not (crs.is_projected or crs.is_geographic):
         raise GeoreferenceError(f"A CRS with a place on Earth is needed; {name} is in {crs.to_string()}.")
+    if not all(map(math.isfinite, transform[:6])):
+        raise GeoreferenceError(
+            f"A geotransform of finite numbers is needed; write it again, e.g. gdal_edit.py -a_ullr: {name} "
+            f"has {tuple(transform[:6])}."
+        )
     if transform.b or transform.d or transform.a <= 0 or transform.e >= 0:
         raise GeoreferenceError(
             f"A north-up raster without rotation is needed; warp it first: {name} has {tuple(transform[:6])}."
         )
+    _check_place(dataset)
+
+
+def _without_crs(dataset: DatasetReader) -> str:
+    name = dataset.name
+    if dataset.gcps[0] or dataset.rpcs:
+        return (
+            f"{name} has ground control points or RPCs only, and no geotransform; warp it first, e.g. "
+            "gdalwarp -t_srs EPSG:326xx -tr 10 10 FILE NEW.tif."
+        )
+    beside = " That of its .aux.xml is not read." if Path(f"{name}.aux.xml").is_file() else ""
+    return (
+        f"No coordinate reference system in {name}; set it, e.g. gdal_edit.py -a_srs EPSG:326xx FILE.{beside}"
+    )
+
+
+def _check_place(dataset: DatasetReader) -> None:
+    """Raise GeoreferenceError if a raster is at a pole, or its coordinates are outside of their CRS."""
+    transform, crs = dataset.transform, CRS.from_wkt(dataset.crs.to_wkt())
+    shares = [step / _PLACE_STEPS for step in range(_PLACE_STEPS + 1)]
+    points = [(dataset.width * x, dataset.height * y) for x in shares for y in shares]
+    xs, ys = zip(*(transform * point for point in points), strict=True)
+    to_degrees = _to_degrees(dataset)
+    lons, lats = to_degrees.transform(xs, ys)
+    is_far = max(map(abs, lons)) > _FULL_TURN or (
+        crs.utm_zone and any(_turn(lon, _meridian(crs.utm_zone)) > _FROM_MERIDIAN_DEG for lon in lons)
+    )
+    if not all(map(math.isfinite, (*lons, *lats))) or is_far or max(map(abs, lats)) > 90 + _SAME_DEG:
+        raise GeoreferenceError(
+            f"{dataset.name} has coordinates outside of its CRS {dataset.crs.to_string()}: x {min(xs):.9g} "
+            f"to {max(xs):.9g}, y {min(ys):.9g} to {max(ys):.9g}. Set the right one: gdal_edit.py -a_srs."
+        )
+    poles = zip(*to_degrees.transform((0.0, 0.0), (90.0, -90.0), direction="INVERSE"), strict=True)
+    has_pole = any(min(xs) <= x <= max(xs) and min(ys) <= y <= max(ys) for x, y in poles)
+    if has_pole or max(map(abs, lats)) > _FARTHEST_LATITUDE:
+        raise GeoreferenceError(
+            f"{dataset.name} is at latitude {max(lats, key=abs):.4g}; Sentinel-2 sees from 84 degrees north "
+            "to 84 degrees south. Check its CRS and geotransform, or cut it: gdal_translate -projwin."
+        )
+
+
+def _meridian(zone: str) -> float:
+    return int(zone[:-1]) * 6.0 - 183.0
+
+
+def _turn(lon: float, other: float) -> float:
+    """Return the angle between two meridians, in degrees."""
+    return abs((lon - other + 180) % 360 - 180)
 
 
 def has_pixels_of_10m(dataset: DatasetReader) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
 from pipeline.errors import (
@@ -43,8 +43,11 @@ _TIME_TAGS = (
     "acquisition_time",
     "acquisition_date",
 )
-_FIRST_LIGHT = date(2015, 6, 23)
+FIRST_LIGHT = date(2015, 6, 23)
 """Launch of Sentinel-2A."""
+_YEARS = range(1900, 2200)
+_LEAP_SECOND = re.compile(r"(.{8,10}[T ]\d\d:?59:?)60((?:[.,]\d+)?(?:Z|[+-].*)?)")
+_END_OF_DAY = re.compile(r"(.{8,10}[T ])24((?::?00){0,2}(?:[.,]0+)?(?:Z|[+-].*)?)")
 _BASELINE_IN_NAME = re.compile(r"_N(\d\d)(\d\d)(?=[_.]|$)")
 _TILE_IN_NAME = re.compile(r"(?:^|_)T(\d\d[A-Z]{3})(?=[_.]|$)")
 _PROCESSED_IN_NAME = re.compile(r"_T\d\d[A-Z]{3}_(\d{8}T\d{6})(?:\.SAFE)?$")
@@ -96,7 +99,7 @@ def _in_name(match: re.Match[str]) -> date | None:
     year, _, month, day, *clock = match.groups()
     try:
         of_day = date(int(year), int(month), int(day))
-        if of_day < _FIRST_LIGHT:
+        if of_day < FIRST_LIGHT:
             return None
         if clock[0] is None:
             return of_day
@@ -106,15 +109,34 @@ def _in_name(match: re.Match[str]) -> date | None:
         return None
 
 
-def parse_time(text: str) -> date:
-    """Parse an ISO 8601 time as UTC, or a date as a date. Raises MetadataError."""
-    text = text.strip()
+def parse_time(text: object) -> date:
+    """Parse an ISO 8601 time as UTC, or a date as a date.
+
+    Midnight may be 24:00 and a leap second :60; both are the second that follows. Raises MetadataError, also
+    for years in which no satellite photographs: arithmetic with times near the calendar's ends fails.
+    """
+    try:
+        moment = _parsed(text.strip().upper()) if isinstance(text, str) else None
+        if moment is not None and moment.year in _YEARS:
+            return moment
+    except (ValueError, OverflowError) as error:
+        raise MetadataError(_not_a_time(text)) from error
+    raise MetadataError(_not_a_time(text))
+
+
+def _not_a_time(text: object) -> str:
+    return f"Not an ISO 8601 time of acquisition from {_YEARS[0]} to {_YEARS[-1]}: {str(text)[:60]!r}"
+
+
+def _parsed(text: str) -> date:
     with contextlib.suppress(ValueError):
         return date.fromisoformat(text)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise MetadataError(f"Not an ISO 8601 time of acquisition: {text!r}") from error
+    added = timedelta()
+    if match := _LEAP_SECOND.fullmatch(text):
+        text, added = f"{match[1]}59{match[2]}", timedelta(seconds=1)
+    elif match := _END_OF_DAY.fullmatch(text):
+        text, added = f"{match[1]}00{match[2]}", timedelta(days=1)
+    moment = datetime.fromisoformat(text) + added
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -146,7 +168,7 @@ def processed_in_name(name: str) -> datetime | None:
     return time_or_none(match[1]) if match else None
 
 
-def time_or_none(text: str) -> datetime | None:
+def time_or_none(text: object) -> datetime | None:
     """Return the time that a text says; None for a date alone, or other text."""
     try:
         moment = parse_time(text)

@@ -186,7 +186,7 @@ def test_a_damaged_block_of_jpeg_2000_is_named_and_the_others_are_read(tmp_path,
 
 
 def test_no_block_of_a_jpeg_2000_without_some_of_its_bytes_is_read(tmp_path):
-    path = write_raster(tmp_path / "B03.jp2", numbers((768, 768)), BLOCKXSIZE=256, BLOCKYSIZE=256)
+    path = write_raster(tmp_path / "B03.jp2", numbers((768, 768)), tiled=True, BLOCKXSIZE=256, BLOCKYSIZE=256)
     data = path.read_bytes()
     start, end = tile_of(data, 5)
     middle = (start + end) // 2

@@ -14,7 +14,7 @@ from pipeline.scenes.raster.codestream import check_complete
 from pipeline.scenes.scene import BandSource
 
 _LOSSLESS = {"REVERSIBLE": "YES", "QUALITY": "100"}
-_TILED = {"BLOCKYSIZE": "128", **_LOSSLESS}
+_TILED = {"TILED": "YES", "BLOCKXSIZE": "256", "BLOCKYSIZE": "128", **_LOSSLESS}
 
 
 def _noise(side: int = 256) -> np.ndarray:

@@ -212,3 +212,99 @@ def test_a_scene_says_once_that_it_is_warped(tmp_path, caplog):
     open_geotiff(in_crs(tmp_path / "scene.tif", "EPSG:4326", waves()))
     (message,) = [record.getMessage() for record in caplog.records if "10 m grid" in record.getMessage()]
     assert message.endswith("scene.tif is in EPSG:4326: warped to a 10 m grid in EPSG:32633")
+
+
+def a_raster(path, transform: Affine, crs="EPSG:32632", shape=(4, 8, 8), **profile):
+    """A sparse GeoTIFF of any size."""
+    count, height, width = shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype="uint16", crs=crs,
+        transform=transform, SPARSE_OK="YES", **profile,
+    ) as raster:  # fmt: skip
+        raster.descriptions = BANDS[:count]
+    return path
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("transform", "match"),
+    [
+        (Affine(10, 0, INF, 0, -10, 5e6), "finite"),
+        (Affine(10, 0, 5e5, 0, -10, NAN), "finite"),
+        (Affine(INF, 0, 5e5, 0, -10, 5e6), "finite"),
+        (Affine(10, 0, 5e5, 0, -INF, 5e6), "finite"),
+        (Affine(10, NAN, 5e5, 0, -10, 5e6), "finite"),
+        (Affine(0, 0, 5e5, 0, -10, 5e6), "no geotransform"),
+        (Affine(10, 0, 5e5, 0, 10, 5e6), "north-up"),
+        (Affine(-10, 0, 5e5, 0, -10, 5e6), "north-up"),
+        (Affine(7.07, 7.07, 5e5, 7.07, -7.07, 5e6), "north-up"),
+        (Affine(10, 0, 1e30, 0, -10, 5e6), "outside of its CRS EPSG:32632"),
+        (Affine(10, 0, 5e5, 0, -10, 2e7), "outside of its CRS"),
+        (Affine(10, 0, 5e7, 0, -10, 5e6), "outside of its CRS"),
+        (Affine(10, 0, 5e5, 0, -10, 9.9e6), "is at latitude 8[0-9.]*; Sentinel-2 sees"),
+    ],
+)
+def test_a_place_that_is_none_is_refused_with_one_line(tmp_path, transform, match):
+    with pytest.raises(GeoreferenceError, match=match) as error:
+        open_geotiff(a_raster(tmp_path / "scene.tif", transform))
+    assert "scene.tif" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("crs", "transform", "match"),
+    [
+        ("EPSG:4326", Affine(9e-5, 0, 10, 0, -9e-5, 90), "is at latitude 90; Sentinel-2 sees"),
+        ("EPSG:4326", Affine(9e-5, 0, 10, 0, -9e-5, -89.99), "is at latitude"),
+        ("EPSG:4326", Affine(9e-5, 0, 10, 0, -9e-5, 90.5), "outside of its CRS"),
+        ("EPSG:4326", Affine(9e-5, 0, 1e6, 0, -9e-5, 50), "outside of its CRS"),
+        ("EPSG:3413", Affine(10, 0, -40, 0, -10, 40), "is at latitude 90"),
+        ("EPSG:3031", Affine(10, 0, -40, 0, -10, 40), "is at latitude -90"),
+        ("EPSG:3031", Affine(10, 0, 100_000, 0, -10, 40), "is at latitude -89"),
+    ],
+)
+def test_poles_and_what_is_beyond_are_refused(tmp_path, crs, transform, match):
+    with pytest.raises(GeoreferenceError, match=match):
+        open_geotiff(a_raster(tmp_path / "scene.tif", transform, crs))
+
+
+def test_a_raster_that_only_surrounds_the_pole_is_refused(tmp_path):
+    transform = Affine(10, 0, -600_000, 0, -10, 650_000)
+    with pytest.raises(GeoreferenceError, match="is at latitude"):
+        open_geotiff(
+            a_raster(tmp_path / "scene.tif", transform, "EPSG:3413", (1, 125_000, 125_000), tiled=True)
+        )
+
+
+def test_the_far_north_is_read(tmp_path):
+    # Ellesmere Island, 82 degrees north: in polar stereographic, in its zone, and in degrees.
+    for crs, (x, y) in {"EPSG:3413": (-300_000, -800_000), "EPSG:32617": (5e5, 9.2e6)}.items():
+        scene = open_geotiff(a_raster(tmp_path / "scene.tif", Affine(10, 0, x, 0, -10, y), crs))
+        assert scene.grid.crs == crs
+
+
+@pytest.mark.parametrize(("width", "height"), [(2**31 - 1, 1), (1, 2**31 - 1)])
+def test_absurd_sizes_are_refused(tmp_path, width, height):
+    path = a_raster(
+        tmp_path / "scene.tif", Affine(10, 0, 5e5, 0, -10, 5e6), shape=(1, height, width), BIGTIFF="YES",
+        tiled=True,
+    )  # fmt: skip
+    with pytest.raises(GeoreferenceError, match="outside of its CRS"):
+        open_geotiff(path)
+
+
+def test_ground_control_points_alone_are_no_place(tmp_path):
+    path = tmp_path / "scene.tif"
+    points = [
+        rasterio.control.GroundControlPoint(row, col, 9 + col / 1e4, 50 - row / 1e4)
+        for row in (0, 8)
+        for col in (0, 8)
+    ]
+    with rasterio.open(
+        path, "w", driver="GTiff", count=1, height=8, width=8, dtype="uint16", gcps=points, crs="EPSG:4326"
+    ) as raster:
+        raster.descriptions = ["B02"]
+    with pytest.raises(GeoreferenceError, match="ground control points or RPCs only"):
+        open_geotiff(path)

@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from pipeline.errors import MetadataError
 from pipeline.scenes.readers import naming
 from pipeline.scenes.readers.naming import acquired_in_name, band_name, baseline_in_name
 
@@ -73,3 +74,64 @@ def test_the_start_of_a_datastrip_and_the_time_of_processing_are_in_names():
     uri = "S2B_MSIL2A_20200401T174909_N0500_R141_T13SDV_20230624T053545.SAFE"
     assert naming.processed_in_name(uri) == datetime(2023, 6, 24, 5, 35, 45, tzinfo=UTC)
     assert naming.processed_in_name("S2B_13SDV_20200401_1_L2A") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2016-12-31T23:59:60.250Z", datetime(2017, 1, 1, 0, 0, 0, 250_000, UTC)),
+        ("2017-01-01T00:59:60+01:00", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2023-06-13T24:00:00Z", datetime(2023, 6, 14, tzinfo=UTC)),
+        ("2023-06-30T24:00", datetime(2023, 7, 1, tzinfo=UTC)),
+        ("20230613T240000Z", datetime(2023, 6, 14, tzinfo=UTC)),
+        ("2023-06-13T10:20:31.123456789012Z", datetime(2023, 6, 13, 10, 20, 31, 123_456, UTC)),
+        ("2023-06-13t10:20:31z", datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC)),
+        ("2023-06-13T10:20:31-14:00", datetime(2023, 6, 14, 0, 20, 31, tzinfo=UTC)),
+        (" 2023-06-13T10:20:31,5+0530 ", datetime(2023, 6, 13, 4, 50, 31, 500_000, UTC)),
+        ("1900-01-01", date(1900, 1, 1)),
+    ],
+)
+def test_times_as_iso_8601_allows_them(text, moment):
+    assert naming.parse_time(text) == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0001-01-01T00:00:00+14:00",
+        "9999-12-31T23:59:59-14:00",
+        "9999-12-31T24:00",
+        "9999-12-31T23:59:60",
+        "9999-12-31",
+        "0001-01-01",
+        "0000-01-01T00:00:00Z",
+        "10000-01-01T00:00:00Z",
+        "1899-12-31",
+        "2200-01-01",
+        "1900-01-01T00:00:00+01:00",
+        "2023-06-13T24:01",
+        "2023-06-13T10:20:60Z",
+        "2023-06-13T10:20:31+99:00",
+        "2023-06-31",
+        "",
+        "NaT",
+        None,
+        20230613,
+        ["2023-06-13"],
+        "2023-06-13T10:20:31" + "0" * 100_000,
+    ],
+)
+def test_what_is_no_time_or_at_the_edge_of_the_calendar_is_an_error_of_metadata(text):
+    with pytest.raises(
+        MetadataError, match=r"Not an ISO 8601 time of acquisition from 1900 to 2199"
+    ) as error:
+        naming.parse_time(text)
+    assert len(str(error.value)) < 200
+    assert naming.time_or_none(text) is None
+
+
+def test_a_tag_at_the_edge_of_the_calendar_is_ignored_with_a_warning(caplog):
+    tags = {"acquired": "0001-01-01T00:00:00+14:00"}
+    assert acquired_in_name(tags, "scene_20230613.tif") == date(2023, 6, 13)
+    assert "the tag acquired is ignored" in caplog.text
