@@ -19,7 +19,12 @@ PRODUCTS = {
     "L1C": "S2B_MSIL1C_20240615T102021_N0510_R065_T32UPD_20240615T123456",
     "L2A": "S2B_MSIL2A_20240615T102021_N0510_R065_T32UPD_20240615T133456",
 }
+ALL_MINUS_1000 = dict.fromkeys(BAND_NAMES, -1000)
 GRANULE = "GRANULE/L1C_T32UPD_A037000_20240615T102345"
+
+
+def product_name(level: str, baseline: str = "05.10") -> str:
+    return PRODUCTS[level].replace("N0510", f"N{baseline.replace('.', '')}")
 
 
 def gsd_of(band: str) -> int:
@@ -82,14 +87,15 @@ def angle_grid(band_id: int, detector: int, northing_m: float, seen: np.ndarray)
     )
 
 
-def tile_xml(grids: str = "", origin=ORIGIN) -> str:
+def tile_xml(grids: str = "", origin=ORIGIN, level: str = "L1C", baseline: str = "05.10") -> str:
+    kind = f"Level-{level[1:]}"
     return f"""<?xml version="1.0" encoding="UTF-8"?>
-<n1:Level-1C_Tile_ID xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_Level-1C_Tile_Metadata.xsd">
-<n1:General_Info><TILE_ID>S2B_OPER_MSI_L1C_TL_2BPS_20240615T123456_A037000_T32UPD_N05.10</TILE_ID>
+<n1:{kind}_Tile_ID xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/S2_PDI_{kind}_Tile_Metadata.xsd">
+<n1:General_Info><TILE_ID>S2B_OPER_MSI_{level}_TL_2BPS_20240615T123456_A037000_T32UPD_N{baseline}</TILE_ID>
 <SENSING_TIME>2024-06-15T10:23:45.678Z</SENSING_TIME></n1:General_Info>
 <n1:Geometric_Info><Tile_Geocoding><HORIZONTAL_CS_CODE>{CRS}</HORIZONTAL_CS_CODE>
 <Geoposition resolution="10"><ULX>{origin[0]:.0f}</ULX><ULY>{origin[1]:.0f}</ULY></Geoposition>
-</Tile_Geocoding><Tile_Angles>{grids}</Tile_Angles></n1:Geometric_Info></n1:Level-1C_Tile_ID>"""
+</Tile_Geocoding><Tile_Angles>{grids}</Tile_Angles></n1:Geometric_Info></n1:{kind}_Tile_ID>"""
 
 
 def product_xml(
@@ -99,6 +105,7 @@ def product_xml(
     doi: str = "https://doi.org/10.5270/S2_-742ikth",
     direction: str = "DESCENDING",
 ) -> str:
+    kind = f"Level-{level[1:]}"
     quantum, tag = (
         ("<QUANTIFICATION_VALUE>10000</QUANTIFICATION_VALUE>", "RADIO_ADD_OFFSET")
         if level == "L1C"
@@ -108,21 +115,20 @@ def product_xml(
             "BOA_ADD_OFFSET",
         )
     )
+    if offsets is None:
+        offsets = ALL_MINUS_1000 if baseline >= "04.00" else {}
     listed = "".join(
-        f'<{tag} band_id="{BAND_NAMES.index(band)}">{offset}</{tag}>'
-        for band, offset in (offsets or {}).items()
+        f'<{tag} band_id="{BAND_NAMES.index(band)}">{offset}</{tag}>' for band, offset in offsets.items()
     )
     return f"""<?xml version="1.0" encoding="UTF-8"?>
-<n1:User_Product xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/User_Product.xsd"><n1:General_Info>
+<n1:{kind}_User_Product xmlns:n1="https://psd-14.sentinel2.eo.esa.int/PSD/User_Product_{kind}.xsd">
+<n1:General_Info>
 <Product_Info><PRODUCT_START_TIME>2024-06-15T10:20:21.024Z</PRODUCT_START_TIME>
-<PRODUCT_URI>{PRODUCTS[level]}.SAFE</PRODUCT_URI><PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE>
-<PRODUCT_DOI>{doi}</PRODUCT_DOI><Datatake><SPACECRAFT_NAME>Sentinel-2B</SPACECRAFT_NAME>
+<PRODUCT_URI>{product_name(level, baseline)}.SAFE</PRODUCT_URI>
+<PROCESSING_BASELINE>{baseline}</PROCESSING_BASELINE><PRODUCT_DOI>{doi}</PRODUCT_DOI><Datatake><SPACECRAFT_NAME>Sentinel-2B</SPACECRAFT_NAME>
 <SENSING_ORBIT_DIRECTION>{direction}</SENSING_ORBIT_DIRECTION></Datatake></Product_Info>
 <Product_Image_Characteristics>{quantum}{listed}</Product_Image_Characteristics>
-</n1:General_Info></n1:User_Product>"""
-
-
-ALL_MINUS_1000 = dict.fromkeys(BAND_NAMES, -1000)
+</n1:General_Info></n1:{kind}_User_Product>"""
 
 
 def write_safe(
@@ -132,9 +138,10 @@ def write_safe(
     product: str | None = None,
     tile: str | None = None,
     footprint: np.ndarray | str | None = None,
+    baseline: str = "05.10",
 ) -> Path:
     """A `.SAFE` folder below `folder`; all bands of the level unless `images` are given (SCL for L2A)."""
-    root = folder / f"{PRODUCTS[level]}.SAFE"
+    root = folder / f"{product_name(level, baseline)}.SAFE"
     if images is None:
         bands = [band for band in BAND_NAMES if level == "L1C" or band != "B10"]
         images = {band: numbers(band) for band in bands}
@@ -148,9 +155,11 @@ def write_safe(
         path = root / GRANULE / "QI_DATA" / "MSK_DETFOO_B02.gml"
         path.parent.mkdir(parents=True)
         path.write_text(footprint)
-    product = product_xml(level, offsets=ALL_MINUS_1000) if product is None else product
+    product = product_xml(level, baseline) if product is None else product
     (root / f"MTD_MSI{level}.xml").write_text(product)
-    (root / GRANULE / "MTD_TL.xml").write_text(tile_xml() if tile is None else tile)
+    (root / GRANULE / "MTD_TL.xml").write_text(
+        tile_xml(level=level, baseline=baseline) if tile is None else tile
+    )
     return root
 
 

@@ -9,10 +9,12 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pipeline.errors import MetadataError, NotAProductError
 
-METADATA = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
+Level = Literal["L1C", "L2A"]
+METADATA: dict[str, Level] = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
 """Name of a product's metadata, by which its root is found, and its level."""
 
 _MAX_XML_BYTES = 64 * 2**20

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-from typing import Literal
-from xml.etree.ElementTree import Element, ParseError
+from pathlib import Path, PurePosixPath
+from xml.etree.ElementTree import Element
 
-from defusedxml import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+import shapely
 from odc.geo.geobox import GeoBox
+from shapely import Polygon
 
 from pipeline.errors import GeoreferenceError, MetadataError, MissingBandError, NotAProductError
 from pipeline.input_warnings import warn
@@ -31,6 +30,17 @@ from pipeline.scenes.readers.product_files import (
     zips_in,
 )
 from pipeline.scenes.readers.reader import Reader
+from pipeline.scenes.readers.safe_consistency import check_consistent, check_place
+from pipeline.scenes.readers.safe_metadata import (
+    ROOTS,
+    Level,
+    baseline_of,
+    offsets,
+    parse,
+    platform_of,
+    quantification,
+    text,
+)
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
 
 SIMULATED_DOI = "simulated by truckscape"
@@ -63,13 +73,16 @@ def open_safe(path: Path) -> Scene:
     """
     product = product_files(path)
     metadata_name, level = _metadata_of(product)
-    metadata = _parse(product, metadata_name)
+    metadata = parse(product, metadata_name, ROOTS["product", level])
     tile_name = _tile_metadata_of(product)
-    tile = _parse(product, tile_name)
+    tile = parse(product, tile_name, ROOTS["tile", level])
 
-    images = _images(product)
-    bands = _bands(metadata, level, images)
-    grid = _grid(product, bands)
+    images = _images(product, PurePosixPath(tile_name).parent)
+    baseline, platform = baseline_of(metadata), platform_of(metadata)
+    used = {band: name for band, (_, name) in images.items()}
+    check_consistent(metadata, tile, level, product.safe_name, used)
+    bands = _bands(product, metadata, level, baseline, images)
+    grid = _grid(product, tile, bands)
     scl = images.get("SCL")
     simulated = metadata.findtext(".//PRODUCT_DOI", "").strip() == SIMULATED_DOI
     uri = metadata.findtext(".//PRODUCT_URI", "").strip()
@@ -78,13 +91,13 @@ def open_safe(path: Path) -> Scene:
         href=str(product.root),
         grid=grid,
         bands=bands,
-        acquired=parse_time(tile.findtext(".//SENSING_TIME") or _text(metadata, "PRODUCT_START_TIME")),
-        platform=_text(metadata, "SPACECRAFT_NAME").lower(),
+        acquired=parse_time(text(tile, "SENSING_TIME")),
+        platform=platform,
         level=level,
-        baseline=_text(metadata, "PROCESSING_BASELINE"),
+        baseline=baseline,
         tile=_tile_of(tile, product),
         simulated=simulated,
-        scl=BandSource("SCL", scl[1], scale=1.0, nodata=0.0, gsd=scl[0]) if scl else None,
+        scl=BandSource("SCL", product.href(scl[1]), scale=1.0, nodata=0.0, gsd=scl[0]) if scl else None,
         msi=_msi(product, metadata, tile, grid),
         files=_files(product, [metadata_name, tile_name]),
         radiometry="product",
@@ -94,13 +107,21 @@ def open_safe(path: Path) -> Scene:
     )
 
 
-def _metadata_of(product: Product) -> tuple[str, Literal["L1C", "L2A"]]:
-    for name, level in METADATA.items():
-        if name in product.names:
-            return name, "L1C" if level == "L1C" else "L2A"
-    raise NotAProductError(
-        f"{product.root} has neither MTD_MSIL1C.xml nor MTD_MSIL2A.xml; a Sentinel-2 product has one."
-    )
+def _metadata_of(product: Product) -> tuple[str, Level]:
+    found: list[tuple[str, Level]] = [
+        (name, "L1C" if level == "L1C" else "L2A")
+        for name, level in METADATA.items()
+        if name in product.names
+    ]
+    if not found:
+        raise NotAProductError(
+            f"{product.root} has neither MTD_MSIL1C.xml nor MTD_MSIL2A.xml; a Sentinel-2 product has one."
+        )
+    if len(found) > 1:
+        raise NotAProductError(
+            f"{product.root} has metadata of both L1C and L2A; a product has one level: separate them."
+        )
+    return found[0]
 
 
 def _tile_metadata_of(product: Product) -> str:
@@ -114,77 +135,49 @@ def _tile_metadata_of(product: Product) -> str:
     return names[0]
 
 
-def _parse(product: Product, name: str) -> Element:
-    try:
-        root: Element = fromstring(product.read(name), forbid_dtd=True)
-    except DefusedXmlException as error:
-        raise MetadataError(
-            f"{name} declares entities or a document type, which is unsafe; download the product again."
-        ) from error
-    except (ParseError, LookupError, ValueError) as error:  # LookupError: of an encoding
-        raise MetadataError(f"{name} in {product.root} is not well-formed XML: {error}") from error
-    except OSError as error:
-        raise MetadataError(f"{name} in {product.root} can't be read: {error.strerror}") from error
-    return root
-
-
-def _text(metadata: Element, key: str) -> str:
-    text = (metadata.findtext(f".//{key}") or "").strip()
-    if not text:
-        raise MetadataError(f"{key} is missing in the product's metadata.")
-    return text
-
-
-def _number(text: str | None, key: str) -> float:
-    try:
-        return float(text or "")
-    except ValueError as error:
-        raise MetadataError(f"{key} in the product's metadata is not a number: {text!r}") from error
-
-
-def _images(product: Product) -> dict[str, tuple[float, str]]:
-    """Return pixel size and href by band (and SCL), at its native resolution, else the finest available."""
+def _images(product: Product, granule: PurePosixPath) -> dict[str, tuple[float, str]]:
+    """Return pixel size and path by band (and SCL), at its native resolution, else the finest available."""
     found: dict[str, tuple[float, str]] = {}
     for name, match in product.matching(_IMAGE):
+        if not PurePosixPath(name).is_relative_to(granule):
+            continue
         band = match[1]
         native = 20.0 if band == "SCL" else native_gsd(band)
         gsd = float(match[2] or native)
+        if band in found and found[band][0] == gsd:
+            raise MetadataError(
+                f"{product.root} has two images of {band} at {gsd:g} m, {PurePosixPath(found[band][1]).name} "
+                f"and {PurePosixPath(name).name}; a product has one. Download it again."
+            )
         if band not in found or (gsd != native, gsd) < (found[band][0] != native, found[band][0]):
-            found[band] = (gsd, product.href(name))
+            found[band] = (gsd, name)
     return found
 
 
 def _bands(
-    metadata: Element, level: Literal["L1C", "L2A"], images: dict[str, tuple[float, str]]
+    product: Product, metadata: Element, level: Level, baseline: str, images: dict[str, tuple[float, str]]
 ) -> dict[str, BandSource]:
-    quantification, offset = (
-        ("QUANTIFICATION_VALUE", "RADIO_ADD_OFFSET")
-        if level == "L1C"
-        else ("BOA_QUANTIFICATION_VALUE", "BOA_ADD_OFFSET")
-    )
-    quantum = _number(_text(metadata, quantification), quantification)
-    if quantum <= 0:
-        raise MetadataError(f"{quantification} must be positive. Received: {quantum:g}")
-    offsets = {element.get("band_id", ""): _number(element.text, offset) for element in metadata.iter(offset)}
+    quantum = quantification(metadata, level, baseline)
+    added = offsets(metadata, level, baseline)
     bands = {}
-    # `band_id` counts the bands in this order: 0 is B01, 8 is B8A, 12 is B12.
-    for band_id, name in enumerate(BAND_NAMES):
+    for name in BAND_NAMES:
         if name not in images:
             continue
-        if offsets and str(band_id) not in offsets:
-            raise MetadataError(f"{offset} lacks band_id {band_id} ({name}), though other bands have one.")
-        gsd, href = images[name]
+        if added and name not in added:
+            raise MetadataError(
+                f"The offset of {name} is missing in the metadata, though other bands have one."
+            )
+        gsd, href = images[name][0], product.href(images[name][1])
         if gsd != native_gsd(name):
             warn(
                 f"{name} has no image at {native_gsd(name):g} m, so that of {gsd:g} m is used; an incomplete "
                 f"product? {href}"
             )
-        add = offsets.get(str(band_id), 0.0)
-        bands[name] = BandSource(name, href, 1, 1.0 / quantum, add / quantum, 0.0, gsd)
+        bands[name] = BandSource(name, href, 1, 1.0 / quantum, added.get(name, 0.0) / quantum, 0.0, gsd)
     return bands
 
 
-def _grid(product: Product, bands: dict[str, BandSource]) -> GeoBox:
+def _grid(product: Product, tile: Element, bands: dict[str, BandSource]) -> GeoBox:
     finest = [bands[name] for name in BANDS_10M if name in bands and bands[name].gsd == 10.0]
     if not finest:
         raise MissingBandError(
@@ -197,13 +190,14 @@ def _grid(product: Product, bands: dict[str, BandSource]) -> GeoBox:
             raise GeoreferenceError(
                 f"Images of a product are in UTM; {dataset.name} is in {dataset.crs.to_string()}."
             )
+        check_place(tile, dataset)
         return grid
 
 
 def _scene_id(product: Product, metadata: Element) -> str:
     name = product.safe_name
     if not name.upper().endswith(".SAFE"):
-        name = _text(metadata, "PRODUCT_URI")
+        name = text(metadata, "PRODUCT_URI")
     name = re.sub(r"\.SAFE$", "", name, flags=re.IGNORECASE)
     # It names the folder of the results.
     if not _PLAIN_NAME.fullmatch(name):
@@ -225,9 +219,17 @@ def _msi(product: Product, metadata: Element, tile: Element, grid: GeoBox) -> Ms
     return MsiGeometry(
         delays_s=viewing_delays(tile, latitude, descending),
         footprint=product.href(footprints["jp2"]) if "jp2" in footprints else None,
-        polygons=footprint_polygons(_parse(product, footprints["gml"])) if "gml" in footprints else (),
+        polygons=_polygons(product, footprints["gml"], grid) if "gml" in footprints else (),
         nodes=angle_nodes(tile),
     )
+
+
+def _polygons(product: Product, name: str, grid: GeoBox) -> tuple[tuple[int, Polygon], ...]:
+    polygons = footprint_polygons(parse(product, name))
+    scene = shapely.box(*grid.boundingbox)
+    if polygons and not any(shapely.box(*polygon.bounds).intersects(scene) for _, polygon in polygons):
+        raise MetadataError(f"The detector footprints in {name} are not on the scene; download it again.")
+    return polygons
 
 
 def _files(product: Product, metadata: list[str]) -> tuple[Path, ...]:
