@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SCENE := runs/demo/scene
 LAYERS := runs/demo/layers
 
-.PHONY: install demo test test-all coverage lint audit bench image clean
+.PHONY: install demo test test-all fuzz coverage lint audit bench image clean
 
 install: .venv/.installed
 
@@ -43,6 +43,12 @@ test: lint
 # The tests that `make test` leaves out since they take long: servers, clusters, killed processes.
 test-all: install
 	$(BIN)/python -m pytest -m longer -n auto --dist loadfile
+
+# Damaged inputs of every kind: docs/reliability.md. Failing ones are kept in runs/fuzz.
+FUZZ_SECONDS ?= 3600
+FUZZ_SEED ?=
+fuzz: install
+	$(BIN)/python -m tests.fuzz --seconds $(FUZZ_SECONDS) $(if $(FUZZ_SEED),--seed $(FUZZ_SEED)) --keep runs/fuzz
 
 # Lines that no test of `make test` runs.
 coverage: install
