@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 from typing import IO, Any
 
 import prefect
 from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import get_current_settings
+
+from pipeline.stopping import ENDING_WITH_PARENT, as_parent
 
 _NOT_STARTED = 3
 """Exit status of uvicorn, after which Prefect tries other ports, without end if the port is not at fault."""
@@ -42,9 +43,10 @@ class _Watched(subprocess.Popen[bytes]):
         }
         options = [text for name, value in arguments.items() for text in (f"--{name}", value)]
         super().__init__(
-            [sys.executable, "-m", "uvicorn", *options, "--factory", "prefect.server.api.server:create_app"],
+            [*ENDING_WITH_PARENT, "uvicorn", *options, "--factory", "prefect.server.api.server:create_app"],
             env={
                 **os.environ,
+                **as_parent(),
                 "PREFECT_UI_ENABLED": "0",
                 "PREFECT__SERVER_EPHEMERAL": "1",
                 "PREFECT__SERVER_FINAL": "1",

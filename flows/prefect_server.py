@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ import httpx
 import psutil
 
 from pipeline.errors import OrchestratorError
+from pipeline.stopping import ENDING_WITH_PARENT, as_parent
 
 _PORT = 4200
 _TIMEOUT_S = 180
@@ -64,8 +64,8 @@ class PrefectServer:
 
     def _start(self) -> subprocess.Popen[bytes]:
         server = ["server", "start", "--host", "127.0.0.1", "--port", str(self._port)]
-        env = {_LEASES: "prefect.server.concurrency.lease_storage.filesystem", **os.environ}
-        command = [sys.executable, "-m", "prefect", *server]
+        env = {_LEASES: "prefect.server.concurrency.lease_storage.filesystem", **os.environ, **as_parent()}
+        command = [*ENDING_WITH_PARENT, "prefect", *server]
         return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _is_up(self, deadline: float) -> bool:

@@ -17,6 +17,7 @@ from pipeline import __version__
 from pipeline.errors import TruckscapeError
 from pipeline.processes import configure_process
 from pipeline.redaction import without_secrets
+from pipeline.stopping import as_parent, end_now, end_on_signals, exit_status
 
 log = logging.getLogger("pipeline.cli")
 
@@ -73,7 +74,17 @@ def _logged(path: Path) -> Iterator[None]:
 
 
 def main() -> None:
-    """Entry point: exit status 0 done, 1 failed with one clear message, 2 wrong usage."""
+    """Entry point: exit status 0 done, 1 failed with one clear message, 2 wrong usage, 128 + signal."""
+    os.environ.update(as_parent())
+    end_on_signals()
+    try:
+        _run()
+    finally:
+        if status := exit_status():
+            end_now(status)  # threads of Prefect may wait for its server
+
+
+def _run() -> None:
     configure_process()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

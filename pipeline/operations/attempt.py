@@ -24,6 +24,7 @@ from pipeline.operations.worker_pool import RunInPool, WorkerPool
 from pipeline.redaction import without_secrets
 from pipeline.run import Job, Request, Result, prepare, run_prepared_directly
 from pipeline.scenes.acquisition import acquisition_of
+from pipeline.stopping import stopped_by
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,8 @@ class Attempt:
         except DuplicateSceneError as error:
             return self._skipped(str(error))
         except Exception as error:  # noqa: BLE001 any error of one scene leaves the others alone
+            if stopped_by():  # its worker or a command of it has had the same signal
+                return None
             entry = self._entry or self._claim()
             return self._failed(entry, error) if entry else None
         is_done = self._ledger.done(self._scene.scene, self._owner, columns)

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline.errors import OutputError
@@ -27,6 +28,7 @@ from pipeline.operations.takeover import Takeover, heartbeats
 from pipeline.operations.worker_pool import Countdown, WorkerPool
 from pipeline.redaction import without_secrets
 from pipeline.report.time_series import write_time_series
+from pipeline.stopping import given_back
 from pipeline.storage.publish import publish_beside, unpublish_beside
 
 log = logging.getLogger(__name__)
@@ -201,8 +203,16 @@ class _Batch:
         at_a_time = min(self.settings.concurrency, len(self.scenes))
         pool, submitting = WorkerPool(), at_a_time + self.prefetch
         left = Countdown(submitting, pool.stop)
+
+        def stop() -> None:
+            queue.stop()
+            pool.stop()
+
         try:
-            with ThreadPoolExecutor(submitting + at_a_time - 1, "scene") as threads:
+            with (
+                given_back(stop, partial(self.ledger.release, self.owner)),
+                ThreadPoolExecutor(submitting + at_a_time - 1, "scene") as threads,
+            ):
                 workers = [threads.submit(pool.work) for _ in range(at_a_time - 1)]
                 workers += [
                     threads.submit(copy_context().run, self._submit, queue, pool, left)
@@ -211,8 +221,7 @@ class _Batch:
                 try:
                     pool.work()
                 finally:
-                    queue.stop()
-                    pool.stop()
+                    stop()
                 for future in workers:
                     future.result()
         except BaseException:

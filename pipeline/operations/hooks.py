@@ -7,6 +7,8 @@ import os
 import subprocess
 from collections.abc import Sequence
 
+from pipeline.stopping import without_parent
+
 log = logging.getLogger(__name__)
 
 _PATIENCE_S = 60
@@ -20,7 +22,8 @@ def on_failure(command: Sequence[str], scene: str, href: str, reason: str) -> No
     if not command:
         return
     reported = {"TRUCKSCAPE_SCENE": scene, "TRUCKSCAPE_HREF": href, "TRUCKSCAPE_REASON": reason}
+    environment = {**without_parent(os.environ), **reported}
     try:
-        subprocess.run(command, env={**os.environ, **reported}, check=True, timeout=_PATIENCE_S)
+        subprocess.run(command, env=environment, check=True, timeout=_PATIENCE_S)
     except (OSError, subprocess.SubprocessError) as error:
         log.warning("batch.on_failure: %s", error)

@@ -31,6 +31,12 @@ def test_a_server_that_can_not_be_reached_is_known_by_this_text():
     assert 'f"Failed to reach API at' in inspect.getsource(module)
 
 
+def test_flows_take_sigterm_over_by_a_name_that_can_be_replaced():
+    engine = importlib.import_module("prefect.flow_engine")
+    assert "with capture_sigterm():" in inspect.getsource(engine.FlowRunEngine)
+    assert callable(engine.capture_sigterm)
+
+
 @pytest.mark.parametrize("name", ["FlowRunCancellingObserver", "FlowRunSuspendingObserver"])
 def test_observers_log_under_their_names(name):
     observers = importlib.import_module("prefect._internal.observers")

@@ -127,7 +127,7 @@ def test_a_run_without_its_server_ends_when_it_is_told_to(address, incoming, und
         wait_until(lambda: stored(log), run, said)
         kill(server)
         run.terminate()
-        assert run.wait(300) == -signal.SIGTERM, said.read_text()
+        assert run.wait(300) == 128 + signal.SIGTERM, said.read_text()
     assert "Traceback" not in said.read_text() and GONE not in said.read_text()
     assert not (out / SCENES[0] / "run.json").exists()
     subprocess.run([*command, "--no-prefect"], env=env, check=True, capture_output=True)
