@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pipeline.errors import MetadataError, NotAProductError
+from pipeline.scenes.readers.zip_members import check_readable, members_of, read_member
 
 Level = Literal["L1C", "L2A"]
 METADATA: dict[str, Level] = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
 """Name of a product's metadata, by which its root is found, and its level."""
 
 _MAX_XML_BYTES = 64 * 2**20
-_UNPACKABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, OSError)
-"""Errors of `zipfile`, also for encrypted members and unknown compression."""
 _BELOW = 3
 """Levels of folders in which a product is searched: eodag, unzip and browsers put a folder around it."""
 _ABOVE = 5
@@ -44,8 +41,8 @@ class Product:
     """The `.SAFE` folder, or the zip."""
     prefix: str | None
     """Folder of the product in the zip ("" or "NAME.SAFE/"); None for a folder."""
-    members: dict[str, str]
-    """Path below the product's root, with `/`, to path in the folder or the zip."""
+    members: dict[str, zipfile.ZipInfo | None]
+    """The files by path below the product's root, with `/`; None in a folder."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,23 +56,23 @@ class Product:
 
     def read(self, name: str) -> bytes:
         """Read a file of metadata. Raises MetadataError if it is too large or damaged."""
-        if self.prefix is None:
-            path = self.root / name
-            self._check_size(name, path.stat().st_size)
-            return path.read_bytes()
-        with zipfile.ZipFile(self.root) as archive:
-            self._check_size(name, archive.getinfo(self.members[name]).file_size)
-            try:
-                return archive.read(self.members[name])
-            except _UNPACKABLE as error:
-                raise MetadataError(
-                    f"{name} in {self.root} can't be decompressed ({error}); download the file again."
-                ) from error
+        info = self.members[name]
+        if info is not None:
+            self._check_size(name, info.file_size)
+            return read_member(self.root, info)
+        path = self.root / name
+        self._check_size(name, path.stat().st_size)
+        return path.read_bytes()
 
     def href(self, name: str) -> str:
-        """Return the address of a file for GDAL, which reads `\\` in the names of a zip as `/`."""
-        if self.prefix is None:
+        """Return the address of a file for GDAL, which reads `\\` in the names of a zip as `/`.
+
+        Raises MetadataError for a member of a zip that can't be read in place.
+        """
+        info = self.members[name]
+        if info is None:
             return str(self.root / name)
+        check_readable(self.root, info)
         return f"/vsizip/{{{self.root.resolve()}}}/{self.prefix}{name}"
 
     def matching(self, pattern: re.Pattern[str]) -> Iterator[tuple[str, re.Match[str]]]:
@@ -99,7 +96,7 @@ def product_files(path: Path) -> Product:
     NotAProductError
         If there is none, or more than one; it says what was found.
     MetadataError
-        If a member of a zip leads out of it.
+        If the name of a member of a zip leads out of it, or is that of another one.
     """
     if is_refused(path):
         raise NotAProductError(_refusal(path))
@@ -115,7 +112,7 @@ def product_files(path: Path) -> Product:
         raise NotAProductError(_not_found(path))
     (root,) = folders
     names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
-    return Product(root, None, {name: name for name in names})
+    return Product(root, None, dict.fromkeys(names))
 
 
 def product_folders(path: Path) -> list[Path]:
@@ -210,25 +207,15 @@ def _not_found(path: Path) -> str:
 
 
 def _zip_files(path: Path) -> Product:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-    except (zipfile.BadZipFile, OSError) as error:
-        raise NotAProductError(f"Not a readable zip (an incomplete download?): {path}") from error
-    by_name: dict[str, str] = {}
-    for member in members:
-        name = member.replace("\\", "/").removeprefix("./")  # .NET packed with backslashes until 2016
-        parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or ":" in name:
-            raise MetadataError(f"A member of {path} points outside of the zip: {member!r}")
-        if by_name.setdefault(name, member) != member:
-            raise MetadataError(f"Two members of {path} have one name: {name!r}")
+    by_name = members_of(path)
     metadata = [name for name in by_name if PurePosixPath(name).name in METADATA]
     roots = sorted(name.removesuffix(PurePosixPath(name).name) for name in metadata)
     if len(roots) != 1:
-        raise NotAProductError(_not_in_zip(path, roots, members))
+        raise NotAProductError(_not_in_zip(path, roots, list(by_name)))
     (prefix,) = roots
-    below = {name.removeprefix(prefix): by_name[name] for name in sorted(by_name) if name.startswith(prefix)}
+    below: dict[str, zipfile.ZipInfo | None] = {
+        name.removeprefix(prefix): by_name[name] for name in sorted(by_name) if name.startswith(prefix)
+    }
     return Product(path, prefix, below)
 
 

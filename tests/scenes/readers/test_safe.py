@@ -270,7 +270,9 @@ def test_members_that_cannot_be_unpacked_are_told_in_a_line(tmp_path):
         changed = bytearray(whole)
         changed[member.header_offset + offset] = changed[in_directory + 2 + offset] = value
         (tmp_path / "bad.zip").write_bytes(changed)
-        with pytest.raises(MetadataError, match=r"MTD_MSIL1C\.xml in .* can't be decompressed"):
+        with pytest.raises(
+            MetadataError, match=r"MTD_MSIL1C\.xml in .* is (encrypted|compressed with method 99)"
+        ):
             open_safe(tmp_path / "bad.zip")
     changed = bytearray(whole)
     changed[data : data + 8] = b"\xff" * 8

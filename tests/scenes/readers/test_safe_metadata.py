@@ -154,7 +154,9 @@ def test_metadata_of_two_levels_are_refused(tmp_path):
         open_safe(safe)
 
 
-@pytest.mark.parametrize("time", ["9999-12-31T23:59:59Z", "2024-06-15", "noon"])
+@pytest.mark.parametrize(
+    "time", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "2024-06-15", "noon"]
+)
 def test_a_sensing_time_is_a_time_near_that_of_the_product(tmp_path, time):
     safe = write_safe(tmp_path, images=B02)
     tile = safe / GRANULE / "MTD_TL.xml"
