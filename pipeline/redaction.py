@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 _QUERY = re.compile(r"\?(?=[\w.~%\[\]-]+=)[^\s'\"<>)\]}]*")
 _USER = re.compile(r"(?<=://)[^/\s@'\"]+@")
+
+_WEB = re.compile(r"https?:", re.IGNORECASE)
 
 _E = TypeVar("_E", bound=Exception)
 
@@ -22,8 +23,8 @@ def without_secrets(text: str) -> str:
 
 
 def is_url(text: str) -> bool:
-    """Return whether a text is the URL of a web server; anything else is a path."""
-    return urlsplit(text).scheme in ("http", "https")
+    """Return whether a text is meant as the URL of a web server; anything else is a path."""
+    return _WEB.match(text) is not None
 
 
 def redacted(error: _E) -> _E:

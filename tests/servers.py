@@ -164,6 +164,62 @@ def refusing_server(status: int, body: str = "") -> Iterator[tuple[str, list[str
             thread.join()
 
 
+class _Slow(BaseHTTPRequestHandler):
+    """Never done: it says nothing, or drips its header, its body, or redirects."""
+
+    def __init__(self, *args: Any, kind: str, over: threading.Event, **kwargs: Any) -> None:
+        self.kind, self.over = kind, over
+        super().__init__(*args, **kwargs)
+
+    def _answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.kind == "redirects":
+            self.over.wait(0.3)
+            self.send_response(302)
+            self.send_header("Location", f"{self.path}x")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.kind == "busy":
+            self.send_response(503)
+            self.send_header("Retry-After", "3600")
+            self.end_headers()
+            return
+        if self.kind in ("body", "silent body"):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{")
+        else:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        with suppress(OSError):
+            while not self.over.wait(0.1):
+                if "silent" not in self.kind:
+                    self.wfile.write(b" ")
+
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None: ...
+
+
+SLOW = ("silent", "header", "body", "silent body", "redirects", "busy")
+
+
+@contextmanager
+def slow_server(kind: str) -> Iterator[str]:
+    """Yield the address of a server whose answers have no end; `kind` is one of `SLOW`."""
+    over = threading.Event()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Slow, kind=kind, over=over)) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            over.set()
+            server.shutdown()
+            thread.join()
+
+
 class _Unsteady(BaseHTTPRequestHandler):
     """Between a client and a server: the next requests fail, the others go on to it."""
 

@@ -39,5 +39,6 @@ def test_records_of_a_package_are_redacted_once(caplog):
 
 def test_only_web_addresses_are_urls():
     assert is_url("https://host/a")
+    assert is_url("HTTP://[")  # no address, and no path either
     assert not is_url("/data/a.tif")
     assert not is_url("s3://bucket/a")

@@ -4,42 +4,50 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import Event
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import pystac
+import requests
+import urllib3
 from pystac_client import Client, ConformanceClasses
-from pystac_client.exceptions import APIError
+from pystac_client.errors import ClientTypeError
+from pystac_client.exceptions import APIError, ParametersError
 from pystac_client.stac_api_io import StacApiIO
 from pystac_client.warnings import PystacClientWarning
 from requests.exceptions import RequestException
 from urllib3.util import Retry
 
+from pipeline.addresses import web_fault
+from pipeline.deadline import Deadline, DeadlinePassedError
 from pipeline.errors import ConfigError, NotAProductError, UnreachableError
 from pipeline.input_warnings import collected_warnings
 from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
-from pipeline.scenes.download import close_redirect, pieces
+from pipeline.scenes.download import TIMEOUTS_S, close_redirect, pieces
 from pipeline.scenes.readers import stac_properties
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.refusals import PASSING, http_refusal
 from pipeline.scenes.scene import scene_name
+from pipeline.settings import shown
 
 log = logging.getLogger(__name__)
 
 COLLECTION = "sentinel-2-l2a"
 _PAGE = 100
-_TIMEOUT_S = 60
-_WHOLE_S = 300
+PATIENCE_S = 60.0
+"""Longest time of a search without progress: all requests, attempts and pauses together."""
+_PER_SCENE_S = 0.6
+"""Time that a scene found adds: a page of 100 restores the complete minute, one of a few does not."""
 _MOST_BYTES = 64 * 2**20
 """Limit of an answer in bytes: a page of 100 items has 3 MB."""
 _MOST_SCENES = 100_000
-_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=PASSING)
+_RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=PASSING, respect_retry_after_header=False)
 _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
 
 
@@ -62,8 +70,11 @@ class StacSearch:
     """Only items changed since this time; an API without such a filter returns nothing."""
 
 
-def search_scenes(search: StacSearch) -> list[ListedScene]:
+def search_scenes(search: StacSearch, deadline: Deadline | None = None) -> list[ListedScene]:
     """Return the matching scenes, the oldest first.
+
+    It ends within a minute (`PATIENCE_S`) without progress, however slowly the server answers; `deadline` is
+    that of earlier attempts.
 
     All pages are read; cloud cover is compared here, since servers support different filter languages, and
     some answer an unknown one with an empty result. A server is not trusted: only http(s) is requested, and
@@ -72,7 +83,7 @@ def search_scenes(search: StacSearch) -> list[ListedScene]:
     Raises
     ------
     ConfigError
-        If area or time are not understood.
+        If the URL is none of a web server, or area or time are not understood.
     AreaError
         If the file of the area can't be read.
     NotAProductError
@@ -81,8 +92,14 @@ def search_scenes(search: StacSearch) -> list[ListedScene]:
     UnreachableError
         If the server does not answer, or fails.
     """
+    fault = web_fault(search.url)
+    if fault:
+        raise ConfigError(
+            f"--stac is the URL of a STAC API, e.g. https://earth-search.aws.element84.com/v1; {fault}. "
+            f"Received: {search.url[:300]!r}"
+        )
     found = {}
-    for document in _documents(search):
+    for document in _documents(search, deadline or Deadline(PATIENCE_S)):
         cover = _cloud_cover(document)
         if search.cloud_cover is None or cover is None or cover <= search.cloud_cover:
             found[document["id"]] = _listed(document, search)
@@ -93,8 +110,9 @@ def search_scenes(search: StacSearch) -> list[ListedScene]:
 class _WebOnly(StacApiIO):
     """Client of web servers only, whatever their links say, with a limit of size for answers."""
 
-    def __init__(self) -> None:
-        super().__init__(timeout=_TIMEOUT_S, max_retries=_RETRIES)
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__(timeout=TIMEOUTS_S[1], max_retries=_RETRIES)
+        self.deadline = deadline
         self.session.hooks["response"].append(close_redirect)
 
     def read_text(self, source: Any, *args: Any, **kwargs: Any) -> str:
@@ -121,10 +139,19 @@ class _WebOnly(StacApiIO):
         method = method or "GET"
         self._check(href, method)
         given: dict[str, Any] = {"json" if method.upper() == "POST" else "params": parameters}
-        with self.session.request(
-            method, href, headers=headers, timeout=_TIMEOUT_S, stream=True, **given
-        ) as answer:
-            body = b"".join(pieces(answer, "The answer of the STAC API", _MOST_BYTES, _WHOLE_S))
+
+        def ask(abandoned: Event) -> tuple[requests.Response, bytes]:
+            with self.session.request(
+                method, href, headers=headers, timeout=TIMEOUTS_S, stream=True, **given
+            ) as answer:
+                return answer, b"".join(pieces(answer, "The answer of the STAC API", _MOST_BYTES, abandoned))
+
+        try:
+            answer, body = self.deadline.wait_for(ask, "search")
+        except DeadlinePassedError as error:
+            raise UnreachableError(
+                f"The search at {href} made no progress in {self.deadline.limit_s:g} s."
+            ) from error
         if answer.ok:
             return body.decode()
         why = " ".join(body.decode(errors="replace").split())[:200]
@@ -135,15 +162,15 @@ class _WebOnly(StacApiIO):
 
     @staticmethod
     def _check(href: str, method: str = "GET") -> None:
-        if not is_url(href) or method.upper() not in ("GET", "POST"):
+        if web_fault(href) or method.upper() not in ("GET", "POST"):
             raise NotAProductError(f"A link of the STAC API leads elsewhere than to http(s): {href[:200]}")
 
 
-def _documents(search: StacSearch) -> Iterator[dict[str, Any]]:
+def _documents(search: StacSearch, deadline: Deadline) -> Iterator[dict[str, Any]]:
     """Items as the server has them, each with an id."""
     place = search_place(search.area) if search.area else {}
     try:
-        client = Client.open(search.url, stac_io=_WebOnly())
+        client = Client.open(search.url, stac_io=_WebOnly(deadline))
         if search.changed_since:
             changed = _changed(client, search.changed_since)
             if not changed:
@@ -156,15 +183,18 @@ def _documents(search: StacSearch) -> Iterator[dict[str, Any]]:
             limit=_PAGE,
             **place,
         )
-        yield from _of_pages(wanted.pages_as_dicts(), search.url)
-    except RequestException as error:
+        yield from _of_pages(wanted.pages_as_dicts(), search.url, deadline)
+    except (RequestException, urllib3.exceptions.HTTPError) as error:
         raise UnreachableError(f"The STAC API does not answer: {search.url} ({error}).") from error
-    except (APIError, PystacClientWarning, *MALFORMED) as error:
+    except (APIError, ClientTypeError, ParametersError, PystacClientWarning, *MALFORMED) as error:
         why = " ".join(str(error).split())[:200]
-        raise NotAProductError(f"Not a STAC API with item search: {search.url} ({why}).") from error
+        raise NotAProductError(
+            f"Not a STAC API with item search: {search.url} ({why}). An item or file is no API: name it as a "
+            "scene."
+        ) from error
 
 
-def _of_pages(pages: Iterator[dict[str, Any]], url: str) -> Iterator[dict[str, Any]]:
+def _of_pages(pages: Iterator[dict[str, Any]], url: str, deadline: Deadline) -> Iterator[dict[str, Any]]:
     seen: set[str] = set()
     for page in pages:
         before = len(seen)
@@ -177,6 +207,7 @@ def _of_pages(pages: Iterator[dict[str, Any]], url: str) -> Iterator[dict[str, A
             yield document
         if len(seen) == before:
             raise NotAProductError(f"The pages of the search at {url} form a loop.")
+        deadline.extend(_PER_SCENE_S * (len(seen) - before))
         if len(seen) > _MOST_SCENES:
             raise NotAProductError(
                 f"The search at {url} finds more than {_MOST_SCENES} scenes; narrow it by area or time."
@@ -200,15 +231,17 @@ def _changed(client: Client, since: str) -> dict[str, Any]:
 
 def _interval(text: str | None) -> str | None:
     """Check and return the interval; the client's own errors are of any class."""
-    for part in (text or "").split("/"):
-        if part and part != "..":
-            try:
-                datetime.fromisoformat(f"{part}-01" if len(part) == 7 else part)
-            except ValueError as error:
-                raise ConfigError(
-                    "The time of a search is like 2023-06, 2023-06-01/2023-06-30 or 2023-06-01/.. "
-                    f"Received: {text}"
-                ) from error
+    parts, like = (text or "").split("/"), "2023-06, 2023-06-01/2023-06-30 or 2023-06-01/.."
+    moments = []
+    try:
+        for part in parts:
+            if part and part != "..":
+                moment = datetime.fromisoformat(f"{part}-01" if len(part) == 7 else part)
+                moments.append(moment.replace(tzinfo=None))
+        if len(parts) > 2 or moments != sorted(moments):
+            raise ValueError("it is two times at most, the earlier one first")
+    except ValueError as error:
+        raise ConfigError(f"The time of a search is like {like} Received: {shown(text)}") from error
     return text
 
 
@@ -265,13 +298,20 @@ def _moment(moment: datetime | None) -> str | None:
 
 
 def search_with_retries(search: StacSearch, attempts: int, backoff_s: float) -> list[ListedScene]:
-    """Search as `search_scenes`, with retries and doubling pauses if a server does not answer."""
+    """Search as `search_scenes`, with retries and doubling pauses if a server does not answer.
+
+    The minute of `search_scenes` holds for attempts and pauses together; no pause begins that is longer than
+    the time that is left.
+    """
+    deadline = Deadline(PATIENCE_S)
     with collected_warnings():  # an odd area is reported once
         for attempt in range(attempts - 1):
             try:
-                return search_scenes(search)
+                return search_scenes(search, deadline)
             except UnreachableError as error:
                 pause = backoff_s * 2**attempt
+                if pause >= deadline.left_s:
+                    raise
                 log.warning("%s Search again in %g s (batch.attempts, batch.backoff_s).", error, pause)
-                time.sleep(pause)
-        return search_scenes(search)
+                deadline.pause(pause)
+        return search_scenes(search, deadline)

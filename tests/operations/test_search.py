@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.errors import ConfigError, NotAProductError, UnreachableError, Vec
 from pipeline.operations import search as search_module
 from pipeline.operations.search import StacSearch, search_scenes, search_with_retries
 from tests.operations.servers import stac_api, stac_item
-from tests.servers import file_server
+from tests.servers import SLOW, file_server, slow_server
 
 COUNT = 120
 """More than a page."""
@@ -94,7 +95,7 @@ def test_an_area_is_four_degrees(api, area):
 
 
 def test_times_and_files_that_are_none(api, tmp_path):
-    with pytest.raises(ConfigError, match="Received: last week"):
+    with pytest.raises(ConfigError, match="Received: 'last week'"):
         search_scenes(StacSearch(api, time="last week"))
     (tmp_path / "area.geojson").write_text("nothing")
     with pytest.raises(VectorFileError, match="area can't be read"):
@@ -130,6 +131,40 @@ def test_a_server_that_is_not_there():
     search = StacSearch("http://127.0.0.1:9")
     with pytest.raises(UnreachableError, match="does not answer"):
         search_with_retries(replace(search), attempts=1, backoff_s=0)
+
+
+@pytest.mark.parametrize("kind", SLOW)
+def test_a_search_without_progress_ends_within_its_total_time(kind, monkeypatch):
+    monkeypatch.setattr(search_module, "PATIENCE_S", 0.5)
+    begun = time.monotonic()
+    with slow_server(kind) as url, pytest.raises(UnreachableError):
+        search_with_retries(StacSearch(url), attempts=50, backoff_s=0.1)
+    assert time.monotonic() - begun < 3
+
+
+def test_pauses_are_part_of_the_total_time():
+    begun = time.monotonic()
+    with pytest.raises(UnreachableError):
+        search_with_retries(StacSearch("http://127.0.0.1:9"), attempts=3, backoff_s=100)
+    assert time.monotonic() - begun < 20
+
+
+@pytest.mark.parametrize("url", ["api", "ftp://host", "file:///a", "http://[", "http://host:port"])
+def test_an_api_has_the_url_of_a_web_server(url):
+    with pytest.raises(ConfigError, match=r"--stac is the URL of a STAC API, e.g\. .*Received: '"):
+        search_scenes(StacSearch(url))
+
+
+@pytest.mark.parametrize("span", ["2023-06/2023-05", "2023-01-01/2023-02-01/2023-03-01", "2023-99", "x"])
+def test_a_time_is_one_or_two_in_order(span):
+    with pytest.raises(ConfigError, match="The time of a search is like 2023-06"):
+        search_module._interval(span)
+
+
+def test_an_item_is_no_api(tmp_path):
+    (tmp_path / "item.json").write_text(json.dumps(item(0)))
+    with file_server(tmp_path) as server, pytest.raises(NotAProductError, match="name it as a scene"):
+        search_scenes(StacSearch(f"{server.url}/item.json"))
 
 
 # --- a server that means harm ---------------------------------------------------------------------------
