@@ -25,6 +25,7 @@ from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
 from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.raster.datasets import local_file
+from pipeline.scenes.readers.checksums import sha256_of_files
 from pipeline.scenes.scene import BandSource, Scene
 from pipeline.storage.beside import deciding_files, part_name
 from pipeline.storage.untrusted_vectors import file_of, split_layer
@@ -157,7 +158,10 @@ def source_hash(package: Path) -> str:
 
 
 def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
-    """Return the SHA-256 of every local file that decides what a request reads, by path."""
+    """Return the SHA-256 of every local file that decides what a request reads, by path.
+
+    Raises MetadataError if a file of a product has another checksum than its manifest lists.
+    """
     given = [
         file_of(path) for path in (request.roads, request.truck_labels, request.landcover_labels) if path
     ]
@@ -165,7 +169,7 @@ def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
         given.append(marked)
     files = sorted({file for path in (*scene.files, *given) for file in deciding_files(path)})
     with ThreadPoolExecutor(thread_count(request.config.engine)) as pool:
-        return dict(zip(map(str, files), pool.map(_sha256, files), strict=True))
+        return {str(file): found for file, found in sha256_of_files(files, scene.checksums, pool).items()}
 
 
 def score_threshold(request: Request, models: Models) -> float | None:

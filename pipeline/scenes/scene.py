@@ -128,6 +128,8 @@ class Scene:
     """MSI detectors by place, if the product has them."""
     files: tuple[Path, ...] = field(default=())
     """Local files of the scene, to be hashed."""
+    checksums: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Algorithm and digest of files, by address for GDAL, to be compared when they are hashed."""
     radiometry: Radiometry = "assumed"
     other_offset: float | None = None
     """Offset of reflectance that another statement of the metadata gives, if they disagree."""

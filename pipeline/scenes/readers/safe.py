@@ -17,6 +17,7 @@ from pipeline.scenes.msi import MsiGeometry, angle_nodes, footprint_polygons, vi
 from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.grids import scene_grid
 from pipeline.scenes.readers.band_folder import is_band_folder
+from pipeline.scenes.readers.checksums import listed_checksums
 from pipeline.scenes.readers.naming import datastrip_start, native_gsd, parse_time, processed_in_name
 from pipeline.scenes.readers.product_files import (
     METADATA,
@@ -77,13 +78,15 @@ def open_safe(path: Path) -> Scene:
     tile_name = _tile_metadata_of(product)
     tile = parse(product, tile_name, ROOTS["tile", level])
 
-    images = _images(product, PurePosixPath(tile_name).parent)
+    granule = PurePosixPath(tile_name).parent
+    images = _images(product, granule)
     baseline, platform = baseline_of(metadata), platform_of(metadata)
     used = {band: name for band, (_, name) in images.items()}
     check_consistent(metadata, tile, level, product.safe_name, used)
     bands = _bands(product, metadata, level, baseline, images)
     grid = _grid(product, tile, bands)
-    scl = images.get("SCL")
+    scl, footprint = images.get("SCL"), _footprint(product, granule)
+    files = sorted({metadata_name, tile_name, *used.values(), *([footprint] if footprint else [])})
     simulated = metadata.findtext(".//PRODUCT_DOI", "").strip() == SIMULATED_DOI
     uri = metadata.findtext(".//PRODUCT_URI", "").strip()
     return Scene(
@@ -98,8 +101,9 @@ def open_safe(path: Path) -> Scene:
         tile=_tile_of(tile, product),
         simulated=simulated,
         scl=BandSource("SCL", product.href(scl[1]), scale=1.0, nodata=0.0, gsd=scl[0]) if scl else None,
-        msi=_msi(product, metadata, tile, grid),
-        files=_files(product, [metadata_name, tile_name]),
+        msi=_msi(product, metadata, tile, grid, footprint),
+        files=(product.root,) if product.prefix is not None else tuple(product.root / name for name in files),
+        checksums=listed_checksums(product, files),
         radiometry="product",
         # Simulated scenes differ by the seed in their names.
         datastrip=uri if simulated else datastrip_start(tile.findtext(".//DATASTRIP_ID", "")),
@@ -212,14 +216,22 @@ def _tile_of(tile: Element, product: Product) -> str | None:
     return match[1] if match else None
 
 
-def _msi(product: Product, metadata: Element, tile: Element, grid: GeoBox) -> MsiGeometry:
+def _footprint(product: Product, granule: PurePosixPath) -> str | None:
+    """Return the path of the detector footprints: the raster, else the polygons of older products."""
+    found = [name for name, _ in product.matching(_FOOTPRINT) if PurePosixPath(name).is_relative_to(granule)]
+    return max(found, key=lambda name: name.endswith(".jp2"), default=None)
+
+
+def _msi(
+    product: Product, metadata: Element, tile: Element, grid: GeoBox, footprint: str | None
+) -> MsiGeometry:
     latitude = grid.extent.to_crs("EPSG:4326").centroid.coords[0][1]
     descending = metadata.findtext(".//SENSING_ORBIT_DIRECTION", "DESCENDING").strip().upper() != "ASCENDING"
-    footprints = {match[1]: name for name, match in product.matching(_FOOTPRINT)}
+    is_raster = footprint is not None and footprint.endswith(".jp2")
     return MsiGeometry(
         delays_s=viewing_delays(tile, latitude, descending),
-        footprint=product.href(footprints["jp2"]) if "jp2" in footprints else None,
-        polygons=_polygons(product, footprints["gml"], grid) if "gml" in footprints else (),
+        footprint=product.href(footprint) if footprint and is_raster else None,
+        polygons=_polygons(product, footprint, grid) if footprint and not is_raster else (),
         nodes=angle_nodes(tile),
     )
 
@@ -230,13 +242,6 @@ def _polygons(product: Product, name: str, grid: GeoBox) -> tuple[tuple[int, Pol
     if polygons and not any(shapely.box(*polygon.bounds).intersects(scene) for _, polygon in polygons):
         raise MetadataError(f"The detector footprints in {name} are not on the scene; download it again.")
     return polygons
-
-
-def _files(product: Product, metadata: list[str]) -> tuple[Path, ...]:
-    if product.prefix is not None:
-        return (product.root,)
-    images = [name for pattern in (_IMAGE, _FOOTPRINT) for name, _ in product.matching(pattern)]
-    return tuple(product.root / name for name in sorted({*metadata, *images}))
 
 
 def _is_product(path: Path) -> bool:
