@@ -1,0 +1,46 @@
+"""Names and texts of others as one printable line: no control characters, no bytes that are not text."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories of characters that move the cursor, change the direction of text, end a line, or are no
+characters: control, format, surrogates, separators of lines and paragraphs."""
+_JOINERS = "\u200c\u200d"
+"""Format characters that Persian and Indic words need."""
+
+
+def is_shown(letter: str) -> bool:
+    """Return whether a character appears as itself; control characters and surrogates do not."""
+    return letter.isprintable() or letter in _JOINERS or unicodedata.category(letter) not in _HIDDEN
+
+
+def printable(text: object) -> str:
+    """Return a text as one line for messages, logs and terminals; it can neither move the cursor nor end it.
+
+    White space that ends lines becomes spaces. Other characters that are not shown are written as `\\x1b`, and
+    so are bytes of file names that are not UTF-8.
+    """
+    line = str(text)
+    if line.isprintable():
+        return line
+    return "".join(letter if is_shown(letter) else _escaped(letter) for letter in line)
+
+
+def _escaped(letter: str) -> str:
+    if letter.isspace():
+        return " "
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte of a name, as Python has it
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def is_text(name: object) -> bool:
+    """Return whether a name can be written as UTF-8; file names of other encodings and half surrogates not."""
+    try:
+        str(name).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
