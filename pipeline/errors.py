@@ -2,6 +2,7 @@
 
 import errno
 
+from pipeline.printable import printable
 from pipeline.redaction import without_secrets
 
 
@@ -9,14 +10,14 @@ class TruckscapeError(Exception):
     """Root of all errors with a message for the user; the command line prints it and exits 1.
 
     Messages go to logs, ledgers and web pages, so signatures and credentials of addresses in them are
-    removed.
+    removed, and characters of names that could forge lines or move a cursor are written as `\\x1b`.
     """
 
     is_transient = False
     """True if a retry may succeed without any change by the user; see `is_transient`."""
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(without_secrets(message))
+        super().__init__(printable(without_secrets(message)))
 
 
 class ConfigError(TruckscapeError):

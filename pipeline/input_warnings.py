@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from pipeline.printable import printable
 from pipeline.redaction import without_secrets
 
 log = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ def warn(message: str) -> None:
 
     The message says what was seen, what was expected, and which option puts it right.
     """
-    text = " ".join(without_secrets(message).split())
+    text = " ".join(printable(without_secrets(message)).split())
     collected = _COLLECTED.get()
     if collected is not None:
         if text in collected:

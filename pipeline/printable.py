@@ -13,19 +13,19 @@ _JOINERS = "\u200c\u200d"
 
 def is_shown(letter: str) -> bool:
     """Return whether a character appears as itself; control characters and surrogates do not."""
-    return letter.isprintable() or letter in _JOINERS or unicodedata.category(letter) not in _HIDDEN
+    return letter.isprintable() or unicodedata.category(letter) not in _HIDDEN
 
 
 def printable(text: object) -> str:
     """Return a text as one line for messages, logs and terminals; it can neither move the cursor nor end it.
 
-    White space that ends lines becomes spaces. Other characters that are not shown are written as `\\x1b`, and
-    so are bytes of file names that are not UTF-8.
+    White space that ends lines becomes spaces. Other characters that are not shown are written as `\\x1b`,
+    and so are bytes of file names that are not UTF-8.
     """
     line = str(text)
     if line.isprintable():
         return line
-    return "".join(letter if is_shown(letter) else _escaped(letter) for letter in line)
+    return "".join(letter if letter in _JOINERS or is_shown(letter) else _escaped(letter) for letter in line)
 
 
 def _escaped(letter: str) -> str:
@@ -38,7 +38,7 @@ def _escaped(letter: str) -> str:
 
 
 def is_text(name: object) -> bool:
-    """Return whether a name can be written as UTF-8; file names of other encodings and half surrogates not."""
+    """Return whether a name can be written as UTF-8; names in other encodings and half surrogates can't."""
     try:
         str(name).encode()
     except UnicodeEncodeError:

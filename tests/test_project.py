@@ -173,7 +173,7 @@ PLAIN_DATA = {
 TESTED_WITH_THEIR_CALLERS = {
     "evaluation/trucks/intervals", "flows/prefect_server", "operations/attempt", "operations/request",
     "operations/takeover", "report/charts", "report/map", "report/template", "report/truck_table",
-    "scenes/download", "scenes/raster/datasets", "scenes/scene", "simulation/world/buildings",
+    "scenes/download", "scenes/raster/datasets", "simulation/world/buildings",
     "simulation/world/landscape", "simulation/world/layout", "storage/object_store",
     "training/checkpoints", "training/detector/chips", "training/detector/held_out",
     "training/learning_curve", "validation/timing",

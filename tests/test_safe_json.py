@@ -32,7 +32,7 @@ def test_deep_json_is_refused():
 @pytest.mark.parametrize("content", [b"", b"[" * 9, b"\xff\xfe", b"1" * 5000, b"<html>", b'{"a":1}x'])
 def test_what_is_no_json_is_a_value_error(content, tmp_path):
     (tmp_path / "a.json").write_bytes(content)
-    with pytest.raises(ValueError, match="^is not JSON"):
+    with pytest.raises(ValueError, match=r"^is not JSON"):
         read_json(tmp_path / "a.json")
 
 

@@ -26,6 +26,7 @@ from pipeline.layers.landcover import NODATA
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
+from pipeline.storage.out_folder import CATALOG, COLLECTION
 
 _EXTENSIONS: Mapping[str, str] = {
     "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
@@ -36,7 +37,7 @@ _EXTENSIONS: Mapping[str, str] = {
 }
 CATALOG_ID = "truckscape"
 COLLECTION_ID = "truckscape-scenes"
-CATALOG_FILES = ("collection.json", "catalog.json")
+CATALOG_FILES = (COLLECTION, CATALOG)
 FIRST_LIGHT = datetime(2015, 6, 23, tzinfo=UTC)
 """Launch of Sentinel-2A: no scene is older."""
 _DATE_NOTE = "The source has the date of the acquisition, not its time: start and end are those of that day."
@@ -179,7 +180,7 @@ def write_catalog(out: Path) -> Path | None:
             return None
         _write_json(
             _collection(items).to_dict(include_self_link=False, transform_hrefs=False),
-            out / "collection.json",
+            out / COLLECTION,
         )
         if _state(out) == found:
             break
@@ -192,8 +193,8 @@ def write_catalog(out: Path) -> Path | None:
             RelType.CHILD, "./collection.json", MediaType.JSON, title="Trucks and land cover by scene"
         ),
     ]
-    _write_json(catalog.to_dict(include_self_link=False, transform_hrefs=False), out / "catalog.json")
-    return out / "catalog.json"
+    _write_json(catalog.to_dict(include_self_link=False, transform_hrefs=False), out / CATALOG)
+    return out / CATALOG
 
 
 def _state(out: Path) -> dict[Path, int]:

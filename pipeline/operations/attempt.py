@@ -25,6 +25,7 @@ from pipeline.redaction import without_secrets
 from pipeline.run import Job, Request, Result, prepare, run_prepared_directly
 from pipeline.scenes.acquisition import acquisition_of
 from pipeline.stopping import stopped_by
+from pipeline.storage.out_folder import TRAFFIC
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ def columns_of(result: Result, out: Path, seconds: float) -> dict[str, Any]:
         "simulated": run["simulated"],
         "trucks": run["counts"].get("trucks"),
         "seen_km2": round(run["area_km2"] * run["seen_fraction"], 4),
-        "road_km": _road_km(result.outputs.get("traffic.parquet")),
+        "road_km": _road_km(result.outputs.get(TRAFFIC)),
         "megapixels": rows * cols / 1e6,
         "tiles": run["tiles"]["total"],
         "tiles_skipped": run["tiles"]["skipped"],

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.errors import OutputError
 from pipeline.inference.networks import NetworkPool
 from pipeline.layers.stac import write_catalog
 from pipeline.logs import labelled, log_to
@@ -29,11 +28,10 @@ from pipeline.operations.worker_pool import Countdown, WorkerPool
 from pipeline.redaction import without_secrets
 from pipeline.report.time_series import write_time_series
 from pipeline.stopping import given_back
+from pipeline.storage.out_folder import COLLECTION, LOG, RECORD, TIME_SERIES, TRAFFIC, check_file, make_out
 from pipeline.storage.publish import publish_beside, unpublish_beside
 
 log = logging.getLogger(__name__)
-
-LOG_NAME = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -73,14 +71,6 @@ class Summary:
         return not self.of("quarantined") and not self.of("waiting")
 
 
-def make_out(out: Path) -> None:
-    """Make the folder of a batch, which holds its ledger. Raises OutputError if it can't be made."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Can't write to {out} ({error.strerror}); choose another --out.") from error
-
-
 def run_batch(
     request: BatchRequest, run: RunScene = scene_directly, say: Say = log.info, prefetch: int = 0
 ) -> Summary:
@@ -101,16 +91,17 @@ def run_batch(
     begun = time.monotonic()
     request.check()
     make_out(request.out)
+    check_file(request.out / LOG)
     ledger = open_ledger(request.out, request.config)
     try:
         work = _Batch(request, ledger, run, say, prefetch)
         work.register()
-        with log_to(request.out / LOG_NAME), NetworkPool():  # small scenes share networks
+        with log_to(request.out / LOG), NetworkPool():  # small scenes share networks
             work.run()
         outputs = publish(request.out, ledger)
         if request.config.publish.url:
             unpublish_beside(request.out, parts_left_out(ledger, request.out), request.config.publish.url)
-            beside = [request.out / "collection.json", *outputs.values()]
+            beside = [request.out / COLLECTION, *outputs.values()]
             publish_beside(
                 request.out, [path for path in beside if path.exists()], request.config.publish.url
             )
@@ -126,11 +117,11 @@ def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
     catalog = write_catalog(out)
     if catalog:
         outputs[catalog.name] = catalog
-    picture = write_time_series(ledger.entries("done"), out / "time_series.png")
+    picture = write_time_series(ledger.entries("done"), out / TIME_SERIES)
     if picture:
         outputs[picture.name] = picture
-    if (out / "traffic.parquet").is_dir():
-        outputs["traffic.parquet"] = out / "traffic.parquet"
+    if (out / TRAFFIC).is_dir():
+        outputs[TRAFFIC] = out / TRAFFIC
     return outputs
 
 
@@ -172,7 +163,7 @@ class _Batch:
         if (entry.input_version, entry.config_hash) != (scene.input_version, scene.config_hash):
             return True
         if entry.state == "done":
-            return not (self.request.out / (entry.folder or "") / "run.json").is_file()
+            return not (self.request.out / (entry.folder or "") / RECORD).is_file()
         return entry.state == "quarantined" and (bool(entry.is_transient) or self.request.retry_quarantined)
 
     def run(self) -> None:

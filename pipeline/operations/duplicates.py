@@ -11,10 +11,9 @@ from pathlib import Path
 
 from pipeline.operations.ledger.scenes import Entry, Ledger
 from pipeline.scenes.acquisition import Acquisition, duplicates, is_near, near_in_time
+from pipeline.storage.out_folder import TRAFFIC
 
 log = logging.getLogger(__name__)
-
-_TRAFFIC = "traffic.parquet"
 
 
 def settle_duplicates(ledger: Ledger, out: Path) -> list[str]:
@@ -94,5 +93,9 @@ def _leave_out(entry: Entry, out: Path) -> None:
 
 
 def _part(entry: Entry, out: Path) -> Path | None:
-    part = (entry.outputs or {}).get(_TRAFFIC)
-    return out / part if part else None
+    """Return the scene's part of `traffic.parquet`; None without. A ledger may name any other path there."""
+    part = entry.outputs.get(TRAFFIC) if isinstance(entry.outputs, dict) else None
+    if not isinstance(part, str) or Path(part).parts != (TRAFFIC, Path(part).name):
+        return None
+    is_inside = Path(part).suffix == ".parquet" and not (out / TRAFFIC).is_symlink()
+    return out / part if is_inside else None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NotAProductError
-from pipeline.operations.batch import Summary, make_out
+from pipeline.operations.batch import Summary
 from pipeline.operations.ledger.database import database_url
 from pipeline.operations.ledger.scenes import Entry, open_ledger
 from pipeline.operations.ledger.watermarks import Watermark, Watermarks, earlier
@@ -15,6 +15,7 @@ from pipeline.operations.request import BatchRequest, config_hash
 from pipeline.operations.scene_list import ListedScene, digest, unique
 from pipeline.operations.search import StacSearch, search_with_retries
 from pipeline.operations.sources import Sources, find_scenes
+from pipeline.storage.out_folder import make_out
 
 log = logging.getLogger(__name__)
 

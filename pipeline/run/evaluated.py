@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pipeline.evaluation.evaluate import METRICS
 from pipeline.run.prepare import Job
+from pipeline.safe_json import read_json_object
+from pipeline.storage.out_folder import EVALUATION as FOLDER
+from pipeline.storage.out_folder import MOST_RECORD_BYTES
 
-FOLDER = "evaluation"
 _LAYERS = {"trucks": "trucks.geojson", "landcover": "landcover.tif"}
 """File whose bytes stand for a layer, by part of the metrics."""
 
@@ -30,12 +31,13 @@ def kept_evaluation(job: Job, files: Mapping[str, Path]) -> dict[str, Any] | Non
     if not (job.folder / FOLDER / METRICS).is_file():
         return None
     try:
-        record = json.loads(job.previous.read_text(encoding="utf-8")).get("evaluation")
-        layers = dict(record["layers"])
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        record = read_json_object(job.previous, MOST_RECORD_BYTES)["evaluation"]
+        finished, layers = str(record["finished"]), {**record["layers"]}
+    except (OSError, ValueError, KeyError, TypeError):
         return {"finished": None, "layers": {}, "is_current": None}
+    layers = {name: digest for name, digest in layers.items() if isinstance(digest, str)}
     same = all(name in files and _sha256(files[name]) == digest for name, digest in layers.items())
-    return {**record, "is_current": same}
+    return {"finished": finished, "layers": layers, "is_current": same}
 
 
 def _sha256(path: Path) -> str:

@@ -33,12 +33,13 @@ from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.scene import Scene, date_text
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store
+from pipeline.storage.out_folder import ROADS, check_out, check_scene_folder
+from pipeline.storage.out_folder import SHARDS as _HIDDEN
 from pipeline.storage.publish import SETTING as PUBLISH_URL
 from pipeline.tiling import Tile, plan, shard
 
 _ROADS_MARGIN_M = 5000.0
 """Margin in which roads are read: their junctions there decide how they are cut into segments."""
-_HIDDEN = ".shards"
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ def _check_settings(request: Request) -> None:
             "--out is a folder of this machine; --set publish.url=s3://bucket/prefix copies what is done. "
             f"Received: {request.out}"
         )
+    check_out(request.out)
     if config.publish.url:
         open_store(config.publish.url, PUBLISH_URL)
     if config.runner.store:
@@ -157,6 +159,7 @@ def _check_settings(request: Request) -> None:
 
 def _prepare(request: Request, scene: Scene, started: float) -> Job:
     config = request.config
+    check_scene_folder(request.out, scene.id)
     _warn_of_time(scene)
     if request.catalog:  # a batch has a ledger for that
         warn_of_same_acquisition(scene, request.out)
@@ -219,7 +222,7 @@ def _with_roads(request: Request, scene: Scene) -> Request:
     """Return the request with a file of roads, if it asks to fetch them."""
     if request.roads is None or str(request.roads) != OVERPASS or request.roads.exists():
         return request
-    folder, server = request.out / ".roads", request.config.traffic
+    folder, server = request.out / ROADS, request.config.traffic
     path = overpass_roads(
         scene.grid,
         folder,

@@ -41,6 +41,7 @@ from pipeline.report.pictures import quicklook
 from pipeline.run.evaluated import FOLDER, kept_evaluation
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
+from pipeline.storage.out_folder import TRAFFIC
 
 log = logging.getLogger(__name__)
 
@@ -213,8 +214,8 @@ def traffic(context: RunContext) -> Outputs:
         quality=context.detector.quality,
         attribution=_attribution(job.roads),
     )
-    table = write_traffic(counted.table, job.request.out / "traffic.parquet", job.scene.id, model)
-    return Outputs({"traffic.parquet": table}, {"trucks": counted.trucks, "road_segments": counted.segments})
+    table = write_traffic(counted.table, job.request.out / TRAFFIC, job.scene.id, model)
+    return Outputs({TRAFFIC: table}, {"trucks": counted.trucks, "road_segments": counted.segments})
 
 
 def truck_files(context: RunContext) -> Outputs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 from shapely.geometry.base import BaseGeometry
+
+from pipeline.printable import is_shown
+from pipeline.storage.out_folder import BESIDE_SCENES
 
 if TYPE_CHECKING:
     from pipeline.scenes.msi import MsiGeometry
@@ -33,6 +37,10 @@ the usual values of Sentinel-2."""
 
 _OF_FILES_BESIDE = re.compile(r"\.(?=json|parquet|png|sqlite)", re.IGNORECASE)
 """The dot of suffixes of files beside scenes' folders: catalogue, log, ledger, traffic."""
+_OF_WINDOWS = re.compile(
+    r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:[.:]|$)", re.IGNORECASE
+)
+"""Names of devices; Windows means the device by `NUL.tif`, too."""
 _MOST_NAME_BYTES = 200
 """File systems allow 255; temporary names are longer."""
 
@@ -45,12 +53,35 @@ def date_text(acquired: date | None) -> str | None:
 
 
 def scene_name(text: str) -> str:
-    """Return an id as the name of a scene's folder: valid, not too long, never that of a file beside it."""
+    """Return an id as a name of letters, digits, `_`, `-` and `.` that a scene's folder may have."""
     name = _OF_FILES_BESIDE.sub("_", re.sub(r"[^\w.-]", "_", text).lstrip(".")) or "item"
     if len(name.encode()) <= _MOST_NAME_BYTES:
-        return name
+        return safe_id(name)
     digest = hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16]
-    return f"{name.encode()[: _MOST_NAME_BYTES - 17].decode(errors='ignore')}-{digest}"
+    return safe_id(f"{_cut(name, _MOST_NAME_BYTES - 17)}-{digest}")
+
+
+def safe_id(text: str) -> str:
+    """Return the id of a scene as a name that its folder may have on any system; as it is, if it can be.
+
+    Refused are names of other folders (`..`), of files beside the scenes' folders, of devices, separators,
+    characters that are not shown, and names that are empty, hidden, an option, or too long. The id then gets
+    other characters there, and a hash of the text, so that two texts give two names. Canonically equal texts
+    (NFC and NFD of Unicode), which file systems may take for one name, give the same.
+    """
+    given = unicodedata.normalize("NFC", text)
+    shown = "".join("_" if letter in "/\\" or not is_shown(letter) else letter for letter in given)
+    name = shown.lstrip(". -").rstrip(". ") or "scene"
+    if _OF_WINDOWS.match(name) or name.casefold().startswith(BESIDE_SCENES):
+        name = f"scene_{name}"
+    if name == given and len(name.encode()) <= _MOST_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(given.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{_cut(name, _MOST_NAME_BYTES - 9)}-{digest}"
+
+
+def _cut(name: str, most_bytes: int) -> str:
+    return name.encode()[:most_bytes].decode(errors="ignore")
 
 
 @dataclass(frozen=True)
@@ -112,6 +143,7 @@ class Scene:
     """A Sentinel-2 scene on its 10 m grid. Metadata only; `raster.read.read_pixels` decodes."""
 
     id: str
+    """See `safe_id`."""
     href: str
     grid: GeoBox
     bands: Mapping[str, BandSource]
@@ -141,6 +173,10 @@ class Scene:
     """Start of its datastrip, like 20200401T175716: tells the halves of a split tile apart."""
     processed: datetime | None = None
     """Time of processing."""
+
+    def __post_init__(self) -> None:
+        """Make the id safe, whatever it was read from: it names the folder of the results."""
+        object.__setattr__(self, "id", safe_id(self.id))
 
     @property
     def has_time(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,8 @@ import psutil
 
 from pipeline.errors import OutputError
 from pipeline.processes import host_name
+from pipeline.safe_json import read_json_object
+from pipeline.storage.out_folder import MOST_RECORD_BYTES, is_record_of
 
 _HOST = re.sub(r"\W", "_", host_name())
 _TEMPORARY = re.compile(r"^\..*\.(?P<host>\w*)-(?P<process>\d+)\.part")
@@ -31,8 +32,10 @@ def remove_abandoned(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder.
 
     Files of this host are removed once their process has ended. Another host may share the folder, and its
-    processes are unknown here: its files are removed when they are a day old.
+    processes are unknown here: its files are removed when they are a day old. A link is not followed.
     """
+    if folder.is_symlink():
+        return
     for left in folder.glob(".*.part*"):
         found = _TEMPORARY.match(left.name)
         with suppress(OSError):  # another run may remove the same file
@@ -106,18 +109,36 @@ def set_aside(record: Path, previous: Path) -> None:
 def remove_stale_outputs(folder: Path, previous: Path, made: Iterable[str]) -> list[str]:
     """Remove the `outputs` that the record `previous` lists and that are not in `made`, then the record.
 
-    Names are relative to `folder`. Only files in it are removed; files of users stay. Returns the removed
-    names.
+    The record may be somebody else's: it counts if it is of the scene that the folder is named after. Names
+    are relative to `folder`. Only files in it are removed, and no link is followed; files of users stay.
+    Returns the removed names.
     """
     try:
-        named = json.loads(previous.read_text(encoding="utf-8")).get("outputs", [])
-    except (OSError, ValueError, AttributeError):  # no previous run, or a foreign file
+        record = read_json_object(previous, MOST_RECORD_BYTES)
+    except (OSError, ValueError):  # no previous run, or a foreign file
         return []
-    root, gone = folder.resolve(), []
-    for name in sorted({str(name) for name in named} - set(made)):
-        file = root / name
-        if file.parent.resolve().is_relative_to(root) and file.is_file():
-            file.unlink()
-            gone.append(name)
+    named = record.get("outputs")
+    if not is_record_of(record, folder.name) or not isinstance(named, list):
+        return []
+    kept = {name.casefold() for name in made}
+    gone = [
+        name
+        for name in sorted({name for name in named if isinstance(name, str)})
+        if name.casefold() not in kept and _removed(folder, name)
+    ]
     previous.unlink(missing_ok=True)
     return gone
+
+
+def _removed(folder: Path, name: str) -> bool:
+    """Remove a file by its path below a folder; return False if it is not there, or is no such path."""
+    try:
+        file, root = folder / name, folder.resolve()
+        if Path(name).as_posix() != name or ".." in Path(name).parts:
+            return False
+        if not file.parent.resolve().is_relative_to(root) or not file.is_file():
+            return False
+        file.unlink()
+    except (OSError, RuntimeError, ValueError):  # a name that no file can have
+        return False
+    return True

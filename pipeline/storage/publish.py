@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from pipeline.safe_json import parse_json
 from pipeline.storage.object_store import Store, open_store
+from pipeline.storage.out_folder import RECORD, is_record_of
 
-RECORD = "run.json"
 SETTING = "publish.url"
 _FAILED = "Results can't be published to"
 
@@ -40,9 +40,8 @@ def publish(folder: Path, url: str, beside: Iterable[Path] = ()) -> str:
         names = [path.relative_to(folder).as_posix() for path in _files(folder) if path != record]
         for name in names:
             _put(store, folder / name, f"{target}/{name}")
-        for name in _outputs(old) - set(names):
-            if fs.exists(f"{target}/{name}"):
-                fs.rm_file(f"{target}/{name}")
+        for name in _outputs(old, folder.name) - set(names):
+            _remove(store, f"{target}/{name}")
         _publish_beside(store, folder.parent, beside)
         _put(store, record, f"{target}/{RECORD}")
     return published
@@ -60,9 +59,7 @@ def unpublish_beside(out: Path, paths: Iterable[Path], url: str) -> None:
     store = open_store(url, SETTING)
     with store.failing(_FAILED):
         for path in paths:
-            target = f"{store.root}/{path.relative_to(out).as_posix()}"
-            if store.fs.exists(target):
-                store.fs.rm_file(target)
+            _remove(store, f"{store.root}/{path.relative_to(out).as_posix()}")
 
 
 def _publish_beside(store: Store, out: Path, paths: Iterable[Path]) -> None:
@@ -73,6 +70,7 @@ def _publish_beside(store: Store, out: Path, paths: Iterable[Path]) -> None:
 
 def _put(store: Store, file: Path, target: str) -> None:
     fs = store.fs
+    _check_inside(store, target)
     if "file" in fs.protocol:
         fs.makedirs(target.rpartition("/")[0], exist_ok=True)
     here = file.stat().st_size
@@ -82,14 +80,35 @@ def _put(store: Store, file: Path, target: str) -> None:
         raise OSError(f"incomplete copy: {target} has {there} bytes, {file.name} has {here}")
 
 
-def _outputs(record: bytes | None) -> set[str]:
-    """Return the files in a record's `outputs`, except paths that leave its folder."""
+def _remove(store: Store, target: str) -> None:
+    _check_inside(store, target)
+    if store.fs.exists(target):
+        store.fs.rm_file(target)
+
+
+def _check_inside(store: Store, target: str) -> None:
+    """Raise OSError if a link leads elsewhere; only local folders have links."""
+    place, root = Path(target), Path(store.root)
+    if "file" in store.fs.protocol and (
+        place.is_symlink() or not place.parent.resolve().is_relative_to(root.resolve())
+    ):
+        raise OSError(f"{target} is a link, or in a folder that is one; remove it")
+
+
+def _outputs(record: bytes | None, scene_id: str) -> set[str]:
+    """Return the files in the `outputs` of a scene's record, except paths that leave its folder."""
     try:
-        named = json.loads(record or b"{}").get("outputs", [])
-    except (ValueError, AttributeError):
+        published = parse_json(record or b"{}")
+    except ValueError:
         return set()
+    named = published.get("outputs") if is_record_of(published, scene_id) else None
     return {
-        str(name) for name in named if ".." not in Path(str(name)).parts and not str(name).startswith("/")
+        name
+        for name in (named if isinstance(named, list) else [])
+        if isinstance(name, str)
+        and Path(name).as_posix() == name
+        and not Path(name).is_absolute()
+        and ".." not in Path(name).parts
     }
 
 

@@ -83,7 +83,12 @@ def folder(tmp_path):
 def test_what_is_made_no_more_goes_and_what_users_put_there_stays(folder):
     record, previous = folder / "run.json", folder / ".shards" / "previous.json"
     record.write_text(
-        json.dumps({"outputs": ["trucks.gpkg", "trucks.fgb", "gone.tif", "../beside.txt", "/etc/hostname"]})
+        json.dumps(
+            {
+                "scene": "S2A",
+                "outputs": ["trucks.gpkg", "trucks.fgb", "gone.tif", "../beside.txt", "/etc/hostname"],
+            }
+        )
     )
     set_aside(record, previous)
     assert not record.exists()
@@ -94,10 +99,68 @@ def test_what_is_made_no_more_goes_and_what_users_put_there_stays(folder):
     assert not previous.exists()
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "{}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "[]",
+        "{}",
+        '{"outputs": ["trucks.fgb"]}',
+        '{"scene": "S2B", "outputs": ["trucks.fgb"]}',
+        '{"scene": "S2A", "outputs": "trucks.fgb"}',
+        '{"scene": "S2A", "outputs": {"trucks.fgb": 1}}',
+        '{"scene": "S2A", "outputs": null}',
+        '{"scene": "S2A", "outputs": 5}',
+        "[" * 100_000,
+    ],
+)
 def test_without_a_record_of_ours_all_stays(folder, text):
     previous = folder / ".shards" / "previous.json"
     if text is not None:
         previous.write_text(text)
     assert remove_stale_outputs(folder, previous, []) == []
     assert (folder / "trucks.fgb").exists()
+
+
+def test_names_in_a_record_lead_nowhere_else(folder, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    precious = tmp_path / "elsewhere" / "precious.txt"
+    precious.write_text("")
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    (folder / "made.tif").write_text("")
+    (folder / "linked.txt").symlink_to(precious)
+    names = [
+        "link/precious.txt",
+        str(precious),
+        "../elsewhere/precious.txt",
+        "./../elsewhere/precious.txt",
+        "a/../made.tif",
+        "MADE.tif",
+        "link",
+        ".",
+        "..",
+        "",
+        "a\x00b",
+        "\ud800",
+        "x" * 5000,
+        "trucks.fgb/x",
+        5,
+        None,
+        ["trucks.gpkg"],
+        "linked.txt",
+    ]
+    previous = folder / ".shards" / "previous.json"
+    previous.write_text(json.dumps({"scene": "S2A", "outputs": names}))
+    assert remove_stale_outputs(folder, previous, ["made.tif"]) == ["linked.txt"]  # the link, not its file
+    assert precious.exists()
+    assert (folder / "made.tif").exists()
+    assert (folder / "trucks.gpkg").exists()
+
+
+def test_temporary_files_behind_a_link_stay(tmp_path, gone):
+    left = named(tmp_path / "trucks.gpkg", gone)
+    left.write_text("half")
+    (tmp_path / "link").symlink_to(tmp_path)
+    remove_abandoned(tmp_path / "link")
+    assert left.exists()

@@ -45,7 +45,7 @@ def write_run(folder: Path, **files: str) -> Path:
     for name, text in names.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
-    (folder / "run.json").write_text(json.dumps({"outputs": sorted(names)}))
+    (folder / "run.json").write_text(json.dumps({"scene": folder.name, "outputs": sorted(names)}))
     return folder
 
 
