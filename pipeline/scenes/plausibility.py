@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from pipeline.errors import RadiometryError
 from pipeline.input_warnings import warn
+from pipeline.scenes.raster.extents import check_extents
 from pipeline.scenes.raster.radiometry import has_number
 from pipeline.scenes.raster.thin import thinned
 from pipeline.scenes.scene import HARMONISED_OFFSET, BandSource, Scene
@@ -77,9 +78,12 @@ def plausible(scene: Scene, given: Collection[str] = ()) -> Scene:
     RadiometryError
         If values are clearly no reflectance: per cent or digital numbers, all too small or below zero, with
         an offset left in, or an undeclared nodata value.
+    GeoreferenceError
+        If a raster lies elsewhere than the others; see `check_extents`.
     CorruptImageError
         If a band can't be decoded.
     """
+    check_extents(scene, _NOT_CHECKED if scene.level == "L2A" else ())
     if scene.other_offset is not None and "offset" not in given:
         scene, bands = _with_likelier_offset(scene, scene.other_offset)
     else:

@@ -48,6 +48,8 @@ class Raster:
     """For each band, whether the file's internal mask applies to it."""
     interleaved: bool
     """Whether decoding one band decodes all."""
+    crs: str = ""
+    """As WKT; empty without one."""
     warp: Warp | None = None
     """The grid to which it is warped; shape, transform and blocks are then those of the warped raster."""
 
@@ -117,6 +119,7 @@ def _describe(href: str, state: FileState, warp: Warp | None, dataset: DatasetRe
         tuple(dataset.dtypes),
         masked,
         interleaved=together and len(set(dataset.dtypes)) == 1 and len(set(dataset.block_shapes)) == 1,
+        crs=str(dataset.crs.to_wkt()) if dataset.crs else "",
         warp=warp,
     )
 
