@@ -29,11 +29,19 @@ _NEAR_MEAN_M = TOLERANCE_M / 4
 _GAP_M = 2 * TOLERANCE_M
 _LANES_M, _MOST_BESIDE = 4.5, 0.1
 """Distance of the lanes of a road, and part of all lines from which lines that near another are no chance."""
-_PAIRS_AT_A_TIME = 20_000
+_MOST_PAIRS, _MOST_PAIRS_A_LINE = 1_000_000, 20
+"""Pairs of near lines, and for each line, of which one must hold. Real networks have 3 to 8 for each."""
+_MOST_MEASURED = 5e9
+"""Vertices of lines to measure in all; those of a real network are some 40 for each line."""
+_PAIRS_AT_ONCE, _PLACES_AT_A_TIME = 1_000_000, 200_000
 _ALIGNED = 0.9
 """Least cosine of the angle between two drawings."""
 
 _Interval = tuple[float, float]
+
+
+class _TooManyError(Exception):
+    """Pairs of lines that would take hours to compare."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +80,17 @@ def merge_duplicates(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     lines of the same vertices are compared.
     """
     roads, exact, against = _without_exact(roads)
-    if roads.crs and roads.crs.is_projected:
-        roads, close, differ = _without_close(roads)
-        exact, against = exact + close, against + differ
-        _warn_of_lanes(roads)
+    if roads.crs and roads.crs.is_projected and len(roads):
+        try:
+            roads, close, differ = _without_close(roads)
+            exact, against = exact + close, against + differ
+            _warn_of_lanes(roads)
+        except _TooManyError:
+            warn(
+                f"Roads: {len(roads)} lines lie on, cross or touch each other millions of times, as in no "
+                "network of roads. Roads that are drawn twice are not joined, so lengths, counts and "
+                "directions may be wrong. Give a file that has each road once, cut where roads meet."
+            )
     if exact:
         log.info("roads: %d lines lie on others, as if drawn by direction; counted once", exact)
     if against:
@@ -96,22 +111,50 @@ def _warn_of_lanes(roads: gpd.GeoDataFrame) -> None:
     """Warn if many lines run beside another, as near as the lanes of one road."""
     long = shapely.length(roads.geometry.to_numpy()) >= PARTIAL_M
     lines = roads.geometry.to_numpy()[long]
-    kinds = list(zip(*(kind[long] for kind in _kinds(roads)), strict=True))
     beside = np.zeros(len(lines), bool)
     if len(lines):
-        firsts, tree = shapely.get_geometry(lines, 0), shapely.STRtree(lines)
-        near = [
-            tree.query(shapely.line_interpolate_point(firsts, at, True), "dwithin", _LANES_M)
-            for at in (0.2, 0.5, 0.8)
-        ]
-        always = set.intersection(*(set(zip(*pairs.tolist(), strict=True)) for pairs in near))
-        beside[[one for one, other in always if one != other and kinds[one] == kinds[other]]] = True
+        firsts = shapely.get_geometry(lines, 0)
+        places = [shapely.line_interpolate_point(firsts, at, True) for at in (0.2, 0.5, 0.8)]
+        one, other = _pairs(lines, _LANES_M, *(kind[long] for kind in _kinds(roads)), places=places[1])
+        always = one != other
+        for at in places[::2]:
+            always[always] = shapely.dwithin(at[one[always]], lines[other[always]], _LANES_M)
+        beside[one[always]] = True
     if beside.sum() > _MOST_BESIDE * len(lines):
         warn(
             f"Roads: {beside.sum()} of {len(lines)} lines are less than {_LANES_M:g} m beside another of "
             "their class, as if lanes were drawn, or a road twice. Each counts as a road, so lengths, counts "
             "and directions are not those of roads. Give a file that has each road or carriageway once."
         )
+
+
+def _pairs(
+    lines: NDArray[np.object_],
+    metres: float,
+    *kinds: NDArray[np.str_],
+    places: NDArray[np.object_] | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return pairs of the same kinds: a line (or its place), and a line within some metres.
+
+    Raises
+    ------
+    _TooManyError
+        If there are many times more than any network of roads has. Memory: 16 bytes each, in parts.
+    """
+    tree, codes = shapely.STRtree(lines), [np.unique(kind, return_inverse=True)[1] for kind in kinds]
+    asked = lines if places is None else places
+    left, step = max(_MOST_PAIRS, _MOST_PAIRS_A_LINE * len(lines)), max(_PAIRS_AT_ONCE // len(lines), 16)
+    found = []
+    for start in range(0, len(lines), step):
+        one, other = tree.query(asked[start : start + step], predicate="dwithin", distance=metres)
+        left -= len(one)
+        if left < 0:
+            raise _TooManyError
+        one += start
+        same = np.logical_and.reduce([code[one] == code[other] for code in codes])
+        found.append(np.stack([one[same], other[same]]))
+    first, second = np.concatenate(found, axis=1)
+    return first, second
 
 
 def _shapes(roads: gpd.GeoDataFrame) -> list[bytes]:
@@ -188,10 +231,8 @@ def _kinds(roads: gpd.GeoDataFrame) -> tuple[NDArray[np.str_], NDArray[np.str_]]
 
 def _near_pairs(lines: NDArray[np.object_], *kinds: NDArray[np.str_]) -> dict[int, set[int]]:
     """Return the earlier lines of the same kinds on which a line may lie, by that line."""
-    first, second = shapely.STRtree(lines).query(lines, predicate="dwithin", distance=TOLERANCE_M)
+    first, second = _pairs(lines, TOLERANCE_M, *kinds)
     later = first < second
-    for kind in kinds:
-        later &= kind[first] == kind[second]
     first, second = first[later], second[later]
     least = np.minimum(
         PARTIAL_M, 0.8 * np.minimum(*(shapely.length(lines[some]) for some in (first, second)))
@@ -204,7 +245,7 @@ def _near_pairs(lines: NDArray[np.object_], *kinds: NDArray[np.str_]) -> dict[in
     first, second, least = first[close], second[close], least[close]
     along = [
         _run_along(lines[first[part]], lines[second[part]], least[part])
-        for part in np.array_split(np.arange(len(first)), len(first) // _PAIRS_AT_A_TIME + 1)
+        for part in np.array_split(np.arange(len(first)), _parts(lines, first, second, least))
     ]
     first, second, least = (each[np.concatenate(along)] for each in (first, second, least))
     some, of = np.unique(first, return_inverse=True)
@@ -214,6 +255,26 @@ def _near_pairs(lines: NDArray[np.object_], *kinds: NDArray[np.str_]) -> dict[in
     for one, other in zip(first[common].tolist(), second[common].tolist(), strict=True):
         found.setdefault(other, set()).add(one)
     return found
+
+
+def _parts(
+    lines: NDArray[np.object_],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    least: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Return where pairs are cut so that each part has `_PLACES_AT_A_TIME` for `_run_along`, or one pair.
+
+    Raises
+    ------
+    _TooManyError
+        If the vertices to measure from all places are too many.
+    """
+    lengths, vertices = shapely.length(lines), shapely.get_num_coordinates(lines)
+    places = np.ceil(np.minimum(lengths[first], lengths[second]) / (0.4 * least))
+    if places @ (vertices[first] + vertices[second]) > _MOST_MEASURED:
+        raise _TooManyError
+    return np.flatnonzero(np.diff(np.cumsum(places) // _PLACES_AT_A_TIME)) + 1
 
 
 def _run_along(

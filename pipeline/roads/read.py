@@ -24,6 +24,7 @@ from pipeline.roads.duplicates import merge_duplicates
 from pipeline.roads.overture import with_osm_columns
 from pipeline.storage.untrusted_vectors import read_extent, read_layer, split_layer, vector_source
 from pipeline.storage.vector_places import without_strays
+from pipeline.storage.vector_shapes import tangled
 
 ROAD_COLUMNS = (
     *("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "hidden", "geometry"),
@@ -34,6 +35,8 @@ LAYERS = ("roads", "road_segments")
 _COLLECTION, _LAST_SINGLE = 7, 3
 """Shapely's numbers of types: a collection, and the last of a single geometry."""
 _RADIUS_M, _EQUATOR_M = 6_378_137.0, 40_075_017.0
+_MOST_VERTICES = 500_000
+"""OpenStreetMap's ways have 2000 at most, and a road across a continent some 100,000."""
 _MOST_M, _MOST_M_A_VERTEX = 2e9, 2000.0
 """Length of all roads, and of all roads for each of their vertices, of which one must hold: a scene and what
 is around it have less than a hundredth, and OpenStreetMap's lines 60 m a vertex."""
@@ -72,7 +75,7 @@ def read_roads(
     if bounds is not None:
         near[near] = shapely.intersects(placed.to_numpy()[near], shapely.box(*bounds))
     roads, placed = roads[near], placed[near]
-    possible = _possible_lengths(placed, path)
+    possible = _possible_shapes(placed, path)
     roads, placed = roads[possible], placed[possible]
     columns = tags.columns(roads)
     used = tags.in_use(columns)
@@ -151,8 +154,8 @@ def _placed(roads: gpd.GeoDataFrame, crs: Any) -> gpd.GeoSeries:
     return gpd.GeoSeries(flat, index=roads.index, crs=roads.crs).to_crs(crs)
 
 
-def _possible_lengths(placed: gpd.GeoSeries, path: Path) -> NDArray[np.bool_]:
-    """Return (N,): False for features with a line longer than the equator, which a warning counts.
+def _possible_shapes(placed: gpd.GeoSeries, path: Path) -> NDArray[np.bool_]:
+    """Return (N,): False for features with a line that no road has, which a warning counts by reason.
 
     Raises
     ------
@@ -160,17 +163,25 @@ def _possible_lengths(placed: gpd.GeoSeries, path: Path) -> NDArray[np.bool_]:
         If all lines are together longer than roads can be, which would be cut into millions of segments.
     """
     lines, row = shapely.get_parts(placed.to_numpy(), return_index=True)
-    metres = shapely.length(lines) * _metres(placed.crs)
+    metres, vertices = shapely.length(lines) * _metres(placed.crs), shapely.get_num_coordinates(lines)
+    impossible = {
+        "a line longer than the equator": metres > _EQUATOR_M,
+        f"a line of more than {_MOST_VERTICES:,} vertices": vertices > _MOST_VERTICES,
+    }
+    rest = ~np.logical_or.reduce(list(impossible.values()))
+    impossible["a line that crosses itself hundreds of times"] = np.zeros(len(lines), bool)
+    impossible["a line that crosses itself hundreds of times"][rest] = tangled(lines[rest])
     possible = np.ones(len(placed), bool)
-    possible[row[metres > _EQUATOR_M]] = False
-    if not possible.all():
-        warn(
-            f"Roads: {(~possible).sum()} of {len(placed)} features of {path} have a line longer than the "
-            f"equator ({metres.max() / 1000:,.0f} km); left out."
-        )
+    for reason, bad in impossible.items():
+        rows = np.unique(row[bad])
+        possible[rows] = False
+        if len(rows):
+            warn(
+                f"Roads: {len(rows)} of {len(placed)} features of {path} have {reason}, as no road has; "
+                "left out."
+            )
     total = metres[possible[row]].sum()
-    vertices = shapely.get_num_coordinates(placed.to_numpy()[possible]).sum()
-    if total > max(_MOST_M, _MOST_M_A_VERTEX * vertices):
+    if total > max(_MOST_M, _MOST_M_A_VERTEX * vertices.sum()):
         raise RoadsError(
             f"Roads: the lines of {path} near the scene are {total / 1000:,.0f} km long together, and no "
             "network of roads is. Check the file for lines across countries."

@@ -179,12 +179,30 @@ def test_lines_longer_than_roads_can_be(tmp_path):
     with collected_warnings() as said:
         assert read_roads(tmp_path / "one.gpkg", CRS, BOUNDS).geometry.tolist() == [STREET]
     assert (
-        len(said) == 1 and "1 of 2 features" in said[0] and "longer than the equator (45,000 km)" in said[0]
+        len(said) == 1
+        and "1 of 2 features" in said[0]
+        and "a line longer than the equator, as no road" in said[0]
     )
     each = [LineString([(X + 5e6 * (n % 2), Y + n + m / 1000) for n in range(8)]) for m in range(60)]
     roads(*each).to_file(tmp_path / "many.gpkg")
     with pytest.raises(RoadsError, match=r"many\.gpkg near the scene are 2,100,000 km long together"):
         read_roads(tmp_path / "many.gpkg", CRS, BOUNDS)
+
+
+def test_a_road_that_crosses_itself_half_a_million_times_is_left_out(tmp_path):
+    tangle = LineString([X, Y] + 1000 * np.random.default_rng(1).random((3000, 2)))
+    roads(tangle, STREET).to_file(tmp_path / "r.gpkg")
+    with collected_warnings() as said:
+        assert read_roads(tmp_path / "r.gpkg", CRS, BOUNDS).geometry.tolist() == [STREET]
+    assert len(said) == 1 and "1 of 2 features" in said[0] and "crosses itself hundreds" in said[0]
+
+
+def test_a_road_of_millions_of_vertices_is_left_out(tmp_path):
+    long = LineString(np.c_[X + np.arange(500_001) / 1000, np.full(500_001, Y)])
+    roads(long, STREET).to_parquet(tmp_path / "r.parquet")
+    with collected_warnings() as said:
+        assert read_roads(tmp_path / "r.parquet", CRS, BOUNDS).geometry.tolist() == [STREET]
+    assert len(said) == 1 and "a line of more than 500,000 vertices" in said[0]
 
 
 def test_lines_of_collections_are_roads_and_others_are_counted(tmp_path):
