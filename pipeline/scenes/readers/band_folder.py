@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +37,9 @@ _BAND_IN_STEM = re.compile(
     r"(?:^|[_-])(B(?:0?[1-9]|1[0-2]|8A)|SCL)(?:[_-](10|20|60)m)?(?:_\(Raw\))?$", re.IGNORECASE
 )
 """EO Browser ends its names with `(Raw)`."""
+_DAY = 10
+_TAGS_OF_A_SCENE = {"acquired": _DAY, "acquisitiondatetime": _DAY, "sensing_time": _DAY, "platform": None}
+"""Tags that all bands of a scene have in common, and how many characters count: of a time the date."""
 _RASTER_SUFFIXES = {".jp2", ".tif", ".tiff"}
 
 
@@ -49,7 +53,7 @@ def open_band_folder(path: Path) -> Scene:
     Raises
     ------
     NotAProductError
-        If it has no band file, or those of two scenes.
+        If it has no band file, those of two scenes, times or tiles, or two of one band.
     MissingBandError
         If it has no 10 m band for the grid.
     CorruptImageError, GeoreferenceError
@@ -74,6 +78,7 @@ def open_band_folder(path: Path) -> Scene:
                 continue
             sources[name] = band_source(dataset, name, str(file), 1)
             masks[name] = masks_of(dataset)
+            _check_same_scene(tags, tags_of(dataset), file)
             tags |= tags_of(dataset)
             if name != SCL and radiometry_of(dataset) == "tags":
                 radiometry = "tags"
@@ -108,6 +113,17 @@ def open_band_folder(path: Path) -> Scene:
     )
 
 
+def _check_same_scene(known: Mapping[str, str], tags: Mapping[str, str], file: Path) -> None:
+    """Raise NotAProductError if the tags of a band file state another scene than those of the other files."""
+    for tag, length in _TAGS_OF_A_SCENE.items():
+        one, other = (each.get(tag, "").strip().lower()[:length] for each in (tags, known))
+        if one and other and one != other:
+            raise NotAProductError(
+                f"All bands must be of one scene; {file.name} has the tag {tag}={one[:80]}, others "
+                f"{other[:80]}."
+            )
+
+
 def is_band_folder(path: Path) -> bool:
     """Return whether a folder has files named as bands."""
     return any(found and found[0] != SCL for found in map(_band_of_file, path.iterdir()))
@@ -133,6 +149,10 @@ def _band_files(path: Path) -> dict[str, Path]:
         name, match = reported
         prefixes.add(file.stem[: match.start()])
         gsd = int(match[2] or native_gsd(name))
+        if name in found and gsd == found[name][0]:
+            raise NotAProductError(
+                f"{path} has two files of {name} at {gsd} m; leave one: {found[name][1].name}, {file.name}"
+            )
         if name not in found or gsd < found[name][0]:
             found[name] = (gsd, file)
     if not found.keys() - {SCL}:

@@ -53,6 +53,41 @@ def test_of_two_files_for_a_band_the_finer_is_taken(tmp_path):
     assert open_band_folder(tmp_path).bands["B02"].href.endswith("B02_10m.tif")
 
 
+@pytest.mark.parametrize("names", [("B02.tif", "B2.tif"), ("B02.jp2", "B02.tif"), ("B02_10m.tif", "B02.tif")])
+def test_two_files_of_one_band_are_refused(tmp_path, names):
+    """They may differ, and nothing says which is meant."""
+    for name in names:
+        write_raster(tmp_path / name, np.ones((64, 64), np.uint16))
+    with pytest.raises(NotAProductError, match="two files of B02 at 10 m; leave one: B02"):
+        open_band_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tags", "other"),
+    [
+        ({"acquired": "2024-06-15T10:20:21Z"}, {"acquired": "2024-06-18T10:20:21Z"}),
+        ({"platform": "Sentinel-2A"}, {"platform": "sentinel-2b"}),
+    ],
+)
+def test_bands_whose_tags_state_two_scenes_are_refused(tmp_path, tags, other):
+    write_raster(tmp_path / "B02.tif", np.ones((2, 2), np.uint16), tags=tags)
+    for third in ({}, tags):
+        write_raster(tmp_path / "B03.tif", np.ones((2, 2), np.uint16), tags=third)
+        assert open_band_folder(tmp_path).bands
+    write_raster(tmp_path / "B04.tif", np.ones((2, 2), np.uint16), tags=other)
+    with pytest.raises(NotAProductError, match=r"one scene; B04\.tif has the tag"):
+        open_band_folder(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "jp2"])
+@pytest.mark.parametrize("band", ["B02", "B11", "SCL"])
+def test_an_empty_file_is_reported_at_once(tmp_path, band, suffix):
+    write_raster(tmp_path / "B04.tif", np.ones((2, 2), np.uint16))
+    (tmp_path / f"{band}.{suffix}").touch()
+    with pytest.raises(CorruptImageError, match=f"Band {band} can't be opened"):
+        open_band_folder(tmp_path)
+
+
 def test_folders_that_are_no_scene_are_refused(tmp_path):
     with pytest.raises(NotAProductError, match="No Sentinel-2 band file"):
         open_band_folder(tmp_path)
