@@ -67,7 +67,7 @@ def _campaign(
         if result.faults:
             place = keep(made, result, folder)
             print(f"FAULT {result.name}: {'; '.join(result.faults)[:300]} ({place})", file=sys.stderr)
-        if len(results) % 100 == 0:
+        if len(results) % 50 == 0:
             faults = sum(bool(result.faults) for result in results)
             print(f"{len(results)} inputs, {faults} faults", file=sys.stderr)
     return results

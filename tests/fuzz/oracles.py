@@ -21,7 +21,7 @@ Fingerprint = dict[str, str]
 
 _NOISE = {
     "traceback": re.compile(r"^Traceback \(most recent", re.M),
-    "unexpected error": re.compile(r"\bunexpected\b\s+\w*(Error|Exception|Warning)?\b"),
+    "unexpected error": re.compile(r"\bunexpected [A-Za-z_]\w*: "),
     "warning of Python": re.compile(r"\b[A-Z]\w+Warning\b"),
     "message of GDAL": re.compile(r"^(ERROR|Warning) \d+:", re.M),
     "exception that was ignored": re.compile(r"^Exception ignored", re.M),

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 from tests.conftest import only_on
+from tests.fuzz.cases import CASES
 from tests.fuzz.harness import Harness, NotMadeError, Result, harness
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.sandbox import Sandbox
@@ -63,6 +64,12 @@ def test_damaged_inputs_are_refused_or_change_nothing(made, name):
 @pytest.mark.parametrize("name", BY_NAME)
 def test_more_damaged_inputs(made, name):
     try_some(made, BY_NAME[name], 12, 2)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_inputs_that_failed_once(made, case):
+    result = made.try_change(case.kind, case.variant, case.change, case.name, random.Random(case.name))
+    assert not result.faults, described(result)
 
 
 @pytest.mark.parametrize("baseline", ["tif", "safe"])

@@ -275,9 +275,14 @@ def signed_weights(trial: Trial) -> None:
     elif tensors[name].dtype.kind == "f":
         tensors[name] = np.full_like(tensors[name], value)
     save_file(tensors, file)
-    text = (_bundle(trial) / "card.yaml").read_text(encoding="utf-8")
-    signed = re.sub(r"\b[0-9a-f]{64}\b", hashlib.sha256(file.read_bytes()).hexdigest(), text)
-    (_bundle(trial) / "card.yaml").write_text(signed, encoding="utf-8")
+    sign(file.parent)
+
+
+def sign(bundle: Path) -> None:
+    """Write the hash of the weights into the card."""
+    digest = hashlib.sha256((bundle / "weights.safetensors").read_bytes()).hexdigest()
+    card = bundle / "card.yaml"
+    card.write_text(re.sub(r"\b[0-9a-f]{64}\b", digest, card.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 MODELS = Kind(

@@ -176,21 +176,14 @@ def _pixels(profile: dict[str, Any], numbers: np.ndarray, trial: Trial) -> tuple
 
 def large_blocks(trial: Trial) -> None:
     """Replace the file by one of some kB whose blocks or size are huge; sparse, so nothing is stored."""
-    side = trial.rng.choice((16384, 100_000))
-    block = trial.rng.choice((256, 16384))
+    side, block = trial.rng.choice(((4096, 256), (8192, 8192), (16384, 16384)))
+    trial.argv += ["--set=tiling.tile_px=1024", "--set=tiling.shards=1"]
     profile = {"driver": "GTiff", "count": 4, "dtype": "uint16", "crs": "EPSG:32632", "sparse_ok": True}
     tiles = {"tiled": True, "blockxsize": block, "blockysize": block, "compress": "deflate", "BIGTIFF": "YES"}
+    place = {"width": side, "height": side, "transform": Affine(10, 0, 3e5, 0, -10, 59e5)}
     _file(trial).unlink()
     trial.note, trial.may_differ = f"{side} px, blocks of {block}", {*ANY}
-    with rasterio.open(
-        _file(trial),
-        "w",
-        width=side,
-        height=side,
-        transform=Affine(10, 0, 3e5, 0, -10, 59e5),
-        **profile,
-        **tiles,
-    ) as raster:
+    with rasterio.open(_file(trial), "w", nodata=0, **profile, **tiles, **place) as raster:
         raster.descriptions = ("B02", "B03", "B04", "B08")
 
 
