@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -54,7 +53,6 @@ def build(root: Path) -> Corpus:
     product = simulate(root, SIZE, SEED)
     safe = root / f"{NAME}.SAFE"
     product.safe.rename(safe)
-    _write_manifest(safe)
     _zip(safe, root / f"{NAME}.zip")
     numbers, profile = _numbers(safe)
     for compress in ("none", "deflate"):
@@ -66,23 +64,6 @@ def build(root: Path) -> Corpus:
         bundle = open_bundle(name)
         shutil.copytree(bundle.weights.parent, root / "bundles" / name)
     return Corpus(root)
-
-
-def _write_manifest(safe: Path) -> None:
-    """Write `manifest.safe` as ESA does, with the checksum of each file."""
-    entries = []
-    for number, file in enumerate(sorted(path for path in safe.rglob("*") if path.is_file())):
-        data = file.read_bytes()
-        entries.append(
-            f'<dataObject ID="Data_{number}"><byteStream mimeType="image/jp2" size="{len(data)}">'
-            f'<fileLocation locatorType="URL" href="./{file.relative_to(safe).as_posix()}"/>'
-            f'<checksum checksumName="SHA3-256">{hashlib.sha3_256(data).hexdigest()}</checksum>'
-            "</byteStream></dataObject>"
-        )
-    head = '<?xml version="1.0" encoding="UTF-8"?>\n<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1"'
-    lines = [f'{head} version="esa/safe/sentinel/1.1"><dataObjectSection>', *entries]
-    text = "\n".join([*lines, "</dataObjectSection></xfdu:XFDU>\n"])
-    (safe / "manifest.safe").write_text(text, encoding="utf-8")
 
 
 def _zip(safe: Path, target: Path) -> None:

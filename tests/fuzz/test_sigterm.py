@@ -17,10 +17,10 @@ from tests.fuzz.harness import Harness, harness
 from tests.fuzz.sandbox import Sandbox
 from tests.fuzz.trial import ENGINE
 
-pytestmark = [pytest.mark.longer, only_on("linux", why="processes that fork")]
+pytestmark = [pytest.mark.longer, pytest.mark.timeout(1200), only_on("linux", why="processes that fork")]
 
 FILES = ("trucks.geojson", "landcover.tif")
-SETTINGS = [*ENGINE[1:], "--set=tiling.tile_px=16", "--set=tiling.shards=4"]
+SETTINGS = [*ENGINE[1:], "--set=tiling.tile_px=32", "--set=tiling.shards=2"]
 STOPPED = (0, 130, 143)
 """Exit status where the signal comes after the work, or during it."""
 
