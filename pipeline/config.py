@@ -20,13 +20,15 @@ USUAL_SCALE = 1e-4
 
 
 def check_scale(scale: float) -> None:
-    """Raise ValueError unless a scale can be one of reflectance: above 0, at most 1."""
-    if not 0 < scale <= 1:
+    """Raise ValueError unless a scale can be one of reflectance: at least 1e-10, which is less than one of 32
+    bits, and at most 1.
+    """
+    if not 1e-10 <= scale <= 1:
         divisor = scale > 1 and math.isfinite(scale)
         hint = f"; 1 / {scale:g} = {1 / scale:g}" if divisor else ""
         raise ValueError(
-            "reflectance = DN * scale + offset, so a scale is above 0 and at most 1: 0.0001 for Sentinel-2's "
-            f"digital numbers, 0.01 for per cent, 1 for reflectance 0-1{hint}"
+            "reflectance = DN * scale + offset, so a scale is at least 1e-10 and at most 1: 0.0001 for "
+            f"Sentinel-2's digital numbers, 0.01 for per cent, 1 for reflectance 0-1{hint}"
         )
 
 

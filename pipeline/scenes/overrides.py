@@ -52,8 +52,8 @@ def _check(source: BandSource) -> None:
     band = f"Band {source.name} of {without_secrets(source.href)}"
     if math.isnan(source.scale):
         raise MetadataError(
-            f"{band} has 8 bits and no scale, so its reflectance is unknown; set it, e.g. --scale 0.00392157 "
-            "if 255 is a reflectance of 1."
+            f"{band} has 8 bits and no scale, or a scale of NaN, so its reflectance is unknown; set it, e.g. "
+            "--scale 0.00392157 if 255 is a reflectance of 1."
         )
     try:
         check_scale(source.scale)

@@ -120,9 +120,9 @@ def test_a_time_is_utc_and_a_date_stays_one(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("scene.scale=0", "above 0 and at most 1"),
-        ("scene.scale=-0.0001", "above 0 and at most 1"),
-        ("scene.scale=nan", "above 0 and at most 1"),
+        ("scene.scale=0", "at least 1e-10 and at most 1"),
+        ("scene.scale=-0.0001", "at least 1e-10 and at most 1"),
+        ("scene.scale=nan", "at least 1e-10 and at most 1"),
         ("scene.scale=10000", r"1 / 10000 = 0\.0001"),
         ("scene.offset=-1000", r"-1000 \* 0\.0001 = -0\.1"),
         ("scene.offset=inf", "from -1 to 1"),
@@ -151,6 +151,12 @@ def test_no_value_is_none():
         (1, -1000, r"-1000 \* 0\.0001 = -0\.1"),
         (10000, 0, r"has the scale 10000.*1 / 10000 = 0\.0001.*--scale"),
         (-1e-4, 0, "has the scale -0.0001"),
+        (0, 0, "has the scale 0: "),
+        (1e-300, 0, "has the scale 1e-300: "),
+        (1e-11, 0, "at least 1e-10"),
+        (math.nan, 0, "or a scale of NaN, so its reflectance is unknown"),
+        (math.inf, 0, "has the scale inf"),
+        (1e-4, math.inf, "has the offset inf"),
         (1e-4, math.nan, "has the offset nan"),
     ],
 )

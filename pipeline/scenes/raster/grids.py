@@ -10,6 +10,7 @@ from pathlib import Path
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyproj import CRS, Geod, Transformer
+from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
@@ -178,13 +179,16 @@ def warped(dataset: DatasetReader, warp: Warp) -> WarpedVRT:
     A raster that crosses 180 degrees is warped without a gap.
     """
     crs, transform = _turned(dataset)
+    nodata = warp.nodata
+    if nodata is not None and not all(in_dtype_range(nodata, dtype) for dtype in dataset.dtypes):
+        nodata = math.nan  # a number that no pixel can have
     blended = {"nodata": math.nan, "dtype": "float32", "resampling": Resampling.bilinear}
     classes = {"nodata": 0 if warp.nodata is None else warp.nodata, "resampling": Resampling.nearest}
     return WarpedVRT(
         dataset,
         src_crs=crs,
         src_transform=transform,
-        src_nodata=warp.nodata,
+        src_nodata=nodata,
         crs=warp.crs,
         transform=warp.transform,
         height=warp.shape[0],

@@ -16,6 +16,17 @@ def has_number(values: NDArray[np.float32], number: float, source: BandSource) -
     return np.equal(values, to_reflectance(np.array([number], np.float32), source)[0])
 
 
+def is_impossible(numbers: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Return a mask of the finite numbers that no unit of reflectance has, such as those of no data."""
+    return ~_possible(numbers) & np.isfinite(numbers)
+
+
+def _possible(numbers: NDArray[np.generic]) -> NDArray[np.bool_]:
+    if numbers.dtype.kind == "u" and numbers.dtype.itemsize <= 2:
+        return np.ones(numbers.shape, np.bool_)
+    return np.greater(numbers, _LOWEST) & np.less(numbers, _HIGHEST)
+
+
 def to_reflectance(
     numbers: NDArray[np.generic], source: BandSource
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -28,9 +39,7 @@ def to_reflectance(
     and a million and above: no unit of reflectance has them, but files leave them where they have no data.
     Reflectance is 0 where invalid.
     """
-    valid = np.isfinite(numbers)
-    if numbers.dtype.kind != "u":
-        valid &= np.greater(numbers, _LOWEST) & np.less(numbers, _HIGHEST)
+    valid = np.isfinite(numbers) & _possible(numbers)
     if source.nodata is not None and np.isfinite(source.nodata):
         valid &= numbers != source.nodata
     everywhere = bool(valid.all())

@@ -12,10 +12,11 @@ from rasterio.io import DatasetReader
 from rasterio.windows import Window
 from scipy import ndimage
 
+from pipeline.input_warnings import warn
 from pipeline.redaction import redacted
 from pipeline.scenes.raster.blocks import Raster, blocks_of, decoded, raster_of
 from pipeline.scenes.raster.datasets import is_remote, unreadable, with_dataset
-from pipeline.scenes.raster.radiometry import to_reflectance
+from pipeline.scenes.raster.radiometry import is_impossible, to_reflectance
 from pipeline.scenes.scene import BandSource
 
 _SIDE_PX = 768
@@ -46,12 +47,28 @@ def thinned(source: BandSource) -> NDArray[np.float32]:
             "is truncated or damaged; fetch it again.",
             error,
         ) from redacted(error)
+    _warn_of_impossible(numbers[mask], source)
     reflectance, valid = to_reflectance(numbers, source)
     valid = valid & mask
     if not valid.all():
         valid = ndimage.binary_erosion(valid, np.ones((3, 3)), border_value=1)
     reflectance[~valid] = np.nan
     return reflectance
+
+
+def _warn_of_impossible(numbers: NDArray[np.generic], source: BandSource) -> None:
+    """Warn of numbers that no unit of reflectance has, unless the file declares them as nodata."""
+    odd = numbers[is_impossible(numbers)]
+    odd = odd[odd != (math.nan if source.nodata is None else source.nodata)]
+    if not odd.size:
+        return
+    values, counts = np.unique(odd, return_counts=True)
+    number = float(values[counts.argmax()])
+    mixed = " It is warped, which mixes the pixels beside them with that number." if source.warp else ""
+    warn(
+        f"{source.href} has pixels of {number:.9g}, which no reflectance has: they count as no data, but "
+        f"the file does not say so.{mixed} Declare it: gdal_edit.py -a_nodata {number:.9g}, or --nodata."
+    )
 
 
 def _find_damage(raster: Raster, source: BandSource) -> None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
 from rasterio.io import DatasetReader
 
 from pipeline.config import USUAL_SCALE
+from pipeline.errors import NotAProductError
 from pipeline.redaction import is_url
 from pipeline.scenes.raster.datasets import open_raster
 from pipeline.scenes.raster.grids import on_grid, scene_grid
@@ -88,13 +90,15 @@ def open_geotiff(path: Path, bands: Sequence[str] | None = None) -> Scene:
 def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> BandSource:
     """Return the source of one band of an open raster, with the scale, offset and nodata of its tags.
 
-    The scale is NaN if it is unknown: 8 bits without a scale.
+    The scale is NaN if it is unknown: 8 bits without a scale, or a scale of NaN. Raises NotAProductError for
+    complex numbers, and for numbers of a colour table.
     """
+    _check_kind(dataset, name, index)
     dtype = np.dtype(dataset.dtypes[index - 1])
     scale, offset, nodata = (
         float(dataset.scales[index - 1]),
         float(dataset.offsets[index - 1]),
-        dataset.nodatavals[index - 1],
+        dataset.nodatavals[index - 1],  # None, too, for a value that the type can't have
     )
     if scale == 1.0 and dtype.kind in "iu":
         scale = math.nan if dtype.itemsize == 1 else DEFAULT_SCALE
@@ -103,6 +107,21 @@ def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> Ban
     if nodata is None and dtype.kind in "iu" and dtype.itemsize > 1:
         nodata = 0.0
     return BandSource(name, href, index, scale, offset, nodata, gsd=round(float(dataset.transform.a), 3))
+
+
+def _check_kind(dataset: DatasetReader, name: str, index: int) -> None:
+    """Raise NotAProductError if the numbers of a band can't be reflectance, whatever their scale."""
+    dtype, colour = dataset.dtypes[index - 1], dataset.colorinterp[index - 1]
+    if dtype.startswith("complex"):
+        raise NotAProductError(
+            f"Band {name} of {dataset.name} has complex numbers; reflectance is real. Write it as such, e.g. "
+            "gdal_translate -ot Float32, or leave it out with --bands."
+        )
+    if colour is ColorInterp.palette:
+        raise NotAProductError(
+            f"Band {name} of {dataset.name} has a colour table, so its numbers are no reflectance. Write the "
+            "original values, or leave it out with --bands."
+        )
 
 
 def mask_source(href: str, indices: Iterable[int], crs: str, grid: GeoBox) -> BandSource | None:

@@ -6,6 +6,7 @@ from rasterio.warp import Resampling, calculate_default_transform, reproject
 from rasterio.warp import transform as gdal_transform
 from rasterio.windows import Window
 
+from pipeline.config import SceneSettings
 from pipeline.errors import CorruptImageError, GeoreferenceError
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.grids import on_grid
@@ -308,3 +309,11 @@ def test_ground_control_points_alone_are_no_place(tmp_path):
         raster.descriptions = ["B02"]
     with pytest.raises(GeoreferenceError, match="ground control points or RPCs only"):
         open_geotiff(path)
+
+
+@pytest.mark.parametrize("nodata", [-9999, 1e300, "none", 0])
+def test_any_nodata_value_that_the_user_gives_is_taken_by_the_warp(tmp_path, nodata):
+    path = in_crs(tmp_path / "scene.tif", "EPSG:4326", waves())
+    settings = SceneSettings.model_validate({"nodata": nodata})
+    pixels = whole(open_scene(str(path), settings=settings))
+    assert of_waves(open_scene(str(path)), pixels.valid)[2:-2, 2:-2].all()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.scenes.raster.radiometry import to_reflectance
+from pipeline.scenes.raster.radiometry import is_impossible, to_reflectance
 from pipeline.scenes.scene import BandSource
 
 
@@ -49,3 +49,26 @@ def test_numbers_of_no_unit_are_no_data():
     fills = np.array([-3.4028235e38, 9.96921e36, 1e20, np.inf, 0.5], np.float32)
     _, valid = to_reflectance(fills, BandSource("B02", "", scale=1.0, nodata=None))
     assert valid.tolist() == [False, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.float32, np.float64, np.int16, np.int32, np.int64, np.uint32, np.uint64]
+)
+def test_the_limits_of_a_type_are_no_data(dtype):
+    info = np.finfo(dtype) if np.dtype(dtype).kind == "f" else np.iinfo(dtype)
+    numbers = np.array([1, info.min, info.max], dtype)
+    valid = to_reflectance(numbers, BandSource("B02", "", nodata=None))[1]
+    is_number = [True, info.min == 0, info.max < 1_000_000]
+    assert valid.tolist() == is_number
+    assert is_impossible(numbers).tolist() == [not each for each in is_number]
+
+
+def test_what_is_not_finite_is_no_data_but_no_odd_number():
+    numbers = np.array([1, np.nan, np.inf, -np.inf], np.float32)
+    assert to_reflectance(numbers, BandSource("B02", "", nodata=None))[1].tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ]
+    assert not is_impossible(numbers).any()

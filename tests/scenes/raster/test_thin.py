@@ -96,3 +96,19 @@ def test_a_mask_band_counts(tmp_path):
         file.write(numbers)
     values = thinned(BandSource("B02", path, mask=BandSource("mask", path, 2)))
     assert np.isnan(values).sum() == 9
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number"),
+    [("float32", 3.4028235e38), ("float32", -3.4028235e38), ("float64", 1e300), ("int32", -9999)],
+)
+def test_numbers_that_no_reflectance_has_are_no_data_with_a_warning(tmp_path, dtype, number, caplog):
+    numbers = np.full((20, 20), 1, dtype)
+    numbers[:, :5] = number
+    path = written(tmp_path / "a.tif", numbers)
+    values = thinned(BandSource("B02", path, scale=0.1, nodata=None))
+    assert np.isfinite(values).sum() == 20 * 14
+    assert f"has pixels of {np.dtype(dtype).type(number):.9g}, which no reflectance has" in caplog.text
+    caplog.clear()
+    thinned(BandSource("B02", path, scale=0.1, nodata=float(np.dtype(dtype).type(number))))
+    assert not caplog.text

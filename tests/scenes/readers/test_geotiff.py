@@ -143,3 +143,45 @@ def test_a_baseline_without_a_stated_offset_leaves_two(tmp_path, baseline, scale
     scene = open_geotiff(path)
     assert (scene.other_offset, scene.bands["B02"].offset) == (other, 0.0)
     assert scene.radiometry == ("tags" if scales else "assumed")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128", "complex_int16"])
+def test_complex_numbers_are_no_reflectance(tmp_path, dtype):
+    path = tmp_path / "x.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=2, height=2, count=1, dtype=dtype, crs=CRS,
+        transform=Affine(10, 0, X, 0, -10, Y),
+    ) as file:  # fmt: skip
+        file.descriptions = ["B02"]
+    with pytest.raises(NotAProductError, match=r"Band B02 of .*x\.tif has complex numbers"):
+        open_geotiff(path)
+
+
+def test_a_raster_of_one_band_with_a_colour_table_is_refused(tmp_path):
+    path = write_raster(
+        tmp_path / "x.tif", np.full((2, 2), 4, np.uint8), descriptions=("B02",), photometric="palette"
+    )
+    with rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (0, 0, 0), 1: (255, 0, 0)})
+    with pytest.raises(NotAProductError, match=r"Band B02 of .* has a colour table"):
+        open_geotiff(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "declared", "read"),
+    [
+        ("uint16", "12345", 12345.0),
+        ("uint16", "-9999", 0.0),
+        ("uint16", "65536", 0.0),
+        ("int16", "-9999", -9999.0),
+        ("int16", "99999", 0.0),
+        ("float32", "1e300", None),
+        ("float64", "1e300", 1e300),
+        ("float32", "-1e38", pytest.approx(-1e38)),
+    ],
+)
+def test_a_declared_nodata_value_counts_if_the_type_can_have_it(tmp_path, dtype, declared, read):
+    path = write_raster(tmp_path / "x.tif", np.ones((1, 1), dtype), descriptions=("B02",), nodata=12345)
+    # In the tag GDAL_NODATA; rasterio writes no value that can't be.
+    path.write_bytes(path.read_bytes().replace(b"12345", declared.encode()))
+    assert open_geotiff(path).bands["B02"].nodata == read
