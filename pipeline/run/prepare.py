@@ -29,6 +29,7 @@ from pipeline.run.request import OVERPASS, Request
 from pipeline.run.same_acquisition import warn_of_same_acquisition
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
+from pipeline.scenes.raster.datasets import within_memory
 from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.scene import Scene, date_text
 from pipeline.storage.atomic import temporary
@@ -126,7 +127,7 @@ def prepare(request: Request) -> Job:
     raised, so that wrong input shows before any work is done.
     """
     started = time.monotonic()
-    with collected_warnings() as warnings:
+    with collected_warnings() as warnings, within_memory(request.config.engine.memory_mb):
         _check_settings(request)
         scene = open_scene(request.scene, request.bands, request.config.scene)
         with labelled(scene=scene.id):

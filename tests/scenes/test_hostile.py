@@ -25,7 +25,7 @@ from pipeline.errors import (
     is_transient,
 )
 from pipeline.scenes.open import open_scene
-from pipeline.scenes.raster.datasets import open_raster
+from pipeline.scenes.raster.datasets import open_raster, within_memory
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.readers.safe import open_safe
 from pipeline.scenes.readers.stac import open_stac_item
@@ -363,9 +363,19 @@ def test_a_block_that_would_fill_the_memory_is_not_decoded(tmp_path):
         open_scene(str(empty_raster(tmp_path / "bomb.tif", 32768, 32768)))
 
 
+def test_the_memory_of_a_run_decides_how_large_a_block_may_be(tmp_path):
+    path = str(empty_raster(tmp_path / "bomb.tif", 8192, 8192))  # 134 MB a block
+    assert open_scene(path).shape == (8192, 8192)
+    with (
+        within_memory(1000),
+        pytest.raises(CorruptImageError, match=r"134 MB each.*memory for 125 MB.*engine\.memory_mb=1074"),
+    ):
+        open_scene(path)
+
+
 def test_a_grid_larger_than_a_continent_is_refused(tmp_path):
     with pytest.raises(GeoreferenceError, match=r"at most 1e\+11 pixels of 10 m.* of 2000000 x 2000000"):
-        open_scene(str(empty_raster(tmp_path / "bomb.tif", 2_000_000, 16384)))
+        open_scene(str(empty_raster(tmp_path / "bomb.tif", 2_000_000, 8192)))
 
 
 # --- archives that burst --------------------------------------------------------------------------------

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import rasterio
 from rasterio.enums import Interleaving
 from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
-from pipeline.errors import CorruptImageError, IncompleteReadError, RefusedReadError
-from pipeline.redaction import redacted
+from pipeline.config import Engine
+from pipeline.errors import CorruptImageError, IncompleteReadError, NotAProductError, RefusedReadError
+from pipeline.redaction import redacted, without_secrets
 from pipeline.scenes import refusals
 from pipeline.scenes.raster.grids import warped
 from pipeline.scenes.scene import Warp
@@ -51,9 +56,22 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
 _OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 _REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
 _OPEN_PER_THREAD = 32
-_MOST_VALUES = 2**28
-"""Limit of values in a block of a file: twice those of a granule's band. A file of some kilobytes can claim
-more."""
+_LARGE_BYTES = 2**26
+"""Size of decoded blocks from which one is decoded at a time, and GDAL keeps nothing of it."""
+_SHARE_OF_BLOCK = 8
+"""Memory of a run by that of its largest block. While blocks are decoded and put aside, five of them are in
+memory; the rest is for networks and tiles. A file of some kilobytes can claim more."""
+_MEMORY_MB = ContextVar("_MEMORY_MB", default=Engine().memory_mb)
+
+
+@contextmanager
+def within_memory(memory_mb: int) -> Iterator[None]:
+    """Refuse rasters in this context whose blocks need more than a run with `memory_mb` has for them."""
+    token = _MEMORY_MB.set(memory_mb)
+    try:
+        yield
+    finally:
+        _MEMORY_MB.reset(token)
 
 
 def remote_options() -> dict[str, Any]:
@@ -108,8 +126,9 @@ def file_state(href: str) -> FileState:
 def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader:
     """Open a rasterio dataset, warped to another grid with `warp`.
 
-    `what` names it in the CorruptImageError raised if it can't be opened, or has too large blocks:
-    RefusedReadError if a server refuses it, IncompleteReadError if that fails.
+    `what` names it in the CorruptImageError raised if it can't be opened, or has too large blocks (see
+    `within_memory`): RefusedReadError if a server refuses it, IncompleteReadError if that fails.
+    NotAProductError if its numbers are complex.
     """
 
     if not href.startswith("/vsi") and Path(f"{href}.msk").exists():
@@ -121,13 +140,7 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
     def open_it() -> DatasetReader:
         with _environment(href):
             dataset = DatasetReader(href, driver=DRIVERS)  # rasterio.open takes one driver only
-            together = dataset.count if dataset.interleaving is Interleaving.pixel else 1
-            rows, cols = dataset.block_shapes[0]
-            if rows * cols * together > _MOST_VALUES:
-                raise CorruptImageError(
-                    f"{href} has blocks of {cols} x {rows} pixels, each decoded as a whole, which could fill "
-                    "the memory; write it again in tiles, e.g. gdal_translate -of COG."
-                )
+            _check_numbers(dataset)
             return warped(dataset, warp) if warp else dataset
 
     try:
@@ -135,6 +148,35 @@ def open_raster(href: str, what: str, warp: Warp | None = None) -> DatasetReader
     except RasterioIOError as error:
         why = "is not there, not a raster, truncated or damaged."
         raise unreadable(href, f"{what} can't be opened", why, error) from redacted(error)
+
+
+def _check_numbers(dataset: DatasetReader) -> None:
+    """Refuse complex numbers, and blocks that are too large for the memory."""
+    name = without_secrets(dataset.name)
+    if any(dtype.startswith("complex") for dtype in dataset.dtypes):
+        raise NotAProductError(
+            f"{name} has complex numbers; those of a scene are real. Write it as such, e.g. gdal_translate "
+            "-ot Float32."
+        )
+    size_mb, most_mb = _block_bytes(dataset) / 1e6, _MEMORY_MB.get() / _SHARE_OF_BLOCK
+    if size_mb > most_mb:
+        rows, cols = dataset.block_shapes[0]
+        raise CorruptImageError(
+            f"{name} has blocks of {cols} x {rows} pixels, {size_mb:.0f} MB each, of which a run has memory "
+            f"for {most_mb:.0f} MB. Write it again in tiles, e.g. gdal_translate -of COG, or set "
+            f"engine.memory_mb={math.ceil(size_mb * _SHARE_OF_BLOCK)}."
+        )
+
+
+def _block_bytes(dataset: DatasetReader) -> int:
+    """Return the bytes that GDAL decodes at once: a block, of all bands where they alternate."""
+    source: DatasetReader = getattr(dataset, "src_dataset", dataset)
+    rows, cols = source.block_shapes[0]
+    is_jpeg_2000 = source.driver == "JP2OpenJPEG"
+    together = source.count if is_jpeg_2000 or source.interleaving is Interleaving.pixel else 1
+    sizes = [np.dtype(dtype).itemsize for dtype in source.dtypes[:together]]
+    # OpenJPEG decodes to 32 bits.
+    return int(rows) * int(cols) * (sum(sizes) + (4 * together if is_jpeg_2000 else 0))
 
 
 def with_dataset(
@@ -156,7 +198,14 @@ def with_dataset(
     def act() -> _T:
         try:
             with _environment(href):
-                return action(datasets.get(href, what, state, warp))
+                dataset, size = datasets.get(href, what, state, warp)
+                if size < _LARGE_BYTES:
+                    return action(dataset)
+                with _one_at_a_time:
+                    done = action(dataset)
+                if warp is None:  # each window of a warp needs the block again
+                    datasets.drop(href, warp)
+                return done
         except RasterioError:
             datasets.drop(href, warp)
             raise
@@ -198,7 +247,7 @@ class _Datasets(threading.local):
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._open: OrderedDict[tuple[str, Warp | None], tuple[FileState, DatasetReader]] = OrderedDict()
+        self._open: OrderedDict[tuple[str, Warp | None], tuple[FileState, DatasetReader, int]] = OrderedDict()
 
     @staticmethod
     def of_this_thread() -> _Datasets:
@@ -206,16 +255,18 @@ class _Datasets(threading.local):
             _datasets._start()
         return _datasets
 
-    def get(self, href: str, what: str, state: FileState, warp: Warp | None) -> DatasetReader:
+    def get(self, href: str, what: str, state: FileState, warp: Warp | None) -> tuple[DatasetReader, int]:
+        """Return an open raster, and the bytes that it decodes at once."""
         name = href, warp
         if name in self._open and self._open[name][0] != state:
             self.drop(*name)
         if name not in self._open:
             while len(self._open) >= _OPEN_PER_THREAD:
                 self._open.popitem(last=False)[1][1].close()
-            self._open[name] = (state, open_raster(href, what, warp))
+            dataset = open_raster(href, what, warp)
+            self._open[name] = (state, dataset, _block_bytes(dataset))
         self._open.move_to_end(name)
-        return self._open[name][1]
+        return self._open[name][1:]
 
     def drop(self, href: str, warp: Warp | None) -> None:
         if (href, warp) in self._open:
@@ -223,3 +274,4 @@ class _Datasets(threading.local):
 
 
 _datasets = _Datasets()
+_one_at_a_time = threading.Lock()

@@ -133,17 +133,17 @@ def scene_grid(dataset: DatasetReader) -> GeoBox:
         larger than a continent; or if it must be warped and a band is marked as opacity, which GDAL would
         apply.
     """
+    if dataset.width * dataset.height > _MOST_PX:
+        raise GeoreferenceError(
+            f"A scene has at most {_MOST_PX:.0e} pixels of 10 m; cut it, e.g. gdal_translate -projwin. "
+            f"Received: {dataset.name} of {dataset.width} x {dataset.height}"
+        )
     check_georeference(dataset)
     if not has_pixels_of_10m(dataset):
         width, height = _sides_on_ground(dataset)
         raise GeoreferenceError(
             f"Sentinel-2's finest bands have pixels of 10 m, these have {width:.3g} x {height:.3g} m on the "
             f"ground: {dataset.name}"
-        )
-    if dataset.width * dataset.height > _MOST_PX:
-        raise GeoreferenceError(
-            f"A scene has at most {_MOST_PX:.0e} pixels of 10 m; cut it, e.g. gdal_translate -projwin. "
-            f"Received: {dataset.name} of {dataset.width} x {dataset.height}"
         )
     # rasterio's Affine and odc-geo's are the same class; a GeoBox keeps no tie to the open file.
     own = GeoBox(dataset.shape, Affine(*dataset.transform[:6]), str(dataset.crs.to_wkt()))

@@ -91,9 +91,9 @@ def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> Ban
     """Return the source of one band of an open raster, with the scale, offset and nodata of its tags.
 
     The scale is NaN if it is unknown: 8 bits without a scale, or a scale of NaN. Raises NotAProductError for
-    complex numbers, and for numbers of a colour table.
+    numbers of a colour table.
     """
-    _check_kind(dataset, name, index)
+    _check_colours(dataset, name, index)
     dtype = np.dtype(dataset.dtypes[index - 1])
     scale, offset, nodata = (
         float(dataset.scales[index - 1]),
@@ -109,15 +109,9 @@ def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> Ban
     return BandSource(name, href, index, scale, offset, nodata, gsd=round(float(dataset.transform.a), 3))
 
 
-def _check_kind(dataset: DatasetReader, name: str, index: int) -> None:
-    """Raise NotAProductError if the numbers of a band can't be reflectance, whatever their scale."""
-    dtype, colour = dataset.dtypes[index - 1], dataset.colorinterp[index - 1]
-    if dtype.startswith("complex"):
-        raise NotAProductError(
-            f"Band {name} of {dataset.name} has complex numbers; reflectance is real. Write it as such, e.g. "
-            "gdal_translate -ot Float32, or leave it out with --bands."
-        )
-    if colour is ColorInterp.palette:
+def _check_colours(dataset: DatasetReader, name: str, index: int) -> None:
+    """Raise NotAProductError if the numbers of a band are those of a colour table."""
+    if dataset.colorinterp[index - 1] is ColorInterp.palette:
         raise NotAProductError(
             f"Band {name} of {dataset.name} has a colour table, so its numbers are no reflectance. Write the "
             "original values, or leave it out with --bands."
