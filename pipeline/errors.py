@@ -94,6 +94,12 @@ class RoadsUnreachableError(RoadsError):
     is_transient = True
 
 
+class InputChangedError(TruckscapeError):
+    """Input file that was changed or replaced while a run read it."""
+
+    is_transient = True  # the next run reads it as it is then
+
+
 class BundleError(TruckscapeError):
     """Model bundle that is broken or does not fit the scene."""
 

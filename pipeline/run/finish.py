@@ -6,17 +6,18 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
 
-from pipeline.errors import OutputError
+from pipeline.errors import InputChangedError, OutputError
 from pipeline.inference.engine import OnTile
 from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
 from pipeline.input_warnings import collected_warnings
 from pipeline.layers.stac import CATALOG_FILES, build_item, write_catalog, write_item
+from pipeline.run.inputs import States, check_same, files_of_labels, files_of_scene, verified
 from pipeline.run.predict import merged, run_shards
 from pipeline.run.prepare import Job, prepare
 from pipeline.run.products import PRODUCTS, Outputs, Product, RunContext
@@ -76,6 +77,8 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
         If something can't be written.
     LabelsError
         If labels can't be compared with this scene.
+    InputChangedError
+        If a file of the scene or of labels was replaced since it was hashed; no layers are left then.
     """
     with collected_warnings(job.warnings) as warnings:
         return _finish(job, say, warnings)
@@ -84,10 +87,13 @@ def finish(job: Job, say: Callable[[str], None] = log.info) -> Result:
 def _finish(job: Job, say: Callable[[str], None], warnings: list[str]) -> Result:
     clock = Clock({"prepare and networks": time.monotonic() - job.started})
     folder = job.folder
+    files = [*files_of_scene(job.scene), *files_of_labels(job.request)]
+    before = verified(files, job.inputs, job.states)
     with clock("merge"):
         say("merging")
         context = RunContext(job, _merged(job), say, clock.seconds, warnings)
     _make_products(context, clock)
+    _check_inputs(context, before, files)
     with clock("item"):
         run = run_record(context)
         remove_stale_outputs(folder, job.previous, run["outputs"])
@@ -99,8 +105,19 @@ def _finish(job: Job, say: Callable[[str], None], warnings: list[str]) -> Result
     write_record(run, folder / "run.json")
     _tidy(job)
     _publish(job, context.files, say)
-    files = {**context.files, "item": folder / "item.json", "run": folder / "run.json"}
-    return Result(folder, files, run, context.metrics)
+    made = {**context.files, "item": folder / "item.json", "run": folder / "run.json"}
+    return Result(folder, made, run, context.metrics)
+
+
+def _check_inputs(context: RunContext, before: States, files: Iterable[Path]) -> None:
+    """Raise InputChangedError if files are not as before; remove the layers, which may be of other pixels."""
+    try:
+        check_same(before, files)
+    except InputChangedError:
+        for path in context.files.values():
+            if path.is_relative_to(context.job.folder):
+                path.unlink(missing_ok=True)
+        raise
 
 
 def _make_products(context: RunContext, clock: Clock) -> None:

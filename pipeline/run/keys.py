@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -15,9 +14,8 @@ import rasterio
 
 import pipeline
 from pipeline.config import Engine
-from pipeline.evaluation.trucks.true_negatives import true_negatives_file
 from pipeline.inference.motion import AMPLE_EVIDENCE
-from pipeline.inference.networks import Models, thread_count
+from pipeline.inference.networks import Models
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import content_key
 from pipeline.layers.trucks import WEAKEST_SCORE
@@ -25,10 +23,9 @@ from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
 from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.raster.datasets import local_file
-from pipeline.scenes.readers.checksums import sha256_of_files
 from pipeline.scenes.scene import BandSource, Scene
 from pipeline.storage.beside import deciding_files, part_name
-from pipeline.storage.untrusted_vectors import file_of, split_layer
+from pipeline.storage.untrusted_vectors import split_layer
 from pipeline.tiling import Tile
 
 _NOT_COMPUTED_WITH = {
@@ -155,21 +152,6 @@ def source_hash(package: Path) -> str:
     files = [file for part in _CODE for file in [package / part, *(package / part).rglob("*.py")]]
     hashes = {file.relative_to(package).as_posix(): _sha256(file) for file in files if file.is_file()}
     return content_key(hashes)[:16]
-
-
-def hashes_of(scene: Scene, request: Request) -> dict[str, str]:
-    """Return the SHA-256 of every local file that decides what a request reads, by path.
-
-    Raises MetadataError if a file of a product has another checksum than its manifest lists.
-    """
-    given = [
-        file_of(path) for path in (request.roads, request.truck_labels, request.landcover_labels) if path
-    ]
-    if request.truck_labels and (marked := true_negatives_file(request.truck_labels)):
-        given.append(marked)
-    files = sorted({file for path in (*scene.files, *given) for file in deciding_files(path)})
-    with ThreadPoolExecutor(thread_count(request.config.engine)) as pool:
-        return {str(file): found for file, found in sha256_of_files(files, scene.checksums, pool).items()}
 
 
 def score_threshold(request: Request, models: Models) -> float | None:

@@ -14,6 +14,7 @@ from pipeline.inference.merge import merge_shards
 from pipeline.inference.predictions import Predictions
 from pipeline.inference.shards import Shard
 from pipeline.logs import labelled
+from pipeline.run.inputs import check_same, files_of_scene, verified
 from pipeline.run.keys import environment
 from pipeline.run.prepare import Job
 
@@ -39,12 +40,16 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
         If this machine would compute something else than the one that prepared the job.
     BundleError
         If a bundle is not there, or is another one.
+    InputChangedError
+        If a file of the scene is not, or does not stay, the one that was hashed; such a shard is not stored.
     """
     whole = job.store.whole([job.keys[index] for index in indices])
     missing = [index for index in indices if job.keys[index] not in whole]
     if not missing:
         return
     _check_worker(job)
+    files = files_of_scene(job.scene)
+    before = verified(files, job.inputs, job.states)
     trucks = job.request.config.trucks
     search = Search(job.roads_in_view, trucks.road_buffer_m, job.min_network_score)
     runner, engine = job.request.config.runner, job.request.config.engine
@@ -53,7 +58,10 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
     made = predict_shards(job.scene, shards, job.models, search, engine, processes, on_tile)
     with contextlib.closing(made):
         for index in missing:
-            job.store.write(job.keys[index], next(made))  # and drop it: the next one needs the memory
+            shard = next(made)
+            check_same(before, files)  # else it would be kept under the key of other pixels
+            job.store.write(job.keys[index], shard)
+            del shard  # the next one needs the memory
             tell_stored(job, index)
 
 

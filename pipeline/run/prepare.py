@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.engine import max_tile_px
-from pipeline.inference.networks import Models
+from pipeline.inference.networks import Models, thread_count
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.input_warnings import collected_warnings, warn
@@ -24,7 +24,8 @@ from pipeline.models.bundle import Bundle, Calibration, open_bundle
 from pipeline.roads.elsewhere import warn_without_roads
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import in_view, read_roads
-from pipeline.run.keys import environment, hashes_of, keys_of, min_network_score, min_score, score_threshold
+from pipeline.run.inputs import States, check_same, files_of, hashes_of, states_below, states_of
+from pipeline.run.keys import environment, keys_of, min_network_score, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
 from pipeline.run.same_acquisition import warn_of_same_acquisition
 from pipeline.scenes.open import open_scene
@@ -67,6 +68,8 @@ class Job:
     """Start of the preparation, by this machine's monotonic clock."""
     warnings: tuple[str, ...] = ()
     """What looks odd in the inputs."""
+    states: States = field(default_factory=dict)
+    """Version of each local input file that was hashed, by path."""
 
     @property
     def roads_in_view(self) -> gpd.GeoDataFrame | None:
@@ -129,9 +132,10 @@ def prepare(request: Request) -> Job:
     started = time.monotonic()
     with collected_warnings() as warnings, within_memory(request.config.engine.memory_mb):
         _check_settings(request)
+        before = states_below(request.scene)
         scene = open_scene(request.scene, request.bands, request.config.scene)
         with labelled(scene=scene.id):
-            job = _prepare(request, scene, started)
+            job = _prepare(request, scene, before, started)
     return replace(job, warnings=tuple(warnings))
 
 
@@ -158,7 +162,7 @@ def _check_settings(request: Request) -> None:
         open_shared(config.runner.store)
 
 
-def _prepare(request: Request, scene: Scene, started: float) -> Job:
+def _prepare(request: Request, scene: Scene, before: States, started: float) -> Job:
     config = request.config
     check_scene_folder(request.out, scene.id)
     _warn_of_time(scene)
@@ -174,6 +178,9 @@ def _prepare(request: Request, scene: Scene, started: float) -> Job:
     scene = plausible(scene, config.scene.given)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     request = _with_roads(request, scene)
+    files = files_of(scene, request)
+    check_same(before, files)
+    states = states_of(files)
     roads = _roads(request, scene, crs) if request.roads else None
     if request.truck_labels:
         labels = read_truck_labels(request.truck_labels, crs)
@@ -185,14 +192,15 @@ def _prepare(request: Request, scene: Scene, started: float) -> Job:
     )
     tiles = plan(scene.shape, side, models.halo, models.stride)
     shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
-    inputs = hashes_of(scene, request)
+    inputs = hashes_of(files, scene, thread_count(config.engine))
+    check_same(states, files)
     here = environment(config.engine)
     keys = keys_of(request, scene, models, shards, inputs, here)
     url, folder = config.runner.store, request.out / scene.id
     store = ShardStore(f"{url.rstrip('/')}/{scene.id}" if url else (folder / _HIDDEN).absolute())
     store.claim(keys)
     _claim(folder)
-    return Job(request, scene, models, roads, shards, keys, store, inputs, here, started)
+    return Job(request, scene, models, roads, shards, keys, store, inputs, here, started, states=states)
 
 
 def _warn_of_time(scene: Scene) -> None:
