@@ -33,6 +33,15 @@ def gdal_error_name(error: BaseException) -> str:
     return type(error.__cause__ or error.__context__).__name__
 
 
+def register_vector_drivers() -> None:
+    """Register all drivers of pyogrio's GDAL again, without those that its setting `GDAL_SKIP` names.
+
+    pyogrio does so once, when it is imported, and has no public function for it.
+    """
+    ogr: Any = importlib.import_module("pyogrio._ogr")
+    ogr._register_drivers()
+
+
 def without_unusable_proxies() -> None:
     """Keep httpx, which only Prefect uses here, from failing on proxies that it does not know.
 

@@ -6,6 +6,7 @@ import sys
 
 import httpx
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import rasterio.shutil
@@ -197,3 +198,14 @@ def test_httpx_makes_clients_whatever_the_proxy_is(monkeypatch, proxy):
 
 def original_proxies():
     return importlib.import_module("httpx._utils").get_environment_proxies
+
+
+def test_drivers_of_vectors_are_registered_again_without_those_that_are_skipped():
+    pyogrio.set_gdal_config_options({"GDAL_SKIP": "DXF,"})
+    try:
+        private_interfaces.register_vector_drivers()
+        assert "DXF" not in pyogrio.list_drivers()
+    finally:
+        pyogrio.set_gdal_config_options({"GDAL_SKIP": None})
+        private_interfaces.register_vector_drivers()
+    assert "DXF" in pyogrio.list_drivers()

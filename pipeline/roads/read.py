@@ -25,6 +25,7 @@ from pipeline.roads.overture import with_osm_columns
 from pipeline.storage.untrusted_vectors import read_extent, read_layer, split_layer, vector_source
 from pipeline.storage.vector_places import without_strays
 from pipeline.storage.vector_shapes import tangled
+from pipeline.storage.vector_texts import read_frame
 
 ROAD_COLUMNS = (
     *("road_id", "road_class", "name", "ref", "oneway", "lanes", "maxspeed", "hidden", "geometry"),
@@ -102,7 +103,7 @@ def _lines(path: Path, crs: Any, bounds: tuple[float, float, float, float] | Non
     """Read lines with all columns, in the CRS of the file; errors as `read_roads`."""
     if _is_osm(path):
         with vector_source(split_layer(path)[0], "Roads") as source:
-            roads = _read_osm(source, crs, bounds)
+            roads = _read_osm(source, path, crs, bounds)
     else:
         box_in = None if bounds is None else partial(_box_in, crs=crs, bounds=bounds)
         roads = read_layer(path, "Roads", "lines", LAYERS, box_in)
@@ -205,8 +206,9 @@ def unread_classes(path: Path, crs: Any, bounds: tuple[float, float, float, floa
     if not _is_osm(path):
         return Counter()
     with vector_source(file, "Roads") as source:
-        ways = pyogrio.read_dataframe(
+        ways = read_frame(
             source,
+            f"Roads: {path}",
             layer="lines",
             columns=["highway"],
             where="highway IS NOT NULL",
@@ -232,10 +234,13 @@ def _is_osm(path: Path) -> bool:
     return file.name.lower().endswith(_OSM_SUFFIXES) and layer in (None, "lines")
 
 
-def _read_osm(source: str, crs: Any, bounds: tuple[float, float, float, float] | None) -> gpd.GeoDataFrame:
+def _read_osm(
+    source: str, path: Path, crs: Any, bounds: tuple[float, float, float, float] | None
+) -> gpd.GeoDataFrame:
     """Read the ways of `TRUCK_HIGHWAYS`; GDAL drops ways with fewer than two nodes."""
-    return pyogrio.read_dataframe(
+    return read_frame(
         source,
+        f"Roads: {path}",
         layer="lines",
         columns=["osm_id", "name", "highway", "other_tags"],
         where=_TRUCK_ROADS,

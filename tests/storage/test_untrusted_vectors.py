@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from pipeline.errors import VectorFileError
-from pipeline.storage.untrusted_vectors import layer_names, read_layer, split_layer, vector_source
+from pipeline.storage.untrusted_vectors import layer_names, read_layer, split_layer
 
 OSM = '<osm version="0.6"><node id="1" lat="1" lon="2"><tag k="name" v="n"/></node></osm>'
 RECIPES = {
@@ -218,10 +218,3 @@ def test_geopackages_in_folders_of_odd_names(tmp_path, folder):
     points("y", "z").to_file(tmp_path / "t.gpkg", layer="trucks")
     assert read_layer(f"{path}:trucks", "Trucks", "points")["name"].tolist() == ["x"]
     assert layer_names(path, "Trucks") == ["trucks"]
-
-
-@pytest.mark.parametrize("name", ["a!b.geojson", "b;a.geojson", "a{b}.geojson", 'a"b.gpkg'])
-def test_a_name_that_means_another_file_is_refused(tmp_path, name):
-    (tmp_path / name).write_text(points("x").to_json())
-    with pytest.raises(VectorFileError, match="Rename it"), vector_source(tmp_path / name, "Labels"):
-        pass
