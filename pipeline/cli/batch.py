@@ -192,3 +192,5 @@ def status(
 
     ledger = existing_ledger(out, load_config(config, settings or ()))
     say_page(ledger_page(ledger.entries(), ledger.counts(), every))
+    for message in ledger.damaged.values():
+        note(message)

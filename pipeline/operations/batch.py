@@ -153,6 +153,8 @@ class _Batch:
     def register(self) -> None:
         """Enter the scenes; those whose inputs, settings or layers have changed since wait again."""
         self.ledger.register(list(self.scenes.values()))
+        for message in self.ledger.damaged.values():
+            self.say(message)
         known = {entry.scene: entry for entry in self.ledger.entries()}
         for name, scene in self.scenes.items():
             if known[name].state != "running" and self._is_due(known[name], scene):

@@ -46,7 +46,7 @@ def better_product(ledger: Ledger, scene: str) -> str | None:
     near = {
         name: entry
         for name, entry in entries.items()
-        if entry.acquisition and is_near(mine, entry.acquisition["acquired"])
+        if (acquired := (entry.acquisition or {}).get("acquired")) and is_near(mine, acquired)
     }
     other = entries.get(_better(near).get(scene, ""))
     return _reason(entries[scene], other) if other else None

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from pipeline.config import Batch
-from pipeline.errors import LedgerError
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Entry, Ledger
+from pipeline.redaction import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,8 @@ def heartbeats(ledger: Ledger, owner: Owner, lease_s: float) -> Iterator[None]:
         while not over.wait(lease_s / _HEARTBEATS_PER_LEASE):
             try:
                 ledger.heartbeat(owner)
-            except LedgerError as error:  # it may be back before the lease ends
-                log.warning("%s", error)
+            except Exception as error:  # noqa: BLE001 whatever it is, it may pass before the lease ends
+                log.warning("heartbeat: %s", without_secrets(str(error)))
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -54,7 +54,8 @@ class Takeover:
         entry = self._ledger.entry(name)
         if entry is None or entry.state != "running" or not entry.owner:
             return entry is not None and entry.state == "waiting"
-        gone = Owner.parse(entry.owner).is_gone()
+        owner = Owner.parse(entry.owner)
+        gone = owner.is_gone() if owner else True
         if gone is None:
             gone = self._is_silent(entry)
         if not gone:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import JSON, URL, Connection, Dialect, TypeDecorator, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
@@ -27,6 +28,38 @@ def database_url(out: Path, config: Config) -> URL | str:
     return URL.create("sqlite", database=str(out / FILE_NAME))  # as text, a ? would end the path
 
 
+class LenientJson(TypeDecorator[Any]):
+    """JSON; text in a file of SQLite that is none is read as it is, so that the other rows can be read."""
+
+    impl = JSON
+    cache_ok = True
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        """Return a function that reads a value of the database."""
+        process = super().result_processor(dialect, coltype)
+
+        def read(value: Any) -> Any:
+            try:
+                return process(value) if process else value
+            except (ValueError, TypeError, RecursionError):
+                return str(value)
+
+        return read
+
+
+def _configure_sqlite(connection: Any, _record: object) -> None:
+    """Read text that is no UTF-8 as bytes, where sqlite3 would refuse all rows; trust no schema."""
+
+    def text_of(raw: bytes) -> str | bytes:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            return raw
+
+    connection.text_factory = text_of
+    connection.execute("PRAGMA trusted_schema = OFF")
+
+
 class Database:
     """A database; what fails in it is a LedgerError. Safe to use from several threads and processes."""
 
@@ -37,6 +70,8 @@ class Database:
             self.shown = parsed.render_as_string(hide_password=True)
             options = {"timeout": _BUSY_S} if parsed.get_backend_name() == "sqlite" else {}
             self.engine = create_engine(parsed, connect_args=options, pool_pre_ping=True)
+            if options:
+                event.listen(self.engine, "connect", _configure_sqlite)
         except ArgumentError as error:
             raise LedgerError(
                 "batch.ledger is no SQLAlchemy URL; expected e.g. postgresql+psycopg://user@host/database."

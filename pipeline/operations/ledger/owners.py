@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from pipeline.processes import host_name, start_of
 
+_LARGEST_PROCESS = 2**31
 _AT_WORK: set[str] = set()
 """Tokens of the batches of this process that are at work."""
 
@@ -32,10 +33,14 @@ class Owner:
         return cls(host_name(), os.getpid(), start_of(os.getpid()) or 0, uuid4().hex[:8])
 
     @classmethod
-    def parse(cls, text: str) -> Owner:
-        """Parse the text of `str`."""
-        host, process, started, token = text.rsplit(" ", 3)
-        return cls(host, int(process), int(started), token)
+    def parse(cls, text: str) -> Owner | None:
+        """Parse the text of `str`; None for another text, which no truckscape has written."""
+        try:
+            host, process, started, token = text.rsplit(" ", 3)
+            owner = cls(host, int(process), int(started), token)
+        except ValueError:
+            return None
+        return owner if 0 < owner.process < _LARGEST_PROCESS and owner.started >= 0 else None
 
     def __str__(self) -> str:
         return f"{self.host} {self.process} {self.started} {self.token}"

@@ -10,19 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from sqlalchemy import URL, func, select, update
+from sqlalchemy import URL, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from pipeline.config import Config
 from pipeline.errors import LedgerError
+from pipeline.operations.ledger.damage import damage_of
 from pipeline.operations.ledger.database import FILE_NAME, Database, database_url
 from pipeline.operations.ledger.owners import Owner
-from pipeline.operations.ledger.schema import SCENES, create_tables
-
-State = Literal["waiting", "running", "done", "quarantined", "duplicate"]
-STATES: tuple[State, ...] = ("waiting", "running", "done", "quarantined", "duplicate")
+from pipeline.operations.ledger.schema import SCENES, STATES, State, create_tables
 
 
 @dataclass(frozen=True)
@@ -115,6 +113,8 @@ class Ledger:
         Raises MissingExtraError where the database's driver is not installed.
         """
         self.batch = batch
+        self.damaged: dict[str, str] = {}
+        """Rows that were read and left out, since truckscape can't have written them: a message by scene."""
         self._database = Database(url)
         with self._database.explained():
             create_tables(self._database)
@@ -126,19 +126,28 @@ class Ledger:
     # --- reading ----------------------------------------------------------------------------------------
 
     def entries(self, state: State | None = None) -> list[Entry]:
-        """All rows, or those of a state, by time of acquisition and name."""
+        """All rows but `damaged` ones, or those of a state, by time of acquisition and name."""
         query = select(SCENES).where(SCENES.c.batch == self.batch).order_by(SCENES.c.acquired, SCENES.c.scene)
         if state:
             query = query.where(SCENES.c.state == state)
         with self._database.reading() as connection:
-            return [_entry(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query).mappings().all()
+        return [entry for row in rows if (entry := self._entry(row))]
 
     def entry(self, scene: str) -> Entry | None:
-        """Return a row."""
+        """Return a row; None for one that is damaged."""
         query = select(SCENES).where(SCENES.c.batch == self.batch, SCENES.c.scene == scene)
         with self._database.reading() as connection:
             row = connection.execute(query).mappings().first()
-        return _entry(row) if row else None
+        return self._entry(row) if row else None
+
+    def _entry(self, row: Mapping[Any, Any]) -> Entry | None:
+        damage = damage_of(row)
+        if damage:
+            scene = str(row["scene"])
+            self.damaged[scene] = f"ledger: the row of scene {scene} is damaged ({damage}) and left out."
+            return None
+        return Entry(**{field.name: row[field.name] for field in fields(Entry)})
 
     def counts(self) -> dict[State, int]:
         """Return the number of rows in each state."""
@@ -152,11 +161,15 @@ class Ledger:
     # --- writing ----------------------------------------------------------------------------------------
 
     def register(self, scenes: Sequence[Registration]) -> None:
-        """Enter scenes that are not there yet; those that are stay as they are."""
-        with self._database.reading() as connection:
-            known = set(
-                connection.execute(select(SCENES.c.scene).where(SCENES.c.batch == self.batch)).scalars()
-            )
+        """Enter scenes that are not there yet, or whose row is damaged; the others stay as they are."""
+        known = {entry.scene for entry in self.entries()}
+        damaged = [scene.scene for scene in scenes if scene.scene in self.damaged]
+        if damaged:
+            with self._database.writing() as connection:
+                for name in damaged:
+                    connection.execute(
+                        delete(SCENES).where(SCENES.c.batch == self.batch, SCENES.c.scene == name)
+                    )
         rows = [self._row(scene) for scene in scenes if scene.scene not in known]
         if not rows:
             return
@@ -318,7 +331,3 @@ def existing_ledger(out: Path, config: Config) -> Ledger:
     if config.batch.ledger is None and not (out / FILE_NAME).is_file():
         raise LedgerError(f"No batch ran into {out}: it has no {FILE_NAME}; give the --out of a batch.")
     return open_ledger(out, config)
-
-
-def _entry(row: Mapping[Any, Any]) -> Entry:
-    return Entry(**{field.name: row[field.name] for field in fields(Entry)})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from sqlalchemy import (
-    JSON,
     Boolean,
     Column,
     Float,
@@ -19,7 +20,10 @@ from sqlalchemy import (
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from pipeline.errors import LedgerError
-from pipeline.operations.ledger.database import Database
+from pipeline.operations.ledger.database import Database, LenientJson
+
+State = Literal["waiting", "running", "done", "quarantined", "duplicate"]
+STATES: tuple[State, ...] = get_args(State)
 
 SCENES = Table(
     "truckscape_scenes",
@@ -43,9 +47,9 @@ SCENES = Table(
     Column("updated", String(32), index=True),
     Column("scene_id", String(300)),
     Column("folder", Text),
-    Column("outputs", JSON),
-    Column("inputs", JSON),
-    Column("models", JSON),
+    Column("outputs", LenientJson),
+    Column("inputs", LenientJson),
+    Column("models", LenientJson),
     Column("simulated", Boolean),
     Column("trucks", Integer),
     Column("seen_km2", Float),
@@ -55,7 +59,7 @@ SCENES = Table(
     Column("tiles_skipped", Integer),
     Column("seconds", Float),
     Column("peak_rss_mb", Integer),
-    Column("acquisition", JSON),
+    Column("acquisition", LenientJson),
     UniqueConstraint("batch", "scene_id"),
 )
 
@@ -75,8 +79,9 @@ ADDED = ("acquisition",)
 def create_tables(database: Database) -> None:
     """Create the table of scenes, or rename and add columns where an older version created it.
 
-    Raises LedgerError if columns are missing all the same.
+    Raises LedgerError if columns are missing all the same, or another program takes part in the table.
     """
+    refuse_foreign_schema(database, SCENES)
     try:
         SCENES.metadata.create_all(database.engine)
     except OperationalError:  # another process was faster
@@ -93,6 +98,26 @@ def create_tables(database: Database) -> None:
         raise LedgerError(
             f"The ledger {database.shown} is of another version of truckscape (no column "
             f"{', '.join(missing)}); move it away: finished scenes are found by their files."
+        )
+
+
+def refuse_foreign_schema(database: Database, table: Table) -> None:
+    """Raise LedgerError for a view or virtual table of this name, or triggers, in a file of SQLite.
+
+    They would compute, change or delete rows, without end if they like.
+    """
+    if database.engine.dialect.name != "sqlite":
+        return
+    query = text(
+        "SELECT type, name FROM sqlite_master WHERE lower(tbl_name) = :table"
+        " AND (type IN ('view', 'trigger') OR sql LIKE 'create virtual%')"
+    )
+    with database.reading() as connection:
+        found = connection.execute(query, {"table": table.name}).first()
+    if found:
+        raise LedgerError(
+            f"The ledger {database.shown} has a {found.type} {found.name!r} that truckscape did not make; "
+            "move the file away: finished scenes are found by their files."
         )
 
 

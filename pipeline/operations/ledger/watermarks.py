@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import URL, Column, MetaData, String, Table, select
 from sqlalchemy.exc import IntegrityError
 
+from pipeline.operations.ledger.damage import is_moment
 from pipeline.operations.ledger.database import Database
+from pipeline.operations.ledger.schema import refuse_foreign_schema
 
 WATERMARKS = Table(
     "truckscape_watermarks",
@@ -43,16 +45,17 @@ class Watermarks:
         self.batch = batch
         self._database = Database(url)
         with self._database.explained():
+            refuse_foreign_schema(self._database, WATERMARKS)
             WATERMARKS.metadata.create_all(self._database.engine)
 
     def get(self, search: str) -> Watermark:
-        """Return the watermark of a search; empty before the first one."""
+        """Return the watermark of a search; empty before the first one, and for what is no time."""
         query = select(WATERMARKS.c.acquired, WATERMARKS.c.updated).where(
             WATERMARKS.c.batch == self.batch, WATERMARKS.c.search == search
         )
         with self._database.reading() as connection:
             row = connection.execute(query).first()
-        return Watermark(row.acquired, row.updated) if row else Watermark()
+        return Watermark(*(moment if is_moment(moment) else None for moment in row or ()))
 
     def put(self, search: str, mark: Watermark) -> None:
         """Note how far a search has come. Two that do so at once leave one of their marks: both are safe."""
@@ -76,7 +79,11 @@ class Watermarks:
 
 def earlier(moment: str, days: float) -> str:
     """Return the time some days before another."""
-    return (datetime.fromisoformat(moment) - timedelta(days=days)).isoformat().replace("+00:00", "Z")
+    try:
+        found = datetime.fromisoformat(moment) - timedelta(days=days)
+    except OverflowError:
+        found = datetime.min.replace(tzinfo=UTC)
+    return found.isoformat().replace("+00:00", "Z")
 
 
 def _later(one: str | None, other: str | None) -> str | None:

@@ -3,6 +3,8 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from pipeline.operations.ledger.owners import Owner
 from pipeline.processes import start_of
 from tests.conftest import only_on
@@ -58,3 +60,11 @@ def test_a_batch_that_ended_is_gone_though_its_process_lives():
 
 def test_of_other_machines_nothing_is_known():
     assert Owner("elsewhere", os.getpid(), 1, "token").is_gone() is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "x", "a b c d", "h 1 abc def", "h 0 1 t", "h -5 1 t", "h 1e3 1 t", f"h {10**18} 1 t", "h 1 -1 t"],
+)
+def test_an_owner_that_no_truckscape_has_written_is_none(text):
+    assert Owner.parse(text) is None
