@@ -11,6 +11,7 @@ from prefect import flow
 from flows.runners import on_fresh_workers, one_server_for_all, task_runner
 from flows.server import FlowRecord
 from pipeline.config import Runner
+from pipeline.printable import printable
 
 if TYPE_CHECKING:
     from pipeline.inference.engine import OnTile
@@ -40,13 +41,18 @@ def run_as_flow(
 
         def run() -> T:
             named = _handed_over.with_options(
-                name=name, flow_run_name=run_name, task_runner=task_runner(settings)
+                name=name, flow_run_name=literal(run_name), task_runner=task_runner(settings)
             )
             with one_server_for_all(settings):
                 result: T = named(handover.token)  # type: ignore[assignment]
             return result
 
         return record.result_of(lambda: on_fresh_workers(run, say), lambda: handover.result)
+
+
+def literal(name: str) -> str:
+    """Return a name of a flow run, in which Prefect fills in parameters by `str.format`."""
+    return printable(name).replace("{", "{{").replace("}", "}}")
 
 
 class _Handover(Generic[T]):

@@ -18,6 +18,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary
 
 from flows.own_server import watch_own_server
 from pipeline.errors import OrchestratorError
+from pipeline.report.markdown import plain
 
 _EVENT_TRIES = 2
 """Attempts to reconnect for events. From the third on Prefect pauses 7 s for each event, and no process ends
@@ -92,7 +93,7 @@ class FlowRecord:
         if self.is_lost:
             self._skip_retries()
         try:
-            create_markdown_artifact(markdown, key=key, description=description)
+            create_markdown_artifact(markdown, key=key, description=plain(description))
         except Exception as error:
             if not is_lost_server(error):
                 raise

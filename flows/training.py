@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -68,4 +69,5 @@ def summary_markdown(bundle: Bundle) -> str:
     quality: dict[str, Any] = card.quality.get("held_out") or card.quality
     shown = yaml.safe_dump(quality, sort_keys=False, allow_unicode=True, width=100)
     head = f"## {plain(card.id)} {plain(card.version)}\n\n{plain(card.architecture)}, {code(bundle.folder)}"
-    return f"{head}\n\n```yaml\n{shown}```\n"
+    fence = "`" * max(3, 1 + max((len(ticks) for ticks in re.findall("`+", shown)), default=0))
+    return f"{head}\n\n{fence}yaml\n{shown}{fence}\n"

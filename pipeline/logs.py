@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import OutputError
+from pipeline.printable import printable_lines
 from pipeline.redaction import without_secrets
 
 _LABELS: ContextVar[dict[str, Any]] = ContextVar("labels", default={})  # noqa: B039 (never changed in place)
@@ -40,7 +41,10 @@ def log_to(path: Path | None) -> Iterator[None]:
     """
     handler: logging.Handler
     try:
-        handler = _LogFile(path, encoding="utf-8") if path else logging.StreamHandler()
+        # A half of a surrogate pair has no bytes in UTF-8; its escape is JSON's, too.
+        handler = (
+            _LogFile(path, encoding="utf-8", errors="backslashreplace") if path else logging.StreamHandler()
+        )
     except OSError as error:
         raise OutputError(f"The log can't be written: {path} ({error.strerror})") from error
     handler.setFormatter(JsonLines())
@@ -92,6 +96,14 @@ class _LogFile(WatchedFileHandler):
         """Close the file; lines that could not be written are lost."""
         with contextlib.suppress(OSError):
             super().close()
+
+
+class PlainLines(logging.Formatter):
+    """Formatter for terminals: the message, without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Format a record; see the class."""
+        return printable_lines(super().format(record))
 
 
 class JsonLines(logging.Formatter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -9,6 +10,9 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 characters: control, format, surrogates, separators of lines and paragraphs."""
 _JOINERS = "\u200c\u200d"
 """Format characters that Persian and Indic words need."""
+
+_NOT_STORABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+"""Characters that XML, or strings of C or UTF-8, do not have."""
 
 
 def is_shown(letter: str) -> bool:
@@ -44,3 +48,18 @@ def is_text(name: object) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def printable_lines(text: str) -> str:
+    """Return a text as `printable` does, but with its ends of lines: for tracebacks and terminals."""
+    return text if text.isprintable() else "\n".join(printable(line) for line in text.split("\n"))
+
+
+def storable(text: str) -> str:
+    """Return a text for files, but with U+FFFD for control characters and half surrogates."""
+    return text if text.isprintable() else _NOT_STORABLE.sub("\ufffd", text)
+
+
+def no_formula(text: str) -> str:
+    """Return a label for matplotlib, which sets what is between two dollars as a formula, or fails."""
+    return storable(text).replace("$", r"\$")

@@ -15,6 +15,7 @@ import typer
 
 from pipeline import __version__
 from pipeline.errors import TruckscapeError
+from pipeline.logs import PlainLines
 from pipeline.processes import configure_process
 from pipeline.redaction import without_secrets
 from pipeline.stopping import as_parent, end_now, end_on_signals, exit_status
@@ -89,6 +90,8 @@ def _run() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # output in ASCII, say, must not end a run
+    if logging.lastResort:
+        logging.lastResort.setFormatter(PlainLines())  # of warnings
     try:
         app()
     except TruckscapeError as error:

@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from pipeline.environment import give_prefect_a_home
+from pipeline.printable import printable_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,8 +39,17 @@ def quiet_prefect() -> None:
 def console(**options: Any) -> Console:
     """Return a console that prints text as it is: names may look like markup or emoji codes of Rich."""
     from rich.console import Console
+    from rich.segment import Segment
 
-    return Console(highlight=False, markup=False, emoji=False, **options)
+    class PlainConsole(Console):
+        """Console that does not send control characters of files and servers to the terminal."""
+
+        def render(self, renderable: Any, options: Any = None) -> Iterator[Segment]:
+            """Yield what is to be written; `control` is of Rich itself."""
+            for text, style, control in super().render(renderable, options):
+                yield Segment(text if control else printable_lines(text), style, control)
+
+    return PlainConsole(highlight=False, markup=False, emoji=False, **options)
 
 
 def say(what: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from pipeline.cli.console import quiet_prefect, say_path
+from pipeline.cli.console import note, quiet_prefect, say_path
 from pipeline.cli.options import Bands, Nodata, Offset, Out, Prefect, Scale, band_list
 from pipeline.errors import MissingExtraError
 from pipeline.fields import fields_of
@@ -142,7 +142,7 @@ def _train(kind: Literal["detector", "segmenter"], options: _Training, **further
             quiet_prefect()
             from flows.training import train_requested
 
-            bundle = train_requested(request, lambda text: typer.echo(text, err=True))
+            bundle = train_requested(request, note)
         else:
             bundle = run_training(request)
             if request.publish:
@@ -159,9 +159,11 @@ def _training_log() -> Iterator[None]:
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-    from pipeline.logs import collected
+    from pipeline.logs import PlainLines, collected
 
-    with collected("pipeline.training", logging.StreamHandler(sys.stderr)):
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(PlainLines())
+    with collected("pipeline.training", handler):
         yield
 
 

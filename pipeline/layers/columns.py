@@ -14,6 +14,8 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 
+from pipeline.printable import storable
+
 
 @dataclass(frozen=True)
 class Type:
@@ -51,8 +53,9 @@ class Layer:
 
 def _text(values: pd.Series) -> pd.Series:
     if isinstance(values.dtype, pd.StringDtype):
-        return values
-    texts = [None if pd.isna(value) else str(value) for value in values]
+        odd = {text: storable(text) for text in values.dropna().unique() if not text.isprintable()}
+        return values.replace(odd) if odd else values
+    texts = [None if pd.isna(value) else storable(str(value)) for value in values]
     return pd.Series(texts, dtype=object, index=values.index)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from pipeline.models.legend import LegendClass
+from pipeline.printable import storable
 
 _SCORE_STEPS = (
     (0.0, 0.5, "#FED976"),
@@ -106,7 +107,9 @@ def landcover_style(legend: Sequence[LegendClass]) -> str:
     )
     for entry in legend:
         colour = {"color": entry.colour.lower(), "alpha": "255"}
-        SubElement(palette, "paletteEntry", {"value": str(entry.value), "label": entry.name, **colour})
+        SubElement(
+            palette, "paletteEntry", {"value": str(entry.value), "label": _label(entry.name), **colour}
+        )
     return _text(style)
 
 
@@ -170,7 +173,7 @@ def interpretation_style(legend: Sequence[LegendClass], cannot_tell: tuple[int, 
     choices = SubElement(_widget(fields, "reference", "ValueMap"), "Option", type="List", name="map")
     for value, label, _ in answers:
         choice = SubElement(choices, "Option", type="Map")
-        SubElement(choice, "Option", type="QString", name=label, value=value)
+        SubElement(choice, "Option", type="QString", name=_label(label), value=value)
     multiline = _widget(fields, "comment", "TextEdit")
     SubElement(multiline, "Option", type="bool", name="IsMultiline", value="true")
     SubElement(SubElement(style, "editable"), "field", name="id", editable="0")
@@ -208,12 +211,17 @@ def _widget(fields: Element, name: str, kind: str) -> Element:
     return SubElement(SubElement(widget, "config"), "Option", type="Map")
 
 
+def _label(text: str) -> str:
+    """Return a text for legends, in which QGIS evaluates what is between `[%` and `%]`."""
+    return storable(text).replace("[%", "[ %")
+
+
 def _categorised(attribute: str, categories: Iterable[tuple[str, str]]) -> tuple[Element, Element]:
     """Return a style by attribute value, (value, label), and the elements for its symbols."""
     style, renderer = _style("categorizedSymbol", attr=attribute)
     listed, symbols = SubElement(renderer, "categories"), SubElement(renderer, "symbols")
     for number, (value, label) in enumerate(categories):
-        SubElement(listed, "category", value=value, symbol=str(number), label=label, render="true")
+        SubElement(listed, "category", value=value, symbol=str(number), label=_label(label), render="true")
     return style, symbols
 
 

@@ -21,6 +21,7 @@ from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Entry, Ledger, Registration
 from pipeline.operations.request import BatchRequest
 from pipeline.operations.worker_pool import RunInPool, WorkerPool
+from pipeline.printable import printable
 from pipeline.redaction import without_secrets
 from pipeline.run import Job, Request, Result, prepare, run_prepared_directly
 from pipeline.scenes.acquisition import acquisition_of
@@ -137,7 +138,7 @@ class Attempt:
     def _failed(self, entry: Entry, error: Exception) -> Outcome:
         known = isinstance(error, TruckscapeError)
         reason = str(error) if known else f"unexpected {type(error).__name__}: {without_secrets(str(error))}"
-        reason = " ".join(reason.split())
+        reason = printable(" ".join(reason.split()))
         log.error("attempt %d failed: %s", entry.attempts, reason, exc_info=None if known else error)
         transient = is_transient(error)
         retry = transient and entry.attempts < self._settings.attempts

@@ -18,6 +18,7 @@ from pipeline.evaluation.areas.sampling import AT_LEAST, Allocation, Sample, dra
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.styles import agreement_style
 from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.printable import no_formula
 from pipeline.storage.atomic import make_folder, replacing
 
 METRICS, FIGURE, POINTS = "metrics.json", "areas.png", "area_points.gpkg"
@@ -153,7 +154,7 @@ def areas_figure(estimates: AreaEstimates) -> Figure:
     right.axvspan(*overall.interval, color="#9ca3af", alpha=0.25, lw=0)
     right.axvline(float(overall.value), color="#6b7280", lw=1, label="overall accuracy")
     left.set(xlabel="hectares", title="Area, with 95 % intervals", yticks=place)
-    left.set_yticklabels([estimates.legend[i].name for i in rows])
+    left.set_yticklabels([no_formula(estimates.legend[i].name) for i in rows])
     left.set_xlim(left=0)
     left.invert_yaxis()
     right.set(xlim=(0, 1.02), xlabel="share", title="Accuracy, with 95 % intervals")

@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from pipeline.printable import no_formula
 from pipeline.report.markdown import plain
 from pipeline.storage.atomic import make_folder, replacing
 
@@ -81,7 +82,7 @@ def comparison_figure(lines: Sequence[Compared]) -> Figure:
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     headline = next(name for name in ("AP", "OA") if name in lines[0].scores)
-    names = [f"{line.model} ({line.family})".replace("$", r"\$") for line in lines]  # no formulas
+    names = [no_formula(f"{line.model} ({line.family})") for line in lines]
     largest = max(line.parameters for line in lines)
     for index, (line, name) in enumerate(zip(lines, names, strict=True)):
         colour = _COLOURS[index % len(_COLOURS)]

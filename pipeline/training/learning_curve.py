@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from pipeline.errors import OutputError
+from pipeline.printable import no_formula
 from pipeline.storage.atomic import replacing
 
 _COLOURS = ("#b45309", "#6366f1", "#be185d", "#0369a1", "#4d7c0f")
@@ -32,7 +33,9 @@ def draw_learning_curve(metrics: Path, picture: Path) -> None:
     panels[0].set_ylabel("training loss")
     for number, name in enumerate(figures):
         colour = _COLOURS[number % len(_COLOURS)]
-        panels[1].plot(*curves[name], color=colour, lw=1.6, marker="o", ms=3, label=name.removeprefix("val_"))
+        panels[1].plot(
+            *curves[name], color=colour, lw=1.6, marker="o", ms=3, label=no_formula(name.removeprefix("val_"))
+        )
     if figures:
         panels[1].set_ylabel("validation")
         panels[1].legend(frameon=False, fontsize=9)

@@ -4,9 +4,11 @@ import inspect
 import pickle
 from pathlib import Path
 
+import pytest
+
 import flows.handover
 from flows.batch import batch
-from flows.handover import OpaqueJob
+from flows.handover import OpaqueJob, literal
 from flows.schedule import new_scenes
 from flows.training import train
 from pipeline.operations.parameters import BatchParameters, ScheduleParameters
@@ -33,3 +35,8 @@ def test_parameters_of_flows_are_plain_and_written_once():
     assert (parameters.out, parameters.bands) == (Path("/layers"), ("B04", "B03"))
     given = batch.validate_parameters(parameters.model_dump(mode="json"))
     assert BatchParameters(**given) == parameters
+
+
+@pytest.mark.parametrize("name", ["{token}", "{0.__class__} {", "%s %(x)s", "}{"])
+def test_the_name_of_a_run_is_no_format(name):
+    assert literal(name).format(token="x") == name

@@ -10,7 +10,7 @@ from pipeline.report.markdown import code, plain
     [
         ("S2A_MSIL2A_20230613", "S2A_MSIL2A_20230613"),
         ("_x_ a_b", r"\_x\_ a_b"),
-        ("[a](http://b) | *c*", r"\[a\](http://b) \| \*c\*"),
+        ("[a](http://b) | *c*", r"\[a\](http\://b) \| \*c\*"),
         ("<img> #1 `d`\n\ne", r"\<img\> \#1 \`d\` e"),
         (12, "12"),
     ],
