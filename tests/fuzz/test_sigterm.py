@@ -47,17 +47,19 @@ def layers(box: Sandbox) -> dict[str, bytes]:
     return {name: (box.out / NAME / name).read_bytes() for name in FILES}
 
 
-def attempts(out: Path) -> int:
+def row(out: Path) -> tuple[int, str]:
+    """Return the attempts and the state of the scene."""
     file = out / "ledger.sqlite"
     if not file.exists():
-        return 0
+        return 0, "waiting"
     with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as base:
         tables = base.execute(
             "SELECT count(*) FROM sqlite_master WHERE name = 'truckscape_scenes'"
         ).fetchone()
-        row = base.execute("SELECT attempts, state FROM truckscape_scenes").fetchone() if tables[0] else None
-    assert row is None or row[1] in ("waiting", "done"), row
-    return row[0] if row else 0
+        found = (
+            base.execute("SELECT attempts, state FROM truckscape_scenes").fetchone() if tables[0] else None
+        )
+    return found or (0, "waiting")
 
 
 def undisturbed(made: Harness, *further: str) -> tuple[dict[str, bytes], float]:
@@ -77,10 +79,9 @@ def check_stopped(made: Harness, moments: list[float], right: dict[str, bytes], 
         assert ending.status in STOPPED and not ending.killed_for, f"{moment:.2f} s: {ending} {said}"
         assert not ending.left_behind, f"{moment:.2f} s"
         assert "Traceback" not in said and "unexpected" not in said, said
-        before = attempts(box.out)
-        assert before == (ending.status == 0), f"{moment:.2f} s: {before} attempts"
+        assert row(box.out) in ((0, "waiting"), (1, "done")), f"{moment:.2f} s"
         again = batch(made, box, *further)
-        assert (again.status, attempts(box.out)) == (0, 1), f"{moment:.2f} s"
+        assert (again.status, row(box.out)) == (0, (1, "done")), f"{moment:.2f} s"
         assert layers(box) == right, f"{moment:.2f} s"
         stopped += ending.status != 0
     return stopped
