@@ -187,7 +187,7 @@ def test_a_shipped_bundle_is_the_workers_own_and_any_other_is_at_the_same_path(t
 
 
 def test_a_worker_that_would_compute_something_else_writes_nothing(scene, tmp_path, monkeypatch):
-    job = prepare(request_for(scene, tmp_path, "runner.store=memory://unlike"))
+    job = prepare(request_for(scene, tmp_path, f"runner.store=file://{tmp_path}/unlike"))
     ours = keys.versions(["torch"])["torch"]
     monkeypatch.setattr(keys, "version", lambda name: "0.1" if name == "torch" else version(name))
     with pytest.raises(
@@ -200,7 +200,7 @@ def test_a_worker_that_would_compute_something_else_writes_nothing(scene, tmp_pa
 
 def test_a_worker_with_other_weights_under_the_same_name_writes_nothing(scene, tmp_path):
     shutil.copytree(open_bundle("trucks").folder, tmp_path / "mine")
-    settings = ("runner.store=memory://weights", f"trucks.bundle={tmp_path / 'mine'}")
+    settings = (f"runner.store=file://{tmp_path}/weights", f"trucks.bundle={tmp_path / 'mine'}")
     job = prepare(request_for(scene, tmp_path / "out", *settings))
     card = tmp_path / "mine" / "card.yaml"
     digest = open_bundle("trucks").card.weights_sha256

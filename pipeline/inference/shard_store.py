@@ -109,18 +109,14 @@ class ShardStore:
     def _sizes(self) -> dict[str, int]:
         """Return the bytes of all files, by name."""
         with self._failing():
-            try:
-                found = self._store.fs.ls(self._store.root, detail=True)
-            except FileNotFoundError:
-                return {}
-            return {entry["name"].rpartition("/")[2]: entry["size"] for entry in found}
+            return self._store.sizes()
 
     def _needed(self, note: str) -> set[str]:
         """Return the names in a note; an old note has none, and goes."""
         try:
             reported = json.loads(self._get(note) or b"{}")
             age_s, names = time.time() - float(reported["noted"]), set(map(str, reported["shards"]))
-        except (ValueError, KeyError, TypeError):  # somebody else's
+        except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError):  # somebody else's
             return set()
         if age_s < NEEDED_S:
             return names
@@ -137,7 +133,7 @@ class ShardStore:
 
     def _remove(self, name: str) -> None:
         with self._failing(), suppress(FileNotFoundError):
-            self._store.fs.rm_file(f"{self._store.root}/{name}")
+            self._store.remove(name)
 
     def _failing(self) -> AbstractContextManager[None]:
         remedy = "; choose another --out" if isinstance(self.place, Path) else ""

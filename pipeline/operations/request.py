@@ -14,6 +14,7 @@ from pipeline.models.bundle import open_bundle
 from pipeline.operations.scene_list import ListedScene, digest, file_versions
 from pipeline.run import OVERPASS
 from pipeline.run.keys import code_versions
+from pipeline.run.prepare import check_stores
 from pipeline.scenes.raster.installation import check_installation
 from pipeline.storage.untrusted_vectors import file_of
 
@@ -39,9 +40,13 @@ class BatchRequest:
     """Also retry scenes that are quarantined for an error that is not transient."""
 
     def check(self) -> None:
-        """Raise now what every scene would raise: InstallationError, RoadsError, MissingExtraError."""
+        """Raise now what every scene would raise.
+
+        InstallationError, ConfigError, RoadsError, MissingExtraError.
+        """
         check_installation()
         check_formats(self.config.export.formats)
+        check_stores(self.config)
         if self.roads and str(self.roads) != OVERPASS and not file_of(self.roads).exists():
             raise RoadsError(f"Roads not found: {self.roads}; give a file of lines, or `overpass`.")
 

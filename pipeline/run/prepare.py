@@ -10,6 +10,7 @@ from typing import cast
 
 import geopandas as gpd
 
+from pipeline.config import Config
 from pipeline.errors import ConfigError, OutputError
 from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
@@ -156,6 +157,11 @@ def _check_settings(request: Request) -> None:
             f"Received: {request.out}"
         )
     check_out(request.out)
+    check_stores(config)
+
+
+def check_stores(config: Config) -> None:
+    """Raise ConfigError or MissingExtraError if a store in the settings can't be opened; asks no server."""
     if config.publish.url:
         open_store(config.publish.url, PUBLISH_URL)
     if config.runner.store:

@@ -36,7 +36,7 @@ def publish(folder: Path, url: str, beside: Iterable[Path] = ()) -> str:
         if old == record.read_bytes():
             return published
         if old is not None:
-            fs.rm_file(f"{target}/{RECORD}")
+            fs.rm_file(f"{target}/{RECORD}", **store.timeout(0))
         names = [path.relative_to(folder).as_posix() for path in _files(folder) if path != record]
         for name in names:
             _put(store, folder / name, f"{target}/{name}")
@@ -75,15 +75,15 @@ def _put(store: Store, file: Path, target: str) -> None:
         fs.makedirs(target.rpartition("/")[0], exist_ok=True)
     here = file.stat().st_size
     fs.put_file(str(file), target, **store.timeout(here))
-    there = fs.info(target)["size"]
+    there = fs.info(target, **store.timeout(0))["size"]
     if there != here:
         raise OSError(f"incomplete copy: {target} has {there} bytes, {file.name} has {here}")
 
 
 def _remove(store: Store, target: str) -> None:
     _check_inside(store, target)
-    if store.fs.exists(target):
-        store.fs.rm_file(target)
+    if store.fs.exists(target, **store.timeout(0)):
+        store.fs.rm_file(target, **store.timeout(0))
 
 
 def _check_inside(store: Store, target: str) -> None:

@@ -37,7 +37,7 @@ def folder(tmp_path):
     return ShardStore(tmp_path / "s3:::a?key=b" / ".shards")
 
 
-@pytest.fixture(params=["folder", "file", "memory", "s3"])
+@pytest.fixture(params=["folder", "file", "s3"])
 def store(request):
     """A store of each kind, for the shards of one scene."""
     return request.getfixturevalue("folder" if request.param == "folder" else f"in_{request.param}")
@@ -49,16 +49,11 @@ def in_file(tmp_path):
 
 
 @pytest.fixture
-def in_memory(tmp_path):
-    return ShardStore(f"memory:///{tmp_path.name}/scene")
-
-
-@pytest.fixture
 def in_s3(s3):
     return ShardStore("s3://shards/of/all/scene")
 
 
-@pytest.fixture(params=["file", "memory", "s3"])
+@pytest.fixture(params=["file", "s3"])
 def shared(request):
     return request.getfixturevalue(f"in_{request.param}")
 

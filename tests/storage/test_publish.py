@@ -12,7 +12,7 @@ from pipeline.config import load_config
 from pipeline.errors import ConfigError, OutputError, is_transient
 from pipeline.run import Request, prepare, run_directly
 from pipeline.storage import object_store
-from pipeline.storage.publish import publish, publish_beside
+from pipeline.storage.publish import publish, publish_beside, unpublish_beside
 from tests.conftest import write_geotiff
 from tests.operations.servers import stac_item
 from tests.scenes.products import write_raster
@@ -117,8 +117,25 @@ def test_a_folder_is_a_store_too(tmp_path):
     ("url", "said"),
     [
         ("layers/europe", "publish.url must be like s3://bucket/prefix"),
-        ("s3://key:secret@layers", "with credentials in the environment. Received: s3://layers"),
-        ("carrier-pigeon://loft", "has an unsupported protocol"),
+        ("s3://key:secret@layers", "with credentials in the environment. Received: 's3://layers'"),
+        ("carrier-pigeon://loft", "has an unsupported protocol, carrier-pigeon; supported are abfs, "),
+        ("zip://x", "has an unsupported protocol, zip;"),
+        ("reference://", "has an unsupported protocol, reference;"),
+        ("ftp://127.0.0.1:1/x", "has an unsupported protocol, ftp;"),
+        ("memory://x", "has an unsupported protocol, memory;"),
+        ("https://host/x", "has an unsupported protocol, https;"),
+        ("simplecache::s3://layers", "publish.url must be like s3://bucket/prefix"),
+        ("file://host/x", "must have an absolute path after the protocol"),
+        ("file:///", "must have an absolute path after the protocol"),
+        ("s3://", "names no bucket"),
+        ("s3:///x", "names no bucket"),
+        ("s3://buck et/x", "names no bucket"),
+        ("s3://bucket:99999/x", "names no bucket"),
+        ("s3://[", "names no bucket"),
+        ("s3://layers/../other", r"must have no \.\. in its path"),
+        ("s3://layers/" + "x" * 9000, "is no address: it has 9012 characters"),
+        ("sftp://host:port/x", "is no address: its port is no number"),
+        ("webhdfs:///x", "is no address: it names no host"),
     ],
 )
 def test_addresses_that_are_refused_before_any_work(tmp_path, url, said):
@@ -149,9 +166,12 @@ def test_a_store_that_is_silent_is_given_up(s3, tmp_path, monkeypatch):
     run = write_run(tmp_path / "scene", a="1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(OutputError, match=r"s3://layers: FSTimeoutError") as caught:
-            publish_beside(tmp_path, [run / "a"], "s3://layers")
-    assert is_transient(caught.value)
+        for operation in (publish_beside, unpublish_beside):
+            with pytest.raises(OutputError, match=r"s3://layers: FSTimeoutError") as caught:
+                operation(tmp_path, [run / "a"], "s3://layers")
+            assert is_transient(caught.value)
+        with pytest.raises(OutputError, match="FSTimeoutError"):
+            publish(run, "s3://layers")
 
 
 def test_a_run_reads_from_a_store_and_writes_to_it_and_tells_nobody_how(s3, tmp_path, caplog):
