@@ -22,6 +22,16 @@ _CLASSES = (
 _TRUCKS = ("truck", "trucks", "lorry", "lorries", "hgv")
 _SAME = {"heading_deg": "travel_deg"}
 """Columns that mean another one."""
+DEGREES, SPEEDS_KMH = (-360.0, 360.0), (0.0, 500.0)
+"""Directions and speeds of trucks that are read."""
+_FOUND_KMH = (0.0, 5000.0)
+"""A displacement of noise, or an aircraft, may give a detection any speed."""
+_TEXTS, _FLAGS = ("scene_id", "road_id", "road_class", "landcover"), ("near_cloud", "touches_edge")
+_NUMBERS = (
+    *(("heading_deg", DEGREES, "degrees"), ("axis_deg", DEGREES, "degrees")),
+    *(("speed_kmh", _FOUND_KMH, "km/h"), ("speed_kmh_sigma", _FOUND_KMH, "km/h")),
+)
+_TRUTH = {**dict.fromkeys(("true", "1", "yes"), True), **dict.fromkeys(("false", "0", "no"), False)}
 _SHORTEST, _SHAPEFILE_NAME = 4, 10
 _SHOWN = 5
 
@@ -48,11 +58,42 @@ def text(frame: gpd.GeoDataFrame, name: str, default: str) -> pd.Series:
     return values.where(there, default).map(_plain)
 
 
-def numbers(frame: gpd.GeoDataFrame, name: str) -> pd.Series:
-    """Return a column of any type as numbers, NaN where it is none or missing."""
+def numbers(frame: gpd.GeoDataFrame, name: str, least: float = -np.inf, most: float = np.inf) -> pd.Series:
+    """Return a column of any type as numbers, NaN where it is none, missing, or not from least to most."""
     values = frame[name] if name in frame else pd.Series(np.nan, index=frame.index)
     found = pd.to_numeric(values, errors="coerce").astype(float)
-    return found.where(np.isfinite(found))
+    return found.where(np.isfinite(found) & (found >= least) & (found <= most))
+
+
+def absurd(frame: gpd.GeoDataFrame, name: str, least: float, most: float, unit: str) -> list[str]:
+    """Return a line if numbers of a column are not from least to most."""
+    outside = numbers(frame, name).notna() & numbers(frame, name, least, most).isna()
+    if not outside.any():
+        return []
+    limits = f"{least:g} to {most:g} {unit}"
+    return [
+        f"{outside.sum()} values of {name} are not used, expected {limits}: {counted(frame[name][outside])}."
+    ]
+
+
+def plain(frame: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, list[str]]:
+    """Return detections with numbers, texts and truth values in the columns that an evaluation reads.
+
+    Returns also a line for each column with numbers out of range.
+    """
+    given: dict[str, pd.Series] = {name: text_or_none(frame[name]) for name in _TEXTS if name in frame}
+    for name in _FLAGS:
+        if name in frame:
+            given[name] = text(frame, name, "").str.lower().map(_TRUTH).astype("boolean")
+    given |= {name: numbers(frame, name, *limits) for name, limits, _ in _NUMBERS if name in frame}
+    notes = [note for name, limits, unit in _NUMBERS for note in absurd(frame, name, *limits, unit)]
+    return frame.assign(**given), notes
+
+
+def text_or_none(values: pd.Series) -> pd.Series:
+    """Return a column of any type as text, None where it is null."""
+    values = values.astype(object)
+    return values.where(values.notna(), None).map(lambda each: each if each is None else _plain(each))
 
 
 def ids(frame: gpd.GeoDataFrame) -> pd.Series:

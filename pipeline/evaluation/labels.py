@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,17 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyproj.exceptions
 import shapely
 from numpy.typing import NDArray
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation import columns
+from pipeline.evaluation.plausible_boxes import odd_sizes, too_large, too_many
 from pipeline.input_warnings import warn
 from pipeline.storage.untrusted_vectors import file_of, layer_names, read_layer
-from pipeline.storage.vector_places import outside_of_crs, warn_if_elsewhere
+from pipeline.storage.vector_places import first_of, outside_of_crs, warn_if_elsewhere
+from pipeline.storage.vector_shapes import tangled
 
 TRUCK_LAYERS = ("trucks", "labels")
 """Layers of a file of several that are truck labels by their names."""
@@ -32,7 +35,8 @@ class LeftOut:
 
     counts: Mapping[str, int] = field(default_factory=dict)
     """Features left out: `without geometry`, `not polygons`, `without area`, `duplicates`,
-    `outside of the CRS`."""
+    `outside of the CRS`, `crossing themselves hundreds of times`; of boxes also `larger than 1 km`, and of
+    labels `more than trucks fit there`."""
     repaired: int = 0
     """Polygons that crossed themselves."""
     flattened: int = 0
@@ -41,10 +45,17 @@ class LeftOut:
     """Features of several polygons, each of which became a feature."""
     notes: tuple[str, ...] = ()
     """Columns and values that are not used although they may be meant to be."""
+    first: Mapping[str, str] = field(default_factory=dict)
+    """Place of the first feature that was left out, for some reasons."""
 
     def lines(self, what: str) -> list[str]:
         """Return a message for each reason; `what` names the file ("Truck labels")."""
-        lines = [f"{what}: {count} left out, {name}." for name, count in self.counts.items() if count]
+        places = {name: f" (the first: {place})" for name, place in self.first.items()}
+        lines = [
+            f"{what}: {count} left out, {name}{places.get(name, '')}."
+            for name, count in self.counts.items()
+            if count
+        ]
         if self.repaired:
             lines.append(f"{what}: {self.repaired} repaired, their outlines crossed themselves.")
         if self.split:
@@ -98,14 +109,18 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
     read = {
         "id": columns.ids(frame),
         "confidence": confidence,
-        "travel_deg": columns.numbers(frame, travel),
-        "speed_kmh": columns.numbers(frame, "speed_kmh"),
+        "travel_deg": columns.numbers(frame, travel, *columns.DEGREES),
+        "speed_kmh": columns.numbers(frame, "speed_kmh", *columns.SPEEDS_KMH),
     }
     notes = columns.notes(frame, ~confidence.isin(IGNORED_CONFIDENCES), CONFIDENCES)
+    notes += [
+        *columns.absurd(frame, travel, *columns.DEGREES, "degrees"),
+        *columns.absurd(frame, "speed_kmh", *columns.SPEEDS_KMH, "km/h"),
+    ]
     for note in notes:
         warn(f"{path}: Truck labels: {note}")
     if "scene_id" in frame:
-        read["scene_id"] = frame["scene_id"]
+        read["scene_id"] = columns.text_or_none(frame["scene_id"])
     boxes = gpd.GeoDataFrame(read, geometry=frame.geometry, crs=frame.crs)
     return boxes, replace(left_out, notes=(*left_out.notes, *notes))
 
@@ -128,6 +143,15 @@ def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOu
                 f"Column score of {path} is a number for every truck. "
                 f"Received: {int((~np.isfinite(score)).sum())} of {len(score)} that are none."
             )
+        frame = frame.assign(score=score)
+        if strange := int(((score < 0) | (score > 1)).sum()):
+            warn(
+                f"{path}: Predicted trucks: the score of {strange} of {len(score)} is below 0 or above 1, so "
+                "it is no probability: there is no calibration, and thresholds from 0 to 1 may not fit."
+            )
+    frame, notes = columns.plain(frame)
+    for note in notes:
+        warn(f"{path}: Predicted trucks: {note}")
     return frame, left_out
 
 
@@ -208,18 +232,22 @@ def usable_polygons(
         )
     bare, strange = frame.geometry.isna() | frame.geometry.is_empty, outside_of_crs(frame)
     counts = {"without geometry": int(bare.sum())}
+    first = {"outside of the CRS": first_of(frame, strange)} if strange.any() else {}
     frame = frame[~bare & ~strange]
     frame, split = _each_polygon(frame, boxes)
     polygons = _are_polygons(frame, what, path)
     counts["not polygons"] = int((~polygons).sum())
     frame = frame[polygons]
     flattened, invalid = int(frame.geometry.has_z.sum()), ~frame.geometry.is_valid
+    knots = invalid.to_numpy() & tangled(frame.geometry.to_numpy())
+    counts["crossing themselves hundreds of times"] = int(knots.sum())
+    frame, invalid = frame[~knots], invalid[~knots]
     drawn = frame[invalid]
     # A bow tie becomes its two halves; what collapses to a line is no polygon any more.
     shapes = shapely.force_2d(frame.geometry.to_numpy())
     shapes[invalid] = shapely.make_valid(shapes[invalid], method="structure", keep_collapsed=False)
     frame = frame.set_geometry(gpd.GeoSeries(shapes, index=frame.index, crs=frame.crs))
-    frame = frame if crs is None else frame.to_crs(crs)
+    frame = frame if crs is None else _in_crs(frame, crs, what, path)
     placed = np.isfinite(shapely.bounds(frame.geometry.to_numpy())).all(axis=1)
     flat = shapely.is_empty(shapes) | ~(shapely.area(shapes) > 0)
     counts["without area"] = int(flat.sum())
@@ -228,18 +256,36 @@ def usable_polygons(
     notes = () if boxes or not crossing.any() else (_repair(drawn[crossing], frame[invalid][crossing]),)
     repaired = int(crossing.sum())
     frame = frame[placed & ~flat].reset_index(drop=True)
-    if unique:
-        again = _seen_before(frame)
-        counts["duplicates"] = int(again.sum())
-        frame = frame[~again].reset_index(drop=True)
+    tests: dict[str, Callable[[gpd.GeoDataFrame], NDArray[np.bool_]]] = {
+        **({"larger than 1 km": too_large} if boxes else {}),
+        **({"duplicates": _seen_before} if unique else {}),
+        **({"more than trucks fit there": too_many} if boxes and unique else {}),
+    }
+    for reason, test in tests.items():
+        out = test(frame)
+        counts[reason] = int(out.sum())
+        if out.any() and reason != "duplicates":
+            first[reason] = first_of(frame, out)
+        frame = frame[~out].reset_index(drop=True)
+    notes = (*notes, *(odd_sizes(frame) if boxes else ()))
     counts = {name: count for name, count in counts.items() if count}
     if frame.empty and counts:
         why = ", ".join(f"{count} {name}" for name, count in counts.items())
         raise LabelsError(f"{what}: no polygon of {path} can be used: {why}. Draw them again.")
-    left_out = LeftOut(counts, repaired, flattened, split, notes)
-    for line in left_out.lines(what):
+    found = LeftOut(counts, repaired, flattened, split, notes, first)
+    for line in found.lines(what):
         warn(f"{path}: {line}")
-    return frame, left_out
+    return frame, found
+
+
+def _in_crs(frame: gpd.GeoDataFrame, crs: Any, what: str, path: Path | str) -> gpd.GeoDataFrame:
+    try:
+        return frame.to_crs(crs)
+    except pyproj.exceptions.ProjError as error:
+        raise LabelsError(
+            f"{what}: {path} can't be reprojected from {frame.crs.to_string()[:40]} to the scene's CRS. "
+            "Reproject it, e.g. with QGIS or ogr2ogr -t_srs."
+        ) from error
 
 
 def _are_polygons(frame: gpd.GeoDataFrame, what: str, path: Path | str) -> pd.Series:
@@ -293,7 +339,7 @@ def _seen_before(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     """Return (N,): True for a polygon with the outline of one before, whatever its first corner."""
     outlines = shapely.to_wkb(shapely.normalize(frame.geometry.to_numpy()))
     same = pd.DataFrame(
-        {"outline": outlines, "scene": frame.get("scene_id", pd.Series("", index=frame.index))}
+        {"outline": outlines, "scene": columns.text_or_none(frame["scene_id"]) if "scene_id" in frame else ""}
     )
     return same.duplicated().to_numpy(dtype=bool)
 

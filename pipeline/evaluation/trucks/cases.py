@@ -18,10 +18,13 @@ from pipeline.evaluation.trucks.evidence import EVIDENCE_COLUMNS, can_measure, m
 from pipeline.evaluation.trucks.matching import UNMATCHED, match
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.evaluation.trucks.true_negatives import find_true_negatives
+from pipeline.input_warnings import warn
 from pipeline.layers.columns import NUMBER, TEXT, Layer
 from pipeline.scenes.scene import Scene
 
 OUTCOMES = ("TP", "FP", "FN", "TN", "ignored", "not_seen")
+MOST_MEASURED = 5000
+"""Largest number of cases measured in the pixels, which takes 3 ms each. A tile has some thousand trucks."""
 NEAR_M = 30.0
 """A false positive and a false negative this close may be the same truck."""
 
@@ -87,7 +90,7 @@ def truck_cases(
     cases["at_edge"] = _at_edge(cases, seen)
     for name in EVIDENCE_COLUMNS:
         cases[name] = np.nan
-    measured = np.flatnonzero(cases["outcome"].isin(_MEASURED))
+    measured = _to_measure(cases)
     if scene is not None and can_measure(scene) and len(measured):
         part = cases.iloc[measured]
         part = part.to_crs(scene.grid.crs.to_wkt()) if scene.grid.crs else part
@@ -105,6 +108,18 @@ def truck_cases(
         verdict = rules(cases.loc[rows])
         cases.loc[rows, "cause"], cases.loc[rows, "also"] = verdict.cause, verdict.also
     return _tidy(cases)
+
+
+def _to_measure(cases: gpd.GeoDataFrame) -> NDArray[np.intp]:
+    """Return the rows of mistakes and true negatives, evenly spread ones if they are many."""
+    rows = np.flatnonzero(cases["outcome"].isin(_MEASURED))
+    if len(rows) <= MOST_MEASURED:
+        return rows
+    warn(
+        f"Causes of {MOST_MEASURED:,} of {len(rows):,} mistakes and true negatives were measured in the "
+        "pixels; those of the others follow from their attributes only."
+    )
+    return rows[np.linspace(0, len(rows) - 1, MOST_MEASURED).round().astype(np.intp)]
 
 
 def _tidy(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -218,3 +218,29 @@ def test_overlaps_equal_trying_all_assignments(predicted, reference, data):
         sum(iou(i, j) for i, j in pairs),
     )
     assert mine == pytest.approx(best(0, frozenset(range(len(r)))))
+
+
+@pytest.mark.parametrize("shape", [(900, 300), (300, 900)])
+def test_a_crowd_is_matched_as_without_the_choice_of_near_pairs(shape, monkeypatch):
+    random = np.random.default_rng(2)
+    predicted, reference = (random.random((size, 2)) * 12 for size in shape)
+    ignore = random.random(shape[1]) < 0.3
+    found = matching_module.match(predicted, reference, ignore, 20)
+    monkeypatch.setattr(matching_module, "_MANY_PAIRS", 10**9)
+    expected = matching_module.match(predicted, reference, ignore, 20)
+    assert (found.reference_of != -1).sum() == (expected.reference_of != -1).sum() == 300
+    assert len(found.true_positives) == len(expected.true_positives)
+    assert np.nansum(found.distance_m) == pytest.approx(np.nansum(expected.distance_m))
+
+
+def test_overlaps_of_many_rectangles_are_those_of_geos(monkeypatch):
+    random = np.random.default_rng(3)
+    x, y = random.random((2, 600)) * 40
+    boxes = shapely.box(x, y, x + 30, y + 20)
+    turned = np.array([shapely.affinity.rotate(each, 10) for each in boxes[:50]], dtype=object)
+    p, r = np.concatenate([boxes[:300], turned]), boxes[300:]
+    expected = matching_module.iou_pairs(p, r)
+    monkeypatch.setattr(matching_module, "_MANY_PAIRS", 100)
+    found = matching_module.iou_pairs(p, r)
+    assert len(found.fit) == len(expected.fit) > 50_000
+    assert np.allclose(found.fit, expected.fit, rtol=0, atol=1e-12)
