@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,8 @@ from pipeline.errors import GeoreferenceError
 from pipeline.layers.formats.geojson import geojson_feature, lonlat_bbox
 from pipeline.layers.landcover import NODATA
 from pipeline.models.legend import LegendClass
+from pipeline.printable import is_text, printable
+from pipeline.safe_json import read_json_object
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
 from pipeline.storage.out_folder import CATALOG, COLLECTION
@@ -210,11 +213,39 @@ def _items(paths: Iterable[Path]) -> Iterator[tuple[str, pystac.Item]]:
     """Return our items by the names of their folders; other items are left out."""
     for path in paths:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json_object(path)
             if content.get("collection") == COLLECTION_ID:
-                yield path.parent.name, pystac.Item.from_dict(content, migrate=False)
-        except (OSError, ValueError, AttributeError, KeyError, pystac.STACError) as error:
-            log.warning("%s is left out of the catalogue: not a STAC item (%s)", path, error)
+                yield path.parent.name, _item(content, path.parent.name)
+        except Exception as error:  # noqa: BLE001 a document of others can fail anywhere
+            log.warning(
+                "%s is left out of the catalogue: not a STAC item of ours (%s)",
+                printable(path),
+                printable(error)[:200],
+            )
+
+
+def _item(content: dict[str, Any], folder: str) -> pystac.Item:
+    """Return an item that can be part of a collection; any error for other content."""
+    if not is_text(folder):
+        raise ValueError("the name of its folder is not UTF-8")
+    item = pystac.Item.from_dict(content, migrate=False)
+    texts = [item.id, *item.assets, *(asset.title for asset in item.assets.values())]
+    if not all(isinstance(text, str | None) and is_text(text) for text in texts):
+        raise ValueError("its id, or a title, is no text")
+    if not item.bbox or len(item.bbox) != 4 or not all(map(math.isfinite, item.bbox)):
+        raise ValueError("its bbox is none")
+    for name in _RANGES:
+        if not isinstance(item.properties.get(name), int | float | None):
+            raise ValueError(f"its {name} is no number")
+    for name in _SUMMARIZED:
+        value, kind = item.properties.get(name), int | float | None if name == "gsd" else str | None
+        if not all(isinstance(one, kind) for one in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"its {name} is of another type")
+    if any(moment is None or moment.tzinfo is None for moment in _span([item])):
+        raise ValueError("its time has no time zone")
+    alone = _collection([(folder, item)]).to_dict(include_self_link=False, transform_hrefs=False)
+    json.dumps(alone, allow_nan=False)
+    return item
 
 
 def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:

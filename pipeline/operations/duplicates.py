@@ -7,6 +7,7 @@ done becomes a duplicate once a better product is done, and a duplicate waits ag
 from __future__ import annotations
 
 import logging
+from datetime import datetime
 from pathlib import Path
 
 from pipeline.operations.ledger.scenes import Entry, Ledger
@@ -40,16 +41,14 @@ def settle_duplicates(ledger: Ledger, out: Path) -> list[str]:
 def better_product(ledger: Ledger, scene: str) -> str | None:
     """Return the reason why a scene need not be run: the better product of its acquisition."""
     entries = {entry.scene: entry for entry in ledger.entries()}
-    mine = (entries[scene].acquisition or {}).get("acquired")
-    if not mine:
+    mine = _time(entries[scene])
+    if mine is None:
         return None
     near = {
-        name: entry
-        for name, entry in entries.items()
-        if (acquired := (entry.acquisition or {}).get("acquired")) and is_near(mine, acquired)
+        name: entry for name, entry in entries.items() if (other := _time(entry)) and is_near(mine, other)
     }
-    other = entries.get(_better(near).get(scene, ""))
-    return _reason(entries[scene], other) if other else None
+    better = entries.get(_better(near).get(scene, ""))
+    return _reason(entries[scene], better) if better else None
 
 
 def _better(entries: dict[str, Entry]) -> dict[str, str]:
@@ -69,6 +68,13 @@ def _better(entries: dict[str, Entry]) -> dict[str, str]:
 
 def _acquisition(entry: Entry) -> Acquisition | None:
     return Acquisition.from_json(entry.acquisition) if entry.acquisition else None
+
+
+def _time(entry: Entry) -> datetime | None:
+    """Return the time of acquisition, without the areas, which take longer to read."""
+    known = entry.acquisition if isinstance(entry.acquisition, dict) else {}
+    only = Acquisition.from_json({"acquired": known.get("acquired")})
+    return only.acquired if only else None
 
 
 def _reason(entry: Entry, other: Entry) -> str:

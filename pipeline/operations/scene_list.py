@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlparse
 
-from pipeline.errors import ConfigError, SceneNotFoundError
+from pipeline.errors import SceneNotFoundError
+from pipeline.input_warnings import warn
+from pipeline.printable import printable
 from pipeline.redaction import is_url, without_secrets
 from pipeline.scenes.acquisition import Acquisition
 from pipeline.scenes.open import scenes_at
@@ -18,6 +20,7 @@ from pipeline.scenes.scene import scene_name
 from pipeline.storage.beside import deciding_files, part_name
 
 _SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")
+_MOST_LIST_BYTES = 64 * 10**6
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,7 @@ class ListedScene:
 def list_scenes(hrefs: Iterable[str]) -> list[ListedScene]:
     """Scenes by path or URL, in order, each once. Nothing is opened; what isn't there is listed, too.
 
-    Raises
-    ------
-    ConfigError
-        If two of them have the same name: their layers would go to the same folder.
+    What can't be read is listed, too: opening it fails with the reason, and the others are run.
     """
     return unique(_listed(href) for href in hrefs)
 
@@ -56,10 +56,14 @@ def read_list(path: Path) -> list[str]:
         If it can't be read, or names none.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(_MOST_LIST_BYTES + 1)
+    except OSError as error:
         raise SceneNotFoundError(f"The list of scenes can't be read: {path} ({error})") from error
-    lines = [_without_comment(line.strip(), path.parent) for line in text.splitlines()]
+    if len(content) > _MOST_LIST_BYTES or b"\0" in content:
+        raise SceneNotFoundError(f"The list of scenes is no text file of up to 64 MB: {path}")
+    text = content.decode("utf-8-sig", "surrogateescape")  # a name in another encoding is one bad scene
+    lines = [_without_comment(line.strip(), path.parent) for line in text.split("\n")]
     hrefs = [line for line in lines if line and not line.startswith("#")]
     if not hrefs:
         raise SceneNotFoundError(f"The list names no scene: {path}; one path or URL a line is expected.")
@@ -68,14 +72,18 @@ def read_list(path: Path) -> list[str]:
 
 def _without_comment(line: str, folder: Path) -> str:
     """Return a line without its comment; the name of an existing file may have a #."""
-    return line if (folder / line).exists() else line.partition(" #")[0].strip()
+    try:
+        is_name = (folder / line).exists()
+    except OSError:  # too long
+        is_name = False
+    return line if is_name else line.partition(" #")[0].strip()
 
 
 def scenes_in(folder: Path) -> list[str]:
     """Return the scenes in a folder, by name: products, zips, folders of bands, GeoTIFFs, STAC items.
 
     Products may have further folders around them. A product beside its own zip counts once. Other files and
-    folders are ignored.
+    folders are ignored; a warning names those that can't be read.
 
     Raises
     ------
@@ -88,8 +96,8 @@ def scenes_in(folder: Path) -> list[str]:
         raise SceneNotFoundError(
             f"The folder of scenes can't be read: {folder} ({error.strerror})"
         ) from error
-    scenes = [scene for path in children for scene in scenes_at(path)]
-    unpacked = {_stem(path.name) for path in (*children, *scenes) if path.is_dir()}
+    scenes = [scene for path in children for scene in _scenes_at(path)]
+    unpacked = {_stem(path.name) for path in (*children, *scenes) if _is_folder(path)}
     found = [
         str(path)
         for path in dict.fromkeys(scenes)
@@ -100,17 +108,44 @@ def scenes_in(folder: Path) -> list[str]:
     return found
 
 
+def _scenes_at(path: Path) -> list[Path]:
+    try:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            warn(f"{path} is left out: it is a pipe, socket or device.")
+            return []
+        return scenes_at(path)
+    except (OSError, RuntimeError, ValueError) as error:
+        warn(f"{path} is left out: it can't be read ({getattr(error, 'strerror', None) or error}).")
+        return []
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def unique(scenes: Iterable[ListedScene]) -> list[ListedScene]:
-    """Return the scenes without duplicates. Raises ConfigError as `list_scenes`."""
+    """Return the scenes without duplicates, each with a name of its own.
+
+    Another scene of the same name gets its address's hash added. If both turn out to have the same id, the
+    second is quarantined when it is opened: their layers would go to the same folder.
+    """
     by_name: dict[str, ListedScene] = {}
     for scene in scenes:
         other = by_name.setdefault(scene.name, scene)
-        if other.href != scene.href:
-            raise ConfigError(
-                f"Two scenes are named {scene.name}, and would write to the same folder: {other.href} and "
-                f"{scene.href}; leave one out, or give them different --out."
-            )
+        if other.href != scene.href and not _is_one_file(other.href, scene.href):
+            name = f"{scene.name}-{digest([scene.href])[:8]}"
+            by_name.setdefault(name, replace(scene, name=name))
     return list(by_name.values())
+
+
+def _is_one_file(one: str, other: str) -> bool:
+    try:
+        return not is_url(one) and not is_url(other) and Path(one).samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def digest(parts: Sequence[object]) -> str:
@@ -123,11 +158,15 @@ def _listed(href: str) -> ListedScene:
         return ListedScene(
             scene_name(_stem(Path(urlparse(href).path).name)), href, digest([without_secrets(href)])
         )
-    path = Path(href).expanduser()
-    if path.exists():
-        path = (*scenes_at(path), path)[0]
-    name = item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
-    return ListedScene(scene_name(name or _stem(path.resolve().name)), href, digest(_versions(path)))
+    try:
+        path = Path(href).expanduser()
+        if path.exists():
+            path = (*scenes_at(path), path)[0]
+        name = item_id(path) if path.suffix.lower() in (".json", ".geojson") else None
+        name, version = name or _stem(path.resolve().name), digest(_versions(path))
+    except (OSError, RuntimeError, ValueError):  # opening it says why
+        name, version = _stem(Path(href).name), digest(["unreadable"])
+    return ListedScene(scene_name(name), printable(href), version)
 
 
 def file_versions(path: Path) -> list[tuple[str, int, int]]:

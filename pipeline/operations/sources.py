@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.config import Batch
 from pipeline.errors import ConfigError
+from pipeline.input_warnings import collected_warnings
 from pipeline.operations.scene_list import ListedScene, list_scenes, read_list, scenes_in, unique
 from pipeline.operations.search import StacSearch, search_with_retries
 
@@ -28,7 +29,7 @@ def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
     Raises
     ------
     ConfigError
-        If no source is given, or two scenes have the same name.
+        If no source is given.
     SceneNotFoundError
         If list or folder can't be read, or have no scene. A search may find none.
     UnreachableError, NotAProductError, AreaError
@@ -36,12 +37,14 @@ def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
     """
     if sources == Sources():
         raise ConfigError("No scene was named; give scenes, --list, --folder or --stac.")
-    hrefs = [
-        *sources.scenes,
-        *(read_list(sources.scene_list) if sources.scene_list else ()),
-        *(scenes_in(sources.folder) if sources.folder else ()),
-    ]
+    with collected_warnings():  # each once
+        hrefs = [
+            *sources.scenes,
+            *(read_list(sources.scene_list) if sources.scene_list else ()),
+            *(scenes_in(sources.folder) if sources.folder else ()),
+        ]
+        listed = list_scenes(hrefs)
     found = (
         search_with_retries(sources.search, settings.attempts, settings.backoff_s) if sources.search else ()
     )
-    return tuple(unique([*list_scenes(hrefs), *found]))
+    return tuple(unique([*listed, *found]))

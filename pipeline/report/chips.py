@@ -112,6 +112,7 @@ def write_chips(folder: Path, chips: Iterable[tuple[str, bytes]]) -> dict[str, b
         If the folder can't be written; then it is as it was.
     """
     part, written = temporary(folder), {}
+    _check_chips(folder)
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
@@ -125,6 +126,17 @@ def write_chips(folder: Path, chips: Iterable[tuple[str, bytes]]) -> dict[str, b
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return written
+
+
+def _check_chips(folder: Path) -> None:
+    """Raise OutputError if a folder of chips has other files, or is a link: it would be removed."""
+    try:
+        others = [path.name for path in folder.iterdir() if path.suffix != ".webp"] if folder.exists() else []
+    except OSError as error:
+        raise OutputError(f"{folder} can't be written ({error.strerror}).") from error
+    if others or folder.is_symlink():
+        why = f"it has {others[0]}" if others else "it is a link"
+        raise OutputError(f"{folder} is no folder of chips ({why}). Move it away, or choose another --out.")
 
 
 def band_difference(reflectance: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 from pipeline.layers.flow import poisson_interval
 from pipeline.storage.atomic import replacing
 
+_FIRST, _LAST = 2015, 2199
+"""Years of Sentinel-2; others can't be drawn on one axis with them."""
 _COLOUR, _GRID = "#0f766e", "#e5e7eb"
 
 
@@ -54,13 +57,7 @@ def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None
         If it can't be written.
     """
     by_road = any(scene.road_km for scene in scenes)
-    points = [
-        (_moment(scene.acquired), scene.trucks, size)
-        for scene in scenes
-        if scene.acquired
-        and scene.trucks is not None
-        and (size := scene.road_km if by_road else (scene.seen_km2 or 0) / 100)
-    ]
+    points = [point for scene in scenes if (point := _point(scene, by_road))]
     if not points:
         return None
     points.sort(key=lambda point: point[0])
@@ -79,6 +76,19 @@ def write_time_series(scenes: Sequence[CountedScene], path: Path) -> Path | None
     with replacing(path) as part:
         figure.savefig(part, dpi=150, metadata={"Software": None})
     return path
+
+
+def _point(scene: CountedScene, by_road: bool) -> tuple[datetime, int, float] | None:
+    """Return time, trucks and size of a scene; None if one is unknown, or of another type."""
+    try:
+        if not scene.acquired or scene.trucks is None:
+            return None
+        size = (scene.road_km or 0.0) if by_road else (scene.seen_km2 or 0.0) / 100
+        moment, trucks = _moment(scene.acquired), round(scene.trucks)
+    except (AttributeError, OverflowError, TypeError, ValueError):
+        return None
+    is_plausible = 0 < size < math.inf and trucks >= 0 and _FIRST <= moment.year <= _LAST
+    return (moment, trucks, size) if is_plausible else None
 
 
 def _moment(acquired: str) -> datetime:

@@ -28,7 +28,7 @@ from pipeline.roads.read import in_view, read_roads
 from pipeline.run.inputs import States, check_same, files_of, hashes_of, states_below, states_of
 from pipeline.run.keys import environment, keys_of, min_network_score, min_score, score_threshold
 from pipeline.run.request import OVERPASS, Request
-from pipeline.run.same_acquisition import warn_of_same_acquisition
+from pipeline.run.same_acquisition import warn_of_another_scene, warn_of_same_acquisition
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.datasets import within_memory
@@ -200,6 +200,7 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
     shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
     inputs = hashes_of(files, scene, thread_count(config.engine))
     check_same(states, files)
+    warn_of_another_scene(scene, request.out, inputs)
     here = environment(config.engine)
     keys = keys_of(request, scene, models, shards, inputs, here)
     url, folder = config.runner.store, request.out / scene.id

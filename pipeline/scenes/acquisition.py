@@ -24,6 +24,7 @@ _SAME_GROUND = 0.9
 """Share of the smaller area that both show. Versions of one granule have 0.99; the halves of a tile that two
 datastrips share overlap by some kilometres."""
 _BY_TOOLBOX = 90.0
+_TEXTS = ("tile", "platform", "level", "baseline", "datastrip")
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,9 @@ class Acquisition:
             for name in ("acquired", "processed"):
                 given[name] = _time(given[name]) if given[name] else None
             for name in ("footprint", "extent"):
-                given[name] = shapely.from_wkt(given[name]) if given[name] else None
+                given[name] = shapely.make_valid(shapely.from_wkt(given[name])) if given[name] else None
+            if not all(isinstance(given[name], str | None) for name in _TEXTS):
+                return None
         except (AttributeError, TypeError, ValueError, shapely.errors.ShapelyError):
             return None
         return cls(**given) if given["acquired"] else None
@@ -141,9 +144,9 @@ def duplicates(scenes: Mapping[str, Acquisition]) -> dict[str, str]:
     return worse
 
 
-def is_near(one: str, other: str) -> bool:
-    """Return whether two times, as in `as_json`, are so near that a satellite may pass once in between."""
-    return abs(datetime.fromisoformat(one) - datetime.fromisoformat(other)) < _OVERPASS
+def is_near(one: datetime, other: datetime) -> bool:
+    """Return whether two times are so near that a satellite may pass once in between."""
+    return abs(one - other) < _OVERPASS
 
 
 def near_in_time(scenes: Mapping[str, Acquisition]) -> Iterator[dict[str, Acquisition]]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.config import SceneSettings
-from pipeline.errors import ConfigError, NotAProductError, SceneNotFoundError
+from pipeline.errors import (
+    ConfigError,
+    NotAProductError,
+    SceneNotFoundError,
+    UnreachableError,
+    is_transient,
+)
+from pipeline.printable import is_text
 from pipeline.redaction import is_url
 from pipeline.scenes.overrides import with_overrides
 from pipeline.scenes.raster.auxiliary import warn_of_auxiliary
@@ -19,6 +27,8 @@ from pipeline.scenes.scene import Scene
 
 READERS: list[Reader] = [safe.READER, band_folder.READER, geotiff.READER, stac.READER]
 """All scene formats; the first that accepts a path or URL opens it."""
+_NOT_UTF_8 = re.compile(r"\\x[89a-f][0-9a-f]")
+"""Bytes as `printable` writes them, such as in the ledger of a batch."""
 
 
 def formats() -> str:
@@ -38,7 +48,7 @@ def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSet
     InstallationError
         If GDAL or PROJ can't be used.
     SceneNotFoundError
-        If nothing is there.
+        If nothing is there, or it can't be read; UnreachableError where that may pass.
     NotAProductError
         If no reader accepts it.
     ConfigError
@@ -49,9 +59,33 @@ def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSet
         From the reader.
     """
     check_installation()
-    path = href if is_url(href) else str(Path(href).expanduser())
-    if not is_url(path) and not Path(path).exists():
-        raise SceneNotFoundError(f"No such file or folder: {href}. A scene is {formats()}.")
+    if is_url(href):
+        return _open(href, href, bands, settings)
+    try:
+        return _open(_existing(href), href, bands, settings)
+    except OSError as error:
+        kind = UnreachableError if is_transient(error) else SceneNotFoundError
+        raise kind(f"The scene can't be read: {href[:500]} ({error.strerror or error}).") from error
+
+
+def _existing(href: str) -> str:
+    """Return the path of a scene that exists, without `~`. Raises OSError if that can't be known."""
+    if not is_text(href):
+        raise NotAProductError(f"The name is not UTF-8, which GDAL can't open: {href}. Rename it.")
+    try:
+        path = Path(href).expanduser()
+        is_there = path.exists()
+    except (RuntimeError, ValueError) as error:  # of an unknown user, or with a null character
+        raise SceneNotFoundError(f"No such file or folder: {href[:500]} ({error})") from error
+    if not is_there:
+        why = " Names that are not UTF-8, shown like \\xfc, can't be read." if _NOT_UTF_8.search(href) else ""
+        raise SceneNotFoundError(f"No such file or folder: {href[:500]}.{why} A scene is {formats()}.")
+    if not path.is_dir() and not path.is_file():
+        raise NotAProductError(f"Not a Sentinel-2 scene but a pipe, socket or device: {href}.")
+    return str(path)
+
+
+def _open(path: str, href: str, bands: Sequence[str] | None, settings: SceneSettings | None) -> Scene:
     reader = next((reader for reader in READERS if reader.accepts(path)), None)
     if bands is not None and not (reader and reader.names_bands):
         raise ConfigError(f"--bands is for GeoTIFFs only; the bands of {href} have their names.")

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import socket
 import warnings
 from dataclasses import replace
@@ -26,6 +27,7 @@ from pipeline.layers.formats.geojson import lonlat_bbox
 from pipeline.layers.stac import build_item, write_catalog, write_item
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
+from tests.conftest import only_on
 
 LEGEND = [LegendClass(value=5, name="shrub and scrub", colour="#DFC35A")]
 RUN = {
@@ -431,6 +433,59 @@ def test_simulated_scenes_are_nobodys_data(tmp_path):
     collection = json.loads((tmp_path / "collection.json").read_text())
     assert "Simulated" in collection["description"]
     assert [provider["name"] for provider in collection["providers"]] == ["truckscape"]
+
+
+HOSTILE = (
+    *({"id": value} for value in (1, None, [], {"a": 1}, "\ud800")),
+    *({"properties": value} for value in (None, 5, [], {"datetime": 5}, {"datetime": None}, {})),
+    *({"bbox": value} for value in ("x", 5, None, [], [1, 2], ["a", "b", "c", "d"], [1, 2, 3, float("nan")])),
+    *({"assets": value} for value in (None, 5, [1], {"a": 1}, {"a": {"href": 5, "title": 6}})),
+    *({"links": value} for value in (None, 5, [5], {"a": 1})),
+    *({"stac_version": value} for value in (None, 5, [])),
+    {"type": 5},
+    {"assets": {"a": {"href": "x", "roles": {"b": [float("inf")]}}}},
+)
+HOSTILE_PROPERTIES = (
+    {"platform": {"a": 1}},
+    {"platform": 5},
+    {"instruments": [["msi"]]},
+    {"gsd": "ten"},
+    {"proj:code": [None, {}]},
+    {"truckscape:trucks": "many"},
+    {"truckscape:seen_fraction": [1]},
+    {"datetime": "2023-06-13T10:20:31"},
+    {"start_datetime": 5, "end_datetime": "x"},
+)
+
+
+def test_items_of_others_in_the_folder_leave_ours_in_the_catalogue(tmp_path, caplog):
+    run_of(tmp_path, BASE, "ours")
+    ours = json.loads((tmp_path / "ours" / "item.json").read_text())
+    documents = [{**ours, **changes} for changes in HOSTILE]
+    documents += [{**ours, "properties": ours["properties"] | changes} for changes in HOSTILE_PROPERTIES]
+    texts = [*map(json.dumps, documents), "[" * 100_000, "5", "null", "[]", ""]
+    for number, text in enumerate(texts):
+        (tmp_path / f"x{number}").mkdir()
+        (tmp_path / f"x{number}" / "item.json").write_text(text)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "item.json").symlink_to("item.json")
+    write_catalog(tmp_path)
+    collection = json.loads((tmp_path / "collection.json").read_text())
+    linked = {link["href"] for link in collection["links"] if link["rel"] == "item"}
+    assert "./ours/item.json" in linked
+    assert len(linked) < 6  # what differs in parts that no catalogue uses is an item, too
+    assert len([line for line in caplog.messages if "left out of the catalogue" in line]) > 30
+    validate_core(collection)
+
+
+@only_on("linux", why="pipes, and names of any bytes")
+def test_a_pipe_and_a_name_that_is_no_text_are_left_out_of_the_catalogue(tmp_path, caplog):
+    run_of(tmp_path, BASE, "ours")
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "item.json")
+    (tmp_path / "ours").rename(tmp_path / os.fsdecode(b"M\xfc\x1b"))
+    assert write_catalog(tmp_path) is None
+    assert any("M\\xfc\\x1b/item.json is left out" in line for line in caplog.messages)
 
 
 def test_without_runs_there_is_no_catalogue(tmp_path):

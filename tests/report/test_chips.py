@@ -86,3 +86,17 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="can't be written"):
         write_chips(tmp_path / "file" / "chips", [])
+
+
+def test_a_folder_with_other_files_is_kept(tmp_path):
+    (tmp_path / "chips").mkdir()
+    (tmp_path / "chips" / "thesis.odt").write_text("")
+    with pytest.raises(OutputError, match=r"no folder of chips \(it has thesis\.odt\)"):
+        write_chips(tmp_path / "chips", [("fp-00001", b"new")])
+    (tmp_path / "linked").symlink_to(tmp_path)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "empty").symlink_to(tmp_path / "elsewhere")
+    for name in ("linked", "empty"):
+        with pytest.raises(OutputError, match="no folder of chips"):
+            write_chips(tmp_path / name, [])
+    assert (tmp_path / "chips" / "thesis.odt").exists()

@@ -51,3 +51,25 @@ def test_scenes_with_roads_are_counted_by_their_length(tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         write_time_series([Scene()], tmp_path / "nowhere" / "series.png")
+
+
+def test_rows_of_others_leave_the_picture(tmp_path):
+    odd = [
+        replace(Scene(), **{name: value})
+        for name in ("acquired", "trucks", "seen_km2")
+        for value in (
+            "x",
+            [],
+            {},
+            float("nan"),
+            float("inf"),
+            -1,
+            b"1",
+            "0001-01-01",
+            "9999-12-31T23:59:59-12:00",
+        )
+    ]
+    picture = write_time_series([Scene()], tmp_path / "one.png").read_bytes()
+    shown = [scene for scene in odd if write_time_series([scene], tmp_path / "odd.png")]
+    assert shown == []
+    assert write_time_series([Scene(), *odd], tmp_path / "all.png").read_bytes() == picture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +14,9 @@ import pystac
 from odc.geo.geobox import GeoBox
 
 from pipeline.errors import MetadataError, MissingBandError, NotAProductError, SceneNotFoundError
+from pipeline.input_warnings import warn
 from pipeline.redaction import is_url, without_secrets
+from pipeline.safe_json import MOST_BYTES, parse_json, read_json, read_json_object, read_limited
 from pipeline.scenes.download import fetch
 from pipeline.scenes.raster.datasets import local_file, open_raster
 from pipeline.scenes.raster.grids import on_grid, scene_grid
@@ -58,7 +59,6 @@ MALFORMED = (
 )
 """Errors that a document with invalid STAC fields can cause."""
 
-_MAX_ITEM_BYTES = 16 * 2**20
 _STORES: Mapping[str, str] = {"s3": "/vsis3/", "gs": "/vsigs/"}
 _MOST_ASSETS = 1000
 _MOST_HREF = 4096
@@ -158,13 +158,11 @@ def _scene(item: pystac.Item, href: str) -> Scene:
 
 
 def _read_item(href: str) -> pystac.Item:
-    text = fetch(href, "The STAC item", _MAX_ITEM_BYTES) if is_url(href) else _read_file(href)
+    text = fetch(href, "The STAC item", MOST_BYTES) if is_url(href) else _read_file(href)
     try:
-        document = json.loads(text.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise NotAProductError(f"Not a STAC item (not JSON text): {href}") from error
-    except (ValueError, RecursionError) as error:
-        raise NotAProductError(f"Not a STAC item (not JSON): {href}") from error
+        document = parse_json(text)
+    except ValueError as error:
+        raise NotAProductError(f"Not a STAC item ({str(error).removeprefix('is ')}): {href}") from error
     if not (isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document):
         raise NotAProductError(f"Not a STAC item (a GeoJSON Feature with assets): {href}")
     if isinstance(document["assets"], dict) and len(document["assets"]) > _MOST_ASSETS:
@@ -184,13 +182,11 @@ def _read_item(href: str) -> pystac.Item:
 
 def _read_file(href: str) -> bytes:
     try:
-        with Path(href).open("rb") as file:
-            text = file.read(_MAX_ITEM_BYTES + 1)
+        return read_limited(Path(href))
     except OSError as error:
         raise SceneNotFoundError(f"The STAC item can't be read: {href} ({error.strerror})") from error
-    if len(text) > _MAX_ITEM_BYTES:
-        raise NotAProductError(f"The STAC item is larger than {_MAX_ITEM_BYTES / 1e6:.0f} MB: {href}")
-    return text
+    except ValueError as error:
+        raise NotAProductError(f"The STAC item {error}: {href}") from error
 
 
 def _band_assets(item: pystac.Item, fetched: bool) -> Iterator[_BandAsset]:
@@ -318,19 +314,24 @@ def _grid(bands: Mapping[str, BandSource], item_id: str) -> tuple[GeoBox, str]:
 
 
 def item_id(path: Path) -> str | None:
-    """Return the id of a STAC item in a file; None if it is something else, or can't be read."""
+    """Return the id of a STAC item in a file; None if it is something else.
+
+    Warns of a file that can't be read.
+    """
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        is_item = document["type"] == "Feature" and "assets" in document
-        return str(document["id"]) if is_item else None
-    except (OSError, ValueError, KeyError, TypeError):
+        document = read_json(path)
+    except (OSError, ValueError) as error:
+        why = f"can't be read ({error.strerror})" if isinstance(error, OSError) else str(error)
+        warn(f"{path} {why}, so it is no STAC item that can be run.")
         return None
+    is_item = isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document
+    return str(document["id"]) if is_item and "id" in document else None
 
 
 def asset_files(path: Path) -> list[Path]:
     """Return the local files that a STAC item in a file names as assets; none if it is something else."""
     try:
-        assets = json.loads(path.read_text(encoding="utf-8"))["assets"].values()
+        assets = list(read_json_object(path)["assets"].values())[:_MOST_ASSETS]
         hrefs = [urlsplit(str(asset["href"])) for asset in assets]
         places = [
             unquote(href.path) if href.scheme else href.geturl()
