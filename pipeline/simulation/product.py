@@ -27,6 +27,7 @@ from pipeline.simulation.product_metadata import EPSG, Granule
 from pipeline.simulation.world import spectra
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import RenderedBlock, Stage
+from pipeline.storage.vector_sources import writable_name
 
 QUANTIFICATION, OFFSET = 10000, -1000
 THICK, THIN, CIRRUS, SHADOWED = 0.6, 0.2, 0.06, 0.35
@@ -253,10 +254,10 @@ def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
         {"OGR_CURRENT_DATE": f"{stage.world.season.acquired:%Y-%m-%dT%H:%M:%S.000Z}"}
     )
     try:
-        table.to_file(folder / "trucks.gpkg", layer="trucks", geometry_type="Polygon")
-        roads.explode(ignore_index=True).to_file(
-            folder / "roads.gpkg", layer="roads", geometry_type="LineString"
-        )
+        with writable_name(folder / "trucks.gpkg") as name:
+            table.to_file(name, layer="trucks", geometry_type="Polygon")
+        with writable_name(folder / "roads.gpkg") as name:
+            roads.explode(ignore_index=True).to_file(name, layer="roads", geometry_type="LineString")
     finally:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 

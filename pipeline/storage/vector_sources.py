@@ -92,6 +92,22 @@ def opened_source(path: Path, what: str) -> Iterator[Source | Parts]:
         raise VectorFileError(f"{failed} is damaged or incomplete ({why}).") from error
 
 
+@contextmanager
+def writable_name(path: Path) -> Iterator[Path]:
+    """Yield a path by which pyogrio writes a file of any name: itself, or a link that leads to it.
+
+    Raises
+    ------
+    VectorFileError
+        If a link is needed and can't be made.
+    """
+    if _is_plain(path.absolute()):
+        yield path
+        return
+    with TemporaryDirectory(prefix="truckscape-") as scratch:
+        yield _link(path.absolute(), Path(scratch) / f"layer{path.suffix}")
+
+
 def _source(path: Path, what: str, scratch: Path) -> Source | Parts:
     if not path.exists():
         raise VectorFileError(f"{what} not found: {path}")
@@ -228,7 +244,7 @@ def _link(place: Path, link: Path) -> Path:
     if _is_plain(place):
         return place
     raise VectorFileError(
-        f"{place} can't be read: its name has characters with a meaning for GDAL, and no link to it can be "
+        f"{place} can't be used: its name has characters with a meaning for GDAL, and no link to it can be "
         f"made in the temporary folder ({failed.strerror}). Rename it."
     ) from failed
 

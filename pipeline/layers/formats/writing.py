@@ -19,6 +19,7 @@ from rasterio.errors import RasterioError
 from pipeline.layers.columns import LAYERS
 from pipeline.private_interfaces import raster_copy_error
 from pipeline.storage import atomic
+from pipeline.storage.vector_sources import writable_name
 
 ROWS_AT_ONCE = 65_536
 ROWS_AS_WKB = 8_192
@@ -39,6 +40,14 @@ def write_vector(layer: gpd.GeoDataFrame, target: Path | BytesIO, driver: str, /
     An empty layer has the geometry type of `LAYERS`, by its name `layer`; polygons if it is not there.
     Of a large layer only `ROWS_AS_WKB` rows exist a second time, as WKB.
     """
+    if isinstance(target, Path):
+        with writable_name(target) as name:
+            _write(layer, str(name), driver, **options)
+    else:
+        _write(layer, target, driver, **options)
+
+
+def _write(layer: gpd.GeoDataFrame, target: str | BytesIO, driver: str, /, **options: Any) -> None:
     if len(layer) <= ROWS_AT_ONCE:
         declared = LAYERS.get(options.get("layer", ""))
         kind = None if len(layer) else declared.geometry if declared else "Polygon"
