@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import yaml
@@ -25,6 +25,12 @@ SHIPPED = Path(__file__).parent / "bundles"
 
 Task = Literal["detection", "segmentation", "screening"]
 
+_MOST_ARGUMENT = 4096
+"""Limit of numbers in a network's arguments; larger ones could fill the memory before weights are read."""
+_MOST_WEIGHTS_BYTES = 2**31
+_Number = Annotated[float, Field(ge=-1000, le=1000, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
 
 class Calibration(BaseModel):
     """Calibration of a network's scores to probabilities, linear in the log-odds.
@@ -37,9 +43,9 @@ class Calibration(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    temperature: float = Field(1.0, gt=0)
-    offset: float = 0.0
-    motion: float = Field(0.0, ge=0)
+    temperature: float = Field(1.0, ge=1e-3, le=1e3, allow_inf_nan=False)
+    offset: _Number = 0.0
+    motion: float = Field(0.0, ge=0, le=1e3, allow_inf_nan=False)
 
     def probability(self, scores: ArrayLike, evidence: ArrayLike = 0.0) -> NDArray[np.float64]:
         """Return the probabilities of being right for scores of the network, both 0-1 and of the same shape.
@@ -69,14 +75,14 @@ class Card(BaseModel):
     architecture: str
     """Name of a family of this task, e.g. `faster_rcnn` or `unet`."""
     arguments: dict[str, Any] = {}
-    bands: tuple[str, ...]
+    bands: tuple[str, ...] = Field(min_length=1)
     """Bands in the order of the network's input channels."""
     optional_bands: tuple[str, ...] = ()
     """Bands that a scene may lack: the network was trained with all and without any of them."""
     units: Literal["reflectance"] = "reflectance"
-    gsd: float = 10.0
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    gsd: float = Field(10.0, gt=0, le=1000, allow_inf_nan=False)
+    mean: tuple[_Number, ...]
+    std: tuple[Annotated[float, Field(ge=1e-6, le=1000, allow_inf_nan=False)], ...]
     """Normalisation by band: (reflectance - mean) / std; then 0 for pixels without data."""
     classes: tuple[LegendClass, ...]
     calibration: Calibration = Calibration()
@@ -84,13 +90,13 @@ class Card(BaseModel):
     next, and thresholds refer to calibrated scores."""
     calibration_near_roads: Calibration | None = None
     """Calibration near roads, if roads are given; None: as without."""
-    score_threshold: float | None = None
+    score_threshold: _Share | None = None
     """Threshold of scenes without roads, where nearly all of the searched area has no truck."""
-    score_threshold_near_roads: float | None = None
+    score_threshold_near_roads: _Share | None = None
     """Threshold near roads, if roads are given; None: as without."""
-    halo: int
+    halo: int = Field(ge=0, le=4096)
     """Pixels (10 m) around a core that can change its result, rounded up to the stride."""
-    stride: int
+    stride: int = Field(ge=1, le=1024)
     """Total stride in 10 m pixels; windows start at its multiples."""
     training_data: tuple[dict[str, Any], ...] = ()
     quality: dict[str, Any] = {}
@@ -103,6 +109,19 @@ class Card(BaseModel):
         unknown = [band for band in self.optional_bands if band not in self.bands]
         if unknown:
             raise ValueError(f"optional_bands must be in bands. Missing there: {', '.join(unknown)}")
+        return self
+
+    @model_validator(mode="after")
+    def _numbers_fit(self) -> Card:
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"bands must differ: {', '.join(self.bands)}")
+        for name, numbers in (("mean", self.mean), ("std", self.std)):
+            if len(numbers) != len(self.bands):
+                raise ValueError(f"{name} has {len(numbers)} numbers for {len(self.bands)} bands")
+        values = [item.value for item in self.classes]
+        if len(set(values)) < len(values):
+            raise ValueError(f"values of classes must differ: {', '.join(map(str, values))}")
+        _check_arguments(self.arguments)
         return self
 
     @property
@@ -140,6 +159,18 @@ class Card(BaseModel):
             raise BundleError(f"Model {self.id} is for {self.gsd:g} m pixels, {scene_id} has {gsd:g} m.")
 
 
+def _check_arguments(value: Any) -> None:
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        if len(value) > _MOST_ARGUMENT:
+            raise ValueError(f"a list in arguments has {len(value)} values, more than {_MOST_ARGUMENT}")
+        for each in value:
+            _check_arguments(each)
+    elif isinstance(value, int | float) and not -_MOST_ARGUMENT <= value <= _MOST_ARGUMENT:
+        raise ValueError(f"arguments are from -{_MOST_ARGUMENT} to {_MOST_ARGUMENT}, not {value:g}")
+
+
 class Bundle(BaseModel):
     """Card and folder of a bundle."""
 
@@ -166,25 +197,46 @@ class Bundle(BaseModel):
         BundleError
             If the file is missing, is not safetensors, or has another SHA-256.
         """
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         try:
-            digest = hashlib.sha256(self.weights.read_bytes()).hexdigest()
-            if digest != self.card.weights_sha256:
+            size = self.weights.stat().st_size
+            if size > _MOST_WEIGHTS_BYTES:
                 raise BundleError(
-                    f"Weights of bundle {self.card.id} do not match its card: {self.weights} has SHA-256 "
-                    f"{digest[:12]}..., expected {self.card.weights_sha256[:12] or 'nothing'}..."
+                    f"Weights of bundle {self.card.id} have {size} bytes, more than {_MOST_WEIGHTS_BYTES}: "
+                    f"{self.weights}."
                 )
-            return load_file(self.weights)
+            content = self.weights.read_bytes()
         except OSError as error:
             raise BundleError(f"Bundle {self.card.id} has no readable weights at {self.weights}.") from error
-        except SafetensorError as error:
-            raise BundleError(f"{self.weights} is not a safetensors file ({error}).") from error
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != self.card.weights_sha256:
+            raise BundleError(
+                f"Weights of bundle {self.card.id} do not match its card: {self.weights} has SHA-256 "
+                f"{digest[:12]}..., expected {self.card.weights_sha256[:12] or 'nothing'}..."
+            )
+        try:
+            return load(content)  # the bytes that were hashed: the file may be replaced meanwhile
+        except (SafetensorError, ValueError, KeyError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:200]
+            raise BundleError(f"{self.weights} is not a safetensors file ({said}).") from error
 
     def load_into(self, module: nn.Module) -> nn.Module:
-        """Load the weights into a module and return it in evaluation mode; BundleError if they don't fit."""
+        """Load the weights into a module and return it in evaluation mode.
+
+        Raises BundleError if they don't fit, or are no finite numbers.
+        """
+        floating = {name for name, value in module.state_dict().items() if value.dtype.is_floating_point}
+        state: dict[str, Tensor] = {}
+        for name, given in self.state_dict().items():
+            of_bundle = f"Weights of bundle {self.card.id}"
+            if name in floating and not given.dtype.is_floating_point:
+                raise BundleError(f"{of_bundle} are of type {given.dtype} in {name}, not floating point.")
+            state[name] = given.float()
+            if not state[name].isfinite().all():
+                raise BundleError(f"{of_bundle} are not finite in {name}; train it again.")
         try:
-            module.load_state_dict({key: value.float() for key, value in self.state_dict().items()})
+            module.load_state_dict(state)
         except RuntimeError as error:
             first = " ".join(str(error).split())[:200]
             raise BundleError(

@@ -53,9 +53,10 @@ class Family:
             channels.append(len(card.classes))
         try:
             return self.network(*channels, **{**self.arguments, **card.arguments})
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, LookupError, ArithmeticError, RuntimeError, MemoryError) as error:
+            said = " ".join(str(error).split())[:200]
             raise BundleError(
-                f"Model {card.id}: {self.name} can't be built with {card.arguments} ({error})."
+                f"Model {card.id}: {self.name} can't be built with {str(card.arguments)[:200]} ({said})."
             ) from error
 
 

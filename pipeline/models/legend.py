@@ -9,8 +9,9 @@ class LegendClass(BaseModel):
     """Class of a legend: value in the raster, name, and colour as #RRGGBB."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    value: int
-    name: str
+    value: int = Field(ge=0, le=254)
+    """255 is no class."""
+    name: str = Field(min_length=1, max_length=200)
     colour: str = Field(pattern=r"^#[0-9A-Fa-f]{6}$")
 
 

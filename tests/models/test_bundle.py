@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.errors import BundleError
 from pipeline.models.bundle import (
     SHIPPED,
+    Bundle,
     Calibration,
     Card,
     open_bundle,
@@ -280,3 +281,80 @@ def edit(bundle, change) -> None:
 
 def sha256(bundle) -> str:
     return hashlib.sha256(bundle.weights.read_bytes()).hexdigest()
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda card: card["mean"].__setitem__(0, NAN), "mean"),
+        (lambda card: card["mean"].__setitem__(0, 1e9), "mean"),
+        (lambda card: card["mean"].pop(), "mean has 3 numbers for 4 bands"),
+        (lambda card: card["std"].__setitem__(0, 0.0), "std"),
+        (lambda card: card["std"].__setitem__(0, -1.0), "std"),
+        (lambda card: card["std"].__setitem__(0, INF), "std"),
+        (lambda card: card["std"].append(1.0), "std has 5 numbers for 4 bands"),
+        (lambda card: card.update(bands=["B02"] * 4), "bands must differ"),
+        (lambda card: card.update(bands=[], mean=[], std=[]), "bands"),
+        (lambda card: card.update(score_threshold=1.5), "score_threshold"),
+        (lambda card: card.update(score_threshold=NAN), "score_threshold"),
+        (lambda card: card.update(score_threshold_near_roads=-0.1), "score_threshold_near_roads"),
+        (lambda card: card["calibration"].update(temperature=0), "temperature"),
+        (lambda card: card["calibration"].update(temperature=INF), "temperature"),
+        (lambda card: card["calibration"].update(offset=NAN), "offset"),
+        (lambda card: card["calibration"].update(motion=1e9), "motion"),
+        (lambda card: card.update(halo=-1), "halo"),
+        (lambda card: card.update(halo=10**9), "halo"),
+        (lambda card: card.update(stride=0), "stride"),
+        (lambda card: card.update(gsd=NAN), "gsd"),
+        (lambda card: card.update(gsd=0), "gsd"),
+        (lambda card: card.update(classes=card["classes"] * 2), "values of classes must differ"),
+        (lambda card: card["classes"][0].update(value=255), "value"),
+        (lambda card: card["classes"][0].update(value=-1), "value"),
+        (lambda card: card["classes"][0].update(colour="#GG0000"), "colour"),
+        (lambda card: card["classes"][0].update(name=""), "name"),
+        (lambda card: card.update(arguments={"widths": [10**9]}), "arguments"),
+        (lambda card: card.update(arguments={"widths": [NAN]}), "arguments"),
+        (lambda card: card.update(arguments={"widths": [4] * 5000}), "arguments"),
+    ],
+)
+def test_numbers_of_a_card_that_can_not_be_are_named(bundle, change, named):
+    edit(bundle, change)
+    with pytest.raises(BundleError, match=rf"Not a valid model card: .*{named}") as caught:
+        open_bundle(str(bundle.folder))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (lambda value: value * NAN, r"Weights of bundle trial are not finite in 0\.weight"),
+        (lambda value: value.double() * 1e300, "are not finite in 0"),
+        (lambda value: (value * 100).to(torch.int8), r"are of type torch\.int8 in 0\.weight"),
+        (lambda value: value[:2], "don't fit unet"),
+    ],
+)
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, network, values, message):
+    state = network.state_dict()
+    saved = save_bundle(tmp_path / "bad", CARD, {**state, "0.weight": values(state["0.weight"])})
+    with pytest.raises(BundleError, match=message):
+        saved.load_into(nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3)))
+
+
+@pytest.mark.parametrize("header", [2**40, 2**63 - 1, 10**8 + 1, 0])
+def test_a_header_of_any_length_is_no_safetensors_file(bundle, header):
+    content = header.to_bytes(8, "little") + b"{}"
+    bundle.weights.write_bytes(content)
+    card = CARD.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    with pytest.raises(BundleError, match="is not a safetensors file") as caught:
+        Bundle(folder=bundle.folder, card=card).state_dict()
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_of_gigabytes_are_not_read(bundle):
+    with bundle.weights.open("r+b") as file:
+        file.truncate(2**33)
+    with pytest.raises(BundleError, match="have 8589934592 bytes"):
+        bundle.state_dict()
