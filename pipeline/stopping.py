@@ -114,7 +114,8 @@ def end_with_parent() -> None:
     named = (int(process), int(started)) if process.isdigit() and started.isdigit() else (0, 0)
     if named[0] == os.getpid():
         named = (0, 0)
-    if named[0] or multiprocessing.parent_process():
+    is_watched = any(thread.name == "parent" for thread in threading.enumerate())
+    if not is_watched and (named[0] or multiprocessing.parent_process()):
         threading.Thread(target=_watch_parents, args=named, name="parent", daemon=True).start()
 
 

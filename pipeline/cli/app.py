@@ -18,9 +18,12 @@ from pipeline.errors import TruckscapeError
 from pipeline.logs import PlainLines
 from pipeline.processes import configure_process
 from pipeline.redaction import without_secrets
-from pipeline.stopping import as_parent, end_now, end_on_signals, exit_status
+from pipeline.stopping import as_parent, end_now, end_on_signals, end_with_parent, exit_status
 
 log = logging.getLogger("pipeline.cli")
+
+# Worker processes import the command's main module first; before their first task come seconds of imports.
+end_with_parent()
 
 app = typer.Typer(
     help="Detect moving trucks and map land cover in Sentinel-2 scenes.",
