@@ -22,7 +22,7 @@ from pipeline.evaluation.landcover.accuracy import class_index, prediction_grid
 from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.layers.polygonise.regions import read_strips
 from pipeline.models.legend import LegendClass
-from pipeline.scenes.raster.datasets import open_raster
+from pipeline.scenes.raster.datasets import local_raster, open_raster
 
 Allocation = Literal["mixed", "proportional", "equal"]
 EXPECTED_ACCURACY = 0.8
@@ -232,7 +232,7 @@ def _pixels_of_ranks(
 
 def _strips(landcover: Path | str) -> Iterator[NDArray[np.uint8]]:
     """Yield strips of rows, (h, W), with `UNLABELLED` for the raster's nodata value."""
-    with open_raster(str(landcover), "The land cover") as source:
+    with open_raster(local_raster(landcover, "The land cover"), "The land cover") as source:
         for strip in read_strips(source):
             if source.nodata is not None:
                 strip[strip == source.nodata] = UNLABELLED

@@ -25,7 +25,7 @@ from pipeline.evaluation.landcover.boundaries import (
 )
 from pipeline.evaluation.landcover.labels import UNLABELLED, LandcoverLabels
 from pipeline.models.legend import LegendClass
-from pipeline.scenes.raster.datasets import open_raster
+from pipeline.scenes.raster.datasets import local_raster, open_raster
 
 BLOCK_ROWS = 512
 """Rows compared at a time: what GeoTIFFs keep together, and 6 million pixels of a granule."""
@@ -220,7 +220,9 @@ def prediction_grid(path: Path | str) -> GeoBox:
         If there is no readable raster at `path`, it is not uint8, or it has no CRS.
     """
     try:
-        with open_raster(str(path), "The predicted land cover") as source:
+        with open_raster(
+            local_raster(path, "The predicted land cover"), "The predicted land cover"
+        ) as source:
             if source.crs is None:
                 raise LabelsError(f"The predicted land cover has no CRS: {path}")
             if source.dtypes[0] != "uint8":
@@ -239,7 +241,9 @@ def blocks(
 
     The values have up to `halo` rows more, above and below, where the raster has them.
     """
-    with open_raster(str(predicted), "The predicted land cover") as source:
+    with open_raster(
+        local_raster(predicted, "The predicted land cover"), "The predicted land cover"
+    ) as source:
         for row in range(0, source.height, BLOCK_ROWS):
             window = Window(0, row, source.width, min(BLOCK_ROWS, source.height - row))
             top, stop = max(0, row - halo), min(source.height, row + window.height + halo)

@@ -23,7 +23,7 @@ from pipeline.evaluation import columns
 from pipeline.evaluation.labels import read_polygons
 from pipeline.input_warnings import warn
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.scenes.raster.datasets import open_raster
+from pipeline.scenes.raster.datasets import local_raster, open_raster
 from pipeline.storage.untrusted_vectors import file_of, split_layer
 from pipeline.storage.vector_places import warn_if_elsewhere
 
@@ -93,7 +93,7 @@ class RasterLabels:
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Read (H, W) class values; the raster's own nodata, and pixels outside of it, are `UNLABELLED`."""
         with (
-            open_raster(str(self.path), "Land-cover labels") as source,
+            open_raster(local_raster(self.path, "Land-cover labels"), "Land-cover labels") as source,
             WarpedVRT(
                 source,
                 crs=self.grid.crs.to_wkt() if self.grid.crs else None,
@@ -166,7 +166,7 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
     if split_layer(path)[1] is not None:
         return _class_polygons(path, grid)
     try:
-        with open_raster(str(path), "Land-cover labels") as source:
+        with open_raster(local_raster(path, "Land-cover labels"), "Land-cover labels") as source:
             if source.crs is None:
                 raise LabelsError(
                     f"Land-cover labels have no CRS: {path}. Assign one, e.g. gdal_edit -a_srs."

@@ -179,6 +179,18 @@ def _block_bytes(dataset: DatasetReader) -> int:
     return int(rows) * int(cols) * (sum(sizes) + (4 * together if is_jpeg_2000 else 0))
 
 
+def local_raster(path: Path | str, what: str) -> str:
+    """Return the absolute path of a raster that has to be a file of this machine, such as labels or a map.
+
+    GDAL and rasterio take other texts for addresses (`/vsicurl/`, `zip+https://`, `GTIFF_DIR:`), so that a
+    server would be asked. Raises CorruptImageError if there is no such file.
+    """
+    place = Path(path).absolute()
+    if not place.is_file():
+        raise CorruptImageError(f"{what} can't be opened: {path} is no file of this machine.")
+    return str(place)
+
+
 def with_dataset(
     href: str, what: str, state: FileState, action: Callable[[DatasetReader], _T], warp: Warp | None = None
 ) -> _T:

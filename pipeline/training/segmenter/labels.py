@@ -25,7 +25,7 @@ from pipeline.evaluation.landcover.labels import (
     read_landcover_labels,
 )
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
-from pipeline.scenes.raster.datasets import open_raster
+from pipeline.scenes.raster.datasets import local_raster, open_raster
 from pipeline.scenes.scene import Scene
 from pipeline.storage.untrusted_vectors import file_of, split_layer
 
@@ -120,7 +120,7 @@ def _is_raster(path: Path) -> bool:
     if split_layer(path)[1] is not None:
         return False
     try:
-        with open_raster(str(path), "Land-cover labels") as source:
+        with open_raster(local_raster(path, "Land-cover labels"), "Land-cover labels") as source:
             return bool(source.count)
     except CorruptImageError:
         return False
@@ -129,7 +129,7 @@ def _is_raster(path: Path) -> bool:
 def _raster(path: Path, scene: Scene) -> tuple[LandcoverLabels, dict[int, str]]:
     """Return the labels, and the values that occur as text."""
     labels = read_landcover_labels(path, scene.grid)
-    with open_raster(str(path), "Land-cover labels") as source:
+    with open_raster(local_raster(path, "Land-cover labels"), "Land-cover labels") as source:
         counts = np.zeros(256, np.int64)
         for _, window in source.block_windows(1):
             counts += np.bincount(source.read(1, window=window).ravel(), minlength=256)
