@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
+from pipeline.addresses import address_fault, web_fault
 from pipeline.settings import MOST_PX, MOST_THREADS, Settings, load_settings
 
 ExportFormat = Literal["parquet", "flatgeobuf", "geojson", "pmtiles"]
@@ -145,6 +146,14 @@ class Runner(Settings):
     )
     store: str | None = Field(None, description="of shards: s3://bucket/prefix (extra remote); null: --out")
 
+    @field_validator("address")
+    @classmethod
+    def _is_an_address(cls, address: str | None) -> str | None:
+        fault = address_fault(address) if address and "://" in address else None
+        if fault:
+            raise ValueError(f"tcp://host:8786 (Dask) or ray://host:10001 (Ray) is expected; {fault}")
+        return address
+
     @model_validator(mode="after")
     def _has_a_use_for_the_address(self) -> Runner:
         if self.address and self.kind not in ("dask", "ray"):
@@ -195,6 +204,14 @@ class TrafficSettings(Settings):
     overpass_wait_s: float = Field(
         30.0, ge=1, le=3600, description="seconds for that server to begin its answer; more for large scenes"
     )
+
+    @field_validator("overpass_url")
+    @classmethod
+    def _is_a_web_server(cls, url: str) -> str:
+        fault = web_fault(url)
+        if fault:
+            raise ValueError(f"the URL of an Overpass API is expected; {fault}")
+        return url
 
 
 class Landcover(Settings):

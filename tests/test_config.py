@@ -215,3 +215,17 @@ RUN_SETTINGS = [
 @pytest.mark.parametrize("path", RUN_SETTINGS, ids=lambda path: path.stem)
 def test_settings_files_of_runs_load(path):
     load_config(path)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "traffic.overpass_url=ftp://host/api",
+        "traffic.overpass_url=http://[",
+        "traffic.overpass_url=http://host:99999/api",
+        "runner.address=tcp://host:port",
+        "runner.address=ray://",
+    ],
+)
+def test_addresses_that_are_none_are_refused_with_the_settings(override):
+    assert " is expected; it" in message(None, override)

@@ -21,6 +21,7 @@ from pipeline.cli.options import (
     Scale,
     Settings,
     band_list,
+    finite,
     scene_settings,
 )
 from pipeline.fields import fields_of
@@ -49,7 +50,8 @@ class _ManyScenes:
         ),
     ] = None
     cloud_cover: Annotated[
-        float | None, typer.Option(min=0, max=100, help="Greatest cloud cover of a scene, in per cent.")
+        float | None,
+        typer.Option(min=0, max=100, callback=finite, help="Greatest cloud cover of a scene, in per cent."),
     ] = None
     config: Config = None
     settings: Settings = None
@@ -76,7 +78,9 @@ class _Batch(_ManyScenes):
         str | None,
         typer.Option(help="Time of acquisition: 2023-06, 2023-06-01/2023-06-30, or 2023-06-01/.."),
     ] = None
-    most: Annotated[int | None, typer.Option(min=1, help="Process only the N most recent scenes.")] = None
+    most: Annotated[
+        int | None, typer.Option(min=1, max=1_000_000, help="Process only the N most recent scenes.")
+    ] = None
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Retry scenes that failed for good.")
     ] = False
@@ -85,7 +89,9 @@ class _Batch(_ManyScenes):
 
 @dataclass(frozen=True)
 class _Schedule(_ManyScenes):
-    every: Annotated[float | None, typer.Option(help="Search interval, in days.")] = None
+    every: Annotated[
+        float | None, typer.Option(min=0.001, max=3650, callback=finite, help="Search interval, in days.")
+    ] = None
     cron: Annotated[
         str | None, typer.Option(help="Times of searches instead of --every, as for cron: '30 6 * * *'.")
     ] = None
@@ -94,7 +100,13 @@ class _Schedule(_ManyScenes):
         str | None, typer.Option(help="Ignore scenes acquired before this date, e.g. 2023-06-01.")
     ] = None
     overlap_days: Annotated[
-        float, typer.Option(min=0, help="Look-back before the latest scene, in days, for late scenes.")
+        float,
+        typer.Option(
+            min=0,
+            max=36_500,
+            callback=finite,
+            help="Look-back before the latest scene, in days, for late scenes.",
+        ),
     ] = 30.0
     once: Annotated[
         bool, typer.Option("--once", help="Search once, now, and exit: for other schedulers.")

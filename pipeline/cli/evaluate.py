@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.cli.console import print_scores, say_page, say_path
-from pipeline.cli.options import Out, Roads
+from pipeline.cli.options import Out, Roads, finite
+from pipeline.settings import MOST_SEED
 
 commands = typer.Typer(help="Score predictions against labels.", no_args_is_help=True)
 beside = typer.Typer()
@@ -23,23 +24,31 @@ def sample(
         typer.Option("--out", help="GeoPackage for the points; GeoJSON and design go beside it."),
     ],
     size: Annotated[
-        int | None, typer.Option(min=2, help="Number of points. Default: as many as --standard-error needs.")
+        int | None,
+        typer.Option(
+            min=2, max=1_000_000, help="Number of points. Default: as many as --standard-error needs."
+        ),
     ] = None,
     standard_error: Annotated[
-        float, typer.Option(min=1e-4, max=0.5, help="Standard error of the overall accuracy to reach.")
+        float,
+        typer.Option(
+            min=1e-4, max=0.5, callback=finite, help="Standard error of the overall accuracy to reach."
+        ),
     ] = 0.01,
     allocation: Annotated[
         Literal["mixed", "proportional", "equal"],
         typer.Option(help="Allocation of points to classes: by area, equal, or by area with --at-least."),
     ] = "mixed",
-    at_least: Annotated[int, typer.Option(min=2, help="Fewest points of a class, if mixed.")] = 50,
+    at_least: Annotated[
+        int, typer.Option(min=2, max=1_000_000, help="Fewest points of a class, if mixed.")
+    ] = 50,
     expected: Annotated[
         list[str] | None,
         typer.Option(
             help="Expected user's accuracy of a class, e.g. built=0.9 (default 0.8); may be repeated."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the sample.")] = 0,
 ) -> None:
     """Draw random points in each class of a land-cover map, for people to interpret.
 

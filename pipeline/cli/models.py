@@ -76,7 +76,7 @@ def models_measure(
 @commands.command("anatomy")
 def models_anatomy(
     name: Annotated[str, typer.Argument(help="Name of a shipped bundle, or folder of a bundle.")],
-    side: Annotated[int, typer.Option(min=64, help="Side of the example tile, in pixels.")] = 256,
+    side: Annotated[int, typer.Option(min=64, max=4096, help="Side of the example tile, in pixels.")] = 256,
 ) -> None:
     """Show a network layer by layer: kernel, stride, output size, receptive field, parameters, operations.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,13 @@ Acquired = Annotated[
 Prefect = Annotated[
     bool, typer.Option("--prefect/--no-prefect", help="Run as a Prefect flow, or directly in this process.")
 ]
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN, which is within any range of Typer's, and infinity; for `callback` of an option."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def scene_settings(settings: Iterable[str] | None, **given: object) -> tuple[str, ...]:

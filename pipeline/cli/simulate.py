@@ -8,6 +8,7 @@ import typer
 
 from pipeline.cli.console import say_path, status
 from pipeline.cli.options import Out
+from pipeline.settings import MOST_SEED
 
 commands = typer.Typer()
 
@@ -16,7 +17,9 @@ commands = typer.Typer()
 def simulate(
     out: Out,
     size: Annotated[int, typer.Option(min=64, max=10980, help="Side of the scene, in 10 m pixels.")] = 1024,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the landscape and its traffic.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=MOST_SEED, help="Seed of the landscape and its traffic.")
+    ] = 0,
 ) -> None:
     """Write a simulated Sentinel-2 L2A product (.SAFE) with its truth: trucks, land cover, roads.
 

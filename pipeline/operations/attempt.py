@@ -30,6 +30,9 @@ from pipeline.storage.out_folder import TRAFFIC
 
 log = logging.getLogger(__name__)
 
+_LONGEST_PAUSE_S = 86_400
+"""Longest pause before another attempt: a day."""
+
 Say = Callable[[str], None]
 RunScene = Callable[[Request, Callable[[Job], None], Say, RunInPool], Result]
 """Runs one scene: given a request, what to call with the job once the scene is open, what to call with each
@@ -144,7 +147,8 @@ class Attempt:
         retry = transient and entry.attempts < self._settings.attempts
         self._ledger.failed(entry.scene, self._owner, reason, is_transient=transient, quarantine=not retry)
         if retry:
-            pause_s = self._settings.backoff_s * 2 ** (entry.attempts - 1) * random.uniform(0.8, 1.2)
+            doubled_s = self._settings.backoff_s * 2.0 ** (entry.attempts - 1)
+            pause_s = min(doubled_s, _LONGEST_PAUSE_S) * random.uniform(0.8, 1.2)
             message = f"attempt {entry.attempts} failed, retry in {pause_s:.0f} s: {reason}"
             return Outcome(message, retry_after_s=pause_s)
         on_failure(self._settings.on_failure, entry.scene, entry.href, reason)

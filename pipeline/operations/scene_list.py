@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import urlparse
 
 from pipeline.errors import SceneNotFoundError
 from pipeline.input_warnings import warn
@@ -155,9 +155,9 @@ def digest(parts: Sequence[object]) -> str:
 
 def _listed(href: str) -> ListedScene:
     if is_url(href):
-        return ListedScene(
-            scene_name(_stem(Path(urlparse(href).path).name)), href, digest([without_secrets(href)])
-        )
+        path_of_url = re.split("[?#]", href)[0].rstrip("/")  # urlparse refuses what is no address
+        name_there = scene_name(_stem(path_of_url.rpartition("/")[2]))
+        return ListedScene(name_there, printable(href), digest([without_secrets(href)]))
     try:
         path = Path(href).expanduser()
         if path.exists():

@@ -210,9 +210,9 @@ def test_a_folder_keeps_the_shards_of_the_run_that_ended_and_of_runs_under_way(f
     ("url", "said"),
     [
         ("shared/shards", "runner.store must be like s3://bucket/prefix"),
-        ("s3://key:secret@shards", "with credentials in the environment. Received: s3://shards"),
+        ("s3://key:secret@shards", "with credentials in the environment. Received: 's3://shards'"),
         ("carrier-pigeon://loft", "runner.store has an unsupported protocol"),
-        ("https://host/shards", "needs an object store, or a file system that can rename"),
+        ("https://host/shards", "has an unsupported protocol, https"),
     ],
 )
 def test_addresses_that_are_refused(url, said):

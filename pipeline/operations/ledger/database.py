@@ -72,7 +72,7 @@ class Database:
             self.engine = create_engine(parsed, connect_args=options, pool_pre_ping=True)
             if options:
                 event.listen(self.engine, "connect", _configure_sqlite)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:  # ValueError: of a port
             raise LedgerError(
                 "batch.ledger is no SQLAlchemy URL; expected e.g. postgresql+psycopg://user@host/database."
             ) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from rasterio.errors import RasterioError, RasterioIOError
 from rasterio.io import DatasetReader
 
 from pipeline.config import Engine
+from pipeline.deadline import Deadline
 from pipeline.errors import CorruptImageError, IncompleteReadError, NotAProductError, RefusedReadError
 from pipeline.redaction import redacted, without_secrets
 from pipeline.scenes import refusals
@@ -39,12 +39,12 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
     "GDAL_HTTP_MULTIPLEX": "YES",
     "GDAL_HTTP_VERSION": "2TLS",
-    "GDAL_HTTP_MAX_RETRY": 3,
+    "GDAL_HTTP_MAX_RETRY": 2,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     # A hanging transfer ends, a slow one continues.
     "GDAL_HTTP_LOW_SPEED_LIMIT": 100,
-    "GDAL_HTTP_LOW_SPEED_TIME": 20,
+    "GDAL_HTTP_LOW_SPEED_TIME": 15,
     "VSI_CACHE": True,
 }
 """GDAL settings for rasters behind a URL; the environment's have priority."""
@@ -55,6 +55,9 @@ REMOTE_OPTIONS: Mapping[str, Any] = {
 # driver, and a VRT there reads any file of this machine.
 _OPTIONS: Mapping[str, Any] = {"GDAL_NUM_THREADS": "1", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
 _REMOTE_PAUSES_S = (0.2, 0.4, 0.8)
+_PATIENCE_S = 60.0
+"""No attempt at a remote raster begins later. One takes 45 s at most without progress: three requests of
+GDAL (see `REMOTE_OPTIONS`)."""
 _OPEN_PER_THREAD = 32
 _LARGE_BYTES = 2**26
 """Size of decoded blocks from which one is decoded at a time, and GDAL keeps nothing of it."""
@@ -228,15 +231,16 @@ def with_dataset(
 def _persistently(href: str, action: Callable[[], _T]) -> _T:
     """Return the result of `action`, with a few attempts behind a URL.
 
-    GDAL repeats failed requests, but not when a body was cut short. A refusal is final.
+    GDAL repeats failed requests, but not when a body was cut short. A refusal is final. A server without
+    progress is given up within 105 s: no attempt begins after the first minute.
     """
+    deadline = Deadline(_PATIENCE_S)
     for pause in _REMOTE_PAUSES_S if is_remote(href) else ():
         try:
             return action()
         except RasterioError as error:
-            if refusals.gdal_refusal(href, error):
+            if refusals.gdal_refusal(href, error) or not deadline.pause(pause):
                 raise
-            time.sleep(pause)
     return action()
 
 
