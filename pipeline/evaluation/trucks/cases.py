@@ -90,8 +90,7 @@ def truck_cases(
     cases["at_edge"] = _at_edge(cases, seen)
     for name in EVIDENCE_COLUMNS:
         cases[name] = np.nan
-    measured = _to_measure(cases)
-    if scene is not None and can_measure(scene) and len(measured):
+    if scene is not None and can_measure(scene) and len(measured := _to_measure(cases)):
         part = cases.iloc[measured]
         part = part.to_crs(scene.grid.crs.to_wkt()) if scene.grid.crs else part
         bounds = part.bounds.to_numpy()
