@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,8 @@ from pipeline.evaluation.trucks.compare import (
     truck_differences,
 )
 from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.safe_json import read_json_object
+from pipeline.storage.out_folder import MOST_RECORD_BYTES
 from pipeline.storage.untrusted_vectors import file_of
 
 
@@ -168,8 +169,8 @@ def compare_runs(before: Path, after: Path) -> RunComparison:
 def _read(folder: Path) -> EvaluatedScene:
     def read(path: Path) -> dict[str, Any]:
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            return read_json_object(path, MOST_RECORD_BYTES)
+        except (OSError, ValueError) as error:
             raise EvaluationError(f"{path} can't be read as JSON. Evaluate again.") from error
 
     run = folder.parent / "run.json"

@@ -19,6 +19,7 @@ from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.styles import agreement_style
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.printable import no_formula
+from pipeline.safe_json import read_json
 from pipeline.storage.atomic import make_folder, replacing
 
 METRICS, FIGURE, POINTS = "metrics.json", "areas.png", "area_points.gpkg"
@@ -182,7 +183,7 @@ def _metrics_there(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
+        metrics = read_json(path)
     except (OSError, ValueError) as error:
         raise OutputError(f"{path} can't be read as metrics to add to; remove it.") from error
     if not isinstance(metrics, dict):

@@ -10,8 +10,9 @@ from typing import Any
 from pipeline.evaluation.evaluate import METRICS
 from pipeline.run.prepare import Job
 from pipeline.safe_json import read_json_object
-from pipeline.storage.out_folder import EVALUATION as FOLDER
-from pipeline.storage.out_folder import MOST_RECORD_BYTES
+from pipeline.storage.out_folder import EVALUATION, MOST_RECORD_BYTES
+
+FOLDER = EVALUATION
 
 _LAYERS = {"trucks": "trucks.geojson", "landcover": "landcover.tif"}
 """File whose bytes stand for a layer, by part of the metrics."""

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import Bundle
+from pipeline.scenes.scene import safe_id
 from pipeline.settings import load_settings
 
 
@@ -121,6 +122,12 @@ def publish_bundle(bundle: Bundle, folder: Path) -> Bundle:
     """
     target, part = folder / bundle.card.id, folder / f".{bundle.card.id}.{os.getpid()}.part"
     old = part.with_suffix(".old")
+    if safe_id(bundle.card.id) != bundle.card.id:
+        raise OutputError(f"The id of the bundle can't be the name of a folder: {bundle.card.id!r}")
+    if target.is_symlink() or (target.exists() and not (target / "card.yaml").is_file()):
+        raise OutputError(
+            f"{target} is no bundle, and would be replaced by one. Move it away, or --publish elsewhere."
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copytree(bundle.folder, part)

@@ -100,3 +100,14 @@ def test_a_folder_that_cannot_be_written_is_named(bundle, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"can't be published in .*file"):
         publish_bundle(bundle, tmp_path / "file")
+
+
+def test_a_folder_that_is_no_bundle_is_kept(bundle, tmp_path):
+    (tmp_path / "models" / "trucks").mkdir(parents=True)
+    (tmp_path / "models" / "trucks" / "mine.txt").write_text("")
+    with pytest.raises(OutputError, match=r"trucks is no bundle, and would be replaced"):
+        publish_bundle(bundle, tmp_path / "models")
+    assert (tmp_path / "models" / "trucks" / "mine.txt").exists()
+    card = bundle.card.model_copy(update={"id": "../trucks"})
+    with pytest.raises(OutputError, match="can't be the name of a folder"):
+        publish_bundle(save_bundle(tmp_path / "other", card, {"a": torch.zeros(3)}), tmp_path / "models")

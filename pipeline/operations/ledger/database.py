@@ -13,9 +13,9 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from pipeline.config import Config
 from pipeline.errors import LedgerError, MissingExtraError
-from pipeline.storage.out_folder import LEDGER as FILE_NAME
-from pipeline.storage.out_folder import check_file
+from pipeline.storage.out_folder import LEDGER, check_file
 
+FILE_NAME = LEDGER
 _BUSY_S = 60
 """Time for which SQLite waits for another writing process."""
 
@@ -98,7 +98,7 @@ class Database:
         """Tell what SQLAlchemy raises meanwhile as a LedgerError."""
         try:
             yield
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, UnicodeEncodeError) as error:  # of a value that is not UTF-8
             why = " ".join(str(getattr(error, "orig", None) or error).split())
             raise LedgerError(f"The ledger {self.shown} can't be used: {why}") from error
 
