@@ -25,11 +25,14 @@ _MOST_FILES = 20_000
 
 
 def states_below(path: str) -> States:
-    """Return the version of a local file, or of the files in a folder; none for a URL."""
-    here = Path(path).expanduser()
-    if here.is_file():
-        return states_of([here])
-    return states_of(islice((file for file in here.rglob("*") if file.is_file()), _MOST_FILES))
+    """Return the version of a local file, or of the files in a folder; none for a URL, or what is no path."""
+    try:
+        here = Path(path).expanduser()
+        if here.is_file():
+            return states_of([here])
+        return states_of(islice((file for file in here.rglob("*") if file.is_file()), _MOST_FILES))
+    except (OSError, RuntimeError, ValueError):  # too long, of an unknown user: `open_scene` says so
+        return {}
 
 
 def states_of(files: Iterable[Path | str]) -> States:

@@ -48,14 +48,7 @@ def try_some(made: Harness, kind: Kind, count: int, seed: int) -> None:
             assert not result.faults, described(result)
 
 
-AWAITED = {"models", "ledger", "neighbours"}
-"""Kinds whose faults are being fixed."""
-
-
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.xfail) if name in AWAITED else name for name in BY_NAME],
-)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_damaged_inputs_are_refused_or_change_nothing(made, name):
     try_some(made, BY_NAME[name], 1, 1)
 
@@ -66,7 +59,6 @@ def test_more_damaged_inputs(made, name):
     try_some(made, BY_NAME[name], 12, 2)
 
 
-@pytest.mark.xfail  # until all are fixed
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_inputs_that_failed_once(made, case):
     result = made.try_change(case.kind, case.variant, case.change, case.name, random.Random(case.name))

@@ -126,6 +126,11 @@ def test_states_are_those_of_a_file_or_of_all_in_a_folder(tmp_path):
         (tmp_path / name).write_text("x")
     assert set(states_below(str(tmp_path / "a"))) == {str(tmp_path / "a/b/one"), str(tmp_path / "a/two")}
     assert set(states_below(str(tmp_path / "a/two"))) == {str(tmp_path / "a/two")}
+
+
+@pytest.mark.parametrize("path", ["x" * 5000, "~nobody-of-this-name/x.tif", "a\0b", "https://host/item.json"])
+def test_what_is_no_path_has_no_files(path):
+    assert states_below(path) == {}
     assert states_below("https://example.org/item.json") == {}
 
 

@@ -345,7 +345,8 @@ def in_list(trial: Trial) -> None:
     (trial.box.inputs / "list.txt").write_text(text, encoding="utf-8", errors="surrogatepass")
     trial.argv[1:3] = ["--list", "in/list.txt"]
     trial.note = ascii(lines)[:150]
-    if any("\ud800" in line for line in lines):
+    trial.may_read = {"secret.txt"}  # some lines name it
+    if any("\x00" in line for line in lines):
         trial.must_do, trial.stops_at_error = 0, True  # a list that is no text is none
 
 
