@@ -14,7 +14,7 @@ from typing import IO, cast
 from pipeline.errors import MetadataError
 from pipeline.input_warnings import warn
 from pipeline.scenes.raster.datasets import local_file
-from pipeline.scenes.readers.product_files import Product
+from pipeline.scenes.readers.product_files import METADATA, Product
 from pipeline.scenes.readers.safe_metadata import parse
 from pipeline.scenes.readers.zip_members import UNREADABLE, members_of
 
@@ -37,8 +37,9 @@ Checksum = tuple[str, str]
 def listed_checksums(product: Product, names: Iterable[str]) -> dict[str, Checksum]:
     """Return the checksums that a product's manifest lists for some of its files, by their address for GDAL.
 
-    Files that are not listed, and algorithms that are not known, are left out. Warns if the manifest can't be
-    read.
+    Left out are files that are not listed, algorithms that are not known, and the product's own metadata if
+    the manifest lists another size: in products of ESA they were completed after the manifest was written.
+    Warns if the manifest can't be read.
     """
     if MANIFEST not in product.members:
         return {}
@@ -55,6 +56,8 @@ def listed_checksums(product: Product, names: Iterable[str]) -> dict[str, Checks
         algorithm = checksum.get("checksumName", "").upper().replace("-", "").replace("_", "")
         if algorithm in _ALGORITHMS:
             name = location.get("href", "").replace("\\", "/").removeprefix("./")
+            if name in METADATA and stream.get("size") != str(product.size(name)):
+                continue
             listed[name] = _ALGORITHMS[algorithm], (checksum.text or "").strip().lower()
     return {product.href(name): listed[name] for name in names if name in listed}
 

@@ -56,13 +56,15 @@ class Product:
 
     def read(self, name: str) -> bytes:
         """Read a file of metadata. Raises MetadataError if it is too large or damaged."""
+        info, size = self.members[name], self.size(name)
+        if size > _MAX_XML_BYTES:
+            raise MetadataError(f"{name} has {size} bytes; metadata of a product are far smaller.")
+        return (self.root / name).read_bytes() if info is None else read_member(self.root, info)
+
+    def size(self, name: str) -> int:
+        """Return the number of bytes of a file."""
         info = self.members[name]
-        if info is not None:
-            self._check_size(name, info.file_size)
-            return read_member(self.root, info)
-        path = self.root / name
-        self._check_size(name, path.stat().st_size)
-        return path.read_bytes()
+        return (self.root / name).stat().st_size if info is None else info.file_size
 
     def href(self, name: str) -> str:
         """Return the address of a file for GDAL, which reads `\\` in the names of a zip as `/`.
@@ -81,11 +83,6 @@ class Product:
             match = pattern.search(name)
             if match:
                 yield name, match
-
-    @staticmethod
-    def _check_size(name: str, size: int) -> None:
-        if size > _MAX_XML_BYTES:
-            raise MetadataError(f"{name} has {size} bytes; metadata of a product are far smaller.")
 
 
 def product_files(path: Path) -> Product:

@@ -41,6 +41,7 @@ from pipeline.scenes.readers.safe_metadata import (
     platform_of,
     quantification,
     text,
+    text_or_empty,
 )
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
 
@@ -88,7 +89,7 @@ def open_safe(path: Path) -> Scene:
     scl, footprint = images.get("SCL"), _footprint(product, granule)
     files = sorted({metadata_name, tile_name, *used.values(), *([footprint] if footprint else [])})
     simulated = metadata.findtext(".//PRODUCT_DOI", "").strip() == SIMULATED_DOI
-    uri = metadata.findtext(".//PRODUCT_URI", "").strip()
+    uri = text_or_empty(metadata, "PRODUCT_URI")
     return Scene(
         id=_scene_id(product, metadata),
         href=str(product.root),
@@ -106,7 +107,7 @@ def open_safe(path: Path) -> Scene:
         checksums=listed_checksums(product, files),
         radiometry="product",
         # Simulated scenes differ by the seed in their names.
-        datastrip=uri if simulated else datastrip_start(tile.findtext(".//DATASTRIP_ID", "")),
+        datastrip=uri if simulated else datastrip_start(text_or_empty(tile, "DATASTRIP_ID")),
         processed=processed_in_name(uri),
     )
 
@@ -212,7 +213,7 @@ def _scene_id(product: Product, metadata: Element) -> str:
 
 
 def _tile_of(tile: Element, product: Product) -> str | None:
-    match = _TILE.search(tile.findtext(".//TILE_ID", "")) or _TILE.search(product.safe_name)
+    match = _TILE.search(text(tile, "TILE_ID")) or _TILE.search(product.safe_name)
     return match[1] if match else None
 
 

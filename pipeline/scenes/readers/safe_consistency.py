@@ -17,7 +17,13 @@ from pipeline.errors import GeoreferenceError, MetadataError
 from pipeline.input_warnings import warn
 from pipeline.scenes.msi import number
 from pipeline.scenes.readers.naming import datastrip_start, parse_time
-from pipeline.scenes.readers.safe_metadata import FIRST_WITH_OFFSET, OF_NO_BASELINE, baseline_of, text
+from pipeline.scenes.readers.safe_metadata import (
+    FIRST_WITH_OFFSET,
+    OF_NO_BASELINE,
+    baseline_of,
+    text,
+    text_or_empty,
+)
 
 _PRODUCT_NAME = re.compile(
     r"(?P<platform>S2[A-Z])_MSI(?P<level>L1C|L2A)_(?P<time>\d{8}T\d{6})_N(?P<baseline>\d{4})_R\d{3}"
@@ -105,7 +111,7 @@ def _statements(
     yield "baseline", baseline_of(metadata), "PROCESSING_BASELINE"
     yield "time", text(metadata, "PRODUCT_START_TIME"), "PRODUCT_START_TIME"
     yield "time", text(tile, "SENSING_TIME"), "SENSING_TIME in MTD_TL.xml"
-    uri = metadata.findtext(".//PRODUCT_URI", "").strip()
+    uri = text_or_empty(metadata, "PRODUCT_URI")
     yield from _in_name(_TILE_ID, identifier, "TILE_ID in MTD_TL.xml")
     yield from _in_name(_PRODUCT_NAME, uri, "PRODUCT_URI")
     yield from _in_name(_PRODUCT_NAME, folder, "the folder's name")
@@ -119,7 +125,7 @@ def _statements(
         yield from _in_name(_TILE_ID, granule.get("granuleIdentifier", ""), "granuleIdentifier")
         if strip := datastrip_start(granule.get("datastripIdentifier", "")):
             yield "datastrip", strip, "datastripIdentifier"
-    if strip := datastrip_start(tile.findtext(".//DATASTRIP_ID", "").strip()):
+    if strip := datastrip_start(text_or_empty(tile, "DATASTRIP_ID")):
         yield "datastrip", strip, "DATASTRIP_ID in MTD_TL.xml"
 
 

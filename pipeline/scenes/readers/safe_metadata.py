@@ -26,6 +26,13 @@ FIRST_WITH_OFFSET, _FIRST_UNKNOWN = "04.00", "06.00"
 OF_NO_BASELINE = "99.99"
 """Of products that users make with Sen2Cor: it says nothing about the offset."""
 
+_UNTIL_2018 = {
+    "BOA_QUANTIFICATION_VALUE": "L2A_BOA_QUANTIFICATION_VALUE",
+    "PRODUCT_URI": "PRODUCT_URI_2A",
+    "TILE_ID": "TILE_ID_2A",
+    "DATASTRIP_ID": "DATASTRIP_ID_2A",
+}
+"""Other names of elements in L2A of ESA before October 2018, and of Sen2Cor up to 2.5."""
 _BASELINE = re.compile(r"\d\d\.\d\d", re.ASCII)
 _PLATFORM = re.compile(r"Sentinel-2[A-Z]", re.ASCII | re.IGNORECASE)
 _AGAIN = "Download the product again."
@@ -57,12 +64,19 @@ def parse(product: Product, name: str, root_name: str | None = None) -> Element:
 
 def text(metadata: Element, key: str) -> str:
     """Return the one value of an element. Raises MetadataError if it is missing, or given with two values."""
-    found = {(element.text or "").strip() for element in metadata.iter(key)} - {""}
+    found = text_or_empty(metadata, key)
     if not found:
         raise MetadataError(f"{key} is missing in the product's metadata. {_AGAIN}")
+    return found
+
+
+def text_or_empty(metadata: Element, key: str) -> str:
+    """Return the one value of an element that may be missing. Raises MetadataError for two values."""
+    names = (key, _UNTIL_2018[key]) if key in _UNTIL_2018 else (key,)
+    found = {(element.text or "").strip() for name in names for element in metadata.iter(name)} - {""}
     if len(found) > 1:
         raise MetadataError(f"{key} has different values in one file: {_listed(found)}. {_AGAIN}")
-    return found.pop()
+    return found.pop() if found else ""
 
 
 def baseline_of(metadata: Element) -> str:

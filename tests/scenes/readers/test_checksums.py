@@ -22,7 +22,8 @@ def with_manifest(folder: Path, algorithm: str = "SHA3-256", function: str = "sh
     safe = write_safe(folder, images={"B02": numbers("B02", size=12)})
     (safe / "preview.jpg").write_bytes(b"picture")
     streams = "".join(
-        f'<dataObject ID="D{i}"><byteStream mimeType="text/xml" size="1"><fileLocation locatorType="URL" '
+        f'<dataObject ID="D{i}"><byteStream mimeType="text/xml" size="{file.stat().st_size}">'
+        f'<fileLocation locatorType="URL" '
         f'href="./{file.relative_to(safe).as_posix()}"/><checksum checksumName="{algorithm}">'
         f"{hashlib.new(function, file.read_bytes()).hexdigest().upper()}</checksum></byteStream></dataObject>"
         for i, file in enumerate(file for file in safe.rglob("*") if file.is_file())
@@ -43,7 +44,7 @@ def hashes(path: Path) -> dict[Path, str]:
 def damage(file: Path) -> None:
     """Change a byte that no parser notices: the last one of an image, a blank in XML."""
     raw = file.read_bytes()
-    file.write_bytes(raw.replace(b"><", b"> <", 1) if file.suffix == ".xml" else raw[:-1] + b"\xff")
+    file.write_bytes(raw.replace(b">\n<", b"> <", 1) if file.suffix == ".xml" else raw[:-1] + b"\xff")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,33 @@ def test_a_changed_file_is_named(tmp_path, algorithm, function):
         with pytest.raises(MetadataError, match=message):
             hashes(safe)
         (safe / name).write_bytes(original)
+
+
+def test_the_product_s_metadata_may_be_longer_than_the_manifest_says_as_in_products_of_esa(tmp_path):
+    safe = with_manifest(tmp_path)
+    for name in USED[:2]:
+        xml = (safe / name).read_text()
+        (safe / name).write_text(xml + "<!-- completed by the quality control -->")
+        if name == "MTD_MSIL1C.xml":
+            assert set(hashes(safe)) == {safe / each for each in USED}
+            assert set(hashes(zip_of(safe, tmp_path / "good.zip"))) == {tmp_path / "good.zip"}
+            continue
+        with pytest.raises(MetadataError, match=r"MTD_TL\.xml is damaged, or was changed"):
+            hashes(safe)
+
+
+def test_the_manifest_of_a_real_product(shared_data, tmp_path):
+    metadata = shared_data / "metadata" / "n0509"
+    for name in (metadata / "files.txt").read_text().split():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        copied = metadata / Path(name).name
+        (tmp_path / name).write_bytes(copied.read_bytes() if copied.is_file() else b"")
+    (safe,) = tmp_path.glob("*.SAFE")
+    names = [name for name in product_files(safe).names if name.endswith(("MTD_MSIL1C.xml", "MTD_TL.xml"))]
+    listed = listed_checksums(product_files(safe), names)
+    assert [Path(name).name for name in listed] == ["MTD_TL.xml"]
+    with ThreadPoolExecutor(1) as pool:
+        assert len(sha256_of_files([safe / name for name in names], listed, pool)) == 2
 
 
 @pytest.mark.parametrize("name", USED)
@@ -99,20 +127,3 @@ def test_a_manifest_that_is_none_is_a_warning(tmp_path, text):
     assert [
         "Checksums of the product's files are not compared. manifest.safe" in each for each in warnings
     ] == [True]
-
-
-def test_the_manifest_of_a_real_product(shared_data, tmp_path):
-    """Its metadata of the tile are as ESA made them."""
-    metadata = shared_data / "metadata" / "n0509"
-    safe = write_safe(tmp_path, images={"B02": numbers("B02", size=12)})
-    granule = "GRANULE/L1C_T51MUP_A042385_20230804T021840"
-    text = (metadata / "manifest.safe").read_text()
-    (safe / "manifest.safe").write_text(text.replace(granule, GRANULE))
-    (safe / GRANULE / "MTD_TL.xml").write_bytes((metadata / "MTD_TL.xml").read_bytes())
-    name = f"{GRANULE}/MTD_TL.xml"
-    checksums = listed_checksums(product_files(safe), [name])
-    assert checksums == {
-        str(safe / name): ("sha3_256", "839babee3bafc48aad699b6afe1e4bd41ae3d15121f305859be5ab5ce7827d9a")
-    }
-    with ThreadPoolExecutor(1) as pool:
-        assert sha256_of_files([safe / name], checksums, pool)

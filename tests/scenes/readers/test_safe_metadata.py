@@ -163,3 +163,32 @@ def test_a_sensing_time_is_a_time_near_that_of_the_product(tmp_path, time):
     tile.write_text(tile.read_text().replace("2024-06-15T10:23:45.678Z", time))
     with pytest.raises(MetadataError, match="time"):
         open_safe(safe)
+
+
+UNTIL_2018 = {
+    "Product_Info>": "L2A_Product_Info>",
+    "Product_Image_Characteristics>": "L2A_Product_Image_Characteristics>",
+    "QUANTIFICATION_VALUES_LIST>": "L1C_L2A_Quantification_Values_List>",
+    "BOA_QUANTIFICATION_VALUE>": "L2A_BOA_QUANTIFICATION_VALUE>",
+    "PRODUCT_URI>": "PRODUCT_URI_2A>",
+    "TILE_ID>": "TILE_ID_2A>",
+}
+
+
+def test_l2a_before_october_2018_has_other_names_of_elements(tmp_path):
+    product, tile = product_xml("L2A", "02.07"), tile_xml(level="L2A", baseline="02.07")
+    tile = tile.replace("<SENSING_TIME>", "<L1C_TILE_ID>X</L1C_TILE_ID><SENSING_TIME>")
+    for new, old in UNTIL_2018.items():
+        product, tile = (
+            product.replace(new, old),
+            tile.replace(f"<{new}", f"<{old}").replace(f"</{new}", f"</{old}"),
+        )
+    safe = write_safe(tmp_path, "L2A", B02, baseline="02.07", product=product, tile=tile)
+    (image,) = safe.rglob("*_B02_10m.jp2")
+    image.rename(image.with_name(f"L2A_{image.name}"))
+    scene = open_safe(safe)
+    assert (scene.tile, scene.baseline, scene.bands["B02"].scale) == ("32UPD", "02.07", 1e-4)
+    changed = (safe / "MTD_MSIL2A.xml").read_text().replace(">10000<", ">1000<")
+    (safe / "MTD_MSIL2A.xml").write_text(changed)
+    with pytest.raises(MetadataError, match="BOA_QUANTIFICATION_VALUE is 10000 in products"):
+        open_safe(safe)
