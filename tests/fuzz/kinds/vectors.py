@@ -349,11 +349,11 @@ def _search(trial: Trial, variant: str) -> None:
         areas.to_crs(4326).to_file(file, driver="GeoJSON")
     else:
         areas.to_file(file, layer="roads")
-    # A page of HTML, so that a search ends at once with an error, after the area was read.
+    # The search ends at once with an error, after the area was read.
     trial.argv = [
         "batch",
         "--stac",
-        "file:///nowhere",
+        f"{trial.server_url}/stac",
         "--area",
         f"in/{file.name}",
         "--out",
