@@ -20,7 +20,8 @@ from pipeline.logs import labelled, log_to
 from pipeline.operations.attempt import Attempt, RunScene, Say, scene_directly
 from pipeline.operations.duplicates import parts_left_out, settle_duplicates
 from pipeline.operations.ledger.owners import Owner
-from pipeline.operations.ledger.scenes import Entry, Ledger, Registration, State, open_ledger
+from pipeline.operations.ledger.scenes import Entry, Ledger, Registration, open_ledger
+from pipeline.operations.ledger.schema import State
 from pipeline.operations.queue import Queue
 from pipeline.operations.request import BatchRequest, config_hash
 from pipeline.operations.takeover import Takeover, heartbeats

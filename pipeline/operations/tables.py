@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.table import Table
 
-from pipeline.operations.ledger.scenes import Entry, State
+from pipeline.operations.ledger.scenes import Entry
+from pipeline.operations.ledger.schema import State
 from pipeline.report.markdown import code, plain
 
 if TYPE_CHECKING:

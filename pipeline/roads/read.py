@@ -16,6 +16,7 @@ import pyproj
 import pyproj.exceptions
 import shapely
 from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
 
 from pipeline.errors import RoadsError
 from pipeline.input_warnings import warn
@@ -72,7 +73,9 @@ def read_roads(
     """
     roads = _lines(path, crs, bounds)
     placed = _placed(roads, crs)
-    near = np.isfinite(shapely.bounds(placed.to_numpy())).all(axis=1)  # elsewhere the CRS has no coordinates
+    near = np.asarray(
+        np.isfinite(shapely.bounds(placed.to_numpy())).all(axis=1)
+    )  # elsewhere the CRS has no coordinates
     if bounds is not None:
         near[near] = shapely.intersects(placed.to_numpy()[near], shapely.box(*bounds))
     roads, placed = roads[near], placed[near]
@@ -127,7 +130,7 @@ def _only_lines(roads: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
     shapes = roads.geometry.to_numpy().copy()
     for row in np.flatnonzero(shapely.get_type_id(shapes) == _COLLECTION):
         parts = _parts(shapes[row])
-        lines = [part for part in parts if part.geom_type == "LineString"]
+        lines = [part for part in parts if isinstance(part, shapely.LineString)]
         shapes[row] = shapely.MultiLineString(lines) if len(lines) == len(parts) else shapes[row]
     roads = roads.set_geometry(gpd.GeoSeries(shapes, index=roads.index, crs=roads.crs))
     kinds = roads.geom_type
@@ -141,7 +144,7 @@ def _only_lines(roads: gpd.GeoDataFrame, path: Path) -> gpd.GeoDataFrame:
     return roads[lines]
 
 
-def _parts(shape: shapely.Geometry) -> list[shapely.Geometry]:
+def _parts(shape: BaseGeometry) -> list[BaseGeometry]:
     """Return the single geometries of a collection of collections."""
     parts = [shape]
     while any(shapely.get_type_id(parts) > _LAST_SINGLE):

@@ -184,7 +184,7 @@ def _target(path: PurePath, scratch: Path) -> Path:
     return scratch / f"{_plain_name(path)}{suffix}"
 
 
-def _unpack(packed: IO[bytes], size: int, target: Path, failed: str) -> Path:
+def _unpack(packed: IO[bytes] | gzip.GzipFile, size: int, target: Path, failed: str) -> Path:
     """Unpack a member of an archive, of `size` bytes in it, within the limits."""
     with target.open("wb") as file:
         for chunk in iter(partial(packed.read, _CHUNK), b""):

@@ -22,6 +22,7 @@ from pipeline.scenes.readers.naming import datastrip_start, native_gsd, parse_ti
 from pipeline.scenes.readers.product_files import (
     METADATA,
     PARTS,
+    Level,
     Product,
     is_refused,
     is_zip,
@@ -34,7 +35,6 @@ from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.readers.safe_consistency import check_consistent, check_place
 from pipeline.scenes.readers.safe_metadata import (
     ROOTS,
-    Level,
     baseline_of,
     offsets,
     parse,
