@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -130,7 +128,7 @@ class Granule:
 
 
 def write(safe: Path, granule: Granule) -> None:
-    """Write `MTD_MSIL2A.xml`, the granule's `MTD_TL.xml`, and `manifest.safe` with checksums of all files."""
+    """Write `MTD_MSIL2A.xml` and the granule's `MTD_TL.xml`."""
     season, nodes = granule.world.season, np.ones((granule.angle_nodes, granule.angle_nodes))
     sun = {"zenith": season.sun_zenith_deg * nodes, "azimuth": season.sun_azimuth_deg * nodes}
     views = [
@@ -155,25 +153,3 @@ def write(safe: Path, granule: Granule) -> None:
         template = templates.get_template(f"{path.name}.j2")
         text = template.render(granule=granule, sun=sun, views=views, **constants)
         path.write_text(text, encoding="utf-8")
-    manifest = templates.get_template("manifest.safe.j2").render(granule=granule, files=_files_in(safe))
-    (safe / "manifest.safe").write_text(manifest, encoding="utf-8")
-
-
-def _files_in(safe: Path) -> list[dict[str, str | int]]:
-    """Describe all files of a product for its manifest."""
-    files: list[dict[str, str | int]] = []
-    for path in sorted(file for file in safe.rglob("*") if file.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha3_256").hexdigest()
-        is_xml = path.suffix == ".xml"
-        files.append(
-            {
-                "id": re.sub(r"\W", "_", path.stem),
-                "unit": "Metadata Unit" if is_xml else "Measurement Data Unit",
-                "mime": "text/xml" if is_xml else "application/octet-stream",
-                "size": path.stat().st_size,
-                "path": path.relative_to(safe).as_posix(),
-                "sha3": digest,
-            }
-        )
-    return files

@@ -1,5 +1,6 @@
 """Small Sentinel-2 products written for the tests: JPEG 2000 images and hand-written metadata."""
 
+import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -161,6 +162,21 @@ def write_safe(
         tile_xml(level=level, baseline=baseline) if tile is None else tile
     )
     return root
+
+
+def write_manifest(safe: Path, algorithm: str = "SHA3-256", function: str = "sha3_256") -> None:
+    """A `manifest.safe` like ESA's, with the checksums of all files."""
+    streams = "".join(
+        f'<dataObject ID="D{i}"><byteStream mimeType="text/xml" size="{file.stat().st_size}">'
+        f'<fileLocation locatorType="URL" '
+        f'href="./{file.relative_to(safe).as_posix()}"/><checksum checksumName="{algorithm}">'
+        f"{hashlib.new(function, file.read_bytes()).hexdigest().upper()}</checksum></byteStream></dataObject>"
+        for i, file in enumerate(sorted(file for file in safe.rglob("*") if file.is_file()))
+    )
+    (safe / "manifest.safe").write_text(
+        '<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1" version="esa/safe/sentinel/1.1"><metadataSection/>'
+        f"<dataObjectSection>{streams}</dataObjectSection></xfdu:XFDU>"
+    )
 
 
 def zip_of(safe: Path, target: Path) -> Path:

@@ -1,11 +1,8 @@
 """Viewing angles in the metadata of the simulated product."""
 
-import hashlib
-
 import geopandas as gpd
 import numpy as np
 import pytest
-from defusedxml.ElementTree import parse
 
 from pipeline.scenes.detectors import detector_at
 from pipeline.scenes.readers.safe import open_safe
@@ -37,23 +34,3 @@ def test_lines_of_sight_are_those_of_real_products(parity):
         along[band] = np.nanmean(786 * np.tan(zenith) * np.cos(azimuth))
     assert along["B04"] - along["B02"] == pytest.approx(parity * LINE_OF_SIGHT_KM["B04"])
     assert LINE_OF_SIGHT_KM["B04"] == pytest.approx(-7.3, abs=0.1)
-
-
-def test_the_manifest_has_the_checksum_of_every_file(tmp_path):
-    safe = simulate(tmp_path, 64, 1).safe
-    manifest = parse(safe / "manifest.safe").getroot()
-    listed = {
-        stream.find("fileLocation").get("href"): (stream.get("size"), stream.findtext("checksum"))
-        for stream in manifest.iterfind("dataObjectSection/dataObject/byteStream")
-    }
-    assert {checksum.get("checksumName") for checksum in manifest.iter("checksum")} == {"SHA3-256"}
-    assert listed == {
-        f"./{file.relative_to(safe).as_posix()}": (
-            str(file.stat().st_size),
-            hashlib.sha3_256(file.read_bytes()).hexdigest(),
-        )
-        for file in safe.rglob("*")
-        if file.is_file() and file.name != "manifest.safe"
-    }
-    names = [element.get("ID") for element in manifest.iter("dataObject")]
-    assert len(set(names)) == len(names)

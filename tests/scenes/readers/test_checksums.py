@@ -11,7 +11,7 @@ from pipeline.input_warnings import collected_warnings
 from pipeline.scenes.readers.checksums import listed_checksums, sha256_of_files
 from pipeline.scenes.readers.product_files import product_files
 from pipeline.scenes.readers.safe import open_safe
-from tests.scenes.products import GRANULE, STEM, numbers, write_safe, zip_of
+from tests.scenes.products import GRANULE, STEM, numbers, write_manifest, write_safe, zip_of
 
 IMAGE = f"{GRANULE}/IMG_DATA/{STEM}_B02.jp2"
 USED = ["MTD_MSIL1C.xml", f"{GRANULE}/MTD_TL.xml", IMAGE]
@@ -21,17 +21,7 @@ def with_manifest(folder: Path, algorithm: str = "SHA3-256", function: str = "sh
     """A product with a manifest like ESA's."""
     safe = write_safe(folder, images={"B02": numbers("B02", size=12)})
     (safe / "preview.jpg").write_bytes(b"picture")
-    streams = "".join(
-        f'<dataObject ID="D{i}"><byteStream mimeType="text/xml" size="{file.stat().st_size}">'
-        f'<fileLocation locatorType="URL" '
-        f'href="./{file.relative_to(safe).as_posix()}"/><checksum checksumName="{algorithm}">'
-        f"{hashlib.new(function, file.read_bytes()).hexdigest().upper()}</checksum></byteStream></dataObject>"
-        for i, file in enumerate(file for file in safe.rglob("*") if file.is_file())
-    )
-    (safe / "manifest.safe").write_text(
-        '<xfdu:XFDU xmlns:xfdu="urn:ccsds:schema:xfdu:1" version="esa/safe/sentinel/1.1"><metadataSection/>'
-        f"<dataObjectSection>{streams}</dataObjectSection></xfdu:XFDU>"
-    )
+    write_manifest(safe, algorithm, function)
     return safe
 
 
