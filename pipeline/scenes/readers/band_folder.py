@@ -29,6 +29,7 @@ from pipeline.scenes.readers.naming import (
     platform_in_name,
     tile_in_name,
 )
+from pipeline.scenes.readers.product_files import OF_MACOS
 from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.readers.stack import SCL, has_classes, masks_of, tags_of
 from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Radiometry, Scene
@@ -132,7 +133,7 @@ def is_band_folder(path: Path) -> bool:
 def _band_of_file(file: Path) -> tuple[str, re.Match[str]] | None:
     """Return the band in a file's name and its match; None for other files."""
     match = _BAND_IN_STEM.search(file.stem)
-    if file.suffix.lower() not in _RASTER_SUFFIXES or not match:
+    if file.suffix.lower() not in _RASTER_SUFFIXES or not match or file.name.startswith(OF_MACOS):
         return None
     name = SCL if match[1].upper() == SCL else band_name(match[1])
     return (name, match) if name else None

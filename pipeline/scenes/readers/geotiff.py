@@ -111,10 +111,10 @@ def band_source(dataset: DatasetReader, name: str, href: str, index: int) -> Ban
 
 def _check_colours(dataset: DatasetReader, name: str, index: int) -> None:
     """Raise NotAProductError if the numbers of a band are those of a colour table."""
-    if dataset.colorinterp[index - 1] is ColorInterp.palette:
+    if name in BAND_NAMES and dataset.colorinterp[index - 1] is ColorInterp.palette:
         raise NotAProductError(
             f"Band {name} of {dataset.name} has a colour table, so its numbers are no reflectance. Write the "
-            "original values, or leave it out with --bands."
+            "original values, or leave that band out."
         )
 
 

@@ -17,6 +17,8 @@ METADATA: dict[str, Level] = {"MTD_MSIL1C.xml": "L1C", "MTD_MSIL2A.xml": "L2A"}
 """Name of a product's metadata, by which its root is found, and its level."""
 
 _MAX_XML_BYTES = 64 * 2**20
+OF_MACOS = "._"
+"""Beginning of the names of files with attributes that macOS writes beside others on foreign disks."""
 _BELOW = 3
 """Levels of folders in which a product is searched: eodag, unzip and browsers put a folder around it."""
 _ABOVE = 5
@@ -108,7 +110,8 @@ def product_files(path: Path) -> Product:
     if not folders:
         raise NotAProductError(_not_found(path))
     (root,) = folders
-    names = sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+    files = (file for file in root.rglob("*") if not file.name.startswith(OF_MACOS) and file.is_file())
+    names = sorted(file.relative_to(root).as_posix() for file in files)
     return Product(root, None, dict.fromkeys(names))
 
 
@@ -204,7 +207,8 @@ def _not_found(path: Path) -> str:
 
 
 def _zip_files(path: Path) -> Product:
-    by_name = members_of(path)
+    members = members_of(path).items()
+    by_name = {name: info for name, info in members if not PurePosixPath(name).name.startswith(OF_MACOS)}
     metadata = [name for name in by_name if PurePosixPath(name).name in METADATA]
     roots = sorted(name.removesuffix(PurePosixPath(name).name) for name in metadata)
     if len(roots) != 1:

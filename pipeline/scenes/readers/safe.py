@@ -43,7 +43,7 @@ from pipeline.scenes.readers.safe_metadata import (
     text,
     text_or_empty,
 )
-from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene
+from pipeline.scenes.scene import BAND_NAMES, BANDS_10M, BandSource, Scene, scene_name
 
 SIMULATED_DOI = "simulated by truckscape"
 """PRODUCT_DOI of the products of our own simulator."""
@@ -201,13 +201,13 @@ def _grid(product: Product, tile: Element, bands: dict[str, BandSource]) -> GeoB
 
 def _scene_id(product: Product, metadata: Element) -> str:
     name = product.safe_name
-    if not name.upper().endswith(".SAFE"):
-        name = text(metadata, "PRODUCT_URI")
-    name = re.sub(r"\.SAFE$", "", name, flags=re.IGNORECASE)
-    # It names the folder of the results.
+    if name.upper().endswith(".SAFE"):
+        return scene_name(name[: -len(".SAFE")])
+    name = re.sub(r"\.SAFE$", "", text(metadata, "PRODUCT_URI"), flags=re.IGNORECASE)
     if not _PLAIN_NAME.fullmatch(name):
         raise MetadataError(
-            f"The product's name may have letters, digits, '_', '-' and '.' only. Received: {name!r}"
+            f"PRODUCT_URI may have letters, digits, '_', '-' and '.' only. Received: {name[:200]!r}. "
+            "Download the product again."
         )
     return name
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import stat
 import struct
 import unicodedata
@@ -26,6 +27,7 @@ UNREADABLE = (
 """Errors of `zipfile` for damaged, encrypted and unknown members: NotImplementedError is a RuntimeError, and
 UnicodeDecodeError a ValueError."""
 _METHODS = {9: "deflate64", 12: "bzip2", 14: "lzma", 93: "zstandard", 95: "xz", 98: "ppmd"}
+_DRIVE = re.compile(r"[A-Za-z]:")
 _MOST_BYTES = 2**31
 """The largest image of a product has some 140 MB. A zip of some megabytes can claim more."""
 
@@ -55,7 +57,7 @@ def members_of(path: Path) -> dict[str, zipfile.ZipInfo]:
     for info in infos:
         name = info.filename.replace("\\", "/").removeprefix("./")  # .NET packed with backslashes until 2016
         parts = PurePosixPath(name)
-        if parts.is_absolute() or ".." in parts.parts or ":" in name:
+        if parts.is_absolute() or ".." in parts.parts or _DRIVE.match(name):
             raise MetadataError(f"A member of {path} points outside of the zip: {info.filename[:200]!r}")
         if name.endswith("/") or not parts.parts:
             continue

@@ -17,8 +17,8 @@ from pipeline.errors import (
 )
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.readers.band_folder import open_band_folder
-from pipeline.scenes.scene import BAND_NAMES
-from tests.scenes.products import write_raster
+from pipeline.scenes.scene import BAND_NAMES, BANDS_10M
+from tests.scenes.products import STEM, numbers, write_raster
 
 
 def test_a_file_that_is_no_raster_is_reported_at_once(tmp_path):
@@ -169,3 +169,17 @@ def test_a_folder_names_files_that_only_name_their_band(tmp_path):
     scene = open_band_folder(folder)
     assert scene.acquired == datetime(2023, 6, 13, 10, 20, 31, tzinfo=UTC)
     assert (scene.tile, scene.baseline, scene.other_offset) == ("32UPD", "05.09", -0.1)
+
+
+def test_files_of_macos_and_colours_of_scl_do_no_harm(tmp_path):
+    for band in BANDS_10M:
+        write_raster(tmp_path / f"{STEM}_{band}.tif", numbers(band))
+        (tmp_path / f"._{STEM}_{band}.tif").write_bytes(b"\0\5\x16\7")
+    scl = write_raster(
+        tmp_path / f"{STEM}_SCL.tif", np.full((120, 120), 4, np.uint8), 20, photometric="palette"
+    )
+    with rasterio.open(scl, "r+") as dataset:
+        dataset.write_colormap(1, {4: (0, 160, 0, 255)})
+    scene = open_band_folder(tmp_path)
+    assert sorted(scene.bands) == sorted(BANDS_10M)
+    assert scene.scl.href == str(scl)

@@ -166,3 +166,12 @@ def test_a_coarser_image_in_place_of_a_missing_one_is_said(tmp_path):
         open_scene(str(safe))
     (warning,) = warnings
     assert warning.startswith("B03 has no image at 10 m, so that of 20 m is used")
+
+
+def test_files_that_macos_and_windows_write_beside_others_are_no_images(tmp_path):
+    safe = write_safe(tmp_path, images={"B02": numbers("B02", size=12)})
+    for file in [file for file in safe.rglob("*") if file.is_file()]:
+        file.with_name(f"._{file.name}").write_bytes(b"\0\5\x16\7")
+        file.with_name(f"{file.name}:Zone.Identifier").write_text("[ZoneTransfer]")
+    for path in (safe, zip_of(safe, tmp_path / "p.zip")):
+        assert Path(open_scene(str(path)).bands["B02"].href).name == f"{STEM}_B02.jp2"

@@ -318,8 +318,17 @@ def test_broken_metadata_are_refused(tmp_path, product, message):
 def test_a_product_name_cannot_lead_elsewhere(tmp_path):
     product = product_xml().replace(f"{PRODUCTS['L1C']}.SAFE", "../../elsewhere.SAFE")
     safe = write_safe(tmp_path, images=B02, product=product).rename(tmp_path / "renamed")
-    with pytest.raises(MetadataError, match="name"):
+    with pytest.raises(MetadataError, match="PRODUCT_URI may have letters"):
         open_safe(safe)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("A8 im Juni", "A8_im_Juni"), ("S2B_X (1)", "S2B_X__1_"), ("Übung", "Übung"), ("..", "item")],
+)
+def test_a_product_may_be_renamed(tmp_path, name, expected):
+    safe = write_safe(tmp_path, images=B02)
+    assert open_safe(safe.rename(tmp_path / f"{name}.SAFE")).id == expected
 
 
 def test_incomplete_products_are_refused(tmp_path):
