@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Any
 
@@ -16,9 +16,11 @@ import pyproj
 import requests
 from odc.geo.geobox import GeoBox
 
-from pipeline.errors import RoadsError, RoadsUnreachableError
+from pipeline.errors import RoadsError, RoadsUnreachableError, VectorFileError
 from pipeline.roads.tags import TRUCK_HIGHWAYS
+from pipeline.scenes.download import close_redirect
 from pipeline.storage.atomic import replacing
+from pipeline.storage.untrusted_vectors import vector_source
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +32,15 @@ _QUERY_S = 5.0
 _SLOWEST = 10_000.0
 """Bytes a second that an answer must keep up after the first wait."""
 _WHOLE_S = 600.0
+_MOST_BYTES = 2**29
+"""Limit of an answer: the roads of a granule have some 100 MB."""
 _BUSY_S = 120.0
 """Longest time for all attempts at a busy server together, without the last answer."""
 _ATTEMPTS = 6
 _BUSY = (429, 502, 503, 504)
 _CHUNK = 1 << 12
+_WAITING = 256
+"""Chunks of an answer in memory, so that a fast server waits for a slow disk."""
 _TAIL = 4096
 """Bytes at the end of an answer that show whether it is complete."""
 _INSTEAD = "try later, set traffic.overpass_url to another server, or give --roads a file"
@@ -54,14 +60,15 @@ def overpass_roads(
 
     Ways of `TRUCK_HIGHWAYS`, (c) OpenStreetMap contributors, ODbL. The file is in `folder`, named by the
     hash of the query, and is used again for the same query; delete it for newer roads. The answer begins
-    within `wait_s`, and keeps up 10 kB/s from then on. A busy server (429, 502, 503, 504) gets five retries,
-    with growing pauses or those that it asks for, for `busy_s` in total.
+    within `wait_s`, keeps up 10 kB/s from then on, and ends within ten minutes or `wait_s`, the longer of
+    both. A busy server (429, 502, 503, 504) gets five retries, with growing pauses or those that it asks for,
+    for `busy_s` in total.
 
     Raises
     ------
     RoadsError
-        If the grid has no CRS, the server can't be reached in time, or its answer is incomplete or no
-        OpenStreetMap data: out of time or memory, Overpass answers with status 200 and a remark.
+        If the grid has no CRS, the server can't be reached in time, or its answer is incomplete, larger than
+        512 MB or no OpenStreetMap data: out of time or memory, Overpass answers with status 200 and a remark.
         RoadsUnreachableError if the error is transient.
     OutputError
         If the file can't be written.
@@ -107,8 +114,19 @@ def _download(url: str, query: str, part: Path, wait_s: float, backoff_s: float,
             f"Roads can't be fetched: {url} ran out of time. Raise traffic.overpass_wait_s ({wait_s:g} s), "
             f"or {_INSTEAD}."
         )
-    if not tail.rstrip().endswith(b"</osm>") or b"<remark>" in tail:
+    if not tail.rstrip().endswith(b"</osm>") or b"<remark>" in tail or not _is_readable(part):
         raise RoadsUnreachableError(f"Roads can't be fetched: the answer of {url} is incomplete; {_INSTEAD}.")
+
+
+def _is_readable(part: Path) -> bool:
+    """Return False for an answer that no run could read; it is not kept, or the next run would find it."""
+    with part.open("rb") as file:
+        is_xml = file.read(_TAIL).lstrip().startswith(b"<")
+    try:
+        with vector_source(part, "Roads"):
+            return is_xml
+    except VectorFileError:
+        return False
 
 
 def _pause(asked: str | None, own_s: float) -> float:
@@ -125,7 +143,7 @@ class _Answer:
 
     def __init__(self, url: str, query: str, wait_s: float) -> None:
         self._url, self._wait_s, self._begun, self._size = url, wait_s, time.monotonic(), 0
-        self._came: SimpleQueue[Any] = SimpleQueue()
+        self._came: Queue[Any] = Queue(_WAITING)
         self._abandoned = Event()
         Thread(target=self._ask, args=(query,), daemon=True, name="overpass").start()
         self.status: int
@@ -136,6 +154,12 @@ class _Answer:
         """Yield the body; RoadsUnreachableError if it breaks off or is too slow."""
         while (chunk := self._next()) is not None:
             self._size += len(chunk)
+            if self._size > _MOST_BYTES:
+                self._abandoned.set()
+                raise RoadsError(
+                    f"Roads can't be fetched: the answer of {self._url} is larger than "
+                    f"{_MOST_BYTES >> 20} MB. Check traffic.overpass_url, or give --roads a file."
+                )
             yield chunk
 
     def _next(self) -> Any:
@@ -158,16 +182,30 @@ class _Answer:
         headers = {"User-Agent": f"truckscape/{version('truckscape')}"}
         try:
             with requests.post(
-                self._url, data={"data": query}, headers=headers, timeout=self._wait_s, stream=True
+                self._url,
+                data={"data": query},
+                headers=headers,
+                timeout=self._wait_s,
+                stream=True,
+                hooks={"response": close_redirect},
             ) as answer:
-                self._came.put((answer.status_code, answer.headers.get("Retry-After")))
+                self._put((answer.status_code, answer.headers.get("Retry-After")))
                 for chunk in answer.iter_content(_CHUNK) if answer.ok else ():
-                    if self._abandoned.is_set():
+                    if not self._put(chunk):
                         return
-                    self._came.put(chunk)
-            self._came.put(None)
+            self._put(None)
         except Exception as error:  # noqa: BLE001 - the other thread raises it
-            self._came.put(error)
+            self._put(error)
+
+    def _put(self, found: Any) -> bool:
+        """Hand over a part of the answer; False once nobody waits for it."""
+        while not self._abandoned.is_set():
+            try:
+                self._came.put(found, timeout=1)
+            except Full:
+                continue
+            return True
+        return False
 
 
 def _query(boxes: Sequence[tuple[float, float, float, float]]) -> str:

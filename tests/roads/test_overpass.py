@@ -13,8 +13,10 @@ from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 
 from pipeline.errors import RoadsError, RoadsUnreachableError
+from pipeline.roads import overpass as module
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import read_roads
+from tests.servers import slow_server
 
 GRID = GeoBox((100, 200), Affine(10, 0, 600_000, 0, -10, 5_800_000), "EPSG:32632")
 OSM = b"""<?xml version="1.0" encoding="UTF-8"?>
@@ -101,12 +103,32 @@ def test_across_the_antimeridian_there_are_two_boxes(overpass, tmp_path):
         ((200, TIMED_OUT.replace(b"timed out", b"run out of memory")), "incomplete"),
         ((200, OSM[:-10]), "incomplete"),
         ((200, CUT), "doesn't answer"),  # the connection ends before the promised length
+        ((200, b"<osm>" + b"<a>" * 20 + b"</a>" * 20 + b"</osm>"), "incomplete"),
+        ((200, b"<osm>" + b"<a>" * 2**20 + b"</osm>"), "incomplete"),  # GDAL would take 150 MB
+        ((200, b'{"a":' * 2**20 + b"</osm>"), "incomplete"),
+        ((200, OSM.replace(b"<node", b"&x;<node", 1)), "incomplete"),
     ],
 )
 def test_what_is_not_whole_is_not_kept(overpass, tmp_path, answer, said):
     overpass.answers = [answer]
     with pytest.raises(RoadsError, match=said):
         fetch(overpass, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_answer_without_end_is_left(overpass, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_BYTES", 2**20)
+    overpass.answers = [(200, OSM + bytes(2**21))]
+    with pytest.raises(RoadsError, match="is larger than 1 MB"):
+        fetch(overpass, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_redirects_without_end_are_left_in_time(tmp_path):
+    begun = time.monotonic()
+    with slow_server("redirects") as url, pytest.raises(RoadsUnreachableError, match=r"answer in 0.7 s"):
+        overpass_roads(GRID, tmp_path, url=url, wait_s=0.7)
+    assert time.monotonic() - begun < 3
     assert list(tmp_path.iterdir()) == []
 
 
