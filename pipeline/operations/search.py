@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from threading import Event
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -24,13 +24,14 @@ from urllib3.util import Retry
 
 from pipeline.addresses import web_fault
 from pipeline.deadline import Deadline, DeadlinePassedError
-from pipeline.errors import ConfigError, NotAProductError, UnreachableError
+from pipeline.errors import ConfigError, MetadataError, NotAProductError, UnreachableError
 from pipeline.input_warnings import collected_warnings
 from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
 from pipeline.redaction import is_url
 from pipeline.scenes.download import TIMEOUTS_S, close_redirect, pieces
 from pipeline.scenes.readers import stac_properties
+from pipeline.scenes.readers.naming import parse_time, time_or_none
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.refusals import PASSING, http_refusal
 from pipeline.scenes.scene import scene_name
@@ -47,6 +48,7 @@ _PER_SCENE_S = 0.6
 _MOST_BYTES = 64 * 2**20
 """Limit of an answer in bytes: a page of 100 items has 3 MB."""
 _MOST_SCENES = 100_000
+_MONTH = len("2023-06")
 _RETRIES = Retry(total=4, backoff_factor=0.1, status_forcelist=PASSING, respect_retry_after_header=False)
 _UNIMPORTANT = ("links", "bbox", "stac_version", "stac_extensions")
 
@@ -230,19 +232,28 @@ def _changed(client: Client, since: str) -> dict[str, Any]:
 
 
 def _interval(text: str | None) -> str | None:
-    """Check and return the interval; the client's own errors are of any class."""
+    """Check the interval and return it as the client reads it; the client's own errors are of any class."""
     parts, like = (text or "").split("/"), "2023-06, 2023-06-01/2023-06-30 or 2023-06-01/.."
-    moments = []
     try:
-        for part in parts:
-            if part and part != "..":
-                moment = datetime.fromisoformat(f"{part}-01" if len(part) == 7 else part)
-                moments.append(moment.replace(tzinfo=None))
-        if len(parts) > 2 or moments != sorted(moments):
-            raise ValueError("it is two times at most, the earlier one first")
-    except ValueError as error:
+        begins = [_parsed(part) for part in parts if part not in ("", "..")]
+        if len(parts) > 2 or begins != sorted(begins):
+            raise MetadataError("it is two times at most, the earlier one first")
+    except MetadataError as error:
         raise ConfigError(f"The time of a search is like {like} Received: {shown(text)}") from error
-    return text
+    return text and "/".join(_component(part) for part in parts)
+
+
+def _parsed(part: str) -> datetime:
+    """Return the begin of a month, a day or a time."""
+    moment = parse_time(f"{part}-01" if len(part) == _MONTH else part)
+    return moment if isinstance(moment, datetime) else datetime.combine(moment, time.min, UTC)
+
+
+def _component(part: str) -> str:
+    """Return a part of an interval in the one spelling that STAC has; a month and a day stay as they are."""
+    if part in ("", "..") or len(part) == _MONTH:
+        return part
+    return parse_time(part).isoformat().replace("+00:00", "Z")
 
 
 def _cloud_cover(document: dict[str, Any]) -> float | None:
@@ -291,10 +302,9 @@ def _input_version(item: pystac.Item) -> str:
 
 
 def _moment(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    known = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return known.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Return a time of an item as text in UTC; None for one at which no satellite took images."""
+    known = time_or_none(moment.isoformat()) if moment else None
+    return known and known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def search_with_retries(search: StacSearch, attempts: int, backoff_s: float) -> list[ListedScene]:

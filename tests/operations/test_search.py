@@ -10,6 +10,7 @@ from pathlib import Path
 import geopandas as gpd
 import pytest
 import shapely
+from pystac_client.item_search import ItemSearch
 
 from pipeline.errors import ConfigError, NotAProductError, UnreachableError, VectorFileError
 from pipeline.operations import search as search_module
@@ -155,7 +156,44 @@ def test_an_api_has_the_url_of_a_web_server(url):
         search_scenes(StacSearch(url))
 
 
-@pytest.mark.parametrize("span", ["2023-06/2023-05", "2023-01-01/2023-02-01/2023-03-01", "2023-99", "x"])
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("2023-06", "2023-06-01T00:00:00Z/2023-06-30T23:59:59Z"),
+        ("20230613", "2023-06-13T00:00:00Z/2023-06-13T23:59:59Z"),
+        ("2023-06-13 12:00+02:00/..", "2023-06-13T10:00:00Z/.."),
+        ("2023-W24-2/20230613T240000", "2023-06-13T00:00:00Z/2023-06-14T00:00:00Z"),
+        ("2023-06-13T10:20:60Z", "2023-06-13T10:21:00Z/2023-06-13T10:21:00Z"),
+    ],
+)
+def test_a_time_in_any_spelling_is_asked_for_in_that_of_stac(given, asked):
+    assert (
+        ItemSearch("http://host", datetime=search_module._interval(given)).get_parameters()["datetime"]
+        == asked
+    )
+
+
+@pytest.mark.parametrize(
+    ("moment", "kept"),
+    [
+        ("9999-12-31T23:59:59-23:59", None),
+        ("0001-01-01T00:00:00+23:59", None),
+        ("2023-06-13T12:20:31.5+02:00", "2023-06-13T10:20:31.500Z"),
+    ],
+)
+def test_a_time_of_an_item_at_which_no_satellite_took_images_is_none(moment, kept):
+    document = {**item(0), "properties": {"datetime": moment, "updated": moment}}
+    scene = search_module._listed(document, StacSearch("http://host"))
+    assert (scene.acquired, scene.updated) == (kept, kept)
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        *("2023-06/2023-05", "2023-01-01/2023-02-01/2023-03-01", "2023-99", "x", "2023-06-13/2023-06-12T10"),
+        *("0001-01-01T00:00+23:59", "9999-12-31T24:00Z", "9999-12-31", "9" * 5000, "\ud800"),
+    ],
+)
 def test_a_time_is_one_or_two_in_order(span):
     with pytest.raises(ConfigError, match="The time of a search is like 2023-06"):
         search_module._interval(span)

@@ -22,11 +22,17 @@ WATERMARKS = Table(
 )
 
 
+_EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(days=1)
+"""Difference of clocks that is no error."""
+
+
 @dataclass(frozen=True)
 class Watermark:
-    """The latest that a search has found, by the catalogue's own times: no clock of ours counts.
+    """The latest that a search has found, by the catalogue's own times.
 
-    Times are RFC 3339 in UTC.
+    Times are RFC 3339 in UTC. Those in the future do not count: after one wrong item, no search would find
+    anything.
     """
 
     acquired: str | None = None
@@ -55,7 +61,9 @@ class Watermarks:
         )
         with self._database.reading() as connection:
             row = connection.execute(query).first()
-        return Watermark(*(moment if is_moment(moment) else None for moment in row or ()))
+        return Watermark(
+            *(moment if is_moment(moment) and _is_past(moment) else None for moment in row or ())
+        )
 
     def put(self, search: str, mark: Watermark) -> None:
         """Note how far a search has come. Two that do so at once leave one of their marks: both are safe."""
@@ -78,14 +86,18 @@ class Watermarks:
 
 
 def earlier(moment: str, days: float) -> str:
-    """Return the time some days before another."""
+    """Return the time some days before another, from 1970 on."""
     try:
-        found = datetime.fromisoformat(moment) - timedelta(days=days)
+        found = max(datetime.fromisoformat(moment) - timedelta(days=days), _EARLIEST)
     except OverflowError:
-        found = datetime.min.replace(tzinfo=UTC)
+        found = _EARLIEST
     return found.isoformat().replace("+00:00", "Z")
 
 
 def _later(one: str | None, other: str | None) -> str | None:
-    moments = [moment for moment in (one, other) if moment]
+    moments = [moment for moment in (one, other) if moment and _is_past(moment)]
     return max(moments, key=datetime.fromisoformat) if moments else None
+
+
+def _is_past(moment: str) -> bool:
+    return datetime.fromisoformat(moment) <= datetime.now(UTC) + _AHEAD
