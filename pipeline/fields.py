@@ -7,6 +7,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, TypeVar
 
+CLOUD_COVER = (0, 100)
+"""Per cent."""
+MOST = (1, 1_000_000)
+OVERLAP_DAYS = (0, 36_500)
+"""Bounds of numbers that are options of commands and parameters of flows."""
+
 Fields = TypeVar("Fields")
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import stat
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 MOST_BYTES = 16 * 2**20
 """STAC items and records of runs are far smaller."""
 _DEEPEST = 100
+_PIPE_S, _PIPE_BYTES = 10.0, 2**16
 
 
 def read_limited(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
@@ -23,14 +25,35 @@ def read_limited(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
     ValueError
         If it is no file, or larger than `most_bytes`; the message continues a name: "is ...".
     """
+    if path.is_dir():  # opened, it would be an error of a number
+        raise ValueError("is no file but a folder")
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     with os.fdopen(os.open(path, flags), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ValueError("is no file but a folder, pipe, socket or device")
+            raise ValueError("is no file but a pipe, socket or device")
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise ValueError(f"is larger than {most_bytes / 1e6:.0f} MB")
     return content
+
+
+def read_given(path: Path, most_bytes: int = MOST_BYTES) -> bytes:
+    """Return the content of a file that the user names; it may be a pipe, as of `<(command)` in a shell.
+
+    A pipe or device without a word for 10 s is not waited for. Raises OSError, ValueError as `read_limited`.
+    """
+    if path.is_file() or path.is_dir() or not hasattr(os, "O_NONBLOCK"):
+        return read_limited(path, most_bytes)
+    content = bytearray()
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", 0) as file:
+        while len(content) <= most_bytes:
+            if not select.select([file], [], [], _PIPE_S)[0]:
+                raise ValueError(f"is a pipe or device from which nothing came in {_PIPE_S:g} s")
+            chunk = file.read(_PIPE_BYTES)
+            if not chunk:
+                return bytes(content)
+            content += chunk
+    raise ValueError(f"is larger than {most_bytes / 1e6:.0f} MB")
 
 
 def read_json(path: Path, most_bytes: int = MOST_BYTES) -> Any:

@@ -10,13 +10,15 @@ from typing import Any, ClassVar
 
 import yaml
 
+from pipeline.safe_json import read_given
+
 try:  # libyaml's parser takes a tenth of the time
     from yaml import CSafeLoader as SafeLoader
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
 _MOST_VALUES, _DEEPEST = 1_000_000, 100
-_MOST_BYTES = 16 * 2**20
+_MOST_BYTES = 16 * 10**6
 _MOST_DIGITS = 400
 """Digits of a number; the largest float has 309 before its point."""
 _TAG = "tag:yaml.org,2002:"
@@ -30,12 +32,13 @@ class YamlError(Exception):
 def read_yaml_file(path: Path) -> Any:
     """Parse a YAML file of UTF-8 text; None if it is empty. Memory: 16 MB of text at most.
 
-    Raises YamlError as `read_yaml`, or if the file is larger; OSError, UnicodeDecodeError as reading does.
+    Raises YamlError as `read_yaml`, or if the file is larger or no file; OSError, UnicodeDecodeError as
+    reading does.
     """
-    with path.open("rb") as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise YamlError(f"it is larger than {_MOST_BYTES // 2**20} MB")
+    try:
+        content = read_given(path, _MOST_BYTES)
+    except ValueError as error:
+        raise YamlError(f"it {error}") from error
     return read_yaml(content.decode("utf-8-sig"))
 
 

@@ -1,10 +1,13 @@
 import json
 import os
 import socket
+import threading
+from pathlib import Path
 
 import pytest
 
-from pipeline.safe_json import parse_json, read_json, read_json_object
+from pipeline import safe_json
+from pipeline.safe_json import parse_json, read_given, read_json, read_json_object
 from tests.conftest import only_on
 
 
@@ -64,3 +67,21 @@ def test_pipes_sockets_and_devices_are_not_waited_for(tmp_path):
         for path in (tmp_path / "socket", tmp_path / "loop", tmp_path):
             with pytest.raises((OSError, ValueError)):
                 read_json(path)
+
+
+@only_on("linux", "darwin", why="named pipes")
+def test_a_pipe_is_read_if_somebody_writes_and_not_waited_for_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(safe_json, "_PIPE_S", 0.2)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ValueError, match=r"from which nothing came in 0.2 s"):
+        read_given(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(b"x" * 200_000))
+    writer.start()
+    assert read_given(pipe) == b"x" * 200_000
+    writer.join()
+    assert read_given(Path("/dev/null")) == b""
+    with pytest.raises(ValueError, match="is larger than 0 MB"):
+        read_given(Path("/dev/zero"), 1000)
+    with pytest.raises(ValueError, match="is no file but a folder"):
+        read_given(tmp_path)

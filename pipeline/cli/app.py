@@ -18,9 +18,11 @@ from pipeline.errors import TruckscapeError
 from pipeline.logs import PlainLines
 from pipeline.processes import configure_process
 from pipeline.redaction import without_secrets
+from pipeline.settings import shown
 from pipeline.stopping import as_parent, end_now, end_on_signals, end_with_parent, exit_status
 
 log = logging.getLogger("pipeline.cli")
+_WHERE = "truckscape --debug ... shows where"
 
 # Worker processes import the command's main module first; before their first task come seconds of imports.
 end_with_parent()
@@ -99,8 +101,12 @@ def _run() -> None:
         app()
     except TruckscapeError as error:
         _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            _fail(f"unexpected {type(error).__name__}: {error} ({_WHERE})")
+        _fail(f"{shown(str(error.filename))} can't be used: {error.strerror}. ({_WHERE})")
     except Exception as error:  # noqa: BLE001 unexpected errors are one line, too
-        _fail(f"unexpected {type(error).__name__}: {error} (truckscape --debug ... shows where)")
+        _fail(f"unexpected {type(error).__name__}: {error} ({_WHERE})")
 
 
 def _fail(message: str) -> None:

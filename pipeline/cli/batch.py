@@ -24,7 +24,7 @@ from pipeline.cli.options import (
     finite,
     scene_settings,
 )
-from pipeline.fields import fields_of
+from pipeline.fields import CLOUD_COVER, MOST, OVERLAP_DAYS, fields_of
 
 commands = typer.Typer()
 
@@ -51,7 +51,12 @@ class _ManyScenes:
     ] = None
     cloud_cover: Annotated[
         float | None,
-        typer.Option(min=0, max=100, callback=finite, help="Greatest cloud cover of a scene, in per cent."),
+        typer.Option(
+            min=CLOUD_COVER[0],
+            max=CLOUD_COVER[1],
+            callback=finite,
+            help="Greatest cloud cover of a scene, in per cent.",
+        ),
     ] = None
     config: Config = None
     settings: Settings = None
@@ -79,7 +84,7 @@ class _Batch(_ManyScenes):
         typer.Option(help="Time of acquisition: 2023-06, 2023-06-01/2023-06-30, or 2023-06-01/.."),
     ] = None
     most: Annotated[
-        int | None, typer.Option(min=1, max=1_000_000, help="Process only the N most recent scenes.")
+        int | None, typer.Option(min=MOST[0], max=MOST[1], help="Process only the N most recent scenes.")
     ] = None
     retry_quarantined: Annotated[
         bool, typer.Option("--retry-quarantined", help="Retry scenes that failed for good.")
@@ -102,8 +107,8 @@ class _Schedule(_ManyScenes):
     overlap_days: Annotated[
         float,
         typer.Option(
-            min=0,
-            max=36_500,
+            min=OVERLAP_DAYS[0],
+            max=OVERLAP_DAYS[1],
             callback=finite,
             help="Look-back before the latest scene, in days, for late scenes.",
         ),

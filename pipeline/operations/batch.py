@@ -48,6 +48,8 @@ class Summary:
     """Time within scenes; scenes that run at the same time both count."""
     outputs: dict[str, Path]
     """The catalogue and the picture, by file name."""
+    left_out: tuple[str, ...] = ()
+    """Of the request: what can't be read beside the scenes, each with the reason."""
 
     def of(self, state: State) -> list[Entry]:
         """Return the scenes in a state."""
@@ -109,7 +111,9 @@ def run_batch(
         entries = tuple(entry for scene in request.scenes if (entry := ledger.entry(scene.name)))
     finally:
         ledger.close()
-    return Summary(entries, tuple(work.done), time.monotonic() - begun, work.seconds, outputs)
+    return Summary(
+        entries, tuple(work.done), time.monotonic() - begun, work.seconds, outputs, request.left_out
+    )
 
 
 def publish(out: Path, ledger: Ledger) -> dict[str, Path]:

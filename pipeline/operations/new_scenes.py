@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.errors import NotAProductError
+from pipeline.input_warnings import collected_warnings
 from pipeline.operations.batch import Summary
 from pipeline.operations.ledger.database import database_url
 from pipeline.operations.ledger.scenes import Entry, open_ledger
@@ -46,12 +47,13 @@ def run_new_scenes(
     marks = Watermarks(database_url(request.out, request.config), request.config.batch.name)
     try:
         mark = marks.get(_key(search)) if search else Watermark()
-        found = find_new_scenes(watched, mark, request)
+        with collected_warnings() as left_out:
+            found = find_new_scenes(watched, mark, request)
         names = {scene.name for scene in found}
         scenes = unique([*found, *(scene for scene in left if scene.name not in names)])
         if not scenes:
             return None
-        summary = run(replace(request, scenes=tuple(scenes)))
+        summary = run(replace(request, scenes=tuple(scenes), left_out=tuple(left_out)))
         if search:
             for scene in found:
                 mark = mark.raised(scene.acquired, scene.updated)

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.config import load_config
+from pipeline.fields import CLOUD_COVER, MOST, OVERLAP_DAYS
+from pipeline.input_warnings import collected_warnings
 from pipeline.operations.new_scenes import WatchedSources
 from pipeline.operations.request import BatchRequest
 from pipeline.operations.search import COLLECTION, StacSearch
 from pipeline.operations.sources import Sources, find_scenes
 from pipeline.storage.untrusted_vectors import file_of
+
+
+def _within(bounds: tuple[int, int]) -> Any:
+    """Return the constraint of a parameter: deployments are checked by nothing else."""
+    least, most = bounds
+    return Field(ge=least, le=most)  # NaN is not within any bounds
 
 
 class _Parameters(BaseModel):
@@ -28,7 +36,7 @@ class _Parameters(BaseModel):
     """URL of an API; `collections`, `area` and `cloud_cover` say what to search there."""
     collections: tuple[str, ...] | None = None
     area: str | None = None
-    cloud_cover: float | None = None
+    cloud_cover: Annotated[float, _within(CLOUD_COVER)] | None = None
     config: Path | None = None
     settings: tuple[str, ...] | None = None
     roads: Path | None = None
@@ -54,22 +62,28 @@ class BatchParameters(_Parameters):
 
     scenes: tuple[str, ...] = ()
     time: str | None = None
-    most: int | None = None
+    most: Annotated[int, _within(MOST)] | None = None
     retry_quarantined: bool = False
 
     def request(self) -> BatchRequest:
         """Load the settings and find the scenes. Raises as `load_config` and `find_scenes`."""
         request = self._request()
         sources = self._sources(self.scenes, time=self.time, most=self.most)
-        scenes = find_scenes(sources, request.config.batch)
-        return replace(request, scenes=scenes, retry_quarantined=self.retry_quarantined)
+        with collected_warnings() as left_out:
+            scenes = find_scenes(sources, request.config.batch)
+        return replace(
+            request,
+            scenes=scenes,
+            retry_quarantined=self.retry_quarantined,
+            left_out=tuple(left_out),
+        )
 
 
 class ScheduleParameters(_Parameters):
     """Parameters of `truckscape schedule`, and of the flow that it repeats."""
 
     since: str | None = None
-    overlap_days: float = 30.0
+    overlap_days: Annotated[float, _within(OVERLAP_DAYS)] = 30.0
 
     def request(self) -> BatchRequest:
         """Load the settings; scenes are found at each search. Raises ConfigError."""

@@ -38,6 +38,8 @@ class BatchRequest:
     roads: Path | None = None
     retry_quarantined: bool = False
     """Also retry scenes that are quarantined for an error that is not transient."""
+    left_out: tuple[str, ...] = ()
+    """What was found beside the scenes and can't be read, each with the reason."""
 
     def check(self) -> None:
         """Raise now what every scene would raise.

@@ -13,10 +13,12 @@ from pipeline.errors import SceneNotFoundError
 from pipeline.input_warnings import warn
 from pipeline.printable import printable
 from pipeline.redaction import is_url, without_secrets
+from pipeline.safe_json import read_given
 from pipeline.scenes.acquisition import Acquisition
 from pipeline.scenes.open import scenes_at
 from pipeline.scenes.readers.stac import asset_files, item_id
 from pipeline.scenes.scene import scene_name
+from pipeline.settings import shown
 from pipeline.storage.beside import deciding_files, part_name
 
 _SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")
@@ -56,11 +58,13 @@ def read_list(path: Path) -> list[str]:
         If it can't be read, or names none.
     """
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_LIST_BYTES + 1)
+        content = read_given(path, _MOST_LIST_BYTES)
     except OSError as error:
-        raise SceneNotFoundError(f"The list of scenes can't be read: {path} ({error})") from error
-    if len(content) > _MOST_LIST_BYTES or b"\0" in content:
+        why = error.strerror or error
+        raise SceneNotFoundError(f"The list of scenes can't be read: {shown(str(path))} ({why})") from error
+    except ValueError as error:
+        raise SceneNotFoundError(f"The list of scenes can't be read: {path} {error}.") from error
+    if b"\0" in content:
         raise SceneNotFoundError(f"The list of scenes is no text file of up to 64 MB: {path}")
     text = content.decode("utf-8-sig", "surrogateescape")  # a name in another encoding is one bad scene
     lines = [_without_comment(line.strip(), path.parent) for line in text.split("\n")]

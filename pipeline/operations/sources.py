@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pipeline.config import Batch
 from pipeline.errors import ConfigError
-from pipeline.input_warnings import collected_warnings
 from pipeline.operations.scene_list import ListedScene, list_scenes, read_list, scenes_in, unique
 from pipeline.operations.search import StacSearch, search_with_retries
 
@@ -24,7 +23,7 @@ class Sources:
 
 
 def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
-    """Return the scenes of all sources together, each once.
+    """Return the scenes of all sources together, each once. Warns of what can't be read.
 
     Raises
     ------
@@ -37,13 +36,12 @@ def find_scenes(sources: Sources, settings: Batch) -> tuple[ListedScene, ...]:
     """
     if sources == Sources():
         raise ConfigError("No scene was named; give scenes, --list, --folder or --stac.")
-    with collected_warnings():  # each once
-        hrefs = [
-            *sources.scenes,
-            *(read_list(sources.scene_list) if sources.scene_list else ()),
-            *(scenes_in(sources.folder) if sources.folder else ()),
-        ]
-        listed = list_scenes(hrefs)
+    hrefs = [
+        *sources.scenes,
+        *(read_list(sources.scene_list) if sources.scene_list else ()),
+        *(scenes_in(sources.folder) if sources.folder else ()),
+    ]
+    listed = list_scenes(hrefs)
     found = (
         search_with_retries(sources.search, settings.attempts, settings.backoff_s) if sources.search else ()
     )

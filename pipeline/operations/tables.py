@@ -30,12 +30,14 @@ _COLUMNS: Mapping[str, Callable[[Entry], str]] = {
     "reason": lambda entry: entry.reason or "",
 }
 _RIGHT = {"attempts", "trucks", "per km", "seen km²", "Mpx/s", "s", "MB"}
+_LEFT_OUT = "left out, can't be read"
 RETRY = "truckscape batch --retry-quarantined"
 
 
 def summary_page(summary: Summary) -> Group:
     """Return the summary of a batch for a terminal: counts, failed and remaining scenes, files."""
-    return Group(_counts(summary), *_not_done(summary.entries))
+    left_out = ["", *summary.left_out] if summary.left_out else []
+    return Group(_counts(summary), *_not_done(summary.entries), *left_out)
 
 
 def ledger_page(entries: Sequence[Entry], counts: Mapping[State, int], all_of_them: bool) -> Group:
@@ -53,12 +55,15 @@ def summary_markdown(summary: Summary) -> str:
     """Return the summary of a batch for Prefect's pages."""
     lines = ["## Batch", "", "| scenes | |", "|---|---|"]
     lines += [f"| {what} | {count} |" for what, count in summary.counts.items()]
+    if summary.left_out:
+        lines += [f"| {_LEFT_OUT} | {len(summary.left_out)} |"]
     lines += ["", f"{summary.seconds:.0f} s, of them {summary.working_seconds:.0f} s in scenes.", ""]
     names = list(_used(summary.entries))
     lines += [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
     for entry in summary.entries:
         cells = (plain(_COLUMNS[name](entry)) for name in names)
         lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", *(f"- {plain(reason)}" for reason in summary.left_out)]
     lines += ["", *(f"- {code(path)}" for path in summary.outputs.values())]
     return "\n".join(lines)
 
@@ -70,6 +75,8 @@ def _counts(summary: Summary) -> Table:
     for what, count in summary.counts.items():
         if count or what == "done":
             table.add_row(what, str(count))
+    if summary.left_out:
+        table.add_row(_LEFT_OUT, str(len(summary.left_out)))
     table.add_row("trucks in all that is done", str(sum(entry.trucks or 0 for entry in summary.of("done"))))
     table.add_row("seconds", f"{summary.seconds:.0f}")
     return table

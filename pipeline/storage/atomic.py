@@ -16,7 +16,7 @@ import psutil
 from pipeline.errors import OutputError
 from pipeline.processes import host_name
 from pipeline.safe_json import read_json_object
-from pipeline.storage.out_folder import MOST_RECORD_BYTES, is_record_of
+from pipeline.storage.out_folder import MOST_RECORD_BYTES, is_address_for_gdal, is_record_of
 
 _HOST = re.sub(r"\W", "_", host_name())
 _TEMPORARY = re.compile(r"^\..*\.(?P<host>\w*)-(?P<process>\d+)\.part")
@@ -61,6 +61,8 @@ def make_folder(folder: Path) -> None:
     OutputError
         If it can't be created.
     """
+    if is_address_for_gdal(folder):
+        raise OutputError(f"Folder {folder} can't be created: GDAL takes its name for an address.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -12,6 +12,7 @@ from pathlib import Path
 from pipeline.errors import OutputError
 from pipeline.printable import is_text
 from pipeline.safe_json import read_json_object
+from pipeline.settings import shown
 
 CATALOG, COLLECTION = "catalog.json", "collection.json"
 TRAFFIC = "traffic.parquet"
@@ -38,10 +39,25 @@ MOST_RECORD_BYTES = 64 * 2**20
 """A record names all shards and inputs."""
 
 
+def is_address_for_gdal(path: Path) -> bool:
+    """Return whether GDAL takes the path of a file or folder for an address, such as `/vsis3/bucket`."""
+    return path.absolute().as_posix().startswith("/vsi")
+
+
 def check_out(out: Path) -> None:
-    """Raise OutputError if the folder of results is a file, or its name is not UTF-8, as GDAL needs it."""
+    """Raise OutputError if the folder of results is a file, or GDAL can't write to a folder of that name."""
+    try:
+        _check_out(out)
+    except (OSError, ValueError) as error:  # a name that is too long, a loop of links
+        why = getattr(error, "strerror", None) or error
+        raise OutputError(f"Can't write to {shown(str(out))} ({why}); choose another --out.") from error
+
+
+def _check_out(out: Path) -> None:
     if not is_text(out):
         raise OutputError(f"Can't write to {out}: its name is not UTF-8. Rename it, or choose another --out.")
+    if is_address_for_gdal(out):
+        raise OutputError(f"Can't write to {out}, which GDAL takes for an address; choose another --out.")
     if out.is_symlink() and not out.is_dir():
         raise OutputError(f"Can't write to {out}, a link that leads to no folder; choose another --out.")
     if out.exists() and not out.is_dir():
@@ -50,8 +66,8 @@ def check_out(out: Path) -> None:
 
 def make_out(out: Path) -> None:
     """Make the folder of results. Raises OutputError as `check_out`, or if it can't be made."""
+    check_out(out)
     try:
-        check_out(out)
         out.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error

@@ -118,6 +118,8 @@ def _source(path: Path, what: str, scratch: Path) -> Source | Parts:
     if not path.exists():
         raise VectorFileError(f"{what} not found: {path}")
     failed = f"{what} can't be read: {path}"
+    if not path.is_dir() and not path.is_file():
+        raise VectorFileError(f"{failed} is no file but a pipe, socket or device.")
     if path.is_dir():
         if any(path.glob("*.[sS][hH][pP]")):
             return Source(str(_linked_parts(path, scratch)), failed)

@@ -48,6 +48,25 @@ def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Co
             yield f"{path}{name}", command
 
 
+def test_a_path_that_the_system_refuses_is_one_line(capsys, monkeypatch, tmp_path, scene):
+    name, out = "x" * 5000, str(tmp_path / "out")
+    for line in (
+        ("run", name, "--out", out),
+        ("run", "~nosuchuser/x", "--out", out),
+        ("run", scene, "--out", name),
+        ("run", scene, "--out", "/vsimem/out"),
+        ("run", scene, "--out", out, "--config", name),
+        ("batch", "--list", name, "--out", out),
+        ("evaluate", "areas", name, "--out", out),
+        ("evaluate", "trucks", name, f"{scene}:{name}", "--out", out),
+        ("models", "show", name),
+        ("status", name),
+    ):
+        said = refused(capsys, monkeypatch, *line)
+        assert "unexpected" not in said
+        assert len(said) < 6000
+
+
 COMMANDS = dict(commands(typer.main.get_command(cli.app)))
 QUESTION_WORDS = ("What", "Whether", "How", "Where", "Which", "If", "When", "In ", "To ")
 

@@ -1,3 +1,5 @@
+import math
+import os
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ from pydantic import ValidationError
 from pipeline.errors import ConfigError, SceneNotFoundError
 from pipeline.operations.parameters import BatchParameters, ScheduleParameters
 from pipeline.operations.search import COLLECTION, StacSearch
+from tests.conftest import only_on
 
 
 def test_a_batch_finds_its_scenes_with_its_settings(tmp_path):
@@ -18,6 +21,28 @@ def test_a_batch_finds_its_scenes_with_its_settings(tmp_path):
         BatchParameters(out=tmp_path).request()
     with pytest.raises(SceneNotFoundError):
         BatchParameters(out=tmp_path, folder=tmp_path / "none").request()
+
+
+@only_on("linux", "darwin", why="named pipes")
+def test_what_is_left_out_of_a_folder_is_in_the_request(tmp_path):
+    (tmp_path / "a.tif").touch()
+    (tmp_path / "b.tif").mkdir()
+    os.mkfifo(tmp_path / "pipe.tif")
+    (left_out,) = BatchParameters(out=tmp_path / "out", folder=tmp_path).request().left_out
+    assert left_out == f"{tmp_path / 'pipe.tif'} is left out: it is a pipe, socket or device."
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        *((BatchParameters, {"most": most}) for most in (0, -1, 10**7, 2**70)),
+        *((BatchParameters, {"cloud_cover": cover}) for cover in (-1, 101, math.nan, math.inf, "nan")),
+        *((ScheduleParameters, {"overlap_days": days}) for days in (-1, 1e6, math.nan, -math.inf, 1e308)),
+    ],
+)
+def test_numbers_have_the_bounds_of_the_options(kind, given):
+    with pytest.raises(ValidationError, match=r"Input should be (less|greater) than or equal to"):
+        kind(out="layers", **given)
 
 
 def test_a_search_needs_an_api():

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import shapely
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import LabelsError, OutputError
 from pipeline.evaluation.areas.estimates import AreaEstimates, estimate_areas
@@ -25,6 +25,7 @@ from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.styles import interpretation_style, pixel_style
 from pipeline.models.legend import LegendClass
+from pipeline.safe_json import read_limited
 from pipeline.storage.atomic import make_folder, replacing
 from pipeline.storage.untrusted_vectors import file_of, read_layer
 
@@ -224,13 +225,13 @@ def read_design(path: Path) -> Design:
         If it is missing or is none.
     """
     try:
-        design = Design.model_validate_json(path.read_text(encoding="utf-8"))
+        design = Design.model_validate_json(read_limited(path))
     except OSError as error:
         raise LabelsError(
             f"The design of the sample can't be read: {path}. It was written when the sample was drawn; "
             "--design tells where it is."
         ) from error
-    except (ValidationError, UnicodeDecodeError) as error:
+    except ValueError as error:  # pydantic's, too
         raise LabelsError(f"{path} is not a design that `truckscape sample` wrote.") from error
     return design
 
