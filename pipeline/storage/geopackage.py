@@ -85,6 +85,21 @@ def check_rows(path: Path, layer: str, failed: str) -> None:
             raise _unusable(failed, name, fault)
 
 
+def without_log(path: Path, scratch: Path, failed: str) -> Path:
+    """Return a database without transactions in a log beside it: itself, or a copy that has them.
+
+    GDAL would move them into the file, and remove the log: QGIS leaves one where it ended early.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    if not log.is_file() or not log.stat().st_size:
+        return path
+    target = scratch / "copy.gpkg"
+    with _database(path, failed) as base, closing(sqlite3.connect(target)) as copy:
+        base.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
+    return target
+
+
 def _fault(base: sqlite3.Connection, view: bytes, ends: float, most_rows: int | None = None) -> str:
     """Return why a view can't be read to its end, or to `most_rows`; empty if it can."""
     base.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)

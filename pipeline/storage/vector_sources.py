@@ -26,7 +26,7 @@ from defusedxml.ElementTree import iterparse
 from pipeline.errors import VectorFileError
 from pipeline.storage.beside import deciding_files
 from pipeline.storage.geojson import check_crs
-from pipeline.storage.geopackage import check_rows, check_tables
+from pipeline.storage.geopackage import check_rows, check_tables, without_log
 from pipeline.storage.geoparquet import MAGIC, Parts
 from pipeline.storage.vector_drivers import only_safe_drivers
 
@@ -147,6 +147,7 @@ def _of_file(path: Path, failed: str, scratch: Path) -> Source | Parts:
         return Source(str(_linked_parts(path, scratch)), failed)
     if head.startswith(_SQLITE):
         check_tables(path, failed)
+        path = without_log(path, scratch, failed)
         return Source(f'GPKG:"{_linked(path, ".gpkg", scratch)}"', failed, path)
     if head.lstrip(_BEFORE_TEXT).startswith(_JSON):
         with path.open("rb") as file:

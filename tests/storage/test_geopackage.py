@@ -1,5 +1,6 @@
 """Views that multiply rows or never end are refused in time, and virtual tables at once: other files."""
 
+import shutil
 import sqlite3
 import time
 from contextlib import closing
@@ -10,6 +11,7 @@ import shapely
 
 from pipeline.errors import VectorFileError
 from pipeline.storage import geopackage
+from pipeline.storage.beside import deciding_files
 from pipeline.storage.untrusted_vectors import layer_names, read_extent, read_layer
 
 LINE = shapely.LineString([(0, 0), (3, 1)])
@@ -157,3 +159,17 @@ def test_a_log_that_is_not_in_the_file_yet_is_read(lines):
         base.execute("CREATE TABLE added (a)")
         base.commit()
         assert layer_names(lines, "Roads") == ["base", "added"]
+
+
+def test_a_log_that_another_program_left_is_read_and_stays(lines, tmp_path):
+    with closing(sqlite3.connect(lines)) as base:
+        base.execute("PRAGMA journal_mode = WAL")
+        base.execute("CREATE TABLE added (a)")
+        base.commit()
+        left = shutil.copy(lines, tmp_path / "left.gpkg")
+        shutil.copy(f"{lines}-wal", f"{left}-wal")
+    before = {path: path.read_bytes() for path in deciding_files(left)}
+    assert len(before) == 2
+    assert layer_names(left, "Roads") == ["base", "added"]
+    assert len(read_layer(f"{left}:base", "Roads", "lines"))
+    assert {path: path.read_bytes() for path in deciding_files(left)} == before

@@ -153,7 +153,7 @@ def test_complex_numbers_are_no_reflectance(tmp_path, dtype):
         transform=Affine(10, 0, X, 0, -10, Y),
     ) as file:  # fmt: skip
         file.descriptions = ["B02"]
-    with pytest.raises(NotAProductError, match=r"Band B02 of .*x\.tif has complex numbers"):
+    with pytest.raises(NotAProductError, match=r"x\.tif has complex numbers"):
         open_geotiff(path)
 
 
