@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import requests
 from RangeHTTPServer import RangeRequestHandler
 
 HANG_S = 30
+_DROP = 500
 
 
 @dataclass
@@ -27,6 +29,7 @@ class FileServer:
     faults: dict[str, list[str]] = field(default_factory=dict)
     """By path, what happens to the next requests: `503`, `close`, `half` (of the body), `hang`, or an address
     to redirect to. Then they are served."""
+    bytes_per_s: float = math.inf
     redirect_body: bytes = b""
     """Sent gzipped with every redirect."""
     headers: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -99,9 +102,15 @@ class _Handler(RangeRequestHandler):
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         try:
-            super().copyfile(source, outputfile)
+            super().copyfile(source, self if self.state.bytes_per_s < math.inf else outputfile)
         except ConnectionError:  # GDAL has seen enough
             self.close_connection = True
+
+    def write(self, content: bytes) -> None:
+        """Send a part of a body slowly."""
+        for begin in range(0, len(content), _DROP):
+            self.wfile.write(content[begin : begin + _DROP])
+            self.state.over.wait(_DROP / self.state.bytes_per_s)
 
     def log_message(self, *_: object) -> None: ...
 
