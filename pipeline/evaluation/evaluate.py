@@ -169,7 +169,7 @@ def evaluate_truck_file(
         If a file can't be used.
     """
     trucks, left_out = checked_predicted_trucks(predicted)
-    classes = file_of(predicted).with_name("landcover.tif")
+    classes = file_of(predicted).parent / "landcover.tif"
     seen = read_seen(predicted)
     return evaluate(
         trucks=trucks,

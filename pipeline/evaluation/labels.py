@@ -183,7 +183,7 @@ def has_layer(path: Path, layer: str) -> bool:
 
 def _layer_of_run(predicted: Path | str, what: str, layer: str) -> gpd.GeoDataFrame | None:
     file = file_of(predicted)
-    for path in (file, file.with_name("trucks.gpkg")):
+    for path in (file, file.parent / "trucks.gpkg"):
         if has_layer(path, layer):
             return read_polygons(path, what, layers=(layer,))
     return None

@@ -23,7 +23,7 @@ def deciding_files(path: Path) -> list[Path]:
         return sorted(file for file in parts or path.rglob("*") if file.is_file())
     if not path.is_file():
         return []
-    beside = {path.with_name(path.name + ending) for ending in (*_DATABASE, *_RASTER)}
+    beside = {path.parent / (path.name + ending) for ending in (*_DATABASE, *_RASTER)}
     if path.suffix.lower() == ".shp":
         beside |= {file for file in path.parent.iterdir() if _is_part_of(file, path)}
     return [path, *sorted(file for file in beside if file.is_file() and file.stat().st_size)]

@@ -59,6 +59,8 @@ def test_a_path_that_the_system_refuses_is_one_line(capsys, monkeypatch, tmp_pat
         ("batch", "--list", name, "--out", out),
         ("evaluate", "areas", name, "--out", out),
         ("evaluate", "trucks", name, f"{scene}:{name}", "--out", out),
+        ("evaluate", "areas", "", "--out", out),
+        ("evaluate", "trucks", "/", scene, "--out", out),
         ("models", "show", name),
         ("status", name),
     ):

@@ -131,7 +131,8 @@ class Interpreted:
 
 def design_path(points: Path) -> Path:
     """Return the path of the design of a file of points."""
-    return file_of(points).with_suffix(".design.json")
+    file = file_of(points)
+    return file.parent / f"{file.stem}.design.json"
 
 
 def write_points(sample: Sample, landcover: Path | str, path: Path) -> dict[str, Path]:

@@ -47,7 +47,7 @@ def read_true_negatives(truck_labels: Path | str) -> gpd.GeoDataFrame | None:
 def true_negatives_file(truck_labels: Path | str) -> Path | None:
     """Return the file of look-alikes beside a file of truck labels; None without one."""
     path = file_of(truck_labels)
-    beside = path.with_name(path.name.replace("trucks", "lookalikes"))
+    beside = path.parent / path.name.replace("trucks", "lookalikes")
     return beside if beside != path and beside.is_file() else None
 
 
