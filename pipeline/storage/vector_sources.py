@@ -184,10 +184,20 @@ def _of_zip(path: Path, failed: str, scratch: Path) -> Source | Parts:
     folder = folders.pop()
     if names.most_common(1)[0][1] > 1 or ".." in PurePosixPath(folder).parts or folder.startswith("/"):
         raise VectorFileError(f"{failed} has members of the same name or outside of it. Pack it again.")
-    for member in members:
-        _check_size(member.file_size, member.compress_size, failed)
-    place = f"/vsizip/{{{_linked(path, '.zip', scratch)}}}"
-    return Source(place if folder == "." else f"{place}/{folder}", failed)
+    inside = scratch / "unpacked"
+    inside.mkdir()
+    with zipfile.ZipFile(path) as archive:  # compares the CRC-32 of each, as GDAL does not
+        left = max(MOST_UNPACKED, _MOST_RATIO * path.stat().st_size)
+        for member in members:
+            place = PurePosixPath(member.filename.replace("\\", "/"))
+            if str(place.parent) != folder or place.suffix.lower() not in (".shp", *_PARTS):
+                continue
+            with archive.open(member) as packed:
+                unpacked = _unpack(packed, member.compress_size, inside / place.name, failed)
+            left -= unpacked.stat().st_size
+            if left < 0:
+                raise _too_large(failed)
+    return Source(str(_linked_parts(inside, scratch)), failed)
 
 
 def _target(path: PurePath, scratch: Path) -> Path:
@@ -206,10 +216,14 @@ def _unpack(packed: IO[bytes] | gzip.GzipFile, size: int, target: Path, failed: 
 
 def _check_size(unpacked: int, packed: int, failed: str) -> None:
     if unpacked > max(MOST_UNPACKED, _MOST_RATIO * packed):
-        raise VectorFileError(
-            f"{failed} unpacks to more than {MOST_UNPACKED >> 20} MB and {_MOST_RATIO} times its size, which "
-            "no file of features does. Unpack it and choose one."
-        )
+        raise _too_large(failed)
+
+
+def _too_large(failed: str) -> VectorFileError:
+    return VectorFileError(
+        f"{failed} unpacks to more than {MOST_UNPACKED >> 20} MB and {_MOST_RATIO} times its size, which "
+        "no file of features does. Unpack it and choose one."
+    )
 
 
 def _linked(path: Path, suffix: str, scratch: Path) -> str:

@@ -2,12 +2,15 @@
 
 import gzip
 import json
+import struct
 import zipfile
 
 import geopandas as gpd
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import shapely
 from shapely.geometry import LineString, Point, box
 
 from pipeline.errors import VectorFileError
@@ -15,6 +18,7 @@ from pipeline.evaluation.labels import checked_predicted_trucks, read_truck_labe
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.operations.area import search_place
 from pipeline.roads.read import read_roads
+from pipeline.storage import geoparquet
 from pipeline.storage.untrusted_vectors import layer_names, read_extent, read_layer, vector_source
 from tests.evaluation.landcover.test_labels import WHOLE
 from tests.evaluation.test_labels import GRID, UTM, pixels
@@ -170,3 +174,49 @@ def test_labels_predictions_roads_land_cover_and_areas(tmp_path):
     ).to_parquet(path)
     with pytest.raises(VectorFileError, match="outside of its CRS"):
         search_place(str(path))
+
+
+def write_shapes(path, wkb, **options):
+    """Write GeoParquet of geometries that nothing checks."""
+    geo = {"version": "1.1.0", "primary_column": "geometry"}
+    geo["columns"] = {"geometry": {"encoding": "WKB", "geometry_types": []}}
+    table = pa.table({"geometry": pa.array(wkb, pa.binary())})
+    pq.write_table(table.replace_schema_metadata({"geo": json.dumps(geo)}), path, **options)
+    return path
+
+
+def test_geometries_nested_in_each_other_are_refused_before_they_are_read(tmp_path):
+    point = shapely.to_wkb(Point(0, 0))
+    deep = struct.pack("<BII", 1, 7, 1) * 100_000 + point  # reading it would end the process
+    path = write_shapes(tmp_path / "deep.parquet", [point, None, deep])
+    with pytest.raises(VectorFileError, match="has geometries in each other"):
+        read_layer(path, "Places", "points")
+
+
+def test_values_that_a_few_bytes_stand_for_are_counted_before_all_are_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(geoparquet, "MOST_BYTES", 2**20)
+    line = shapely.to_wkb(LineString([(0, 0)] * 6000))
+    path = write_shapes(tmp_path / "many.parquet", [line] * 2000, compression="zstd")
+    assert path.stat().st_size < 10_000
+    with pytest.raises(VectorFileError, match="its values have more than 1 MB"):
+        read_layer(path, "Roads", "lines")
+    path = write_shapes(tmp_path / "few.parquet", [line] * 5, compression="zstd")
+    assert len(read_layer(path, "Roads", "lines")) == 5
+
+
+@pytest.mark.parametrize(
+    "geo", [b"[" * 100_000, b"{", b"\xff", b"[]", b'{"columns": {}, "primary_column": {}}', b"1e999"]
+)
+def test_metadata_that_are_no_description_are_one_line(places, geo):
+    with_geo(places, lambda _: geo)
+    with pytest.raises(VectorFileError, match="damaged or no GeoParquet") as caught:
+        read_layer(places, "Places", "points")
+    assert "\n" not in str(caught.value)
+
+
+def test_texts_that_are_no_utf8_are_one_line(places):
+    table = pq.read_table(places)
+    table = table.set_column(0, "name", pa.array([b"a\xff", b"b", b"c"]).view(pa.string()))
+    pq.write_table(table, places)
+    with pytest.raises(VectorFileError, match="damaged or no GeoParquet"):
+        read_layer(places, "Places", "points")

@@ -167,6 +167,20 @@ def test_members_of_one_name_or_outside(tmp_path):
             read_layer(tmp_path / "s.zip", "Roads", "lines")
 
 
+@pytest.mark.parametrize("part", [".shp", ".dbf"])
+def test_a_changed_byte_of_a_part_in_a_zip_is_damage(tmp_path, part):
+    lines(tmp_path / "s.shp")
+    with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
+        for each in sorted(tmp_path.glob("s.*")):
+            if each.suffix != ".zip":
+                archive.write(each, each.name)
+    raw, inside = bytearray((tmp_path / "s.zip").read_bytes()), (tmp_path / f"s{part}").read_bytes()
+    raw[raw.index(inside) + len(inside) - 3] ^= 1  # in the last coordinate, or the last text
+    (tmp_path / "s.zip").write_bytes(raw)
+    with pytest.raises(VectorFileError, match="damaged or incomplete .*CRC"):
+        read_layer(tmp_path / "s.zip", "Roads", "lines")
+
+
 def test_a_zip_of_windows(tmp_path):
     lines(tmp_path / "s.shp")
     with zipfile.ZipFile(tmp_path / "s.zip", "w") as archive:
