@@ -133,7 +133,7 @@ def _check_values(stream: IO[bytes], geo: Any, groups: list[int] | None, file: s
                 if is_nested(value.as_buffer()):
                     raise VectorFileError(
                         f"{file} can't be read: it has geometries in each other, more than 32 deep, or "
-                        "damaged ones. Split them into single geometries, e.g. in QGIS (multipart to singleparts)."
+                        "damaged ones. Split them into single ones, e.g. in QGIS (multipart to singleparts)."
                     )
 
 

@@ -177,7 +177,7 @@ def test_a_changed_byte_of_a_part_in_a_zip_is_damage(tmp_path, part):
     raw, inside = bytearray((tmp_path / "s.zip").read_bytes()), (tmp_path / f"s{part}").read_bytes()
     raw[raw.index(inside) + len(inside) - 3] ^= 1  # in the last coordinate, or the last text
     (tmp_path / "s.zip").write_bytes(raw)
-    with pytest.raises(VectorFileError, match="damaged or incomplete .*CRC"):
+    with pytest.raises(VectorFileError, match=r"damaged or incomplete .*CRC"):
         read_layer(tmp_path / "s.zip", "Roads", "lines")
 
 
