@@ -181,7 +181,10 @@ def _explained(error: yaml.YAMLError) -> str:
     if mark is None:
         return " ".join(str(error).split())[:200]
     problem = getattr(error, "problem", None) or getattr(error, "context", None) or "it can't be parsed"
-    return f"line {mark.line + 1}, column {mark.column + 1}: {' '.join(str(problem).split())[:200]}"
+    why = " ".join(str(problem).split()).removeprefix("but ")[:200]
+    if "cannot start any token" in why:
+        why = "a tab, or another character that can't begin a value; indent with blanks"
+    return f"line {mark.line + 1}, column {mark.column + 1}: {why}"
 
 
 def _written_out(text: str) -> float:
