@@ -15,16 +15,23 @@ from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from pipeline.errors import CorruptImageError
 from pipeline.redaction import redacted
 from pipeline.scenes.raster.cache import Block, current_cache
 from pipeline.scenes.raster.codestream import check_complete
+from pipeline.scenes.raster.compressed import complaints, damaged_block
 from pipeline.scenes.raster.datasets import FileState, file_state, is_remote, unreadable, with_dataset
+from pipeline.scenes.raster.grids import source_extent
+from pipeline.scenes.raster.tiff import tiff_of
 from pipeline.scenes.scene import BandSource, Warp
 
 _SMALL_PX = 256
 _GROUP_PX = 512
 _GROUP_BYTES = 8_000_000
 _REMOTE_PX = 2048
+_WHY = "is truncated or damaged; fetch it again."
+_Extent = tuple[slice, slice]
+"""Rows and columns."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class Raster:
     """For each band, whether the file's internal mask applies to it."""
     interleaved: bool
     """Whether decoding one band decodes all."""
+    nodata_declared: tuple[bool, ...] = ()
+    """For each band, whether the file declares a number without data."""
     crs: str = ""
     """As WKT; empty without one."""
     warp: Warp | None = None
@@ -101,6 +110,7 @@ def raster_of(source: BandSource) -> Raster:
 
 def _described(href: str, state: FileState, what: str, warp: Warp | None) -> Raster:
     check_complete(href, what)
+    tiff_of(href, state)  # raises if blocks are not there
     return with_dataset(href, what, state, partial(_describe, href, state, warp), warp)
 
 
@@ -119,6 +129,7 @@ def _describe(href: str, state: FileState, warp: Warp | None, dataset: DatasetRe
         tuple(dataset.dtypes),
         masked,
         interleaved=together and len(set(dataset.dtypes)) == 1 and len(set(dataset.block_shapes)) == 1,
+        nodata_declared=tuple(number is not None for number in dataset.nodatavals),
         crs=str(dataset.crs.to_wkt()) if dataset.crs else "",
         warp=warp,
     )
@@ -196,23 +207,49 @@ def _decode(raster: Raster, source: BandSource, block: Block) -> NDArray[np.gene
 
     what = f"Band {source.name}"
     try:
-        return with_dataset(raster.href, what, raster.state, partial(decode, *extent), raster.warp)
+        with complaints() as complained:
+            pixels = with_dataset(raster.href, what, raster.state, partial(decode, *extent), raster.warp)
     except RasterioError as error:
-        row, col, (rows, cols) = _damaged(raster, what, extent, decode)
-        failed = (
-            f"{what} can't be decoded in block row {row}, column {col} (pixel rows {rows.start}-{rows.stop}, "
-            f"columns {cols.start}-{cols.stop})"
-        )
-        why = "is truncated or damaged; fetch it again."
-        raise unreadable(raster.href, failed, why, error) from redacted(error)
+        failed = _failed(what, *_damaged(raster, what, extent, decode))
+        raise unreadable(raster.href, failed, _WHY, error) from redacted(error)
+    place = _wrong(raster, source, block, pixels)
+    if complained and not place:
+        place = block.row, block.col, extent
+    if place:
+        raise CorruptImageError(f"{_failed(what, *place)}: {raster.href} {_WHY}")
+    return pixels
+
+
+def _failed(what: str, row: int, col: int, extent: _Extent) -> str:
+    rows, cols = extent
+    return (
+        f"{what} can't be decoded in block row {row}, column {col} (pixel rows {rows.start}-{rows.stop}, "
+        f"columns {cols.start}-{cols.stop})"
+    )
+
+
+def _wrong(
+    raster: Raster, source: BandSource, block: Block, pixels: NDArray[np.generic]
+) -> tuple[int, int, _Extent] | None:
+    """Find a block of a local GeoTIFF that was decoded without an error but is damaged."""
+    band = source.index if block.bands else None
+    extent = raster.extent(block)
+    if not raster.warp:
+        known = pixels if block.bands else None
+        return damaged_block(raster.href, raster.state, band, extent, known)
+    if tiff_of(raster.href, raster.state) is None:
+        return None
+    place = partial(source_extent, *extent)
+    needed = with_dataset(raster.href, f"Band {source.name}", raster.state, place, raster.warp)
+    return needed and damaged_block(raster.href, raster.state, band, needed)
 
 
 def _damaged(
     raster: Raster,
     what: str,
-    extent: tuple[slice, slice],
+    extent: _Extent,
     decode: Callable[[slice, slice, DatasetReader], NDArray[np.generic]],
-) -> tuple[int, int, tuple[slice, slice]]:
+) -> tuple[int, int, _Extent]:
     """Find row, column and extent of the file's own block in `extent` that can't be decoded."""
     height, width = raster.native
     first = extent[0].start // height, extent[1].start // width, extent

@@ -9,6 +9,7 @@ from rasterio.crs import CRS
 from pipeline.errors import GeoreferenceError
 from pipeline.input_warnings import warn
 from pipeline.scenes.raster.blocks import Raster, raster_of
+from pipeline.scenes.raster.tiff import tiff_of
 from pipeline.scenes.scene import BandSource, Scene
 
 _LEAST_SHARED = 0.5
@@ -19,7 +20,7 @@ def check_extents(scene: Scene, without: Collection[str] = ()) -> None:
     """Compare place, size and CRS of each band, SCL and detector footprint with the grid of a scene.
 
     Opens their headers, which readers of pixels do not open again. Warns if a band that is not of a product
-    covers a part of the grid only.
+    covers a part of the grid only, or lacks blocks.
 
     Raises
     ------
@@ -38,7 +39,21 @@ def check_extents(scene: Scene, without: Collection[str] = ()) -> None:
         _check(scene, BandSource("MSK_DETFOO_B02", scene.msi.footprint, scale=1.0))
 
 
+def _warn_of_missing_blocks(source: BandSource) -> None:
+    """Warn of a local GeoTIFF that lacks blocks, as a sparse file may, if no nodata value explains them."""
+    raster = raster_of(source)
+    tiff = tiff_of(raster.href, raster.state)
+    share = tiff.image.missing(source.index) if tiff else 0.0
+    if share and not raster.nodata_declared[source.index - 1]:
+        warn(
+            f"{source.href} lacks {share:.0%} of the blocks of {source.name}, which are read as 0, and "
+            "declares no nodata value. If it should have them all, fetch it again; else declare it: "
+            "gdal_edit.py -a_nodata 0."
+        )
+
+
 def _check(scene: Scene, source: BandSource) -> None:
+    _warn_of_missing_blocks(source)
     if source.warp:
         return  # to the grid itself
     raster, grid = raster_of(source), scene.grid

@@ -12,8 +12,10 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS, Geod, Transformer
 from rasterio.dtypes import in_dtype_range
 from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform_bounds
 
 from pipeline.errors import GeoreferenceError
 from pipeline.redaction import without_secrets
@@ -40,6 +42,8 @@ _FULL_TURN, _SAME_DEG = 360.0, 1e-9
 _PLACE_STEPS = 4
 _TOLERANCE_PX = 0.01
 """Largest error of GDAL's approximate transformation."""
+_MARGIN_PX = 2
+"""Pixels that a blend needs beside those of its place."""
 
 
 def check_georeference(dataset: DatasetReader) -> None:
@@ -197,6 +201,26 @@ def warped(dataset: DatasetReader, warp: Warp) -> WarpedVRT:
         UNIFIED_SRC_NODATA="NO",  # else a pixel without data in some bands only is blended there
         **(classes if warp.is_classes else blended),
     )
+
+
+def source_extent(rows: slice, cols: slice, warp: WarpedVRT) -> tuple[slice, slice] | None:
+    """Return the rows and columns of its source that a rectangle of a warped raster needs; None if none."""
+    (width, height), onto = (cols.stop - cols.start, rows.stop - rows.start), warp.transform
+    left, top = onto * (cols.start, rows.start)
+    right, bottom = onto * (cols.start + width, rows.start + height)
+    try:
+        box = transform_bounds(warp.crs, warp.src_crs, left, bottom, right, top)
+    except RasterioError:
+        return None
+    if not all(map(math.isfinite, box)):
+        return None
+    corners = [~warp.src_transform * point for point in ((box[0], box[3]), (box[2], box[1]))]
+    found = []
+    for axis, size in ((1, warp.src_dataset.height), (0, warp.src_dataset.width)):
+        ends = sorted(corner[axis] for corner in corners)
+        first = max(0, math.floor(ends[0]) - _MARGIN_PX)
+        found.append(slice(first, min(size, math.ceil(ends[1]) + _MARGIN_PX)))
+    return None if any(part.start >= part.stop for part in found) else (found[0], found[1])
 
 
 def _in_metres(dataset: DatasetReader) -> bool:

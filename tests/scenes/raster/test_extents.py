@@ -75,3 +75,24 @@ def test_exports_may_cut_bands_differently(tmp_path):
         with collected_warnings() as warnings:
             check_extents(scene)
         assert len(warnings) == expected
+
+
+@pytest.mark.parametrize("nodata", [None, 0])
+def test_blocks_that_are_not_there_are_a_warning_unless_nodata_explains_them(tmp_path, nodata):
+    array = np.zeros((2, SIDE, SIDE), np.float32)
+    array[0], array[1, :16, :32] = 0.5, 0.1
+    path = write_raster(
+        tmp_path / "a.tif",
+        array,
+        tiled=True,
+        blockxsize=32,
+        blockysize=16,
+        interleave="band",
+        descriptions=("B02", "B03"),
+        SPARSE_OK=True,
+        nodata=nodata,
+    )
+    with collected_warnings() as warnings:
+        check_extents(open_scene(str(path)))
+    found = [text for text in warnings if "lacks" in text]
+    assert found == [] if nodata == 0 else "lacks 88% of the blocks of B03" in found[0] and len(found) == 1
