@@ -297,3 +297,10 @@ def max_tile_px(memory_mb: int, models: Models, half: bool) -> int:
     fixed_mb, bytes_per_pixel = 1530 + memory_mb // 30, (500 if half else 1000) + 9 * bands
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)
+
+
+def max_shard_px(memory_mb: int) -> int:
+    """Return the most pixels of a shard: its two rasters have a tenth of the memory, 125 million pixels for
+    2500 MB, which is more than a granule.
+    """
+    return memory_mb * 1_000_000 // 20

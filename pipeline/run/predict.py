@@ -6,7 +6,7 @@ import contextlib
 import logging
 import platform
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pipeline.errors import OutputError, WorkerMismatchError
 from pipeline.inference.engine import OnTile, Search, predict_shards
@@ -19,6 +19,8 @@ from pipeline.run.keys import environment
 from pipeline.run.prepare import Job
 
 log = logging.getLogger(__name__)
+
+_MOST_TILES = 4096
 
 
 def run_shard(job: Job, index: int, on_tile: OnTile | None = None) -> str:
@@ -54,15 +56,31 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
     search = Search(job.roads_in_view, trucks.road_buffer_m, job.min_network_score)
     runner, engine = job.request.config.runner, job.request.config.engine
     processes = 1 if runner.kind == "threads" else runner.workers
-    shards = [job.shards[index] for index in missing]
-    made = predict_shards(job.scene, shards, job.models, search, engine, processes, on_tile)
-    with contextlib.closing(made):
-        for index in missing:
-            shard = next(made)
-            check_same(before, files)  # else it would be kept under the key of other pixels
-            job.store.write(job.keys[index], shard)
-            del shard  # the next one needs the memory
-            tell_stored(job, index)
+    for part in _parts(job, missing):
+        shards = [job.shards[index] for index in part]
+        made = predict_shards(job.scene, shards, job.models, search, engine, processes, on_tile)
+        with contextlib.closing(made):
+            for index in part:
+                shard = next(made)
+                check_same(before, files)  # else it would be kept under the key of other pixels
+                job.store.write(job.keys[index], shard)
+                del shard  # the next one needs the memory
+                tell_stored(job, index)
+
+
+def _parts(job: Job, indices: Sequence[int]) -> Iterator[list[int]]:
+    """Yield consecutive shards of which all blocks may be announced at once: that takes a kilobyte a tile
+    and band, a gigabyte in a mosaic.
+    """
+    part: list[int] = []
+    tiles = 0
+    for index in indices:
+        tiles += len(job.shards[index])
+        if part and tiles > _MOST_TILES:
+            yield part
+            part, tiles = [], len(job.shards[index])
+        part.append(index)
+    yield part
 
 
 def stored_shard(job: Job, index: int) -> Shard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,10 @@ from typing import cast
 import geopandas as gpd
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, OutputError
+from pipeline.errors import ConfigError, GeoreferenceError, OutputError
 from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
-from pipeline.inference.engine import max_tile_px
+from pipeline.inference.engine import max_shard_px, max_tile_px
 from pipeline.inference.networks import Models, thread_count
 from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_store import ShardStore, open_shared
@@ -39,8 +40,9 @@ from pipeline.storage.object_store import open_store
 from pipeline.storage.out_folder import ROADS, check_out, check_scene_folder
 from pipeline.storage.out_folder import SHARDS as _HIDDEN
 from pipeline.storage.publish import SETTING as PUBLISH_URL
-from pipeline.tiling import Tile, plan, shard
+from pipeline.tiling import Tile, plan, shard, strips
 
+_LEAST_TILE_PX = 64
 _ROADS_MARGIN_M = 5000.0
 """Margin in which roads are read: their junctions there decide how they are cut into segments."""
 
@@ -193,11 +195,7 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
         warn_if_labels_elsewhere(labels, request.truck_labels, crs, _bounds(scene, 0))
     if request.landcover_labels:
         read_landcover_labels(request.landcover_labels, scene.grid)
-    side = min(
-        config.tiling.tile_px, max_tile_px(config.engine.memory_mb, models, half_precision(config.engine))
-    )
-    tiles = plan(scene.shape, side, models.halo, models.stride)
-    shards = tuple(tuple(part) for part in shard(tiles, config.tiling.shards))
+    shards = _shards(scene, models, config)
     inputs = hashes_of(files, scene, thread_count(config.engine))
     check_same(states, files)
     warn_of_another_scene(scene, request.out, inputs)
@@ -208,6 +206,27 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
     store.claim(keys)
     _claim(folder)
     return Job(request, scene, models, roads, shards, keys, store, inputs, here, started, states=states)
+
+
+def _shards(scene: Scene, models: Models, config: Config) -> tuple[tuple[Tile, ...], ...]:
+    """Return the tiles of each shard: more shards than are set, and smaller tiles, where memory needs it.
+
+    Raises GeoreferenceError if the scene is too wide for tiles of one row to fit.
+    """
+    memory_mb, width = config.engine.memory_mb, scene.shape[1]
+    largest = max_tile_px(memory_mb, models, half_precision(config.engine))
+    side = min(config.tiling.tile_px, largest, max_shard_px(memory_mb) // width)
+    if side < min(_LEAST_TILE_PX, scene.shape[0]):
+        needed_mb = math.ceil(memory_mb * _LEAST_TILE_PX * width / max_shard_px(memory_mb))
+        raise GeoreferenceError(
+            f"{scene.id} is {width} pixels of 10 m wide, too wide for the memory. Cut it, "
+            f"e.g. gdal_translate -projwin, or set engine.memory_mb={needed_mb}."
+        )
+    tiles = plan(scene.shape, side, models.halo, models.stride)
+    rows = strips(tiles)
+    at_once = max(1, max_shard_px(memory_mb) // (rows[0][0].height * width))
+    count = max(config.tiling.shards, math.ceil(len(rows) / at_once))
+    return tuple(tuple(part) for part in shard(tiles, count))
 
 
 def _warn_of_time(scene: Scene) -> None:

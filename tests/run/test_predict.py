@@ -1,6 +1,8 @@
 """Shards: computed once, and again where damaged."""
 
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -38,6 +40,13 @@ def test_a_shard_damaged_on_the_disk_is_computed_again_and_nobody_has_to_delete_
     again = finish(job)
     assert {name: (again.folder / name).read_bytes() for name in before} == before
     assert turned.read_bytes() == whole
+
+
+def test_blocks_are_announced_for_a_limited_number_of_tiles(monkeypatch):
+    predict = import_module("pipeline.run.predict")
+    monkeypatch.setattr(predict, "_MOST_TILES", 5)
+    job = SimpleNamespace(shards=["abc", "de", "f", "ghijklm", "n"])
+    assert list(predict._parts(job, [0, 1, 2, 3, 4])) == [[0, 1], [2], [3], [4]]
 
 
 def test_scores_of_the_layer_are_calibrated(product, tmp_path, calibrated):

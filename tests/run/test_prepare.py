@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 
 import geopandas as gpd
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from rio_cogeo.cogeo import cog_validate
 
 from pipeline.config import load_config
-from pipeline.errors import BundleError, ConfigError, LabelsError, OutputError
+from pipeline.errors import BundleError, ConfigError, GeoreferenceError, LabelsError, OutputError
 from pipeline.models.bundle import Card, save_bundle
 from pipeline.models.legend import LegendClass
 from pipeline.run import Request, prepare, run_directly
@@ -157,3 +158,22 @@ def test_a_user_who_gives_the_offset_has_decided(tmp_path):
     for offset in (0, -0.1):
         given = job(f"scene.offset={offset}")
         assert (given.warnings, given.scene.bands["B02"].offset) == ((), offset)
+
+
+def test_a_large_scene_has_more_shards_and_smaller_tiles_and_one_that_is_too_wide_is_refused(
+    tmp_path, monkeypatch
+):
+    numbers = np.random.default_rng(1).integers(200, 3000, (4, 256, 128)).astype(np.uint16)
+    path = write_geotiff(tmp_path / "scene_2023-06-13.tif", numbers)
+    request = Request(
+        str(path), tmp_path / "out", load_config(None, [*FAST, "landcover.enabled=false"]), catalog=False
+    )
+    module = import_module("pipeline.run.prepare")
+    for most_px, shards in ((256 * 128, 2), (64 * 128, 4)):
+        monkeypatch.setattr(module, "max_shard_px", lambda _, most_px=most_px: most_px)
+        parts = prepare(request).shards
+        assert len(parts) == shards
+        assert max(sum(tile.height * tile.width for tile in part) for part in parts) <= most_px
+    monkeypatch.setattr(module, "max_shard_px", lambda _: 63 * 128)
+    with pytest.raises(GeoreferenceError, match=r"128 pixels of 10 m wide.* engine\.memory_mb=2540\."):
+        prepare(request)
