@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from rasterio.crs import CRS
 
@@ -35,25 +35,28 @@ def check_extents(scene: Scene, without: Collection[str] = ()) -> None:
         sources.append(scene.scl)
     for source in sources:
         _check(scene, source)
+    _warn_of_missing_blocks(sources)
     if scene.msi and scene.msi.footprint:
         _check(scene, BandSource("MSK_DETFOO_B02", scene.msi.footprint, scale=1.0))
 
 
-def _warn_of_missing_blocks(source: BandSource) -> None:
-    """Warn of a local GeoTIFF that lacks blocks, as a sparse file may, if no nodata value explains them."""
-    raster = raster_of(source)
-    tiff = tiff_of(raster.href, raster.state)
-    share = tiff.image.missing(source.index) if tiff else 0.0
-    if share and not raster.nodata_declared[source.index - 1]:
+def _warn_of_missing_blocks(sources: Iterable[BandSource]) -> None:
+    """Warn of local GeoTIFFs that lack blocks, as sparse files may, if no nodata value explains them."""
+    lacking: dict[str, list[str]] = {}
+    for source in sources:
+        raster = raster_of(source)
+        tiff = tiff_of(raster.href, raster.state)
+        share = tiff.image.missing(source.index) if tiff else 0.0
+        if share and not raster.nodata_declared[source.index - 1]:
+            lacking.setdefault(source.href, []).append(f"{share:.0%} of {source.name}")
+    for href, shares in lacking.items():
         warn(
-            f"{source.href} lacks {share:.0%} of the blocks of {source.name}, which are read as 0, and "
-            "declares no nodata value. If it should have them all, fetch it again; else declare it: "
-            "gdal_edit.py -a_nodata 0."
+            f"{href} lacks blocks ({', '.join(shares)}), read as 0, and declares no nodata value. If "
+            "it should have them, fetch it again; else declare it: gdal_edit.py -a_nodata 0."
         )
 
 
 def _check(scene: Scene, source: BandSource) -> None:
-    _warn_of_missing_blocks(source)
     if source.warp:
         return  # to the grid itself
     raster, grid = raster_of(source), scene.grid

@@ -95,4 +95,4 @@ def test_blocks_that_are_not_there_are_a_warning_unless_nodata_explains_them(tmp
     with collected_warnings() as warnings:
         check_extents(open_scene(str(path)))
     found = [text for text in warnings if "lacks" in text]
-    assert found == [] if nodata == 0 else "lacks 88% of the blocks of B03" in found[0] and len(found) == 1
+    assert found == [] if nodata == 0 else "lacks blocks (88% of B03)" in found[0] and len(found) == 1
