@@ -304,7 +304,7 @@ def _input_version(item: pystac.Item) -> str:
 def _moment(moment: datetime | None) -> str | None:
     """Return a time of an item as text in UTC; None for one at which no satellite took images."""
     known = time_or_none(moment.isoformat()) if moment else None
-    return known and known.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return known.isoformat(timespec="milliseconds").replace("+00:00", "Z") if known else None
 
 
 def search_with_retries(search: StacSearch, attempts: int, backoff_s: float) -> list[ListedScene]:
