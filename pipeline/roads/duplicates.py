@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from shapely import ops
 
 from pipeline.input_warnings import warn
+from pipeline.roads.near_lines import TooManyError, near_lines
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +30,13 @@ _NEAR_MEAN_M = TOLERANCE_M / 4
 _GAP_M = 2 * TOLERANCE_M
 _LANES_M, _MOST_BESIDE = 4.5, 0.1
 """Distance of the lanes of a road, and part of all lines from which lines that near another are no chance."""
-_MOST_PAIRS, _MOST_PAIRS_A_LINE = 1_000_000, 20
-"""Pairs of near lines, and for each line, of which one must hold. Real networks have 3 to 8 for each."""
 _MOST_MEASURED = 5e9
 """Vertices of lines to measure in all; those of a real network are some 40 for each line."""
-_PAIRS_AT_ONCE, _PLACES_AT_A_TIME = 1_000_000, 200_000
+_PLACES_AT_A_TIME = 200_000
 _ALIGNED = 0.9
 """Least cosine of the angle between two drawings."""
 
 _Interval = tuple[float, float]
-
-
-class _TooManyError(Exception):
-    """Pairs of lines that would take hours to compare."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +80,7 @@ def merge_duplicates(roads: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
             roads, close, differ = _without_close(roads)
             exact, against = exact + close, against + differ
             _warn_of_lanes(roads)
-        except _TooManyError:
+        except TooManyError:
             warn(
                 f"Roads: {len(roads)} lines lie on, cross or touch each other millions of times, as in no "
                 "network of roads. Roads that are drawn twice are not joined, so lengths, counts and "
@@ -115,7 +110,7 @@ def _warn_of_lanes(roads: gpd.GeoDataFrame) -> None:
     if len(lines):
         firsts = shapely.get_geometry(lines, 0)
         places = [shapely.line_interpolate_point(firsts, at, True) for at in (0.2, 0.5, 0.8)]
-        one, other = _pairs(lines, _LANES_M, *(kind[long] for kind in _kinds(roads)), places=places[1])
+        one, other = near_lines(lines, _LANES_M, *(kind[long] for kind in _kinds(roads)), places=places[1])
         always = one != other
         for at in places[::2]:
             always[always] = shapely.dwithin(at[one[always]], lines[other[always]], _LANES_M)
@@ -126,35 +121,6 @@ def _warn_of_lanes(roads: gpd.GeoDataFrame) -> None:
             "their class, as if lanes were drawn, or a road twice. Each counts as a road, so lengths, counts "
             "and directions are not those of roads. Give a file that has each road or carriageway once."
         )
-
-
-def _pairs(
-    lines: NDArray[np.object_],
-    metres: float,
-    *kinds: NDArray[np.str_],
-    places: NDArray[np.object_] | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs of the same kinds: a line (or its place), and a line within some metres.
-
-    Raises
-    ------
-    _TooManyError
-        If there are many times more than any network of roads has. Memory: 16 bytes each, in parts.
-    """
-    tree, codes = shapely.STRtree(lines), [np.unique(kind, return_inverse=True)[1] for kind in kinds]
-    asked = lines if places is None else places
-    left, step = max(_MOST_PAIRS, _MOST_PAIRS_A_LINE * len(lines)), max(_PAIRS_AT_ONCE // len(lines), 16)
-    found = []
-    for start in range(0, len(lines), step):
-        one, other = tree.query(asked[start : start + step], predicate="dwithin", distance=metres)
-        left -= len(one)
-        if left < 0:
-            raise _TooManyError
-        one += start
-        same = np.logical_and.reduce([code[one] == code[other] for code in codes])
-        found.append(np.stack([one[same], other[same]]))
-    first, second = np.concatenate(found, axis=1)
-    return first, second
 
 
 def _shapes(roads: gpd.GeoDataFrame) -> list[bytes]:
@@ -231,7 +197,7 @@ def _kinds(roads: gpd.GeoDataFrame) -> tuple[NDArray[np.str_], NDArray[np.str_]]
 
 def _near_pairs(lines: NDArray[np.object_], *kinds: NDArray[np.str_]) -> dict[int, set[int]]:
     """Return the earlier lines of the same kinds on which a line may lie, by that line."""
-    first, second = _pairs(lines, TOLERANCE_M, *kinds)
+    first, second = near_lines(lines, TOLERANCE_M, *kinds)
     later = first < second
     first, second = first[later], second[later]
     least = np.minimum(
@@ -267,13 +233,13 @@ def _parts(
 
     Raises
     ------
-    _TooManyError
+    TooManyError
         If the vertices to measure from all places are too many.
     """
     lengths, vertices = shapely.length(lines), shapely.get_num_coordinates(lines)
     places = np.ceil(np.minimum(lengths[first], lengths[second]) / (0.4 * least))
     if places @ (vertices[first] + vertices[second]) > _MOST_MEASURED:
-        raise _TooManyError
+        raise TooManyError
     return np.flatnonzero(np.diff(np.cumsum(places) // _PLACES_AT_A_TIME)) + 1
 
 
