@@ -7,6 +7,7 @@ that it does so in the folder of its scene only.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from pipeline.errors import OutputError
@@ -35,6 +36,7 @@ _WRITTEN = (
     "landcover.gpkg",
 )
 """Files and folders by which a folder that no run has made would lose something of its owner."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 MOST_RECORD_BYTES = 64 * 2**20
 """A record names all shards and inputs."""
 
@@ -56,6 +58,10 @@ def check_out(out: Path) -> None:
 def _check_out(out: Path) -> None:
     if not is_text(out):
         raise OutputError(f"Can't write to {out}: its name is not UTF-8. Rename it, or choose another --out.")
+    if _CONTROL.search(str(out)):
+        raise OutputError(
+            f"Can't write to {out}: its name has control characters. Rename it, or choose another --out."
+        )
     if is_address_for_gdal(out):
         raise OutputError(f"Can't write to {out}, which GDAL takes for an address; choose another --out.")
     if out.is_symlink() and not out.is_dir():

@@ -96,7 +96,7 @@ def names_in(out: Path) -> set[str]:
 
 def fingerprints(out: Path, foreign: Collection[str] = ()) -> list[Fingerprint]:
     """Return those of all scenes in `out` that have a record, but for folders of others."""
-    records = [file for file in sorted(out.glob("*/run.json")) if file.parent.name not in foreign]
+    records = [file for file in sorted(out.rglob("run.json")) if file.parent.name not in foreign]
     return [{name: _LAYER[name](record.parent) for name in LAYERS} for record in records]
 
 

@@ -97,6 +97,8 @@ def test_a_folder_of_results_that_is_none_is_refused(tmp_path):
         make_out(tmp_path / "dangling")
     with pytest.raises(OutputError, match=r"M\\xfcnchen: its name is not UTF-8"):
         make_out(tmp_path / os.fsdecode(b"M\xfcnchen"))
+    with pytest.raises(OutputError, match=r"red\\x1b\[31m: its name has control characters"):
+        make_out(tmp_path / "red\x1b[31m")
     assert not (tmp_path / "nowhere").exists()
     (tmp_path / "real").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "real")

@@ -98,7 +98,7 @@ class Database:
         """Tell what SQLAlchemy raises meanwhile as a LedgerError."""
         try:
             yield
-        except (SQLAlchemyError, UnicodeEncodeError) as error:  # of a value that is not UTF-8
+        except (SQLAlchemyError, UnicodeError) as error:  # of a value or a damaged schema that is not UTF-8
             why = " ".join(str(getattr(error, "orig", None) or error).split())
             raise LedgerError(f"The ledger {self.shown} can't be used: {why}") from error
 

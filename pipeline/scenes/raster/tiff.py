@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from pipeline.errors import CorruptImageError
 from pipeline.scenes.raster.datasets import FileState
 
+Order = Literal["<", ">"]
+"""Byte order of numbers: least significant byte first, or last."""
 _SIZES = dict(zip((*range(1, 14), 16, 17, 18), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 8, 8, 8), strict=True))
 """Bytes of a value, by its type in the directory."""
 _INTEGERS = {1: "u1", 3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
@@ -45,7 +47,7 @@ class Layout:
     bits: int
     samples: int
     """Bands that are in one block: all, or one where each has its own blocks."""
-    order: str
+    order: Order
     """Byte order of numbers, `<` or `>`."""
     offsets: NDArray[np.uint64]
     """(planes, down, across), bytes from the start of the file; 0 for a block that is not there."""
@@ -96,9 +98,9 @@ def tiff_of(href: str, state: FileState) -> Tiff | None:
 
 def _read(file: IO[bytes], size: int) -> Tiff | None:
     begin = file.read(16)
-    order = {b"II": "<", b"MM": ">"}.get(begin[:2])
-    if order is None or len(begin) < 8:
+    if begin[:2] not in (b"II", b"MM") or len(begin) < 8:
         return None
+    order: Order = "<" if begin[:2] == b"II" else ">"
     (version,) = struct.unpack(order + "H", begin[2:4])
     if version not in (42, 43):
         return None
@@ -128,7 +130,7 @@ def _read(file: IO[bytes], size: int) -> Tiff | None:
 class _Directory:
     """Tags of one image."""
 
-    def __init__(self, file: IO[bytes], size: int, order: str, is_big: bool, at: int) -> None:
+    def __init__(self, file: IO[bytes], size: int, order: Order, is_big: bool, at: int) -> None:
         self._file, self.size, self.order = file, size, order
         self._inline, form, self._entry = (8, "Q", "HHQ") if is_big else (4, "I", "HHI")
         (count,) = struct.unpack(order + ("Q" if is_big else "H"), self._bytes(at, 8 if is_big else 2))

@@ -19,6 +19,16 @@ def test_errors_are_one_line_without_secrets(tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_a_damaged_schema_that_is_not_utf_8_is_one_line(tmp_path):
+    open_ledger(tmp_path, Config()).close()
+    file = tmp_path / "ledger.sqlite"
+    raw = file.read_bytes()
+    assert b"CREATE TABLE" in raw
+    file.write_bytes(raw.replace(b"CREATE TABLE", b"CREATE T\xd1BLE"))
+    with pytest.raises(LedgerError, match=r"ledger\.sqlite can't be used"):
+        open_ledger(tmp_path, Config())
+
+
 @pytest.mark.parametrize("name", ["a ?1", "a ?2", "#1 50% &[a](b)'ü;!"])
 def test_the_ledger_lies_in_its_folder_whatever_its_name(tmp_path, name):
     folder = tmp_path / name
