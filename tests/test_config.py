@@ -182,7 +182,7 @@ def test_files_that_hold_no_settings(settings_file, tmp_path):
     assert message(path).startswith(f"Settings file is not valid YAML: {path}: ")
     missing = tmp_path / "missing.yaml"
     assert message(missing) == f"Settings file can't be read: {missing} (No such file or directory)."
-    assert message(tmp_path) == f"Settings file can't be read: {tmp_path} (Is a directory)."
+    assert message(tmp_path) == f"Settings file is not valid YAML: {tmp_path}: it is no file but a folder."
     path.write_bytes(b"\xff\xfetiling")
     assert message(path) == f"Settings file is not UTF-8 text: {path}."
 

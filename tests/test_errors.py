@@ -28,6 +28,7 @@ def test_an_error_of_labels_is_of_labels():
 def test_transient_errors():
     assert {kind.__name__ for kind in KINDS if is_transient(kind(""))} == {
         "IncompleteReadError",
+        "InputChangedError",
         "InstallationError",
         "OrchestratorError",
         "OutputError",

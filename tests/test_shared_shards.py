@@ -237,8 +237,8 @@ def test_a_run_that_is_killed_is_taken_up_on_another_machine(scene, undisturbed,
     ("url", "said"),
     [
         ("shared/shards", "runner.store must be like s3://bucket/prefix"),
-        ("s3://key:secret@shards", "with credentials in the environment. Received: s3://shards"),
-        ("https://host/shards", "needs an object store"),
+        ("s3://key:secret@shards", "with credentials in the environment. Received: 's3://shards'"),
+        ("https://host/shards", "runner.store has an unsupported protocol, https"),
     ],
 )
 def test_addresses_that_are_refused_before_any_work(scene, tmp_path, url, said):

@@ -215,13 +215,14 @@ def _shards(scene: Scene, models: Models, config: Config) -> tuple[tuple[Tile, .
     """
     memory_mb, width = config.engine.memory_mb, scene.shape[1]
     largest = max_tile_px(memory_mb, models, half_precision(config.engine))
-    side = min(config.tiling.tile_px, largest, max_shard_px(memory_mb) // width)
-    if side < min(_LEAST_TILE_PX, scene.shape[0]):
+    highest = max_shard_px(memory_mb) // width
+    if highest < min(_LEAST_TILE_PX, scene.shape[0]):
         needed_mb = math.ceil(memory_mb * _LEAST_TILE_PX * width / max_shard_px(memory_mb))
         raise GeoreferenceError(
             f"{scene.id} is {width} pixels of 10 m wide, too wide for the memory. Cut it, "
             f"e.g. gdal_translate -projwin, or set engine.memory_mb={needed_mb}."
         )
+    side = min(config.tiling.tile_px, largest, highest)
     tiles = plan(scene.shape, side, models.halo, models.stride)
     rows = strips(tiles)
     at_once = max(1, max_shard_px(memory_mb) // (rows[0][0].height * width))

@@ -11,7 +11,6 @@ from tests.cli.test_app import refused
         (["batch", "--no-prefect", "--out", "OUT"], "--folder"),
         (["batch", "--folder", "/nowhere", "--no-prefect", "--out", "OUT"], "/nowhere"),
         (["batch", "--stac", "file:///etc", "--no-prefect", "--out", "OUT"], "file:///etc"),
-        (["schedule", "--folder", "incoming", "--every", "0", "--out", "OUT"], "schedule"),
         (["status", "OUT"], "OUT"),
     ],
 )

@@ -56,7 +56,7 @@ def damaged_block(
                 top, left = extent[0].start, extent[1].start
                 known = pixels[:, rows.start - top : rows.stop - top, cols.start - left : cols.stop - left]
                 stored = _as_stored(layout, known)
-                if stored is not None and zlib.adler32(memoryview(stored)) == _checksum(
+                if stored is not None and zlib.adler32(stored.data) == _checksum(
                     file, layout, plane, row, col
                 ):
                     continue

@@ -50,6 +50,6 @@ def test_memory_counts_every_process_that_takes_it():
 
 
 def test_threads_beyond_the_cores():
-    (finding,) = machine.processor(load_config(None, ["engine.threads=100000"]))
+    (finding,) = machine.processor(load_config(None, ["engine.threads=1024"]))
     assert finding.state == "warning"
     assert machine.processor(load_config())[0].state == "ok"

@@ -116,7 +116,7 @@ def test_the_store_of_shards(tmp_path, nobody, monkeypatch):
     there = load_config(None, [f"runner.store=file://{tmp_path}"])
     assert services.shards(there)[0].state == "ok"
     (finding,) = services.shards(load_config(None, ["runner.store=https://host/shards"]))
-    assert (finding.state, "can rename files" in finding.found) == ("fails", True)
+    assert (finding.state, "unsupported protocol, https" in finding.found) == ("fails", True)
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{nobody}")
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     (finding,) = services.shards(load_config(None, ["runner.store=s3://shards"]))

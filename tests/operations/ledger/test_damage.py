@@ -119,5 +119,5 @@ def test_a_watermark_that_is_no_time_is_none(tmp_path, column, value):
     marks.close()
 
 
-def test_a_time_before_all_calendars_is_the_first_one():
-    assert earlier("0001-01-02T00:00:00Z", 30) == "0001-01-01T00:00:00Z"
+def test_a_watermark_goes_back_to_1970_at_most():
+    assert earlier("0001-01-02T00:00:00Z", 30) == "1970-01-01T00:00:00Z"
