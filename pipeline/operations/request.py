@@ -39,7 +39,7 @@ class BatchRequest:
     retry_quarantined: bool = False
     """Also retry scenes that are quarantined for an error that is not transient."""
     left_out: tuple[str, ...] = ()
-    """What was found beside the scenes and can't be read, each with the reason."""
+    """Neighbours of the scenes that can't be read, each with the reason."""
 
     def check(self) -> None:
         """Raise now what every scene would raise.

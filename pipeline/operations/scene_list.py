@@ -131,7 +131,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def unique(scenes: Iterable[ListedScene]) -> list[ListedScene]:
-    """Return the scenes without duplicates, each with a name of its own.
+    """Return the scenes without duplicates, each with another name.
 
     Another scene of the same name gets its address's hash added. If both turn out to have the same id, the
     second is quarantined when it is opened: their layers would go to the same folder.

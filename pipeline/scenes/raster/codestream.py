@@ -152,7 +152,7 @@ def _check_boxes(stream: _Stream) -> None:
 
 @dataclass
 class _Header:
-    """What the main header says about tiles and packets."""
+    """Tiles and packets by the main header."""
 
     tiles: int = 0
     size: tuple[int, int] = (0, 0)

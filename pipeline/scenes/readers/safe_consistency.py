@@ -38,7 +38,7 @@ _TOLERANCE = 1e-3
 _AGAIN = "Download the product again."
 
 Statement = tuple[str, str, str]
-"""What is stated (a key of the regular expressions above), its value, and where."""
+"""A statement: its key in the regular expressions above, its value, and its place."""
 
 
 def check_consistent(
