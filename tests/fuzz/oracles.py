@@ -79,7 +79,7 @@ def half_written(out: Path, tmp: Path, kept: Collection[str]) -> Iterator[str]:
         if name in kept:
             continue
         hidden = [part for part in file.relative_to(out).parts if part.startswith(".")]
-        if hidden and (hidden[0] not in _HIDDEN_OUTPUTS or len(hidden) > 1):
+        if any(part not in _HIDDEN_OUTPUTS for part in hidden):
             yield f"half-written file left: {name}"
 
 

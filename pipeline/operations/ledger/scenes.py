@@ -161,7 +161,10 @@ class Ledger:
     # --- writing ----------------------------------------------------------------------------------------
 
     def register(self, scenes: Sequence[Registration]) -> None:
-        """Enter scenes that are not there yet, or whose row is damaged; the others stay as they are."""
+        """Enter scenes that are not there yet, or whose row is damaged; the others stay as they are.
+
+        Raises LedgerError if a row can't be entered, as where the file of SQLite is damaged.
+        """
         known = {entry.scene for entry in self.entries()}
         damaged = [scene.scene for scene in scenes if scene.scene in self.damaged]
         if damaged:
@@ -176,6 +179,12 @@ class Ledger:
         if not self._insert(rows):  # another batch enters some of the same
             for row in rows:
                 self._insert([row])  # or it exists already
+        lost = {row["scene"] for row in rows} - {entry.scene for entry in self.entries()}
+        if lost:
+            raise LedgerError(
+                f"The ledger {self._database.shown} is damaged: it neither has nor takes a row of {min(lost)}. "
+                "Move it away: finished scenes are found by their files."
+            )
 
     def _insert(self, rows: Sequence[Mapping[str, Any]]) -> bool:
         """Enter all rows, or none and return False if one exists."""

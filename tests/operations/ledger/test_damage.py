@@ -121,3 +121,19 @@ def test_a_watermark_that_is_no_time_is_none(tmp_path, column, value):
 
 def test_a_watermark_goes_back_to_1970_at_most():
     assert earlier("0001-01-02T00:00:00Z", 30) == "1970-01-01T00:00:00Z"
+
+
+def test_an_index_that_has_a_row_which_the_table_lacks_is_one_line(ledger, tmp_path):
+    ledger.register([scene("gone")])
+    file = tmp_path / "ledger.sqlite"
+    with sqlite3.connect(file) as connection:
+        ((root, page),) = connection.execute(
+            "SELECT rootpage, page_size FROM sqlite_master, pragma_page_size WHERE name = 'truckscape_scenes'"
+        )
+    content = bytearray(file.read_bytes())
+    table = slice((root - 1) * page, root * page)
+    content[table] = content[table].replace(b"gone", b"lost")
+    ledger.close()
+    file.write_bytes(content)
+    with pytest.raises(LedgerError, match="is damaged: it neither has nor takes a row of gone"):
+        Ledger(f"sqlite:///{file}").register([scene("gone")])
