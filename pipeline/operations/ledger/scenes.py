@@ -182,7 +182,7 @@ class Ledger:
         lost = {row["scene"] for row in rows} - {entry.scene for entry in self.entries()}
         if lost:
             raise LedgerError(
-                f"The ledger {self._database.shown} is damaged: it neither has nor takes a row of {min(lost)}. "
+                f"The ledger {self._database.shown} is damaged: it has and takes no row of {min(lost)}. "
                 "Move it away: finished scenes are found by their files."
             )
 

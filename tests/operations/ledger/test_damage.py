@@ -135,5 +135,5 @@ def test_an_index_that_has_a_row_which_the_table_lacks_is_one_line(ledger, tmp_p
     content[table] = content[table].replace(b"gone", b"lost")
     ledger.close()
     file.write_bytes(content)
-    with pytest.raises(LedgerError, match="is damaged: it neither has nor takes a row of gone"):
+    with pytest.raises(LedgerError, match="is damaged: it has and takes no row of gone"):
         Ledger(f"sqlite:///{file}").register([scene("gone")])
