@@ -37,7 +37,7 @@ from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.scene import Scene, date_text
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store
-from pipeline.storage.out_folder import ROADS, check_out, check_scene_folder
+from pipeline.storage.out_folder import ROADS, TRAFFIC, check_out, check_scene_folder
 from pipeline.storage.out_folder import SHARDS as _HIDDEN
 from pipeline.storage.publish import SETTING as PUBLISH_URL
 from pipeline.tiling import Tile, plan, shard, strips
@@ -172,7 +172,7 @@ def check_stores(config: Config) -> None:
 
 def _prepare(request: Request, scene: Scene, before: States, started: float) -> Job:
     config = request.config
-    check_scene_folder(request.out, scene.id)
+    check_scene_folder(request.out, scene.id, (TRAFFIC, ROADS) if request.roads else ())
     _warn_of_time(scene)
     if request.catalog:  # a batch has a ledger for that
         warn_of_same_acquisition(scene, request.out)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.errors import OutputError
@@ -94,8 +95,10 @@ def check_file(path: Path) -> None:
         )
 
 
-def check_scene_folder(out: Path, scene_id: str) -> None:
+def check_scene_folder(out: Path, scene_id: str, beside: Sequence[str] = ()) -> None:
     """Check that a run may write into `out/<scene_id>`, and replace and remove results there.
+
+    `beside` names folders of `out` that the run writes into as well.
 
     Raises
     ------
@@ -104,14 +107,14 @@ def check_scene_folder(out: Path, scene_id: str) -> None:
         scene; or if no run has made it and it has files that would be overwritten.
     """
     try:
-        _check_scene_folder(out, scene_id)
+        _check_scene_folder(out, scene_id, beside)
     except OSError as error:
         raise OutputError(f"Can't read {out / scene_id} ({error.strerror}); choose another --out.") from error
 
 
-def _check_scene_folder(out: Path, scene_id: str) -> None:
+def _check_scene_folder(out: Path, scene_id: str, beside: Sequence[str]) -> None:
     folder = out / scene_id
-    for place in (folder, folder / SHARDS, folder / EVALUATION, out / TRAFFIC, out / ROADS):
+    for place in (folder, folder / SHARDS, folder / EVALUATION, *(out / name for name in beside)):
         if place.is_symlink() or (place.exists() and not place.is_dir()):
             raise OutputError(
                 f"{place} is no folder but a link or file; layers are not written through it. Remove it, or "

@@ -5,7 +5,14 @@ import pytest
 
 from pipeline.errors import OutputError
 from pipeline.storage import out_folder
-from pipeline.storage.out_folder import BESIDE_SCENES, check_file, check_scene_folder, make_out
+from pipeline.storage.out_folder import (
+    BESIDE_SCENES,
+    ROADS,
+    TRAFFIC,
+    check_file,
+    check_scene_folder,
+    make_out,
+)
 from tests.conftest import only_on
 
 
@@ -37,7 +44,9 @@ def test_links_and_files_where_folders_are_written_are_refused(tmp_path, name, k
     else:
         place.symlink_to(tmp_path / "elsewhere" if kind == "link" else place)
     with pytest.raises(OutputError, match=r"is no folder but a link or file.*choose another --out"):
-        check_scene_folder(tmp_path, "S2A")
+        check_scene_folder(tmp_path, "S2A", [TRAFFIC, ROADS])
+    if place.parent == tmp_path and name != "S2A":
+        check_scene_folder(tmp_path, "S2A")  # nothing is written there
 
 
 @pytest.mark.parametrize(
