@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.models.bundle import open_bundle
 from pipeline.simulation.simulate import simulate
+from tests.scenes.products import write_manifest
 
 SIZE, SEED = 64, 3
 BANDS = ("B02", "B03", "B04", "B08")
@@ -53,6 +54,7 @@ def build(root: Path) -> Corpus:
     product = simulate(root, SIZE, SEED)
     safe = root / f"{NAME}.SAFE"
     product.safe.rename(safe)
+    write_manifest(safe)
     _zip(safe, root / f"{NAME}.zip")
     numbers, profile = _numbers(safe)
     for compress in ("none", "deflate"):

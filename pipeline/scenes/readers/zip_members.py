@@ -38,7 +38,7 @@ def members_of(path: Path) -> dict[str, zipfile.ZipInfo]:
     Raises
     ------
     NotAProductError
-        If its directory can't be read.
+        If its directory can't be read, or has other names than the members themselves.
     MetadataError
         If a name leads out of the zip, or two are the same for some reader: GDAL takes the first of them,
         Python the last, and file systems may take no notice of upper and lower case.
@@ -46,6 +46,7 @@ def members_of(path: Path) -> dict[str, zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
+            _check_names(archive)
     except NotImplementedError as error:
         raise NotAProductError(
             f"{path} needs a later version of the zip format; unpack it. ({error})"
@@ -70,6 +71,20 @@ def members_of(path: Path) -> dict[str, zipfile.ZipInfo]:
         seen[same] = info.filename
         found[name] = info
     return found
+
+
+def _check_names(archive: zipfile.ZipFile) -> None:
+    """Raise BadZipFile if a member has another name before its content than in the directory.
+
+    A changed letter there would hide a band, and the product would count as one without it.
+    """
+    for info in archive.infolist():
+        try:
+            archive.open(info).close()
+        except zipfile.BadZipFile:
+            raise
+        except UNREADABLE:  # encrypted or packed in another way: an error only if the member is used
+            continue
 
 
 def check_readable(path: Path, info: zipfile.ZipInfo) -> None:

@@ -133,3 +133,9 @@ def test_any_changed_byte_of_a_directory_is_a_scene_or_one_clear_error(safe, tmp
         open_safe(tmp_path / "p.zip")
     except TruckscapeError as error:
         assert str(error)
+
+
+def test_a_band_that_the_directory_names_otherwise_is_not_left_out(safe, tmp_path):
+    path = changed(safe, tmp_path / "p.zip", "_B02.jp2", {46: b"X"})
+    with pytest.raises(NotAProductError, match="Not a readable zip"):
+        open_safe(path)
