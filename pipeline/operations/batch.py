@@ -49,7 +49,7 @@ class Summary:
     outputs: dict[str, Path]
     """The catalogue and the picture, by file name."""
     left_out: tuple[str, ...] = ()
-    """Of the request: what can't be read beside the scenes, each with the reason."""
+    """Neighbours of the scenes that can't be read, each with the reason."""
 
     def of(self, state: State) -> list[Entry]:
         """Return the scenes in a state."""

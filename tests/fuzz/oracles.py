@@ -106,8 +106,8 @@ def _trucks(folder: Path) -> str:
         return ""
     trucks = []
     for feature in json.loads(file.read_text(encoding="utf-8"))["features"]:
-        told: dict[str, Any] = feature["properties"]
-        kept = {name: value for name, value in told.items() if name not in _NAMES_THE_SCENE}
+        properties: dict[str, Any] = feature["properties"]
+        kept = {name: value for name, value in properties.items() if name not in _NAMES_THE_SCENE}
         trucks.append(json.dumps([feature["geometry"], kept], sort_keys=True))
     return _hash("\n".join(sorted(trucks)).encode())
 

@@ -54,11 +54,11 @@ def prefect(environment: Mapping[str, str] | None = None) -> list[Finding]:
 
 def ledger(config: Config, out: Path) -> list[Finding]:
     """Check the database of batches: as set, or the file in the output folder if there is one."""
-    from pipeline.operations.ledger.database import FILE_NAME
     from pipeline.operations.ledger.scenes import open_ledger
+    from pipeline.storage.out_folder import LEDGER
 
-    if config.batch.ledger is None and not (out / FILE_NAME).is_file():
-        return [ok("ledger", f"none yet; a batch makes {FILE_NAME} in its --out")]
+    if config.batch.ledger is None and not (out / LEDGER).is_file():
+        return [ok("ledger", f"none yet; a batch makes {LEDGER} in its --out")]
     try:
         opened = open_ledger(out, config)
         try:

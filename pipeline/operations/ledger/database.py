@@ -15,7 +15,6 @@ from pipeline.config import Config
 from pipeline.errors import LedgerError, MissingExtraError
 from pipeline.storage.out_folder import LEDGER, check_file
 
-FILE_NAME = LEDGER
 _BUSY_S = 60
 """Time for which SQLite waits for another writing process."""
 
@@ -24,8 +23,8 @@ def database_url(out: Path, config: Config) -> URL | str:
     """Return the SQLAlchemy URL as set, or that of the file in the folder; it may have a password."""
     if config.batch.ledger:
         return config.batch.ledger.get_secret_value()
-    check_file(out / FILE_NAME)
-    return URL.create("sqlite", database=str(out / FILE_NAME))  # as text, a ? would end the path
+    check_file(out / LEDGER)
+    return URL.create("sqlite", database=str(out / LEDGER))  # as text, a ? would end the path
 
 
 class LenientJson(TypeDecorator[Any]):

@@ -18,9 +18,10 @@ from sqlalchemy.exc import IntegrityError
 from pipeline.config import Config
 from pipeline.errors import LedgerError
 from pipeline.operations.ledger.damage import damage_of
-from pipeline.operations.ledger.database import FILE_NAME, Database, database_url
+from pipeline.operations.ledger.database import Database, database_url
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.schema import SCENES, STATES, State, create_tables
+from pipeline.storage.out_folder import LEDGER
 
 
 @dataclass(frozen=True)
@@ -337,6 +338,6 @@ def open_ledger(out: Path, config: Config) -> Ledger:
 
 def existing_ledger(out: Path, config: Config) -> Ledger:
     """Open the ledger of a folder with a batch. Raises LedgerError without one; else as `open_ledger`."""
-    if config.batch.ledger is None and not (out / FILE_NAME).is_file():
-        raise LedgerError(f"No batch ran into {out}: it has no {FILE_NAME}; give the --out of a batch.")
+    if config.batch.ledger is None and not (out / LEDGER).is_file():
+        raise LedgerError(f"No batch ran into {out}: it has no {LEDGER}; give the --out of a batch.")
     return open_ledger(out, config)

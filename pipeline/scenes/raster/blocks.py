@@ -58,7 +58,7 @@ class Raster:
     nodata_declared: tuple[bool, ...] = ()
     """For each band, whether the file declares a number without data."""
     crs: str = ""
-    """As WKT; empty without one."""
+    """The CRS as WKT; empty without one."""
     warp: Warp | None = None
     """The grid to which it is warped; shape, transform and blocks are then those of the warped raster."""
 

@@ -64,7 +64,7 @@ def _fault(href: str, state: FileState) -> str | None:
         return str(error)
     except _UNPACKABLE as error:
         return f"it can't be decompressed ({error})"
-    except (OSError, KeyError, RuntimeError, NotImplementedError):
+    except (OSError, KeyError, RuntimeError):
         return None  # missing, encrypted or of unknown compression: an error of opening it
     return None
 

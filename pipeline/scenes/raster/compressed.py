@@ -26,7 +26,7 @@ _CHECKED = {*_DEFLATE, _PACKBITS, _JPEG}
 """Numbers of the compressions that are checked; others have nothing to compare, or libtiff does it."""
 _CHUNK = 2**20
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")
-"""Of JPEG, where only entropy-coded data may be."""
+"""Markers of JPEG that can't stand within entropy-coded data."""
 
 
 def damaged_block(
