@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import EvaluationError
 from pipeline.evaluation.evaluate import CASES, METRICS
-from pipeline.evaluation.labels import has_layer, read_polygons
+from pipeline.evaluation.features import read_polygons
+from pipeline.evaluation.labels import has_layer
 from pipeline.evaluation.landcover.accuracy import prediction_grid
 from pipeline.evaluation.landcover.compare import LANDCOVER_CHANGES, LandcoverComparison, compare_landcover
 from pipeline.evaluation.landcover.labels import read_landcover_labels

@@ -11,8 +11,8 @@ import geopandas as gpd
 import shapely
 
 from pipeline.errors import EvaluationError, LabelsError
+from pipeline.evaluation.features import LeftOut
 from pipeline.evaluation.labels import (
-    LeftOut,
     checked_predicted_trucks,
     checked_truck_labels,
     read_not_seen,

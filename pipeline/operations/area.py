@@ -12,7 +12,7 @@ import shapely
 from shapely.affinity import translate
 
 from pipeline.errors import AreaError, ConfigError, LabelsError
-from pipeline.evaluation.labels import usable_polygons
+from pipeline.evaluation.features import usable_polygons
 from pipeline.input_warnings import warn
 from pipeline.storage.untrusted_vectors import file_of
 

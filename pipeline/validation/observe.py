@@ -12,7 +12,8 @@ import shapely
 from pydantic import Field
 
 from pipeline.config import Config, Engine, Landcover, SceneSettings, Trucks
-from pipeline.evaluation.labels import read_polygons, read_truck_labels
+from pipeline.evaluation.features import read_polygons
+from pipeline.evaluation.labels import read_truck_labels
 from pipeline.evaluation.trucks.boxes import centres, to_metres
 from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
 from pipeline.inference.motion import evidence

@@ -6,12 +6,8 @@ from rasterio.transform import from_origin
 from shapely.geometry import GeometryCollection, LineString, MultiPolygon, Point, Polygon, box
 
 from pipeline.errors import LabelsError, VectorFileError
-from pipeline.evaluation.labels import (
-    LeftOut,
-    checked_predicted_trucks,
-    checked_truck_labels,
-    read_truck_labels,
-)
+from pipeline.evaluation.features import LeftOut
+from pipeline.evaluation.labels import checked_predicted_trucks, checked_truck_labels, read_truck_labels
 from pipeline.evaluation.landcover.labels import (
     read_landcover_labels,
 )

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError, LabelsError
 from pipeline.evaluation import columns
-from pipeline.evaluation.labels import read_polygons
+from pipeline.evaluation.features import read_polygons
 from pipeline.input_warnings import warn
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.scenes.raster.datasets import local_raster, open_raster

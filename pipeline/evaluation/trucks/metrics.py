@@ -9,7 +9,7 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import RESAMPLES
-from pipeline.evaluation.labels import LeftOut
+from pipeline.evaluation.features import LeftOut
 from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M, truck_blocks
 from pipeline.evaluation.trucks.boxes import centres, column
 from pipeline.evaluation.trucks.breakdown import Group, break_down

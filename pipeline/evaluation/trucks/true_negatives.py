@@ -11,7 +11,8 @@ import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from pipeline.evaluation.labels import has_layer, read_polygons
+from pipeline.evaluation.features import read_polygons
+from pipeline.evaluation.labels import has_layer
 from pipeline.evaluation.trucks.boxes import centres, column, within
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.storage.untrusted_vectors import file_of

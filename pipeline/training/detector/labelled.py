@@ -19,7 +19,8 @@ from rasterio.features import geometry_mask
 from rasterio.windows import bounds
 
 from pipeline.errors import LabelsError
-from pipeline.evaluation.labels import IGNORED_CONFIDENCES, TRUCK_LAYERS, read_polygons, read_truck_labels
+from pipeline.evaluation.features import read_polygons
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES, TRUCK_LAYERS, read_truck_labels
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels, require_bands

@@ -16,7 +16,7 @@ from pydantic import Field
 from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError, LabelsError
-from pipeline.evaluation.labels import read_polygons
+from pipeline.evaluation.features import read_polygons
 from pipeline.evaluation.landcover.labels import (
     LANDCOVER_LAYERS,
     UNLABELLED,

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.evaluation.labels import LeftOut
+from pipeline.evaluation.features import LeftOut
 from pipeline.evaluation.trucks.metrics import truck_metrics, truck_warnings
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from tests.evaluation.trucks.conftest import area
