@@ -146,6 +146,16 @@ class MissingExtraError(TruckscapeError):
     """Missing package of an optional extra."""
 
 
+class OpenDataError(TruckscapeError):
+    """Open data that is unknown, not in the cache, or not what the catalogue says."""
+
+
+class OpenDataUnreachableError(OpenDataError):
+    """Server of open data that does not answer, is busy, or breaks off its answer."""
+
+    is_transient = True
+
+
 class TrainingError(TruckscapeError):
     """Training run that can't start or continue."""
 

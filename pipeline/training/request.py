@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, OutputError
 from pipeline.models.bundle import Bundle
+from pipeline.open_data.resolve import check_fetched
 from pipeline.scenes.scene import safe_id
 from pipeline.settings import load_settings
 
@@ -51,6 +52,8 @@ def training_settings(request: TrainingRequest) -> Any:
     ConfigError
         If a setting is unknown or out of range, imagery and labels don't go together, or a detector has no
         imagery and the settings name none.
+    OpenDataError
+        If the settings name open data that is not in the cache.
     """
     if len(request.imagery) != len(request.labels):
         raise ConfigError(
@@ -73,6 +76,7 @@ def training_settings(request: TrainingRequest) -> Any:
     chosen: Any = load_settings(kinds[bool(request.imagery)], request.config, request.settings)
     if request.kind == "detector" and not request.from_scratch and not request.imagery:
         _check_data(chosen)
+    check_fetched(chosen)
     given = {"scale": request.scale, "offset": request.offset, "nodata": request.nodata}
     values = load_settings(
         SceneSettings, None, [f"{name}={value}" for name, value in given.items() if value is not None]

@@ -1,4 +1,4 @@
-"""A labelled scene as settings name it."""
+"""A labelled scene as settings name it: by paths, or names of open data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.settings import Settings
 class LabelledSource(Settings):
     """A scene and its labels."""
 
-    imagery: str = Field(description="a .SAFE folder or zip, a folder of band files, a GeoTIFF, a STAC item")
+    imagery: str = Field(description="as for `truckscape run`, or open data: data:NAME, data:NAME/file")
     labels: Path
     bands: tuple[str, ...] | None = Field(None, description="names of a GeoTIFF's bands, where it has none")
     values: SceneSettings = SceneSettings()

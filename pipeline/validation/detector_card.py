@@ -20,6 +20,7 @@ from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M
 from pipeline.evaluation.trucks.calibration import Reliability, fit_calibration, reliability
 from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
 from pipeline.models.bundle import Bundle, Calibration, Card, save_card
+from pipeline.open_data.resolve import check_fetched
 from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
 from pipeline.settings import MOST_THREADS, Settings
@@ -267,6 +268,7 @@ def _detections(
 
 
 def _observe(bundle: Bundle, settings: DetectorMeasurement, say: Callable[[str], None]) -> Observations:
+    check_fetched(settings)
     engine = Engine(threads=settings.threads)
     with TemporaryDirectory(prefix="truckscape-measure-") as scratch:
 

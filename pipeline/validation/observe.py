@@ -20,6 +20,7 @@ from pipeline.inference.motion import evidence
 from pipeline.layers.search_area import seen_layers, where_seen
 from pipeline.models.bundle import Bundle, Calibration
 from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.open_data.resolve import located
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.run.products import RunContext, trucks_of
@@ -37,7 +38,7 @@ class Place(Settings):
     """A scene on disk, with what is known of it."""
 
     name: str
-    scene: str
+    scene: str = Field(description="as for `truckscape run`, or open data: data:NAME, data:NAME/file")
     labels: Path | None = Field(None, description="boxes of trucks; without them there is hardly a truck")
     roads: Path | None = None
     within: Path | None = Field(None, description="polygons to keep to, such as blocks held out of training")
@@ -91,6 +92,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     TruckscapeError
         Whatever a run or its labels may raise.
     """
+    place = located(place)
     config = Config(
         scene=place.values,
         engine=engine,

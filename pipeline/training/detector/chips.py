@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from pipeline.models.bundle import Card
 from pipeline.models.normalise import normalise
+from pipeline.open_data.resolve import resolved
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.simulation.chips.chip import CHIP_BANDS, LabelledImage, draw_chip
@@ -92,7 +93,7 @@ def grounds_and_traffic(settings: ChipTraining) -> tuple[list[LabelledImage], li
 
 def real_ground(scene: GroundScene) -> LabelledImage:
     """Return a complete real scene, reflectance 0 where it has no data, with the vehicles known in it."""
-    opened = open_scene(scene.path)
+    opened = open_scene(resolved(scene.path))
     rows, cols = opened.shape
     pixels = read_pixels(opened, Window(0, 0, cols, rows), CHIP_BANDS)
     return LabelledImage(pixels.reflectance, _boxes(scene.trucks), _boxes(scene.ambiguous))

@@ -22,7 +22,7 @@ class GroundScene(Settings):
 
     renamed: ClassVar = {"doubtful": "ambiguous"}
 
-    path: str
+    path: str = Field(description="as for `truckscape run`, or open data: data:NAME, data:NAME/file")
     trucks: tuple[PixelBox, ...] = Field((), description="boxes in pixels: x_min, y_min, x_max, y_max")
     ambiguous: tuple[PixelBox, ...] = Field((), description="boxes in which nothing is learned")
 

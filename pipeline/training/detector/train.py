@@ -21,6 +21,7 @@ from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import LegendClass
 from pipeline.models.registry import build_network, find_family
+from pipeline.open_data.resolve import located
 from pipeline.simulation.chips.chip import CHIP_BANDS
 from pipeline.simulation.rendering import PIXEL_M
 from pipeline.training.detector.chips import (
@@ -174,7 +175,8 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
     module = DetectorModule(card, settings)
     if settings.start_from:
         open_bundle(settings.start_from).load_into(module.detector).train()
-    labelled = [read_labelled(one, settings.labels, card.bands, settings.seed) for one in settings.labelled]
+    sources = [located(one) for one in settings.labelled]
+    labelled = [read_labelled(one, settings.labels, card.bands, settings.seed) for one in sources]
     fit(
         module,
         training_loader(_chips(card, settings, labelled), settings, collate),
@@ -190,7 +192,7 @@ def train_detector(settings: DetectorTraining, out: Path) -> Bundle:
     if settings.measure:
         log.info("measuring")
         bundle = write_quality(measure_detector(bundle, settings.measure), bundle)
-    return evaluate_held_out(bundle, settings.start_from, settings.labelled, labelled, out / "held_out")
+    return evaluate_held_out(bundle, settings.start_from, sources, labelled, out / "held_out")
 
 
 def _chips(card: Card, settings: DetectorTraining, labelled: Sequence[LabelledBlocks]) -> Chips:

@@ -19,6 +19,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 from pipeline.errors import LabelsError
 from pipeline.evaluation.landcover.labels import UNLABELLED, read_landcover_labels
 from pipeline.models.bundle import Card
+from pipeline.open_data.resolve import located
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels
@@ -153,6 +154,7 @@ class OpenSource:
     @staticmethod
     def of(source: LandcoverSource, classes: Classes | None) -> OpenSource:
         """Open a source; errors as of `open_scene`, `read_labels` and `read_landcover_labels`."""
+        source = located(source)
         scene = plausible(open_scene(source.imagery, source.bands, source.values), source.values.given)
         labels = read_labels(source.labels, scene, source.class_field, classes)
         if source.land_use is None:

@@ -1,0 +1,100 @@
+"""Names of open data in settings: `data:NAME` and `data:NAME/file` become paths in the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel
+
+from pipeline.errors import OpenDataError
+from pipeline.open_data.catalogue import Catalogue, catalogue
+
+PREFIX = "data:"
+CACHE_VARIABLE = "TRUCKSCAPE_DATA"
+"""Environment variable with the cache folder."""
+
+Address = TypeVar("Address", str, Path)
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def cache_folder() -> Path:
+    """Return the folder of fetched data: `$TRUCKSCAPE_DATA`, or the user's cache."""
+    import pooch
+
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given) if given else Path(pooch.os_cache("truckscape")) / "data"
+
+
+def resolved(address: Address) -> Address:
+    """Return the cached file or folder of `data:NAME` or `data:NAME/file`; anything else as it is.
+
+    `data:NAME` is the folder of a dataset, or its only file.
+
+    Raises
+    ------
+    OpenDataError
+        If there is no such dataset or file, or it is not in the cache; the message says how to fetch it.
+    """
+    text = address if isinstance(address, str) else address.as_posix()
+    if not text.startswith(PREFIX):
+        return address
+    return cast(Address, type(address)(_found(text, catalogue(), cache_folder())))
+
+
+def located(settings: Model) -> Model:
+    """Return a copy of a group of settings in which texts and paths are `resolved`.
+
+    Settings keep names, so that a training can be resumed with another cache.
+    """
+    addresses = {name: value for name, value in settings if isinstance(value, str | Path)}
+    return settings.model_copy(update={name: resolved(value) for name, value in addresses.items()})
+
+
+def names_in(tree: Any) -> Iterator[str]:
+    """Yield every `data:...` in nested settings, lists and mappings."""
+    if isinstance(tree, BaseModel):
+        tree = dict(tree)
+    if isinstance(tree, Mapping):
+        tree = list(tree.values())
+    if isinstance(tree, list | tuple):
+        for part in tree:
+            yield from names_in(part)
+    elif isinstance(tree, str | Path) and str(tree).startswith(PREFIX):
+        yield str(tree)
+
+
+def check_fetched(settings: BaseModel) -> None:
+    """Raise OpenDataError if data that settings name is unknown or not in the cache."""
+    for name in names_in(settings):
+        resolved(name)
+
+
+def dataset_of(address: str) -> str:
+    """Return NAME of `data:NAME/file`."""
+    return address.removeprefix(PREFIX).partition("/")[0]
+
+
+def _found(text: str, known: Catalogue, cache: Path) -> Path:
+    name, path = dataset_of(text), text.removeprefix(PREFIX).partition("/")[2]
+    dataset = known.dataset(name)
+    wanted = dataset.below(path)
+    if not wanted:
+        files = ", ".join(file.path for file in dataset.files)
+        raise OpenDataError(f"{text}: {name} has no such file. It has: {files}")
+    missing = [file for file in wanted if not (cache / dataset.place(file)).is_file()]
+    if missing:
+        raise OpenDataError(
+            f"{text} is not in {cache}: {len(missing)} of {len(wanted)} files are missing. "
+            f"Run: truckscape data fetch {name}"
+        )
+    if path:
+        return cache / dataset.folder / path
+    if len(dataset.files) == 1:
+        return cache / dataset.place(dataset.files[0])
+    if not known.has_own_folder(dataset):
+        files = ", ".join(f"{PREFIX}{name}/{file.path}" for file in dataset.files)
+        raise OpenDataError(f"{text}: {name} has {len(dataset.files)} files. Choose one: {files}")
+    return cache / dataset.folder
