@@ -218,9 +218,7 @@ class Landcover(Settings):
     """Land-cover segmentation and its polygons."""
 
     enabled: bool = Field(True, description="map land cover")
-    bundle: str | None = Field(
-        None, description="name or path of a bundle; null: landcover, or landcover-10m without 20 m bands"
-    )
+    bundle: str = Field("landcover", description="name or path of a bundle")
     min_area_m2: float = Field(
         500.0, ge=0, le=1e9, description="merge smaller polygons into their largest neighbour"
     )

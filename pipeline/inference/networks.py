@@ -67,7 +67,7 @@ class Models:
         return tuple(wanted)
 
     def optional_bands(self, scene: Scene) -> tuple[str, ...]:
-        """Further bands to decode, each once: a bundle's optional ones, if the scene has all of them."""
+        """Further bands to decode, each once: a bundle's optional ones that the scene has."""
         wanted: list[str] = []
         for bundle in self.bundles:
             used = bundle.card.bands_used(scene.bands)
@@ -77,28 +77,26 @@ class Models:
     def read(self, scene: Scene, tile: Tile, half: bool) -> TileInput:
         """Read the input of each network for a tile.
 
-        Bands are read one by one, so that one of them is in memory. Errors as `read_pixels`.
+        Bands are read one by one, so that one of them is in memory. A pixel without data in a required band
+        has data in no band; one without data in an optional band is 0 in that band only. Errors as
+        `read_pixels`.
         """
         images: dict[str, Image] = {
             bundle.card.task: Image.empty(tile, bundle.card, half) for bundle in self.bundles
         }
-        optional = self.optional_bands(scene)
-        required_valid = further_valid = np.ones((int(tile.window.height), int(tile.window.width)), np.bool_)
-        motion = np.empty((len(MOTION_BANDS), *required_valid.shape), np.float32) if self.detector else None
-        for band in (*self.bands, *optional):
+        valid = np.ones((int(tile.window.height), int(tile.window.width)), np.bool_)
+        motion = np.empty((len(MOTION_BANDS), *valid.shape), np.float32) if self.detector else None
+        for band in (*self.bands, *self.optional_bands(scene)):
             pixels = read_pixels(scene, tile.window, (band,))
             for image in images.values():
                 image.fill(band, pixels)
             if motion is not None and band in MOTION_BANDS:
                 motion[MOTION_BANDS.index(band)] = pixels.reflectance[0]
-            if band in optional:
-                further_valid = further_valid & pixels.valid
-            else:
-                required_valid = required_valid & pixels.valid
+            if band in self.bands:
+                valid = valid & pixels.valid
         for image in images.values():
-            image.blank(self.bands, ~required_valid, tile.window)
-            image.blank(optional, ~(required_valid & further_valid), tile.window)
-        return TileInput(required_valid, images, motion)
+            image.blank(~valid, tile.window)
+        return TileInput(valid, images, motion)
 
     def bands_of(self, scene: Scene) -> tuple[str, ...]:
         """All bands that are decoded of a scene, in order."""
@@ -153,12 +151,11 @@ class Image:
             normalised = normalise_band(pixels.reflectance[0][part], pixels.valid[part], self.card, band)
             self.bands[self.card.bands.index(band)] = torch.from_numpy(normalised)
 
-    def blank(self, bands: Sequence[str], where: NDArray[np.bool_], window: Window) -> None:
-        """Remove data of bands where others have none, (H, W) of a window."""
+    def blank(self, where: NDArray[np.bool_], window: Window) -> None:
+        """Remove the data of all bands of some pixels, (H, W) of a window."""
         hidden = where[self._part_of(window)]
         if hidden.any():
-            for band in set(bands) & set(self.card.bands):
-                self.bands[self.card.bands.index(band)][torch.from_numpy(hidden)] = 0
+            self.bands[:, torch.from_numpy(hidden)] = 0
 
     def _part_of(self, window: Window) -> tuple[slice, slice]:
         top, left = self.top - int(window.row_off), self.left - int(window.col_off)

@@ -25,6 +25,7 @@ SHIPPED = Path(__file__).parent / "bundles"
 
 Task = Literal["detection", "segmentation", "screening"]
 
+NO_BAND = "no band"
 _MOST_ARGUMENT = 4096
 """Limit of numbers in a network's arguments; larger ones could fill the memory before weights are read."""
 _MOST_WEIGHTS_BYTES = 2**31
@@ -78,7 +79,7 @@ class Card(BaseModel):
     bands: tuple[str, ...] = Field(min_length=1)
     """Bands in the order of the network's input channels."""
     optional_bands: tuple[str, ...] = ()
-    """Bands that a scene may lack: the network was trained with all and without any of them."""
+    """Bands that a scene may lack, in any combination: the network was trained without some of them, too."""
     units: Literal["reflectance"] = "reflectance"
     gsd: float = Field(10.0, gt=0, le=1000, allow_inf_nan=False)
     mean: tuple[_Number, ...]
@@ -141,8 +142,20 @@ class Card(BaseModel):
         return 0.5 if chosen is None else chosen
 
     def bands_used(self, available: Iterable[str]) -> tuple[str, ...]:
-        """Return the input bands for a scene with bands `available`: optional ones only if it has all."""
-        return self.bands if set(self.optional_bands) <= set(available) else self.required_bands
+        """Return the input bands for a scene with bands `available`: optional ones only if it has them."""
+        missing = set(self.optional_bands) - set(available)
+        return tuple(band for band in self.bands if band not in missing)
+
+    def agreement_without(self, missing: Iterable[str]) -> float | None:
+        """Return the measured agreement with the reference where bands are missing; None if not measured.
+
+        `quality` has it as `agreement_without`, by the missing bands in the card's order (`NO_BAND`: none).
+        """
+        lacking = set(missing)
+        name = " ".join(band for band in self.bands if band in lacking) or NO_BAND
+        measured = self.quality.get("agreement_without")
+        value = measured.get(name) if isinstance(measured, Mapping) else None
+        return float(value) if isinstance(value, int | float) else None
 
     def check_scene(self, available: Mapping[str, Any] | tuple[str, ...], gsd: float, scene_id: str) -> None:
         """Check that a scene has the required bands and the pixel size of this model.

@@ -21,8 +21,9 @@ def normalise(
     """Return (reflectance - mean) / std by band of the card: (C, H, W) float32, 0 where there are no data.
 
     `reflectance` is (B, H, W), 0-1. `bands` names its bands; by default those of the card in its order.
-    `valid` is (H, W); a single band without data is NaN. Pixels without data, and optional bands missing in
-    `bands`, get the value of a convolution's padding beyond the scene's border, so all are equal.
+    `valid` is (H, W); a single band without data is NaN, and only this band is 0 there. Pixels without data,
+    and optional bands missing in `bands`, get the value of a convolution's padding beyond the scene's border,
+    so all are equal.
 
     Raises
     ------

@@ -61,7 +61,7 @@ def config_hash(request: BatchRequest) -> str:
     config = request.config
     names: Sequence[str | None] = (
         *((config.trucks.bundle, config.trucks.screener) if config.trucks.enabled else ()),
-        *(_landcover_bundles(config) if config.landcover.enabled else ()),
+        *((config.landcover.bundle,) if config.landcover.enabled else ()),
     )
     roads = request.roads
     versions = file_versions(file_of(roads)) if roads else None
@@ -74,8 +74,3 @@ def config_hash(request: BatchRequest) -> str:
             request.bands,
         ]
     )
-
-
-def _landcover_bundles(config: Config) -> tuple[str, ...]:
-    """Return the bundles that a scene may get, by its bands."""
-    return (config.landcover.bundle,) if config.landcover.bundle else ("landcover", "landcover-10m")

@@ -178,11 +178,12 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
         warn_of_same_acquisition(scene, request.out)
     models = Models(
         open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
-        _landcover_bundle(scene, config.landcover.bundle) if config.landcover.enabled else None,
+        open_bundle(config.landcover.bundle) if config.landcover.enabled else None,
         open_bundle(config.trucks.screener) if config.trucks.enabled and config.trucks.screener else None,
     )
     for bundle in models.bundles:
         bundle.card.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
+        _warn_of_missing_bands(bundle, scene)
     scene = plausible(scene, config.scene.given)
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
     request = _with_roads(request, scene)
@@ -246,12 +247,18 @@ def _warn_of_time(scene: Scene) -> None:
         )
 
 
-def _landcover_bundle(scene: Scene, name: str | None) -> Bundle:
-    """Return the requested bundle, else the best shipped one for the scene's bands."""
-    if name:
-        return open_bundle(name)
-    best = open_bundle("landcover")
-    return best if set(best.card.bands) <= set(scene.bands) else open_bundle("landcover-10m")
+def _warn_of_missing_bands(bundle: Bundle, scene: Scene) -> None:
+    """Warn of optional bands of a model that a scene lacks, with the loss of accuracy if measured."""
+    card, used = bundle.card, bundle.card.bands_used(scene.bands)
+    missing = [band for band in card.bands if band not in used]
+    if not missing:
+        return
+    complete, lower = card.agreement_without(()), card.agreement_without(missing)
+    figures = "" if complete is None or lower is None else f" (agreement {lower:.2f}, not {complete:.2f})"
+    warn(
+        f"{scene.id} lacks band {', '.join(missing)}: {card.id} is less accurate without{figures}. Give all "
+        f"of {', '.join(card.bands)} if you have them."
+    )
 
 
 def _with_roads(request: Request, scene: Scene) -> Request:

@@ -193,28 +193,30 @@ def blind_to(model: Bundle, bands: tuple[str, ...], folder) -> Bundle:
     return save_bundle(folder, model.card, state)
 
 
-def test_optional_bands_count_where_a_scene_has_all_of_them(small_models, tmp_path):
+def test_optional_bands_count_where_a_scene_has_them(small_models, tmp_path):
     optional = ("B03", "B08")
     card = small_models.segmenter.card.model_copy(update={"optional_bands": optional})
     models = Models(None, save_bundle(tmp_path / "s", card, small_models.segmenter.state_dict()))
     scene = write_scene(tmp_path / "a.tif", 90, 120, 0)
     assert models.bands == ("B02", "B04")
     assert models.bands_of(scene) == ("B02", "B04", *optional)
-    assert models.bands_of(without(scene, {"B03"})) == ("B02", "B04")
+    assert models.bands_of(without(scene, {"B03"})) == ("B02", "B04", "B08")
+    assert models.bands_of(without(scene, {"B03", "B08"})) == ("B02", "B04")
     whole, _ = predict(scene, small_models, 10980)
     same, _ = predict(scene, models, 10980)
     np.testing.assert_array_equal(same.landcover, whole.landcover)
 
 
-def test_a_scene_without_optional_bands_looks_as_if_they_were_average(small_models, tmp_path):
+@pytest.mark.parametrize("missing", [("B03",), ("B08",), ("B03", "B08")])
+def test_a_scene_without_optional_bands_looks_as_if_they_were_average(small_models, tmp_path, missing):
     """Zero after normalisation says what a network says that gives those bands no weight."""
     optional = ("B03", "B08")
     card = small_models.segmenter.card.model_copy(update={"optional_bands": optional})
     models = Models(None, save_bundle(tmp_path / "s", card, small_models.segmenter.state_dict()))
-    blind = Models(None, blind_to(models.segmenter, optional, tmp_path / "blind"))
+    blind = Models(None, blind_to(models.segmenter, missing, tmp_path / "blind"))
     scene = write_scene(tmp_path / "a.tif", 90, 120, 0)
     expected, _ = predict(scene, blind, 10980)
-    got, _ = predict(without(scene, {"B08"}), models, 10980)
+    got, _ = predict(without(scene, set(missing)), models, 10980)
     np.testing.assert_array_equal(got.landcover, expected.landcover)
 
 
@@ -230,6 +232,24 @@ def test_where_only_an_optional_band_lacks_data_there_is_land_cover_all_the_same
     assert (shard.status[60:] == SEEN).all()
     assert (shard.landcover[60:] < 9).all()
     assert (predict(scene, small_models, 10980)[0].status[60:] == NODATA).all()
+    in_tiles, _ = predict(scene, models, 32)
+    np.testing.assert_array_equal(in_tiles.landcover, shard.landcover)
+
+
+def test_an_optional_band_without_data_leaves_the_others_and_a_required_one_takes_all(small_models, tmp_path):
+    card = small_models.segmenter.card.model_copy(update={"optional_bands": ("B03", "B08")})
+    models = Models(None, save_bundle(tmp_path / "s", card, small_models.segmenter.state_dict()))
+    scene = write_scene(tmp_path / "a.tif", 32, 32, 0)
+    with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
+        pixels = dataset.read()
+        pixels[3, 2, 2] = 0  # B08
+        pixels[0, 5, 5] = 0  # B02
+        dataset.write(pixels)
+    (tile,) = plan(scene.shape, 32, models.halo, models.stride)
+    image = models.read(scene, tile, half=False).images[card.task].bands
+    assert (image[:, 2, 2] != 0).tolist() == [True, True, True, False]
+    assert not image[:, 5, 5].any()
+    assert (image[:, 8, 8] != 0).all()
 
 
 def predict_in_parts(
@@ -379,7 +399,7 @@ def test_tiles_without_an_accepted_block_are_skipped(screened, tmp_path):
 @pytest.mark.parametrize(("tile_px", "shards", "workers"), [(128, 3, 2), (256, 1, 1)])
 def test_the_shipped_models_give_the_same_for_every_tiling(shared_data, tile_px, shards, workers):
     scene = open_scene(str(shared_data / "trucks" / "walserberg_a8.tif"))
-    models = Models(open_bundle("trucks"), open_bundle("landcover-10m"))
+    models = Models(open_bundle("trucks"), open_bundle("landcover"))
     whole, whole_trucks = predict(scene, models, 10980)
     assert len(whole_trucks) > 5
     parts, trucks = predict_in_parts(scene, models, tile_px, shards, workers, seed=0)

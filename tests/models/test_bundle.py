@@ -111,10 +111,25 @@ def test_a_new_card_leaves_the_weights_alone(bundle):
 OPTIONAL = CARD.model_copy(update={"optional_bands": ("B03", "B08")})
 
 
-def test_optional_bands_are_used_if_all_are_there():
+def test_any_optional_bands_are_used_that_are_there():
     assert OPTIONAL.required_bands == ("B02", "B04")
     assert OPTIONAL.bands_used(("B01", "B08", "B04", "B03", "B02")) == OPTIONAL.bands
-    assert OPTIONAL.bands_used(("B02", "B03", "B04")) == ("B02", "B04")
+    assert OPTIONAL.bands_used(("B04", "B03", "B02")) == ("B02", "B03", "B04")
+    assert OPTIONAL.bands_used(("B02", "B04", "B08")) == ("B02", "B04", "B08")
+    assert OPTIONAL.bands_used(("B04", "B02")) == ("B02", "B04")
+
+
+def test_a_card_says_what_missing_bands_cost_where_that_was_measured():
+    measured = {"agreement_without": {"no band": 0.8, "B08": 0.75, "B03 B08": 1}}
+    card = OPTIONAL.model_copy(update={"quality": measured})
+    assert [card.agreement_without(bands) for bands in ((), ["B08"], {"B08", "B03"}, ["B03"])] == [
+        0.8,
+        0.75,
+        1.0,
+        None,
+    ]
+    for nothing in ({}, {"agreement_without": [0.8]}, {"agreement_without": {"B08": "high"}}):
+        assert OPTIONAL.model_copy(update={"quality": nothing}).agreement_without(["B08"]) is None
 
 
 def test_a_scene_may_lack_optional_bands_and_no_others(bundle):

@@ -45,6 +45,19 @@ def test_an_optional_band_that_is_not_there_is_zero():
     np.testing.assert_allclose(got.numpy(), [[[0.0, 2.0]], [[0.0, 0.0]]], atol=1e-6)
 
 
+def test_any_optional_bands_may_be_missing():
+    card = CARD.model_copy(
+        update={
+            "bands": ("B02", "B08", "B11"),
+            "mean": (0.1, 0.3, 0.2),
+            "std": (0.05, 0.1, 0.1),
+            "optional_bands": ("B08", "B11"),
+        }
+    )
+    got = normalise(np.array([[[0.2]], [[0.5]]], np.float32), np.ones((1, 1), bool), card, ("B02", "B11"))
+    np.testing.assert_allclose(got.numpy().ravel(), [2.0, 0.0, 3.0], atol=1e-6)
+
+
 def test_a_band_without_data_in_a_pixel_is_zero_there():
     reflectance = np.array([[[0.2, 0.2]], [[np.nan, 0.4]]], np.float32)
     got = normalise(reflectance, np.ones((1, 2), bool), OPTIONAL)

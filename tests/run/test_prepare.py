@@ -110,15 +110,44 @@ def test_an_output_folder_that_cannot_be_made(product, tmp_path):
         prepare(request_for(product, tmp_path / "file"))
 
 
-def test_land_cover_takes_the_shipped_bundle_that_fits_the_bands(product, tmp_path, shared_data):
-    def chosen(scene: str, *settings: str) -> str:
-        request = Request(scene, tmp_path, load_config(None, ["trucks.enabled=false", *settings]))
-        return prepare(request).models.segmenter.card.id
+@pytest.mark.parametrize(
+    ("quality", "figures"),
+    [
+        ({}, "less accurate without. Give all of B02, B11, B12 if"),
+        (
+            {"agreement_without": {"no band": 0.8, "B11 B12": 0.7}},
+            "less accurate without (agreement 0.70, not 0.80). Give all",
+        ),
+    ],
+)
+def test_land_cover_without_optional_bands_is_made_with_one_warning(tmp_path, quality, figures):
+    card = Card(
+        id="three-bands",
+        version="1",
+        task="segmentation",
+        architecture="unet",
+        bands=("B02", "B11", "B12"),
+        optional_bands=("B11", "B12"),
+        mean=(0.1,) * 3,
+        std=(0.1,) * 3,
+        classes=(LegendClass(value=0, name="water", colour="#419BDF"),),
+        halo=16,
+        stride=16,
+        quality=quality,
+    )
+    bundle = save_bundle(tmp_path / "three", card, {})
+    scene = write_geotiff(tmp_path / "four.tif", np.full((4, 64, 64), 800, np.uint16))
+    settings = [*FAST, "trucks.enabled=false", f"landcover.bundle={bundle.folder}"]
+    job = prepare(Request(str(scene), tmp_path / "out", load_config(None, settings)))
+    (said,) = [text for text in job.warnings if "lacks band" in text]
+    assert said.startswith("four lacks band B11, B12: three-bands is ")
+    assert figures in said
 
-    four_bands = str(shared_data / "trucks" / "a2_braunschweig.tif")
-    assert chosen(str(product.safe)) == "landcover"
-    assert chosen(four_bands) == "landcover-10m"
-    assert chosen(four_bands, "landcover.bundle=landcover") == "landcover"
+
+def test_a_scene_with_all_bands_has_no_such_warning(product, tmp_path):
+    job = prepare(Request(str(product.safe), tmp_path, load_config(None, ["trucks.enabled=false"])))
+    assert job.models.segmenter.card.id == "landcover"
+    assert not [text for text in job.warnings if "lacks band" in text]
 
 
 def test_an_undated_scene_is_said_and_its_time_can_be_given(tmp_path):

@@ -13,7 +13,7 @@ def test_shipped_models_compute_and_a_broken_one_is_named(tmp_path):
     settings = ["engine.threads=1", f"trucks.bundle={broken}", f"landcover.bundle={tmp_path / 'none'}"]
     well, hashed, missing = models(load_config(None, settings))
     assert well.state == "ok"
-    assert all(name in well.found for name in ("trucks", "landcover", "landcover-10m", "hashes right"))
+    assert all(name in well.found for name in ("trucks", "landcover", "hashes right"))
     assert hashed.state == missing.state == "fails"
     assert "SHA-256" in hashed.found
     assert "no card.yaml" in missing.found
