@@ -104,7 +104,7 @@ def evaluate_landcover(
         Path, typer.Argument(help="Predicted land cover: folder of a scene's run, or any raster of classes.")
     ],
     reference: Annotated[
-        Path, typer.Argument(help="Reference land cover, a raster or polygons (FILE or FILE:LAYER).")
+        Path, typer.Argument(help="Reference land cover: a raster, polygons or points (FILE or FILE:LAYER).")
     ],
     out: Out,
     scene: Annotated[str | None, typer.Option(help="Scene for pictures in the report, as for `run`.")] = None,

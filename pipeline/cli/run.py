@@ -44,7 +44,9 @@ def run(
     ] = None,
     landcover_labels: Annotated[
         Path | None,
-        typer.Option(help="Reference land cover, a raster or polygons (FILE or FILE:LAYER), for scores."),
+        typer.Option(
+            help="Reference land cover for scores: a raster, polygons or points (FILE or FILE:LAYER)."
+        ),
     ] = None,
     bands: Bands = None,
     scale: Scale = None,

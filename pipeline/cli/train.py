@@ -66,7 +66,9 @@ class _Detector(_Training):
 
 @dataclass(frozen=True)
 class _Segmenter(_Training):
-    class_field: Annotated[str | None, typer.Option(help="Column with the classes of the polygons.")] = None
+    class_field: Annotated[
+        str | None, typer.Option(help="Column with the classes of polygons or points.")
+    ] = None
 
 
 @commands.command("detector")

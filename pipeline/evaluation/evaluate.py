@@ -20,8 +20,12 @@ from pipeline.evaluation.labels import (
     warn_if_labels_elsewhere,
 )
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover, prediction_grid
-from pipeline.evaluation.landcover.disagreement import disagreement_metrics, landcover_cases
-from pipeline.evaluation.landcover.labels import read_landcover_labels
+from pipeline.evaluation.landcover.disagreement import (
+    disagreement_metrics,
+    landcover_cases,
+    smallest_case_ha,
+)
+from pipeline.evaluation.landcover.labels import PointLabels, read_landcover_labels
 from pipeline.evaluation.panoptic import evaluate_panoptic
 from pipeline.evaluation.trucks.cases import cause_metrics, truck_cases
 from pipeline.evaluation.trucks.metrics import truck_metrics, truck_warnings
@@ -115,9 +119,11 @@ def evaluate(
         metrics["landcover"] = {
             "labels": str(landcover_labels),
             **landcover_evaluation.metrics(),
-            "disagreement": disagreement_metrics(landcover_evaluation, differing),
+            "disagreement": disagreement_metrics(
+                landcover_evaluation, differing, smallest_case_ha(area_labels)
+            ),
         }
-        if truck_evaluation is not None:
+        if truck_evaluation is not None and not isinstance(area_labels, PointLabels):  # they have no segments
             panoptic = evaluate_panoptic(landcover, area_labels, legend, truck_evaluation)
             metrics["panoptic"] = panoptic.metrics()
     return Evaluation(metrics, truck_evaluation, cases, landcover_evaluation, differing)

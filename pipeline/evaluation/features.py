@@ -1,4 +1,4 @@
-"""Polygons of any vector file, and what of them can't be used."""
+"""Polygons and points of any vector file, and what of them can't be used."""
 
 from __future__ import annotations
 
@@ -18,9 +18,13 @@ from pipeline.errors import LabelsError
 from pipeline.evaluation import columns
 from pipeline.evaluation.plausible_boxes import odd_sizes, too_large, too_many
 from pipeline.input_warnings import warn
-from pipeline.storage.untrusted_vectors import read_layer
+from pipeline.storage.untrusted_vectors import Kind, read_layer
 from pipeline.storage.vector_places import first_of, outside_of_crs
 from pipeline.storage.vector_shapes import tangled
+
+_AREA = 2
+"""Dimension of polygons, and of collections with any."""
+_COLLECTIONS = ("GeometryCollection",)
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,7 @@ class LeftOut:
     """What could not be used of a file as it is: counts of features by reason, and columns."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
-    """Features left out: `without geometry`, `not polygons`, `without area`, `duplicates`,
+    """Features left out: `without geometry`, `not polygons`, `not points`, `without area`, `duplicates`,
     `outside of the CRS`, `crossing themselves hundreds of times`; of boxes also `larger than 1 km`, and of
     labels `more than trucks fit there`."""
     repaired: int = 0
@@ -82,6 +86,36 @@ def read_polygons(
     return usable_polygons(path, what, crs, layers)[0]
 
 
+def read_polygons_or_points(
+    path: Path | str, what: str, crs: Any | None = None, layers: Sequence[str] = ()
+) -> gpd.GeoDataFrame:
+    """Read polygons as `read_polygons` does or, where a file has none, its points, flat and in `crs`.
+
+    Each point of a MultiPoint or a collection is a feature. What is left out is counted in a warning.
+
+    Raises
+    ------
+    LabelsError
+        As `usable_polygons`; or if the file holds features but no usable points.
+    """
+    frame = _read_frame(path, what, layers, ("polygons", "points"))
+    dimensions = shapely.get_dimensions(frame.geometry.to_numpy())
+    if (dimensions == _AREA).any() or (dimensions < 0).all():
+        return _usable_polygons(frame, path, what, crs)[0]
+    frame, counts, first = _placed(frame, path, what)
+    frame = _each_part(frame, (*_COLLECTIONS, "MultiPoint"))[0]
+    points = _of_kind(frame, ("Point",), f"{what} must be polygons or points", path)
+    counts["not points"] = int((~points).sum())
+    frame = frame[points].set_geometry(frame.geometry[points].force_2d())
+    frame = frame if crs is None else _in_crs(frame, crs, what, path)
+    shapes = frame.geometry.to_numpy()  # a MultiPoint may have empty points
+    finite = np.isfinite([shapely.get_x(shapes), shapely.get_y(shapes)]).all(axis=0)
+    counts["outside of the CRS"] += int((~finite).sum())
+    frame = frame[finite].reset_index(drop=True)
+    _report(frame, LeftOut(_positive(counts), first=first), "point", path, what)
+    return frame
+
+
 def usable_polygons(
     path: Path | str,
     what: str,
@@ -103,19 +137,24 @@ def usable_polygons(
     LabelsError
         If the file is missing or unreadable, has no CRS, or holds features but no usable polygons.
     """
-    frame = _read_frame(path, what, layers)
+    frame = _read_frame(path, what, layers, ("polygons",))
+    return _usable_polygons(frame, path, what, crs, boxes=boxes, unique=unique)
+
+
+def _usable_polygons(
+    frame: gpd.GeoDataFrame,
+    path: Path | str,
+    what: str,
+    crs: Any | None,
+    *,
+    boxes: bool = False,
+    unique: bool = False,
+) -> tuple[gpd.GeoDataFrame, LeftOut]:
     if frame.empty and frame.crs is None and crs is not None:
         return frame.set_crs(crs), LeftOut()
-    if frame.crs is None:
-        raise LabelsError(
-            f"{what}: {path} has no CRS. Assign one, e.g. with QGIS or ogr2ogr -a_srs EPSG:32632."
-        )
-    bare, strange = frame.geometry.isna() | frame.geometry.is_empty, outside_of_crs(frame)
-    counts = {"without geometry": int(bare.sum())}
-    first = {"outside of the CRS": first_of(frame, strange)} if strange.any() else {}
-    frame = frame[~bare & ~strange]
-    frame, split = _each_polygon(frame, boxes)
-    polygons = _are_polygons(frame, what, path)
+    frame, counts, first = _placed(frame, path, what)
+    frame, split = _each_part(frame, (*_COLLECTIONS, "MultiPolygon") if boxes else _COLLECTIONS)
+    polygons = _of_kind(frame, ("Polygon", "MultiPolygon"), f"{what} must be polygons", path)
     counts["not polygons"] = int((~polygons).sum())
     frame = frame[polygons]
     flattened, invalid = int(frame.geometry.has_z.sum()), ~frame.geometry.is_valid
@@ -131,7 +170,7 @@ def usable_polygons(
     placed = np.isfinite(shapely.bounds(frame.geometry.to_numpy())).all(axis=1)
     flat = shapely.is_empty(shapes) | ~(shapely.area(shapes) > 0)
     counts["without area"] = int(flat.sum())
-    counts["outside of the CRS"] = int((~placed & ~flat).sum() + strange.sum())
+    counts["outside of the CRS"] += int((~placed & ~flat).sum())
     crossing = (placed & ~flat)[invalid.to_numpy()]
     notes = () if boxes or not crossing.any() else (_repair(drawn[crossing], frame[invalid][crossing]),)
     repaired = int(crossing.sum())
@@ -148,14 +187,39 @@ def usable_polygons(
             first[reason] = first_of(frame, out)
         frame = frame[~out].reset_index(drop=True)
     notes = (*notes, *(odd_sizes(frame) if boxes else ()))
-    counts = {name: count for name, count in counts.items() if count}
-    if frame.empty and counts:
-        why = ", ".join(f"{count} {name}" for name, count in counts.items())
-        raise LabelsError(f"{what}: no polygon of {path} can be used: {why}. Draw them again.")
-    found = LeftOut(counts, repaired, flattened, split, notes, first)
-    for line in found.lines(what):
-        warn(f"{path}: {line}")
+    found = LeftOut(_positive(counts), repaired, flattened, split, notes, first)
+    _report(frame, found, "polygon", path, what)
     return frame, found
+
+
+def _placed(
+    frame: gpd.GeoDataFrame, path: Path | str, what: str
+) -> tuple[gpd.GeoDataFrame, dict[str, int], dict[str, str]]:
+    """Return the features with a place on the Earth; counts and first place of the others, as in `LeftOut`.
+
+    Raises LabelsError if there is no CRS.
+    """
+    if frame.crs is None:
+        raise LabelsError(
+            f"{what}: {path} has no CRS. Assign one, e.g. with QGIS or ogr2ogr -a_srs EPSG:32632."
+        )
+    bare, strange = frame.geometry.isna() | frame.geometry.is_empty, outside_of_crs(frame)
+    counts = {"without geometry": int(bare.sum()), "outside of the CRS": int(strange.sum())}
+    first = {"outside of the CRS": first_of(frame, strange)} if strange.any() else {}
+    return frame[~bare & ~strange], counts, first
+
+
+def _report(frame: gpd.GeoDataFrame, left_out: LeftOut, each: str, path: Path | str, what: str) -> None:
+    """Warn of what was left out, in a line each. Raises LabelsError if that was every feature."""
+    if frame.empty and left_out.counts:
+        why = ", ".join(f"{count} {name}" for name, count in left_out.counts.items())
+        raise LabelsError(f"{what}: no {each} of {path} can be used: {why}. Draw them again.")
+    for line in left_out.lines(what):
+        warn(f"{path}: {line}")
+
+
+def _positive(counts: Mapping[str, int]) -> dict[str, int]:
+    return {name: count for name, count in counts.items() if count}
 
 
 def _in_crs(frame: gpd.GeoDataFrame, crs: Any, what: str, path: Path | str) -> gpd.GeoDataFrame:
@@ -168,16 +232,14 @@ def _in_crs(frame: gpd.GeoDataFrame, crs: Any, what: str, path: Path | str) -> g
         ) from error
 
 
-def _are_polygons(frame: gpd.GeoDataFrame, what: str, path: Path | str) -> pd.Series:
-    """Return True for each polygon. Raises LabelsError if there are other geometries only."""
+def _of_kind(frame: gpd.GeoDataFrame, wanted: Sequence[str], must: str, path: Path | str) -> pd.Series:
+    """Return True for each feature of the types `wanted`. Raises LabelsError if there are others only."""
     kinds = frame.geometry.geom_type
-    polygons = kinds.isin(["Polygon", "MultiPolygon"])
-    if len(frame) and not polygons.any():
+    fitting = kinds.isin(wanted)
+    if len(frame) and not fitting.any():
         held = ", ".join(f"{count} {kind}" for kind, count in kinds.value_counts().items())
-        raise LabelsError(
-            f"{what} must be polygons; {path} holds {held}. Draw a box around each, or buffer them."
-        )
-    return polygons
+        raise LabelsError(f"{must}; {path} holds {held}. Draw a box around each, or buffer them.")
+    return fitting
 
 
 def _repair(drawn: gpd.GeoDataFrame, repaired: gpd.GeoDataFrame) -> str:
@@ -189,8 +251,8 @@ def _repair(drawn: gpd.GeoDataFrame, repaired: gpd.GeoDataFrame) -> str:
     return f"the repaired outlines cover {after:,.4g} km2 ({before:,.4g} km2 as drawn)."
 
 
-def _each_polygon(frame: gpd.GeoDataFrame, boxes: bool) -> tuple[gpd.GeoDataFrame, int]:
-    """Replace collections, and with `boxes` also multipolygons, by their parts; count features of several.
+def _each_part(frame: gpd.GeoDataFrame, types: Sequence[str]) -> tuple[gpd.GeoDataFrame, int]:
+    """Replace geometries of some types by their parts; count features of several.
 
     Parts of a feature with an `id` have its id and their number: `7-1`, `7-2`.
     """
@@ -198,7 +260,7 @@ def _each_polygon(frame: gpd.GeoDataFrame, boxes: bool) -> tuple[gpd.GeoDataFram
     frame = frame.reset_index(drop=True)
     while True:
         shapes, kinds = frame.geometry.to_numpy(), frame.geometry.geom_type
-        several = (kinds == "GeometryCollection") | (boxes & (kinds == "MultiPolygon"))
+        several = kinds.isin(types)
         if not several.any():
             break
         parts = np.where(several, shapely.get_num_geometries(shapes), 1)
@@ -224,8 +286,10 @@ def _seen_before(frame: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     return same.duplicated().to_numpy(dtype=bool)
 
 
-def _read_frame(path: Path | str, what: str, layers: Sequence[str]) -> gpd.GeoDataFrame:
-    frame = read_layer(path, what, "polygons", layers)
+def _read_frame(
+    path: Path | str, what: str, layers: Sequence[str], kinds: tuple[Kind, ...]
+) -> gpd.GeoDataFrame:
+    frame = read_layer(path, what, kinds, layers)
     if not isinstance(frame, gpd.GeoDataFrame):
-        raise LabelsError(f"{what} must be polygons; {path} has no geometry.")
+        raise LabelsError(f"{what} must be {' or '.join(kinds)}; {path} has no geometry.")
     return frame

@@ -92,15 +92,16 @@ def layer_names(path: Path | str, what: str) -> list[str]:
 def read_layer(
     path: Path | str,
     what: str,
-    kind: Kind,
+    kind: Kind | tuple[Kind, ...],
     names: Sequence[str] = (),
     box_in: Callable[[str], Bounds | None] | None = None,
 ) -> pd.DataFrame:
     """Read one layer of a vector file; a GeoDataFrame if it has geometry.
 
     `path` is `FILE` or `FILE:LAYER`. Without a layer it is the one named in `names`, else the only one with
-    geometries of this `kind`; geometries of other kinds in it are not left out. `box_in` returns, for the
-    file's CRS, the bounds that matter: features elsewhere may be left out.
+    geometries of this `kind`, or of the first of several kinds that the file has; geometries of other kinds
+    in it are not left out. `box_in` returns, for the file's CRS, the bounds that matter: features elsewhere
+    may be left out.
 
     Raises
     ------
@@ -157,14 +158,18 @@ def _extent(source: Source, layer: str) -> gpd.GeoDataFrame:
     return gpd.GeoDataFrame(geometry=[shapely.box(*bounds)] if there else [], crs=info["crs"])
 
 
-def _checked(source: Source, file: str, layer: str | None, kind: Kind, names: Sequence[str]) -> str:
+def _checked(
+    source: Source, file: str, layer: str | None, kind: Kind | tuple[Kind, ...], names: Sequence[str]
+) -> str:
     """Return `_chosen`, of which all rows can be read within the limits of views."""
-    name = _chosen(source, file, layer, kind, names)
+    name = _chosen(source, file, layer, (kind,) if isinstance(kind, str) else kind, names)
     source.check_rows(name)
     return name
 
 
-def _chosen(source: Source, file: str, layer: str | None, kind: Kind, names: Sequence[str]) -> str:
+def _chosen(
+    source: Source, file: str, layer: str | None, kinds: tuple[Kind, ...], names: Sequence[str]
+) -> str:
     """Return the name of the layer to read; `file` names the file in messages."""
     found = [(str(name), geometry) for name, geometry in pyogrio.list_layers(source.name)]
     if layer is not None:
@@ -178,14 +183,15 @@ def _chosen(source: Source, file: str, layer: str | None, kind: Kind, names: Seq
     named = [name for name, geometry in found if geometry and name.casefold() in names]
     if len(named) == 1:
         return named[0]
-    fitting = [(name, geometry) for name, geometry in found if _fits(source, name, geometry, kind)]
+    by_kind = [[each for each in found if _fits(source, *each, kind)] for kind in kinds]
+    fitting = [each for of_kind in by_kind for each in of_kind]
     if len(fitting) > 1:  # an empty one does not count beside others
-        filled = [each for each in fitting if _has_features(source, each[0])]
-        fitting = filled or fitting
+        filled = [[each for each in of_kind if _has_features(source, each[0])] for of_kind in by_kind]
+        fitting = next((of_kind for of_kind in (*filled, *by_kind) if of_kind), [])
     if len(fitting) != 1:
         which = f"{len(fitting)} layers" if fitting else "no layer"
         raise VectorFileError(
-            f"{file} has {which} of {kind}. It has: {_listed(found)}. "
+            f"{file} has {which} of {' or '.join(kinds)}. It has: {_listed(found)}. "
             f"Choose one with {file.split(': ', 1)[1]}:LAYER"
         )
     return fitting[0][0]

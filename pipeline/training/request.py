@@ -37,7 +37,7 @@ class TrainingRequest:
     complete: Path | None = None
     """Polygons in which every truck is labelled."""
     class_field: str | None = None
-    """Column of the classes of land-cover polygons."""
+    """Column of the classes of land-cover polygons or points."""
     from_scratch: bool = False
     """Train a detector without imagery, on simulated chips only."""
     publish: Path | None = None

@@ -2,7 +2,7 @@ import numpy as np
 
 from pipeline.evaluation.evaluate import evaluate, evaluate_truck_file
 from pipeline.input_warnings import collected_warnings
-from tests.evaluation.landcover.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_points, write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
 
 
@@ -26,6 +26,28 @@ def test_trucks_and_land_cover_are_one_value_and_nothing_is_written(tmp_path):
     assert found.metrics["landcover"]["accuracy"] == found.landcover.accuracy == 0.5
     assert found.landcover_cases.empty  # 0.12 ha: smaller than a case
     assert sorted(tmp_path.iterdir()) == files
+
+
+def test_each_pixel_with_a_point_is_compared_and_those_that_differ_are_cases(tmp_path):
+    labels((0, 0)).to_file(tmp_path / "labels.gpkg")
+    raster = write_raster(tmp_path / "map.tif", np.ones((4, 6), np.uint8))
+    places = [(0.5, 0.5), (1.5, 0.5), (4.5, 3.5), (5.5, 3.5), (5.6, 3.4)]
+    points = write_points(tmp_path / "points.gpkg", places, ["water", "trees", "trees", "built", "built"])
+    found = evaluate(
+        trucks=boxes((0, 0)),
+        truck_labels=tmp_path / "labels.gpkg",
+        landcover=raster,
+        landcover_labels=points,
+    )
+    metrics = found.metrics["landcover"]
+    assert (metrics["pixels"], metrics["accuracy"]) == (4, 0.5)
+    assert metrics["classes"]["trees"]["users_accuracy"] == 0.5
+    assert metrics["boundary_f1"] is None and metrics["classes"]["trees"]["boundary_f1"] is None
+    cases = found.landcover_cases
+    assert cases["reference_class"].tolist() == ["water", "built"]
+    assert cases.geometry[1].bounds == (600_050, 5_799_960, 600_060, 5_799_970)
+    assert (metrics["disagreement"]["cases"], metrics["disagreement"]["min_case_ha"]) == (2, 0)
+    assert list(found.metrics) == ["trucks", "landcover"]  # points are no segments, so nothing is panoptic
 
 
 def test_a_part_without_labels_is_none(tmp_path):

@@ -4,6 +4,7 @@ import gzip
 import sqlite3
 import zipfile
 from contextlib import closing
+from functools import partial
 
 import geopandas as gpd
 import pytest
@@ -134,6 +135,19 @@ def test_of_several_layers_the_one_that_fits(tmp_path, kind, names, expected):
 def test_an_empty_layer_does_not_count_beside_a_filled_one(tmp_path):
     path = layers(tmp_path / "a.gpkg", old=[], new=[AREA, AREA])
     assert read_layer(path, "Labels", "polygons")["name"].tolist() == ["new", "new"]
+
+
+def test_of_several_kinds_the_first_that_a_file_has(tmp_path):
+    either = partial(read_layer, what="Labels", kind=("polygons", "points"))
+    dot = shapely.Point(0, 0)
+    path = layers(tmp_path / "a.gpkg", street=[LINE], sites=[dot])
+    assert either(path)["name"].tolist() == ["sites"]
+    assert either(layers(path, empty=[]))["name"].tolist() == ["sites"]
+    assert either(layers(path, fields=[AREA]))["name"].tolist() == ["fields"]
+    with pytest.raises(VectorFileError, match=r"has no layer of polygons or points\. It has: a"):
+        either(layers(tmp_path / "b.gpkg", a=[LINE], b=[LINE]))
+    with pytest.raises(VectorFileError, match=r"has 2 layers of polygons or points\. It has: a"):
+        either(layers(tmp_path / "c.gpkg", a=[dot], b=[dot]))
 
 
 def test_a_layer_of_any_geometry_is_taken_for_what_it_holds(tmp_path):

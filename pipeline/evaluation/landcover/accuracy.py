@@ -23,7 +23,7 @@ from pipeline.evaluation.landcover.boundaries import (
     boundary_pixels,
     halo_px,
 )
-from pipeline.evaluation.landcover.labels import UNLABELLED, LandcoverLabels
+from pipeline.evaluation.landcover.labels import UNLABELLED, LandcoverLabels, PointLabels
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.raster.datasets import local_raster, open_raster
 
@@ -262,10 +262,10 @@ def evaluate_landcover(
 ) -> LandcoverEvaluation:
     """Compare a raster of class values with labels on its grid; pixels of 255 in either are ignored.
 
-    Boundaries may be `tolerance_m` apart. Reads `BLOCK_ROWS` rows at a time, so memory doesn't grow with the
-    height of the scene: it takes 25 bytes for each of their pixels. The result doesn't depend on them. Values
-    that are not in the legend count as no value, and are counted. Where no pixel has a value in both, every
-    metric is NaN.
+    Boundaries may be `tolerance_m` apart; points have none. Reads `BLOCK_ROWS` rows at a time, so memory
+    doesn't grow with the height of the scene: it takes 25 bytes for each of their pixels. The result doesn't
+    depend on them. Values that are not in the legend count as no value, and are counted. Where no pixel has
+    a value in both, every metric is NaN.
 
     Raises
     ------
@@ -281,7 +281,10 @@ def evaluate_landcover(
     unknown = np.zeros(2, dtype=np.int64)
     for window, values, truth in blocks(predicted, labels, halo):
         labelled, mapped = index[truth], index[values]
-        near = boundary_pixels(labelled, mapped, count, tolerance_px)
+        if isinstance(labels, PointLabels):
+            near = np.zeros_like(labelled)
+        else:
+            near = boundary_pixels(labelled, mapped, count, tolerance_px)
         above = min(halo, window.row_off)
         core = np.s_[above : above + window.height]
         for i, (classes, numbers) in enumerate(((labelled, truth), (mapped, values))):

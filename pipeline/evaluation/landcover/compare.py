@@ -14,13 +14,12 @@ from pipeline.errors import EvaluationError
 from pipeline.evaluation.landcover.accuracy import BLOCK_PX, blocks, prediction_grid
 from pipeline.evaluation.landcover.blocks import accuracy_and_iou, confusion_by_block
 from pipeline.evaluation.landcover.confusion_matrix import mean_over
-from pipeline.evaluation.landcover.disagreement import AGREE, large_areas
+from pipeline.evaluation.landcover.disagreement import AGREE, large_areas, smallest_case_ha
 from pipeline.evaluation.landcover.labels import UNLABELLED, LandcoverLabels
 from pipeline.evaluation.trucks.compare import Difference, paired_differences
 from pipeline.models.legend import LegendClass
 
 LANDCOVER_CHANGES = ("fixed", "broken", "still wrong", "both right")
-MIN_AREA_HA = 1.0
 _FIXED, _BROKEN, _WRONG, _RIGHT = 0, 1, 2, 3
 
 
@@ -34,7 +33,7 @@ class LandcoverComparison:
     hectares: dict[str, float]
     """Hectares by `LANDCOVER_CHANGES`."""
     areas: gpd.GeoDataFrame
-    """Connected areas of one change, from `MIN_AREA_HA` on, largest first: `change`, `area_ha`."""
+    """Connected areas of one change, from `smallest_case_ha` on, largest first: `change`, `area_ha`."""
 
     def differences(self) -> dict[str, Difference]:
         """Return differences of `accuracy`, `mean_iou` of the labelled classes, and the IoU of each."""
@@ -88,7 +87,7 @@ def compare_landcover(
             code[code == _RIGHT] = AGREE
             yield code
 
-    areas = large_areas(strips(), grid, MIN_AREA_HA)
+    areas = large_areas(strips(), grid, smallest_case_ha(labels))
     areas.insert(0, "change", np.array(LANDCOVER_CHANGES, dtype=object)[areas.pop("value").to_numpy()])
     pixel_ha = abs(grid.affine.determinant) / 10_000
     size = len(legend)

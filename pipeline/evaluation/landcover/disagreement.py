@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
 
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, blocks, class_index, prediction_grid
-from pipeline.evaluation.landcover.labels import LandcoverLabels
+from pipeline.evaluation.landcover.labels import LandcoverLabels, PointLabels
 from pipeline.layers.columns import NUMBER, TEXT, Layer
 from pipeline.layers.polygonise.outline import outline
 from pipeline.layers.polygonise.regions import OUTSIDE, Regions, label_regions
@@ -30,20 +30,27 @@ def landcover_cases(
     predicted: Path | str,
     labels: LandcoverLabels,
     legend: Sequence[LegendClass],
-    min_area_ha: float = MIN_CASE_HA,
+    min_area_ha: float | None = None,
 ) -> gpd.GeoDataFrame:
     """Return connected areas of one mapped and one labelled class, of at least `min_area_ha`, largest first.
 
+    The default is `smallest_case_ha` of the labels.
     Columns are those of `LANDCOVER_CASES`; the geometry is along pixel edges, in the CRS of the prediction.
     The legend has up to 15 classes. Strips are read and compared one by one, and outlined as in
     `layers.polygonise`. Small areas are removed at once, so memory grows with the kept cases, not with the
     noise of the map.
     """
-    found = large_areas(_differing(predicted, labels, legend), prediction_grid(predicted), min_area_ha)
+    least = smallest_case_ha(labels) if min_area_ha is None else min_area_ha
+    found = large_areas(_differing(predicted, labels, legend), prediction_grid(predicted), least)
     truth, value = np.divmod(found.pop("value").to_numpy(), len(legend))
     names = np.array([item.name for item in legend], dtype=object)
     found["predicted_class"], found["reference_class"] = names[value], names[truth]
     return LANDCOVER_CASES.conform(found)
+
+
+def smallest_case_ha(labels: LandcoverLabels) -> float:
+    """Return the hectares from which an area is a case: of points, every pixel is one."""
+    return 0.0 if isinstance(labels, PointLabels) else MIN_CASE_HA
 
 
 def large_areas(strips: Iterable[NDArray[np.uint8]], grid: GeoBox, min_area_ha: float) -> gpd.GeoDataFrame:
@@ -66,7 +73,9 @@ def large_areas(strips: Iterable[NDArray[np.uint8]], grid: GeoBox, min_area_ha: 
     )
 
 
-def disagreement_metrics(evaluation: LandcoverEvaluation, cases: gpd.GeoDataFrame) -> dict[str, Any]:
+def disagreement_metrics(
+    evaluation: LandcoverEvaluation, cases: gpd.GeoDataFrame, min_case_ha: float = MIN_CASE_HA
+) -> dict[str, Any]:
     """Return the differences as numbers for JSON: total, cases, and by pair of classes, largest first."""
     names = [item.name for item in evaluation.legend]
     wrong = np.where(np.eye(len(names), dtype=bool), 0.0, evaluation.hectares)
@@ -90,7 +99,7 @@ def disagreement_metrics(evaluation: LandcoverEvaluation, cases: gpd.GeoDataFram
         "hectares": whole if evaluation.pixels else None,
         "cases": len(cases),
         "cases_ha": float(cases["area_ha"].sum()),
-        "min_case_ha": MIN_CASE_HA,
+        "min_case_ha": min_case_ha,
         "pairs": pairs,
     }
 

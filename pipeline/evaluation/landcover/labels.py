@@ -1,4 +1,4 @@
-"""Reference land cover: rasters of classes and polygons."""
+"""Reference land cover: rasters of classes, polygons and points."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError, LabelsError
 from pipeline.evaluation import columns
-from pipeline.evaluation.features import read_polygons
+from pipeline.evaluation.features import read_polygons_or_points
 from pipeline.input_warnings import warn
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.scenes.raster.datasets import local_raster, open_raster
@@ -68,6 +68,10 @@ ground, farmyard) are left out on purpose: they say how land is used, not what c
 
 
 _CLASS_COLUMNS = ("class", "fclass", "name")
+_WHAT = "Land-cover labels"
+"""Name of the file in messages."""
+_ON_EDGE_PX = 1e-6
+"""Share of a pixel within which a point is on its edge: coordinates are not exact to the last digit."""
 
 
 class LandcoverLabels(Protocol):
@@ -93,7 +97,7 @@ class RasterLabels:
     def read(self, window: Window) -> NDArray[np.uint8]:
         """Read (H, W) class values; the raster's own nodata, and pixels outside of it, are `UNLABELLED`."""
         with (
-            open_raster(local_raster(self.path, "Land-cover labels"), "Land-cover labels") as source,
+            open_raster(local_raster(self.path, _WHAT), _WHAT) as source,
             WarpedVRT(
                 source,
                 crs=self.grid.crs.to_wkt() if self.grid.crs else None,
@@ -147,13 +151,60 @@ class PolygonLabels:
         return burnt
 
 
-def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
-    """Land-cover labels on `grid`: a raster of Dynamic World values (255 none), or polygons with a class.
+@dataclass(frozen=True)
+class PointLabels:
+    """Labels from points; each labels the pixel that it is on, and no other."""
 
-    Polygons have a column `class` (value or name of a Dynamic World class), `fclass` (OSM land use, see
-    `OSM_FCLASS`) or `name` (of a class), in this order; a class that isn't known leaves its
-    polygon unlabelled and is listed (`unknown_classes`), also in a warning. Labels elsewhere than the grid
-    are a warning. Opening reads no pixels.
+    pixels: NDArray[np.int64]
+    """(N,) rows and (N,) columns, (2, N), each pixel once."""
+    values: NDArray[np.uint8]
+    """(N,)."""
+    unknown_classes: tuple[str, ...] = ()
+    """Classes of the file that are none of the legend's; their points are not among these."""
+
+    def read(self, window: Window) -> NDArray[np.uint8]:
+        """Read (H, W) class values; pixels without a point are `UNLABELLED`, not background."""
+        height, width = int(window.height), int(window.width)
+        read = np.full((height, width), UNLABELLED, dtype=np.uint8)
+        rows, cols = self.pixels - np.array([[window.row_off], [window.col_off]], dtype=np.int64)
+        inside = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
+        read[rows[inside], cols[inside]] = self.values[inside]
+        return read
+
+
+def feature_labels(
+    features: gpd.GeoDataFrame, grid: GeoBox, path: Path | str, unknown_classes: tuple[str, ...] = ()
+) -> PolygonLabels | PointLabels:
+    """Return labels from polygons or points of the file `path`, in the grid's CRS, by their column `value`.
+
+    A pixel with points of different values has no label, and is counted in a warning. A point between pixels
+    is on the one with the higher row or column. Points outside of the grid are left out.
+    """
+    if features.empty or features.geometry.geom_type.iloc[0] != "Point":
+        return PolygonLabels(features, grid, unknown_classes)
+    xy = shapely.get_coordinates(features.geometry.to_numpy()).T
+    cols, rows = np.floor(np.stack(~grid.affine * (xy[0], xy[1])) + _ON_EDGE_PX)
+    inside = (rows >= 0) & (rows < grid.height) & (cols >= 0) & (cols < grid.width)
+    labelled = np.stack([rows[inside], cols[inside], features["value"].to_numpy()[inside]]).astype(np.int64)
+    labelled = np.unique(labelled, axis=1)  # several points of one class label their pixel once
+    pixels, first, count = np.unique(labelled[:2], axis=1, return_index=True, return_counts=True)
+    if ambiguous := int((count > 1).sum()):
+        warn(
+            f"{path}: {_WHAT}: {ambiguous} of {len(count)} pixels with points are not used, since their "
+            "points are of different classes."
+        )
+    return PointLabels(
+        pixels[:, count == 1], labelled[2, first[count == 1]].astype(np.uint8), unknown_classes
+    )
+
+
+def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
+    """Land-cover labels on `grid`: a raster of Dynamic World values (255 none), or features with a class.
+
+    Features are polygons or points. They have a column `class` (value or name of a Dynamic World class),
+    `fclass` (OSM land use, see `OSM_FCLASS`) or `name` (of a class), in this order; a class that isn't known
+    leaves its feature unlabelled and is listed (`unknown_classes`), also in a warning. Labels elsewhere than
+    the grid are a warning. Opening reads no pixels.
 
     Raises
     ------
@@ -164,9 +215,9 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
     if not file_of(path).exists():
         raise LabelsError(f"Land-cover labels not found: {path}")
     if split_layer(path)[1] is not None:
-        return _class_polygons(path, grid)
+        return _class_features(path, grid)
     try:
-        with open_raster(local_raster(path, "Land-cover labels"), "Land-cover labels") as source:
+        with open_raster(local_raster(path, _WHAT), _WHAT) as source:
             if source.crs is None:
                 raise LabelsError(
                     f"Land-cover labels have no CRS: {path}. Assign one, e.g. gdal_edit -a_srs."
@@ -185,20 +236,19 @@ def read_landcover_labels(path: Path | str, grid: GeoBox) -> LandcoverLabels:
         _warn_if_elsewhere(extent, path, grid)
         return RasterLabels(Path(path), grid)
     except CorruptImageError:
-        return _class_polygons(path, grid)
+        return _class_features(path, grid)
 
 
-def _class_polygons(path: Path | str, grid: GeoBox) -> PolygonLabels:
-    frame = read_polygons(
-        path, "Land-cover labels", grid.crs.to_wkt() if grid.crs else None, layers=LANDCOVER_LAYERS
-    )
+def _class_features(path: Path | str, grid: GeoBox) -> PolygonLabels | PointLabels:
+    crs = grid.crs.to_wkt() if grid.crs else None
+    frame = read_polygons_or_points(path, _WHAT, crs, LANDCOVER_LAYERS)
     if frame.empty:
         return PolygonLabels(frame.assign(value=np.uint8(UNLABELLED)), grid)
     frame = columns.renamed(frame, _CLASS_COLUMNS)
     column = next((name for name in _CLASS_COLUMNS if name in frame), None)
     if column is None:
         raise LabelsError(
-            f"Land-cover polygons need a column class, fclass or name. "
+            f"Land-cover labels need a column class, fclass or name. "
             f"{path} has: {', '.join(frame.columns[:-1])}"
         )
     values = frame[column].map(_class_value)
@@ -213,21 +263,21 @@ def _class_polygons(path: Path | str, grid: GeoBox) -> PolygonLabels:
     notes = columns.misspelt([*map(str, frame.columns)], ("class",)) if column == "name" else []
     if len(unknown):
         notes.append(
-            f"{len(unknown)} of {len(frame)} polygons are not used, since column {column} has "
+            f"{len(unknown)} of {len(frame)} features are not used, since column {column} has "
             f"{columns.counted(unknown)}, none of {', '.join(_VALUES)}."
         )
     for note in notes:
-        warn(f"{path}: Land-cover labels: {note}")
+        warn(f"{path}: {_WHAT}: {note}")
     _warn_if_elsewhere(frame, path, grid)
-    polygons = gpd.GeoDataFrame(
+    labelled = gpd.GeoDataFrame(
         {"value": values[known].astype(np.uint8)}, geometry=frame.geometry[known], crs=frame.crs
     )
-    return PolygonLabels(polygons, grid, tuple(sorted(set(unknown))))
+    return feature_labels(labelled, grid, path, tuple(sorted(set(unknown))))
 
 
 def _warn_if_elsewhere(frame: gpd.GeoDataFrame, path: Path | str, grid: GeoBox) -> None:
     if grid.crs is not None:
-        what, bounds = f"Land-cover labels {path}", grid.boundingbox.bbox
+        what, bounds = f"{_WHAT} {path}", grid.boundingbox.bbox
         warn_if_elsewhere(frame, grid.crs.to_wkt(), bounds, what, "no land cover is measured")
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
@@ -16,12 +17,12 @@ from pydantic import Field
 from rasterio.windows import Window
 
 from pipeline.errors import CorruptImageError, LabelsError
-from pipeline.evaluation.features import read_polygons
+from pipeline.evaluation.features import read_polygons_or_points
 from pipeline.evaluation.landcover.labels import (
     LANDCOVER_LAYERS,
     UNLABELLED,
     LandcoverLabels,
-    PolygonLabels,
+    feature_labels,
     read_landcover_labels,
 )
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
@@ -62,9 +63,9 @@ def class_index(names: Mapping[int, str], classes: Sequence[str]) -> NDArray[np.
 def read_labels(
     path: Path, scene: Scene, class_field: str | None = None, classes: Classes | None = None
 ) -> ClassLabels:
-    """Open labels on a scene's grid: polygons with a class, or a raster of class values (uint8, 255: none).
+    """Open labels on a scene's grid: polygons or points with a class, or a raster (uint8, 255: none).
 
-    Without `classes` a raster holds values of Dynamic World, and each value of polygons is a class.
+    Without `classes` a raster holds values of Dynamic World, and each value of polygons or points is a class.
 
     Raises
     ------
@@ -73,20 +74,19 @@ def read_labels(
     """
     if not file_of(path).exists():
         raise LabelsError(f"Land-cover labels not found: {path}")
-    labels, values = _raster(path, scene) if _is_raster(path) else _polygons(path, scene, class_field)
-    if classes is None:
-        if isinstance(labels, PolygonLabels):
-            return ClassLabels(path, labels, values)
-        meaning = {str(value): name for value, name in DYNAMIC_WORLD_NAMES.items()}
-        known, hint = "Dynamic World does not have", "Name them: classes: {name of a class: [its values]}."
-    else:
-        meaning = {name: name for name in classes}
-        meaning |= {_text(value): name for name, of_class in classes.items() for value in of_class}
-        known, hint = "classes in the settings does not name", f"It names: {', '.join(classes)}."
-    unknown = [text for text in values.values() if text not in meaning]
-    if unknown:
-        raise LabelsError(f"{path} holds {', '.join(unknown[:5])}, which {known}. {hint}")
-    return ClassLabels(path, labels, {value: meaning[text] for value, text in values.items()})
+    if _is_raster(path):
+        labels, values = _raster(path, scene)
+        meaning = _meaning(path, list(values.values()), classes)
+        return ClassLabels(path, labels, {value: meaning[text] for value, text in values.items()})
+    features, texts = _features(path, scene, class_field)
+    if classes is not None:
+        texts = texts.map(_meaning(path, sorted(set(texts)), classes))
+    numbers = {name: number for number, name in enumerate(sorted(set(texts)))}
+    if len(numbers) >= UNLABELLED:
+        raise LabelsError(f"{path} holds {len(numbers)} values; at most {UNLABELLED - 1} can be learned.")
+    burnt = gpd.GeoDataFrame({"value": texts.map(numbers)}, geometry=features.geometry, crs=features.crs)
+    labels = feature_labels(burnt, scene.grid, path)
+    return ClassLabels(path, labels, {number: name for name, number in numbers.items()})
 
 
 def class_names(labels: Sequence[ClassLabels], classes: Classes | None) -> tuple[str, ...]:
@@ -116,6 +116,24 @@ def legend(names: Sequence[str], known: Sequence[LegendClass]) -> tuple[LegendCl
     )
 
 
+def _meaning(path: Path, texts: Sequence[str], classes: Classes | None) -> dict[str, str]:
+    """Return the class that each label means; without `classes`, Dynamic World's.
+
+    Raises LabelsError if one of `texts` means none.
+    """
+    if classes is None:
+        meaning = {str(value): name for value, name in DYNAMIC_WORLD_NAMES.items()}
+        known, hint = "Dynamic World does not have", "Name them: classes: {name of a class: [its values]}."
+    else:
+        meaning = {name: name for name in classes}
+        meaning |= {_text(value): name for name, of_class in classes.items() for value in of_class}
+        known, hint = "classes in the settings does not name", f"It names: {', '.join(classes)}."
+    unknown = [text for text in texts if text not in meaning]
+    if unknown:
+        raise LabelsError(f"{path} holds {', '.join(unknown[:5])}, which {known}. {hint}")
+    return meaning
+
+
 def _is_raster(path: Path) -> bool:
     if split_layer(path)[1] is not None:
         return False
@@ -137,12 +155,12 @@ def _raster(path: Path, scene: Scene) -> tuple[LandcoverLabels, dict[int, str]]:
     return labels, {int(value): str(value) for value in np.flatnonzero(counts) if int(value) not in none}
 
 
-def _polygons(path: Path, scene: Scene, class_field: str | None) -> tuple[PolygonLabels, dict[int, str]]:
-    """Return the labels, burnt as numbers, and the class of each number as text."""
+def _features(path: Path, scene: Scene, class_field: str | None) -> tuple[gpd.GeoDataFrame, pd.Series]:
+    """Return the polygons or points with a class, and the class of each as text."""
     crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
-    frame = read_polygons(path, "Land-cover labels", crs, LANDCOVER_LAYERS)
+    frame = read_polygons_or_points(path, "Land-cover labels", crs, LANDCOVER_LAYERS)
     if frame.empty:
-        raise LabelsError(f"There is nothing to learn from: {path} holds no polygons.")
+        raise LabelsError(f"There is nothing to learn from: {path} holds no polygons or points.")
     columns = [str(name) for name in frame.columns if name != frame.geometry.name]
     wanted = [class_field] if class_field else list(CLASS_FIELDS)
     field = next((name for name in wanted if name in columns), None)
@@ -152,14 +170,7 @@ def _polygons(path: Path, scene: Scene, class_field: str | None) -> tuple[Polygo
             f"It has: {', '.join(columns) or 'none'}. Name it with --class-field."
         )
     frame = frame[frame[field].notna()]
-    texts = frame[field].map(_text)
-    values = {text: number for number, text in enumerate(sorted(set(texts)))}
-    if len(values) >= UNLABELLED:
-        raise LabelsError(f"{path} holds {len(values)} values; at most {UNLABELLED - 1} can be learned.")
-    burnt = gpd.GeoDataFrame(
-        {"value": texts.map(values).astype(np.uint8)}, geometry=frame.geometry, crs=frame.crs
-    )
-    return PolygonLabels(burnt, scene.grid), {number: text for text, number in values.items()}
+    return frame, frame[field].map(_text)
 
 
 def _text(value: object) -> str:

@@ -17,7 +17,7 @@ from pipeline.evaluation.landcover import accuracy
 from pipeline.evaluation.landcover.accuracy import evaluate_landcover, prediction_grid
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.models.legend import DYNAMIC_WORLD
-from tests.evaluation.landcover.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_points, write_raster
 from tests.evaluation.test_labels import GRID, UTM, pixels
 
 VRT = """<VRTDataset rasterXSize="2" rasterYSize="2"><SRS>EPSG:32632</SRS>
@@ -87,6 +87,19 @@ def test_classes_of_polygons_that_are_unknown_are_told(tmp_path):
     labels = read_landcover_labels(tmp_path / "l.gpkg", prediction_grid(path))
     metrics = evaluate_landcover(path, labels, DYNAMIC_WORLD).metrics()
     assert (metrics["pixels"], metrics["unknown_classes"]) == (1, ["park"])
+
+
+def test_points_have_an_interval_from_the_blocks_that_they_are_in(tmp_path, monkeypatch):
+    """100 points in blocks of their own, 90 of them right: the interval is that of a proportion."""
+    monkeypatch.setattr(accuracy, "BLOCK_PX", 4)
+    path = write_raster(tmp_path / "p.tif", np.zeros((40, 40), np.uint8))
+    places = [(4 * (i % 10) + 1.5, 4 * (i // 10) + 2.5) for i in range(100)]
+    points = write_points(tmp_path / "l.gpkg", places, [6] * 10 + [0] * 90)
+    metrics = evaluate_landcover(
+        path, read_landcover_labels(points, prediction_grid(path)), DYNAMIC_WORLD
+    ).metrics()
+    assert (metrics["pixels"], metrics["accuracy"], metrics["interval_blocks"]["count"]) == (100, 0.9, 100)
+    assert metrics["interval_95"]["accuracy"] == pytest.approx([0.84, 0.96], abs=0.011)
 
 
 def test_a_file_without_polygons_measures_nothing(tmp_path):

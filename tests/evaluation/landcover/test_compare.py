@@ -6,7 +6,7 @@ from pipeline.evaluation.landcover.accuracy import prediction_grid
 from pipeline.evaluation.landcover.compare import compare_landcover
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.models.legend import DYNAMIC_WORLD
-from tests.evaluation.landcover.test_labels import write_raster
+from tests.evaluation.landcover.test_labels import write_points, write_raster
 
 
 @pytest.fixture
@@ -31,6 +31,16 @@ def test_areas_of_each_change(maps):
     )
     assert compared.areas["change"].tolist() == ["fixed", "still wrong", "broken"]
     assert compared.areas["area_ha"].tolist() == pytest.approx([8.0, 2.0, 1.9])
+
+
+def test_each_pixel_with_a_point_that_changes_is_an_area(maps, tmp_path):
+    before, after, _ = maps
+    points = write_points(tmp_path / "l.gpkg", [(20.5, 5.5), (5.5, 30.5), (20.5, 30.5)], ["crops"] * 3)
+    compared = compare_landcover(
+        before, after, read_landcover_labels(points, prediction_grid(before)), DYNAMIC_WORLD
+    )
+    assert compared.areas["change"].tolist() == ["broken", "fixed"]
+    assert compared.areas["area_ha"].tolist() == pytest.approx([0.01, 0.01])
 
 
 def test_figures_before_and_after(maps):

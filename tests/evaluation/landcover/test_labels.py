@@ -1,9 +1,11 @@
-"""Reference land cover from rasters and polygons."""
+"""Reference land cover from rasters, polygons and points."""
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+from hypothesis import given
+from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 from rasterio.transform import from_origin
 from rasterio.windows import Window
@@ -11,8 +13,10 @@ from rasterio.windows import Window
 from pipeline.errors import LabelsError
 from pipeline.evaluation.landcover.labels import (
     UNLABELLED,
+    PointLabels,
     PolygonLabels,
     RasterLabels,
+    feature_labels,
     read_landcover_labels,
 )
 from pipeline.input_warnings import collected_warnings
@@ -38,6 +42,14 @@ def write_raster(path, values, transform=GRID.affine, crs=UTM, nodata=UNLABELLED
         nodata=nodata,
     ) as target:
         target.write(values, 1)
+    return path
+
+
+def write_points(path, places, values, crs=UTM):
+    """Points with a class at (column, row) of GRID, in pixels from its corner."""
+    cols, rows = np.transpose(places)
+    shapes = gpd.points_from_xy(600_000 + 10 * cols, 5_800_000 - 10 * rows)
+    gpd.GeoDataFrame({"class": values}, geometry=shapes, crs=UTM).to_crs(crs).to_file(path)
     return path
 
 
@@ -87,6 +99,65 @@ def test_polygons_by_value_or_name(tmp_path, name, values):
     assert (read[0, 0], read[3, 5], (read != UNLABELLED).sum()) == (6, 8, 2)
 
 
+@pytest.mark.parametrize("crs", [UTM, 4326])
+def test_a_point_labels_the_pixel_that_it_is_on(tmp_path, crs):
+    places = [(0.1, 0.9), (5.9, 3.1), (2.5, 1.5), (-0.1, 0.5), (6.1, 0.5), (600.5, 0.5)]
+    path = write_points(tmp_path / "l.gpkg", places, ["water", "6", "Trees", "water", "water", "bare"], crs)
+    labels = read_landcover_labels(path, GRID)
+    assert isinstance(labels, PointLabels)
+    assert labels.read(WHOLE).tolist() == [
+        [0, 255, 255, 255, 255, 255],
+        [255, 255, 1, 255, 255, 255],
+        [255] * 6,
+        [255, 255, 255, 255, 255, 6],
+    ]
+    assert labels.read(Window(2, 1, 2, 1)).tolist() == [[1, 255]]
+
+
+def test_a_point_between_pixels_is_on_the_one_with_the_higher_row_and_column(tmp_path):
+    places = [(0, 0), (3, 1), (4.5, 2), (5, 0.5), (6, 0), (0, 4)]
+    labels = read_landcover_labels(write_points(tmp_path / "l.gpkg", places, [0, 1, 4, 6, 7, 7]), GRID)
+    read = labels.read(WHOLE)
+    assert [read[row, col] for row, col in [(0, 0), (1, 3), (2, 4), (0, 5)]] == [0, 1, 4, 6]
+    assert (read != UNLABELLED).sum() == 4
+
+
+def test_a_pixel_with_points_of_different_classes_has_no_label(tmp_path):
+    places = [(0.2, 0.2), (0.8, 0.8), (1.2, 0.2), (1.8, 0.8), (2.2, 0.2), (2.8, 0.8)]
+    path = write_points(tmp_path / "l.gpkg", places, ["water", "bare", "water", "water", "water", "lava"])
+    with collected_warnings() as warnings:
+        labels = read_landcover_labels(path, GRID)
+    assert labels.read(WHOLE)[0].tolist() == [255, 0, 0, 255, 255, 255]
+    assert labels.unknown_classes == ("lava",)
+    assert "1 of 6 features are not used, since column class has lava (1)" in warnings[0]
+    assert warnings[1:] == [
+        f"{path}: Land-cover labels: 1 of 3 pixels with points are not used, since their points are of "
+        "different classes."
+    ]
+
+
+@given(
+    places=st.lists(st.tuples(st.integers(-20, 80), st.integers(-20, 60), st.integers(0, 8)), max_size=40),
+    row=st.integers(0, 3),
+    col=st.integers(0, 5),
+)
+def test_points_are_read_alike_in_any_window(places, row, col):
+    """The oracle is a loop over points with coordinates in tenths of a pixel, beside its edges."""
+    expected: dict[tuple[int, int], set[int]] = {}
+    for x, y, value in places:
+        expected.setdefault((y // 10, x // 10), set()).add(value)
+    shapes = gpd.points_from_xy(
+        [600_000.5 + x for x, _, _ in places], [5_799_999.5 - y for _, y, _ in places], crs=UTM
+    )
+    frame = gpd.GeoDataFrame({"value": [value for *_, value in places]}, geometry=shapes)
+    labels = feature_labels(frame, GRID, "l.gpkg")
+    whole = labels.read(WHOLE)
+    for at, value in np.ndenumerate(whole):
+        seen = expected.get(at, set())
+        assert value == (seen.pop() if len(seen) == 1 else UNLABELLED)
+    assert (labels.read(Window(col, row, 6 - col, 4 - row)) == whole[row:, col:]).all()
+
+
 @pytest.mark.parametrize(
     ("columns", "message"), [({"kind": ["forest"]}, "need a column"), ({"class": ["lava"]}, "Received: lava")]
 )
@@ -96,13 +167,15 @@ def test_polygons_without_a_known_class_are_refused(tmp_path, columns, message):
         read_landcover_labels(tmp_path / "l.gpkg", GRID)
 
 
-@pytest.mark.parametrize("kind", ["raster", "polygons"])
+@pytest.mark.parametrize("kind", ["raster", "polygons", "points"])
 def test_labels_elsewhere_are_reported(tmp_path, kind):
     """GRID is 60 m wide; the labels begin 2,440 m to its east."""
     if kind == "raster":
         path = write_raster(
             tmp_path / "l.tif", np.zeros((4, 6), np.uint8), from_origin(602_500, 5_800_000, 10, 10)
         )
+    elif kind == "points":
+        path = write_points(tmp_path / "l.gpkg", [(250, 0.5)], [1])
     else:
         path = tmp_path / "l.gpkg"
         gpd.GeoDataFrame({"class": [1]}, geometry=[pixels(250, 0)], crs=UTM).to_file(path)
@@ -128,7 +201,7 @@ def test_classes_that_are_not_used_are_named_with_their_counts(tmp_path):
     assert labels.read(WHOLE)[0].tolist() == [0, 255, 255, 255, 1, 255]
     (warning,) = warnings
     assert (
-        "4 of 6 polygons are not used, since column class has lava (2), 12 (1), null (1), none of water"
+        "4 of 6 features are not used, since column class has lava (2), 12 (1), null (1), none of water"
         in warning
     )
     frame.rename(columns={"CLASS": "clas"}).assign(name="built").to_file(tmp_path / "m.gpkg")

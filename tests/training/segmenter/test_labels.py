@@ -5,12 +5,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from shapely import MultiPoint, Point
 
 from pipeline.errors import LabelsError
+from pipeline.input_warnings import collected_warnings
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.scenes.open import open_scene
 from pipeline.training.segmenter.labels import class_names, legend, read_labels
-from tests.training.segmenter.places import SIDE, chessboard, imagery, profile, square, write_polygons
+from tests.training.segmenter.places import (
+    NORTH,
+    SIDE,
+    WEST,
+    chessboard,
+    imagery,
+    profile,
+    square,
+    write_polygons,
+)
 
 __all__ = ["chessboard", "imagery"]  # fixtures
 
@@ -36,6 +47,21 @@ def test_where_polygons_overlap_the_smaller_counts(imagery, tmp_path):
     assert (classes == 1).sum() == 16
 
 
+def test_points_label_their_pixels(imagery, tmp_path):
+    places = [Point(WEST + 10 * col + 5, NORTH - 5) for col in (0, 1, 1, 2, 3)]
+    shapes = [*places[:4], MultiPoint([places[4], Point(WEST - 50, NORTH)])]
+    classes = {"wood": (1, 2), "lake": (3,)}
+    path = write_polygons(tmp_path / "p.gpkg", [1, 1, 2, 3, 3], shapes, "code")
+    labels = read_labels(path, open_scene(str(imagery)), "code", classes)
+    found = labels.read(rasterio.windows.Window(0, 0, 5, 1), ("lake", "wood"))
+    assert found.tolist() == [[1, 1, 0, 0, 255]]  # both points of the second pixel are in the wood
+    with collected_warnings() as warnings:
+        labels = read_labels(path, open_scene(str(imagery)), "code")
+    found = labels.read(rasterio.windows.Window(0, 0, 5, 1), ("1", "2", "3"))
+    assert found.tolist() == [[0, 255, 2, 2, 255]]
+    assert "1 of 4 pixels with points are not used" in warnings[0]
+
+
 def test_new_classes_get_colours_of_their_own():
     colours = [item.colour for item in legend(("orchard", "trees", "vineyard"), DYNAMIC_WORLD)]
     assert colours[1] == DYNAMIC_WORLD[1].colour
@@ -49,7 +75,7 @@ def test_the_legend_of_dynamic_world_is_its_own():
 @pytest.mark.parametrize(
     ("labels", "shapes", "message"),
     [
-        ([], [], "holds no polygons"),
+        ([], [], "holds no polygons or points"),
         (["wood", "wood"], [square(0, 0), square(0, 64)], "one class only, wood"),
     ],
     ids=["empty", "one class"],

@@ -131,6 +131,21 @@ def test_blocks_are_held_out_completely_and_labels_near_them_are_not_learned(ima
     assert [one.shape for one in other] != [one.shape for one in learned]
 
 
+def test_points_are_held_out_by_block_and_those_near_it_are_not_learned(imagery, tmp_path):
+    """A point every 4 px: 64 in a block. The first row and column of them are 1 px from other blocks."""
+    at = [(row, col) for row in range(1, SIDE, 4) for col in range(1, SIDE, 4)]
+    shapes = [square(row, col, 1, 1).centroid for row, col in at]
+    kinds = ["orchard" if (row // 32 + col // 32) % 2 else "water" for row, col in at]
+    path = write_polygons(tmp_path / "points.gpkg", kinds, shapes)
+    learned, kept = blocks_of(imagery, path)
+    assert (len(learned), len(kept)) == (12, 4)
+    assert all((one.labels[one.held_out_mask] != UNLABELLED).sum() == 64 for one in kept)
+    assert not any(masked(one, 2).learned for one in kept)
+    near = [int(((one.labels != UNLABELLED) & (one.weights == 0)).sum()) for one in learned]
+    assert set(near) <= {0, 1, 8, 15} and max(near) >= 8  # a corner, a side, two sides
+    assert all(one.learned <= 64 - hidden for one, hidden in zip(learned, near, strict=True))
+
+
 def test_at_most_so_many_blocks_are_read(imagery, chessboard):
     learned, kept = blocks_of(imagery, chessboard, blocks=8)
     assert len(learned) + len(kept) == 8
