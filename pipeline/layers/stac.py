@@ -1,15 +1,12 @@
-"""STAC item of a run, and a static STAC catalogue of all runs of a folder."""
+"""STAC item of a run."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
-import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,25 +19,20 @@ import shapely
 from pystac import MediaType, RelType
 
 from pipeline.errors import GeoreferenceError
-from pipeline.layers.formats.geojson import geojson_feature, lonlat_bbox
+from pipeline.layers.formats.geojson import geojson_feature
 from pipeline.layers.landcover import NODATA
 from pipeline.models.legend import LegendClass
-from pipeline.printable import is_text, printable
-from pipeline.safe_json import read_json_object
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
-from pipeline.storage.out_folder import CATALOG, COLLECTION
 
-_EXTENSIONS: Mapping[str, str] = {
+EXTENSIONS: Mapping[str, str] = {
     "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "processing": "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
     "classification": "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
     "table": "https://stac-extensions.github.io/table/v1.2.0/schema.json",
     "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 }
-CATALOG_ID = "truckscape"
 COLLECTION_ID = "truckscape-scenes"
-CATALOG_FILES = (COLLECTION, CATALOG)
 FIRST_LIGHT = datetime(2015, 6, 23, tzinfo=UTC)
 """Launch of Sentinel-2A: no scene is older."""
 _DATE_NOTE = "The source has the date of the acquisition, not its time: start and end are those of that day."
@@ -62,23 +54,8 @@ _CODES = {".geojson": "EPSG:4326", ".pmtiles": "EPSG:3857"}
 _METADATA_SUFFIXES = {".json", ".html", ".qml"}
 _SHA2_256 = bytes((0x12, 32)).hex()
 """Multihash's code of the algorithm and length of the digest (https://multiformats.io/multihash)."""
-_LICENCE = (
-    "https://sentinels.copernicus.eu/documents/247904/690755/Sentinel_Data_Legal_Notice",
-    "Legal notice on the use of Copernicus Sentinel data",
-)
-_PROCESSOR = pystac.Provider("truckscape", roles=[pystac.ProviderRole.PROCESSOR])
-_COPERNICUS = pystac.Provider(
-    "European Union/ESA/Copernicus",
-    roles=[pystac.ProviderRole.PRODUCER, pystac.ProviderRole.LICENSOR],
-    url="https://dataspace.copernicus.eu",
-)
-_SUMMARIZED = ("platform", "constellation", "instruments", "gsd", "proj:code")
-_RANGES = ("truckscape:trucks", "truckscape:seen_fraction")
 _IN_URLS = "%/:?#[]@!$&'()*+,;=~"
 """Characters that stay in a URL: those with a meaning there, and % of those that are encoded already."""
-_ATTEMPTS = 10
-
-log = logging.getLogger(__name__)
 
 
 def build_item(
@@ -90,7 +67,7 @@ def build_item(
 ) -> pystac.Item:
     """Build the STAC item (1.1) of a run: footprint, time, software, classes, columns, checksums, source.
 
-    It links to the collection and the catalogue of the folder above, which `write_catalog` makes.
+    It links to the collection and the catalogue of the folder above, which `stac_catalog` makes.
 
     Parameters
     ----------
@@ -133,7 +110,7 @@ def build_item(
     # Only extensions in use are named: some require fields.
     reported = [*item.properties, *(name for asset in item.assets.values() for name in asset.extra_fields)]
     used = {name.partition(":")[0] for name in reported}
-    item.stac_extensions = [schema for prefix, schema in _EXTENSIONS.items() if prefix in used]
+    item.stac_extensions = [schema for prefix, schema in EXTENSIONS.items() if prefix in used]
     source = quote(scene.href, safe=_IN_URLS) if "://" in scene.href else Path(scene.href).resolve().as_uri()
     item.links = [
         pystac.Link(RelType.ROOT, "../catalog.json", MediaType.JSON),
@@ -155,168 +132,25 @@ def write_item(item: pystac.Item, path: Path) -> None:
     content = item.to_dict(include_self_link=False, transform_hrefs=False)
     for asset in content["assets"].values():
         asset["href"] = _relative_href(Path(asset["href"]), path.resolve().parent)
-    _write_json(content, path)
+    write_json(content, path)
+
+
+def write_json(content: Mapping[str, Any], path: Path) -> None:
+    """Write a STAC document; it appears complete or not at all.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _relative_href(path: Path, folder: Path) -> str:
     """Return the address of a file, seen from a folder, with names percent-encoded (RFC 3986)."""
     href = quote(Path(os.path.relpath(path, folder)).as_posix())
     return href if href.startswith("../") else f"./{href}"
-
-
-def write_catalog(out: Path) -> Path | None:
-    """Write `catalog.json` and `collection.json` of all runs below `out`.
-
-    Returns the catalogue, None without runs. Rebuilt from every `out/*/item.json` of `write_item`, with
-    relative links, so that the folder can be moved or served. Simultaneous runs may each call it; the last
-    writer has seen all items.
-
-    Raises
-    ------
-    OutputError
-        If a file cannot be written.
-    """
-    for _ in range(_ATTEMPTS):
-        found = _state(out)
-        items = list(_items(found))
-        if not items:
-            return None
-        _write_json(
-            _collection(items).to_dict(include_self_link=False, transform_hrefs=False),
-            out / COLLECTION,
-        )
-        if _state(out) == found:
-            break
-    catalog = pystac.Catalog(
-        CATALOG_ID, "Layers made by truckscape from Sentinel-2 scenes.", title="truckscape"
-    )
-    catalog.links = [
-        pystac.Link(RelType.ROOT, "./catalog.json", MediaType.JSON),
-        pystac.Link(
-            RelType.CHILD, "./collection.json", MediaType.JSON, title="Trucks and land cover by scene"
-        ),
-    ]
-    _write_json(catalog.to_dict(include_self_link=False, transform_hrefs=False), out / CATALOG)
-    return out / CATALOG
-
-
-def _state(out: Path) -> dict[Path, int]:
-    """Return the items below a folder, with their times of writing."""
-    state = {}
-    for path in sorted(out.glob("*/item.json")):
-        with suppress(OSError):  # another run is replacing it
-            state[path] = path.stat().st_mtime_ns
-    return state
-
-
-def _items(paths: Iterable[Path]) -> Iterator[tuple[str, pystac.Item]]:
-    """Return our items by the names of their folders; other items are left out."""
-    for path in paths:
-        try:
-            content = read_json_object(path)
-            if content.get("collection") == COLLECTION_ID:
-                yield path.parent.name, _item(content, path.parent.name)
-        except Exception as error:  # noqa: BLE001 a document of others can fail anywhere
-            log.warning(
-                "%s is left out of the catalogue: not a STAC item of ours (%s)",
-                printable(path),
-                printable(error)[:200],
-            )
-
-
-def _item(content: dict[str, Any], folder: str) -> pystac.Item:
-    """Return an item that can be part of a collection; any error for other content."""
-    if not is_text(folder):
-        raise ValueError("the name of its folder is not UTF-8")
-    item = pystac.Item.from_dict(content, migrate=False)
-    texts = [item.id, *item.assets, *(asset.title for asset in item.assets.values())]
-    if not all(isinstance(text, str | None) and is_text(text) for text in texts):
-        raise ValueError("its id, or a title, is no text")
-    if not item.bbox or len(item.bbox) != 4 or not all(map(math.isfinite, item.bbox)):
-        raise ValueError("its bbox is none")
-    for name in _RANGES:
-        if not isinstance(item.properties.get(name), int | float | None):
-            raise ValueError(f"its {name} is no number")
-    for name in _SUMMARIZED:
-        value, kind = item.properties.get(name), int | float | None if name == "gsd" else str | None
-        if not all(isinstance(one, kind) for one in (value if isinstance(value, list) else [value])):
-            raise ValueError(f"its {name} is of another type")
-    if any(moment is None or moment.tzinfo is None for moment in _span([item])):
-        raise ValueError("its time has no time zone")
-    alone = _collection([(folder, item)]).to_dict(include_self_link=False, transform_hrefs=False)
-    json.dumps(alone, allow_nan=False)
-    return item
-
-
-def _collection(items: Sequence[tuple[str, pystac.Item]]) -> pystac.Collection:
-    properties = [item.properties for _, item in items]
-    simulated = [entry.get("truckscape:simulated", False) for entry in properties]
-    collection = pystac.Collection(
-        COLLECTION_ID,
-        "Moving trucks and land cover from Sentinel-2 scenes, one item a scene. "
-        + ("Simulated scenes." if all(simulated) else "Contains modified Copernicus Sentinel data."),
-        pystac.Extent(
-            pystac.SpatialExtent([lonlat_bbox([item.bbox for _, item in items if item.bbox])]),
-            pystac.TemporalExtent([_span(item for _, item in items)]),
-        ),
-        title="Trucks and land cover by scene",
-        license="other",
-        keywords=["Sentinel-2", "trucks", "traffic", "land cover"],
-        providers=[_PROCESSOR] if all(simulated) else [_COPERNICUS, _PROCESSOR],
-        summaries=pystac.Summaries(_summaries(properties)),
-        stac_extensions=[_EXTENSIONS["proj"]],
-    )
-    collection.item_assets = {
-        key: pystac.ItemAssetDefinition(_asset_definition(asset))
-        for _, item in items
-        for key, asset in item.assets.items()
-    }
-    collection.links = [
-        pystac.Link(RelType.ROOT, "./catalog.json", MediaType.JSON),
-        pystac.Link(RelType.PARENT, "./catalog.json", MediaType.JSON),
-        pystac.Link(RelType.LICENSE, _LICENCE[0], title=_LICENCE[1]),
-        *(
-            pystac.Link(RelType.ITEM, f"./{quote(folder)}/item.json", MediaType.GEOJSON, item.id)
-            for folder, item in items
-        ),
-    ]
-    return collection
-
-
-def _asset_definition(asset: pystac.Asset) -> dict[str, Any]:
-    reported = {"title": asset.title, "type": asset.media_type, "roles": asset.roles}
-    return {name: value for name, value in reported.items() if value is not None}
-
-
-def _span(items: Iterable[pystac.Item]) -> list[datetime | None]:
-    """Return the first and last time of items."""
-    moments = [
-        moment
-        for item in items
-        for moment in (item.datetime, item.common_metadata.start_datetime, item.common_metadata.end_datetime)
-        if moment is not None
-    ]
-    return [min(moments), max(moments)]
-
-
-def _summaries(properties: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Summarise the properties of items: values as lists, figures as ranges."""
-    summaries: dict[str, Any] = {}
-    for name in _SUMMARIZED:
-        values = [entry[name] for entry in properties if entry.get(name) is not None]
-        flat = [value for one in values for value in (one if isinstance(one, list) else [one])]
-        if flat:
-            summaries[name] = sorted(set(flat))
-    for name in _RANGES:
-        figures = [entry[name] for entry in properties if entry.get(name) is not None]
-        if figures:
-            summaries[name] = {"minimum": min(figures), "maximum": max(figures)}
-    return summaries
-
-
-def _write_json(content: Mapping[str, Any], path: Path) -> None:
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _sides(scene: Scene) -> tuple[float, float]:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.inference.networks import NetworkPool
-from pipeline.layers.stac import write_catalog
+from pipeline.layers.stac_catalog import write_catalog
 from pipeline.logs import labelled, log_to
 from pipeline.operations.attempt import Attempt, RunScene, Say, scene_directly
 from pipeline.operations.duplicates import parts_left_out, settle_duplicates

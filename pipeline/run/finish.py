@@ -16,7 +16,8 @@ from pipeline.inference.engine import OnTile
 from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
 from pipeline.input_warnings import collected_warnings
-from pipeline.layers.stac import CATALOG_FILES, build_item, write_catalog, write_item
+from pipeline.layers.stac import build_item, write_item
+from pipeline.layers.stac_catalog import CATALOG_FILES, write_catalog
 from pipeline.run.inputs import States, check_same, files_of_labels, files_of_scene, verified
 from pipeline.run.predict import merged, run_shards
 from pipeline.run.prepare import Job, prepare
