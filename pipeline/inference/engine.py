@@ -36,7 +36,7 @@ from pipeline.inference.runtime import half_precision
 from pipeline.inference.shards import Shard
 from pipeline.processes import give_back_memory
 from pipeline.roads.mask import road_mask
-from pipeline.scenes.clouds import cloud_mask, shadow_mask
+from pipeline.scenes.clouds import cloud_mask, rim_mask, shadow_mask
 from pipeline.scenes.raster.cache import current_cache
 from pipeline.scenes.raster.prefetch import Sweep
 from pipeline.scenes.scene import Pixels, Scene
@@ -45,8 +45,8 @@ from pipeline.tiling import Tile, parts, round_up
 OnTile = Callable[[int], None]
 """Progress: called with the number of tiles that are done since the last call."""
 NO_CLASS = 255
-_ON_GROUND = (SEEN, NO_ROAD, SCREENED, SHADOW)
-"""Status of pixels with land cover: all with data and without cloud."""
+_ON_GROUND = (SEEN, NO_ROAD, SHADOW)
+"""Status of pixels with data and without cloud, before the screener."""
 _PART_PX = 64
 
 _Given = TypeVar("_Given")
@@ -147,6 +147,8 @@ class _Ready:
     tile: Tile
     status: NDArray[np.uint8]
     """(H, W) of the core."""
+    ground: NDArray[np.bool_]
+    """(H, W) of the core: pixels with land cover, those with data outside of clouds and their rims."""
     images: dict[str, Image]
     """Input of each network, by task; networks without work on this tile have none."""
     motion: Pixels | None
@@ -176,9 +178,12 @@ class _Candidates:
 def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: bool) -> _Ready:
     seen = models.read(scene, tile, half)
     status = _status(scene, tile, seen.valid[tile.core_in_window], search)
+    ground = np.isin(status, _ON_GROUND)
+    if models.segmenter and ground.any() and (rims := rim_mask(scene, tile.core)) is not None:
+        ground &= ~rims
     searched = bool((status == SEEN).any())
     wanted = {
-        "segmentation": bool(np.isin(status, _ON_GROUND).any()),
+        "segmentation": bool(ground.any()),
         "detection": searched,
         "screening": searched,
     }
@@ -186,7 +191,7 @@ def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: boo
     motion = None
     if "detection" in images and seen.motion is not None:
         motion = Pixels(seen.motion, seen.valid, tile.window, scene.grid[tile.window.toslices()])
-    return _Ready(tile, status, images, motion)
+    return _Ready(tile, status, ground, images, motion)
 
 
 def _status(scene: Scene, tile: Tile, valid: NDArray[np.bool_], search: Search) -> NDArray[np.uint8]:
@@ -209,7 +214,7 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
     landcover = None
     if "segmentation" in images:
         classes = networks.segment(images["segmentation"], tile)
-        landcover = np.where(np.isin(status, _ON_GROUND), classes, np.uint8(NO_CLASS))
+        landcover = np.where(ready.ground, classes, np.uint8(NO_CLASS))
     candidates = None
     if models.detector and ready.motion:
         card = models.detector.card

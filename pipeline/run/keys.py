@@ -21,7 +21,7 @@ from pipeline.inference.shards import content_key
 from pipeline.layers.trucks import WEAKEST_SCORE
 from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
-from pipeline.scenes.clouds import has_clouds_information
+from pipeline.scenes.clouds import cloud_source
 from pipeline.scenes.raster.datasets import local_file
 from pipeline.scenes.scene import BandSource, Scene
 from pipeline.storage.beside import deciding_files, part_name
@@ -95,7 +95,7 @@ def keys_of(
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
         "roads": _parts(roads, inputs) if roads else None,
         "roads_layer": layer,
-        "clouds": has_clouds_information(scene),
+        "clouds": cloud_source(scene),
     }
     return tuple(
         content_key({**common, "tiles": [[t.row, t.col, t.height, t.width, t.halo] for t in tiles]})

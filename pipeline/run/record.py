@@ -16,6 +16,7 @@ from pipeline.run.evaluated import kept_evaluation, new_evaluation
 from pipeline.run.keys import versions
 from pipeline.run.products import RunContext
 from pipeline.scenes.acquisition import acquisition_of
+from pipeline.scenes.clouds import cloud_source
 from pipeline.storage.atomic import replacing
 
 _PACKAGES = ("truckscape", "torch", "torchvision", "rasterio", "geopandas", "shapely", "numpy", "prefect")
@@ -98,6 +99,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
                 for name, source in job.scene.bands.items()
             },
         },
+        "clouds": cloud_source(job.scene),
         "inputs": job.inputs,
         "models": {
             bundle.card.task: f"{bundle.card.id}-{bundle.card.version}" for bundle in job.models.bundles

@@ -1,17 +1,19 @@
-"""Masks of clouds and their shadows: from the scene classification of L2A, or from s2cloudless for L1C."""
+"""Masks of clouds, their rims and shadows: by the scene classification of L2A, s2cloudless, or brightness."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy import ndimage
 
+from pipeline.scenes.bright_clouds import bright_clouds, can_find_clouds
+from pipeline.scenes.cells import Cells, disk
 from pipeline.scenes.raster.read import read_classes, read_pixels
 from pipeline.scenes.scene import Scene
 
@@ -30,10 +32,29 @@ _AVERAGE_CELLS = 4
 _DILATION_CELLS = 2
 _HALO_CELLS = _AVERAGE_CELLS + _DILATION_CELLS
 
+_RIM_CELL_PX, _RIM_CELLS = 2, 5
+"""Rim of a cloud: 100 m, on cells of 20 m. On simulated scenes the shipped
+land cover had false built or snow on 44 % of the ground up to 20 m from clouds of the scene classification,
+11 % at 80 to 100 m, and 3.5 % beyond 400 m."""
+
+CloudSource = Literal["scl", "s2cloudless", "threshold", "none"]
+
+
+def cloud_source(scene: Scene) -> CloudSource:
+    """Return the source of the clouds that land cover leaves out; see `rim_mask`.
+
+    `scl` and `s2cloudless` also keep clouds from the search for trucks.
+    """
+    if scene.scl is not None:
+        return "scl"
+    if _suits_cloudless(scene):
+        return "s2cloudless"
+    return "threshold" if can_find_clouds(scene) else "none"
+
 
 def has_clouds_information(scene: Scene) -> bool:
     """Return whether `cloud_mask` has a source: an SCL, or L1C with ten bands and the extra `clouds`."""
-    return scene.scl is not None or _suits_cloudless(scene)
+    return cloud_source(scene) in ("scl", "s2cloudless")
 
 
 def cloud_mask(scene: Scene, window: Window, cirrus: bool = False) -> NDArray[np.bool_] | None:
@@ -52,6 +73,24 @@ def cloud_mask(scene: Scene, window: Window, cirrus: bool = False) -> NDArray[np
             clouds |= there == cloud
         return clouds
     return _cloudless_mask(scene, window) if _suits_cloudless(scene) else None
+
+
+def rim_mask(scene: Scene, window: Window) -> NDArray[np.bool_] | None:
+    """Return a mask (H, W) of what has no land cover beside the clouds of `cloud_mask`; None if nothing.
+
+    With an SCL: clouds and what is within 100 m of them. Without any source: clouds that `bright_clouds`
+    finds, with the same margin. Clouds of s2cloudless already include a margin of 120 m. The value of a pixel
+    depends on its place only, not on the window. Errors as `read_pixels`.
+    """
+    source = cloud_source(scene)
+    if source in ("s2cloudless", "none"):
+        return None
+    cells = Cells.around(scene.shape, window, _RIM_CELL_PX, _RIM_CELLS)
+    clouds = bright_clouds(scene, cells.window) if source == "threshold" else cloud_mask(scene, cells.window)
+    if clouds is None or not clouds.any():
+        return None
+    clear = cells.sums(clouds) == 0
+    return cells.on_pixels(ndimage.distance_transform_edt(clear) <= _RIM_CELLS, window)
 
 
 def shadow_mask(scene: Scene, window: Window) -> NDArray[np.bool_] | None:
@@ -89,44 +128,14 @@ def _model() -> Any:
 
 
 def _cloudless_mask(scene: Scene, window: Window) -> NDArray[np.bool_]:
-    rows, cols = scene.shape
-    top, left = (max(0, int(start) // _CELL_PX - _HALO_CELLS) for start in (window.row_off, window.col_off))
-    bottom = min(-(-rows // _CELL_PX), -(-int(window.row_off + window.height) // _CELL_PX) + _HALO_CELLS)
-    right = min(-(-cols // _CELL_PX), -(-int(window.col_off + window.width) // _CELL_PX) + _HALO_CELLS)
-    around = Window.from_slices(
-        (top * _CELL_PX, min(rows, bottom * _CELL_PX)), (left * _CELL_PX, min(cols, right * _CELL_PX))
-    )
-    pixels = read_pixels(scene, around, CLOUDLESS_BANDS)
-    cells, known = _cell_means(pixels.reflectance, pixels.valid)
+    cells = Cells.around(scene.shape, window, _CELL_PX, _HALO_CELLS)
+    pixels = read_pixels(scene, cells.window, CLOUDLESS_BANDS)
+    count = cells.sums(pixels.valid)
+    known = count > 0
+    means = np.stack([cells.sums(band) for band in pixels.reflectance]) / np.maximum(count, 1)
     probability = np.zeros(known.shape, np.float64)
     if known.any():
-        probability[known] = _model().predict(cells[:, known].T, num_threads=1)
-    disk = _disk(_AVERAGE_CELLS)
-    clouds = ndimage.correlate(probability, disk / disk.sum(), mode="nearest") > _THRESHOLD
-    clouds = ndimage.binary_dilation(clouds, _disk(_DILATION_CELLS))
-    row = np.arange(window.row_off, window.row_off + window.height) // _CELL_PX - top
-    col = np.arange(window.col_off, window.col_off + window.width) // _CELL_PX - left
-    mask: NDArray[np.bool_] = clouds[np.ix_(row, col)]
-    return mask
-
-
-def _cell_means(
-    reflectance: NDArray[np.float32], valid: NDArray[np.bool_]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Return the mean (C, h, w) of the valid pixels of each cell, and a mask (h, w) of cells with any."""
-    bands, height, width = reflectance.shape
-    cells = (-(-height // _CELL_PX), -(-width // _CELL_PX))
-    total, count = np.zeros((bands, *cells)), np.zeros(cells)
-    # Pixel by pixel of the cell, so that the order of summing and its rounding are the same in every window.
-    for i in range(_CELL_PX):
-        for j in range(_CELL_PX):
-            part = reflectance[:, i::_CELL_PX, j::_CELL_PX]
-            rows, cols = part.shape[1:]
-            total[:, :rows, :cols] += part
-            count[:rows, :cols] += valid[i::_CELL_PX, j::_CELL_PX]
-    return total / np.maximum(count, 1), count > 0
-
-
-def _disk(radius: int) -> NDArray[np.float64]:
-    y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1]
-    return (x * x + y * y <= radius * radius).astype(np.float64)
+        probability[known] = _model().predict(means[:, known].T, num_threads=1)
+    near = disk(_AVERAGE_CELLS).astype(np.float64)
+    clouds = ndimage.correlate(probability, near / near.sum(), mode="nearest") > _THRESHOLD
+    return cells.on_pixels(ndimage.binary_dilation(clouds, disk(_DILATION_CELLS)), window)

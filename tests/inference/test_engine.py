@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
+from rasterio.windows import Window
 from torch import nn
 
 from pipeline import tiling
@@ -37,6 +38,7 @@ from pipeline.models.family import dense
 from pipeline.models.legend import LegendClass
 from pipeline.models.registry import build_network
 from pipeline.roads.read import read_roads
+from pipeline.scenes.clouds import rim_mask
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import BandSource
 from pipeline.tiling import plan
@@ -438,13 +440,30 @@ def test_a_cloud_shadow_is_not_searched_but_its_land_cover_is_mapped(small_model
     plain, _ = predict(scene, small_models, 32)
     classes = np.full((20, 20), 4, np.uint8)
     classes[:10], classes[:5, :5] = 3, 9
+    near = np.hypot(*np.maximum(np.mgrid[:20, :20] - 4, 0)) * 20 <= 100
     scl = write_raster(tmp_path / "scl.tif", classes, 20, ORIGIN)
     shaded, _ = predict(replace(scene, scl=BandSource("SCL", str(scl), gsd=20.0)), small_models, 32)
     expected = plain.status.copy()
     expected[:20][expected[:20] == SEEN] = SHADOW
     expected[:10, :10][expected[:10, :10] == SHADOW] = CLOUD
     np.testing.assert_array_equal(shaded.status, expected)
-    np.testing.assert_array_equal(shaded.landcover, np.where(expected == CLOUD, 255, plain.landcover))
+    rim = near.repeat(2, 0).repeat(2, 1)
+    np.testing.assert_array_equal(shaded.landcover, np.where(rim, 255, plain.landcover))
+
+
+def test_bright_clouds_have_no_land_cover_but_are_searched(small_models, shared_data):
+    """Without a mask of clouds; the rims of one cloud are found in several tiles."""
+    scene = open_scene(str(shared_data / "scenes" / "dolomites.tif"))
+    cloud = Window(800, 20, 150, 150)
+    tiles = plan(scene.shape, 96, small_models.halo, small_models.stride)
+    tiles = [tile for tile in tiles if rasterio.windows.intersect(tile.core, cloud)]
+    shard = predict_shard(scene, tiles, small_models, Search(), FLOAT32)
+    rims = rim_mask(scene, cloud)
+    assert 0.1 < rims.mean() < 0.9
+    rows, cols = cloud.toslices()
+    rows = slice(rows.start - shard.first_row, rows.stop - shard.first_row)
+    np.testing.assert_array_equal(shard.landcover[rows, cols] == 255, rims)
+    assert (shard.status[rows, cols] == SEEN).all()
 
 
 def test_nothing_is_computed_where_there_is_no_data(small_models, tmp_path):

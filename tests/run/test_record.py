@@ -8,6 +8,7 @@ import geopandas as gpd
 def test_run_json_tells_how_it_came_about(result, product):
     run = json.loads((result.folder / "run.json").read_text())
     assert run["simulated"] is True
+    assert run["clouds"] == "scl"
     assert run["tiles"] == {"total": 4, "skipped": run["tiles"]["skipped"]}
     assert 0 < run["seen_fraction"] < 1
     assert run["counts"]["trucks"] == len(gpd.read_file(result.folder / "trucks.gpkg", layer="trucks"))

@@ -6,8 +6,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
+from scipy import ndimage
 
-from pipeline.scenes.clouds import CLOUDLESS_BANDS, cloud_mask, has_clouds_information, shadow_mask
+from pipeline.scenes.bright_clouds import bright_clouds
+from pipeline.scenes.clouds import (
+    CLOUDLESS_BANDS,
+    cloud_mask,
+    cloud_source,
+    has_clouds_information,
+    rim_mask,
+    shadow_mask,
+)
+from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.readers.band_folder import open_band_folder
 from pipeline.scenes.scene import BandSource
@@ -40,7 +50,9 @@ def scene(tmp_path_factory):
 
 @needs_cloudless
 def test_l1c_clouds_are_found_by_s2cloudless(scene):
+    assert cloud_source(scene) == "s2cloudless"
     assert has_clouds_information(scene)
+    assert rim_mask(scene, Window(0, 0, SIDE, SIDE)) is None  # s2cloudless dilates its clouds
     mask = cloud_mask(scene, Window(0, 0, SIDE, SIDE))
     assert mask[42:72, 54:84].all()
     assert not mask[:, :20].any()
@@ -86,11 +98,55 @@ def test_l2a_clouds_come_from_the_scene_classification(scene, tmp_path):
     assert not cloud_mask(l2a, Window(0, 2, SIDE, SIDE - 2), cirrus=True).any()
 
 
+@pytest.fixture(scope="module")
+def classified(scene, tmp_path_factory):
+    """The scene with clouds in its classification: two squares of 20 m, and thin cirrus and shadow."""
+    scl = np.full((SIDE // 2, SIDE // 2), 4, np.uint8)
+    scl[20, 20], scl[40, 30], scl[5, 5], scl[50, 50] = 8, 9, 10, 3
+    path = write_raster(tmp_path_factory.mktemp("scl") / "scl.tif", scl, 20)
+    return replace(scene, level="L2A", scl=BandSource("SCL", str(path), scale=1.0, gsd=20.0))
+
+
+def test_the_rim_of_classified_clouds_is_100_m_wide(classified):
+    assert cloud_source(classified) == "scl"
+    mask = rim_mask(classified, Window(0, 0, SIDE, SIDE))
+    y, x = np.mgrid[: SIDE // 2, : SIDE // 2]
+    expected = np.minimum(np.hypot(y - 20, x - 20), np.hypot(y - 40, x - 30)) * 20 <= 100
+    np.testing.assert_array_equal(mask, expected.repeat(2, 0).repeat(2, 1))
+    assert rim_mask(classified, Window(0, 90, 30, 30)) is None  # thin cirrus and shadow are land cover
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(start=st.tuples(st.integers(0, 119), st.integers(0, 119)), size=st.integers(1, 60))
+def test_rims_do_not_depend_on_the_window(classified, start, size):
+    row, col = start
+    window = Window(col, row, min(size, SIDE - col), min(size, SIDE - row))
+    whole = rim_mask(classified, Window(0, 0, SIDE, SIDE))[window.toslices()]
+    part = rim_mask(classified, window)
+    np.testing.assert_array_equal(np.zeros_like(whole) if part is None else part, whole)
+
+
+def test_four_bands_without_a_source_have_the_rims_of_bright_clouds(shared_data):
+    scene = open_scene(str(shared_data / "scenes" / "lommel_L1C.tif"))
+    assert cloud_source(scene) == "threshold"
+    assert not has_clouds_information(scene)
+    window = Window(0, 300, 300, 300)
+    clouds = bright_clouds(scene, window)
+    rims = rim_mask(scene, window)
+    assert cloud_mask(scene, window) is None
+    inside = (slice(12, -12),) * 2  # clouds outside of the window have rims, too
+    near = ndimage.distance_transform_edt(~clouds)
+    assert rims[inside][near[inside] <= 9].all()
+    assert not rims[inside][near[inside] > 13].any()
+
+
 def test_without_scl_or_bands_nobody_knows(scene):
     few = replace(scene, bands={band: scene.bands[band] for band in ("B02", "B04", "B08")})
     for unknown in (few, replace(scene, level="L2A"), replace(scene, level=None)):
+        assert cloud_source(unknown) == "none"
         assert not has_clouds_information(unknown)
         assert cloud_mask(unknown, Window(0, 0, 4, 4)) is None
+        assert rim_mask(unknown, Window(0, 0, 4, 4)) is None
         assert shadow_mask(unknown, Window(0, 0, 4, 4)) is None
 
 

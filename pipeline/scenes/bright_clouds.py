@@ -1,0 +1,103 @@
+"""Clouds in scenes without a mask of them: bright, white, and displaced between bands by their height."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.windows import Window
+from scipy import ndimage
+
+from pipeline.scenes.cells import Cells
+from pipeline.scenes.raster.read import read_pixels
+from pipeline.scenes.scene import BANDS_10M, Scene
+
+_CELL_PX, _WIDE_PX = 2, 8
+"""Cells of brightness, 20 m, and cells of displacement, 80 m."""
+_BRIGHT, _BRIGHT_BESIDE = 0.16, 0.12
+"""Least reflectance, in all of B02, B03 and B04, of a cloud and of its thinner parts."""
+_BLUE, _BLUE_BESIDE = 0.88, 0.95
+"""Least ratio of B02 to B04: sand, rock, soil and most roofs are redder."""
+_INFRARED = 0.85
+"""Least ratio of B08 to B04: bright water and surf are darker."""
+_GREY = 0.25
+"""Greatest difference of B02, B03 and B04, as a share of the greatest."""
+_SIZE_CELLS = 3
+"""A cloud contains a square of 60 m."""
+_LEAST_SHIFT_PX = 0.5
+"""Displacement of a cloud from B02 to B04: 0.9 px for each km of height. That of ground is an error."""
+_SHIFT_CELLS = 5
+"""Displacement is measured in squares of 400 m."""
+_NOISE = 0.002
+"""Slopes, in reflectance a pixel, below which texture is noise and ground is not displaced."""
+_LEAST_GAIN = 0.3
+"""Least contrast of a cloud in B04, as a share of that in B02."""
+_BESIDE_CELLS = 20
+"""Thinner parts are within 400 m of a cloud, and connected to it."""
+_HALO_CELLS = 10
+"""Wide cells around a window on which its clouds depend: thinner parts, size and displacement."""
+
+
+def can_find_clouds(scene: Scene) -> bool:
+    """Return whether `bright_clouds` can be used: the scene has all bands of 10 m."""
+    return all(band in scene.bands for band in BANDS_10M)
+
+
+def bright_clouds(scene: Scene, window: Window) -> NDArray[np.bool_]:
+    """Return a mask (H, W) of clouds, without a margin, in `window` of the 10 m grid.
+
+    A cloud is bright and white, and displaced from B02 to B04: the bands are imaged a second apart, from
+    places 7 km apart, so high objects seem to move. This tells clouds from snow, salt, rock and roofs without
+    bands of the short-wave infrared. Thinner parts, within 400 m, belong to the cloud. Not found are clouds
+    lower than 500 m, smooth ones without texture, and thin cirrus.
+
+    The value of a pixel depends on its place only, not on the window. Memory: 60 bytes a pixel of the window
+    and 80 pixels around. Errors as `read_pixels`.
+    """
+    wide = Cells.around(scene.shape, window, _WIDE_PX, _HALO_CELLS)
+    each = _WIDE_PX // _CELL_PX
+    cells = Cells(_CELL_PX, wide.top * each, wide.left * each, wide.window)
+    pixels = read_pixels(scene, wide.window, BANDS_10M)
+    count = np.maximum(cells.sums(pixels.valid), 1)
+    b02, b03, b04, b08 = (cells.sums(band) / count for band in pixels.reflectance)
+    least, most = np.minimum(np.minimum(b02, b03), b04), np.maximum(np.maximum(b02, b03), b04)
+    bright = (least > _BRIGHT) & (b02 > _BLUE * b04) & (b08 > _INFRARED * b04) & (most - least < _GREY * most)
+    clouds = ndimage.binary_opening(bright, np.ones((_SIZE_CELLS, _SIZE_CELLS)))
+    if clouds.any():
+        moved = displacement(wide, pixels.reflectance[0], pixels.reflectance[2], pixels.valid)
+        high = (moved > _LEAST_SHIFT_PX).repeat(each, 0).repeat(each, 1)
+        clouds &= high[: clouds.shape[0], : clouds.shape[1]]
+    if clouds.any():
+        beside = (least > _BRIGHT_BESIDE) & (b02 > _BLUE_BESIDE * b04)
+        clouds = ndimage.binary_dilation(clouds, iterations=_BESIDE_CELLS, mask=beside | clouds)
+    return cells.on_pixels(clouds, window)
+
+
+def displacement(
+    cells: Cells, first: NDArray[np.float32], second: NDArray[np.float32], valid: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the pixels (h, w) by which the second band (H, W) is displaced from the first around each cell.
+
+    Least squares of the second on the first, its slopes and a constant (Lucas and Kanade, 1981, with a gain).
+    0 where the ground is smooth, or the bands don't resemble each other.
+    """
+    first, second = _smooth(first), _smooth(second)
+    known = ndimage.binary_erosion(valid, np.ones((5, 5)), border_value=1).astype(np.float32)
+    down, right = np.gradient(first)
+    columns = [known, known * first, known * right, known * down]
+    square = np.ones((_SHIFT_CELLS, _SHIFT_CELLS))
+
+    def sums(values: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.asarray(ndimage.correlate(cells.sums(values), square, mode="constant"))
+
+    normal = np.stack([np.stack([sums(x * y) for y in columns], -1) for x in columns], -1)
+    normal += np.maximum(normal[..., :1, :1], 1) * _NOISE**2 * np.eye(len(columns))
+    right_side = np.stack([sums(x * second) for x in columns], -1)
+    _, gain, *slopes = np.moveaxis(np.linalg.solve(normal, right_side[..., None])[..., 0], -1, 0)
+    return np.where(gain > _LEAST_GAIN, np.hypot(*slopes) / np.maximum(gain, _LEAST_GAIN), 0.0)
+
+
+def _smooth(band: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the band with less noise, by binomial weights: a running mean would depend on the window."""
+    for axis in (0, 1):
+        band = ndimage.correlate1d(band, (0.25, 0.5, 0.25), axis=axis, mode="nearest")
+    return band
