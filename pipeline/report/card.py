@@ -29,6 +29,8 @@ def card_page(bundle: Bundle, side: int = 256) -> RenderableType:
     sections: list[tuple[str, RenderableType]] = [("What it is", _identity(bundle))]
     if card.task == "detection":
         sections.append(("Scores", _scores(card)))
+    if card.task == "segmentation":
+        sections.append(("Probabilities", Text(_softmax(card.calibration))))
     sections.append(("Learned from", _listed(card.training_data)))
     picture = bundle.folder / PICTURE
     measured = [*_figures(card.quality)] or [Text("nothing yet")]
@@ -127,6 +129,12 @@ def _calibrated(calibration: Calibration) -> str:
     )
 
 
+def _softmax(calibration: Calibration) -> str:
+    if calibration == Calibration():
+        return "softmax of the network's scores, not calibrated"
+    return f"softmax of the network's scores / {calibration.temperature:g}; 0.8 means 80 %"
+
+
 def _listed(sources: Sequence[Mapping[str, Any]]) -> RenderableType:
     """Render an entry for each source: name and facts; long lists of numbers are only counted."""
     lines: list[Text] = []
@@ -144,7 +152,8 @@ def _figures(quality: Mapping[str, Any]) -> Iterator[RenderableType]:
             yield Text(f"{label}: {_plain(value)}")
         elif {"columns", "rows"} <= value.keys():
             yield Text(f"{label}:")
-            yield _indented(_series(value["columns"], value["rows"]))
+            named = any(isinstance(row[0], str) for row in value["rows"])
+            yield _indented((_named if named else _series)(value["columns"], value["rows"]))
         elif _is_score(value):
             yield Text(f"{label}: {_score_line(value)}")
         elif all(_is_flat(part) for part in value.values()):
@@ -184,6 +193,16 @@ def _series(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Text:
         bars = "".join(_BARS[min(7, int(value * 8))] for value in values) if shares else ""
         lines.append(f"{_label(name):<{width}}  {cells}  {bars}".rstrip())
     return Text("\n".join(lines), no_wrap=True)
+
+
+def _named(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Table:
+    """Return a table whose rows begin with a name."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, name in enumerate(columns):
+        table.add_column(_label(name), justify="left" if number == 0 else "right")
+    for row in rows:
+        table.add_row(*(_short(value) for value in row))
+    return table
 
 
 def _indented(body: RenderableType, below: int = 0) -> RenderableType:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import matplotlib as mpl
 import numpy as np
@@ -117,6 +118,60 @@ def quality_figure(
     left.legend(frameon=False, fontsize=8, loc="lower left")
     right.legend(frameon=False, fontsize=8, loc="upper left")
     return figure
+
+
+@dataclass(frozen=True)
+class PlaceBar:
+    """A place in the picture of a land-cover model."""
+
+    name: str
+    level: str
+    agreement: float
+    """With the teacher; NaN without one."""
+    accuracy: float | None
+    """On real labels; None without."""
+    interval: tuple[float, float] | None
+    """Of the accuracy, 95 %."""
+
+
+def landcover_quality_figure(reliabilities: Mapping[str, Reliability], places: Sequence[PlaceBar]) -> Figure:
+    """Return the reliability diagram of a land-cover model, beside agreement and accuracy by place."""
+    figure = Figure(figsize=(9.6, max(4.2, 1.2 + 0.24 * len(places))), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color="#9ca3af", lw=1, ls="--")
+    for (name, table), colour in zip(reliabilities.items(), (_SERIES[1], _SERIES[0]), strict=False):
+        label = f"{name} (error {table.expected_error:.3f})"
+        left.plot(table.score, table.right, "o-", color=colour, ms=4, label=label)
+    left.set(xlim=(0, 1.02), ylim=(0, 1.04), xlabel="probability of the class", ylabel="share that is right")
+    left.set_title("Reliability, all places", fontsize=10)
+    left.legend(frameon=False, fontsize=8, loc="upper left")
+    _place_bars(right, sorted(places, key=lambda place: (place.level, np.nan_to_num(place.agreement))))
+    for axes in (left, right):
+        axes.grid(color="#e5e7eb", lw=0.8, axis="both" if axes is left else "x")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _place_bars(axes: Axes, places: Sequence[PlaceBar]) -> None:
+    """Draw a bar for the agreement of each place, and a point with its interval for real labels."""
+    for level, colour in zip(("L1C", "L2A"), (_SERIES[0], _SERIES[2]), strict=True):
+        at = [row for row, place in enumerate(places) if place.level == level]
+        widths = [np.nan_to_num(places[row].agreement) for row in at]
+        if at:
+            axes.barh(at, widths, 0.7, color=colour, alpha=0.75, label=f"{level}, agreement with the teacher")
+    real = [(row, place.accuracy) for row, place in enumerate(places) if place.accuracy is not None]
+    if real:
+        rows, accuracies = zip(*real, strict=True)
+        axes.plot(accuracies, rows, "D", color="#111827", ms=4, ls="", label="accuracy on real labels, 95 %")
+    for row, place in enumerate(places):
+        if place.interval:
+            axes.plot(place.interval, (row, row), color="#111827", lw=1.5)
+    axes.set_yticks(range(len(places)), [place.name for place in places], fontsize=8)
+    axes.set(xlim=(0, 1.02), xlabel="share of the pixels")
+    axes.set_title("By place", fontsize=10)
+    if places:
+        axes.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
 
 
 def _plot(x: str, y: str) -> tuple[Figure, Axes]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +19,7 @@ from pipeline.models.bundle import Bundle
 from pipeline.models.normalise import normalise
 from pipeline.simulation.simulate import simulate_scene
 from pipeline.validation.observe import Observed
-from pipeline.validation.timing import network_seconds
+from pipeline.validation.timing import network_seconds, processor
 
 SAME_F1 = 0.002
 """F1 values that differ by less count as equal: the threshold is then the middle, not the luckiest."""
@@ -105,13 +102,13 @@ def curve_table(curve: PrecisionRecall) -> dict[str, Any]:
     return {"columns": ["score_from", "precision", "recall"], "rows": rows}
 
 
-def reliability_table(table: Reliability) -> dict[str, Any]:
-    """Return mean score, share of true positives and number of boxes of every bin."""
+def reliability_table(table: Reliability, what: str = "boxes") -> dict[str, Any]:
+    """Return mean score, share of true positives and number of boxes (or of `what` else) of every bin."""
     rows = [
         [rounded(score), rounded(right), int(count)]
         for score, right, count in zip(table.score, table.right, table.count, strict=True)
     ]
-    return {"columns": ["score", "share_right", "boxes"], "rows": rows}
+    return {"columns": ["score", "share_right", what], "rows": rows}
 
 
 def false_alarms(negative: Observed, threshold: float) -> dict[str, Any]:
@@ -149,16 +146,8 @@ def speed(bundle: Bundle) -> dict[str, Any]:
     return {
         "seconds_per_mpx_one_thread": round(seconds / (_SPEED_PX**2 / 1e6), 2),
         "precision": "bfloat16" if half else "float32",
-        "processor": _processor(),
+        "processor": processor(),
     }
-
-
-def _processor() -> str:
-    try:
-        named = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
-    except OSError:  # no Linux
-        named = None
-    return named[1] if named else platform.processor() or platform.machine()
 
 
 def rounded(value: float | np.floating | NDArray[np.float64]) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,10 @@ from pipeline.errors import BundleError
 from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M
 from pipeline.evaluation.trucks.calibration import Reliability, fit_calibration, reliability
 from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
-from pipeline.models.bundle import Bundle, Calibration, Card, save_card
+from pipeline.models.bundle import Bundle, Calibration, Card
 from pipeline.open_data.resolve import check_fetched
-from pipeline.report.card import PICTURE
 from pipeline.report.charts import quality_figure
 from pipeline.settings import MOST_THREADS, Settings
-from pipeline.storage.atomic import replacing
 from pipeline.validation.card_metrics import (
     SAME_F1,
     best_threshold,
@@ -39,6 +36,7 @@ from pipeline.validation.card_metrics import (
     speed,
 )
 from pipeline.validation.observe import Observed, Place, Seed, observe_place, observe_seed, pool
+from pipeline.validation.write_card import write_card
 
 log = logging.getLogger(__name__)
 
@@ -289,24 +287,17 @@ def _observe(bundle: Bundle, settings: DetectorMeasurement, say: Callable[[str],
 
 
 def write_quality(measured: Measured, bundle: Bundle, out: Path | None = None) -> Bundle:
-    """Write the card and `PICTURE` into the bundle's folder, or a copy of the bundle with them into `out`.
+    """Write the card and its picture into the bundle's folder, or a copy of the bundle with them into `out`.
 
     Raises
     ------
     OutputError
         If the folder can't be written.
     """
-    folder = out or bundle.folder
-    if folder != bundle.folder:
-        with replacing(folder / bundle.weights.name) as part:
-            folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(bundle.weights, part)
     card = measured.card
     figure = quality_figure(
         measured.curves,
         measured.reliability,
         {"near roads": card.default_threshold(True), "everywhere": card.default_threshold(False)},
     )
-    with replacing(folder / PICTURE) as part:
-        figure.savefig(part, dpi=110)
-    return save_card(folder, card)
+    return write_card(card, figure, bundle, out)

@@ -86,6 +86,28 @@ def test_the_network_is_shown_layer_by_layer():
         assert column in shown
 
 
+def test_tables_that_begin_with_names_are_tables(tmp_path):
+    rows = [["alps", "L1C", 1200, 0.8, None], ["nile delta", "L2A", 90, 0.75, 0.25]]
+    columns = ["place", "level", "pixels", "agreement", "mean_iou"]
+    shown = page(with_card(tmp_path, quality={"places": {"columns": columns, "rows": rows}})).splitlines()
+    first = next(i for i, line in enumerate(shown) if "mean iou" in line)
+    assert shown[first].split() == ["place", "level", "pixels", "agreement", "mean", "iou"]
+    assert shown[first + 1].split() == ["alps", "L1C", "1200", ".80", "-"]
+    assert shown[first + 2].split() == ["nile", "delta", "L2A", "90", ".75", ".25"]
+
+
+def test_land_cover_has_probabilities_with_a_temperature(tmp_path):
+    card = open_bundle("landcover").card
+
+    def shown(temperature: float) -> str:
+        calibration = Calibration(temperature=temperature)
+        return page(save_card(tmp_path, card.model_copy(update={"calibration": calibration})))
+
+    assert "softmax of the network's scores, not calibrated" in shown(1.0)
+    assert "softmax of the network's scores / 0.8; 0.8 means 80 %" in shown(0.8)
+    assert "softmax" not in page(with_card(tmp_path))
+
+
 def test_what_was_not_measured_is_not_made_up(tmp_path):
     shown = page(with_card(tmp_path, quality={}, training_data=()))
     assert "nothing yet" in shown

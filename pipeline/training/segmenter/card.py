@@ -10,23 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from pipeline.evaluation.bootstrap import block_bootstrap
-from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
-from pipeline.evaluation.landcover.blocks import accuracy_and_iou, confusion_by_block
 from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Card
 from pipeline.models.normalise import normalise
 from pipeline.tiling import plan, round_up
 from pipeline.training.segmenter.scenes import LabelledScene
-
-BOOTSTRAP_PX = 64
-"""Side of the blocks that intervals are drawn from: larger than nearly every field."""
-_PIXEL_M2 = 100.0
-
-Classes = NDArray[np.uint8]
-"""(H, W) class indices, `UNLABELLED` where there is none."""
-Pair = tuple[Classes, Classes]
-"""Of a scene: true and found ones."""
+from pipeline.validation.landcover_metrics import Classes, Pair, advantage, metrics
 
 
 @torch.inference_mode()
@@ -51,69 +40,25 @@ def segment(
     return np.where(scene.valid, classes, np.uint8(UNLABELLED))
 
 
-def confusion(pairs: Iterable[Pair], card: Card) -> LandcoverEvaluation:
-    """Compare true and found classes where both have one."""
-    return LandcoverEvaluation(card.classes, _by_block(pairs, card).sum(axis=0), _PIXEL_M2)
-
-
-def metrics(pairs: Iterable[Pair], card: Card) -> dict[str, Any]:
-    """Return accuracy and IoU of found classes against true ones.
-
-    `accuracy_95` is the accuracy's interval by a bootstrap of blocks of `BOOTSTRAP_PX`.
-    """
-    blocks = _by_block(pairs, card)
-    result = LandcoverEvaluation(card.classes, blocks.sum(axis=0), _PIXEL_M2)
-    interval = block_bootstrap(blocks, lambda sums: accuracy_and_iou(sums)[..., 0])
-    return {
-        "pixels": result.pixels,
-        "accuracy": _rounded(result.accuracy),
-        "accuracy_95": [_rounded(bound) for bound in interval],
-        "iou": {
-            item.name: _rounded(result.iou[i]) for i, item in enumerate(card.classes) if result.labelled[i]
-        },
-        "confusions": _confusions(result),
-    }
-
-
-def _by_block(pairs: Iterable[Pair], card: Card) -> NDArray[np.int64]:
-    index = np.arange(len(card.classes))
-    return np.concatenate([confusion_by_block(truth, found, index, BOOTSTRAP_PX) for truth, found in pairs])
-
-
-def _confusions(result: LandcoverEvaluation, count: int = 4) -> dict[str, float | None]:
-    """Return the most frequent confusions, as shares of all pixels."""
-    wrong = np.where(np.eye(len(result.legend), dtype=bool), 0, result.matrix)
-    most = [np.unravel_index(index, wrong.shape) for index in np.argsort(-wrong, axis=None)[:count]]
-    return {
-        f"{result.legend[i].name} as {result.legend[j].name}": _rounded(float(wrong[i, j]) / result.pixels)
-        for i, j in most
-        if wrong[i, j]
-    }
-
-
 def land_use_metrics(results: Iterable[tuple[LabelledScene, Pair]], card: Card) -> dict[str, Any]:
     """Return `metrics` of land use, beside those of the scenes' labels on the same pixels.
 
     `results` are scenes, each with its land use where that counts, and with found classes. `advantage` is the
     accuracy less that of the labels (`pseudo_label_accuracy`), with its interval.
     """
-    count, pairs, right, blocks = len(card.classes), [], [], []
-    for scene, (truth, found) in results:
-        both = (truth < count) & (scene.labels < count) & (found < count)
-        row, col = np.nonzero(both)
-        across = -(-scene.shape[1] // BOOTSTRAP_PX)
-        _, block = np.unique(row // BOOTSTRAP_PX * across + col // BOOTSTRAP_PX, return_inverse=True)
-        labels_right = (scene.labels == truth)[both]
-        gained = (found == truth)[both].astype(float) - labels_right
-        blocks.append(np.stack([np.bincount(block, gained), np.bincount(block)], axis=1))
-        right.append(labels_right)
-        pairs.append((_masked(truth, both), found))
-    pixels, counts = np.concatenate(right), np.concatenate(blocks)
-    interval = block_bootstrap(counts, lambda sums: sums[..., 0] / np.maximum(sums[..., 1], 1))
-    return metrics(pairs, card) | {
-        "pseudo_label_accuracy": _rounded(pixels.mean()) if len(pixels) else None,
-        "advantage": _rounded(counts[:, 0].sum() / len(pixels)) if len(pixels) else None,
-        "advantage_95": [_rounded(bound) for bound in interval],
+    compared = [
+        (
+            np.where((scene.labels < UNLABELLED) & (found < UNLABELLED), truth, np.uint8(UNLABELLED)),
+            found,
+            scene,
+        )
+        for scene, (truth, found) in results
+    ]
+    of_labels, gained, interval = advantage((truth, found, scene.labels) for truth, found, scene in compared)
+    return metrics([(truth, found) for truth, found, _ in compared], card) | {
+        "pseudo_label_accuracy": of_labels,
+        "advantage": gained,
+        "advantage_95": interval,
     }
 
 
@@ -162,7 +107,3 @@ def measure(network: nn.Module, scenes: Sequence[LabelledScene], card: Card) -> 
 
 def _masked(classes: Classes, where: NDArray[np.bool_]) -> Classes:
     return np.where(where, classes, np.uint8(UNLABELLED))
-
-
-def _rounded(share: float) -> float | None:
-    return round(float(share), 3) if np.isfinite(share) else None

@@ -23,13 +23,10 @@ from pipeline.models.registry import build_network, find_family
 from pipeline.storage.atomic import replacing
 from pipeline.training.fit import prepare
 from pipeline.training.segmenter.card import (
-    Pair,
-    confusion,
     held_out_pairs,
     land_use_metrics,
     land_use_where,
     measure,
-    metrics,
     segment,
 )
 from pipeline.training.segmenter.labels import class_names, legend
@@ -44,6 +41,7 @@ from pipeline.training.segmenter.scenes import (
 )
 from pipeline.training.segmenter.settings import FineTuning, SegmenterTraining
 from pipeline.training.spatial_split import fold_blocks
+from pipeline.validation.landcover_metrics import Pair, confusion, metrics
 
 log = logging.getLogger(__name__)
 

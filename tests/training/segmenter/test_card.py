@@ -8,8 +8,9 @@ import torch
 from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
-from pipeline.training.segmenter.card import BOOTSTRAP_PX, land_use_metrics, measure, metrics, segment
+from pipeline.training.segmenter.card import land_use_metrics, measure, segment
 from pipeline.training.segmenter.scenes import LabelledScene
+from pipeline.validation.landcover_metrics import BOOTSTRAP_PX
 
 CARD = Card(
     id="brightness",
@@ -53,21 +54,6 @@ def labelled(pseudo, land_use=None, side: int = 8) -> LabelledScene:
 
 def east(side: int) -> np.ndarray:
     return np.repeat((np.arange(side) >= side // 2).astype(np.uint8)[None], side, axis=0)
-
-
-def test_only_what_has_a_class_on_both_sides_counts():
-    truth = np.array([[0, 1, UNLABELLED, 1], [1, 1, 1, 1]], np.uint8)
-    found = np.array([[0, 0, 0, UNLABELLED], [1, 1, 1, 1]], np.uint8)
-    truth[1] = UNLABELLED
-    got = metrics([(truth, found)], CARD)
-    assert (got["pixels"], got["accuracy"]) == (2, 0.5)
-    assert got["iou"] == {"water": 0.5, "trees": 0.0}
-    assert got["accuracy_95"] == [None, None]  # one block says nothing about others
-
-
-def test_nothing_to_compare_gives_no_figures():
-    got = metrics([(np.full((2, 4), UNLABELLED, np.uint8), np.ones((2, 4), np.uint8))], CARD)
-    assert (got["pixels"], got["accuracy"]) == (0, None)
 
 
 def test_segments_with_and_without_the_optional_bands():
