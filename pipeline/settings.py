@@ -109,7 +109,7 @@ def load_settings(kind: type[Model], path: Path | None, overrides: Iterable[str]
         If the file can't be read, a key is unknown (the message names the nearest valid one), or a value
         is of the wrong type or out of range.
     """
-    tree = _without_empty_groups(_read(path), kind) if path else {}
+    tree = _without_empty_groups(read_tree(path), kind) if path else {}
     for override in overrides:
         _apply(tree, override, kind)
     return validated(kind, tree, f" (in {path})" if path else "")
@@ -188,7 +188,8 @@ def _without_empty_groups(tree: Mapping[str, Any], kind: type[BaseModel]) -> dic
     return {name: value for name, value in tree.items() if value is not None or name not in groups}
 
 
-def _read(path: Path) -> Mapping[str, Any]:
+def read_tree(path: Path) -> Mapping[str, Any]:
+    """Return the settings in a YAML file, not validated; ConfigError if it can't be read or holds others."""
     try:
         tree = read_yaml_file(path)
     except OSError as error:

@@ -86,6 +86,10 @@ class Catalogue(Settings):
         hint = f" Did you mean {near[0]}?" if near else ""
         raise OpenDataError(f"No dataset is called {shown(name)}.{hint} List all: truckscape data list")
 
+    def original(self, part: Original | Member) -> Original:
+        """Return what is downloaded for a part: the file, or its archive."""
+        return part if isinstance(part, Original) else self.archives[part.archive]
+
     def has_own_folder(self, dataset: Dataset) -> bool:
         """Return True if nothing but the dataset is in its folder."""
         return [one.folder for one in self.datasets.values()].count(dataset.folder) == 1

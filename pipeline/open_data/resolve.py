@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from pipeline.errors import OpenDataError
 from pipeline.open_data.catalogue import Catalogue, catalogue
+from pipeline.settings import read_tree
 
 PREFIX = "data:"
 CACHE_VARIABLE = "TRUCKSCAPE_DATA"
@@ -70,6 +71,11 @@ def check_fetched(settings: BaseModel) -> None:
     """Raise OpenDataError if data that settings name is unknown or not in the cache."""
     for name in names_in(settings):
         resolved(name)
+
+
+def datasets_of_recipe(path: Path) -> list[str]:
+    """Return the names of the datasets that a file of settings names; ConfigError if it can't be read."""
+    return list(dict.fromkeys(dataset_of(name) for name in names_in(read_tree(path))))
 
 
 def dataset_of(address: str) -> str:

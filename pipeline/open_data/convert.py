@@ -1,0 +1,154 @@
+"""Conversion of published files to the files of a dataset: rasters of named bands, polygons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import rasterio
+from affine import Affine
+from numpy.typing import NDArray
+from pyogrio.errors import DataSourceError
+from rasterio.crs import CRS
+from rasterio.enums import Resampling
+from rasterio.errors import RasterioError
+from rasterio.io import MemoryFile
+from rasterio.warp import reproject
+
+from pipeline.errors import OpenDataError
+from pipeline.storage.atomic import replacing
+
+_LAYERS = {".mat": 'HDF5:"{path}"://{layer}', ".nc": 'netCDF:"{path}":{layer}'}
+"""Names by which GDAL opens a layer of a file."""
+
+
+def copy(parts: Sequence[Path], target: Path) -> None:
+    """Take the only part as it is."""
+    (part,) = parts
+    part.replace(target)
+
+
+def stack(
+    parts: Sequence[Path],
+    target: Path,
+    bands: Mapping[str, Sequence[Any]],
+    *,
+    offset: float = 0,
+    empty: float = 0,
+    scale: float | None = 1e-4,
+    dtype: str = "uint16",
+    nodata: int | None = 0,
+    crs: str | None = None,
+    transform: Sequence[float] | None = None,
+    transposed: bool = False,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write bands as one GeoTIFF, on the grid of the first.
+
+    `bands` are names, each with the index of its part, the number of its band (from 1), and its layer if the
+    file has layers. Bands of other resolution are interpolated (bilinear). `offset` is subtracted; pixels
+    with data are at least 1, and those that are `empty` in all bands are 0. `scale` and `nodata` are metadata
+    of the GeoTIFF. `crs` and `transform` are for files without; `transposed` files have columns before rows.
+
+    Memory: three times that of the bands in single precision.
+
+    Raises
+    ------
+    OpenDataError
+        If a part can't be read.
+    """
+    found = [_Band.read(parts[part], *where, transposed=transposed) for part, *where in bands.values()]
+    first = found[0]
+    first.crs, first.transform = crs or first.crs, Affine(*transform) if transform else first.transform
+    values = np.stack([band.on(first) for band in found])
+    has_data = (values != empty).any(axis=0)
+    numbers = np.where(has_data, np.maximum(np.rint(values) - offset, 1), 0).astype(dtype)
+    with MemoryFile() as memory:
+        with memory.open(
+            driver="GTiff",
+            width=values.shape[2],
+            height=values.shape[1],
+            count=len(values),
+            dtype=dtype,
+            crs=first.crs,
+            transform=first.transform,
+            nodata=nodata,
+            compress="deflate",
+        ) as raster:
+            raster.write(numbers)
+            raster.descriptions = tuple(bands)
+            raster.update_tags(**(tags or {}))
+            if scale is not None:
+                raster.scales = (scale,) * len(values)
+        target.write_bytes(memory.getbuffer())
+
+
+def polygons(
+    parts: Sequence[Path], target: Path, columns: Sequence[str], *, unique: str, west_of: float, layer: str
+) -> None:
+    """Write the polygons of a vector file that end west of an x in its CRS, with some of its columns.
+
+    Of several with the same value of the column `unique` the first is taken.
+    """
+    (part,) = parts
+    try:
+        frame = gpd.read_file(part, columns=list(columns))
+    except DataSourceError as error:
+        raise OpenDataError(f"{part.name} can't be read: {error}.") from error
+    frame = frame[frame.bounds["maxx"] < west_of].drop_duplicates(unique).reset_index(drop=True)
+    with replacing(target, DataSourceError) as part:
+        pyogrio.write_dataframe(frame, part, layer=layer, driver="GPKG")
+
+
+CONVERTERS: Mapping[str, Callable[..., None]] = {"copy": copy, "stack": stack, "polygons": polygons}
+"""By their name in the catalogue."""
+
+
+@dataclass
+class _Band:
+    """Values of a band, with its grid if it has one."""
+
+    values: NDArray[np.float32]
+    crs: CRS | str | None
+    transform: Affine
+
+    @classmethod
+    def read(cls, path: Path, number: int, layer: str = "", *, transposed: bool) -> _Band:
+        """Read a band; OpenDataError if the file can't be read or has no such band."""
+        if path.suffix == ".json":
+            return cls(
+                np.array(json.loads(path.read_bytes())[number - 1], np.float32), None, Affine.identity()
+            )
+        name = _LAYERS[path.suffix].format(path=path, layer=layer) if layer else path
+        try:
+            with rasterio.open(name) as raster:  # any driver: the file is known by its checksum
+                values = raster.read(number).astype(np.float32)
+                return cls(values.T if transposed else values, raster.crs, raster.transform)
+        except (RasterioError, IndexError) as error:
+            raise OpenDataError(f"{path.name} can't be read by this GDAL: {error}.") from error
+
+    def on(self, other: _Band) -> NDArray[np.float32]:
+        """Return the values on the grid of another band, interpolated if it has another shape."""
+        if self.values.shape == other.values.shape:
+            return self.values
+        own = self.transform
+        if self.crs is None:  # the same ground
+            ratio = [big / small for big, small in zip(other.values.shape, self.values.shape, strict=True)]
+            own = other.transform * Affine.scale(*reversed(ratio))
+        result = np.zeros_like(other.values)
+        reproject(
+            self.values,
+            result,
+            src_transform=own,
+            src_crs=self.crs or other.crs,
+            dst_transform=other.transform,
+            dst_crs=other.crs,
+            resampling=Resampling.bilinear,
+        )
+        return result

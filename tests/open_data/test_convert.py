@@ -1,0 +1,158 @@
+"""Conversions of published files, each against numbers that are known."""
+
+import json
+from types import SimpleNamespace
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+
+from pipeline.errors import OpenDataError
+from pipeline.open_data.convert import copy, polygons, stack
+
+FINE, COARSE = from_origin(600000, 5800000, 10, 10), from_origin(600000, 5800000, 20, 20)
+
+
+def write_raster(path, values, transform=FINE):
+    """A GeoTIFF of (C, H, W) or (H, W); without a transform it has no CRS either."""
+    values = values.reshape(-1, *values.shape[-2:])
+    shape = dict(zip(("count", "height", "width"), values.shape, strict=True))
+    place = {"crs": "EPSG:32632", "transform": transform} if transform else {}
+    with rasterio.open(path, "w", driver="GTiff", dtype=values.dtype, **shape, **place) as target:
+        target.write(values)
+    return path
+
+
+def read(path):
+    """Return the values of a GeoTIFF and its metadata."""
+    with rasterio.open(path) as raster:
+        further = {name: getattr(raster, name) for name in ("descriptions", "scales")}
+        return raster.read(), SimpleNamespace(**raster.profile, **further, tags=raster.tags())
+
+
+def test_copy_takes_the_part(tmp_path):
+    (tmp_path / "a").write_text("x")
+    copy([tmp_path / "a"], tmp_path / "b")
+    assert (tmp_path / "b").read_text() == "x"
+    assert not (tmp_path / "a").exists()
+
+
+def test_bands_are_chosen_named_and_scaled(tmp_path):
+    many = write_raster(tmp_path / "many.tif", np.arange(1, 13, dtype="uint16").reshape(3, 2, 2))
+    one = write_raster(tmp_path / "one.tif", np.full((2, 2), 99, "uint16"))
+    stack(
+        [many, one],
+        tmp_path / "out.tif",
+        {"B04": [0, 3], "B02": [0, 1], "B08": [1, 1]},
+        tags={"level": "L1C"},
+    )
+    values, raster = read(tmp_path / "out.tif")
+    assert values[:, 0, 0].tolist() == [9, 1, 99]
+    assert raster.descriptions == ("B04", "B02", "B08")
+    assert raster.scales == (1e-4,) * 3
+    assert (raster.nodata, raster.dtype, raster.tags["level"]) == (0, "uint16", "L1C")
+    assert (raster.transform, raster.crs.to_epsg()) == (FINE, 32632)
+
+
+def test_the_offset_is_taken_off_but_data_is_never_nodata(tmp_path):
+    bands = np.array([[[1500, 900, 0, 0]], [[1001, 2000, 1500, 0]]], "uint16")
+    stack(
+        [write_raster(tmp_path / "a.tif", bands)],
+        tmp_path / "out.tif",
+        {"B02": [0, 1], "B03": [0, 2]},
+        offset=1000,
+    )
+    assert read(tmp_path / "out.tif")[0].tolist() == [[[500, 1, 1, 0]], [[1, 1000, 500, 0]]]
+
+
+def test_another_value_without_data(tmp_path):
+    bands = np.array([[[9999, 5, 9999]], [[9999, 9999, 7]]], "uint16")
+    stack(
+        [write_raster(tmp_path / "a.tif", bands)],
+        tmp_path / "out.tif",
+        {"B02": [0, 1], "B03": [0, 2]},
+        empty=9999,
+    )
+    assert read(tmp_path / "out.tif")[0].tolist() == [[[0, 5, 9999]], [[0, 9999, 7]]]
+
+
+def test_coarse_bands_are_interpolated_by_their_place(tmp_path):
+    """A plane stays a plane, between the centres of the outer pixels."""
+    x, y = np.meshgrid(np.arange(8) * 20 + 10, np.arange(6) * 20 + 10)
+    coarse = write_raster(tmp_path / "c.tif", (1000 + 2 * x + 3 * y).astype("uint16"), COARSE)
+    fine = write_raster(tmp_path / "f.tif", np.ones((12, 16), "uint16"))
+    stack([fine, coarse], tmp_path / "out.tif", {"B02": [0, 1], "B05": [1, 1]})
+    x, y = np.meshgrid(np.arange(16) * 10 + 5, np.arange(12) * 10 + 5)
+    np.testing.assert_array_equal(
+        read(tmp_path / "out.tif")[0][1, 1:-1, 1:-1], (1000 + 2 * x + 3 * y)[1:-1, 1:-1]
+    )
+
+
+def test_arrays_without_a_place_get_one(tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps([[[1, 2], [3, 4]], [[5, 6], [7, 8]]]))
+    stack(
+        [tmp_path / "a.json"],
+        tmp_path / "out.tif",
+        {"B03": [0, 2]},
+        crs="EPSG:32633",
+        transform=[10, 0, 7, 0, -10, 8],
+    )
+    values, raster = read(tmp_path / "out.tif")
+    assert values.tolist() == [[[5, 6], [7, 8]]]
+    assert (raster.crs.to_epsg(), raster.transform[2], raster.transform[5]) == (32633, 7, 8)
+
+
+def test_columns_first_and_coarse_without_a_place(tmp_path):
+    place = {"crs": "EPSG:32633", "transform": [10, 0, 0, 0, -10, 0]}
+    fine, coarse = np.arange(1, 25, dtype="uint16").reshape(4, 6), np.full((2, 3), 40, "uint16")
+    parts = [
+        write_raster(tmp_path / name, values, None)
+        for name, values in {"f.tif": fine, "c.tif": coarse}.items()
+    ]
+    stack(
+        parts,
+        tmp_path / "out.tif",
+        {"B02": [0, 1], "B05": [1, 1]},
+        transposed=True,
+        **place,
+    )
+    values, _ = read(tmp_path / "out.tif")
+    assert values[0].tolist() == fine.T.tolist()
+    assert values[1, 1:-1, 1:-1].tolist() == [[40, 40]] * 4
+
+
+def test_eight_bits_without_nodata(tmp_path):
+    part = write_raster(tmp_path / "a.tif", np.array([[3.0, 155.0]], "float32"))
+    stack([part], tmp_path / "out.tif", {"B04": [0, 1]}, dtype="uint8", scale=1 / 255, nodata=None)
+    values, raster = read(tmp_path / "out.tif")
+    assert values.tolist() == [[[3, 155]]]
+    assert (raster.dtype, raster.nodata, raster.scales) == ("uint8", None, (1 / 255,))
+
+
+@pytest.mark.parametrize("band", [[0, 2], [1, 1]])
+def test_a_part_that_does_not_fit_is_named(tmp_path, band):
+    parts = [write_raster(tmp_path / "a.tif", np.ones((2, 2), "uint16")), tmp_path / "b.tif"]
+    parts[1].write_text("no raster")
+    with pytest.raises(OpenDataError, match=rf"{parts[band[0]].name} can't be read by this GDAL"):
+        stack(parts, tmp_path / "out.tif", {"B02": band})
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_polygons_west_of_a_line_once_each(tmp_path):
+    frame = gpd.GeoDataFrame(
+        {"id": ["a", "a", "b", "c"], "kind": ["wood", "lake", "farm", "farm"], "more": [1, 2, 3, 4]},
+        geometry=[shapely.box(x, 0, x + 10, 10) for x in (0, 0, 50, 95)],
+        crs="EPSG:32633",
+    )
+    frame.to_file(tmp_path / "a.gpkg")
+    polygons(
+        [tmp_path / "a.gpkg"], tmp_path / "out.gpkg", ["id", "kind"], unique="id", west_of=100, layer="uses"
+    )
+    found = gpd.read_file(tmp_path / "out.gpkg", layer="uses")
+    assert found.drop(columns="geometry").to_numpy().tolist() == [["a", "wood"], ["b", "farm"]]
+    assert found.crs == frame.crs
+    with pytest.raises(OpenDataError, match=r"b\.gpkg can't be read"):
+        polygons([tmp_path / "b.gpkg"], tmp_path / "c.gpkg", ["id"], unique="id", west_of=0, layer="a")
