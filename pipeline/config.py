@@ -225,6 +225,9 @@ class Landcover(Settings):
     simplify_m: float = Field(
         0.0, ge=0, le=1000, description="tolerance of the simplification; 0: keep pixel edges"
     )
+    probabilities: bool = Field(
+        False, description="write landcover_probability.tif and the confidence of polygons"
+    )
 
 
 class Panoptic(Settings):

@@ -26,7 +26,14 @@ from pipeline.run import Request, run_directly
 from tests.conftest import only_on
 from tests.killing import KILLED, PATIENCE_S, begin, kill_when
 
-SETTINGS = ["engine.threads=1", "engine.precision=float32", "tiling.tile_px=64", "tiling.shards=4"]
+SETTINGS = [
+    "engine.threads=1",
+    "engine.precision=float32",
+    "tiling.tile_px=64",
+    "tiling.shards=4",
+    "landcover.probabilities=true",
+]
+RASTERS = ("landcover.tif", "landcover_probability.tif")
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,7 @@ def everything(folder: Path) -> set[str]:
 def assert_as_undisturbed(folder: Path, undisturbed: Undisturbed, kept: dict[str, tuple[int, int]]) -> None:
     """The same files, none else; the same bytes of what the contract names; no shard computed twice."""
     assert everything(folder) == everything(undisturbed.folder)
-    for name in ("trucks.geojson", "landcover.tif", *(f".shards/{name}" for name in shards(folder))):
+    for name in ("trucks.geojson", *RASTERS, *(f".shards/{name}" for name in shards(folder))):
         assert digest(folder / name) == digest(undisturbed.folder / name), name
     for file, layer in (("trucks", "trucks"), ("trucks", "seen"), ("landcover", "landcover")):
         ours, theirs = (

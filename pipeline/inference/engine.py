@@ -24,6 +24,7 @@ from pipeline.inference.motion import measure_displacement
 from pipeline.inference.networks import Boxes, Image, Models, Networks, current_networks, thread_count
 from pipeline.inference.predictions import (
     CLOUD,
+    NO_CLASS,
     NO_ROAD,
     NODATA,
     SCREENED,
@@ -44,7 +45,6 @@ from pipeline.tiling import Tile, parts, round_up
 
 OnTile = Callable[[int], None]
 """Progress: called with the number of tiles that are done since the last call."""
-NO_CLASS = 255
 _ON_GROUND = (SEEN, NO_ROAD, SHADOW)
 """Status of pixels with data and without cloud, before the screener."""
 _PART_PX = 64
@@ -72,11 +72,13 @@ def predict_shards(
     engine: Engine,
     workers: int = 1,
     on_tile: OnTile | None = None,
+    probabilities: bool = False,
 ) -> Generator[Shard]:
     """Yield the predictions of shards, complete strips of tiles each, in the order given.
 
     The stages don't pause between shards. `workers` is the number of processes on this machine that run
-    shards. Memory: see `max_tile_px`, and the two rasters of a shard.
+    shards. With `probabilities` shards also have those of all classes of land cover. Memory: see
+    `max_tile_px`, and the rasters of a shard.
 
     Raises
     ------
@@ -107,11 +109,11 @@ def predict_shards(
             return ready
 
         found = _ahead(preparing, prepare, range(len(tiles)))
-        predicted = (_predict(ready, models, networks, search) for ready in found)
+        predicted = (_predict(ready, models, networks, search, probabilities) for ready in found)
         postprocessed = _ahead(postprocessing, _postprocess, predicted)
         try:
             for shard in shards:
-                yield _shard(shard, postprocessed, models.segmenter is not None, on_tile)
+                yield _shard(shard, postprocessed, models, probabilities, on_tile)
         finally:
             give_back_memory()
 
@@ -161,9 +163,19 @@ class _Predicted:
 
     tile: Tile
     status: NDArray[np.uint8]
-    landcover: NDArray[np.uint8] | None
+    landcover: _Landcover | None
     candidates: _Candidates | None
     """None where no truck was searched for."""
+
+
+@dataclass(frozen=True)
+class _Landcover:
+    """Land cover of a tile's core."""
+
+    classes: NDArray[np.uint8]
+    """(H, W), values of the legend, or NO_CLASS."""
+    probabilities: NDArray[np.uint8] | None
+    """(K, H, W) of the classes of the legend; None if they are not kept."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +219,15 @@ def _status(scene: Scene, tile: Tile, valid: NDArray[np.bool_], search: Search) 
     return status
 
 
-def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) -> _Predicted:
+def _predict(
+    ready: _Ready, models: Models, networks: Networks, search: Search, probabilities: bool
+) -> _Predicted:
     tile, status, images = ready.tile, ready.status, ready.images
     if "screening" in images:
         status[(status == SEEN) & ~networks.screen(images["screening"], tile)] = SCREENED
     landcover = None
     if "segmentation" in images:
-        classes = networks.segment(images["segmentation"], tile)
-        landcover = np.where(ready.ground, classes, np.uint8(NO_CLASS))
+        landcover = _landcover(images["segmentation"], tile, ready.ground, networks, probabilities)
     candidates = None
     if models.detector and ready.motion:
         card = models.detector.card
@@ -225,13 +238,27 @@ def _predict(ready: _Ready, models: Models, networks: Networks, search: Search) 
     return _Predicted(tile, status, landcover, candidates)
 
 
+def _landcover(
+    image: Image, tile: Tile, ground: NDArray[np.bool_], networks: Networks, probabilities: bool
+) -> _Landcover:
+    """Return the land cover of a core where there is `ground`, (H, W)."""
+    if not probabilities:
+        classes = networks.segment(image, tile)
+        classes[~ground] = NO_CLASS
+        return _Landcover(classes, None)
+    classes, kept = networks.segment_softly(image, tile)
+    classes[~ground] = NO_CLASS
+    kept[:, ~ground] = NO_CLASS
+    return _Landcover(classes, kept)
+
+
 @dataclass(frozen=True)
 class _Postprocessed:
     """All predictions for a tile."""
 
     tile: Tile
     status: NDArray[np.uint8]
-    landcover: NDArray[np.uint8] | None
+    landcover: _Landcover | None
     trucks: Detections | None
 
 
@@ -242,26 +269,34 @@ def _postprocess(predicted: _Predicted) -> _Postprocessed:
 
 
 def _shard(
-    tiles: Sequence[Tile], postprocessed: Iterator[_Postprocessed], landcover: bool, on_tile: OnTile | None
+    tiles: Sequence[Tile],
+    postprocessed: Iterator[_Postprocessed],
+    models: Models,
+    probabilities: bool,
+    on_tile: OnTile | None,
 ) -> Shard:
     """Return a shard of the next postprocessed tiles; keeps nothing afterwards."""
     first_row, width = tiles[0].row, tiles[0].scene_width
     height = max(tile.row + tile.height for tile in tiles) - first_row
     status = np.full((height, width), NODATA, np.uint8)
-    classes = np.full_like(status, NO_CLASS) if landcover else None
+    classes = np.full_like(status, NO_CLASS) if models.segmenter else None
+    count = kept_classes(models, probabilities)
+    soft = np.full((count, height, width), NO_CLASS, np.uint8) if count else None
     trucks: list[Detections] = []
     for found in islice(postprocessed, len(tiles)):
         rows, cols = found.tile.core.toslices()
         core = slice(rows.start - first_row, rows.stop - first_row), cols
         status[core] = found.status
         if classes is not None and found.landcover is not None:
-            classes[core] = found.landcover
+            classes[core] = found.landcover.classes
+            if soft is not None and found.landcover.probabilities is not None:
+                soft[:, *core] = found.landcover.probabilities
         if found.trucks is not None:
             trucks.append(found.trucks)
         if on_tile:
             on_tile(1)
     skipped = len(tiles) - len(trucks)
-    return Shard(first_row, status, classes, Detections.concatenate(trucks), len(tiles), skipped)
+    return Shard(first_row, status, classes, Detections.concatenate(trucks), len(tiles), skipped, soft)
 
 
 def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) -> Detections:
@@ -291,21 +326,29 @@ def _cache_bytes(engine: Engine) -> int:
     return engine.memory_mb * 1_000_000 // 30
 
 
-def max_tile_px(memory_mb: int, models: Models, half: bool) -> int:
+def kept_classes(models: Models, probabilities: bool) -> int:
+    """Return the number of classes whose probabilities shards have."""
+    return len(models.segmenter.card.classes) if models.segmenter and probabilities else 0
+
+
+def max_tile_px(memory_mb: int, models: Models, half: bool, probabilities: bool = False) -> int:
     """Return the largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
 
     Measured with the shipped models: the process with its networks, its allocator and a shard takes 1530 MB,
-    features 500 bytes for each pixel of a tile and its halo (twice that in float32), and data between the
-    stages 9 bytes a band.
+    features 500 bytes for each pixel of a tile and its halo (twice that in float32), data between the stages
+    9 bytes a band, and probabilities, of which three tiles are under way, 3 bytes a class.
     """
     bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
     fixed_mb, bytes_per_pixel = 1530 + memory_mb // 30, (500 if half else 1000) + 9 * bands
+    bytes_per_pixel += 3 * kept_classes(models, probabilities)
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)
 
 
-def max_shard_px(memory_mb: int) -> int:
-    """Return the most pixels of a shard: its two rasters have a tenth of the memory, 125 million pixels for
-    2500 MB, which is more than a granule.
+def max_shard_px(memory_mb: int, models: Models, probabilities: bool = False) -> int:
+    """Return the most pixels of a shard, which has a tenth of the memory.
+
+    Status and classes are 2 bytes a pixel: 125 million pixels for 2500 MB, which is more than a granule.
+    Probabilities are 2 bytes a class, since the compressed file is in memory beside them.
     """
-    return memory_mb * 1_000_000 // 20
+    return memory_mb * 1_000_000 // (20 + 20 * kept_classes(models, probabilities))

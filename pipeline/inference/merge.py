@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
 from scipy.spatial import KDTree
 
 from pipeline.inference.motion import evidence
-from pipeline.inference.predictions import NODATA, PLACE_STEP_PX, Detections, Predictions
+from pipeline.inference.predictions import NO_CLASS, PLACE_STEP_PX, Detections, Predictions
 from pipeline.inference.shards import Shard
 from pipeline.models.boxes import suppressed
 from pipeline.models.bundle import Calibration
@@ -37,24 +39,45 @@ def merge_shards(
     shard in memory at a time. A truck counts if its centre is on a searched pixel;
     that is decided here, once, so that it is the same for every tiling.
     """
-    landcover, status = folder / "landcover.part.tif", folder / "status.part.tif"
     parts: list[Detections] = []
     total = skipped = 0
-    with _strips(status, grid, NODATA) as status_out, _strips(landcover, grid, 255) as landcover_out:
-        any_landcover = False
+    class_pixels, sums = np.zeros(256, np.int64), None
+    with (
+        _Raster(folder / "status.part.tif", grid, None) as status,
+        _Raster(folder / "landcover.part.tif", grid, NO_CLASS) as landcover,
+        _Raster(folder / "landcover_probability.part.tif", grid, NO_CLASS) as probability,
+    ):
         for shard in shards:
-            rows = slice(shard.first_row, shard.first_row + len(shard.status))
-            window = rasterio.windows.Window.from_slices(rows, (0, shard.status.shape[1]))
-            status_out.write(shard.status, 1, window=window)
+            status.write(shard.status[None], shard.first_row)
             if shard.landcover is not None:
-                landcover_out.write(shard.landcover, 1, window=window)
-                any_landcover = True
+                landcover.write(shard.landcover[None], shard.first_row)
+                pixels = _pixels_by_value(shard.landcover)
+                class_pixels += pixels
+                if shard.probabilities is not None:
+                    probability.write(shard.probabilities, shard.first_row)
+                    summed = shard.probabilities.sum((1, 2), dtype=np.int64) - NO_CLASS * pixels[NO_CLASS]
+                    sums = summed if sums is None else sums + summed
             parts.append(_calibrated(shard.detections, calibration, min_score))
             total, skipped = total + shard.tiles_total, skipped + shard.tiles_skipped
-    if not any_landcover:
-        landcover.unlink()
-    detections = one_per_truck(Detections.concatenate(parts))
-    return Predictions(detections, str(landcover) if any_landcover else None, str(status), total, skipped)
+            del shard  # the next one needs the memory
+    return Predictions(
+        one_per_truck(Detections.concatenate(parts)),
+        landcover_raster=landcover.name,
+        probability_raster=probability.name,
+        status_raster=str(status.path),
+        class_pixels=class_pixels,
+        probability_sums=sums,
+        tiles_total=total,
+        tiles_skipped=skipped,
+    )
+
+
+def _pixels_by_value(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return (256,) the number of pixels of each value."""
+    counts = np.zeros(256, np.int64)
+    for row in classes:  # bincount takes 8 bytes a pixel
+        counts += np.bincount(row, minlength=256)
+    return counts
 
 
 def _calibrated(detections: Detections, calibration: Calibration | None, min_score: float) -> Detections:
@@ -65,26 +88,54 @@ def _calibrated(detections: Detections, calibration: Calibration | None, min_sco
     return replace(detections, scores=probability).take(probability >= min_score)
 
 
-def _strips(path: Path, grid: GeoBox, nodata: int) -> rasterio.io.DatasetWriter:
-    rows, cols = grid.shape
-    return rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        height=int(rows),
-        width=int(cols),
-        count=1,
-        dtype="uint8",
-        crs=grid.crs.to_wkt() if grid.crs else None,
-        transform=grid.affine,
-        nodata=nodata if nodata == 255 else None,
-        tiled=True,
-        blockxsize=512,
-        blockysize=512,
-        compress="deflate",
-        zlevel=1,
-        bigtiff="if_safer",
-    )
+class _Raster:
+    """Raster of the scene's grid, written strip by strip; the first one creates the file."""
+
+    def __init__(self, path: Path, grid: GeoBox, nodata: int | None) -> None:
+        self.path = path
+        self._grid, self._nodata = grid, nodata
+        self._dataset: rasterio.io.DatasetWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._dataset is not None:
+            self._dataset.close()
+
+    @property
+    def name(self) -> str | None:
+        """The path; None if nothing was written."""
+        return str(self.path) if self._dataset is not None else None
+
+    def write(self, strip: NDArray[np.uint8], first_row: int) -> None:
+        """Write rows (bands, H, W) of the complete width."""
+        if self._dataset is None:
+            self._dataset = self._create(len(strip))
+        height, width = strip.shape[1:]
+        self._dataset.write(strip, window=Window(0, first_row, width, height))
+
+    def _create(self, bands: int) -> rasterio.io.DatasetWriter:
+        rows, cols = self._grid.shape
+        return rasterio.open(
+            self.path,
+            "w",
+            driver="GTiff",
+            height=int(rows),
+            width=int(cols),
+            count=bands,
+            dtype="uint8",
+            crs=self._grid.crs.to_wkt() if self._grid.crs else None,
+            transform=self._grid.affine,
+            nodata=self._nodata,
+            tiled=True,
+            blockxsize=512,
+            blockysize=512,
+            interleave="band",
+            compress="deflate",
+            zlevel=1,
+            bigtiff="if_safer",
+        )
 
 
 def one_per_truck(detections: Detections) -> Detections:

@@ -24,6 +24,7 @@ from torch.nn import functional
 from pipeline.config import Engine
 from pipeline.errors import BundleError
 from pipeline.inference.predictions import MOTION_BANDS
+from pipeline.inference.probabilities import class_probabilities
 from pipeline.inference.runtime import Maps, half_precision, open_runtime
 from pipeline.models.bundle import Bundle, Card, open_bundle
 from pipeline.models.normalise import normalise_band
@@ -210,9 +211,19 @@ class Networks:
 
     def segment(self, image: Image, tile: Tile) -> NDArray[np.uint8]:
         """Return the class of each pixel of a core, (H, W), as a value of the legend."""
-        values = torch.tensor([item.value for item in image.card.classes], dtype=torch.uint8)
         with self._run(image, [tile]) as (maps,):
-            return values[_core(maps, image, tile).argmax(-1)].numpy()
+            return _values(_core(maps, image, tile).argmax(-1), image.card)
+
+    def segment_softly(self, image: Image, tile: Tile) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the class of each pixel of a core as `segment`, and the probabilities of all classes.
+
+        Those are (K, H, W) bytes in the order of the legend; see `class_probabilities`.
+        """
+        with self._run(image, [tile]) as (maps,):
+            logits = _core(maps, image, tile)
+            likeliest = logits.argmax(-1)
+            probabilities = class_probabilities(logits, likeliest, image.card.calibration.temperature)
+            return _values(likeliest, image.card), probabilities
 
     def screen(self, image: Image, tile: Tile) -> NDArray[np.bool_]:
         """Return the pixels of a core in blocks that the screener accepts, (H, W)."""
@@ -247,6 +258,11 @@ class Networks:
             boxes.append(placed[mine])
             scores.append(result["scores"].double().numpy()[mine])
         return np.concatenate(boxes), np.concatenate(scores)
+
+
+def _values(classes: Tensor, card: Card) -> NDArray[np.uint8]:
+    """Return the values in the legend of classes by index."""
+    return torch.tensor([item.value for item in card.classes], dtype=torch.uint8)[classes].numpy()
 
 
 def _core(maps: Tensor, image: Image, tile: Tile) -> Tensor:

@@ -23,6 +23,10 @@ STATUS_NAMES = {
 LOOKED_AT = (SEEN, SCREENED)
 """Searched pixels. A screener that rejects a place has searched it: its misses count against recall."""
 
+PROBABILITY_STEPS = 200
+"""Land-cover probabilities are stored as bytes: 200 times the probability, rounded."""
+NO_CLASS = 255
+"""Value of rasters of classes and of their probabilities where a pixel has no class."""
 
 PLACE_STEP_PX = 1 / 32
 """Resolution of places. Finer differences are rounding noise, as another tiling sums in another order."""
@@ -99,7 +103,14 @@ class Predictions:
     detections: Detections
     landcover_raster: str | None
     """Tiled GeoTIFF, uint8, class values of the bundle's legend, 255 without a class."""
+    probability_raster: str | None
+    """Tiled GeoTIFF, uint8, a band for each class of the legend, in its order: `PROBABILITY_STEPS` times the
+    probability, 255 without a class; None if a run keeps no probabilities."""
     status_raster: str
     """Tiled GeoTIFF, uint8, `STATUS_NAMES`."""
+    class_pixels: NDArray[np.int64]
+    """(256,): pixels of each value of the land-cover raster."""
+    probability_sums: NDArray[np.int64] | None
+    """(K,): sum of each band of the raster of probabilities over all pixels with a class."""
     tiles_total: int
     tiles_skipped: int

@@ -29,6 +29,9 @@ class Shard:
     """In pixels of the whole scene."""
     tiles_total: int
     tiles_skipped: int
+    probabilities: NDArray[np.uint8] | None = None
+    """(K, H, W), of the K classes of the legend, as in `pipeline.inference.probabilities`; None if a run
+    keeps none."""
 
 
 def content_key(parts: Mapping[str, Any]) -> str:
@@ -52,8 +55,9 @@ def save_shard(file: IO[bytes], shard: Shard) -> None:
         "displacement": shard.detections.displacement,
         "displacement_sigma": shard.detections.displacement_sigma,
     }
-    if shard.landcover is not None:
-        arrays["landcover"] = shard.landcover
+    for name, raster in (("landcover", shard.landcover), ("probabilities", shard.probabilities)):
+        if raster is not None:
+            arrays[name] = raster
     # As numpy.savez_compressed does it, but for the level of compression: its 6 takes four times as long.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
@@ -75,6 +79,7 @@ def read_shard(file: IO[bytes]) -> Shard | None:
                 ),
                 total,
                 skipped,
+                arrays.get("probabilities"),
             )
     except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
         return None

@@ -124,6 +124,8 @@ ROAD_SEGMENTS = Layer(
     },
 )
 LANDCOVER = Layer("Polygon", {"class": INTEGER, "name": TEXT, "colour": TEXT, "area_m2": NUMBER})
+LANDCOVER_WITH_CONFIDENCE = Layer("Polygon", {**LANDCOVER.columns, "confidence": NUMBER})
+"""The layer `landcover` of a run with `landcover.probabilities`."""
 SEEN = Layer("Polygon", {"status": TEXT, "area_m2": NUMBER})
 NOT_SEEN = Layer("Polygon", {"reason": TEXT, "area_m2": NUMBER})
 LAYERS: Mapping[str, Layer] = {

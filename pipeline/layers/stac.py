@@ -20,15 +20,17 @@ from pystac import MediaType, RelType
 
 from pipeline.errors import GeoreferenceError
 from pipeline.layers.formats.geojson import geojson_feature
-from pipeline.layers.landcover import NODATA
+from pipeline.layers.landcover import NODATA, PROBABILITY_SCALE
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
+from pipeline.storage.out_folder import PROBABILITIES
 
 EXTENSIONS: Mapping[str, str] = {
     "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
     "processing": "https://stac-extensions.github.io/processing/v1.2.0/schema.json",
     "classification": "https://stac-extensions.github.io/classification/v2.0.0/schema.json",
+    "raster": "https://stac-extensions.github.io/raster/v1.1.0/schema.json",
     "table": "https://stac-extensions.github.io/table/v1.2.0/schema.json",
     "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 }
@@ -75,7 +77,8 @@ def build_item(
         What `run.json` holds. Read from it, where present: `finished` (RFC 3339), `packages` (name to
         version), `models` (task to id), `counts.trucks`, `seen_fraction`.
     outputs
-        Files by asset key. Media type and role follow from the suffix; `landcover.tif` gets the legend.
+        Files by asset key. Media type and role follow from the suffix; `landcover.tif` gets the legend, and
+        `landcover_probability.tif` a band for each class.
     legend
         The classes of the land-cover raster; empty without one.
     layers
@@ -205,6 +208,12 @@ def _asset(path: Path, legend: Sequence[LegendClass], layer: gpd.GeoDataFrame | 
     if path.name == "landcover.tif" and legend:
         fields["classification:classes"] = _classes(legend)
         fields["data_type"], fields["nodata"] = "uint8", NODATA
+    if path.name == PROBABILITIES and legend:
+        fields["bands"] = [{"name": entry.name} for entry in legend]
+        fields["raster:bands"] = [
+            {"data_type": "uint8", "nodata": NODATA, "scale": PROBABILITY_SCALE, "offset": 0.0}
+            for _ in legend
+        ]
     if layer is not None and path.suffix != ".tif":
         fields["table:columns"] = _columns(layer)
         fields["table:row_count"] = len(layer)

@@ -84,6 +84,8 @@ class ReportContext:
     road_segments: gpd.GeoDataFrame | None = None
     """The layer of `pipeline.layers.traffic`."""
     landcover_raster: Path | None = None
+    has_probabilities: bool = False
+    """The run wrote the probabilities of its classes."""
     legend: tuple[LegendClass, ...] = DYNAMIC_WORLD
     roads_source: str | None = None
     """Attribution of the roads, e.g. "Roads: (c) OpenStreetMap contributors, ODbL"."""

@@ -92,6 +92,7 @@ def keys_of(
         ],
         "min_score": min_network_score(request, models),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
+        "probabilities": temperature(request, models),
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
         "roads": _parts(roads, inputs) if roads else None,
         "roads_layer": layer,
@@ -160,6 +161,13 @@ def score_threshold(request: Request, models: Models) -> float | None:
     if models.detector is None or chosen is not None:
         return chosen
     return models.detector.card.default_threshold(near_roads=request.roads is not None)
+
+
+def temperature(request: Request, models: Models) -> float | None:
+    """Return the temperature of land-cover probabilities; None if a run keeps none."""
+    if models.segmenter is None or not request.config.landcover.probabilities:
+        return None
+    return models.segmenter.card.calibration.temperature
 
 
 def min_score(request: Request, models: Models) -> float:

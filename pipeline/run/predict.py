@@ -55,10 +55,13 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
     trucks = job.request.config.trucks
     search = Search(job.roads_in_view, trucks.road_buffer_m, job.min_network_score)
     runner, engine = job.request.config.runner, job.request.config.engine
+    probabilities = job.request.config.landcover.probabilities
     processes = 1 if runner.kind == "threads" else runner.workers
     for part in _parts(job, missing):
         shards = [job.shards[index] for index in part]
-        made = predict_shards(job.scene, shards, job.models, search, engine, processes, on_tile)
+        made = predict_shards(
+            job.scene, shards, job.models, search, engine, processes, on_tile, probabilities
+        )
         with contextlib.closing(made):
             for index in part:
                 shard = next(made)

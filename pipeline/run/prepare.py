@@ -147,6 +147,8 @@ def _check_settings(request: Request) -> None:
     check_formats(config.export.formats)
     if config.panoptic.enabled and not (config.trucks.enabled and config.landcover.enabled):
         raise ConfigError("panoptic.enabled needs trucks.enabled and landcover.enabled, too.")
+    if config.landcover.probabilities and not config.landcover.enabled:
+        raise ConfigError("landcover.probabilities needs landcover.enabled, too.")
     for labels, group in ((request.truck_labels, "trucks"), (request.landcover_labels, "landcover")):
         if labels and not getattr(config, group).enabled:
             warn(
@@ -215,10 +217,12 @@ def _shards(scene: Scene, models: Models, config: Config) -> tuple[tuple[Tile, .
     Raises GeoreferenceError if the scene is too wide for tiles of one row to fit.
     """
     memory_mb, width = config.engine.memory_mb, scene.shape[1]
-    largest = max_tile_px(memory_mb, models, half_precision(config.engine))
-    highest = max_shard_px(memory_mb) // width
+    probabilities = config.landcover.probabilities
+    largest = max_tile_px(memory_mb, models, half_precision(config.engine), probabilities)
+    shard_px = max_shard_px(memory_mb, models, probabilities)
+    highest = shard_px // width
     if highest < min(_LEAST_TILE_PX, scene.shape[0]):
-        needed_mb = math.ceil(memory_mb * _LEAST_TILE_PX * width / max_shard_px(memory_mb))
+        needed_mb = math.ceil(memory_mb * _LEAST_TILE_PX * width / shard_px)
         raise GeoreferenceError(
             f"{scene.id} is {width} pixels of 10 m wide, too wide for the memory. Cut it, "
             f"e.g. gdal_translate -projwin, or set engine.memory_mb={needed_mb}."
@@ -226,7 +230,7 @@ def _shards(scene: Scene, models: Models, config: Config) -> tuple[tuple[Tile, .
     side = min(config.tiling.tile_px, largest, highest)
     tiles = plan(scene.shape, side, models.halo, models.stride)
     rows = strips(tiles)
-    at_once = max(1, max_shard_px(memory_mb) // (rows[0][0].height * width))
+    at_once = max(1, shard_px // (rows[0][0].height * width))
     count = max(config.tiling.shards, math.ceil(len(rows) / at_once))
     return tuple(tuple(part) for part in shard(tiles, count))
 

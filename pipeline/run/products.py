@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import geopandas as gpd
 
@@ -21,7 +21,7 @@ from pipeline.input_warnings import warn
 from pipeline.layers.formats.export import write_formats
 from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
-from pipeline.layers.landcover import polygonise, write_cog
+from pipeline.layers.landcover import polygonise, write_cog, write_probability_cog
 from pipeline.layers.panoptic import write_panoptic
 from pipeline.layers.search_area import SeenLayers, seen_layers
 from pipeline.layers.styles import (
@@ -41,7 +41,7 @@ from pipeline.report.pictures import quicklook
 from pipeline.run.evaluated import FOLDER, kept_evaluation
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
-from pipeline.storage.out_folder import TRAFFIC
+from pipeline.storage.out_folder import PROBABILITIES, TRAFFIC
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,12 @@ class RunContext:
         return Path(self.predictions.landcover_raster) if self.predictions.landcover_raster else None
 
     @property
+    def probabilities(self) -> Path | None:
+        """Raster of the probabilities of its classes; None if the run keeps none."""
+        raster = self.predictions.probability_raster
+        return Path(raster) if raster else None
+
+    @property
     def legend(self) -> tuple[LegendClass, ...]:
         """Classes of that raster."""
         return self.job.models.segmenter.card.classes if self.job.models.segmenter else ()
@@ -128,6 +134,7 @@ class RunContext:
             not_seen=self.search_area.not_seen,
             road_segments=self.layers.get("road_segments"),
             landcover_raster=self.files.get("landcover.tif"),
+            has_probabilities=PROBABILITIES in self.files,
             legend=self.legend or ReportContext.legend,
             roads_source=_attribution(self.job.roads),
             seconds=self.seconds,
@@ -165,7 +172,9 @@ class Product:
 def landcover_polygons(context: RunContext) -> Outputs:
     """Outline the areas of the land-cover raster."""
     settings, file = context.job.request.config.landcover, context.folder / "landcover.gpkg"
-    polygons = polygonise(_landcover(context), context.legend, settings.min_area_m2, settings.simplify_m)
+    polygons = polygonise(
+        _landcover(context), context.legend, settings.min_area_m2, settings.simplify_m, context.probabilities
+    )
     write_gpkg(file, {"landcover": polygons}, _styles(context.legend))
     return Outputs({file.name: file}, {"landcover": polygons})
 
@@ -175,6 +184,13 @@ def landcover_raster(context: RunContext) -> Outputs:
     context.say("land cover as a COG and as polygons")
     file = context.folder / "landcover.tif"
     write_cog(_landcover(context), file, context.legend)
+    return Outputs({file.name: file})
+
+
+def landcover_probabilities(context: RunContext) -> Outputs:
+    """Write the probabilities of all classes as a COG."""
+    file = context.folder / PROBABILITIES
+    write_probability_cog(cast(Path, context.probabilities), file, context.legend)
     return Outputs({file.name: file})
 
 
@@ -297,6 +313,10 @@ def _has_landcover(job: Job) -> bool:
     return job.models.segmenter is not None
 
 
+def _has_probabilities(job: Job) -> bool:
+    return _has_landcover(job) and job.request.config.landcover.probabilities
+
+
 def _has_traffic(job: Job) -> bool:
     return _has_trucks(job) and job.roads is not None and job.request.config.traffic.enabled
 
@@ -309,6 +329,7 @@ PRODUCTS: list[Product] = [
     # Outlines take as long as all that follows up to the report, and one core.
     Product("land-cover polygons", landcover_polygons, _has_landcover, in_background=True),
     Product("land cover", landcover_raster, _has_landcover),
+    Product("land-cover probabilities", landcover_probabilities, _has_probabilities, counted_as="land cover"),
     Product("trucks", trucks, _has_trucks),
     Product("traffic", traffic, _has_traffic, needs=("trucks",), counted_as="trucks"),
     Product("truck files", truck_files, _has_trucks, needs=("trucks", "traffic"), counted_as="trucks"),

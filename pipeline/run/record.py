@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline.inference.predictions import PROBABILITY_STEPS
 from pipeline.processes import give_back_memory, peak_memory_mb
 from pipeline.run.evaluated import kept_evaluation, new_evaluation
 from pipeline.run.keys import versions
@@ -113,6 +114,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "precision": job.environment["engine.precision"],
         "backend": job.environment["engine.backend"],
         "packages": versions(_PACKAGES),
+        "landcover": landcover_areas(context),
         "counts": {name: len(frame) for name, frame in context.layers.items()},
         "tiles": {"total": predictions.tiles_total, "skipped": predictions.tiles_skipped},
         "shards": list(job.keys),
@@ -123,6 +125,26 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "peak_rss_mb": peak_memory_mb(),
         "outputs": sorted(file.relative_to(job.folder).as_posix() for file in inside),
     }
+
+
+def landcover_areas(context: RunContext) -> dict[str, Any] | None:
+    """Return the area of each class, m2 in the scene's CRS; None without land cover.
+
+    `counted` is the area of the pixels of `landcover.tif`. `from_probabilities`, where the run keeps them, is
+    the sum over all bytes of the class in `landcover_probability.tif`, each as a probability times the area
+    of a pixel. Areas of polygons differ, since small ones are merged.
+    """
+    if context.landcover is None:
+        return None
+    predictions, legend = context.predictions, context.legend
+    pixel_m2 = abs(context.job.scene.grid.affine.determinant)
+    areas = {"counted": {each.name: int(predictions.class_pixels[each.value]) * pixel_m2 for each in legend}}
+    if predictions.probability_sums is not None:
+        sums = zip(legend, predictions.probability_sums.tolist(), strict=True)
+        areas["from_probabilities"] = {
+            each.name: total * pixel_m2 / PROBABILITY_STEPS for each, total in sums
+        }
+    return {"area_m2": areas}
 
 
 def write_record(run: Mapping[str, Any], path: Path) -> None:

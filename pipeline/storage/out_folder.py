@@ -27,6 +27,7 @@ ROADS = ".roads"
 SHARDS, EVALUATION = ".shards", "evaluation"
 """Folders in that of a scene."""
 RECORD, ITEM = "run.json", "item.json"
+PROBABILITIES = "landcover_probability.tif"
 _WRITTEN = (
     ITEM,
     EVALUATION,
@@ -34,6 +35,7 @@ _WRITTEN = (
     "trucks.gpkg",
     "trucks.geojson",
     "landcover.tif",
+    PROBABILITIES,
     "landcover.gpkg",
 )
 """Files and folders by which a folder that no run has made would lose something of its owner."""

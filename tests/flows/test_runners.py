@@ -18,7 +18,12 @@ from pipeline.errors import ConfigError, MissingExtraError
 from tests.flows.clusters import dask_cluster
 from tests.flows.processes import TRUCKSCAPE, children, environment, started, wait_until
 
-SETTINGS = ["tiling.tile_px=64", "tiling.shards=4", "engine.precision=float32"]
+SETTINGS = [
+    "tiling.tile_px=64",
+    "tiling.shards=4",
+    "engine.precision=float32",
+    "landcover.probabilities=true",
+]
 
 needs_dask = pytest.mark.skipif(
     importlib.util.find_spec("prefect_dask") is None, reason="needs the extra dask: pip install -e '.[dask]'"
@@ -74,7 +79,7 @@ def by_threads(product, tmp_path_factory) -> Path:
 
 
 def same_bytes(one: Path, other: Path) -> bool:
-    names = ("trucks.geojson", "landcover.tif")
+    names = ("trucks.geojson", "landcover.tif", "landcover_probability.tif")
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 

@@ -17,8 +17,14 @@ from tests.servers import s3_server
 
 NAME = "S2A_32UPD_20230601_0_L2A"
 ROWS, COLUMNS = 512, 128
-SETTINGS = ["tiling.tile_px=128", "tiling.shards=4", "engine.precision=float32", "engine.threads=1"]
-LAYERS = ("trucks.geojson", "landcover.tif")
+SETTINGS = [
+    "tiling.tile_px=128",
+    "tiling.shards=4",
+    "engine.precision=float32",
+    "engine.threads=1",
+    "landcover.probabilities=true",
+]
+LAYERS = ("trucks.geojson", "landcover.tif", "landcover_probability.tif")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

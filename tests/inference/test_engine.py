@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.windows import Window
+from scipy.special import softmax
 from torch import nn
 
 from pipeline import tiling
 from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
 from pipeline.inference import engine
-from pipeline.inference.engine import Search, max_tile_px, predict_shards
+from pipeline.inference.engine import Search, max_shard_px, max_tile_px, predict_shards
 from pipeline.inference.merge import one_per_truck
 from pipeline.inference.networks import Models, current_networks
 from pipeline.inference.predictions import (
@@ -33,7 +34,7 @@ from pipeline.inference.predictions import (
     Detections,
 )
 from pipeline.inference.shards import Shard
-from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
+from pipeline.models.bundle import Bundle, Calibration, Card, open_bundle, save_bundle
 from pipeline.models.family import dense
 from pipeline.models.legend import LegendClass
 from pipeline.models.registry import build_network
@@ -147,6 +148,13 @@ def predict(scene, models: Models, tile_px: int):
     tiles = plan(scene.shape, tile_px, models.halo, models.stride)
     shard = predict_shard(scene, tiles, models, Search(), FLOAT32)
     return shard, kept(shard.status, one_per_truck(shard.detections))
+
+
+def predict_softly(scene, models: Models, tile_px: int) -> Shard:
+    """As `predict`, with probabilities of land cover."""
+    tiles = plan(scene.shape, tile_px, models.halo, models.stride)
+    (shard,) = predict_shards(scene, [tiles], models, Search(), FLOAT32, probabilities=True)
+    return shard
 
 
 def kept(status: NDArray[np.uint8], trucks: Detections) -> Detections:
@@ -321,6 +329,45 @@ def test_logits_of_tiles_equal_those_of_the_whole_scene(small_models, tmp_path, 
     scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
     whole = logits(scene, small_models, 10980)
     np.testing.assert_allclose(logits(scene, small_models, tile_px), whole, atol=1e-4)
+
+
+def test_probabilities_are_beside_classes_and_change_nothing_else(small_models, tmp_path):
+    scene = write_scene(tmp_path / "a.tif", 90, 120, 0)
+    plain, _ = predict(scene, small_models, 64)
+    soft = predict_softly(scene, small_models, 64)
+    assert plain.probabilities is None
+    np.testing.assert_array_equal(soft.status, plain.status)
+    np.testing.assert_array_equal(soft.landcover, plain.landcover)
+    assert_same_trucks(soft.detections, plain.detections)
+    ground = plain.landcover != 255
+    assert 0 < ground.sum() < ground.size
+    assert (soft.probabilities[:, ~ground] == 255).all()
+    np.testing.assert_array_equal(soft.probabilities[:, ground].argmax(0), plain.landcover[ground])
+    assert np.abs(soft.probabilities[:, ground].sum(0, dtype=int) - 200).max() <= 5
+
+
+def test_probabilities_have_the_order_of_the_legend_and_the_temperature_of_the_card(small_models, tmp_path):
+    card = small_models.segmenter.card
+    backwards = tuple(entry.model_copy(update={"value": 100 - entry.value}) for entry in card.classes)
+    changes = {"classes": backwards, "calibration": Calibration(temperature=0.1)}
+    state = small_models.segmenter.state_dict()
+    models = Models(None, save_bundle(tmp_path / "s", card.model_copy(update=changes), state))
+    scene = write_scene(tmp_path / "a.tif", 60, 40, 0)
+    shard = predict_softly(scene, models, 10980)
+    ground = shard.landcover != 255
+    np.testing.assert_array_equal(100 - shard.probabilities[:, ground].argmax(0), shard.landcover[ground])
+    exact = 200 * softmax(logits(scene, models, 10980)[ground] / 0.1, axis=-1).T
+    assert np.abs(shard.probabilities[:, ground] - exact).max() < 1.501
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(scenes_and_tiles((16, 52, 128, 2048), 60_000), st.integers(0, 9))
+def test_probabilities_of_tiles_equal_those_of_the_whole_scene(small_models, tmp_path, shape, seed):
+    rows, cols, tile_px = shape
+    scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
+    whole = predict_softly(scene, small_models, 10980).probabilities
+    tiled = predict_softly(scene, small_models, tile_px).probabilities
+    assert np.abs(tiled.astype(int) - whole).max() <= 1  # rounding
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -542,6 +589,7 @@ def test_one_network_alone(small_models, tmp_path):
     without_trucks = predict_shard(scene, tiles, Models(None, small_models.segmenter), Search(), FLOAT32)
     assert len(without_trucks.detections) == 0
     assert without_trucks.landcover is not None
+    assert predict_softly(scene, Models(small_models.detector, None), 16).probabilities is None
     without_landcover = predict_shard(scene, tiles, Models(small_models.detector, None), Search(), FLOAT32)
     assert without_landcover.landcover is None
     assert isinstance(without_landcover.detections, Detections)
@@ -552,3 +600,10 @@ def test_tiles_shrink_with_memory(small_models):
     assert sides == sorted(sides)
     assert sides[0] == 64
     assert sides[2] > 512
+
+
+def test_probabilities_need_smaller_tiles_and_shards(small_models):
+    assert max_tile_px(2500, small_models, True, probabilities=True) < max_tile_px(2500, small_models, True)
+    assert max_shard_px(2500, small_models) == 125_000_000
+    assert max_shard_px(2500, small_models, probabilities=True) == 12_500_000
+    assert max_shard_px(2500, Models(small_models.detector, None), probabilities=True) == 125_000_000

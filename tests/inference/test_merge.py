@@ -43,6 +43,22 @@ def test_rasters_are_laid_below_each_other(tmp_path):
         assert status.transform == GRID.affine
 
 
+def test_pixels_are_counted_by_class_and_probabilities_summed(tmp_path):
+    upper, lower = shards()
+    lower.landcover[0, 1] = 255
+    steps = [np.stack([shard.landcover * 9, np.full_like(shard.landcover, 200)]) for shard in (upper, lower)]
+    steps[1][:, 0, 1] = 255
+    soft = [replace(shard, probabilities=part) for shard, part in zip((upper, lower), steps, strict=True)]
+    merged = merge_shards(soft, GRID, tmp_path)
+    with rasterio.open(merged.probability_raster) as raster:
+        assert raster.nodata == 255
+        np.testing.assert_array_equal(raster.read(), np.concatenate(steps, axis=1))
+    assert {value: count for value, count in enumerate(merged.class_pixels) if count} == {5: 8, 7: 11, 255: 1}
+    assert merged.probability_sums.tolist() == [8 * 45 + 11 * 63, 19 * 200]
+    plain = merge_shards([upper, lower], GRID, tmp_path)
+    assert (plain.probability_raster, plain.probability_sums) == (None, None)
+
+
 def test_a_truck_seen_by_two_tiles_is_one(tmp_path):
     merged = merge_shards(reversed(shards()), GRID, tmp_path)
     assert merged.detections.scores.tolist() == [0.9, 0.7]

@@ -1,6 +1,7 @@
 """Shards: keys, and files that are complete or count as damaged."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ def test_a_shard_survives_saving(landcover):
     assert (back.landcover is None) == (not landcover)
     for name in ("boxes", "scores", "displacement", "displacement_sigma"):
         np.testing.assert_array_equal(getattr(back.detections, name), getattr(DETECTIONS, name))
+
+
+def test_a_shard_keeps_probabilities():
+    probabilities = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    soft = replace(a_shard(), probabilities=probabilities)
+    np.testing.assert_array_equal(read_shard(io.BytesIO(saved(soft))).probabilities, probabilities)
+    assert read_shard(io.BytesIO(saved(a_shard()))).probabilities is None
 
 
 def test_the_same_shard_makes_the_same_bytes():

@@ -14,7 +14,7 @@ import pyogrio
 import pytest
 import shapely
 
-from pipeline.layers.columns import BOOLEAN, INTEGER, LAYERS, NUMBER, TEXT, TIME
+from pipeline.layers.columns import BOOLEAN, INTEGER, LANDCOVER_WITH_CONFIDENCE, LAYERS, NUMBER, TEXT, TIME
 from pipeline.layers.formats.export import write_formats
 from pipeline.layers.formats.geopackage import write_gpkg
 
@@ -152,5 +152,7 @@ def test_the_documentation_names_every_column_with_its_type():
     }
     assert documented("Trucks") == declared["trucks"]
     assert documented("Land cover") == declared["landcover"]
+    confidence = set(LANDCOVER_WITH_CONFIDENCE.columns.items()) - set(LAYERS["landcover"].columns.items())
+    assert documented("Land-cover probabilities") == {name: kind.name for name, kind in confidence}
     assert documented("Road segments") == declared["road_segments"]
     assert documented("Search area") == declared["seen"] | declared["not_seen"]

@@ -5,11 +5,15 @@ import pytest
 import rasterio
 import shapely
 from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rasterio.enums import ColorInterp
+from rasterio.features import rasterize
 from rio_cogeo.cogeo import cog_validate
 
 from pipeline.errors import OutputError
-from pipeline.layers.columns import LANDCOVER
-from pipeline.layers.landcover import polygonise, write_cog
+from pipeline.layers.columns import LANDCOVER, LANDCOVER_WITH_CONFIDENCE
+from pipeline.layers.landcover import polygonise, write_cog, write_probability_cog
 from pipeline.models.legend import LegendClass
 
 LEGEND = [
@@ -70,6 +74,43 @@ def test_the_same_classes_give_the_same_bytes(tmp_path):
     assert (tmp_path / "one.tif").read_bytes() == (tmp_path / "two.tif").read_bytes()
 
 
+def write_steps(path: Path, steps: np.ndarray) -> Path:
+    """A raster of probabilities, bands first."""
+    bands, rows, cols = steps.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", dtype="uint8", count=bands, height=rows, width=cols, crs="EPSG:32632",
+        transform=GRID, nodata=255, tiled=True, blockxsize=256, blockysize=256, interleave="band",
+    ) as target:  # fmt: skip
+        target.write(steps.astype(np.uint8))
+    return path
+
+
+@pytest.mark.parametrize("legend", [LEGEND, LEGEND[:3], LEGEND[:1]], ids=len)
+def test_probabilities_are_a_cog_with_a_band_for_each_class(tmp_path, legend):
+    steps = np.arange(len(legend) * 600 * 600).reshape(len(legend), 600, 600) % 201
+    cog = tmp_path / "landcover_probability.tif"
+    write_probability_cog(write_steps(tmp_path / "steps.tif", steps), cog, legend)
+    assert cog_validate(cog, strict=False, quiet=True)[:2] == (True, [])
+    with rasterio.open(cog) as dataset:
+        assert (dataset.read() == steps).all()
+        assert dataset.descriptions == tuple(entry.name for entry in legend)
+        assert dataset.scales == (0.005,) * len(legend)
+        assert dataset.nodatavals == (255,) * len(legend)
+        assert dataset.colorinterp[0] == ColorInterp.gray
+        assert dataset.transform == GRID
+
+
+def test_overviews_of_probabilities_are_the_mean_of_pixels_with_a_class(tmp_path):
+    steps = np.full((2, 600, 600), 40)
+    steps[:, ::2, ::2] = 80
+    steps[:, 1::2, :100] = 255
+    write_probability_cog(write_steps(tmp_path / "steps.tif", steps), tmp_path / "cog.tif", LEGEND[:2])
+    with rasterio.open(tmp_path / "cog.tif", overview_level=0) as overview:
+        small = overview.read()
+    assert set(np.unique(small[:, :, :50])) == {60}
+    assert set(np.unique(small[:, :, 50:])) == {50}
+
+
 def test_what_cannot_be_written_leaves_nothing(tmp_path):
     source = write_classes(tmp_path / "classes.tif", np.array([[1]]))
     with pytest.raises(OutputError, match="cannot be written"):
@@ -94,11 +135,54 @@ def test_areas_below_the_least_go_to_the_largest_neighbour(tmp_path):
     assert polygonise(source, LEGEND, min_area_m2=101).area_m2.tolist() == [600.0, 400.0]
 
 
+def test_confidence_is_the_mean_probability_of_the_polygons_own_class(tmp_path):
+    source = write_classes(tmp_path / "classes.tif", np.array([[1, 1, 0], [1, 2, 0], [255, 2, 2]]))
+    steps = np.zeros((9, 3, 3))
+    steps[1] = [[200, 150, 9], [100, 41, 9], [255, 9, 9]]
+    steps[0, :2, 2] = 101, 102
+    steps[2] = [[9, 9, 9], [9, 120, 9], [255, 100, 81]]
+    steps[:, 2, 0] = 255
+    soft = write_steps(tmp_path / "steps.tif", steps)
+    layer = polygonise(source, LEGEND, probabilities=soft)
+    assert tuple(layer.columns) == LANDCOVER_WITH_CONFIDENCE.names
+    assert layer[["class", "confidence"]].values.tolist() == [[1, 0.75], [0, 0.508], [2, 0.502]]
+    merged = polygonise(source, LEGEND, min_area_m2=300, probabilities=soft)
+    assert merged[["class", "confidence"]].values.tolist() == [[1, round(468 / 1000, 3)], [2, 0.502]]
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(1, 600), st.integers(1, 40), st.sampled_from([0, 400, 2000]), st.integers(0, 2**32 - 1))
+def test_confidence_is_what_rasterised_polygons_have(tmp_path, rows, cols, min_area_m2, seed):
+    """By another way: polygons are burnt on the grid, and the probabilities of their pixels averaged."""
+    rng = np.random.default_rng(seed)
+    classes = np.repeat(rng.choice([0, 3, 8, 255], (rows, -(-cols // 4))), 4, axis=1)[:, :cols]
+    steps = np.where(classes == 255, 255, rng.integers(0, 201, (9, rows, cols)))
+    source = write_classes(tmp_path / "classes.tif", classes)
+    soft = write_steps(tmp_path / "steps.tif", steps)
+    layer = polygonise(source, LEGEND, min_area_m2, 0, soft)
+    if not len(layer):
+        assert (classes == 255).all()
+        return
+    numbered = rasterize(
+        zip(layer.geometry, range(len(layer)), strict=True),
+        (rows, cols),
+        fill=-1,
+        transform=GRID,
+        dtype="int32",
+    )
+    for number, row in enumerate(layer.itertuples()):
+        expected = steps[layer["class"][number]][numbered == number].mean() / 200
+        assert row.confidence == pytest.approx(expected, abs=0.000501)
+
+
 def test_all_nodata_gives_an_empty_layer_with_all_columns(tmp_path):
     layer = polygonise(write_classes(tmp_path / "classes.tif", np.full((3, 2), 255)), LEGEND, 500, 10)
     assert len(layer) == 0
     assert tuple(layer.columns) == LANDCOVER.names
     assert layer.crs.to_epsg() == 32632
+    soft = write_steps(tmp_path / "steps.tif", np.full((9, 3, 2), 255))
+    layer = polygonise(tmp_path / "classes.tif", LEGEND, 500, 10, soft)
+    assert (len(layer), tuple(layer.columns)) == (0, LANDCOVER_WITH_CONFIDENCE.names)
 
 
 def test_a_class_outside_the_legend_is_refused(tmp_path):

@@ -16,6 +16,7 @@ from odc.geo.geobox import GeoBox
 from pystac.extensions.classification import ClassificationExtension
 from pystac.extensions.file import FileExtension
 from pystac.extensions.projection import ProjectionExtension
+from pystac.extensions.raster import RasterExtension
 from pystac.extensions.table import TableExtension
 from pystac.validation import JsonSchemaSTACValidator
 from rasterio.warp import transform_bounds
@@ -116,6 +117,18 @@ def test_assets_are_relative_and_say_what_they_are(tmp_path):
         ]
         assert assets[name]["table:row_count"] == 1
     assert assets["trucks.geojson"]["proj:code"] == "EPSG:4326"
+
+
+def test_the_raster_of_probabilities_has_a_band_for_each_class_with_its_scale(tmp_path):
+    legend = [*LEGEND, LegendClass(value=6, name="built", colour="#C4281B")]
+    outputs = {"landcover_probability.tif": tmp_path / "landcover_probability.tif"}
+    write_item(build_item(BASE, RUN, outputs, legend, {}), tmp_path / "item.json")
+    validate_core(json.loads((tmp_path / "item.json").read_text(encoding="utf-8")))
+    asset = pystac.Item.from_file(tmp_path / "item.json").assets["landcover_probability.tif"]
+    assert (asset.media_type, asset.roles) == (pystac.MediaType.COG, ["data"])
+    assert [band["name"] for band in asset.extra_fields["bands"]] == ["shrub and scrub", "built"]
+    for band in RasterExtension.ext(asset).bands:
+        assert (band.data_type, band.nodata, band.scale) == ("uint8", 255, 0.005)
 
 
 ODD = "a #1?x=2%41 [b]&'ü"

@@ -28,6 +28,14 @@ def result(product, tmp_path_factory):
     return run_directly(request_for(product, tmp_path_factory.mktemp("out")))
 
 
+@pytest.fixture(scope="package")
+def soft(product, tmp_path_factory):
+    """The same run with probabilities of land cover, without labels."""
+    config = load_config(None, [*FAST, "landcover.probabilities=true", "export.formats=parquet"])
+    out = tmp_path_factory.mktemp("soft")
+    return run_directly(request_for(product, out, config=config, truck_labels=None, landcover_labels=None))
+
+
 @pytest.fixture
 def calibrated(tmp_path):
     """A copy of the shipped detector whose card can be changed."""

@@ -13,7 +13,7 @@ import shapely
 
 import pipeline
 from pipeline.config import load_config
-from pipeline.models.bundle import Calibration
+from pipeline.models.bundle import Calibration, open_bundle, save_card
 from pipeline.run import Job, Request, keys, prepare, run_shards
 from tests.conftest import write_geotiff
 from tests.run.conftest import request_for
@@ -166,6 +166,23 @@ def test_look_alikes_beside_truck_labels_are_an_input(tmp_path, four_bands):
 
 def trucks_only(*settings: str):
     return load_config(None, [*FAST, "landcover.enabled=false", *settings])
+
+
+def test_probabilities_and_their_temperature_are_other_shards(product, tmp_path):
+    shipped = open_bundle("landcover")
+    (tmp_path / "bundle").mkdir()
+    shutil.copyfile(shipped.weights, tmp_path / "bundle" / shipped.weights.name)
+
+    def keys_with(probabilities: bool, temperature: float) -> set[str]:
+        card = shipped.card.model_copy(update={"calibration": Calibration(temperature=temperature)})
+        bundle = f"landcover.bundle={save_card(tmp_path / 'bundle', card).folder}"
+        settings = [*FAST, "trucks.enabled=false", bundle, f"landcover.probabilities={probabilities}"]
+        return set(prepare(request_for(product, tmp_path, config=load_config(None, settings))).keys)
+
+    plain, soft = keys_with(False, 1.0), keys_with(True, 1.0)
+    assert keys_with(False, 2.0) == plain
+    assert not soft & plain
+    assert not keys_with(True, 2.0) & soft
 
 
 def test_another_calibration_or_threshold_needs_no_new_shards(product, tmp_path, calibrated):

@@ -189,6 +189,12 @@ def test_a_user_who_gives_the_offset_has_decided(tmp_path):
         assert (given.warnings, given.scene.bands["B02"].offset) == ((), offset)
 
 
+def test_probabilities_need_land_cover(product, tmp_path):
+    config = load_config(None, ["landcover.probabilities=true", "landcover.enabled=false"])
+    with pytest.raises(ConfigError, match=r"landcover\.probabilities needs landcover\.enabled"):
+        prepare(request_for(product, tmp_path, config=config))
+
+
 def test_a_large_scene_has_more_shards_and_smaller_tiles_and_one_that_is_too_wide_is_refused(
     tmp_path, monkeypatch
 ):
@@ -199,10 +205,10 @@ def test_a_large_scene_has_more_shards_and_smaller_tiles_and_one_that_is_too_wid
     )
     module = import_module("pipeline.run.prepare")
     for most_px, shards in ((256 * 128, 2), (64 * 128, 4)):
-        monkeypatch.setattr(module, "max_shard_px", lambda _, most_px=most_px: most_px)
+        monkeypatch.setattr(module, "max_shard_px", lambda *_, most_px=most_px: most_px)
         parts = prepare(request).shards
         assert len(parts) == shards
         assert max(sum(tile.height * tile.width for tile in part) for part in parts) <= most_px
-    monkeypatch.setattr(module, "max_shard_px", lambda _: 63 * 128)
+    monkeypatch.setattr(module, "max_shard_px", lambda *_: 63 * 128)
     with pytest.raises(GeoreferenceError, match=r"128 pixels of 10 m wide.* engine\.memory_mb=2540\."):
         prepare(request)

@@ -4,14 +4,19 @@ import hashlib
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import pystac
 import pytest
 import rasterio
 import shapely
+from geopandas.testing import assert_geodataframe_equal
 from rio_cogeo.cogeo import cog_validate
 
+from pipeline.config import load_config
+from pipeline.run import run_directly
 from pipeline.run.products import PRODUCTS
+from tests.run.conftest import FAST, request_for
 
 
 def test_traffic_lies_beside_the_scenes(result):
@@ -52,6 +57,44 @@ def test_layers_open_in_place(result, product):
             assert asset.extra_fields["file:checksum"] == f"1220{digest}"
     catalog = pystac.Catalog.from_file(str(result.folder.parent / "catalog.json"))
     assert [entry.id for entry in catalog.get_items(recursive=True)] == [item.id]
+
+
+def test_probabilities_are_written_beside_the_same_land_cover(result, soft):
+    assert "landcover_probability.tif" in soft.run["outputs"]
+    assert "landcover_probability.tif" not in result.run["outputs"]
+    assert (soft.folder / "landcover.tif").read_bytes() == (result.folder / "landcover.tif").read_bytes()
+    assert (soft.folder / "trucks.geojson").read_bytes() == (result.folder / "trucks.geojson").read_bytes()
+    with rasterio.open(soft.folder / "landcover.tif") as raster:
+        classes = raster.read(1)
+    with rasterio.open(soft.folder / "landcover_probability.tif") as raster:
+        steps = raster.read()
+    ground = classes != 255
+    assert ground.sum() > 0
+    assert (steps[:, ~ground] == 255).all()
+    np.testing.assert_array_equal(steps[:, ground].argmax(0), classes[ground])
+    item = pystac.Item.from_file(str(soft.folder / "item.json"))
+    assert len(item.assets["landcover_probability.tif"].extra_fields["raster:bands"]) == 9
+    assert "landcover_probability.tif" in (soft.folder / "report.html").read_text(encoding="utf-8")
+    assert "landcover_probability.tif" not in (result.folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_polygons_have_the_same_borders_and_a_confidence(result, soft):
+    plain, sure = (gpd.read_file(run.folder / "landcover.gpkg", layer="landcover") for run in (result, soft))
+    assert sure["confidence"].between(0.1, 1).all()
+    assert "confidence" not in plain
+    assert_geodataframe_equal(sure.drop(columns="confidence"), plain)
+    assert gpd.read_parquet(soft.folder / "landcover.parquet")["confidence"].equals(sure["confidence"])
+
+
+def test_a_run_without_probabilities_removes_those_of_an_earlier_run(product, tmp_path):
+    for wanted in (True, False):
+        config = load_config(None, [*FAST, "trucks.enabled=false", f"landcover.probabilities={wanted}"])
+        done = run_directly(
+            request_for(
+                product, tmp_path, config=config, roads=None, truck_labels=None, landcover_labels=None
+            )
+        )
+        assert (done.folder / "landcover_probability.tif").exists() == wanted
 
 
 def test_boxes_lie_on_their_pixels(result):
