@@ -6,6 +6,7 @@ import time
 
 from benchmarks import (
     batch,
+    clouds,
     dask,
     granule,
     landcover_peers,
@@ -34,6 +35,7 @@ def main() -> None:
     merging.main()
     matching.main()
     landcover_polygons.main([])
+    clouds.main()
     batch.main()
     dask.main([])
     startup.main()

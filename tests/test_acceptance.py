@@ -158,6 +158,30 @@ def test_landcover_is_no_worse_than_the_pseudo_label_on_real_land_use(shared_dat
     assert (predicted == truth)[both].mean() >= (label == truth)[both].mean()
 
 
+SNOW = 8
+WITHOUT_SNOW = (
+    *("scenes/dsen2_T33UUB_20170527", "scenes/ireland", "scenes/lommel_L1C", "scenes/sea_1"),
+    *("scenes/bangalore_L1C", "scenes/bangalore_L2A", "scenes/pakistan_L1C_20200604"),
+    *("scenes/pakistan_L1C_20200823", "scenes/pakistan_L2A_20200604", "scenes/pakistan_L2A_20200813"),
+    *(f"scenes/flanders_2021-{month:02d}-01" for month in range(5, 10)),
+    *("trucks/walserberg_a8", "landcover/bigearthnet"),
+)
+"""Real summer scenes of the north near sea level, some with cumulus, and of places that never have snow."""
+
+
+@pytest.mark.longer
+@pytest.mark.parametrize("name", WITHOUT_SNOW)
+def test_snow_in_summer_at_sea_level_is_an_error(shared_data, tmp_path, name):
+    place = shared_data / name
+    scenes = sorted(place.glob("*_10m.tif")) if place.is_dir() else [place.with_suffix(".tif")]
+    assert scenes
+    for scene in scenes:
+        result = run_directly(Request(str(scene), tmp_path, load_config(None, LANDCOVER_ONLY)))
+        with rasterio.open(result.folder / "landcover.tif") as raster:
+            classes = raster.read(1)
+        assert (classes == SNOW).sum() < 0.005 * max(1, (classes != 255).sum()), scene.name
+
+
 def test_scores_fall_in_order(shared_data, tmp_path):
     """A higher threshold never finds more."""
     name, counts = "a2_braunschweig", []

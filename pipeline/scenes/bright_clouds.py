@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
+
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
@@ -81,7 +83,7 @@ def displacement(
     0 where the ground is smooth, or the bands don't resemble each other.
     """
     first, second = _smooth(first), _smooth(second)
-    known = ndimage.binary_erosion(valid, np.ones((5, 5)), border_value=1).astype(np.float32)
+    known = ndimage.minimum_filter(valid, 5, mode="nearest").astype(np.float32)
     down, right = np.gradient(first)
     columns = [known, known * first, known * right, known * down]
     square = np.ones((_SHIFT_CELLS, _SHIFT_CELLS))
@@ -89,15 +91,17 @@ def displacement(
     def sums(values: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.asarray(ndimage.correlate(cells.sums(values), square, mode="constant"))
 
-    normal = np.stack([np.stack([sums(x * y) for y in columns], -1) for x in columns], -1)
-    normal += np.maximum(normal[..., :1, :1], 1) * _NOISE**2 * np.eye(len(columns))
     right_side = np.stack([sums(x * second) for x in columns], -1)
+    normal = np.empty((*right_side.shape, len(columns)))
+    for i, j in combinations_with_replacement(range(len(columns)), 2):
+        normal[..., i, j] = normal[..., j, i] = sums(columns[i] * columns[j])
+    normal += np.maximum(normal[..., :1, :1], 1) * _NOISE**2 * np.eye(len(columns))
     _, gain, *slopes = np.moveaxis(np.linalg.solve(normal, right_side[..., None])[..., 0], -1, 0)
     return np.where(gain > _LEAST_GAIN, np.hypot(*slopes) / np.maximum(gain, _LEAST_GAIN), 0.0)
 
 
 def _smooth(band: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the band with less noise, by binomial weights: a running mean would depend on the window."""
-    for axis in (0, 1):
-        band = ndimage.correlate1d(band, (0.25, 0.5, 0.25), axis=axis, mode="nearest")
-    return band
+    rows = np.pad(band, 1, mode="edge")
+    cols = rows[:-2] + 2 * rows[1:-1] + rows[2:]
+    return np.asarray((cols[:, :-2] + 2 * cols[:, 1:-1] + cols[:, 2:]) / 16, np.float32)

@@ -33,9 +33,9 @@ _DILATION_CELLS = 2
 _HALO_CELLS = _AVERAGE_CELLS + _DILATION_CELLS
 
 _RIM_CELL_PX, _RIM_CELLS = 2, 5
-"""Rim of a cloud: 100 m, on cells of 20 m. On simulated scenes the shipped
-land cover had false built or snow on 44 % of the ground up to 20 m from clouds of the scene classification,
-11 % at 80 to 100 m, and 3.5 % beyond 400 m."""
+"""Rim of a cloud: 100 m, on cells of 20 m. On simulated scenes version 2 of the bundle `landcover` had false
+built or snow on 44 % of the ground up to 20 m from clouds of the scene classification, 11 % at 80 to 100 m,
+3.5 % beyond 400 m."""
 
 CloudSource = Literal["scl", "s2cloudless", "threshold", "none"]
 
