@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.console import console, note, say, say_page, say_path
 
 if TYPE_CHECKING:
+    from pipeline.open_data.catalogue import DataFile
     from pipeline.open_data.fetch import Report
 
 commands = typer.Typer(help="List and fetch the open data that recipes name.", no_args_is_help=True)
@@ -44,13 +45,12 @@ def data_list(cache: Cache = None) -> None:
     from rich.table import Table
 
     from pipeline.open_data.catalogue import catalogue
-    from pipeline.open_data.fetch import missing_files
-    from pipeline.open_data.resolve import cache_folder
+    from pipeline.open_data.resolve import cache_folder, missing_files
 
     folder = cache or cache_folder()
     table = Table("name", "what", "level", "MB", "licence", "fetched", box=None, header_style="bold")
     for name, dataset in catalogue().datasets.items():
-        count, missing = len(dataset.files), len(missing_files(dataset, folder))
+        count, missing = len(dataset.files), len(missing_files(dataset, dataset.files, folder))
         fetched = "yes" if not missing else "no" if missing == count else f"{count - missing} of {count}"
         size = f"{dataset.bytes / 1e6:.1f}"
         table.add_row(name, dataset.about, dataset.level, size, dataset.licence, fetched)
@@ -62,7 +62,8 @@ def data_list(cache: Cache = None) -> None:
 @commands.command("fetch")
 def data_fetch(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Datasets, as `data list` names them.")
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Datasets, or NAME/FILE for one file. See `data list`."),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Fetch all datasets.")] = False,
     recipe: Annotated[
@@ -79,22 +80,26 @@ def data_fetch(
     From a folder: `truckscape data fetch --all --mirror ../shared/data`
     """
     from pipeline.open_data.catalogue import catalogue
-    from pipeline.open_data.fetch import bytes_to_download, fetch, missing_files
-    from pipeline.open_data.resolve import cache_folder, datasets_of_recipe
+    from pipeline.open_data.fetch import bytes_to_download, fetch
+    from pipeline.open_data.resolve import cache_folder, missing_files, names_in_recipe, split
 
     known, folder = catalogue(), cache or cache_folder()
     wanted = [*(names or ()), *(known.datasets if everything else ())]
     for file in recipe or ():
-        wanted += datasets_of_recipe(file)
+        wanted += names_in_recipe(file)
     if not wanted and not recipe:
         raise typer.BadParameter("Name datasets, or give --recipe FILE or --all. See: truckscape data list")
-    chosen = {name: known.dataset(name) for name in wanted}
-    for name, dataset in chosen.items():
-        size = bytes_to_download(known, dataset, folder, mirror)
-        to_do = f"{size / 1e6:.1f} MB to fetch ({dataset.licence})"
-        note(f"{name}: {to_do if missing_files(dataset, folder) else 'complete'}")
-        with _progress(size) as report:
-            fetch(known, name, folder, mirror, report)
+    chosen: dict[str, dict[str, DataFile]] = {}
+    for name, path in map(split, wanted):
+        chosen.setdefault(name, {}).update({file.path: file for file in known.select(name, path)})
+    for name, files in chosen.items():
+        missing = missing_files(known.dataset(name), files.values(), folder)
+        size = bytes_to_download(known, missing, mirror)
+        to_do = f"{size / 1e6:.1f} MB to fetch ({known.dataset(name).licence})"
+        note(f"{name}: {to_do if missing else 'complete'}")
+        if missing:
+            with _progress(size) as report:
+                fetch(known, name, missing, folder, mirror, report)
     say_path("cache", folder)
     if folder != cache_folder():
         note(f"Trainings find it with TRUCKSCAPE_DATA={folder.resolve()} in their environment.")

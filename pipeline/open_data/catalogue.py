@@ -41,6 +41,7 @@ class DataFile(Settings):
     path: str = Field(description="below the dataset's folder")
     sha256: Sha256
     bytes: Size
+    about: str = Field("", description="what it shows, where the files of a dataset differ")
     parts: tuple[Original | Member, ...] = Field(
         (), description="published files that it is made of; without them only a mirror has it"
     )
@@ -67,10 +68,6 @@ class Dataset(Settings):
         """Return the path of a file in the cache, and in a mirror."""
         return PurePosixPath(self.folder, file.path)
 
-    def below(self, path: str) -> tuple[DataFile, ...]:
-        """Return the file with this path, or the files in the folder with this path; all if it is empty."""
-        return tuple(one for one in self.files if PurePosixPath(one.path).is_relative_to(path))
-
 
 class Catalogue(Settings):
     """All datasets by name, and the archives in which some are published."""
@@ -85,6 +82,18 @@ class Catalogue(Settings):
         near = difflib.get_close_matches(name, self.datasets, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise OpenDataError(f"No dataset is called {shown(name)}.{hint} List all: truckscape data list")
+
+    def select(self, name: str, path: str = "") -> tuple[DataFile, ...]:
+        """Return the file of a dataset with a path, or the files in the folder with this path; all if empty.
+
+        Raises OpenDataError if there is no such dataset or file.
+        """
+        files = self.dataset(name).files
+        found = tuple(file for file in files if PurePosixPath(file.path).is_relative_to(path))
+        if not found:
+            others = ", ".join(file.path for file in files)
+            raise OpenDataError(f"{name} has no file {shown(path)}. It has: {others}")
+        return found
 
     def original(self, part: Original | Member) -> Original:
         """Return what is downloaded for a part: the file, or its archive."""

@@ -22,6 +22,7 @@ from rasterio.io import MemoryFile
 from rasterio.warp import reproject
 
 from pipeline.errors import OpenDataError
+from pipeline.scenes.scene import BANDS_20M
 from pipeline.storage.atomic import replacing
 
 _LAYERS = {".mat": 'HDF5:"{path}"://{layer}', ".nc": 'netCDF:"{path}":{layer}'}
@@ -39,6 +40,7 @@ def stack(
     target: Path,
     bands: Mapping[str, Sequence[Any]],
     *,
+    factor: float = 1,
     offset: float = 0,
     empty: float = 0,
     scale: float | None = 1e-4,
@@ -47,14 +49,21 @@ def stack(
     crs: str | None = None,
     transform: Sequence[float] | None = None,
     transposed: bool = False,
+    coarse_transform: Sequence[float] | None = None,
+    coarse_step: int = 1,
+    window: Sequence[int] | None = None,
     tags: Mapping[str, str] | None = None,
 ) -> None:
     """Write bands as one GeoTIFF, on the grid of the first.
 
     `bands` are names, each with the index of its part, the number of its band (from 1), and its layer if the
-    file has layers. Bands of other resolution are interpolated (bilinear). `offset` is subtracted; pixels
-    with data are at least 1, and those that are `empty` in all bands are 0. `scale` and `nodata` are metadata
-    of the GeoTIFF. `crs` and `transform` are for files without; `transposed` files have columns before rows.
+    file has layers. Bands of other resolution are interpolated (bilinear). Values are
+    multiplied by `factor`, and `offset` is subtracted; pixels with data are at least 1, and those that are
+    `empty` in all bands are 0. `scale` and `nodata` are metadata of the GeoTIFF.
+
+    `crs` and `transform` are for files without, or with wrong ones; `transposed` files have columns before
+    rows. Of 20 m bands, `coarse_transform` replaces the transform, and every `coarse_step`-th pixel is used,
+    for files in which they are doubled to 10 m. `window` is kept: first row, first column, rows, columns.
 
     Memory: three times that of the bands in single precision.
 
@@ -63,30 +72,45 @@ def stack(
     OpenDataError
         If a part can't be read.
     """
-    found = [_Band.read(parts[part], *where, transposed=transposed) for part, *where in bands.values()]
-    first = found[0]
+    found = {
+        name: _Band.read(parts[part], *where, transposed=transposed) for name, (part, *where) in bands.items()
+    }
+    first = next(iter(found.values()))
     first.crs, first.transform = crs or first.crs, Affine(*transform) if transform else first.transform
-    values = np.stack([band.on(first) for band in found])
+    for name in found.keys() & set(BANDS_20M):
+        found[name].thin(coarse_step, coarse_transform)
+    values = np.stack([band.on(first) for band in found.values()])
+    top, left, *shape = window or (0, 0, *first.values.shape)
+    values = values[:, top : top + shape[0], left : left + shape[1]]
     has_data = (values != empty).any(axis=0)
-    numbers = np.where(has_data, np.maximum(np.rint(values) - offset, 1), 0).astype(dtype)
+    numbers = np.where(has_data, np.maximum(np.rint(values * factor - offset), 1), 0).astype(dtype)
+    profile = {
+        "crs": first.crs,
+        "transform": first.transform * Affine.translation(left, top),
+        "nodata": nodata,
+    }
+    target.write_bytes(_geotiff(numbers, profile, tuple(bands), scale, tags or {}))
+
+
+def _geotiff(
+    numbers: NDArray[Any],
+    profile: Mapping[str, Any],
+    names: Sequence[str],
+    scale: float | None,
+    tags: Mapping[str, str],
+) -> bytes:
+    """Return the content of a GeoTIFF of (C, H, W); in memory, since GDAL reports no full disk."""
+    shape = dict(zip(("count", "height", "width"), numbers.shape, strict=True))
     with MemoryFile() as memory:
         with memory.open(
-            driver="GTiff",
-            width=values.shape[2],
-            height=values.shape[1],
-            count=len(values),
-            dtype=dtype,
-            crs=first.crs,
-            transform=first.transform,
-            nodata=nodata,
-            compress="deflate",
+            driver="GTiff", dtype=numbers.dtype, compress="deflate", **shape, **profile
         ) as raster:
             raster.write(numbers)
-            raster.descriptions = tuple(bands)
-            raster.update_tags(**(tags or {}))
+            raster.descriptions = tuple(names)
+            raster.update_tags(**tags)
             if scale is not None:
-                raster.scales = (scale,) * len(values)
-        target.write_bytes(memory.getbuffer())
+                raster.scales = (scale,) * len(numbers)
+        return bytes(memory.getbuffer())
 
 
 def polygons(
@@ -132,6 +156,11 @@ class _Band:
                 return cls(values.T if transposed else values, raster.crs, raster.transform)
         except (RasterioError, IndexError) as error:
             raise OpenDataError(f"{path.name} can't be read by this GDAL: {error}.") from error
+
+    def thin(self, step: int, transform: Sequence[float] | None) -> None:
+        """Keep every step-th row and column, on another grid if one is given."""
+        self.values = self.values[::step, ::step]
+        self.transform = Affine(*transform) if transform else self.transform
 
     def on(self, other: _Band) -> NDArray[np.float32]:
         """Return the values on the grid of another band, interpolated if it has another shape."""

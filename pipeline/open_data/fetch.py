@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from pipeline.errors import OpenDataError, OutputError
 from pipeline.open_data.archive import extract
-from pipeline.open_data.catalogue import Catalogue, DataFile, Dataset, Member, Original
+from pipeline.open_data.catalogue import Catalogue, DataFile, Member, Original
 from pipeline.open_data.convert import CONVERTERS
 from pipeline.open_data.download import NotThereError, retrieve
 from pipeline.redaction import is_url
@@ -24,42 +24,35 @@ Report = Callable[[str, int, int], None]
 """Called with what is downloaded, the bytes so far and those of the complete file."""
 
 
-def missing_files(dataset: Dataset, cache: Path) -> tuple[DataFile, ...]:
-    """Return the files of a dataset that the cache does not have."""
-    return tuple(file for file in dataset.files if not (cache / dataset.place(file)).is_file())
-
-
-def bytes_to_download(known: Catalogue, dataset: Dataset, cache: Path, mirror: str | None) -> int:
-    """Return the size of what is fetched for a dataset, of archives the complete one."""
-    files = missing_files(dataset, cache)
+def bytes_to_download(known: Catalogue, files: Sequence[DataFile], mirror: str | None) -> int:
+    """Return the size of what is fetched for files, of archives the complete one."""
     if mirror:
         return sum(file.bytes for file in files)
     parts = [part for file in files for part in file.parts]
     return sum({original.url: original.bytes for original in map(known.original, parts)}.values())
 
 
-def fetch(known: Catalogue, name: str, cache: Path, mirror: str | None, report: Report) -> int:
-    """Fetch what the cache lacks of a dataset; return the number of files.
+def fetch(
+    known: Catalogue, name: str, files: Sequence[DataFile], cache: Path, mirror: str | None, report: Report
+) -> None:
+    """Fetch files of a dataset into the cache.
 
     A mirror, if there is one, is asked first. A file that it does not have is made of published files. Files
-    appear in the cache one by one, complete and checked; those that are there are not fetched again.
+    appear in the cache one by one, complete and checked.
 
     Raises
     ------
     OpenDataError
-        If the dataset is unknown, a file is nowhere to be had, or is not what the catalogue says.
+        If a file is nowhere to be had, or is not what the catalogue says.
     OpenDataUnreachableError
         If a server fails.
     OutputError
         If the cache can't be written, or its disk is too small.
     """
     dataset = known.dataset(name)
-    files = missing_files(dataset, cache)
-    if not files:
-        return 0
     make_folder(cache)
     remove_abandoned(cache)
-    _check_room(bytes_to_download(known, dataset, cache, mirror), cache, name)
+    _check_room(bytes_to_download(known, files, mirror), cache, name)
     with _scratch(cache) as scratch:
         work = _Work(known, scratch, report)
         for file in files:
@@ -70,7 +63,6 @@ def fetch(known: Catalogue, name: str, cache: Path, mirror: str | None, report: 
                 part.replace(cache / place)
             except OSError as error:
                 raise OutputError(f"{cache / place} cannot be written: {error.strerror or error}.") from error
-    return len(files)
 
 
 @dataclass(frozen=True)

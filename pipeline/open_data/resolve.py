@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from pipeline.errors import OpenDataError
-from pipeline.open_data.catalogue import Catalogue, catalogue
+from pipeline.open_data.catalogue import Catalogue, DataFile, Dataset, catalogue
 from pipeline.settings import read_tree
 
 PREFIX = "data:"
 CACHE_VARIABLE = "TRUCKSCAPE_DATA"
 """Environment variable with the cache folder."""
 
-Address = TypeVar("Address", str, Path)
+Address = TypeVar("Address", bound=str | Path)
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -42,7 +42,7 @@ def resolved(address: Address) -> Address:
     text = address if isinstance(address, str) else address.as_posix()
     if not text.startswith(PREFIX):
         return address
-    return cast(Address, type(address)(_found(text, catalogue(), cache_folder())))
+    return type(address)(_found(text, catalogue(), cache_folder()))
 
 
 def located(settings: Model) -> Model:
@@ -73,28 +73,30 @@ def check_fetched(settings: BaseModel) -> None:
         resolved(name)
 
 
-def datasets_of_recipe(path: Path) -> list[str]:
-    """Return the names of the datasets that a file of settings names; ConfigError if it can't be read."""
-    return list(dict.fromkeys(dataset_of(name) for name in names_in(read_tree(path))))
+def names_in_recipe(path: Path) -> list[str]:
+    """Return every `data:...` in a file of settings; ConfigError if it can't be read."""
+    return list(names_in(read_tree(path)))
 
 
-def dataset_of(address: str) -> str:
-    """Return NAME of `data:NAME/file`."""
-    return address.removeprefix(PREFIX).partition("/")[0]
+def split(address: str) -> tuple[str, str]:
+    """Return dataset and path of `data:NAME/path`, with or without `data:`; the path may be empty."""
+    name, _, path = address.removeprefix(PREFIX).partition("/")
+    return name, path
+
+
+def missing_files(dataset: Dataset, files: Iterable[DataFile], cache: Path) -> tuple[DataFile, ...]:
+    """Return those files of a dataset that the cache does not have."""
+    return tuple(file for file in files if not (cache / dataset.place(file)).is_file())
 
 
 def _found(text: str, known: Catalogue, cache: Path) -> Path:
-    name, path = dataset_of(text), text.removeprefix(PREFIX).partition("/")[2]
-    dataset = known.dataset(name)
-    wanted = dataset.below(path)
-    if not wanted:
-        files = ", ".join(file.path for file in dataset.files)
-        raise OpenDataError(f"{text}: {name} has no such file. It has: {files}")
-    missing = [file for file in wanted if not (cache / dataset.place(file)).is_file()]
+    name, path = split(text)
+    dataset, wanted = known.dataset(name), known.select(name, path)
+    missing = missing_files(dataset, wanted, cache)
     if missing:
         raise OpenDataError(
             f"{text} is not in {cache}: {len(missing)} of {len(wanted)} files are missing. "
-            f"Run: truckscape data fetch {name}"
+            f"Run: truckscape data fetch {text.removeprefix(PREFIX)}"
         )
     if path:
         return cache / dataset.folder / path

@@ -34,7 +34,11 @@ def test_what_a_recipe_names_is_fetched(known, tmp_path):
     assert done.exit_code == 0
     assert "town: 0.0 MB to fetch (CC0-1.0)" in done.stderr
     assert "scenes/town.tif: 0.0 MB" in done.stderr
-    assert [path for path in files_below(known.cache) if "net" not in path] == ["scenes/town.tif"]
+    assert files_below(known.cache) == [
+        "models/net/forward/a.pb",
+        "models/net/forward/variables/b",
+        "scenes/town.tif",
+    ]
     again = run("fetch", "--recipe", str(recipe), "--mirror", str(known.mirror))
     assert "town: complete" in again.stderr
 
@@ -56,6 +60,11 @@ def test_all_names_are_known_before_anything_is_fetched(known):
     failed = run("fetch", "town", "tonw", "--mirror", str(known.mirror))
     assert isinstance(failed.exception, OpenDataError)
     assert not known.cache.exists()
+
+
+def test_one_file_of_a_dataset(known):
+    run("fetch", "port/port_2.tif", "--mirror", str(known.mirror))
+    assert files_below(known.cache) == ["scenes/port_2.tif"]
 
 
 def test_nothing_named_is_wrong_usage(known):

@@ -132,6 +132,27 @@ def test_eight_bits_without_nodata(tmp_path):
     assert (raster.dtype, raster.nodata, raster.scales) == ("uint8", None, (1 / 255,))
 
 
+def test_coarse_bands_that_are_doubled_and_off_their_place(tmp_path):
+    """Band B05 is a plane of 20 m pixels, each written four times, and begins one pixel too far west."""
+    x, y = np.meshgrid(np.arange(8) * 20, np.arange(6) * 20)
+    doubled = (1000 + 2 * x + 3 * y).repeat(2, axis=0).repeat(2, axis=1)
+    part = write_raster(tmp_path / "a.tif", np.stack([np.ones_like(doubled), doubled]).astype("uint16"))
+    moved = [20, 0, 600010, 0, -20, 5800000]
+    bands = {"B02": [0, 1], "B05": [0, 2]}
+    stack([part], tmp_path / "out.tif", bands, coarse_step=2, coarse_transform=moved, window=[2, 3, 8, 9])
+    values, raster = read(tmp_path / "out.tif")
+    assert (raster.transform[2], raster.transform[5], values.shape) == (600030, 5799980, (2, 8, 9))
+    # The centre of the first 20 m pixel is 20 m east and 10 m south of the corner of the file.
+    x, y = np.meshgrid(35 + np.arange(9) * 10 - 20, 25 + np.arange(8) * 10 - 10)
+    np.testing.assert_array_equal(values[1], 1000 + 2 * x + 3 * y)
+
+
+def test_reflectance_becomes_numbers(tmp_path):
+    part = write_raster(tmp_path / "a.tif", np.array([[0.25, 0.0005]], "float32"))
+    stack([part], tmp_path / "out.tif", {"B02": [0, 1]}, factor=2000, offset=100)
+    assert read(tmp_path / "out.tif")[0].tolist() == [[[400, 1]]]
+
+
 @pytest.mark.parametrize("band", [[0, 2], [1, 1]])
 def test_a_part_that_does_not_fit_is_named(tmp_path, band):
     parts = [write_raster(tmp_path / "a.tif", np.ones((2, 2), "uint16")), tmp_path / "b.tif"]

