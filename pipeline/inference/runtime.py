@@ -120,7 +120,7 @@ class OpenVinoRuntime:
     """
 
     def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool, threads: int) -> None:
-        openvino = _openvino()
+        openvino = load_openvino()
         parts = [_converted(network, bands, half) for network, bands in networks.values()]
         graph = openvino.Model(
             [result for part in parts for result in part.get_results()],
@@ -172,7 +172,16 @@ class OpenVinoRuntime:
         return torch.from_numpy(tensor.data)
 
 
-def _openvino() -> Any:
+def load_openvino() -> Any:
+    """Import OpenVINO, which takes a second, and sends no usage data.
+
+    Raises
+    ------
+    MissingExtraError
+        If it is not installed.
+    """
+    if find_spec("openvino") is None:
+        raise MissingExtraError("This needs OpenVINO: pip install openvino.")
     without_telemetry()
     import openvino
 
@@ -181,7 +190,7 @@ def _openvino() -> Any:
 
 def _converted(network: Dense, bands: int, half: bool) -> Any:
     """Convert a network to a graph of OpenVINO."""
-    openvino = _openvino()
+    openvino = load_openvino()
     with torch.inference_mode():
         example = torch.zeros(1, bands, _EXAMPLE_PX, _EXAMPLE_PX)
         traced = torch.jit.trace(network, example, check_trace=False)
