@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.cli.console import note, say_page, say_path, status
 from pipeline.cli.options import Out
+
+if TYPE_CHECKING:  # the import takes seconds
+    from pipeline.models.bundle import Bundle
 
 commands = typer.Typer(help="List, show, measure and compare model bundles.", no_args_is_help=True)
 
@@ -47,30 +50,50 @@ def models_show(
 
 @commands.command("measure")
 def models_measure(
-    name: Annotated[str, typer.Argument(help="Name of a shipped detector, or folder of a bundle.")],
+    name: Annotated[str, typer.Argument(help="Name of a shipped bundle, or folder of a bundle.")],
     config: Annotated[
         Path | None,
-        typer.Option("--config", help="Scenes to measure on, as YAML. Default: simulated scenes."),
+        typer.Option(
+            "--config", help="Scenes to measure on, as YAML. Default: simulated scenes, for a detector."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Folder for a measured copy. Default: change the bundle."),
     ] = None,
 ) -> None:
-    """Measure and calibrate a detector, choose its thresholds, and write them into its card.
+    """Measure and calibrate a model, and write its quality into its card; of a detector thresholds, too.
 
-    Example: `truckscape models measure runs/detector/bundle --config configs/measure-detector.yaml`
+    Example: `truckscape models measure landcover --config configs/measure-landcover.yaml`
     """
     from pipeline.models.bundle import open_bundle
     from pipeline.report.card import card_page
+
+    bundle = open_bundle(name)
+    measure = _measure_landcover if bundle.card.task == "segmentation" else _measure_detector
+    measured = measure(bundle, config, out)
+    say_page(card_page(measured))
+    say_path("card", measured.folder / "card.yaml")
+
+
+def _measure_detector(bundle: Bundle, config: Path | None, out: Path | None) -> Bundle:
     from pipeline.settings import load_settings
     from pipeline.validation.detector_card import DetectorMeasurement, measure_detector, write_quality
 
     settings = load_settings(DetectorMeasurement, config)
-    bundle = open_bundle(name)
-    measured = write_quality(measure_detector(bundle, settings, note), bundle, out)
-    say_page(card_page(measured))
-    say_path("card", measured.folder / "card.yaml")
+    return write_quality(measure_detector(bundle, settings, note), bundle, out)
+
+
+def _measure_landcover(bundle: Bundle, config: Path | None, out: Path | None) -> Bundle:
+    from pipeline.settings import load_settings
+    from pipeline.validation.landcover_card import (
+        LandcoverMeasurement,
+        measure_landcover,
+        write_landcover_quality,
+    )
+
+    settings = load_settings(LandcoverMeasurement, config)
+    return write_landcover_quality(measure_landcover(bundle, settings, note), bundle, out)
 
 
 @commands.command("anatomy")
@@ -91,8 +114,12 @@ def models_anatomy(
 @commands.command("compare")
 def models_compare(
     out: Out,
-    scene: Annotated[list[str], typer.Option("--scene", help="Scene, as for `run`; may be repeated.")],
-    labels: Annotated[list[Path], typer.Option("--labels", help="Labels, one file for each --scene.")],
+    scene: Annotated[
+        list[str] | None, typer.Option("--scene", help="Scene, as for `run`; may be repeated.")
+    ] = None,
+    labels: Annotated[
+        list[Path] | None, typer.Option("--labels", help="Labels, one file for each --scene.")
+    ] = None,
     names: Annotated[
         list[str] | None,
         typer.Argument(
@@ -103,16 +130,31 @@ def models_compare(
     roads: Annotated[
         list[Path] | None, typer.Option("--roads", help="Roads, one file for each --scene, or none.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            help="Instead of scenes: compare land cover with the teacher on the calibration places of this "
+            "file, as for `measure`.",
+        ),
+    ] = None,
 ) -> None:
     """Compare models on the same scenes: quality, speed, size, receptive field.
 
     Example: `truckscape models compare trucks runs/fcos/bundle --scene a.tif --labels a.gpkg --out compared`
     """
     from pipeline.report.model_comparison import comparison_table, write_comparison
-    from pipeline.validation.compare_models import compare, places_of
+    from pipeline.settings import load_settings
+    from pipeline.validation.compare_models import compare, compare_with_teacher, places_of
+    from pipeline.validation.landcover_card import LandcoverMeasurement
 
-    with status("comparing"):
-        lines = compare(names or (), places_of(scene, labels, roads or ()))
+    if config:
+        if scene or labels or roads:
+            raise typer.BadParameter("--config names the places; leave --scene, --labels and --roads out.")
+        lines = compare_with_teacher(names or (), load_settings(LandcoverMeasurement, config), note)
+    else:
+        with status("comparing"):
+            lines = compare(names or (), places_of(scene or (), labels or (), roads or ()))
     paths = write_comparison(lines, out)
     say_page(comparison_table(lines))
     say_path("table  ", paths["md"])

@@ -32,9 +32,10 @@ class Compared:
     kilomacs_px: float
     """Thousand multiply-accumulate operations for each 10 m pixel; of a detector without its boxes' part."""
     ms_per_mpx: float
-    """Processor time of the network for a million 10 m pixels, one thread: what a quiet machine takes."""
+    """Processor time of the network for a million 10 m pixels, of all threads: what a quiet machine takes."""
     scores: dict[str, float]
-    """`AP`, `precision`, `recall`, `F1` (centres within 20 m) of detectors; `OA`, `mIoU` of segmenters."""
+    """`AP`, `precision`, `recall`, `F1` (centres within 20 m) of detectors; `OA`, or `agreement` with a
+    teacher, and `mIoU` of segmenters. The first one is drawn over the cost."""
 
 
 def cells(lines: Sequence[Compared]) -> list[dict[str, str]]:
@@ -78,18 +79,24 @@ def comparison_markdown(lines: Sequence[Compared]) -> str:
 
 
 def comparison_figure(lines: Sequence[Compared]) -> Figure:
-    """Quality over cost, one point a model, its area by its parameters; beside it the scores as bars."""
+    """Return quality over cost, one point a model, its area by its parameters; beside it the scores as bars.
+
+    A line joins the models than which no cheaper one is as good.
+    """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
-    headline = next(name for name in ("AP", "OA") if name in lines[0].scores)
+    headline = next(iter(lines[0].scores))
     names = [no_formula(f"{line.model} ({line.family})") for line in lines]
     largest = max(line.parameters for line in lines)
     for index, (line, name) in enumerate(zip(lines, names, strict=True)):
         colour = _COLOURS[index % len(_COLOURS)]
         area = 60 + 340 * line.parameters / largest
         left.scatter(line.ms_per_mpx, line.scores[headline], area, color=colour, alpha=0.85, label=name)
-    left.set(xlabel="milliseconds per Mpx, one thread", ylabel=headline, ylim=(0, 1.04))
+    best = _frontier([(line.ms_per_mpx, line.scores[headline]) for line in lines])
+    left.plot(*zip(*best, strict=True), color="#9ca3af", lw=1, ls="--", zorder=0)
+    left.set(xlabel="CPU milliseconds per Mpx", ylabel=headline)
     left.set_xlim(0, 1.15 * max(line.ms_per_mpx for line in lines))
+    left.margins(y=0.25)
     left.set_title("Quality over cost; area: parameters", fontsize=10)
     width = 0.8 / len(lines)
     for index, (line, name) in enumerate(zip(lines, names, strict=True)):
@@ -108,6 +115,15 @@ def comparison_figure(lines: Sequence[Compared]) -> Figure:
         handles, labels, loc="outside lower center", ncols=min(3, len(lines)), frameon=False, fontsize=8
     )
     return figure
+
+
+def _frontier(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points (cost, quality) than which no cheaper one is as good, by cost."""
+    best: list[tuple[float, float]] = []
+    for cost, quality in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not best or quality > best[-1][1]:
+            best.append((cost, quality))
+    return best
 
 
 def write_comparison(lines: Sequence[Compared], out: Path) -> dict[str, Path]:

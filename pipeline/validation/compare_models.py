@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +17,26 @@ from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.runtime import half_precision
-from pipeline.models.bundle import Bundle, open_bundle, shipped_bundles
+from pipeline.inference.teacher import Teacher
+from pipeline.models.bundle import SHIPPED, Bundle, open_bundle, shipped_bundles
 from pipeline.models.halo import card_anatomy, count_parameters
 from pipeline.models.normalise import normalise
+from pipeline.open_data.resolve import check_fetched, located
 from pipeline.report.model_comparison import Compared
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels
+from pipeline.validation.landcover_card import LandcoverMeasurement
+from pipeline.validation.landcover_metrics import Pair, confusion
+from pipeline.validation.landcover_places import OpenPlace
 from pipeline.validation.observe import Observed, Place, observe_place, pool
-from pipeline.validation.timing import network_seconds
+from pipeline.validation.timing import CORE_PX, network_seconds, segmenter_seconds
+
+log = logging.getLogger(__name__)
 
 TIMED_PX = 256
+SEGMENTED_PX = CORE_PX
 _REPEATS = 3
 
 
@@ -59,8 +68,83 @@ def compare(
         raise BundleError(
             f"Compare detectors, or segmenters, but not both at once. Received: {reported or 'none'}"
         )
-    score = _score_detector if tasks == {"detection"} else _score_segmenter
-    return tuple(_compared(bundle, places, engine, score(bundle, places, engine)) for bundle in bundles)
+    if tasks == {"segmentation"}:
+        return _segmenters(bundles, [_score_segmenter(bundle, places, engine) for bundle in bundles], engine)
+    return tuple(
+        _compared(
+            bundle,
+            name,
+            milliseconds_per_megapixel(bundle, places[0], engine),
+            _score_detector(bundle, places, engine),
+        )
+        for bundle, name in zip(bundles, _titles(bundles), strict=True)
+    )
+
+
+def compare_with_teacher(
+    names: Sequence[str], settings: LandcoverMeasurement, say: Callable[[str], None] = log.info
+) -> tuple[Compared, ...]:
+    """Score segmenters (names or folders) by a teacher on the places of `calibration`.
+
+    Choices are made on these; `places` are for the figures of the one that was chosen. The scores are means
+    of the places.
+
+    Raises
+    ------
+    ConfigError
+        If there is no teacher, or no such place has its bands.
+    BundleError
+        If a bundle is no segmenter, or the teacher can't be opened.
+    TruckscapeError
+        As scenes may raise.
+    """
+    bundles, engine = [open_bundle(name) for name in names], Engine(threads=settings.threads)
+    others = [bundle.card.id for bundle in bundles if bundle.card.task != "segmentation"]
+    if others or not bundles:
+        raise BundleError(
+            f"Segmenters are compared with a teacher. Received: {', '.join(others) or 'no bundle'}"
+        )
+    if settings.teacher is None:
+        raise ConfigError(
+            "A comparison at places needs a teacher. Add it, as in configs/measure-landcover.yaml"
+        )
+    check_fetched(settings)
+    teacher, count = Teacher(located(settings.teacher), settings.threads), len(settings.calibration)
+    pairs: list[dict[str, Pair]] = [{} for _ in bundles]
+    for number, place in enumerate(settings.calibration, 1):
+        say(f"place {number} of {count}: {place.name}")
+        there = OpenPlace.of(place)
+        for bundle, compared in zip(bundles, pairs, strict=True):
+            classes = there.teacher_classes(teacher, bundle.card)
+            if classes is not None:
+                compared[place.name] = classes, there.found(bundle, engine)
+    if not all(pairs):
+        raise ConfigError(
+            f"A comparison needs calibration places with the teacher's bands {', '.join(teacher.bands)}. "
+            f"Received: {', '.join(place.name for place in settings.calibration) or 'no calibration places'}"
+        )
+    say("speed")
+    scores = []
+    for bundle, compared in zip(bundles, pairs, strict=True):
+        single = [confusion([pair], bundle.card) for pair in compared.values()]
+        scores.append(
+            {
+                "agreement": float(np.mean([result.accuracy for result in single])),
+                "mIoU": float(np.mean([result.mean_iou for result in single])),
+            }
+        )
+    return _segmenters(bundles, scores, engine)
+
+
+def _segmenters(
+    bundles: Sequence[Bundle], scores: Sequence[dict[str, float]], engine: Engine
+) -> tuple[Compared, ...]:
+    """Return scored segmenters with their time in the engine's runtime, measured in turns."""
+    seconds = segmenter_seconds(bundles, engine, SEGMENTED_PX)
+    return tuple(
+        _compared(bundle, name, cpu * 1e3, score)
+        for bundle, name, (cpu, _), score in zip(bundles, _titles(bundles), seconds, scores, strict=True)
+    )
 
 
 def places_of(scenes: Sequence[str], labels: Sequence[Path], roads: Sequence[Path] = ()) -> tuple[Place, ...]:
@@ -85,18 +169,29 @@ def _bundles(names: Sequence[str], places: Sequence[Place]) -> list[Bundle]:
     return [bundle for bundle in shipped_bundles() if bundle.card.task == task]
 
 
-def _compared(bundle: Bundle, places: Sequence[Place], engine: Engine, scores: dict[str, float]) -> Compared:
+def _titles(bundles: Sequence[Bundle]) -> list[str]:
+    """Return id and version of each bundle, with the folder if others have the same; not of a shipped one."""
+    names = [f"{bundle.card.id}-{bundle.card.version}" for bundle in bundles]
+    return [
+        name
+        if names.count(name) == 1 or bundle.folder.is_relative_to(SHIPPED)
+        else f"{name}, {bundle.folder}"
+        for name, bundle in zip(names, bundles, strict=True)
+    ]
+
+
+def _compared(bundle: Bundle, name: str, ms_per_mpx: float, scores: dict[str, float]) -> Compared:
     card = bundle.card
     dense = card_anatomy(card, TIMED_PX)
     return Compared(
-        model=f"{card.id}-{card.version}",
+        model=name,
         family=card.architecture,
         task=card.task,
         parameters=count_parameters(card),
         receptive_field=max(dense.receptive_field) if dense.receptive_field else None,
         halo=card.halo,
         kilomacs_px=dense.macs / TIMED_PX**2 / 1e3,
-        ms_per_mpx=milliseconds_per_megapixel(bundle, places[0], engine),
+        ms_per_mpx=ms_per_mpx,
         scores=scores,
     )
 
@@ -143,7 +238,7 @@ def _score_segmenter(bundle: Bundle, places: Sequence[Place], engine: Engine) ->
 
 
 def milliseconds_per_megapixel(bundle: Bundle, place: Place, engine: Engine) -> float:
-    """Return the processor time of a network on a window of a scene, with one thread.
+    """Return the processor time of a detector on a window of a scene, with one thread.
 
     The median of three runs after one to warm up. A scene smaller than `TIMED_PX` is mirrored.
     """

@@ -7,7 +7,13 @@ from PIL import Image
 from rich.console import Console
 
 from pipeline.errors import OutputError
-from pipeline.report.model_comparison import Compared, comparison_markdown, comparison_table, write_comparison
+from pipeline.report.model_comparison import (
+    Compared,
+    comparison_figure,
+    comparison_markdown,
+    comparison_table,
+    write_comparison,
+)
 
 LINES = (
     Compared("trucks-2", "faster_rcnn", "detection", 624_000, 65, 44, 94.7, 312.4, {"AP": 0.8, "F1": 0.75}),
@@ -31,6 +37,19 @@ def test_the_terminal_shows_the_same_in_eighty_columns():
     words = [line.split() for line in shown.get().splitlines()]
     assert ["parameters", "624,000", "489,502"] in words
     assert ["family", "faster_rcnn", "fcos"] in words
+
+
+def test_a_line_joins_the_models_than_which_no_cheaper_one_is_as_good():
+    points = [(300, 0.7), (100, 0.5), (200, 0.4), (400, 0.7), (250, 0.65), (100, 0.45)]
+    costs = dict(enumerate(points))
+    lines = [
+        Compared(f"m-{i}", "unet", "segmentation", 9, 5, 2, 1.0, cost, {"agreement": quality, "mIoU": 0.1})
+        for i, (cost, quality) in costs.items()
+    ]
+    plot, _ = comparison_figure(lines).axes
+    assert plot.get_ylabel() == "agreement"
+    (line,) = plot.get_lines()
+    assert line.get_xydata().tolist() == [[100, 0.5], [250, 0.65], [300, 0.7]]
 
 
 def test_files_are_written_and_json_has_no_nan(tmp_path):

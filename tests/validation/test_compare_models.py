@@ -1,19 +1,33 @@
 """Models side by side: the same scenes, pooled; every figure where it belongs."""
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
+from rasterio.windows import Window
 from typer.testing import CliRunner
 
 from pipeline import cli
 from pipeline.config import Engine
 from pipeline.errors import BundleError, ConfigError
+from pipeline.evaluation.landcover.labels import UNLABELLED
+from pipeline.inference.teacher import TeacherSettings
 from pipeline.models.bundle import Bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.registry import build_network
+from pipeline.scenes.raster.read import read_pixels
 from pipeline.training.detector.train import blank_card
-from pipeline.validation.compare_models import compare, milliseconds_per_megapixel, places_of
+from pipeline.validation.compare_models import (
+    compare,
+    compare_with_teacher,
+    milliseconds_per_megapixel,
+    places_of,
+)
+from pipeline.validation.landcover_card import LandcoverMeasurement
+from pipeline.validation.landcover_places import LandcoverPlace, OpenPlace
 from tests.models.test_unet import small_card
 
 BANDS = ("B02", "B03", "B04", "B08")
@@ -24,6 +38,7 @@ ENGINE = Engine(threads=1, precision="float32")
 def quick(monkeypatch):
     monkeypatch.setattr("pipeline.validation.compare_models.TIMED_PX", 64)
     monkeypatch.setattr("pipeline.validation.compare_models._REPEATS", 1)
+    monkeypatch.setattr("pipeline.validation.compare_models.SEGMENTED_PX", 64)
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +79,63 @@ def test_segmenters_are_compared_on_the_same_pixels(bundles, product):
     (line,) = compare([str(bundles["unet"].folder)], places, ENGINE)
     assert list(line.scores) == ["OA", "mIoU"]
     assert 0 <= line.scores["mIoU"] <= line.scores["OA"] <= 1
+
+
+class Reds:
+    """Teacher for which bright ground is built, and the rest water."""
+
+    bands = ("B04",)
+    settings = SimpleNamespace(classes=("water", "built"))
+
+    def __init__(self, settings, threads):
+        pass
+
+    def probabilities(self, reflectance, bands):
+        return np.concatenate([reflectance < 0.1, reflectance >= 0.1]).astype(np.float32)
+
+
+def at_places(*scenes, **changes) -> LandcoverMeasurement:
+    teacher = TeacherSettings(model="none", bands=("B04",), classes=("water", "built"), mean=(0,), std=(1,))
+    places = [
+        LandcoverPlace(name=f"place-{i}", scene=str(scene), level="L2A") for i, scene in enumerate(scenes)
+    ]
+    return LandcoverMeasurement(**{"teacher": teacher, "calibration": places, "threads": 1, **changes})
+
+
+def test_segmenters_are_compared_with_a_teacher_at_places(bundles, product, monkeypatch, tmp_path):
+    monkeypatch.setattr("pipeline.validation.compare_models.Teacher", Reds)
+    monkeypatch.setattr("pipeline.validation.landcover_places.top_of_atmosphere", lambda pixels, *_: pixels)
+    folder = bundles["unet"].folder
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    said: list[str] = []
+    first, second = compare_with_teacher([str(folder), str(copy)], at_places(product.safe), said.append)
+    assert said == ["place 1 of 1: place-0", "speed"]
+    assert (first.model, second.model) == (f"small-1, {folder}", f"small-1, {copy}")
+    assert first.scores == second.scores
+    place = OpenPlace.of(at_places(product.safe).calibration[0])
+    found = place.found(bundles["unet"], ENGINE)
+    red = read_pixels(place.scene, Window(0, 0, 256, 256), ("B04",)).reflectance[0]
+    agrees = (found == np.where(red < 0.1, 0, 6))[found != UNLABELLED]
+    assert first.scores["agreement"] == pytest.approx(agrees.mean(), abs=0.02)  # found in half precision
+
+
+def test_what_a_comparison_with_a_teacher_needs(bundles, product, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.validation.compare_models.Teacher", Reds)
+    unet = [str(bundles["unet"].folder)]
+    with pytest.raises(BundleError, match=r"compared with a teacher\. Received: trucks"):
+        compare_with_teacher([str(bundles["fcos"].folder)], at_places(product.safe))
+    with pytest.raises(BundleError, match="Received: no bundle"):
+        compare_with_teacher([], at_places(product.safe))
+    with pytest.raises(ConfigError, match="needs a teacher"):
+        compare_with_teacher(unet, at_places(product.safe, teacher=None))
+    with pytest.raises(ConfigError, match=r"bands B04\. Received: no calibration places"):
+        compare_with_teacher(unet, at_places())
+    config = tmp_path / "places.yaml"
+    config.write_text("{}")
+    arguments = ["models", "compare", *unet, "--scene", "a.tif", "--config", str(config), "--out", "x"]
+    result = CliRunner().invoke(cli.app, arguments, env={"COLUMNS": "200"})
+    assert result.exit_code == 2
+    assert "leave --scene, --labels and --roads out" in " ".join(result.output.split())
 
 
 def test_detectors_and_segmenters_are_not_compared_with_each_other(bundles):
