@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import console, note, say, say_page, say_path
+from pipeline.errors import OpenDataError
 
 if TYPE_CHECKING:
     from pipeline.open_data.catalogue import DataFile
@@ -75,6 +76,8 @@ def data_fetch(
 ) -> None:
     """Fetch datasets into the cache, checked by SHA-256. A repeated command fetches only what is missing.
 
+    A dataset that can't be fetched does not keep the others from it.
+
     Of a training: `truckscape data fetch --recipe configs/train-segmenter.yaml`
 
     From a folder: `truckscape data fetch --all --mirror ../shared/data`
@@ -90,6 +93,7 @@ def data_fetch(
     if not wanted and not recipe:
         raise typer.BadParameter("Name datasets, or give --recipe FILE or --all. See: truckscape data list")
     chosen: dict[str, dict[str, DataFile]] = {}
+    errors: list[OpenDataError] = []
     for name, path in map(split, wanted):
         chosen.setdefault(name, {}).update({file.path: file for file in known.select(name, path)})
     for name, files in chosen.items():
@@ -98,11 +102,18 @@ def data_fetch(
         to_do = f"{size / 1e6:.1f} MB to fetch ({known.dataset(name).licence})"
         note(f"{name}: {to_do if missing else 'complete'}")
         if missing:
-            with _progress(size) as report:
-                fetch(known, name, missing, folder, mirror, report)
+            try:
+                with _progress(size) as report:
+                    fetch(known, name, missing, folder, mirror, report)
+            except OpenDataError as error:
+                errors.append(error)
     say_path("cache", folder)
     if folder != cache_folder():
         note(f"Trainings find it with TRUCKSCAPE_DATA={folder.resolve()} in their environment.")
+    for error in errors[:-1]:
+        note(f"error: {error}")
+    if errors:
+        raise errors[-1]
 
 
 @contextmanager

@@ -20,8 +20,10 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.io import MemoryFile
 from rasterio.warp import reproject
+from safetensors import SafetensorError
+from safetensors.numpy import load
 
-from pipeline.errors import OpenDataError
+from pipeline.errors import MissingExtraError, OpenDataError
 from pipeline.scenes.scene import BANDS_20M
 from pipeline.storage.atomic import replacing
 
@@ -130,7 +132,58 @@ def polygons(
         pyogrio.write_dataframe(frame, part, layer=layer, driver="GPKG")
 
 
-CONVERTERS: Mapping[str, Callable[..., None]] = {"copy": copy, "stack": stack, "polygons": polygons}
+def patches(
+    parts: Sequence[Path],
+    target: Path,
+    keys: Sequence[Sequence[str]],
+    bands: Sequence[str],
+    *,
+    crs: str,
+    transform: Sequence[float],
+    scale: float | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Write patches of an LMDB of safetensors, such as BigEarthNet's, as one GeoTIFF of named bands.
+
+    `keys` are rows of patches, from north to south. Bands of 20 m among those of 10 m are doubled.
+
+    Raises
+    ------
+    OpenDataError
+        If the database can't be read, or lacks a patch or band.
+    MissingExtraError
+        If the reader of LMDB is not installed.
+    """
+    (part,) = parts
+    try:
+        import lmdb
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{target.name} is made of an LMDB. Its reader is in an extra: pip install 'truckscape[train]'."
+        ) from error
+    try:
+        with (
+            lmdb.open(str(part), subdir=False, readonly=True, lock=False) as opened,
+            opened.begin() as database,
+        ):
+            rows = [[load(database.get(key.encode())) for key in row] for row in keys]
+        found = [np.block([[patch[band] for patch in row] for row in rows]) for band in bands]
+    except (lmdb.Error, SafetensorError, KeyError, TypeError) as error:
+        raise OpenDataError(f"{part.name} can't be read, or lacks a patch: {error}.") from error
+    fold = [found[0].shape[0] // band.shape[0] for band in found]
+    numbers = np.stack(
+        [np.kron(band, np.ones((n, n), band.dtype)) for n, band in zip(fold, found, strict=True)]
+    )
+    profile = {"crs": crs, "transform": Affine(*transform), "nodata": 0}
+    target.write_bytes(_geotiff(numbers, profile, bands, scale, tags or {}))
+
+
+CONVERTERS: Mapping[str, Callable[..., None]] = {
+    "copy": copy,
+    "stack": stack,
+    "polygons": polygons,
+    "patches": patches,
+}
 """By their name in the catalogue."""
 
 

@@ -50,6 +50,11 @@ def fetch(
         If the cache can't be written, or its disk is too small.
     """
     dataset = known.dataset(name)
+    if not mirror and (elsewhere := [str(dataset.place(file)) for file in files if not file.parts]):
+        raise OpenDataError(
+            f"{elsewhere[0]} is not published as such. Set a mirror that has it: --mirror, or "
+            f"{MIRROR_VARIABLE}."
+        )
     make_folder(cache)
     remove_abandoned(cache)
     _check_room(bytes_to_download(known, files, mirror), cache, name)
@@ -85,10 +90,6 @@ class _Work:
         except NotThereError as error:
             if not file.parts:
                 raise NotThereError(f"{error}. {place} is published nowhere else.") from error
-        if not file.parts:
-            raise OpenDataError(
-                f"{place} is not published as such. Set a mirror that has it: --mirror, or {MIRROR_VARIABLE}."
-            )
         parts = [self._part(part, index) for index, part in enumerate(file.parts)]
         CONVERTERS[file.convert](parts, target, **file.arguments)
         return target

