@@ -32,7 +32,7 @@ Mirror = Annotated[
         "--mirror",
         envvar="TRUCKSCAPE_DATA_MIRROR",
         help="Folder or URL that has the files at the paths of the catalogue, and is asked first, such as "
-        "../shared/data, file:///srv/data or https://host/data.",
+        "../mirror, file:///srv/data or https://host/data.",
     ),
 ]
 
@@ -80,7 +80,7 @@ def data_fetch(
 
     Of a training: `truckscape data fetch --recipe configs/train-segmenter.yaml`
 
-    From a folder: `truckscape data fetch --all --mirror ../shared/data`
+    From a folder: `truckscape data fetch --all --mirror ../mirror`
     """
     from pipeline.open_data.catalogue import catalogue
     from pipeline.open_data.fetch import bytes_to_download, fetch

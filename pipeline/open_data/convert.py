@@ -59,9 +59,9 @@ def stack(
     """Write bands as one GeoTIFF, on the grid of the first.
 
     `bands` are names, each with the index of its part, the number of its band (from 1), and its layer if the
-    file has layers. Bands of other resolution are interpolated (bilinear). Values are
-    multiplied by `factor`, and `offset` is subtracted; pixels with data are at least 1, and those that are
-    `empty` in all bands are 0. `scale` and `nodata` are metadata of the GeoTIFF.
+    file has layers. Bands of other resolution are interpolated (bilinear). Values are multiplied by `factor`,
+    and `offset` is subtracted. Pixels with data are at least 1, pixels that are `empty` in all bands are 0.
+    `scale` and `nodata` are metadata of the GeoTIFF.
 
     `crs` and `transform` are for files without, or with wrong ones; `transposed` files have columns before
     rows. Of 20 m bands, `coarse_transform` replaces the transform, and every `coarse_step`-th pixel is used,
@@ -166,9 +166,9 @@ def patches(
             lmdb.open(str(part), subdir=False, readonly=True, lock=False) as opened,
             opened.begin() as database,
         ):
-            rows = [[load(database.get(key.encode())) for key in row] for row in keys]
+            rows = [[load(database.get(key.encode(), b"")) for key in row] for row in keys]
         found = [np.block([[patch[band] for patch in row] for row in rows]) for band in bands]
-    except (lmdb.Error, SafetensorError, KeyError, TypeError) as error:
+    except (lmdb.Error, SafetensorError, KeyError) as error:
         raise OpenDataError(f"{part.name} can't be read, or lacks a patch: {error}.") from error
     fold = [found[0].shape[0] // band.shape[0] for band in found]
     numbers = np.stack(

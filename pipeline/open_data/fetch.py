@@ -13,7 +13,7 @@ from pipeline.errors import OpenDataError, OutputError
 from pipeline.open_data.archive import extract
 from pipeline.open_data.catalogue import Catalogue, DataFile, Member, Original
 from pipeline.open_data.convert import CONVERTERS
-from pipeline.open_data.download import NotThereError, retrieve
+from pipeline.open_data.download import NotThereError, local_path, retrieve
 from pipeline.redaction import is_url
 from pipeline.storage.atomic import make_folder, remove_abandoned, temporary
 
@@ -43,7 +43,7 @@ def fetch(
     Raises
     ------
     OpenDataError
-        If a file is nowhere to be had, or is not what the catalogue says.
+        If a file is nowhere to be had, or is not what the catalogue says, or the mirror is no folder.
     OpenDataUnreachableError
         If a server fails.
     OutputError
@@ -55,6 +55,8 @@ def fetch(
             f"{elsewhere[0]} is not published as such. Set a mirror that has it: --mirror, or "
             f"{MIRROR_VARIABLE}."
         )
+    if mirror and (folder := local_path(mirror)) and not folder.is_dir():
+        raise OpenDataError(f"The mirror {mirror} is no folder. Correct --mirror, or {MIRROR_VARIABLE}.")
     make_folder(cache)
     remove_abandoned(cache)
     _check_room(bytes_to_download(known, files, mirror), cache, name)

@@ -156,6 +156,14 @@ def test_an_original_that_has_changed(published):
     assert files_below(published.cache) == []
 
 
+def test_a_mirror_that_is_not_there(published):
+    """Even if there are originals: who set it wants it."""
+    for mirror in ("/no/such", "file:///no/such"):
+        with pytest.raises(OpenDataError, match=f"The mirror {mirror} is no folder"):
+            get(published.catalogue, "town", published.cache, mirror)
+    assert not published.cache.exists()
+
+
 def test_an_unknown_dataset(known):
     with pytest.raises(OpenDataError, match="Did you mean town"):
         get(known.catalogue, "towns", known.cache, None)

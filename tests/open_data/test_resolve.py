@@ -2,11 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import OpenDataError
 from pipeline.open_data.resolve import cache_folder, check_fetched, located, names_in, resolved
 from pipeline.settings import Settings
+from pipeline.training.detector.chips import real_ground
+from pipeline.training.detector.settings import GroundScene
+from tests.conftest import write_geotiff
 from tests.open_data.datasets import write
 
 
@@ -91,3 +95,10 @@ def test_the_cache_is_the_users_unless_said_otherwise(monkeypatch):
     assert cache_folder() == Path("elsewhere")
     monkeypatch.delenv("TRUCKSCAPE_DATA")
     assert cache_folder().parts[-2:] == ("truckscape", "data")
+
+
+def test_ground_of_a_training_by_its_name(known):
+    (known.cache / "scenes").mkdir(parents=True)
+    numbers = np.full((4, 64, 64), 1500, "uint16")
+    write_geotiff(known.cache / "scenes" / "town.tif", numbers)
+    assert real_ground(GroundScene(path="data:town")).reflectance.shape == (4, 64, 64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.config import SceneSettings
-from pipeline.errors import ConfigError, OutputError
+from pipeline.errors import ConfigError, OpenDataError, OutputError
 from pipeline.models.bundle import open_bundle, save_bundle
 from pipeline.training.detector.settings import DetectorTraining, FineTuning
 from pipeline.training.detector.train import blank_card
@@ -31,6 +31,13 @@ def test_ones_own_boxes_are_a_fine_tuning_of_the_shipped_detector():
     assert (settings.start_from, settings.steps, settings.labels.block_px) == ("trucks", 7, 64)
     (source,) = settings.labelled
     assert (source.imagery, source.bands[0], source.complete) == ("a.tif", "B02", Path("area.gpkg"))
+
+
+def test_open_data_that_is_not_fetched_is_an_error_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRUCKSCAPE_DATA", str(tmp_path / "cache"))
+    (tmp_path / "recipe.yaml").write_text("scenes: [{path: data:antwerp}]")
+    with pytest.raises(OpenDataError, match="Run: truckscape data fetch antwerp"):
+        training_settings(TrainingRequest("detector", HERE, config=tmp_path / "recipe.yaml"))
 
 
 def test_one_s_own_land_cover_has_its_column_of_classes():

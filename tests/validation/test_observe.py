@@ -1,6 +1,7 @@
 """Detections of a detector on reference places."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
@@ -24,11 +25,11 @@ def test_pooled_places_add_up_and_never_match_each_other():
 
 
 @pytest.fixture
-def a2(shared_data):
-    """A real chip with 17 firm trucks."""
-    folder = shared_data / "trucks"
-    labels = folder / "a2_braunschweig_trucks.gpkg"
-    return Place(name="whole", scene=str(folder / "a2_braunschweig.tif"), labels=labels)
+def a2(shared_data, monkeypatch):
+    """A real chip with 17 firm trucks, by its names in the catalogue."""
+    monkeypatch.setenv("TRUCKSCAPE_DATA", str(shared_data))
+    labels = Path("data:braunschweig/a2_braunschweig_trucks.gpkg")
+    return Place(name="whole", scene="data:braunschweig/a2_braunschweig.tif", labels=labels)
 
 
 def test_only_what_lies_within_the_polygons_is_observed(a2, tmp_path):
