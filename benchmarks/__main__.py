@@ -13,6 +13,7 @@ from benchmarks import (
     landcover_polygons,
     matching,
     merging,
+    probabilities,
     runtimes,
     scenes,
     sizes,
@@ -36,6 +37,7 @@ def main() -> None:
     matching.main()
     landcover_polygons.main([])
     clouds.main()
+    probabilities.main()
     batch.main()
     dask.main([])
     startup.main()

@@ -110,7 +110,7 @@ def _predicted(job: Job, ready: list[engine._Ready], threads: list[int]) -> dict
 
 def _predict(tile: engine._Ready, job: Job, lane: Networks) -> None:
     """Run both networks on a tile, and the detector's second stage."""
-    candidates = engine._predict(tile, job.models, lane, engine.Search()).candidates
+    candidates = engine._predict(tile, job.models, lane, engine.Search(), probabilities=False).candidates
     for boxes in candidates.found if candidates else ():
         boxes.result()
 
