@@ -110,8 +110,8 @@ def data_fetch(
     say_path("cache", folder)
     if folder != cache_folder():
         note(f"Trainings find it with TRUCKSCAPE_DATA={folder.resolve()} in their environment.")
-    for error in errors[:-1]:
-        note(f"error: {error}")
+    for earlier in errors[:-1]:
+        note(f"error: {earlier}")
     if errors:
         raise errors[-1]
 
