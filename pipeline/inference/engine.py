@@ -336,11 +336,13 @@ def max_tile_px(memory_mb: int, models: Models, half: bool, probabilities: bool 
 
     Measured with the shipped models: the process with its networks, its allocator and a shard takes 1530 MB,
     features 500 bytes for each pixel of a tile and its halo (twice that in float32), data between the stages
-    9 bytes a band, and probabilities, of which three tiles are under way, 3 bytes a class.
+    9 bytes a band, and probabilities, of which three tiles are under way, 3 bytes a class. Their shards take
+    27 MB more on strips of 8 million pixels; a fortieth of the memory is kept for that.
     """
     bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
     fixed_mb, bytes_per_pixel = 1530 + memory_mb // 30, (500 if half else 1000) + 9 * bands
-    bytes_per_pixel += 3 * kept_classes(models, probabilities)
+    if classes := kept_classes(models, probabilities):
+        fixed_mb, bytes_per_pixel = fixed_mb + memory_mb // 40, bytes_per_pixel + 3 * classes
     side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
     return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)
 
