@@ -9,56 +9,129 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.models.family import Family
 
+_RENORM_FROM = 100
+"""Training steps of plain batch norm, and then steps until it is renormalised completely."""
 
-def _convolutions(inputs: int, outputs: int) -> nn.Sequential:
+
+def _convolutions(inputs: int, outputs: int, count: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for channels in (inputs, outputs):
+    for channels in (inputs, *(outputs,) * (count - 1)):
         layers += [
             nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
+            BatchRenorm(outputs),
             nn.ReLU(inplace=True),
         ]
     return nn.Sequential(*layers)
 
 
+class BatchRenorm(nn.BatchNorm2d):
+    """Batch norm that normalises by its running statistics in training, too, once it has some.
+
+    Ioffe, "Batch Renormalization", NIPS 2017 (arXiv:1702.03275). A few tiles of a batch, one of them snow and
+    one the sea, have other statistics than the world; batch norm would hide how bright a tile is. At
+    inference it is batch norm.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return features (N, C, H, W), normalised."""
+        tracked = self.num_batches_tracked
+        if not self.training or tracked is None or self.running_mean is None or self.running_var is None:
+            return super().forward(input)
+        mean, variance = torch.zeros_like(self.running_mean), torch.ones_like(self.running_var)
+        plain = nn.functional.batch_norm(input, mean, variance, None, None, True, 1.0, self.eps)
+        with torch.no_grad():  # `mean` and `variance` are those of the batch now
+            known = (self.running_var + self.eps).sqrt()
+            limit = min(1.0, max(0.0, (int(tracked) - _RENORM_FROM) / _RENORM_FROM))
+            scale = ((variance + self.eps).sqrt() / known).clamp(1 / (1 + 4 * limit), 1 + 4 * limit)
+            shift = ((mean - self.running_mean) / known).clamp(-8 * limit, 8 * limit)
+            weight = max(self.momentum or 0.1, 1 / (1 + int(tracked)))  # the mean of all batches at first
+            self.running_mean.lerp_(mean, weight)
+            self.running_var.lerp_(variance, weight)
+            tracked.add_(1)
+        slope, bias = self.weight * scale, self.weight * shift + self.bias
+        return plain * slope.to(plain.dtype)[:, None, None] + bias.to(plain.dtype)[:, None, None]
+
+
+class Compression(nn.Module):
+    """Reflectance compressed band by band, s(a log(1 + 50 r) + b) - s(b) with the sigmoid s; 0 stays 0.
+
+    The transfer of Brown et al., "Dynamic World", Scientific Data 9:251, 2022, which shows dark water and
+    bright sand alike; a and b are learned.
+    """
+
+    def __init__(self, bands: int) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.full((1, bands, 1, 1), 2.2))
+        self.shift = nn.Parameter(torch.full((1, bands, 1, 1), -5.5))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return images (N, bands, H, W) of reflectance 0-1, compressed to about 0-1."""
+        logarithm = torch.log(images.clamp(min=0) * 50 + 1)
+        return torch.sigmoid(logarithm * self.slope + self.shift) - torch.sigmoid(self.shift)
+
+
 class UNet(nn.Module):
-    """U-Net with two 3 x 3 convolutions a level, 2 x 2 max pooling and 2 x 2 transposed convolutions.
+    """U-Net with 3 x 3 convolutions, 2 x 2 max pooling and 2 x 2 transposed convolutions.
 
     `forward` takes (N, bands, H, W), normalised, H and W multiples of the total stride (16 with five levels),
-    and returns logits (N, classes, H, W). Five levels reach 107 px to each side. Memory: inference with the
-    default widths takes about 700 bytes a pixel in float32, half of that in bfloat16.
+    and returns logits (N, classes, H, W). `convolutions` counts those of each level of the encoder, the
+    decoder has `decoder_convolutions` a level. The encoder's features are concatenated to the decoder's
+    (`skip` is `concat`), or added to them (`sum`), which halves the decoder's work. With `compress` the input
+    is reflectance, and its transfer is learned. Memory: inference with the default widths takes about 700
+    bytes a pixel in float32, half of that in bfloat16.
     """
 
     def __init__(
-        self, bands: int, classes: int, widths: Sequence[int] = (24, 48, 96, 160, 224), dropout: float = 0.0
+        self,
+        bands: int,
+        classes: int,
+        widths: Sequence[int] = (24, 48, 96, 160, 224),
+        dropout: float = 0.0,
+        convolutions: Sequence[int] | None = None,
+        decoder_convolutions: int = 2,
+        skip: Literal["concat", "sum"] = "concat",
+        compress: bool = False,
     ) -> None:
         super().__init__()
+        counts = tuple(convolutions or (2,) * len(widths))
+        if len(counts) != len(widths) or min(*counts, decoder_convolutions) < 1:
+            raise ValueError(f"convolutions needs {len(widths)} numbers of at least 1. Received: {counts}")
+        if skip not in ("concat", "sum"):
+            raise ValueError(f"skip is concat or sum. Received: {skip}")
+        self.adds = skip == "sum"
+        self.compression = Compression(bands) if compress else nn.Identity()
         self.encoder = nn.ModuleList(
-            [_convolutions(bands, widths[0]), *(_convolutions(a, b) for a, b in pairwise(widths))]
+            _convolutions(a, b, count)
+            for (a, b), count in zip(pairwise((bands, *widths)), counts, strict=True)
         )
         self.down = nn.MaxPool2d(2)
         self.dropout = nn.Dropout2d(dropout)
         upward = list(reversed(widths))
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 2, stride=2) for a, b in pairwise(upward))
-        self.decoder = nn.ModuleList(_convolutions(2 * width, width) for width in upward[1:])
+        self.decoder = nn.ModuleList(
+            _convolutions(width if self.adds else 2 * width, width, decoder_convolutions)
+            for width in upward[1:]
+        )
         self.head = nn.Conv2d(widths[0], classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes, H, W) of normalised images (N, bands, H, W)."""
-        features, skips = images, []
+        features, skips = self.compression(images), []
         for convolutions in self.encoder[:-1]:
             features = convolutions(features)
             skips.append(features)
             features = self.down(features)
         features = self.dropout(self.encoder[-1](features))
         for up, convolutions, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
-            features = convolutions(torch.cat((up(features), skip), dim=1))
+            above = up(features)
+            features = convolutions(above + skip if self.adds else torch.cat((above, skip), dim=1))
         return self.head(features)
 
 

@@ -131,7 +131,11 @@ def half_precision(settings: FitSettings) -> bool:
 
 
 def prepare(settings: FitSettings) -> None:
-    """Set threads and seeds; call it before the network is built, so that its weights repeat, too."""
+    """Set threads and seeds; call it before the network is built, so that its weights repeat, too.
+
+    Denormal numbers, with which processors compute many times slower, become 0.
+    """
+    torch.set_flush_denormal(True)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     pl.seed_everything(settings.seed, verbose=False)

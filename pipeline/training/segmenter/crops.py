@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
-from torch import Tensor
+from scipy.ndimage import gaussian_filter
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Card
 from pipeline.models.normalise import normalise
+from pipeline.scenes.atmosphere import PATH_RADIANCE
+from pipeline.training.segmenter.augment import by_band, drop_bands, turned, under_clouds
+from pipeline.training.segmenter.examples import Example
 from pipeline.training.segmenter.scenes import LabelledScene
-
-PATH_RADIANCE = {
-    "B01": 1.2, "B02": 1.0, "B03": 0.6, "B04": 0.35, "B05": 0.28, "B06": 0.22, "B07": 0.18, "B08": 0.13,
-    "B8A": 0.1, "B09": 0.05, "B11": 0.02, "B12": 0.01,
-}  # fmt: skip
-"""What a clear atmosphere adds to the reflectance, relative to B02 (about wavelength to the power -4)."""
-
-CLOUD_REFLECTANCE = {
-    "B01": 1.0, "B02": 1.0, "B03": 0.98, "B04": 0.97, "B05": 1.0, "B06": 1.02, "B07": 1.03, "B08": 1.03,
-    "B8A": 1.04, "B09": 0.9, "B11": 0.62, "B12": 0.48,
-}  # fmt: skip
-"""Of a water cloud, relative to B02: ice and water absorb in the short-wave infrared."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +60,18 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
     another mostly gains it, so that the network meets both levels with either's labels.
     """
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
-
-    def turn(array: NDArray[Any]) -> NDArray[Any]:
-        turned = np.rot90(array, turns, axes=(-2, -1))
-        return np.ascontiguousarray(turned[..., ::-1] if mirrored else turned)
-
-    image, valid = turn(crop.reflectance), turn(crop.valid)
+    image, valid = turned(crop.reflectance, turns, mirrored), turned(crop.valid, turns, mirrored)
+    classes, weights = turned(crop.classes, turns, mirrored), turned(crop.weights, turns, mirrored)
     if rng.random() < 0.3:
         haze = rng.uniform(-0.08, 0.03) if hazy else rng.uniform(-0.01, 0.08)
         gain = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, (len(bands), 1, 1))
     else:
         haze = rng.uniform(-0.008, 0.008)
         gain = rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, (len(bands), 1, 1))
-    path = np.array([PATH_RADIANCE[band] for band in bands], np.float32)[:, None, None]
+    path = by_band(PATH_RADIANCE, bands) / np.float32(PATH_RADIANCE["B02"])
     image = image * gain.astype(np.float32) + np.float32(haze) * path
     if rng.random() < 0.15:
-        image = _under_clouds(image, bands, rng)
+        image = under_clouds(image, bands, rng)
     if rng.random() < 0.2:
         sigma = rng.uniform(0.3, 0.8)
         image = gaussian_filter(image, (0, sigma, sigma))
@@ -95,35 +81,7 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
         image = np.round(image * 255) / 255
     if rng.random() < 0.1:
         valid = valid & _swath(valid.shape[0], rng)
-    return Crop(np.maximum(image, 1e-4).astype(np.float32), valid, turn(crop.classes), turn(crop.weights))
-
-
-def _under_clouds(
-    image: NDArray[np.float32], bands: Sequence[str], rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Return the image (C, S, S) under thin cloud and in the shadow of thicker clouds.
-
-    Linear mixing with a cloud's own reflectance; in shadow the sky still lights the blue bands best.
-    """
-
-    def patches(strongest: float) -> NDArray[np.float32]:
-        coarse = int(rng.integers(3, 7))
-        smooth = zoom(rng.random((coarse, coarse)), image.shape[-1] / coarse, order=1)
-        from_there = rng.uniform(0.2, 0.7)
-        field: NDArray[np.float32] = np.clip((smooth - from_there) / (1 - from_there), 0, 1).astype(
-            np.float32
-        )
-        return field * np.float32(rng.uniform(0.2, strongest))
-
-    def of_bands(values: Mapping[str, float]) -> NDArray[np.float32]:
-        return np.array([values[band] for band in bands], np.float32)[:, None, None]
-
-    if rng.random() < 0.6:
-        image = image * (1 - patches(0.8) * (1 - 0.3 * of_bands(PATH_RADIANCE)))
-    if rng.random() < 0.6:
-        opacity, cloud = patches(0.9), np.float32(rng.uniform(0.3, 0.7)) * of_bands(CLOUD_REFLECTANCE)
-        image = image * (1 - opacity) + cloud * opacity
-    return image
+    return Crop(np.maximum(image, 1e-4).astype(np.float32), valid, classes, weights)
 
 
 def _swath(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -134,12 +92,11 @@ def _swath(side: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     return inside
 
 
-class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+class Crops(Dataset[Example]):
     """Endless augmented training crops; crop `i` is the same whenever the seed is.
 
-    Half of the crops show a pixel of a class drawn evenly, so that small classes are learned. An item is the
-    normalised image (C, H, W), the classes (H, W) and the label weights (H, W). A share `band_dropout` of
-    the crops lacks the optional bands, as scenes do that don't have them.
+    Half of the crops show a pixel of a class drawn evenly, so that small classes are learned. A share
+    `band_dropout` of the crops lacks some optional bands, as scenes do that don't have them.
     """
 
     def __init__(
@@ -155,7 +112,7 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         self.band_dropout = band_dropout
         self.shares = np.asarray(shares, float) / sum(shares)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng((self.seed, index))
         scene = self.scenes[int(rng.choice(len(self.scenes), p=self.shares))]
         by_class = scene.centres
@@ -166,13 +123,12 @@ class Crops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         down, right = rng.integers(self.side // 4, 3 * self.side // 4, 2)
         crop = cut(scene, row - int(down), col - int(right), self.side)
         crop = augment(crop, self.card.bands, scene.hazy, rng)
-        image, classes, weights = _item(crop, self.card)
-        if self.card.optional_bands and rng.random() < self.band_dropout:
-            image[[band in self.card.optional_bands for band in self.card.bands]] = 0
-        return image, classes, weights
+        example = _example(crop, self.card)
+        drop_bands(example[0], self.card, self.band_dropout, rng)
+        return example
 
 
-class HeldOutCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
+class HeldOutCrops(Dataset[Example]):
     """Crops of held-out blocks as they are, to check a training; items are as those of `Crops`.
 
     There are at most `limit` of them, spread over all blocks. Only labels inside the blocks count, land use
@@ -188,7 +144,7 @@ class HeldOutCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Example:
         scene, (top, left, rows, cols) = self.places[index]
         truth = scene.labels
         if scene.land_use is not None:
@@ -196,12 +152,11 @@ class HeldOutCrops(Dataset[tuple[Tensor, Tensor, Tensor]]):
         there = scene.held_out_mask & (truth < len(self.card.classes))
         shown = replace(scene, classes=truth, weights=there.astype(np.float32))
         crop = cut(shown, top + (rows - self.side) // 2, left + (cols - self.side) // 2, self.side)
-        return _item(crop, self.card)
+        return _example(crop, self.card)
 
 
-def _item(crop: Crop, card: Card) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the normalised image (C, H, W), the classes (H, W) and the label weights (H, W) of a crop."""
+def _example(crop: Crop, card: Card) -> Example:
     weights = np.where(crop.valid, crop.weights, np.float32(0))
-    classes = np.where(weights > 0, crop.classes, 0).astype(np.int64)
-    image = normalise(crop.reflectance, crop.valid, card)
-    return image, torch.from_numpy(classes), torch.from_numpy(weights)
+    classes = torch.from_numpy(np.where(weights > 0, crop.classes, 0).astype(np.int64))
+    target = functional.one_hot(classes, len(card.classes)).permute(2, 0, 1).float()
+    return normalise(crop.reflectance, crop.valid, card), target, torch.from_numpy(weights)

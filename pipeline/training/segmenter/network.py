@@ -11,20 +11,27 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import BundleError, TrainingError
 from pipeline.models.bundle import Bundle, Card
 from pipeline.models.registry import build_network
 from pipeline.training.fit import fit, prepare, training_loader
 from pipeline.training.segmenter.crops import Crops, HeldOutCrops
+from pipeline.training.segmenter.examples import Blend, Example
 from pipeline.training.segmenter.scenes import LabelledScene
 from pipeline.training.segmenter.settings import SegmenterTraining
+from pipeline.training.segmenter.tiles import TeacherTiles
 
 
 class SegmenterModule(lightning.LightningModule):
-    """The network in training: weighted cross entropy, AdamW, a short warm-up and a cosine to zero."""
+    """The network in training: weighted cross entropy, AdamW, a short warm-up and a cosine to zero.
+
+    Targets are probabilities: those of a teacher (Hinton, Vinyals and Dean, "Distilling the Knowledge in a
+    Neural Network", arXiv:1503.02531), or 1 for the class of a label.
+    """
 
     def __init__(self, card: Card, settings: SegmenterTraining, class_weights: Tensor) -> None:
         super().__init__()
@@ -33,27 +40,27 @@ class SegmenterModule(lightning.LightningModule):
         self.class_weights: Tensor
         self.register_buffer("class_weights", class_weights, persistent=False)
 
-    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> Tensor:
+    def training_step(self, batch: Example, _: int) -> Tensor:
         """Return the mean loss over the pixels that count, each by its weight and its class's."""
         loss, agreement = self._compare(batch)
         self.log_dict({"loss": loss, "agreement": agreement}, on_step=False, on_epoch=True)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], _: int) -> None:
+    def validation_step(self, batch: Example, _: int) -> None:
         """Log the same metrics in held-out blocks."""
         loss, agreement = self._compare(batch)
         self.log_dict({"val_loss": loss, "val_agreement": agreement}, batch_size=len(batch[0]))
 
-    def _compare(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        images, classes, weights = batch
+    def _compare(self, batch: Example) -> tuple[Tensor, Tensor]:
+        images, target, weights = batch
         logits = self.network(images.contiguous(memory_format=torch.channels_last)).float()
-        losses = nn.functional.cross_entropy(
-            logits, classes, reduction="none", label_smoothing=self.settings.label_smoothing
-        )
-        balanced = weights * self.class_weights[classes]
+        smoothing = self.settings.label_smoothing
+        smooth = target * (1 - smoothing) + smoothing / target.shape[1]
+        losses = -(smooth * nn.functional.log_softmax(logits, dim=1)).sum(dim=1)
+        balanced = weights * torch.einsum("nkhw,k->nhw", target, self.class_weights)
         loss = (losses * balanced).sum() / balanced.sum().clamp_min(1.0)
-        agree = ((logits.argmax(1) == classes) & (weights > 0)).sum() / (weights > 0).sum().clamp_min(1)
-        return loss, agree
+        same = (logits.argmax(1) == target.argmax(1)) & (weights > 0)
+        return loss, same.sum() / (weights > 0).sum().clamp_min(1)
 
     def configure_optimizers(self) -> Any:
         """Return AdamW (no decay of biases and batch norms), learning rate set at every step."""
@@ -87,11 +94,13 @@ def trained(
     settings: SegmenterTraining,
     out: Path,
     start: Bundle | None = None,
+    tiles: TeacherTiles | None = None,
+    teacher_share: float = 0.0,
 ) -> nn.Module:
     """Return the network of a card, trained on crops of the scenes: the moving average, rounded.
 
     `shares` of the crops are by kind of scene; within a kind every pixel that is learned counts the same.
-    Resumes from `out/last.ckpt` where there is one.
+    With `tiles` a share of the examples is the teacher's. Resumes from `out/last.ckpt` where there is one.
 
     Raises
     ------
@@ -99,23 +108,30 @@ def trained(
         If no pixel has a label to learn; see also `fit` of `pipeline.training.fit`.
     """
     learned = [scene for scene in scenes if shares.get(scene.kind, 0.0) > 0 and scene.learned]
-    if not learned:
+    teacher_share = 0.0 if tiles is None else 1.0 if not learned else teacher_share
+    if not learned and tiles is None:
         raise TrainingError("No pixel outside the held-out blocks has a label: there is nothing to learn.")
     pixels: Counter[str] = Counter()
     for scene in learned:
         pixels[scene.kind] += scene.learned
     parts = [shares[scene.kind] * scene.learned / pixels[scene.kind] for scene in learned]
     prepare(settings)
-    weights = class_weights(learned, parts, settings.class_balance, len(card.classes))
+    frequency = class_frequency(learned, parts, len(card.classes)) * (1 - teacher_share)
+    examples: Dataset[Example]
+    crops = Crops(learned, parts, card, settings.crop_px, settings.seed, settings.band_dropout)
+    examples = crops
+    if tiles is not None:
+        frequency = frequency + teacher_share * tiles.frequency()
+        examples = Blend(tiles, crops, teacher_share, settings.seed) if learned else tiles
+    weights = class_weights(frequency, settings.class_balance)
     weights *= torch.tensor([settings.emphasis.get(item.name, 1.0) for item in card.classes])
     module = SegmenterModule(card, settings, weights)
     if start:
         start_from(start, module.network, card)
-    crops = Crops(learned, parts, card, settings.crop_px, settings.seed, settings.band_dropout)
     validation = HeldOutCrops(scenes, card, settings.crop_px)
     fit(
         module,
-        training_loader(crops, settings),
+        training_loader(examples, settings),
         DataLoader(validation, settings.batch) if len(validation) else None,
         settings,
         out,
@@ -142,6 +158,9 @@ def start_from(bundle: Bundle, network: nn.Module, card: Card) -> None:
     """
     theirs, ours = bundle.card, card
     state = {name: value.float() for name, value in bundle.state_dict().items()}
+    for name, value in state.items():
+        if name.endswith("num_batches_tracked"):
+            value.zero_()  # norms adapt to other scenes as from the start
     own = network.state_dict()
     convolutions = [name for name, value in own.items() if value.ndim == 4]
     first, last = convolutions[0], convolutions[-1]
@@ -173,16 +192,21 @@ def start_from(bundle: Bundle, network: nn.Module, card: Card) -> None:
         ) from error
 
 
-def class_weights(
-    scenes: Sequence[LabelledScene], shares: Sequence[float], balance: float, count: int
-) -> Tensor:
-    """Return (count,) weights (median frequency / frequency) ** balance, between 0.4 and 2.5.
-
-    Median frequency balancing after Eigen and Fergus (arXiv:1411.4734), softened by `balance`.
-    """
+def class_frequency(
+    scenes: Sequence[LabelledScene], shares: Sequence[float], count: int
+) -> NDArray[np.float64]:
+    """Return the share (count,) of each class among the labels that are learned; 0 without any."""
     frequency = np.zeros(count)
     for scene, share in zip(scenes, shares, strict=True):
         counts = np.bincount(scene.classes[scene.weights > 0], minlength=count)
         frequency += share * counts / max(1, counts.sum())
+    return frequency / max(1e-9, frequency.sum())
+
+
+def class_weights(frequency: NDArray[np.float64], balance: float) -> Tensor:
+    """Return (K,) weights (median frequency / frequency) ** balance, between 0.4 and 2.5.
+
+    Median frequency balancing after Eigen and Fergus (arXiv:1411.4734), softened by `balance`.
+    """
     ratio = np.median(frequency) / np.maximum(frequency, 1e-6)
     return torch.tensor(np.clip(ratio**balance, 0.4, 2.5), dtype=torch.float32)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from pipeline.errors import LabelsError
+from pipeline.errors import LabelsError, TrainingError
 from pipeline.evaluation.landcover.labels import UNLABELLED, read_landcover_labels
+from pipeline.inference.teacher import Teacher
 from pipeline.models.bundle import Card
 from pipeline.open_data.resolve import located
 from pipeline.scenes.open import open_scene
@@ -39,6 +40,7 @@ from pipeline.training.spatial_split import PixelBlock, block_mask, block_of, ho
 log = logging.getLogger(__name__)
 
 SIMULATED = "simulated"
+_CLOUD_MARGIN_PX = 11
 CLOUDED = 0.3
 """Opacity from which the simulator's truth can't be seen."""
 
@@ -68,6 +70,12 @@ class LabelledScene:
     held_out: tuple[PixelBlock, ...] = ()
     hazy: bool = True
     """Whether the atmosphere is still in it (L1C)."""
+    taught: NDArray[np.bool_] | None = None
+    """(H, W), pixels that the teacher may label; None where it labels none."""
+    tiles: float = 0.0
+    """Share of the teacher's tiles, relative to other scenes."""
+    absent: tuple[str, ...] = ()
+    """Classes that the teacher may not find here."""
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -95,23 +103,17 @@ class LabelledScene:
         return [rng.choice(place, min(20_000, len(place)), replace=False) for place in places]
 
 
-def masked(scene: LabelledScene, guard_px: int, region: NDArray[np.bool_] | None = None) -> LabelledScene:
-    """Return the scene with no weight within `guard_px` of its held-out blocks, and of a region (H, W)."""
+def masked(scene: LabelledScene, guard_px: int) -> LabelledScene:
+    """Return the scene with no weight within `guard_px` of its held-out blocks."""
     hidden = block_mask(scene.shape, scene.held_out, guard_px)
-    if region is not None:
-        hidden |= maximum_filter(region, 2 * guard_px + 1)
     return replace(scene, weights=np.where(hidden, np.float32(0), scene.weights))
 
 
 def without_land_use(scene: LabelledScene, guard_px: int) -> LabelledScene:
-    """Return the scene `masked`, with no land use, and no label in the rectangle that holds land use."""
+    """Return the scene `masked`, with its labels everywhere and no land use."""
     if scene.land_use is None:
         return masked(scene, guard_px)
-    region = np.zeros(scene.shape, bool)
-    rows, cols = np.nonzero(scene.land_use != UNLABELLED)
-    if len(rows):
-        region[rows.min() : rows.max() + 1, cols.min() : cols.max() + 1] = True
-    return masked(replace(scene, classes=scene.labels, weights=scene.trust[scene.labels]), guard_px, region)
+    return masked(replace(scene, classes=scene.labels, weights=scene.trust[scene.labels]), guard_px)
 
 
 def simulated_scene(size: int, seed: int, card: Card, held_out: bool = False) -> LabelledScene:
@@ -148,7 +150,8 @@ class OpenSource:
 
     source: LandcoverSource
     scene: Scene
-    labels: ClassLabels
+    labels: ClassLabels | None
+    """None where the teacher labels the scene."""
     land_use: ClassLabels | None
 
     @staticmethod
@@ -156,27 +159,41 @@ class OpenSource:
         """Open a source; errors as of `open_scene`, `read_labels` and `read_landcover_labels`."""
         source = located(source)
         scene = plausible(open_scene(source.imagery, source.bands, source.values), source.values.given)
-        labels = read_labels(source.labels, scene, source.class_field, classes)
+        labels = None
+        if source.labels is not None:
+            labels = read_labels(source.labels, scene, source.class_field, classes)
         if source.land_use is None:
             return OpenSource(source, scene, labels, None)
         land_use = read_landcover_labels(source.land_use, scene.grid)
         names = DYNAMIC_WORLD_NAMES
         return OpenSource(source, scene, labels, ClassLabels(source.land_use, land_use, names))
 
-    def read(self, card: Card, settings: SegmenterTraining) -> list[LabelledScene]:
+    def read(
+        self, card: Card, settings: SegmenterTraining, teacher: Teacher | None = None
+    ) -> list[LabelledScene]:
         """Return the complete scene, or its labelled blocks, some of them held out.
 
-        The same blocks are held out whenever the seed is the same. Labels near them have no weight.
+        The same blocks are held out whenever the seed is the same. Labels near them have no weight. A scene
+        without labels is labelled by the teacher.
 
         Raises
         ------
         LabelsError
             If no label is on the scene or on pixels with data, or no block can be held out.
+        TrainingError
+            If there are neither labels nor a teacher.
+        BundleError
+            If the scene lacks a band of the teacher.
         """
-        if self.source.held_out is not None:
+        if self.labels is None and teacher is None:
+            raise TrainingError(
+                f"{self.source.title} has no labels, and the settings name no teacher. Give one of both."
+            )
+        if self.labels is None or self.source.held_out is not None:
             (tile,) = plan(self.scene.shape, max(self.scene.shape), 0, 1)
-            return [replace(self._read(tile, card, settings), held_out=self.source.held_out)]
-        tiles, chosen = self._split(card, settings)
+            scene = replace(self._read(tile, card, settings, teacher), held_out=self.source.held_out or ())
+            return [self._with_teacher(scene, settings) if teacher else scene]
+        tiles, chosen = self._split(self.labels, card, settings)
         held_out = [block_of(tile) for tile, kept in zip(tiles, chosen, strict=True) if kept]
         learned, evaluated = [], []
         for tile, kept in zip(tiles, chosen, strict=True):
@@ -196,11 +213,21 @@ class OpenSource:
             )
         return [*learned, *evaluated]
 
-    def _split(self, card: Card, settings: SegmenterTraining) -> tuple[list[Tile], NDArray[np.bool_]]:
+    def _with_teacher(self, scene: LabelledScene, settings: SegmenterTraining) -> LabelledScene:
+        """Return the scene as one of whose ground the teacher labels tiles, but not near held-out blocks."""
+        taught = scene.valid & ~block_mask(scene.shape, scene.held_out, settings.guard_px)
+        if self.source.cloud_reflectance is not None:
+            cloud = scene.reflectance[0] > self.source.cloud_reflectance
+            taught &= ~maximum_filter(cloud, _CLOUD_MARGIN_PX)
+        return replace(scene, taught=taught, tiles=self.source.tiles, absent=self.source.absent)
+
+    def _split(
+        self, labels: ClassLabels, card: Card, settings: SegmenterTraining
+    ) -> tuple[list[Tile], NDArray[np.bool_]]:
         """Return blocks with labels, at most as many as allowed, and which of them are held out."""
         names, tiles, counts = [item.name for item in card.classes], [], []
         for tile in plan(self.scene.shape, settings.block_px, settings.crop_px // 2, 1):
-            classes = self.labels.read(tile.core, names)
+            classes = labels.read(tile.core, names)
             by_class = np.bincount(classes.ravel(), minlength=UNLABELLED + 1)[: len(names)]
             if by_class.any():
                 tiles.append(tile)
@@ -225,7 +252,9 @@ class OpenSource:
             )
         return [tiles[index] for index in drawn], held_out
 
-    def _read(self, tile: Tile, card: Card, settings: SegmenterTraining) -> LabelledScene:
+    def _read(
+        self, tile: Tile, card: Card, settings: SegmenterTraining, teacher: Teacher | None = None
+    ) -> LabelledScene:
         """Return the window of a tile, in which only labels inside the core count.
 
         Land use counts `land_use_weight` times, except in pixels next to another polygon or to none: there it
@@ -233,8 +262,12 @@ class OpenSource:
         """
         names = [item.name for item in card.classes]
         reflectance, valid = _pixels(self.scene, tile.window, card)
-        labels = np.full(valid.shape, UNLABELLED, np.uint8)
-        labels[tile.core_in_window] = self.labels.read(tile.core, names)
+        labels, hazy = np.full(valid.shape, UNLABELLED, np.uint8), self.source.hazy
+        hazy = self.scene.level != "L2A" if hazy is None else hazy
+        if self.labels is not None:
+            labels[tile.core_in_window] = self.labels.read(tile.core, names)
+        elif teacher is not None:
+            labels[valid] = _taught(teacher, reflectance, card, hazy)[valid]
         trust = trusted(self.source.trust, names)
         classes, weights, land_use = labels, trust[labels], None
         if self.land_use:
@@ -246,7 +279,6 @@ class OpenSource:
             classes = np.where(certain, land_use, labels)
             weights = np.where(ambiguous, np.float32(0), weights)
             weights = np.where(certain, np.float32(settings.land_use_weight), weights)
-        hazy = self.source.hazy
         return LabelledScene(
             name=self.source.title,
             kind=self.source.title,
@@ -257,8 +289,16 @@ class OpenSource:
             labels=labels,
             trust=trust,
             land_use=land_use,
-            hazy=self.scene.level != "L2A" if hazy is None else hazy,
+            hazy=hazy,
         )
+
+
+def _taught(teacher: Teacher, reflectance: NDArray[np.float32], card: Card, hazy: bool) -> NDArray[np.uint8]:
+    """Return the teacher's classes (H, W) of reflectance (C, H, W), as indices of the card's classes."""
+    there = [number for number, values in enumerate(reflectance) if np.isfinite(values).any()]
+    found = teacher.classes(reflectance[there], [card.bands[number] for number in there], hazy)
+    names = dict(enumerate(teacher.settings.classes))
+    return class_index(names, [item.name for item in card.classes])[found]
 
 
 def _pixels(scene: Scene, window: Window, card: Card) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -267,10 +307,9 @@ def _pixels(scene: Scene, window: Window, card: Card) -> tuple[NDArray[np.float3
     valid = pixels.valid & np.isfinite(pixels.reflectance).all(axis=0)
     reflectance = np.full((len(card.bands), *valid.shape), np.nan, np.float32)
     reflectance[[card.bands.index(band) for band in card.required_bands]] = pixels.reflectance
-    optional = [band for band in card.bands_used(scene.bands) if band in card.optional_bands]
-    if optional:
-        further = read_pixels(scene, window, optional)
-        reflectance[[card.bands.index(band) for band in optional]] = np.where(
-            further.valid, further.reflectance, np.float32(np.nan)
-        )
+    for band in card.bands_used(scene.bands):
+        if band in card.optional_bands:
+            further = read_pixels(scene, window, (band,))
+            there = np.where(further.valid, further.reflectance[0], np.float32(np.nan))
+            reflectance[card.bands.index(band)] = there
     return reflectance, valid

@@ -7,15 +7,18 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pipeline.inference.teacher import TeacherSettings
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.library_segmenters import Pretrained
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
-from pipeline.settings import MOST_PX, MOST_SEED, MOST_STEPS, SeedNumber
+from pipeline.settings import MOST_PX, MOST_SEED, MOST_STEPS, SeedNumber, Settings
 from pipeline.training.fit import FitSettings
+from pipeline.training.segmenter.augment import Share
 from pipeline.training.segmenter.labels import Classes
 from pipeline.training.sources import LabelledSource
 from pipeline.training.spatial_split import PixelBlock
 
+Scale = Annotated[float, Field(ge=0.1, le=10)]
 Factor = Annotated[float, Field(ge=0, le=1000)]
 """Weight relative to others."""
 
@@ -23,7 +26,11 @@ Factor = Annotated[float, Field(ge=0, le=1000)]
 class LandcoverSource(LabelledSource):
     """A scene and its land cover."""
 
-    labels: Path = Field(description="polygons with a class, or a raster of class values (uint8, 255: none)")
+    labels: Path | None = Field(  # type: ignore[assignment]
+        None,
+        description="polygons or points with a class, or a raster of class values (uint8, 255: none); null: "
+        "the teacher labels the scene",
+    )
     class_field: str | None = Field(None, description="column of the polygons' classes")
     trust: dict[str, Factor] = Field(
         {}, description="how much a label counts in the loss, by the name of its class, where not 1"
@@ -40,6 +47,30 @@ class LandcoverSource(LabelledSource):
     share: tuple[Factor, Factor] = Field(
         (1.0, 1.0), description="of the crops of the first and of the last stage, relative to other sources"
     )
+    tiles: Factor = Field(
+        1.0,
+        description="share of the teacher's tiles, relative to other sources",
+    )
+    absent: tuple[str, ...] = Field(
+        (), description="classes that do not exist in the scene, whatever the teacher says"
+    )
+    cloud_reflectance: float | None = Field(
+        None, ge=0, le=10, description="the teacher labels no pixel that is brighter in B02; null: all"
+    )
+
+
+class TileSettings(Settings):
+    """Tiles that a teacher labels."""
+
+    px: int = Field(160, ge=32, le=1024, description="side of a tile, a multiple of the stride")
+    count: int = Field(8000, ge=1, le=MOST_STEPS, description="tiles; each is shown several times")
+    folder: Path | None = Field(None, description="where tiles are kept for later trainings; null: in --out")
+    sharpen: float = Field(3.0, ge=0.1, le=100, description="power of the teacher's probabilities")
+    scales: tuple[Scale, Scale] = Field((0.6, 1.7), description="smallest and largest scale of a crop")
+    mixed: Share = Field(0.25, description="share of tiles that mix two places")
+    transferred: Share = Field(0.15, description="share of tiles in the light of another place")
+    painted: Share = Field(0.08, description="share of tiles that the teacher draws itself")
+    changed: Share = Field(0.5, description="share of tiles in another season, light or weather")
 
 
 class SegmenterTraining(FitSettings):
@@ -50,6 +81,13 @@ class SegmenterTraining(FitSettings):
         {item.name: (item.value,) for item in DYNAMIC_WORLD},
         description="name of each class, and which values of the labels mean it",
     )
+    teacher: TeacherSettings | None = Field(
+        None, description="network whose class probabilities are learned; null: none"
+    )
+    teacher_share: tuple[Share, Share] = Field(
+        (1.0, 0.5), description="of the examples of the first and of the last stage; the others are crops"
+    )
+    tiles: TileSettings = TileSettings()
     simulated: tuple[SeedNumber, ...] = Field((), description="seeds of simulated scenes to learn from")
     simulated_held_out: tuple[SeedNumber, ...] = Field(
         (), description="seeds of simulated scenes to evaluate on"
@@ -107,7 +145,7 @@ class SegmenterTraining(FitSettings):
     )
     emphasis: dict[str, Factor] = Field({}, description="further factors of classes in the loss, by name")
     band_dropout: float = Field(
-        0.35, ge=0, le=1, description="share of the crops that are shown without the optional bands"
+        0.4, ge=0, le=1, description="share of the examples that are shown without some optional bands"
     )
     crop_px: int = Field(192, ge=16, le=4096, description="a multiple of the stride")
     batch: int = Field(6, ge=1, le=10_000, description="crops a step")

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrainingError
+from pipeline.inference.teacher import Teacher
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.library_segmenters import start_encoder
 from pipeline.models.registry import build_network, find_family
+from pipeline.open_data.resolve import located
 from pipeline.storage.atomic import replacing
 from pipeline.training.fit import prepare
 from pipeline.training.segmenter.card import (
@@ -40,6 +43,7 @@ from pipeline.training.segmenter.scenes import (
     without_land_use,
 )
 from pipeline.training.segmenter.settings import FineTuning, SegmenterTraining
+from pipeline.training.segmenter.tiles import TeacherTiles, places_of
 from pipeline.training.spatial_split import fold_blocks
 from pipeline.validation.landcover_metrics import Pair, confusion, metrics
 
@@ -79,18 +83,21 @@ def train(settings: SegmenterTraining, out: Path) -> Bundle:
         If a scene lacks a band that the network must have, or the bundle to start from does not fit.
     """
     prepare(settings)
+    teacher = opened_teacher(settings)
     start = open_bundle(settings.initial) if settings.initial else None
     sources = [OpenSource.of(source, settings.classes) for source in settings.labelled]
     card = first_card(settings, start, sources)
-    scenes = read_scenes(settings, sources, card)
+    scenes = read_scenes(settings, sources, card, teacher)
+    tiles = teacher_tiles(settings, scenes, card, out)
     initial = start or pretrained_start(card, settings, out)
     if settings.first_steps:
-        initial = first_stage(card, scenes, settings, out / "first", initial)
+        initial = first_stage(card, scenes, settings, out / "first", initial, tiles)
     quality: dict[str, Any] = {}
     if settings.folds:
-        quality["cross_validation"] = cross_validate(card, scenes, settings, out, initial)
+        quality["cross_validation"] = cross_validate(card, scenes, settings, out, initial, tiles)
     scenes = [masked(scene, settings.guard_px) for scene in scenes]
-    network = trained(card, scenes, shares(settings), settings, out, initial)
+    share = settings.teacher_share[1]
+    network = trained(card, scenes, shares(settings), settings, out, initial, tiles, share)
     parts = measure(network, scenes, card)
     quality |= parts if len(parts) > 1 else next(iter(parts.values()), {})
     if parts:
@@ -107,7 +114,7 @@ def train(settings: SegmenterTraining, out: Path) -> Bundle:
 
 
 def read_scenes(
-    settings: SegmenterTraining, sources: Sequence[OpenSource], card: Card
+    settings: SegmenterTraining, sources: Sequence[OpenSource], card: Card, teacher: Teacher | None = None
 ) -> list[LabelledScene]:
     """Return the scenes of all sources and the simulated ones; labels in held-out blocks still count.
 
@@ -121,10 +128,45 @@ def read_scenes(
     scenes: list[LabelledScene] = []
     for one in sources:
         card.check_scene(tuple(one.scene.bands), abs(one.scene.grid.resolution.x), one.scene.id)
-        scenes += one.read(card, settings)
+        scenes += one.read(card, settings, teacher)
     for seeds, held_out in ((settings.simulated_held_out, True), (settings.simulated, False)):
         scenes += [simulated_scene(settings.simulated_px, seed, card, held_out) for seed in seeds]
     return scenes
+
+
+def opened_teacher(settings: SegmenterTraining) -> Teacher | None:
+    """Return the teacher of the settings, ready to label; None without one.
+
+    Raises
+    ------
+    TrainingError
+        If it does not know a class of the settings.
+    BundleError
+        If its model can't be used.
+    """
+    if settings.teacher is None:
+        return None
+    unknown = [name for name in settings.classes or () if name not in settings.teacher.classes]
+    if unknown:
+        raise TrainingError(
+            f"The teacher {settings.teacher.title} does not know the class {', '.join(unknown)}. "
+            f"It knows: {', '.join(settings.teacher.classes)}."
+        )
+    return Teacher(located(settings.teacher), settings.threads or os.cpu_count() or 1)
+
+
+def teacher_tiles(
+    settings: SegmenterTraining, scenes: Sequence[LabelledScene], card: Card, out: Path
+) -> TeacherTiles | None:
+    """Return the tiles that the teacher labels; None without a teacher, or scenes for it."""
+    places = places_of(scenes)
+    if settings.teacher is None or not places:
+        return None
+    log.info("the teacher labels %d tiles of %d scenes", settings.tiles.count, len(places))
+    folder = settings.tiles.folder or out
+    return TeacherTiles(
+        places, card, settings.teacher, settings.tiles, settings.seed, folder, settings.band_dropout
+    )
 
 
 def shares(settings: SegmenterTraining, stage: int = 1) -> dict[str, float]:
@@ -134,14 +176,20 @@ def shares(settings: SegmenterTraining, stage: int = 1) -> dict[str, float]:
 
 
 def first_stage(
-    card: Card, scenes: Sequence[LabelledScene], settings: SegmenterTraining, out: Path, start: Bundle | None
+    card: Card,
+    scenes: Sequence[LabelledScene],
+    settings: SegmenterTraining,
+    out: Path,
+    start: Bundle | None,
+    tiles: TeacherTiles | None,
 ) -> Bundle:
-    """Train without land use and the places that have it; return the bundle to continue with."""
+    """Train without land use; return the bundle to continue with."""
     log.info("first stage: without land use")
     changes = {"steps": settings.first_steps, "learning_rate": settings.first_learning_rate}
     settings = settings.model_copy(update=changes)
     apart = [without_land_use(scene, settings.guard_px) for scene in scenes]
-    network = trained(card, apart, shares(settings, 0), settings, out, start)
+    share = settings.teacher_share[0]
+    network = trained(card, apart, shares(settings, 0), settings, out, start, tiles, share)
     return save_bundle(out / "bundle", card, rounded(network))
 
 
@@ -157,7 +205,7 @@ def first_card(settings: SegmenterTraining, start: Bundle | None, sources: Seque
     """
     if start is None or not isinstance(settings, FineTuning):
         return blank_card(settings)
-    names = class_names([one.labels for one in sources], settings.classes)
+    names = class_names([one.labels for one in sources if one.labels], settings.classes)
     changes: dict[str, Any] = {"id": settings.id, "version": settings.version, "weights_sha256": ""}
     changes |= {"classes": legend(names, start.card.classes), "quality": {}}
     return start.card.model_copy(update=changes)
@@ -169,16 +217,19 @@ def blank_card(settings: SegmenterTraining) -> Card:
     if unknown:
         raise TrainingError(f"No normalisation for {', '.join(unknown)}. Known: {', '.join(NORMALISATION)}.")
     family = find_family("segmentation", settings.architecture)
+    arguments = {**family.arguments, **settings.arguments}
+    plain = (0.0, 1.0) if arguments.get("compress") else None  # the network's own transfer takes reflectance
+    normalisation = [plain or NORMALISATION[band] for band in settings.bands]
     card = Card(
         id=settings.id,
         version=settings.version,
         task="segmentation",
         architecture=settings.architecture,
-        arguments={**family.arguments, **settings.arguments},
+        arguments=arguments,
         bands=settings.bands,
         optional_bands=tuple(band for band in settings.optional_bands if band in settings.bands),
-        mean=tuple(NORMALISATION[band][0] for band in settings.bands),
-        std=tuple(NORMALISATION[band][1] for band in settings.bands),
+        mean=tuple(mean for mean, _ in normalisation),
+        std=tuple(std for _, std in normalisation),
         classes=legend(tuple(settings.classes or ()), DYNAMIC_WORLD),
         halo=0,
         stride=1,
@@ -201,6 +252,7 @@ def cross_validate(
     settings: SegmenterTraining,
     out: Path,
     start: Bundle | None = None,
+    tiles: TeacherTiles | None = None,
 ) -> dict[str, Any]:
     """Return the accuracy on land use of networks that never saw the block in question, nor its surroundings.
 
@@ -210,7 +262,8 @@ def cross_validate(
     for fold in range(settings.folds):
         log.info("cross-validation: fold %d of %d", fold + 1, settings.folds)
         parts = [fold_of(scene, fold, settings) for scene in scenes]
-        network = trained(card, parts, shares(settings), settings, out / f"fold-{fold + 1}", start)
+        share, folder = settings.teacher_share[1], out / f"fold-{fold + 1}"
+        network = trained(card, parts, shares(settings), settings, folder, start, tiles, share)
         for part in parts:
             if part.land_use is not None:
                 truth = land_use_where(part, part.held_out_mask & part.valid)
@@ -245,6 +298,10 @@ def provenance(settings: SegmenterTraining, start: Bundle | None) -> tuple[dict[
     if settings.simulated or settings.simulated_held_out:
         seeds = {"seeds": list(settings.simulated), "held_out_seeds": list(settings.simulated_held_out)}
         entries.append({"name": SIMULATED, "licence": "Apache-2.0", **seeds})
+    if settings.teacher:
+        entries.append(
+            {"name": settings.teacher.title, "licence": settings.teacher.licence, "use": "teacher"}
+        )
     if start:
         entries.append({"name": "started from", "model": f"{start.card.id}-{start.card.version}"})
     return tuple(entries)

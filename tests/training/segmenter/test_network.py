@@ -1,5 +1,6 @@
 """The network in training: the weights it starts from, the weights of classes."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,7 +9,7 @@ from pipeline.models.bundle import Bundle, save_bundle
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.registry import build_network
 from pipeline.scenes.scene import BANDS_10M
-from pipeline.training.segmenter.network import class_weights, start_from
+from pipeline.training.segmenter.network import SegmenterModule, class_frequency, class_weights, start_from
 from pipeline.training.segmenter.settings import SegmenterTraining
 from pipeline.training.segmenter.train import blank_card
 from tests.training.segmenter.test_scenes import scene
@@ -55,10 +56,29 @@ def test_a_band_without_normalisation_is_refused():
 
 
 def test_rare_classes_count_more():
-    labelled = scene()
-    labelled.classes[:, :] = 0
-    labelled.classes[:8] = 1
-    water, trees, grass = class_weights([labelled], [1.0], 0.0, 9)[:3]
-    assert water == trees == grass == 1
-    water, trees, *_ = class_weights([labelled], [1.0], 0.5, 9)
-    assert trees >= water
+    assert class_weights(np.array([0.8, 0.1, 0.1]), 0.0).tolist() == [1, 1, 1]
+    frequent, rare, absent = class_weights(np.array([0.8, 0.2, 0.0]), 0.5).tolist()
+    assert (frequent, rare, absent) == (0.5, 1.0, 2.5)
+
+
+def test_the_frequency_of_classes_is_by_the_shares_of_scenes():
+    water, mixed = scene(), scene()
+    water.classes[:] = 0
+    mixed.classes[:20], mixed.classes[20:] = 0, 1
+    np.testing.assert_allclose(class_frequency([water, mixed], [3, 1], 3), [0.875, 0.125, 0])
+    assert not class_frequency([], [], 3).any()
+
+
+def test_a_target_of_probabilities_is_learned_as_it_is():
+    """The loss of soft targets is least at the same probabilities, and at a label it is that of the class."""
+    module = SegmenterModule(card(), SegmenterTraining(label_smoothing=0.0), torch.ones(9))
+    target = torch.full((1, 9, 2, 2), 0.1 / 8)
+    target[:, 3] = 0.9
+    images, weights = torch.zeros(1, 4, 2, 2), torch.ones(1, 2, 2)
+
+    def loss(probabilities: torch.Tensor) -> float:
+        module.network.forward = lambda _: probabilities.log()
+        return float(module._compare((images, target, weights))[0])
+
+    assert loss(target) < loss(torch.full((1, 9, 2, 2), 1 / 9))
+    assert loss(target) == pytest.approx(-(target * target.log()).sum(dim=1).mean().item())

@@ -11,19 +11,15 @@ import torch
 from rasterio.transform import from_origin
 from shapely import box
 
-from configs.mosaic_patches import mosaic
 from pipeline.errors import TrainingError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.registry import build_network
 from pipeline.scenes.scene import BANDS_10M
-from pipeline.settings import load_settings
 from pipeline.training.segmenter.crops import Crops
-from pipeline.training.segmenter.scenes import OpenSource
 from pipeline.training.segmenter.settings import LandcoverSource, SegmenterTraining
-from pipeline.training.segmenter.train import blank_card, train
+from pipeline.training.segmenter.train import train
 from pipeline.training.spatial_split import fold_blocks
 
-ROOT = Path(__file__).parents[3]
 SIDE = 64
 
 
@@ -193,21 +189,3 @@ def test_a_simulated_scene_is_evaluated_beside_a_labelled_one(data, tmp_path):
 def test_nothing_to_learn_from_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="there is nothing to learn"):
         train(SegmenterTraining(), tmp_path / "out")
-
-
-def test_the_recipe_s_sources_are_read(shared_data, monkeypatch, tmp_path):
-    """Patches are put together by their place; water is dark in the infrared where labels say water."""
-    patches = shared_data / "landcover" / "bigearthnet"
-    prefix = "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP"
-    names = ("33_69", "33_70", "34_69", "34_70", "34_71", "35_69")
-    mosaic(tmp_path, "dynamicworld", [str(patches / f"{prefix}_{name}") for name in names])
-    recipe = load_settings(SegmenterTraining, ROOT / "configs" / "train-segmenter.yaml")
-    source = recipe.labelled[-1].model_copy(
-        update={"imagery": str(tmp_path), "labels": tmp_path / "labels.tif"}
-    )
-    (scene,) = OpenSource.of(source, recipe.classes).read(blank_card(recipe), recipe)
-    assert (scene.shape, len(scene.held_out), scene.hazy) == ((360, 360), 2, False)
-    assert scene.valid.sum() == 6 * 120 * 120
-    assert not scene.weights[scene.classes == 7].any()
-    infrared = scene.reflectance[recipe.bands.index("B08")]
-    assert np.median(infrared[(scene.labels == 0) & scene.valid]) < 0.1 < np.median(infrared[scene.valid])
