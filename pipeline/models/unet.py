@@ -20,11 +20,13 @@ _RENORM_FROM = 100
 """Training steps of plain batch norm, and then steps until it is renormalised completely."""
 
 
-def _convolutions(inputs: int, outputs: int, count: int) -> nn.Sequential:
+def _convolutions(inputs: int, outputs: int, count: int, stride: int = 1) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for channels in (inputs, *(outputs,) * (count - 1)):
+    for step, channels in zip(
+        (stride, *(1,) * (count - 1)), (inputs, *(outputs,) * (count - 1)), strict=True
+    ):
         layers += [
-            nn.Conv2d(channels, outputs, 3, padding=1, bias=False),
+            nn.Conv2d(channels, outputs, 3 * step, step, padding=step, bias=False),
             BatchRenorm(outputs),
             nn.ReLU(inplace=True),
         ]
@@ -68,13 +70,13 @@ class Compression(nn.Module):
 
     def __init__(self, bands: int) -> None:
         super().__init__()
-        self.slope = nn.Parameter(torch.full((1, bands, 1, 1), 2.2))
-        self.shift = nn.Parameter(torch.full((1, bands, 1, 1), -5.5))
+        self.slope = nn.Parameter(torch.full((bands,), 2.2))
+        self.shift = nn.Parameter(torch.full((bands,), -5.5))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return images (N, bands, H, W) of reflectance 0-1, compressed to about 0-1."""
-        logarithm = torch.log(images.clamp(min=0) * 50 + 1)
-        return torch.sigmoid(logarithm * self.slope + self.shift) - torch.sigmoid(self.shift)
+        slope, shift = self.slope[:, None, None], self.shift[:, None, None]
+        return torch.sigmoid(torch.log(images.clamp(min=0) * 50 + 1) * slope + shift) - torch.sigmoid(shift)
 
 
 class UNet(nn.Module):
@@ -83,8 +85,10 @@ class UNet(nn.Module):
     `forward` takes (N, bands, H, W), normalised, H and W multiples of the total stride (16 with five levels),
     and returns logits (N, classes, H, W). `convolutions` counts those of each level of the encoder, the
     decoder has `decoder_convolutions` a level. The encoder's features are concatenated to the decoder's
-    (`skip` is `concat`), or added to them (`sum`), which halves the decoder's work. With `compress` the input
-    is reflectance, and its transfer is learned. Memory: inference with the default widths takes about 700
+    (`skip` is `concat`), or added to them (`sum`), which halves the decoder's work. With `stem` 2 the first
+    convolution has a stride of 2 and 6 x 6 pixels: all levels have half the resolution, and a transposed
+    convolution doubles it at the end. With `compress` the input is reflectance, and its transfer is learned.
+    Memory: inference with the default widths takes about 700
     bytes a pixel in float32, half of that in bfloat16.
     """
 
@@ -98,6 +102,7 @@ class UNet(nn.Module):
         decoder_convolutions: int = 2,
         skip: Literal["concat", "sum"] = "concat",
         compress: bool = False,
+        stem: Literal[1, 2] = 1,
     ) -> None:
         super().__init__()
         counts = tuple(convolutions or (2,) * len(widths))
@@ -105,12 +110,12 @@ class UNet(nn.Module):
             raise ValueError(f"convolutions needs {len(widths)} numbers of at least 1. Received: {counts}")
         if skip not in ("concat", "sum"):
             raise ValueError(f"skip is concat or sum. Received: {skip}")
+        if stem not in (1, 2):
+            raise ValueError(f"stem is 1 or 2. Received: {stem}")
         self.adds = skip == "sum"
         self.compression = Compression(bands) if compress else nn.Identity()
-        self.encoder = nn.ModuleList(
-            _convolutions(a, b, count)
-            for (a, b), count in zip(pairwise((bands, *widths)), counts, strict=True)
-        )
+        levels = zip(pairwise((bands, *widths)), counts, (stem, *(1,) * len(widths)), strict=False)
+        self.encoder = nn.ModuleList(_convolutions(a, b, count, step) for (a, b), count, step in levels)
         self.down = nn.MaxPool2d(2)
         self.dropout = nn.Dropout2d(dropout)
         upward = list(reversed(widths))
@@ -119,7 +124,9 @@ class UNet(nn.Module):
             _convolutions(width if self.adds else 2 * width, width, decoder_convolutions)
             for width in upward[1:]
         )
-        self.head = nn.Conv2d(widths[0], classes, 1)
+        finest = widths[0] if stem == 1 else max(classes, widths[0] // 4)
+        self.full = nn.Identity() if stem == 1 else nn.ConvTranspose2d(widths[0], finest, 2, stride=2)
+        self.head = nn.Conv2d(finest, classes, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes, H, W) of normalised images (N, bands, H, W)."""
@@ -132,7 +139,7 @@ class UNet(nn.Module):
         for up, convolutions, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
             above = up(features)
             features = convolutions(above + skip if self.adds else torch.cat((above, skip), dim=1))
-        return self.head(features)
+        return self.head(self.full(features))
 
 
 FAMILY = Family("unet", "segmentation", UNet)

@@ -194,10 +194,11 @@ def test_compression_keeps_0_and_the_order_of_reflectance():
     assert compressed.max() < 1
 
 
-def test_the_shipped_form_is_cheap_and_has_a_halo_of_96():
-    network = UNet(10, 9, (16, 48, 96, 144, 192), 0.0, (1, 2, 2, 2, 2), 1, "sum", True)
+def test_a_strided_stem_halves_the_resolution_of_all_levels():
+    network = UNet(10, 9, (64, 96, 128), 0.0, (2, 2, 2), 1, "sum", True, 2)
     seen = anatomy(network, (10, 64, 64))
-    assert (seen.halo, seen.stride, seen.unbounded) == (96, 16, ())
+    assert (seen.halo, seen.stride, seen.unbounded) == (48, 8, ())
+    assert network.eval()(torch.zeros(1, 10, 24, 32)).shape == (1, 9, 24, 32)
 
 
 @pytest.mark.parametrize(
@@ -206,6 +207,7 @@ def test_the_shipped_form_is_cheap_and_has_a_halo_of_96():
         ({"convolutions": [1, 2]}, "convolutions needs 5 numbers"),
         ({"convolutions": [0, 1, 1, 1, 1]}, "of at least 1"),
         ({"skip": "product"}, "skip is concat or sum"),
+        ({"stem": 3}, "stem is 1 or 2"),
     ],
 )
 def test_arguments_that_make_no_network_are_refused(arguments, message):
