@@ -191,7 +191,7 @@ class Ground:
         index = [bands.index({"B8A": "B08"}.get(band, band)) for band in self.bands]
         texture = rng.normal(0, rng.uniform(0, 0.04), (1, *drawn.shape[1:]))
         image = drawn[index] * np.exp(gaussian_filter(texture, (0, 0.6, 0.6)))
-        image[list(self.bands).index("B8A")] *= rng.uniform(0.98, 1.08)
+        image[[band == "B8A" for band in self.bands]] *= rng.uniform(0.98, 1.08)
         image = np.asarray(image, np.float32)
         haze = haze_of(image[:1].reshape(1, -1), ("B02",))
         image = np.maximum(surface(image, self.bands, haze), _LEAST)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from pipeline.errors import LabelsError, TrainingError
+from pipeline.errors import BundleError, LabelsError, TrainingError
 from pipeline.evaluation.landcover.labels import UNLABELLED, read_landcover_labels
 from pipeline.inference.teacher import Teacher
 from pipeline.models.bundle import Card
@@ -190,6 +190,8 @@ class OpenSource:
                 f"{self.source.title} has no labels, and the settings name no teacher. Give one of both."
             )
         if self.labels is None or self.source.held_out is not None:
+            if teacher and (self.labels is None or self.source.tiles > 0):
+                self._check_teacher(teacher)
             (tile,) = plan(self.scene.shape, max(self.scene.shape), 0, 1)
             scene = replace(self._read(tile, card, settings, teacher), held_out=self.source.held_out or ())
             return [self._with_teacher(scene, settings) if teacher else scene]
@@ -212,6 +214,16 @@ class OpenSource:
                 f"pixels without data only (nodata or NaN) in {self.source.imagery}."
             )
         return [*learned, *evaluated]
+
+    def _check_teacher(self, teacher: Teacher) -> None:
+        """Raise BundleError if the scene lacks a band of the teacher."""
+        missing = [band for band in teacher.bands if band not in self.scene.bands]
+        if missing:
+            raise BundleError(
+                f"The teacher {teacher.settings.title} needs band {', '.join(missing)}, which "
+                f"{self.source.title} lacks. It has: {', '.join(self.scene.bands)}. Give the scene labels, "
+                "and tiles: 0."
+            )
 
     def _with_teacher(self, scene: LabelledScene, settings: SegmenterTraining) -> LabelledScene:
         """Return the scene as one of whose ground the teacher labels tiles, but not near held-out blocks."""

@@ -31,11 +31,15 @@ class LandcoverSource(LabelledSource):
         description="polygons or points with a class, or a raster of class values (uint8, 255: none); null: "
         "the teacher labels the scene",
     )
-    class_field: str | None = Field(None, description="column of the polygons' classes")
+    class_field: str | None = Field(None, description="column of the classes of polygons or points")
     trust: dict[str, Factor] = Field(
         {}, description="how much a label counts in the loss, by the name of its class, where not 1"
     )
-    land_use: Path | None = Field(None, description="polygons of OpenStreetMap, trusted over `labels`")
+    land_use: Path | None = Field(
+        None,
+        description="polygons, points or a raster of Dynamic World's classes, such as OpenStreetMap's land "
+        "use: trusted over `labels` and the teacher",
+    )
     held_out: tuple[PixelBlock, ...] | None = Field(
         None,
         description="blocks kept for evaluation: first row, first column, rows, columns. Then the complete "
@@ -160,7 +164,8 @@ class FineTuning(SegmenterTraining):
 
     initial: str | None = "landcover"
     classes: Classes | None = Field(
-        None, description="as above; when not set each value of polygons, and Dynamic World's of a raster"
+        None,
+        description="as above; null: each value of polygons or points, or Dynamic World's of a raster",
     )
     id: str = "own-landcover"
     limitations: tuple[str, ...] = ("Trained and evaluated on few scenes; others may differ.",)

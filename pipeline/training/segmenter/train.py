@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import TrainingError
-from pipeline.inference.teacher import Teacher
+from pipeline.inference.teacher import Teacher, TeacherSettings
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import DYNAMIC_WORLD
@@ -75,7 +75,7 @@ def train(settings: SegmenterTraining, out: Path) -> Bundle:
     Raises
     ------
     TrainingError
-        If there is nothing to learn from, or a band has no normalisation.
+        If there is nothing to learn from, a band has no normalisation, or the teacher does not fit.
     LabelsError
         If labels are unreadable or empty, outside the imagery or where it has no data, hold one class only or
         one that the settings don't name, or are all in one block.
@@ -87,6 +87,7 @@ def train(settings: SegmenterTraining, out: Path) -> Bundle:
     start = open_bundle(settings.initial) if settings.initial else None
     sources = [OpenSource.of(source, settings.classes) for source in settings.labelled]
     card = first_card(settings, start, sources)
+    check_sides(settings, card)
     scenes = read_scenes(settings, sources, card, teacher)
     tiles = teacher_tiles(settings, scenes, card, out)
     initial = start or pretrained_start(card, settings, out)
@@ -140,19 +141,51 @@ def opened_teacher(settings: SegmenterTraining) -> Teacher | None:
     Raises
     ------
     TrainingError
-        If it does not know a class of the settings.
+        As `check_teacher`.
     BundleError
         If its model can't be used.
     """
     if settings.teacher is None:
         return None
-    unknown = [name for name in settings.classes or () if name not in settings.teacher.classes]
+    check_teacher(settings, settings.teacher)
+    return Teacher(located(settings.teacher), settings.threads or os.cpu_count() or 1)
+
+
+def check_teacher(settings: SegmenterTraining, teacher: TeacherSettings) -> None:
+    """Raise TrainingError if classes or bands of the settings are not those of their teacher.
+
+    Tiles need B02 first, for the haze, and B04 and B08, for the season.
+    """
+    absent = [name for source in settings.labelled for name in source.absent]
+    unknown = [name for name in (*(settings.classes or ()), *absent) if name not in teacher.classes]
     if unknown:
         raise TrainingError(
-            f"The teacher {settings.teacher.title} does not know the class {', '.join(unknown)}. "
-            f"It knows: {', '.join(settings.teacher.classes)}."
+            f"The teacher {teacher.title} does not know the class {', '.join(dict.fromkeys(unknown))}. "
+            f"It knows: {', '.join(teacher.classes)}."
         )
-    return Teacher(located(settings.teacher), settings.threads or os.cpu_count() or 1)
+    missing = [band for band in (*teacher.bands, "B04", "B08") if band not in settings.bands]
+    if missing or settings.bands[0] != "B02":
+        needs = f"band {', '.join(dict.fromkeys(missing))}" if missing else "B02 as the first band"
+        raise TrainingError(
+            f"Learning from the teacher {teacher.title} needs {needs}. "
+            f"The network's bands are: {', '.join(settings.bands)}."
+        )
+    undrawn = [band for band in settings.bands if {"B8A": "B08"}.get(band, band) not in teacher.bands]
+    if teacher.painter and undrawn:
+        raise TrainingError(
+            f"The painter of {teacher.title} does not draw band {', '.join(undrawn)}. It draws: "
+            f"{', '.join(teacher.bands)}. Set painter: null, or train without the band."
+        )
+
+
+def check_sides(settings: SegmenterTraining, card: Card) -> None:
+    """Raise TrainingError if the side of crops or tiles is no multiple of the network's stride."""
+    sides = {"crop_px": settings.crop_px} | ({"tiles.px": settings.tiles.px} if settings.teacher else {})
+    for name, side in sides.items():
+        if side % card.stride:
+            raise TrainingError(
+                f"{name} is {side}; with this network it must be a multiple of {card.stride}, its stride."
+            )
 
 
 def teacher_tiles(
