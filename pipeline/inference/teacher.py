@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from pipeline.errors import BundleError
 from pipeline.inference.runtime import load_openvino
 from pipeline.scenes.atmosphere import top_of_atmosphere
 from pipeline.settings import Settings
+
+Number = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 
 class TeacherSettings(Settings):
@@ -33,8 +35,8 @@ class TeacherSettings(Settings):
         description="linear: (r - mean) / std; log_sigmoid: sigmoid((log(1 + log_scale r) - mean) / std)",
     )
     log_scale: float = Field(50.0, gt=0, le=1e6, description="of log_sigmoid, for reflectance of 0-1")
-    mean: tuple[float, ...] = Field(description="by band")
-    std: tuple[float, ...] = Field(description="by band")
+    mean: tuple[Number, ...] = Field(description="by band")
+    std: tuple[Number, ...] = Field(description="by band")
     output: Literal["logits", "probabilities"] = "logits"
 
     @model_validator(mode="after")
