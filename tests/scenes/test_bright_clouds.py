@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,10 +8,10 @@ from hypothesis import strategies as st
 from rasterio.windows import Window
 from scipy import ndimage
 
-from pipeline.scenes.bright_clouds import bright_clouds, can_find_clouds, displacement
+from pipeline.scenes.bright_clouds import bright_clouds, can_find_clouds, displacement, ground_displacement
 from pipeline.scenes.cells import Cells
 from pipeline.scenes.open import open_scene
-from pipeline.scenes.scene import BANDS_10M
+from pipeline.scenes.scene import BANDS_10M, Scene
 from tests.scenes.products import write_raster
 
 SIDE = 240
@@ -32,9 +33,11 @@ def white(seed: int, part: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]
     return ndimage.gaussian_filter(mask, 2), 0.5 + texture(seed, 0.06)
 
 
-@pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    """Fields with a cloud, snow of its size and texture, a white roof of 40 m, and a nodata corner."""
+def write_scene(folder: Path, misregistered: float = 0.0) -> Scene:
+    """Fields with a cloud, snow of its size and texture, a white roof of 40 m, and a nodata corner.
+
+    All of B04 may be displaced by some columns.
+    """
     images = []
     for band in BANDS_10M:
         image = FIELDS[band] + texture(1, 0.01)
@@ -43,11 +46,18 @@ def scene(tmp_path_factory):
                 ndimage.shift(layer, (moved, 0), mode="nearest") for layer in white(seed, part)
             )
             image = image * (1 - opacity) + bright * opacity
+        if band == "B04":
+            image = ndimage.shift(image, (0, misregistered), mode="nearest")
         image[-20:, :20] = 0
         images.append(np.rint(image * 1e4).astype(np.uint16))
-    path = tmp_path_factory.mktemp("clouds") / "scene.tif"
+    path = folder / "scene.tif"
     write_raster(path, np.stack(images), descriptions=BANDS_10M, scales=[1e-4] * 4, nodata=0)
     return open_scene(str(path))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    return write_scene(tmp_path_factory.mktemp("clouds"))
 
 
 def whole(scene) -> np.ndarray:
@@ -65,6 +75,18 @@ def test_nothing_is_cloud_without_parallax(scene):
     """The same bands, with the cloud where it is in B02."""
     still = replace(scene, bands=dict.fromkeys(BANDS_10M, scene.bands["B02"]))
     assert not whole(still).any()
+
+
+@pytest.mark.parametrize("misregistered", [-0.7, 0.6])
+def test_ground_of_misregistered_bands_is_not_cloud(tmp_path, misregistered):
+    moved = write_scene(tmp_path, misregistered)
+    assert ground_displacement(moved) == pytest.approx((0.0, misregistered), abs=0.15)
+    mask = whole(moved)
+    assert mask[34:96, 34:96].mean() > 0.98
+    mask[24:108, 24:108] = False
+    assert not mask.any()
+    window = Window(71, 13, 40, 90)
+    np.testing.assert_array_equal(bright_clouds(moved, window), whole(moved)[window.toslices()])
 
 
 def test_reddish_ground_and_bright_water_are_not_cloud(scene):
@@ -92,15 +114,15 @@ def test_displacement_is_measured(moved):
     second = (0.8 * ndimage.shift(first, moved, mode="nearest") + 0.1).astype(np.float32)
     cells = Cells(8, 0, 0, Window(0, 0, SIDE, SIDE))
     found = displacement(cells, first, second, np.ones(first.shape, np.bool_))
-    assert found.shape == (30, 30)
-    assert np.abs(found[3:-3, 3:-3] - np.hypot(*moved)).max() < 0.12
+    assert found.shape == (2, 30, 30)
+    assert np.abs(found[:, 3:-3, 3:-3] - np.reshape(moved, (2, 1, 1))).max() < 0.12
 
 
 def test_smooth_or_unknown_ground_is_not_displaced():
     cells = Cells(8, 0, 0, Window(0, 0, 64, 64))
     noise = np.random.default_rng(6).normal(0, 0.002, (2, 64, 64)).astype(np.float32)
     every = np.ones((64, 64), np.bool_)
-    assert displacement(cells, 0.9 + noise[0], 0.9 + noise[1], every).max() < 0.3
+    assert np.abs(displacement(cells, 0.9 + noise[0], 0.9 + noise[1], every)).max() < 0.3
     assert not displacement(cells, noise[0], noise[1], ~every).any()
 
 
