@@ -94,7 +94,8 @@ def ground_displacement(scene: Scene) -> tuple[float, float]:
     """Return the rows and columns by which dark ground is displaced from B02 to B04, in eighths of a pixel.
 
     The median of squares of 400 m in four parts of the scene; at most 1 each way. (0, 0) where too few
-    squares have texture, or they differ: over the sea dark squares are thin clouds. Measured once a scene. Errors as `read_pixels`.
+    squares have texture, or they differ: over the sea dark squares are thin clouds. Measured once a scene.
+    Errors as `read_pixels`.
     """
     if id(scene) not in _grounds:
         _grounds[id(scene)] = _measure_ground(scene)
