@@ -86,10 +86,10 @@ class UNet(nn.Module):
     and returns logits (N, classes, H, W). `convolutions` counts those of each level of the encoder, the
     decoder has `decoder_convolutions` a level. The encoder's features are concatenated to the decoder's
     (`skip` is `concat`), or added to them (`sum`), which halves the decoder's work. With `stem` 2 the first
-    convolution has a stride of 2 and 6 x 6 pixels: all levels have half the resolution, and a transposed
-    convolution doubles it at the end. With `compress` the input is reflectance, and its transfer is learned.
-    Memory: inference with the default widths takes about 700
-    bytes a pixel in float32, half of that in bfloat16.
+    convolution has a stride of 2 and 6 x 6 pixels: all levels have half the resolution, and the last
+    convolution, a transposed one, doubles it. With `compress` the input is reflectance, and its transfer is
+    learned. Memory: inference with the default widths takes about 700 bytes a pixel in float32, half of that
+    in bfloat16.
     """
 
     def __init__(
@@ -124,9 +124,9 @@ class UNet(nn.Module):
             _convolutions(width if self.adds else 2 * width, width, decoder_convolutions)
             for width in upward[1:]
         )
-        finest = widths[0] if stem == 1 else max(classes, widths[0] // 4)
-        self.full = nn.Identity() if stem == 1 else nn.ConvTranspose2d(widths[0], finest, 2, stride=2)
-        self.head = nn.Conv2d(finest, classes, 1)
+        self.head = (
+            nn.Conv2d(widths[0], classes, 1) if stem == 1 else nn.ConvTranspose2d(widths[0], classes, 2, 2)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (N, classes, H, W) of normalised images (N, bands, H, W)."""
@@ -139,7 +139,7 @@ class UNet(nn.Module):
         for up, convolutions, skip in zip(self.up, self.decoder, reversed(skips), strict=True):
             above = up(features)
             features = convolutions(above + skip if self.adds else torch.cat((above, skip), dim=1))
-        return self.head(self.full(features))
+        return self.head(features)
 
 
 FAMILY = Family("unet", "segmentation", UNet)

@@ -177,11 +177,12 @@ def start_from(bundle: Bundle, network: nn.Module, card: Card) -> None:
         state[first] = known
     if theirs.classes != ours.classes:
         names = [item.name for item in theirs.classes]
-        for name in (last, last.removesuffix("weight") + "bias"):
+        transposed = isinstance(network.get_submodule(last.removesuffix(".weight")), nn.ConvTranspose2d)
+        for name, axis in ((last, int(transposed)), (last.removesuffix("weight") + "bias", 0)):
             head = own[name].clone()
             for channel, item in enumerate(ours.classes):
                 if item.name in names:
-                    head[channel] = state[name][names.index(item.name)]
+                    head.select(axis, channel).copy_(state[name].select(axis, names.index(item.name)))
             state[name] = head
     try:
         network.load_state_dict(state)

@@ -147,7 +147,9 @@ class SegmenterTraining(FitSettings):
     class_balance: float = Field(
         0.1, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
     )
-    emphasis: dict[str, Factor] = Field({}, description="further factors of classes in the loss, by name")
+    emphasis: dict[str, Factor] = Field(
+        {}, description="further factors of classes in the loss of the last stage, by name"
+    )
     band_dropout: float = Field(
         0.4, ge=0, le=1, description="share of the examples that are shown without some optional bands"
     )

@@ -218,7 +218,11 @@ def first_stage(
 ) -> Bundle:
     """Train without land use; return the bundle to continue with."""
     log.info("first stage: without land use")
-    changes = {"steps": settings.first_steps, "learning_rate": settings.first_learning_rate}
+    changes = {
+        "steps": settings.first_steps,
+        "learning_rate": settings.first_learning_rate,
+        "emphasis": {},
+    }
     settings = settings.model_copy(update=changes)
     apart = [without_land_use(scene, settings.guard_px) for scene in scenes]
     share = settings.teacher_share[0]

@@ -34,8 +34,13 @@ def test_a_band_that_is_new_has_no_weight_and_the_others_theirs(first):
     torch.testing.assert_close(network.eval()(image[:, [0, 2, 1, 2, 3]]), before(image))
 
 
-def test_classes_are_matched_by_name(first):
-    given = card(classes={"built": (1,), "orchard": (2,)})
+@pytest.mark.parametrize("stem", [1, 2])
+def test_classes_are_matched_by_name(tmp_path, stem):
+    arguments = {"widths": [4, 8], "stem": stem}
+    first = save_bundle(
+        tmp_path, card(arguments=arguments), build_network(card(arguments=arguments)).state_dict()
+    )
+    given = card(classes={"built": (1,), "orchard": (2,)}, arguments=arguments)
     network = build_network(given)
     start_from(first, network, given)
     before = first.load_into(build_network(first.card))
