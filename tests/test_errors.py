@@ -30,6 +30,7 @@ def test_transient_errors():
         "IncompleteReadError",
         "InputChangedError",
         "InstallationError",
+        "OpenDataUnreachableError",
         "OrchestratorError",
         "OutputError",
         "RoadsUnreachableError",

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -131,11 +132,7 @@ def half_precision(settings: FitSettings) -> bool:
 
 
 def prepare(settings: FitSettings) -> None:
-    """Set threads and seeds; call it before the network is built, so that its weights repeat, too.
-
-    Denormal numbers, with which processors compute many times slower, become 0.
-    """
-    torch.set_flush_denormal(True)
+    """Set threads and seeds; call it before the network is built, so that its weights repeat, too."""
     if settings.threads:
         torch.set_num_threads(settings.threads)
     pl.seed_everything(settings.seed, verbose=False)
@@ -181,13 +178,14 @@ def fit(
             if isinstance(train_loader.sampler, EpochSampler):
                 train_loader.sampler.set_epoch(step // settings.epoch_steps)
             trainer = _trainer(settings, out, step, monitor if watched else None, better, autocast)
-            trainer.fit(
-                module,
-                train_loader,
-                validation_loader,
-                ckpt_path=out / LAST if earlier else None,
-                weights_only=True,
-            )
+            with _without_denormals():
+                trainer.fit(
+                    module,
+                    train_loader,
+                    validation_loader,
+                    ckpt_path=out / LAST if earlier else None,
+                    weights_only=True,
+                )
             earlier = read_checkpoint(out / LAST)
         if (out / "metrics.csv").is_file():
             draw_learning_curve(out / "metrics.csv", out / "learning_curve.png")
@@ -195,6 +193,16 @@ def fit(
     if earlier is None or final is None:
         raise TrainingError(f"{out} has lost its checkpoints; train again into an empty folder.")
     module.load_state_dict(mean_weights([final, *(read_step(out, at) for at in settings.blend)]))
+
+
+@contextmanager
+def _without_denormals() -> Iterator[None]:
+    """Let denormal numbers be 0, with which processors compute many times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
 
 
 def _trainer(

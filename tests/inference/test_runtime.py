@@ -126,7 +126,7 @@ def test_precision_is_what_was_asked_for():
 
 def test_nobody_is_told_that_it_runs():
     """OpenVINO reports its imports to its makers where `openvino_telemetry` can be imported."""
-    runtime._openvino()
+    runtime.load_openvino()
     import sys
 
     assert sys.modules["openvino_telemetry"] is None

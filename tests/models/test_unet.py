@@ -129,7 +129,7 @@ def shipped() -> tuple[Card, torch.nn.Module]:
 
 def test_shipped_bundle_is_small_and_runs_on_the_four_10_m_bands():
     files = list((SHIPPED / "landcover").iterdir())
-    assert sum(file.stat().st_size for file in files) <= 15 * MEGABYTE
+    assert sum(file.stat().st_size for file in files) <= 5 * MEGABYTE
     assert set(open_bundle("landcover").card.required_bands) == {"B02", "B03", "B04", "B08"}
 
 
@@ -137,7 +137,7 @@ def test_card_of_the_shipped_bundle_has_the_network_s_own_halo_and_stride(shippe
     card, network = shipped
     seen = anatomy(network, (len(card.bands), 256, 256))
     assert (card.halo, card.stride) == (seen.halo, seen.stride)
-    assert card.halo <= 128
+    assert card.halo <= 96
 
 
 def test_shipped_network_gives_the_same_land_cover_tile_by_tile(shipped):
@@ -168,7 +168,7 @@ def test_shipped_network_keeps_the_promises_of_its_card(shipped):
 
 
 def test_shipped_network_agrees_with_the_pseudo_label_on_brandenburg(shipped):
-    assert shipped[0].quality["brandenburg"]["held_out"]["accuracy"] >= 0.70
+    assert shipped[0].quality["brandenburg"]["held_out"]["accuracy"] >= 0.68
 
 
 def test_renormalised_features_do_not_depend_on_the_rest_of_the_batch():
