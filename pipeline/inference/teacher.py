@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -138,11 +139,14 @@ def _opened(path: str, inputs: int, outputs: int, threads: int) -> tuple[Any, bo
     if not Path(path).exists():
         raise BundleError(f"The teacher's model is not there: {path}")
     openvino = load_openvino()
+    level = logging.getLogger().level
     try:
         model = openvino.convert_model(path, extension=[_halving(openvino)])
     except Exception as error:  # OpenVINO raises RuntimeError and others for what it can't read
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"The teacher's model can't be read: {path} ({reason}).") from error
+    finally:
+        logging.getLogger().setLevel(level)  # OpenVINO silences the warnings of all others
     if len(model.inputs) != 1 or len(model.outputs) != 1 or model.input().partial_shape.rank != 4:
         raise BundleError(f"The teacher's model must turn one image (N, C, H, W) into one map: {path}")
     last = _is(model.input().partial_shape[3], inputs)

@@ -1,5 +1,6 @@
 """A teacher gives the class probabilities of its model; a model that does not fit is one clear line."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -144,3 +145,10 @@ def test_settings_that_do_not_fit_each_other_are_refused(model):
         settings(model, std=(1, 0))
     assert settings(model).title == "pixels.onnx"
     assert settings(model, name="Pixels").title == "Pixels"
+
+
+def test_a_teacher_silences_nobody(model):
+    """OpenVINO's conversion sets the level of the root logger, and warnings of a run would be lost."""
+    level = logging.getLogger().level
+    Teacher(settings(model))
+    assert logging.getLogger().level == level
