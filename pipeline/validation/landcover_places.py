@@ -33,10 +33,10 @@ from pipeline.validation.landcover_metrics import Classes
 
 Level = Literal["L1C", "L2A"]
 Block = tuple[
-    Annotated[int, Field(ge=0)],
-    Annotated[int, Field(ge=0)],
-    Annotated[int, Field(ge=1)],
-    Annotated[int, Field(ge=1)],
+    Annotated[int, Field(ge=0, le=1_000_000)],
+    Annotated[int, Field(ge=0, le=1_000_000)],
+    Annotated[int, Field(ge=1, le=1_000_000)],
+    Annotated[int, Field(ge=1, le=1_000_000)],
 ]
 """First row, first column, rows and columns, in pixels of 10 m."""
 _TILE_PX = 1024
