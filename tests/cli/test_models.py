@@ -18,7 +18,7 @@ def test_models_are_listed_shown_and_taken_apart():
     for expected in ("faster_rcnn", "a detection counts from", "Learned from", "licence", "f1", "GMAC; halo"):
         assert expected in shown
     anatomy = CliRunner().invoke(cli.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
-    assert "halo 112 px; stride 16 px" in anatomy
+    assert "halo 48 px; stride 8 px" in anatomy
 
 
 def test_anatomy_card_and_documentation_agree():
