@@ -29,7 +29,7 @@ _COLLECTIONS = ("GeometryCollection",)
 
 @dataclass(frozen=True)
 class LeftOut:
-    """What could not be used of a file as it is: counts of features by reason, and columns."""
+    """Parts of a file that were not used as they are: counts of features by reason, and columns."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     """Features left out: `without geometry`, `not polygons`, `not points`, `without area`, `duplicates`,

@@ -131,7 +131,7 @@ class PlaceBar:
     accuracy: float | None
     """On real labels; None without."""
     interval: tuple[float, float] | None
-    """Of the accuracy, 95 %."""
+    """Interval of the accuracy, 95 %."""
 
 
 def landcover_quality_figure(reliabilities: Mapping[str, Reliability], places: Sequence[PlaceBar]) -> Figure:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.ndimage import zoom
+from scipy.ndimage import gaussian_filter, zoom
 from torch import Tensor
 
 from pipeline.models.bundle import Card
@@ -20,7 +20,7 @@ CLOUD_REFLECTANCE = {
     "B01": 1.0, "B02": 1.0, "B03": 0.98, "B04": 0.97, "B05": 1.0, "B06": 1.02, "B07": 1.03, "B08": 1.03,
     "B8A": 1.04, "B09": 0.9, "B11": 0.62, "B12": 0.48,
 }  # fmt: skip
-"""Of a water cloud, relative to B02: ice and water absorb in the short-wave infrared."""
+"""Reflectance of a water cloud, relative to B02: ice and water absorb in the short-wave infrared."""
 
 
 def turned(array: NDArray[Any], turns: int, mirrored: bool) -> NDArray[Any]:
@@ -61,6 +61,30 @@ def under_clouds(
         cloud = np.float32(rng.uniform(0.3, 0.7)) * by_band(CLOUD_REFLECTANCE, bands)
         image = image * (1 - opacity) + cloud * opacity
     return np.asarray(image, np.float32)
+
+
+def degraded(
+    image: NDArray[np.float32],
+    bands: Sequence[str],
+    rng: np.random.Generator,
+    *,
+    clouded: float,
+    blurred: float,
+    blur_px: float,
+    noise: float,
+) -> NDArray[np.float32]:
+    """Return the image (C, S, S), some times under clouds, some times blurred, and often with noise.
+
+    `clouded` and `blurred` are probabilities, `blur_px` and `noise` the largest standard deviations.
+    """
+    if rng.random() < clouded:
+        image = under_clouds(image, bands, rng)
+    if rng.random() < blurred:
+        sigma = rng.uniform(0.3, blur_px)
+        image = gaussian_filter(image, (0, sigma, sigma))
+    if rng.random() < 0.3:
+        image = image + rng.normal(0, rng.uniform(0, noise), image.shape).astype(np.float32)
+    return image
 
 
 def drop_bands(image: Tensor, card: Card, share: float, rng: np.random.Generator) -> None:

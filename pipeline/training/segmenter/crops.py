@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch.nn import functional
 from torch.utils.data import Dataset
 
@@ -16,7 +15,7 @@ from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Card
 from pipeline.models.normalise import normalise
 from pipeline.scenes.atmosphere import PATH_RADIANCE
-from pipeline.training.segmenter.augment import by_band, drop_bands, turned, under_clouds
+from pipeline.training.segmenter.augment import by_band, degraded, drop_bands, turned
 from pipeline.training.segmenter.examples import Example
 from pipeline.training.segmenter.scenes import LabelledScene
 
@@ -70,13 +69,7 @@ def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generat
         gain = rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, (len(bands), 1, 1))
     path = by_band(PATH_RADIANCE, bands) / np.float32(PATH_RADIANCE["B02"])
     image = image * gain.astype(np.float32) + np.float32(haze) * path
-    if rng.random() < 0.15:
-        image = under_clouds(image, bands, rng)
-    if rng.random() < 0.2:
-        sigma = rng.uniform(0.3, 0.8)
-        image = gaussian_filter(image, (0, sigma, sigma))
-    if rng.random() < 0.3:
-        image = image + rng.normal(0, rng.uniform(0, 0.005), image.shape).astype(np.float32)
+    image = degraded(image, bands, rng, clouded=0.15, blurred=0.2, blur_px=0.8, noise=0.005)
     if rng.random() < 0.15:
         image = np.round(image * 255) / 255
     if rng.random() < 0.1:

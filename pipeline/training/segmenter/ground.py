@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from pipeline.inference.teacher import Teacher
 from pipeline.scenes.atmosphere import HAZE, haze_of, surface, top_of_atmosphere
-from pipeline.training.segmenter.augment import smooth_field, turned, under_clouds
+from pipeline.training.segmenter.augment import degraded, smooth_field, turned
 from pipeline.training.segmenter.settings import TileSettings
 
 _LEAST = np.float32(1e-4)
@@ -35,13 +35,13 @@ class Place:
     classes: NDArray[np.uint8]
     """(H, W), the teacher's classes, to find pixels of rare ones."""
     hazy: bool
-    """Whether the atmosphere is still in it (L1C)."""
+    """True if the atmosphere is still in it (L1C)."""
     share: float = 1.0
-    """Of the tiles, relative to other places."""
+    """Share of the tiles, relative to other places."""
     absent: tuple[str, ...] = ()
     """Classes that do not exist at the place, whatever the teacher says."""
     identity: tuple[Any, ...] = ()
-    """What distinguishes it from other states of the place, for the key of its tiles."""
+    """Name and state of the place, for the key of its tiles."""
 
     @cached_property
     def centres(self) -> dict[int, NDArray[np.intp]]:
@@ -57,12 +57,9 @@ class Place:
     @cached_property
     def haze(self) -> float:
         """Haze of an L1C scene; 1 for L2A."""
-        return haze_at(self.reflectance, self.counts) if self.hazy else 1.0
-
-
-def haze_at(reflectance: NDArray[np.float32], counts: NDArray[np.bool_]) -> float:
-    """Return the haze of a scene whose first band is B02."""
-    return haze_of(reflectance[:1, counts], ("B02",)) if counts.any() else 1.0
+        if not self.hazy or not self.counts.any():
+            return 1.0
+        return haze_of(self.reflectance[:1, self.counts], ("B02",))
 
 
 @dataclass(frozen=True)
@@ -74,7 +71,7 @@ class Scenery:
     counts: NDArray[np.bool_]
     """(S, S), pixels that may be learned."""
     haze: float
-    """Of the atmosphere over it."""
+    """Haze of the atmosphere over it."""
     absent: tuple[str, ...] = ()
 
     @property
@@ -208,13 +205,7 @@ class Ground:
         haze = scenery.haze
         if rng.random() < 0.3:
             haze = float(rng.uniform(*HAZE))
-        if rng.random() < 0.1:
-            image = under_clouds(image, bands, rng)
-        if rng.random() < 0.15:
-            sigma = rng.uniform(0.3, 0.9)
-            image = gaussian_filter(image, (0, sigma, sigma))
-        if rng.random() < 0.3:
-            image = image + rng.normal(0, rng.uniform(0, 0.004), image.shape).astype(np.float32)
+        image = degraded(image, bands, rng, clouded=0.1, blurred=0.15, blur_px=0.9, noise=0.004)
         return replace(scenery, reflectance=np.maximum(np.asarray(image, np.float32), _LEAST), haze=haze)
 
     def _in_another_season(self, image: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:

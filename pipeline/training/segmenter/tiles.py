@@ -32,7 +32,7 @@ from pipeline.training.segmenter.scenes import LabelledScene
 from pipeline.training.segmenter.settings import TileSettings
 
 _VERSION = 1
-"""Of the code that draws tiles: raise it when tiles of the same recipe change."""
+"""Version of the code that draws tiles: raise it when tiles of the same recipe change."""
 _FULL = 255.0
 
 
