@@ -167,6 +167,8 @@ class _Answer:
         try:
             found = self._came.get(timeout=max(0.0, self._begun + limit_s - time.monotonic()))
         except Empty:
+            found = requests.Timeout()
+        if isinstance(found, requests.Timeout):  # ours, or that of the socket, which may come first
             self._abandoned.set()
             raise RoadsUnreachableError(
                 f"Roads can't be fetched: {self._url} didn't answer in {round(limit_s, 1):g} s "
