@@ -12,13 +12,15 @@ import pandas as pd
 
 from pipeline.errors import LabelsError
 
-LABELS = ("id", "confidence", "travel_deg", "heading_deg", "speed_kmh", "scene_id")
+LABELS = ("id", "confidence", "vehicle", "travel_deg", "heading_deg", "speed_kmh", "scene_id")
 """Columns of truck labels that are read."""
+VEHICLES = HEAVY, LIGHT = ("heavy", "light")
+"""Values of `vehicle`: 8 m or longer (lorries, trailers, buses, coaches), and all else that moves."""
 _CLASSES = (
     *("class", "label", "category", "type", "vehicle", "object"),
     *("class_name", "vehicle_type", "vehicle_class", "object_type"),
 )
-"""Columns that may say what is in a box; an evaluation does not read them."""
+"""Columns that may say what is in a box; of them only `vehicle` is read, where it has `VEHICLES`."""
 _TRUCKS = ("truck", "trucks", "lorry", "lorries", "hgv")
 _SAME = {"heading_deg": "travel_deg"}
 """Columns that mean another one."""
@@ -30,6 +32,7 @@ _TEXTS, _FLAGS = ("scene_id", "road_id", "road_class", "landcover"), ("near_clou
 _NUMBERS = (
     *(("heading_deg", DEGREES, "degrees"), ("axis_deg", DEGREES, "degrees")),
     *(("speed_kmh", _FOUND_KMH, "km/h"), ("speed_kmh_sigma", _FOUND_KMH, "km/h")),
+    ("vehicle_score", (0.0, 1.0), "as a probability"),
 )
 _TRUTH = {**dict.fromkeys(("true", "1", "yes"), True), **dict.fromkeys(("false", "0", "no"), False)}
 _SHORTEST, _SHAPEFILE_NAME = 4, 10
@@ -102,6 +105,24 @@ def ids(frame: gpd.GeoDataFrame) -> pd.Series:
     return text(frame, "id", "").where(lambda given: given != "", count)
 
 
+def vehicles(frame: gpd.GeoDataFrame, path: Path | str) -> pd.Series | None:
+    """Return the column `vehicle` as text, heavy where it is blank; None without it.
+
+    A column without any of `VEHICLES`, but with other values, is not read either: None.
+
+    Raises
+    ------
+    LabelsError
+        If it has some of `VEHICLES`, and other values.
+    """
+    values = text(frame, "vehicle", "").str.lower()
+    if "vehicle" not in frame or ((values != "").any() and not values.isin(VEHICLES).any()):
+        return None
+    values = values.where(values != "", HEAVY)
+    check(values, VEHICLES, path)
+    return values
+
+
 def check(values: pd.Series, known: Sequence[str], path: Path | str) -> None:
     """Check that a column of text has known values only.
 
@@ -141,11 +162,12 @@ def notes(frame: gpd.GeoDataFrame, certain: pd.Series, confidences: Sequence[str
     for name in frame.columns:
         if str(name).lower() in _CLASSES:
             classes = text(frame, name, "")[certain]
-            others = classes[(classes != "") & ~classes.str.lower().isin(_TRUCKS)]
+            known = (*_TRUCKS, *VEHICLES) if name == "vehicle" else _TRUCKS
+            others = classes[(classes != "") & ~classes.str.lower().isin(known)]
             if len(others) and not (classes.nunique() == 1 and classes.str.isnumeric().all()):
                 lines.append(
-                    f"column {name} is not read, so {counted(others)} count as trucks. "
-                    "Remove those boxes, or give them the confidence ignore."
+                    f"column {name} is not read, so {counted(others)} count as heavy vehicles. "
+                    "Say heavy or light in a column vehicle, or give those boxes the confidence ignore."
                 )
     return lines
 
@@ -160,7 +182,7 @@ def misspelt(found: Sequence[str], known: Sequence[str]) -> list[str]:
         near = get_close_matches(lower, absent, 1, 0.7) or [
             each for each in absent if len(lower) >= _SHORTEST and each.startswith(lower)
         ]
-        if near and name not in known:
+        if near and name not in known and lower not in _CLASSES:
             lines.append(f"column {name} is not read; if it is meant to be {near[0]}, rename it.")
     return lines
 

@@ -9,6 +9,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation import columns
@@ -40,15 +41,16 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
 
     Columns: `id` (text), `confidence` (one of `CONFIDENCES`, `high` where not given), `travel_deg`
     (degrees clockwise from north; a column `heading_deg` is taken as the same), `speed_kmh` (both NaN where
-    unknown), `scene_id` where the file has it, `geometry`. A file without boxes means that there are no
-    trucks. Duplicate boxes (of one scene) are left out. Each polygon of a feature of several is a box. What
-    could not be used is also a warning.
+    unknown), `vehicle` (one of `columns.VEHICLES`) and `scene_id` where the file has them, `geometry`.
+    Without `vehicle` all are heavy vehicles. A file without boxes means that there are no trucks. Duplicate
+    boxes (of one scene) are left out. Each polygon of a feature of several is a box. What could not be used
+    is also a warning.
 
     Raises
     ------
     LabelsError
         If the file is missing or unreadable, has no CRS, holds features but no polygons, or an unknown
-        confidence.
+        confidence or vehicle.
     """
     frame, left_out = usable_polygons(path, "Truck labels", crs, TRUCK_LAYERS, boxes=True, unique=True)
     frame = columns.renamed(frame, columns.LABELS)
@@ -68,10 +70,20 @@ def checked_truck_labels(path: Path | str, crs: Any | None = None) -> tuple[gpd.
     ]
     for note in notes:
         warn(f"{path}: Truck labels: {note}")
+    vehicle = columns.vehicles(frame, path)
+    if vehicle is not None:
+        read["vehicle"] = vehicle
     if "scene_id" in frame:
         read["scene_id"] = columns.text_or_none(frame["scene_id"])
     boxes = gpd.GeoDataFrame(read, geometry=frame.geometry, crs=frame.crs)
     return boxes, replace(left_out, notes=(*left_out.notes, *notes))
+
+
+def is_light(labels: gpd.GeoDataFrame) -> NDArray[np.bool_]:
+    """Return (M,): True for labels of light vehicles; all are heavy without a column `vehicle`."""
+    if "vehicle" not in labels:
+        return np.zeros(len(labels), dtype=bool)
+    return np.asarray(labels["vehicle"] == columns.LIGHT, dtype=bool)
 
 
 def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOut]:

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation.columns import misspelt
-from pipeline.evaluation.labels import checked_truck_labels
+from pipeline.evaluation.labels import checked_truck_labels, is_light
 from pipeline.input_warnings import collected_warnings
 from tests.evaluation.test_labels import UTM, pixels
 
@@ -34,6 +34,7 @@ def read(path, **columns):
         ("travel_dir", "travel_deg"),
         ("speed", "speed_kmh"),
         ("scene", "scene_id"),
+        ("vehicles", "vehicle"),
     ],
 )
 def test_a_misspelt_column_is_named(tmp_path, name, meant):
@@ -99,7 +100,10 @@ def test_ids_of_any_type_are_text(tmp_path):
 
 
 def test_classes_that_count_as_trucks_are_named(tmp_path):
-    counted = "count as trucks. Remove those boxes, or give them the confidence ignore."
+    counted = (
+        "count as heavy vehicles. Say heavy or light in a column vehicle, or give those boxes the confidence "
+        "ignore."
+    )
     _, notes = read(tmp_path / "a.gpkg", **{"class": ["truck", "car", "Bus", "car"]})
     assert notes == [f"column class is not read, so car (2), Bus (1) {counted}"]
     _, notes = read(tmp_path / "b.gpkg", **{"class": ["truck", "car"], "confidence": ["high", "ignore"]})
@@ -114,6 +118,26 @@ def test_classes_that_count_as_trucks_are_named(tmp_path):
 def test_classes_in_other_columns_are_named_too(tmp_path, name):
     _, notes = read(tmp_path / "a.gpkg", **{name: ["truck", "car"]})
     assert [note.partition(",")[0] for note in notes] == [f"column {name} is not read"]
+
+
+def test_heavy_and_light_vehicles(tmp_path):
+    boxes, notes = read(tmp_path / "a.gpkg", VEHICLE=["heavy", "Light ", None, ""])
+    assert boxes["vehicle"].tolist() == ["heavy", "light", "heavy", "heavy"]
+    assert is_light(boxes).tolist() == [False, True, False, False] and notes == []
+    blank, notes = read(tmp_path / "b.gpkg", vehicle=["", None])
+    assert blank["vehicle"].tolist() == ["heavy", "heavy"] and notes == []
+
+
+def test_without_the_column_all_are_heavy(tmp_path):
+    boxes, notes = read(tmp_path / "a.gpkg", confidence=["high", "low"])
+    assert "vehicle" not in boxes and not is_light(boxes).any() and notes == []
+    old, notes = read(tmp_path / "b.gpkg", vehicle=["truck", "car"])
+    assert "vehicle" not in old and len(notes) == 1
+
+
+def test_other_values_beside_heavy_and_light_are_refused(tmp_path):
+    with pytest.raises(LabelsError, match=r"is one of heavy, light\. Received: ligth \(1\)"):
+        read(tmp_path / "a.gpkg", vehicle=["heavy", "ligth", "light"])
 
 
 def test_a_column_with_the_values_of_confidence_is_named(tmp_path):
