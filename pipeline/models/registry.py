@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from pipeline.errors import BundleError
-from pipeline.models import faster_rcnn, fcos, library_segmenters, screener, unet
+from pipeline.models import faster_rcnn, fcos, library_segmenters, screener, separable_fcn, unet
 from pipeline.models.bundle import Card, Task
 from pipeline.models.family import Family
 
@@ -13,6 +13,7 @@ FAMILIES: list[Family] = [
     faster_rcnn.FAMILY,
     fcos.FAMILY,
     unet.FAMILY,
+    separable_fcn.FAMILY,
     library_segmenters.FCN_FAMILY,
     library_segmenters.SMP_UNET_FAMILY,
     screener.FAMILY,

@@ -9,7 +9,7 @@ from pipeline.models.bundle import SHIPPED, Card, open_bundle
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.receptive_field.trace import anatomy
 from pipeline.models.registry import build_network
-from pipeline.models.unet import BatchRenorm, Compression, UNet
+from pipeline.models.unet import UNet
 from pipeline.tiling import plan
 
 MEGABYTE = 1_000_000
@@ -169,29 +169,6 @@ def test_shipped_network_keeps_the_promises_of_its_card(shipped):
 
 def test_shipped_network_agrees_with_the_pseudo_label_on_brandenburg(shipped):
     assert shipped[0].quality["brandenburg"]["held_out"]["accuracy"] >= 0.68
-
-
-def test_renormalised_features_do_not_depend_on_the_rest_of_the_batch():
-    """After some steps training computes what inference does; the first steps are plain batch norm."""
-    torch.manual_seed(0)
-    norm, plain = BatchRenorm(3), torch.nn.BatchNorm2d(3)
-    batches = [torch.randn(4, 3, 8, 8) * 2 + 1 for _ in range(300)]
-    torch.testing.assert_close(norm(batches[0]), plain(batches[0]))
-    for batch in batches:
-        norm(batch)
-    bright = torch.cat([batches[0], batches[1] + 5])
-    seen = norm(bright)[:4]
-    torch.testing.assert_close(seen, norm.eval()(batches[0]), rtol=0.2, atol=0.3)
-    assert (plain(bright)[:4] - plain.eval()(batches[0])).abs().mean() > 0.5
-
-
-def test_compression_keeps_0_and_the_order_of_reflectance():
-    compression = Compression(2)
-    values = torch.tensor([0.0, 0.02, 0.1, 0.5, 1.0]).view(1, 1, 1, 5).expand(1, 2, 1, 5)
-    compressed = compression(values)
-    assert (compressed[..., 0] == 0).all()
-    assert (compressed.diff(dim=-1) > 0).all()
-    assert compressed.max() < 1
 
 
 def test_a_strided_stem_halves_the_resolution_of_all_levels():

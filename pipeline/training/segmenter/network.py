@@ -158,9 +158,6 @@ def start_from(bundle: Bundle, network: nn.Module, card: Card) -> None:
     """
     theirs, ours = bundle.card, card
     state = {name: value.float() for name, value in bundle.state_dict().items()}
-    for name, value in state.items():
-        if name.endswith("num_batches_tracked"):
-            value.zero_()  # norms adapt to other scenes as from the start
     own = network.state_dict()
     convolutions = [name for name, value in own.items() if value.ndim == 4]
     first, last = convolutions[0], convolutions[-1]

@@ -75,6 +75,13 @@ class TileSettings(Settings):
     transferred: Share = Field(0.15, description="share of tiles in the light of another place")
     painted: Share = Field(0.08, description="share of tiles that the teacher draws itself")
     changed: Share = Field(0.5, description="share of tiles in another season, light or weather")
+    haze_rest: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="standard deviation of the haze that the student sees and the teacher does not, in half "
+        "of the examples; 1 is the haze of clear air",
+    )
 
 
 class SegmenterTraining(FitSettings):

@@ -23,9 +23,9 @@ from pipeline.inference.teacher import Teacher, TeacherSettings
 from pipeline.models.bundle import Card
 from pipeline.models.normalise import normalise
 from pipeline.open_data.resolve import located
-from pipeline.scenes.atmosphere import top_of_atmosphere
+from pipeline.scenes.atmosphere import HAZE, PATH_RADIANCE, top_of_atmosphere
 from pipeline.storage.atomic import replacing
-from pipeline.training.segmenter.augment import drop_bands
+from pipeline.training.segmenter.augment import by_band, drop_bands
 from pipeline.training.segmenter.examples import Example
 from pipeline.training.segmenter.ground import Ground, Place
 from pipeline.training.segmenter.scenes import LabelledScene
@@ -113,7 +113,7 @@ class TeacherTiles(Dataset[Example]):
                 "seed": self.seed,
                 "bands": self.card.bands,
                 "teacher": self.teacher_settings.model_dump(mode="json", exclude={"name", "licence"}),
-                "tiles": self.settings.model_dump(mode="json", exclude={"count", "folder"}),
+                "tiles": self.settings.model_dump(mode="json", exclude={"count", "folder", "haze_rest"}),
                 "places": [place.identity for place in self.places],
             }
         )
@@ -164,15 +164,22 @@ class TeacherTiles(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         """Return a tile with or without its atmosphere, and with some bands or all.
 
-        It is not turned, and its light stays: the teacher would label a turned tile otherwise in a sixth of
-        its pixels, and one that is 2 % brighter in a tenth.
+        Sometimes the atmosphere is a little more or less than the one that the teacher looked through, as
+        between L1C and L2A of one acquisition, so that both levels give one map. A tile is not turned, and
+        its light stays: the teacher would label a turned tile otherwise in a sixth of its pixels, and one
+        that is 2 % brighter in a tenth.
         """
         tile = self.tile(index % self.settings.count)
         rng = np.random.default_rng((self.seed, 8, index))
         there = tile.image > 0
         reflectance = tile.image.astype(np.float32) / np.float32(10_000)
+        rest = rng.normal(0, self.settings.haze_rest) if rng.random() < 0.5 else 0.0
         if rng.random() < 0.5:
-            reflectance = top_of_atmosphere(reflectance, self.card.bands, tile.haze)
+            haze = float(np.clip(tile.haze + rest, *HAZE))
+            reflectance = top_of_atmosphere(reflectance, self.card.bands, haze)
+        else:
+            path = by_band(PATH_RADIANCE, self.card.bands)
+            reflectance = np.maximum(reflectance + np.float32(rest) * path, np.float32(1e-4))
         reflectance[~there] = np.nan
         image = normalise(reflectance, np.asarray(there.any(axis=0)), self.card)
         drop_bands(image, self.card, self.band_dropout, rng)

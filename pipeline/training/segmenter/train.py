@@ -22,6 +22,7 @@ from pipeline.models.halo import with_halo
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.library_segmenters import start_encoder
 from pipeline.models.registry import build_network, find_family
+from pipeline.models.renorm import Compression
 from pipeline.open_data.resolve import located
 from pipeline.storage.atomic import replacing
 from pipeline.training.fit import prepare
@@ -255,8 +256,7 @@ def blank_card(settings: SegmenterTraining) -> Card:
         raise TrainingError(f"No normalisation for {', '.join(unknown)}. Known: {', '.join(NORMALISATION)}.")
     family = find_family("segmentation", settings.architecture)
     arguments = {**family.arguments, **settings.arguments}
-    plain = (0.0, 1.0) if arguments.get("compress") else None  # the network's own transfer takes reflectance
-    normalisation = [plain or NORMALISATION[band] for band in settings.bands]
+    normalisation = [NORMALISATION[band] for band in settings.bands]
     card = Card(
         id=settings.id,
         version=settings.version,
@@ -271,6 +271,9 @@ def blank_card(settings: SegmenterTraining) -> Card:
         halo=0,
         stride=1,
     )
+    if any(isinstance(layer, Compression) for layer in build_network(card).modules()):
+        plain = (0.0,) * len(card.bands), (1.0,) * len(card.bands)  # its own transfer takes reflectance
+        card = card.model_copy(update=dict(zip(("mean", "std"), plain, strict=True)))
     return with_halo(card)
 
 

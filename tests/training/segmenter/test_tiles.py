@@ -88,6 +88,15 @@ def test_an_example_repeats_and_comes_with_and_without_the_atmosphere(tiles):
     assert max(blue) > 0.09
 
 
+def test_the_student_sees_a_little_more_or_less_haze_than_the_teacher_saw(tiles):
+    def blues():
+        return {float(tiles[6 * number][0][0].min()) for number in range(40)}
+
+    assert len(blues()) > 10
+    tiles.settings = tiles.settings.model_copy(update={"haze_rest": 0.0})
+    assert len(blues()) == 2  # with the atmosphere, and without
+
+
 def test_missing_bands_are_0(tiles):
     tiles.places = [place(lacks=("B8A",))]
     image, *_ = tiles[0]
