@@ -37,6 +37,10 @@ MOST_STEPS = 10_000_000
 MOST_THREADS = 1024
 
 SeedNumber = Annotated[int, Field(ge=0, le=MOST_SEED)]
+_Pixel = Annotated[int, Field(ge=0, le=1_000_000)]
+_Pixels = Annotated[int, Field(ge=1, le=1_000_000)]
+PixelBlock = tuple[_Pixel, _Pixel, _Pixels, _Pixels]
+"""First row, first column, rows and columns, in pixels of 10 m."""
 
 _LONGEST = 10_000
 """Characters of a text."""

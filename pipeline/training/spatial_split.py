@@ -7,17 +7,12 @@ within a guard band around them is learned either.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from pipeline.settings import PixelBlock
 from pipeline.tiling import Tile, plan
-
-_Pixel = Annotated[int, Field(ge=0, le=1_000_000)]
-PixelBlock = tuple[_Pixel, _Pixel, _Pixel, _Pixel]
-"""First row, first column, rows, columns."""
 
 
 def fold_blocks(shape: tuple[int, int], side: int, fold: int, folds: int) -> tuple[PixelBlock, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +27,14 @@ from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Scene
-from pipeline.settings import Settings
+from pipeline.settings import PixelBlock, Settings
 from pipeline.tiling import Tile, plan, strips
 from pipeline.validation.landcover_metrics import Classes
 
 Level = Literal["L1C", "L2A"]
-Block = tuple[
-    Annotated[int, Field(ge=0, le=1_000_000)],
-    Annotated[int, Field(ge=0, le=1_000_000)],
-    Annotated[int, Field(ge=1, le=1_000_000)],
-    Annotated[int, Field(ge=1, le=1_000_000)],
-]
-"""First row, first column, rows and columns, in pixels of 10 m."""
 _TILE_PX = 1024
 _TEACHER_HALO_PX = 64
-"""More than a teacher sees: Dynamic World's network sees 40 px to each side."""
+"""More than a teacher sees: Dynamic World's network sees 25 px to each side."""
 _TEACHER_STRIDE_PX = 32
 _MOST_SAMPLES = 40_000
 
@@ -55,7 +48,7 @@ class LandcoverPlace(Settings):
     labels: Path | None = Field(
         None, description="real land cover: polygons, a raster or points; null: compare with the teacher only"
     )
-    within: tuple[Block, ...] = Field(
+    within: tuple[PixelBlock, ...] = Field(
         (),
         description="blocks to keep to, such as those held out of training: first row, first column, rows, "
         "columns; empty: everywhere",

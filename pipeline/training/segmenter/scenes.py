@@ -25,6 +25,7 @@ from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels
 from pipeline.scenes.scene import Scene
+from pipeline.settings import PixelBlock
 from pipeline.simulation.simulate import simulate_scene
 from pipeline.tiling import Tile, plan
 from pipeline.training.segmenter.labels import (
@@ -35,7 +36,7 @@ from pipeline.training.segmenter.labels import (
     read_labels,
 )
 from pipeline.training.segmenter.settings import LandcoverSource, SegmenterTraining
-from pipeline.training.spatial_split import PixelBlock, block_mask, block_of, hold_out
+from pipeline.training.spatial_split import block_mask, block_of, hold_out
 
 log = logging.getLogger(__name__)
 

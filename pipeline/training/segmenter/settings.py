@@ -11,12 +11,11 @@ from pipeline.inference.teacher import TeacherSettings
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.library_segmenters import Pretrained
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
-from pipeline.settings import MOST_PX, MOST_SEED, MOST_STEPS, SeedNumber, Settings
+from pipeline.settings import MOST_PX, MOST_SEED, MOST_STEPS, PixelBlock, SeedNumber, Settings
 from pipeline.training.fit import FitSettings
 from pipeline.training.segmenter.augment import Share
 from pipeline.training.segmenter.labels import Classes
 from pipeline.training.sources import LabelledSource
-from pipeline.training.spatial_split import PixelBlock
 
 Scale = Annotated[float, Field(ge=0.1, le=10)]
 Factor = Annotated[float, Field(ge=0, le=1000)]

@@ -89,6 +89,7 @@ def train(settings: SegmenterTraining, out: Path) -> Bundle:
     sources = [OpenSource.of(source, settings.classes) for source in settings.labelled]
     card = first_card(settings, start, sources)
     check_sides(settings, card)
+    check_classes(settings, card)
     scenes = read_scenes(settings, sources, card, teacher)
     tiles = teacher_tiles(settings, scenes, card, out)
     initial = start or pretrained_start(card, settings, out)
@@ -186,6 +187,19 @@ def check_sides(settings: SegmenterTraining, card: Card) -> None:
         if side % card.stride:
             raise TrainingError(
                 f"{name} is {side}; with this network it must be a multiple of {card.stride}, its stride."
+            )
+
+
+def check_classes(settings: SegmenterTraining, card: Card) -> None:
+    """Raise TrainingError if the settings weight a class that the network does not have."""
+    known = [item.name for item in card.classes]
+    weighted = {f"trust of {source.title}": source.trust for source in settings.labelled}
+    for name, factors in {"emphasis": settings.emphasis, **weighted}.items():
+        unknown = [item for item in factors if item not in known]
+        if unknown:
+            raise TrainingError(
+                f"{name} names the class {', '.join(unknown)}, which the network does not have. It has: "
+                f"{', '.join(known)}."
             )
 
 

@@ -189,3 +189,15 @@ def test_a_simulated_scene_is_evaluated_beside_a_labelled_one(data, tmp_path):
 def test_nothing_to_learn_from_is_refused(tmp_path):
     with pytest.raises(TrainingError, match="there is nothing to learn"):
         train(SegmenterTraining(), tmp_path / "out")
+
+
+@pytest.mark.parametrize("where", ["emphasis", "trust"])
+def test_a_weight_of_an_unknown_class_is_refused(data, tmp_path, where):
+    chosen = settings(data)
+    if where == "emphasis":
+        chosen = chosen.model_copy(update={"emphasis": {"bulit": 2.0}})
+    else:
+        (source,) = chosen.labelled
+        chosen = chosen.model_copy(update={"labelled": (source.model_copy(update={"trust": {"bulit": 2}}),)})
+    with pytest.raises(TrainingError, match=r"names the class bulit, which the network does not have. It has"):
+        train(chosen, tmp_path / "out")
