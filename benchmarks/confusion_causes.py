@@ -39,15 +39,14 @@ _SPAN = np.arange(-6.0, 7.0)
 def behind_false_alarms(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
     """Return the true content of N places (x, y in pixels) of false alarms."""
     traffic, world = stage.traffic, stage.world
-    small = (*traffic.cars, *traffic.vans, *traffic.buses)
     aircraft = [part for each in traffic.aircraft for part in each.parts]
     apart = {
         "aircraft": _nearest(aircraft, xy) < 25,
         "train": _nearest(traffic.wagons, xy) < 3,
         "edge of a cloud": (skies := _skies(world, xy))[:, 0] > _CLOUD,
         "edge of a shadow": skies[:, 1] > _SHADOW,
-        "beside a truck": _nearest(traffic.trucks, xy) < BESIDE_PX,
-        "car, van or bus": _nearest(small, xy) < 2.5,
+        "beside a truck": _nearest(traffic.heavy, xy) < BESIDE_PX,
+        "light vehicle": _nearest(traffic.light, xy) < 2.5,
         **_still(stage, xy),
         "bare road": _off_roads(world, xy) < 3,
     }
@@ -56,17 +55,17 @@ def behind_false_alarms(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
 
 def behind_misses(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
     """Return what may hide N true trucks: another vehicle, haze, little contrast, or nothing."""
-    trucks = stage.trucks()
+    trucks = [one for one in stage.vehicles() if one.weight == "heavy"]
     places = np.array([(truck.vehicle.x, truck.vehicle.y) for truck in trucks]).reshape(-1, 2)
     own = [trucks[index] for index in cKDTree(places).query(xy)[1].tolist()]
-    vehicles = (*stage.traffic.trucks, *stage.traffic.vans, *stage.traffic.buses, *stage.traffic.cars)
+    vehicles = (*stage.traffic.heavy, *stage.traffic.light)
     others = np.array([(vehicle.x, vehicle.y) for vehicle in vehicles]).reshape(-1, 2)
     ours = np.array([(truck.vehicle.x, truck.vehicle.y) for truck in own]).reshape(-1, 2)
     second = cKDTree(others).query(ours, k=2)[0][:, 1]
     return _first(
         {
             "haze or shade": np.array([truck.light < 0.95 for truck in own]),
-            "a truck within 40 m": _nearest(stage.traffic.trucks, ours, nth=2) <= 4,
+            "a truck within 40 m": _nearest(stage.traffic.heavy, ours, nth=2) <= 4,
             "slow": np.array([truck.vehicle.speed_kmh < SLOW_KMH + 10 for truck in own]),
             "faint": np.array([truck.contrast * truck.light < 2 * FAINT_PX for truck in own]),
             "a car within 30 m": second <= 3,
@@ -78,7 +77,7 @@ def behind_misses(stage: Stage, xy: NDArray[np.float64]) -> list[str]:
 
 def _still(stage: Stage, xy: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:
     near = cKDTree(stage.centres).query_ball_point(xy, 3)
-    parked = [any(stage.blocks[index].width == _PARKED_WIDTH for index in indices) for indices in near]
+    parked = [any(stage.roofs[index].width == _PARKED_WIDTH for index in indices) for indices in near]
     greenhouse = np.zeros(len(xy), bool)
     for zone in stage.world.zones:
         if zone.kind in {"greenhouses", "solar"}:

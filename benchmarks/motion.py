@@ -2,7 +2,7 @@
 
 `python -m benchmarks.motion [seed ...]` prints the tables of MOTION.md. Each scene is measured at the shipped
 detector's boxes near roads, and at the true boxes moved by 0.5 px at random, which excludes the effect of the
-detector. Trucks of low confidence are ignored.
+detector. Trucks that are not of high confidence are ignored.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def simulated(seeds: tuple[int, ...]) -> None:
     for seed in seeds:
         scene = simulate_scene(SIZE, seed, bands)
         truth = np.array([truck.box for truck in scene.trucks]).reshape(-1, 4)
-        low = np.array([truck.confidence == "low" for truck in scene.trucks], bool)
+        low = np.array([truck.confidence != "high" for truck in scene.trucks], bool)
         found = found_trucks(scene)
         matching = match(centres(found) * 10, centres(truth) * 10, low, 20.0)
         hits, firm = matching.true_positives, np.flatnonzero(~low)

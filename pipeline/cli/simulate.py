@@ -20,14 +20,29 @@ def simulate(
     seed: Annotated[
         int, typer.Option(min=0, max=MOST_SEED, help="Seed of the landscape and its traffic.")
     ] = 0,
+    day: Annotated[
+        int, typer.Option(min=0, max=9999, help="Overpass of the same place: other traffic and weather.")
+    ] = 0,
+    heavy: Annotated[
+        float, typer.Option(min=0, max=100, help="Factor of the flow of heavy vehicles; 0 for none.")
+    ] = 1.0,
+    light_per_heavy: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1000,
+            help="Light vehicles for each heavy one of the counted flow [default: as counted].",
+        ),
+    ] = None,
 ) -> None:
-    """Write a simulated Sentinel-2 L2A product (.SAFE) with its truth: trucks, land cover, roads.
+    """Write a simulated Sentinel-2 L2A product (.SAFE) with its truth: vehicles, land cover, roads.
 
     Example: `truckscape simulate --out demo --size 1024 --seed 7`
     """
     from pipeline.simulation.simulate import simulate as write_product
+    from pipeline.simulation.world.demand import Demand
 
     with status("simulating"):
-        product = write_product(out, size=size, seed=seed)
+        product = write_product(out, size, seed, Demand(heavy, light_per_heavy), day)
     say_path("simulated scene", product.safe)
     say_path("truth          ", product.trucks.parent)

@@ -205,20 +205,21 @@ def _write_landcover(work: Path, stage: Stage) -> None:
 
 
 def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
-    trucks = stage.trucks()
+    vehicles = stage.vehicles()
     to_map = granule.affine(10)
-    boxes = [box(*_bounds(to_map, truck.box)) for truck in trucks]
+    boxes = [box(*_bounds(to_map, one.box)) for one in vehicles]
     table = gpd.GeoDataFrame(
         {
-            "id": [f"sim-{stage.world.seed}-{number:04d}" for number in range(1, len(trucks) + 1)],
-            "kind": [truck.kind for truck in trucks],
-            "confidence": [truck.confidence for truck in trucks],
-            "travel_deg": [truck.vehicle.heading_deg for truck in trucks],
-            "speed_kmh": [truck.vehicle.speed_kmh for truck in trucks],
-            "length_m": [truck.vehicle.length_m for truck in trucks],
-            "width_m": [truck.vehicle.width_m for truck in trucks],
-            "msi_detector": np.array([truck.detector for truck in trucks], np.int32),
-            "band_order": ["blue_first" if truck.order > 0 else "red_first" for truck in trucks],
+            "id": [f"sim-{stage.world.seed}-{number:04d}" for number in range(1, len(vehicles) + 1)],
+            "kind": [one.kind for one in vehicles],
+            "vehicle": [one.weight for one in vehicles],
+            "confidence": [one.confidence for one in vehicles],
+            "travel_deg": [one.vehicle.heading_deg for one in vehicles],
+            "speed_kmh": [one.vehicle.speed_kmh for one in vehicles],
+            "length_m": [one.vehicle.length_m for one in vehicles],
+            "width_m": [one.vehicle.width_m for one in vehicles],
+            "msi_detector": np.array([one.detector for one in vehicles], np.int32),
+            "band_order": ["blue_first" if one.order > 0 else "red_first" for one in vehicles],
         },
         geometry=boxes,
         crs=EPSG,

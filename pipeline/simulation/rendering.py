@@ -43,7 +43,9 @@ class Vehicle:
     length_m: float
     width_m: float
     reflectance: Mapping[str, float]
-    """Reflectance of its roof, by band."""
+    """Mean reflectance from above, by band."""
+    kind: str = ""
+    """Kind of road vehicle, as in `world.fleet.KINDS`."""
 
     @property
     def direction(self) -> tuple[float, float]:

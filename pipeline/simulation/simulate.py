@@ -11,19 +11,24 @@ from numpy.typing import NDArray
 
 from pipeline.errors import ConfigError
 from pipeline.simulation.product import SimulatedProduct, write_product
+from pipeline.simulation.world.demand import Demand
 from pipeline.simulation.world.network import Road
 from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.spectra import BANDS
-from pipeline.simulation.world.stage import SimulatedTruck, Stage
+from pipeline.simulation.world.stage import SimulatedVehicle, Stage
 
 MIN_SIZE = 64
 MAX_SIZE = 10980
 
 
-def simulate(out: Path, size: int = 1024, seed: int = 0) -> SimulatedProduct:
+def simulate(
+    out: Path, size: int = 1024, seed: int = 0, demand: Demand | None = None, day: int = 0
+) -> SimulatedProduct:
     """Write a simulated Level-2A product of `size` x `size` pixels of 10 m, with its truth, to `out`.
 
-    The same seed and size give the same pixels and truth. 1024 px take about 15 s.
+    The same arguments give the same pixels and truth. `demand` is the traffic in relation to what is counted
+    on such roads, `day` the number of the overpass: the same place with other traffic and weather. 1024 px
+    take about 15 s.
 
     Raises
     ------
@@ -33,16 +38,12 @@ def simulate(out: Path, size: int = 1024, seed: int = 0) -> SimulatedProduct:
         If the size is out of range.
     """
     check_size(size)
-    return write_product(out, Stage.of(size, seed))
+    return write_product(out, Stage.of(size, seed, demand=demand, day=day))
 
 
 @dataclass(frozen=True)
 class SimulatedScene:
-    """Simulate a scene of `size` x `size` pixels of 10 m, the same for the same arguments.
-
-    Without `traffic` nothing moves: a background for training. 1024 px take 3-8 s. Memory: about 500 bytes a
-    pixel of a block; the result has 4 bytes for each pixel and band.
-    """
+    """Pixels of a simulated scene, with its truth."""
 
     bands: tuple[str, ...]
     reflectance: NDArray[np.float32]
@@ -53,10 +54,14 @@ class SimulatedScene:
     """(H, W), opacity 0-1, the larger of thick and thin cloud."""
     shadow: NDArray[np.float32]
     """(H, W), share of sunlight blocked by clouds."""
-    trucks: tuple[SimulatedTruck, ...]
-    """Truth; those of `confidence` "low" (also buses, vans and bright cars) should be ignored: no TP, FP or
-    FN."""
+    vehicles: tuple[SimulatedVehicle, ...]
+    """Truth: heavy and light vehicles. Those of `confidence` "low" and "ignore" should be ignored."""
     world: World
+
+    @property
+    def trucks(self) -> tuple[SimulatedVehicle, ...]:
+        """Return the heavy vehicles."""
+        return tuple(one for one in self.vehicles if one.weight == "heavy")
 
     @property
     def roads(self) -> tuple[Road, ...]:
@@ -73,12 +78,18 @@ def check_size(size: int) -> None:
 
 
 def simulate_scene(
-    size: int = 1024, seed: int = 0, bands: Sequence[str] = BANDS, traffic: bool = True
+    size: int = 1024,
+    seed: int = 0,
+    bands: Sequence[str] = BANDS,
+    traffic: bool = True,
+    demand: Demand | None = None,
+    day: int = 0,
 ) -> SimulatedScene:
     """Return a simulated scene of `size` x `size` pixels of 10 m, the same for the same arguments.
 
-    Without `traffic` nothing moves: a background for training. Takes 3-8 s for 1024 px and about 500 bytes a
-    pixel of a block; the result itself holds 4 bytes for each pixel and band.
+    Without `traffic` nothing moves: a background for training. `demand` and `day` are as for `simulate`.
+    Takes 3-8 s for 1024 px and about 500 bytes a pixel of a block; the result itself holds 4 bytes for each
+    pixel and band.
 
     Raises
     ------
@@ -93,7 +104,7 @@ def simulate_scene(
         raise ValueError(
             f"bands must be of an L2A product: {', '.join(BANDS)}. Received: {', '.join(unknown)}"
         )
-    stage = Stage.of(size, seed, traffic)
+    stage = Stage.of(size, seed, traffic, demand, day)
     shape = (size, size)
     reflectance = np.empty((len(bands), *shape), np.float32)
     landcover, detector = np.empty(shape, np.uint8), np.empty(shape, np.uint8)
@@ -107,5 +118,5 @@ def simulate_scene(
         cloud[rows, cols] = np.maximum(block.sky.cloud, block.sky.cirrus)[part]
         shadow[rows, cols] = block.sky.shadow[part]
     return SimulatedScene(
-        tuple(bands), reflectance, landcover, detector, cloud, shadow, stage.trucks(), stage.world
+        tuple(bands), reflectance, landcover, detector, cloud, shadow, stage.vehicles(), stage.world
     )

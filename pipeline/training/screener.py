@@ -205,7 +205,7 @@ def block_scores(
     scene = simulate_scene(size // BLOCK_PX * BLOCK_PX, seed, CHIP_BANDS)
     image = normalise(scene.reflectance, np.ones(scene.reflectance.shape[1:], bool), card)
     scores = network(image[None])[0, 0].double().sigmoid().numpy()
-    boxes = np.array([truck.box for truck in scene.trucks if truck.confidence != "low"]).reshape(-1, 4)
+    boxes = np.array([truck.box for truck in scene.trucks if truck.confidence == "high"]).reshape(-1, 4)
     middle = np.clip((boxes[:, :2] + boxes[:, 2:]) / 2, 0, size // BLOCK_PX * BLOCK_PX - 1e-6)
     cols, rows = (middle // BLOCK_PX).astype(int).T
     return scores, scores[rows, cols]

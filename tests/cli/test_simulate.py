@@ -1,5 +1,6 @@
 """`truckscape simulate`: a product with its truth."""
 
+import geopandas as gpd
 from typer.testing import CliRunner
 
 from pipeline import cli
@@ -15,3 +16,11 @@ def test_a_product_and_its_truth_are_written(tmp_path):
 
 def test_a_side_that_is_too_small_is_wrong_usage(tmp_path):
     assert CliRunner().invoke(cli.app, ["simulate", "--out", str(tmp_path), "--size", "63"]).exit_code == 2
+
+
+def test_traffic_and_overpass_can_be_chosen(tmp_path):
+    line = ["simulate", "--out", str(tmp_path), "--size", "128", "--seed", "5", "--day", "1", "--heavy", "0"]
+    result = CliRunner().invoke(cli.app, [*line, "--light-per-heavy", "9"])
+    assert result.exit_code == 0, result.output
+    truth = gpd.read_file(tmp_path / "truth" / "trucks.gpkg")
+    assert set(truth["vehicle"]) == {"light"}

@@ -69,9 +69,12 @@ def test_our_own_opener_reads_it_as_simulated(product):
 def test_truth_tables(product, scene):
     trucks = gpd.read_file(product.trucks, layer="trucks")
     assert trucks.crs.to_epsg() == 32632
-    assert len(trucks) == len(scene.trucks)
+    assert len(trucks) == len(scene.vehicles)
     assert {"id", "confidence", "travel_deg", "speed_kmh", "length_m", "width_m"} <= set(trucks.columns)
-    x0, y0, x1, y1 = scene.trucks[0].box
+    assert ((trucks["length_m"] >= 8) == (trucks["vehicle"] == "heavy")).all()
+    assert set(trucks["vehicle"]) == {"heavy", "light"}
+    assert set(trucks["confidence"]) <= {"high", "low", "ignore"}
+    x0, y0, x1, y1 = scene.vehicles[0].box
     expected = (600000 + 10 * x0, 5900040 - 10 * y1, 600000 + 10 * x1, 5900040 - 10 * y0)
     assert trucks.geometry.iloc[0].bounds == pytest.approx(expected, abs=1e-6)
     roads = gpd.read_file(product.roads, layer="roads")

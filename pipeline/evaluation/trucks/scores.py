@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.evaluation.labels import IGNORED_CONFIDENCES
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES, is_light
 from pipeline.evaluation.trucks.boxes import (
     angle_between,
     centres,
@@ -239,7 +239,7 @@ def evaluate_trucks(
         in_seen = within(centres(reference), surroundings.seen.geometry.to_numpy())
     observed = road_seen & in_seen
     truncated = in_seen & _truncated(reference, surroundings)
-    ignore = reference["confidence"].isin(IGNORED_CONFIDENCES).to_numpy() | truncated
+    ignore = reference["confidence"].isin(IGNORED_CONFIDENCES).to_numpy() | truncated | is_light(reference)
     scene_p, scene_r = _scenes(predicted, reference)
     p_xy, r_xy = centres(predicted), centres(reference)
     matchings = {radius: match(p_xy, r_xy, ignore, radius, scene_p, scene_r) for radius in RADII_M}

@@ -46,7 +46,7 @@ class Sky:
 
 def cloud_field(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the opacity of the clouds above each place, (len(ys), len(xs)), 0-1 with soft edges."""
-    field = fractal_field(xs, ys, world.cloud_scale, world.field_seed + 120, 6, world.cloud_gain)
+    field = fractal_field(xs, ys, world.cloud_scale, world.sky_seed + 120, 6, world.cloud_gain)
     threshold = ndtri(1 - world.cloud_cover)
     opacity = np.clip((field - np.float32(threshold)) / np.float32(world.cloud_softness), 0, 1)
     return np.asarray(opacity * opacity * (3 - 2 * opacity), np.float32)
@@ -77,7 +77,7 @@ def cloud_shift(world: World, band: str, order: int) -> tuple[float, float]:
 
 def veil(world: World, xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.float32]:
     """Return the opacity of cirrus above each place in B02, (len(ys), len(xs)), 0-0.2."""
-    field = smooth_field(xs, ys, 260, world.field_seed + 130) - np.float32(1.3)
+    field = smooth_field(xs, ys, 260, world.sky_seed + 130) - np.float32(1.3)
     return np.clip(field * np.float32(0.16), 0, 0.2)
 
 
@@ -124,12 +124,12 @@ def add_sky(
 
     Clouds are high and drift, so their position differs between bands; see `cloud_shift` and `parallax`.
     """
-    brightness = 0.42 + 0.34 * above.cloud + 0.05 * smooth_field(xs, ys, 11, world.field_seed + 131)
+    brightness = 0.42 + 0.34 * above.cloud + 0.05 * smooth_field(xs, ys, 11, world.sky_seed + 131)
     wide_x = np.arange(-_MARGIN, len(xs) + _MARGIN) + xs[0]
     wide_y = np.arange(-_MARGIN, len(ys) + _MARGIN) + ys[0]
     clouds, thin = cloud_field(world, wide_x, wide_y), veil(world, wide_x, wide_y)
     odd = world.detector(xs[None, :], ys[:, None]) % 2 == 1
-    haze = np.float32(world.haze) * (1 + smooth_field(xs, ys, 400, world.field_seed + 132))
+    haze = np.float32(world.haze) * (1 + smooth_field(xs, ys, 400, world.sky_seed + 132))
     for channel, band in enumerate(bands):
         ground = image[channel]
         ground *= 1 - SHADE * above.shadow

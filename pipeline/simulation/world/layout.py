@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from math import hypot
 
 import numpy as np
 from shapely import Point
 
 from pipeline.simulation.world.network import Road, bent_line
-from pipeline.simulation.world.objects import SEASONS, Contrail, Flight, Lake, River, Town, World, Zone
+from pipeline.simulation.world.objects import (
+    REPEAT_DAYS,
+    SEASONS,
+    Contrail,
+    Flight,
+    Lake,
+    River,
+    Season,
+    Town,
+    World,
+    Zone,
+)
 
 DETECTOR_WIDTH_PX = 2560.0
 
@@ -30,10 +42,11 @@ def plan_world(size: int, seed: int) -> World:
     roads = [_surfaced(road, driving_side, own) for road in (*motorways, *links, *secondary)]
     flights, contrails = _air(size, own)
     broken = own.random() < 0.15
+    season = SEASONS[int(rng.choice(len(SEASONS), p=[0.5, 0.3, 0.2]))] if seed else SEASONS[0]
     return World(
         size=size,
         seed=seed,
-        season=SEASONS[int(rng.choice(len(SEASONS), p=[0.5, 0.3, 0.2]))] if seed else SEASONS[0],
+        season=_later(season, _shift(seed) if seed else 0),
         towns=towns,
         zones=zones,
         rivers=rivers,
@@ -54,6 +67,35 @@ def plan_world(size: int, seed: int) -> World:
         contrails=contrails,
         driving_side=driving_side,
     )
+
+
+def on_day(world: World, day: int) -> World:
+    """Return the same place `day` overpasses later: other traffic, aircraft, clouds and haze."""
+    if day == 0:
+        return world
+    rng = np.random.default_rng([world.seed, 131, day])
+    flights, contrails = _air(world.size, rng)
+    return replace(
+        world,
+        day=day,
+        season=_later(world.season, day),
+        flights=flights,
+        contrails=contrails,
+        cloud_cover=float(rng.uniform(0.01, 0.05)) * (5 if rng.random() < 0.15 else 1),
+        cloud_height_m=float(rng.uniform(900, 1800)),
+        wind_ms=_wind(rng),
+        haze=float(rng.uniform(0.002, 0.012)),
+    )
+
+
+def _shift(seed: int) -> int:
+    """Draw the overpasses between the middle of a season and a scene: on any weekday, seldom a Sunday."""
+    return int(np.random.default_rng([seed, 258]).choice(5, p=[0.2, 0.2, 0.3, 0.1, 0.2])) - 2
+
+
+def _later(season: Season, overpasses: int) -> Season:
+    """Return a season some overpasses later; sun and fields stay as they are in the middle of it."""
+    return replace(season, acquired=season.acquired + timedelta(days=REPEAT_DAYS * overpasses))
 
 
 def _surfaced(road: Road, driving_side: int, rng: np.random.Generator) -> Road:

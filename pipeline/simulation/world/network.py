@@ -82,11 +82,17 @@ class Road:
 
     def place(self, distance_px: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the point and unit tangent (dx, dy) at a distance along the middle line."""
-        lengths = np.hypot(*np.diff(self.points, axis=0).T)
+        points, tangents = self.places(np.array([distance_px]))
+        return points[0], tangents[0]
+
+    def places(self, distances_px: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return (N, 2) points and (N, 2) unit tangents at N distances along the middle line."""
+        ways = np.diff(self.points, axis=0)
+        lengths = np.hypot(*ways.T)
         ends = np.cumsum(lengths)
-        i = min(int(np.searchsorted(ends, distance_px)), len(lengths) - 1)
-        tangent = (self.points[i + 1] - self.points[i]) / lengths[i]
-        return self.points[i + 1] - (ends[i] - distance_px) * tangent, tangent
+        segment = np.minimum(np.searchsorted(ends, distances_px), len(lengths) - 1)
+        tangents = ways[segment] / lengths[segment, None]
+        return self.points[segment + 1] - (ends[segment] - distances_px)[:, None] * tangents, tangents
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from scipy.sparse import csr_array
 # Mean over all offsets of the sum of squared cubic B-spline weights, squared for two dimensions; with
 # uniform noise of variance 1/12 it gives the variance of the interpolated field.
 _SPLINE_VARIANCE = (151 / 315) ** 2 / 12
+_DENSE = 4096
+"""Maximum size of a matrix of weights that is not worth a sparse one."""
 
 
 def hashed(seed: int, *keys: ArrayLike) -> NDArray[np.uint32]:
@@ -64,18 +66,19 @@ def fractal_field(
     return out
 
 
-def _spline(at: NDArray[np.float64]) -> tuple[csr_array, int, int]:
+def _spline(at: NDArray[np.float64]) -> tuple[csr_array | NDArray[np.float32], int, int]:
     """Return the weights (places, nodes) of cubic B-splines, the first node's number, and the number of
     nodes."""
     whole = np.floor(at)
     f = (at - whole).astype(np.float32)
     taps = [(1 - f) ** 3 / 6, (3 * f**3 - 6 * f**2 + 4) / 6, (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6, f**3 / 6]
-    node = whole.astype(np.int64) - int(whole.min())
-    count = int(node.max()) + 4
-    columns = (node[:, None] + np.arange(4)).ravel()
+    first = int(whole.min())
+    nodes = (whole.astype(np.int64) - first)[:, None] + np.arange(4)
+    count = int(nodes[:, 3].max()) + 1
+    weights = np.stack(taps, axis=1)
+    if len(at) * count <= _DENSE:
+        dense = np.zeros((len(at), count), np.float32)
+        dense[np.arange(len(at))[:, None], nodes] = weights
+        return dense, first, count
     starts = np.arange(0, 4 * len(at) + 1, 4)
-    return (
-        csr_array((np.stack(taps, axis=1).ravel(), columns, starts), (len(at), count)),
-        int(whole.min()),
-        count,
-    )
+    return csr_array((weights.ravel(), nodes.ravel(), starts), (len(at), count)), first, count

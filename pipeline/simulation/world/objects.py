@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,10 @@ from pipeline.simulation.world.network import Road
 
 DETECTOR_TILT = 0.2
 """Columns by which a detector's edge moves west for each row southwards (descending orbit)."""
+LONGITUDE_DEG = 10.9
+"""Longitude of the tile that simulated products are on."""
+REPEAT_DAYS = 10
+"""Days from one overpass of a satellite on the same orbit to the next."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +154,18 @@ class World:
     contrails: tuple[Contrail, ...]
     driving_side: int
     """+1 if traffic keeps right, -1 if it keeps left."""
+    day: int = 0
+    """Number of the overpass: on another day the same place has other traffic and weather."""
+
+    @property
+    def local_time(self) -> datetime:
+        """Return the mean solar time of the overpass, which traffic follows."""
+        return self.season.acquired + timedelta(hours=LONGITUDE_DEG / 15)
+
+    @property
+    def sky_seed(self) -> int:
+        """Return the seed of the random fields of clouds and haze, as `field_seed`."""
+        return self.field_seed + 1_000_003 * self.day
 
     @property
     def field_seed(self) -> int:

@@ -3,39 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from rasterio.windows import Window
 from scipy.ndimage import convolve1d
-from shapely import Point, STRtree
+from shapely import STRtree, points
 
-from pipeline.simulation.rendering import PIXEL_M, Vehicle, add_vehicle, band_times, rectangle_coverage
-from pipeline.simulation.world import atmosphere, buildings, landscape, network, spectra
-from pipeline.simulation.world.layout import plan_world
+from pipeline.simulation.rendering import Vehicle
+from pipeline.simulation.world import atmosphere, buildings, fleet, landscape, network, painting, spectra
+from pipeline.simulation.world.demand import Demand
+from pipeline.simulation.world.layout import on_day, plan_world
 from pipeline.simulation.world.objects import World
 from pipeline.simulation.world.spectra import BANDS
-from pipeline.simulation.world.traffic import Aircraft, Vehicles, contrast, is_inside, make_traffic
+from pipeline.simulation.world.traffic import Vehicles, make_traffic
 
 BLOCK_PX = 540
 """Side of the blocks of a rendered scene, a multiple of `GRID_PX`."""
 GRID_PX = 6
 """Unit of sizes: they are rounded up to complete pixels of 60 m."""
 FAINT_PX = 0.05
-"""Minimum difference between a truck and the road to be visible, as reflectance times pixels."""
-GLIMPSED_PX = 0.4 * FAINT_PX
-"""Minimum difference of any other vehicle to be in the truth: it may look like a truck."""
+"""Minimum difference between a vehicle and the road to be easily visible, as reflectance times pixels."""
+GLIMPSED_PX = 0.016
+"""Minimum difference of a light vehicle to be in the truth: three deviations of the noise of one band.
+
+Through the blur a matched filter adds the noise of some 3.6 pixels, 0.003 each on asphalt.
+"""
 SLOW_KMH = 35.0
-"""Speed below which a truck's displacement between bands is hardly visible."""
-VEILED = 0.8
-"""Minimum share of its contrast under cloud, haze and shadow for a truck to be certain."""
+"""Speed below which a vehicle's displacement between bands is hardly visible: less than a pixel."""
+STANDING_KMH = 12.0
+"""Speed below which no displacement is visible."""
+VEILED = 0.5
+"""Minimum share of its contrast through cloud and haze for a vehicle to be judged."""
 HIDDEN = 0.1
 """Minimum share of the contrast of any object in the truth."""
-TRUCK_HEIGHT_M = 3.8
+BORDER_PX = 2.0
+"""Minimum distance of a complete box from the scene's edge."""
 _HALO = 8
-_REACH = 30.0
-"""Half of the maximum length, and the maximum displacement, of any object."""
 _DRAWN_SIGMA = 0.4
 """Blur of drawn objects; with a smaller one their energy would depend on their sub-pixel position."""
 PSF_SIGMA_PX = {"B02": 0.50, "B03": 0.51, "B04": 0.54, "B08": 0.56}
@@ -46,29 +51,43 @@ MISREGISTERED_PX = 0.15
 
 
 @dataclass(frozen=True)
-class SimulatedTruck:
-    """Vehicle of the truth: a moving truck, or a vehicle that looks like one."""
+class SimulatedVehicle:
+    """Moving vehicle of the truth."""
 
     vehicle: Vehicle
     detector: int
     order: int
     """+1 if its detector sees B02 first, -1 if B04."""
-    kind: str
-    """`truck`, `bus`, `van` or `car`."""
     contrast: float
-    """Difference from its road as in `traffic.contrast`, reflectance times pixels."""
+    """Difference from its road as in `fleet.contrast`, reflectance times pixels."""
     light: float
     """Share of the contrast that cloud, haze and cloud shadow leave, 0-1."""
+    clear: float = 1.0
+    """Share of it that cloud and haze leave."""
+    cut: bool = False
+    """True if the scene's edge cuts its box."""
+
+    @property
+    def kind(self) -> str:
+        """Return its kind, as in `fleet.KINDS`."""
+        return self.vehicle.kind
+
+    @property
+    def weight(self) -> str:
+        """Return `heavy` if it is at least 8 m long, and `light` if not."""
+        return "heavy" if fleet.is_heavy(self.vehicle) else "light"
 
     @property
     def confidence(self) -> str:
-        """Return `high`, or `low` if a person could not recognise it, or would take it for a truck.
+        """Return `ignore` if no observer could judge it, `low` if it is hardly visible, and `high` otherwise.
 
-        `low` are trucks with little contrast to their road, under haze or in cloud shadow, or in a slow jam,
-        and all visible buses, vans and cars. The score of a detector ignores these.
+        Under the edge of a cloud, at the scene's edge, and without visible motion, no observer can judge a
+        vehicle. Faint ones and slow ones are `low`.
         """
-        seen = self.contrast * self.light > FAINT_PX and self.light > VEILED
-        return "high" if self.kind == "truck" and seen and self.vehicle.speed_kmh >= SLOW_KMH else "low"
+        if self.cut or self.clear < VEILED or self.vehicle.speed_kmh < STANDING_KMH:
+            return "ignore"
+        seen = self.contrast * self.light > FAINT_PX and self.vehicle.speed_kmh >= SLOW_KMH
+        return "high" if seen else "low"
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -101,39 +120,44 @@ class Stage:
     """(N, 2): x, y of the roofs."""
 
     @classmethod
-    def of(cls, size: int, seed: int, traffic: bool = True) -> Stage:
-        """Build the stage of a size and seed."""
-        world = plan_world(size, seed)
-        moving = make_traffic(world) if traffic else Vehicles()
+    def of(
+        cls, size: int, seed: int, traffic: bool = True, demand: Demand | None = None, day: int = 0
+    ) -> Stage:
+        """Build the stage of a size and seed; `day` counts overpasses of the same place."""
+        world = on_day(plan_world(size, seed), day)
+        moving = make_traffic(world, demand) if traffic else Vehicles()
         roofs = buildings.make_roofs(world)
         return cls(world, moving, roofs, np.array([(one.x, one.y) for one in roofs]).reshape(-1, 2))
 
-    def trucks(self) -> tuple[SimulatedTruck, ...]:
-        """Return trucks, and other road vehicles that look like one, that are not hidden by cloud."""
+    def vehicles(self) -> tuple[SimulatedVehicle, ...]:
+        """Return the heavy vehicles, and the light ones that can be seen, that are not hidden by cloud."""
+        vehicles = [*self.traffic.heavy, *self.traffic.light]
         roads = [road for road in self.world.roads if not road.oneway]
-        surfaces = [road.surface(_materials(range(len(BANDS)))).tolist() for road in roads]
-        lines = STRtree([road.line for road in roads])
+        if not vehicles or not roads:
+            return ()
+        surfaces = [road.surface(materials(range(len(BANDS)))).tolist() for road in roads]
+        places = np.array([(vehicle.x, vehicle.y) for vehicle in vehicles])
+        nearest = np.asarray(STRtree([road.line for road in roads]).nearest(points(places)))
+        detectors = self.world.detector(*places.T)
         found = []
-        for kind, vehicles, least in (
-            ("truck", self.traffic.trucks, 0.0),
-            ("bus", self.traffic.buses, GLIMPSED_PX),
-            ("van", self.traffic.vans, GLIMPSED_PX),
-            ("car", self.traffic.cars, GLIMPSED_PX),
-        ):
-            for vehicle in vehicles:
-                shows = contrast(vehicle, surfaces[int(lines.nearest(Point(vehicle.x, vehicle.y)))])
-                if shows < least or not is_inside(self.world, vehicle):
-                    continue
-                light = self._light(vehicle)
-                if light > HIDDEN:
-                    detector = int(self.world.detector(np.array(vehicle.x), np.array(vehicle.y)))
-                    order = self.world.order(vehicle.x, vehicle.y)
-                    found.append(SimulatedTruck(vehicle, detector, order, kind, shows, light))
+        for vehicle, road, detector in zip(vehicles, nearest.tolist(), detectors.tolist(), strict=True):
+            shows = fleet.contrast(vehicle, surfaces[road])
+            inside = 0 <= vehicle.x < self.world.size and 0 <= vehicle.y < self.world.size
+            if not inside or (shows < GLIMPSED_PX and not fleet.is_heavy(vehicle)):
+                continue
+            light, clear = self._light(vehicle)
+            if clear > HIDDEN:
+                order = 1 if detector % 2 else -1
+                cut = not is_inside(self.world, vehicle, order)
+                found.append(SimulatedVehicle(vehicle, detector, order, shows, light, clear, cut))
         return tuple(found)
 
-    def _light(self, vehicle: Vehicle) -> float:
+    def _light(self, vehicle: Vehicle) -> tuple[float, float]:
+        """Return the shares of a contrast that sky and shadow, and that the sky alone, leave around it."""
         xs, ys = vehicle.x + np.arange(-3.0, 4.0), vehicle.y + np.arange(-3.0, 4.0)
-        return float(atmosphere.light_left(self.world, xs, ys).min())
+        above = atmosphere.sky(self.world, xs, ys)
+        clear = (1 - above.cloud) * (1 - above.cirrus)
+        return float((clear * (1 - atmosphere.SHADE * above.shadow)).min()), float(clear.min())
 
     def render(self, bands: tuple[str, ...]) -> Iterator[RenderedBlock]:
         """Yield the scene block by block, row by row, its sides rounded up to a multiple of `GRID_PX`."""
@@ -153,14 +177,18 @@ class Stage:
         for channel in range(len(bands)):
             image[channel] = blurred(image[channel], _DRAWN_SIGMA**2, (0.0, 0.0))
         covered = np.zeros(image.shape[1:], np.float32)
-        surfaces = _materials([BANDS.index(band) for band in bands])
+        surfaces = materials([BANDS.index(band) for band in bands])
         for road in self._painting_order():
             network.paint_road(image, covered, road, xs, ys, surfaces, _DRAWN_SIGMA)
         ground.landcover[covered >= 0.5] = spectra.BUILT
-        self._add_roofs(image, ground.landcover, bands, xs[0] - 0.5, ys[0] - 0.5)
-        self._add_vehicles(image, bands, xs[0] - 0.5, ys[0] - 0.5)
+        drawn = dict.fromkeys(bands, _DRAWN_SIGMA)
+        roofs = self._roofs_near(window)
+        left, top = xs[0] - 0.5, ys[0] - 0.5
+        built = painting.paint_roofs(image, bands, roofs, world.season.sun_azimuth_deg, drawn, (left, top))
+        ground.landcover[built >= 0.5] = spectra.BUILT
+        painting.paint_vehicles(image, bands, world, self.traffic, drawn, (left, top))
         for channel, band in enumerate(bands):
-            rng = np.random.default_rng([world.seed, 505, BANDS.index(band)])
+            rng = np.random.default_rng([world.seed, 505, BANDS.index(band), world.day])
             image[channel] = _through_optics(image[channel], band, rng)
         above = atmosphere.sky(world, xs, ys)
         atmosphere.add_sky(image, bands, world, xs, ys, above)
@@ -168,7 +196,7 @@ class Stage:
         image = np.ascontiguousarray(image[:, *inner])
         for channel, band in enumerate(bands):
             place = [int(window.row_off), int(window.col_off), BANDS.index(band)]
-            rng = np.random.default_rng([world.seed, 606, *place])
+            rng = np.random.default_rng([world.seed, 606, *place, world.day])
             sigma = 0.0012 + 0.006 * np.sqrt(np.maximum(image[channel], 0))
             image[channel] += sigma * rng.standard_normal(sigma.shape, np.float32)
         detector = world.detector(xs[None, _HALO:-_HALO], ys[_HALO:-_HALO, None])
@@ -180,102 +208,19 @@ class Stage:
             atmosphere.Sky(above.cloud[inner], above.cirrus[inner], above.shadow[inner]),
         )
 
+    def _roofs_near(self, window: Window) -> list[buildings.Roof]:
+        """Return the roofs that may reach into a window, in the order in which they are painted."""
+        half = np.array([window.width, window.height]) / 2
+        away = np.abs(self.centres - [window.col_off, window.row_off] - half)
+        near = (away < half + _HALO + painting.REACH_PX).all(axis=1)
+        return [self.roofs[index] for index in np.flatnonzero(near)]
+
     def _painting_order(self) -> list[network.Road]:
         rank = {"railway": 0, "motorway_link": 1, "motorway": 2, "tertiary": 3, "secondary": 4}
         return sorted((*self.world.railways, *self.world.roads), key=lambda road: rank[road.road_class])
 
-    def _add_roofs(
-        self,
-        image: NDArray[np.float32],
-        landcover: NDArray[np.uint8],
-        bands: tuple[str, ...],
-        left: float,
-        top: float,
-    ) -> None:
-        picked = [BANDS.index(band) for band in bands]
-        height, width = image.shape[1:]
-        azimuth = np.deg2rad(self.world.season.sun_azimuth_deg)
-        near = self.centres - [left + width / 2, top + height / 2]
-        near = np.abs(near) < [width / 2 + _REACH, height / 2 + _REACH]
-        for index in np.flatnonzero(near.all(axis=1)):
-            roof = self.roofs[index]
-            x, y = roof.x - left, roof.y - top
-            colour = np.asarray(roof.reflectance, np.float32)[picked]
-            if roof.shadow:
-                away = -roof.shadow / 2 * np.sin(azimuth), roof.shadow / 2 * np.cos(azimuth)
-                part, share = rectangle_coverage(
-                    (height, width),
-                    x + away[0],
-                    y + away[1],
-                    roof.heading_deg,
-                    roof.length,
-                    roof.width,
-                    _DRAWN_SIGMA,
-                )
-                image[:, *part] *= 1 - np.float32(0.6) * share
-            part, share = rectangle_coverage(
-                (height, width), x, y, roof.heading_deg, roof.length, roof.width, _DRAWN_SIGMA
-            )
-            image[:, *part] += share * (colour[:, None, None] - image[:, *part])
-            landcover[part][share >= 0.5] = spectra.BUILT
 
-    def _add_vehicles(
-        self, image: NDArray[np.float32], bands: tuple[str, ...], left: float, top: float
-    ) -> None:
-        height, width = image.shape[1:]
-        sigma = dict.fromkeys(bands, _DRAWN_SIGMA)
-        traffic = self.traffic
-        for vehicles, tall in (
-            ((*traffic.cars, *traffic.vans), False),
-            ((*traffic.buses, *traffic.trucks), True),
-            ((*traffic.details, *traffic.wagons), False),
-        ):
-            for vehicle in vehicles:
-                x, y = vehicle.x - left, vehicle.y - top
-                if -_REACH < x < width + _REACH and -_REACH < y < height + _REACH:
-                    here, order = replace(vehicle, x=x, y=y), self.world.order(vehicle.x, vehicle.y)
-                    if tall:
-                        self._shade(image, bands, here, order)
-                    add_vehicle(image, bands, here, order, sigma)
-        for aircraft in traffic.aircraft:
-            self._add_aircraft(image, bands, aircraft, left, top)
-
-    def _shade(
-        self, image: NDArray[np.float32], bands: tuple[str, ...], vehicle: Vehicle, order: int
-    ) -> None:
-        """Darken the ground beside a vehicle by its shadow, which moves with it."""
-        season, times = self.world.season, band_times(order)
-        length = TRUCK_HEIGHT_M * np.tan(np.deg2rad(season.sun_zenith_deg)) / PIXEL_M
-        azimuth = np.deg2rad(season.sun_azimuth_deg)
-        across = abs(np.sin(azimuth - np.deg2rad(vehicle.heading_deg))) * length
-        for channel, band in enumerate(bands):
-            if band in times:
-                x, y = vehicle.position(times[band])
-                x, y = x - length / 2 * np.sin(azimuth), y + length / 2 * np.cos(azimuth)
-                part, share = rectangle_coverage(
-                    image[channel].shape,
-                    x,
-                    y,
-                    vehicle.heading_deg,
-                    vehicle.length_m / PIXEL_M,
-                    across,
-                    _DRAWN_SIGMA,
-                )
-                image[channel, *part] *= 1 - np.float32(0.6) * share
-
-    def _add_aircraft(
-        self, image: NDArray[np.float32], bands: tuple[str, ...], aircraft: Aircraft, left: float, top: float
-    ) -> None:
-        """Draw an aircraft at its position in each band, which depends on its speed and height."""
-        for part in aircraft.parts:
-            order = self.world.order(part.x, part.y)
-            for channel, band in enumerate(bands):
-                right, down = atmosphere.parallax(band, order, aircraft.height_m)
-                here = replace(part, x=part.x - left + right, y=part.y - top + down)
-                add_vehicle(image[channel : channel + 1], (band,), here, order, {band: _DRAWN_SIGMA})
-
-
-def _materials(picked: Sequence[int]) -> dict[str, NDArray[np.float32]]:
+def materials(picked: Sequence[int]) -> dict[str, NDArray[np.float32]]:
     """Return the materials of roads: (C,) reflectance in the bands at the indices `picked` of `BANDS`."""
     kept = list(picked)
     spectrum: dict[str, NDArray[np.float32]] = {
@@ -287,6 +232,12 @@ def _materials(picked: Sequence[int]) -> dict[str, NDArray[np.float32]]:
     spectrum["worn"] = half * (spectrum["asphalt"] + spectrum["concrete"])
     spectrum["ballast"] = half * (spectrum["asphalt"] + spectrum["gravel"])
     return spectrum
+
+
+def is_inside(world: World, vehicle: Vehicle, order: int) -> bool:
+    """Return True if the box of a vehicle is inside the scene, with some margin."""
+    x0, y0, x1, y1 = vehicle.box(order)
+    return min(x0, y0) >= BORDER_PX and max(x1, y1) <= world.size - BORDER_PX
 
 
 def misregistration(rng: np.random.Generator) -> tuple[float, float]:

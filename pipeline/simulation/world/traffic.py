@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import hypot
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.simulation.rendering import PIXEL_M, Vehicle, car_reflectance
+from pipeline.simulation.rendering import PIXEL_M, Vehicle
+from pipeline.simulation.world import fleet
+from pipeline.simulation.world.demand import LANE_CAPACITY, Demand, Flow, counted
 from pipeline.simulation.world.network import Road
 from pipeline.simulation.world.objects import World
-from pipeline.simulation.world.spectra import BANDS, MATERIALS, PAINTS
+from pipeline.simulation.world.spectra import BANDS, PAINTS
 
-PAINT_SHARES = {
-    "white": 0.46, "silver": 0.19, "grey": 0.10, "blue": 0.08,
-    "red": 0.06, "yellow": 0.05, "green": 0.03, "dark": 0.03,
-}  # fmt: skip
-_SHARES = tuple(PAINT_SHARES.values())
-_LOADS = ("gravel", "soil", "conifer", "concrete", "asphalt")
-TRUCK_GAP_M = 52.0
-"""Distance between the middles of two trucks of a convoy."""
-BORDER_PX = 2.0
+LEAST_HEADWAY_S = {"heavy": 2.0, "light": 1.2}
+"""Time from the front of a vehicle to that of the next one in a platoon, by what follows."""
+BUNCHED = 0.3
+"""Share of the vehicles that follow another as near as they may."""
+_SLACK = 0.2
+"""Mean part of that time by which followers are later."""
+_ALIKE = 0.35
+"""Probability that a vehicle is as heavy as the one ahead, beyond chance: lorries form convoys."""
+_OUTER_LANE = {"heavy": 0.9, "light": 0.4}
+"""Share of the vehicles on the outer lane of several."""
+_LANE_KMH = (90.0, 118.0)
+"""Mean speed of all vehicles on the outer lane of a motorway, and on its inner ones."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +39,20 @@ class Aircraft:
 
 @dataclass(frozen=True)
 class Vehicles:
-    """Moving objects: trucks are the truth, other road vehicles at most ignored, others not in the truth."""
+    """Moving objects; only vehicles of roads are in the truth."""
 
-    trucks: tuple[Vehicle, ...] = ()
-    details: tuple[Vehicle, ...] = ()
-    """Cabs and loads with another colour than their truck, which move with it."""
-    buses: tuple[Vehicle, ...] = ()
-    vans: tuple[Vehicle, ...] = ()
-    cars: tuple[Vehicle, ...] = ()
+    heavy: tuple[Vehicle, ...] = ()
+    """Lorries, trailers, buses and coaches of at least 8 m."""
+    light: tuple[Vehicle, ...] = ()
+    """Cars, vans and short lorries."""
+    parts: tuple[Vehicle, ...] = ()
+    """Cabs and loads with another colour than their lorry, which move with it."""
     wagons: tuple[Vehicle, ...] = ()
     aircraft: tuple[Aircraft, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Jam:
+class Jam:
     """Jam on a stretch of one direction of a road, in pixels along its line, with its speed."""
 
     start: float
@@ -56,217 +60,214 @@ class _Jam:
     speed_kmh: float
 
 
-def make_traffic(world: World) -> Vehicles:
-    """Return trucks, cars, vans and buses on every road, trains, and sometimes an aircraft.
+def make_traffic(world: World, demand: Demand | None = None) -> Vehicles:
+    """Return vehicles on every road, trains, and sometimes an aircraft.
 
-    Trucks on a motorway mostly keep to the outer lane, at least 52 m apart except in a jam. On other roads no
-    two are near each other.
+    The flow on a road is that counted on such roads at the weekday and hour of the scene; see
+    `demand.counted`. On another `world.day` the same roads have other vehicles.
     """
-    rng = np.random.default_rng([world.seed, 202])
-    trucks: list[Vehicle] = []
-    places = np.empty((0, 2))
-    buses: list[Vehicle] = []
-    vans: list[Vehicle] = []
-    cars: list[Vehicle] = []
-    for road in world.roads:
+    rng = np.random.default_rng([world.seed, 202, world.day])
+    found: list[Vehicle] = []
+    for number, road in enumerate(world.roads):
         if road.oneway:
             continue
-        on_this_road: list[Vehicle] = []
+        place = np.random.default_rng([world.seed, 220, number])
+        flow = counted(road, world.local_time, demand or Demand(), place, rng)
         for backwards in (False, True):
-            jam = _jam(road, rng)
-            on_this_road += _trucks(world, road, backwards, jam, places, on_this_road, rng)
-            others = _others(world, road, backwards, jam, rng)
-            cars, vans, buses = cars + others[0], vans + others[1], buses + others[2]
-        trucks += on_this_road
-        places = np.array([(truck.x, truck.y) for truck in trucks]).reshape(-1, 2) if on_this_road else places
-    details = [part for truck in trucks for part in _details(truck, rng)]
+            found += drive(road, backwards, flow, rng, _jam(road, rng))
     wagons = [wagon for railway in world.railways for wagon in _trains(railway, rng)]
-    return Vehicles(
-        tuple(trucks), tuple(details), tuple(buses), tuple(vans), tuple(cars), tuple(wagons), _aircraft(world)
-    )
+    return sorted_vehicles(_near(world, found), rng, wagons, _aircraft(world))
 
 
-def roof(rng: np.random.Generator) -> dict[str, float]:
-    """Draw the reflectance by band of a roof: mostly white, silver or grey."""
-    paint = np.asarray(PAINTS[list(PAINT_SHARES)[int(rng.choice(len(PAINT_SHARES), p=_SHARES))]])
-    return _painted(paint, rng)
+def sorted_vehicles(
+    vehicles: Sequence[Vehicle],
+    rng: np.random.Generator,
+    wagons: Sequence[Vehicle] = (),
+    aircraft: Sequence[Aircraft] = (),
+) -> Vehicles:
+    """Return vehicles by weight, with cabs, trailers and loads of other colours."""
+    heavy = tuple(vehicle for vehicle in vehicles if fleet.is_heavy(vehicle))
+    light = tuple(vehicle for vehicle in vehicles if not fleet.is_heavy(vehicle))
+    parts = tuple(part for lorry in heavy for part in fleet.parts(lorry, rng))
+    return Vehicles(heavy, light, parts, tuple(wagons), tuple(aircraft))
 
 
-def _painted(paint: NDArray[np.float64], rng: np.random.Generator) -> dict[str, float]:
-    """Return a paint, more or less clean and faded."""
-    brightness = min(max(rng.normal(1.0, 0.14), 0.6), 1.35)
-    tilt = 1 + rng.normal(0, 0.06) * np.linspace(-1, 1, len(BANDS))
-    return dict(zip(BANDS, np.clip(paint * brightness * tilt, 0.02, 1.05).tolist(), strict=True))
+def _near(world: World, vehicles: Sequence[Vehicle]) -> list[Vehicle]:
+    """Return the vehicles that may be seen in the scene."""
+    margin = 10.0
+    return [
+        one
+        for one in vehicles
+        if -margin < one.x < world.size + margin and -margin < one.y < world.size + margin
+    ]
 
 
-def _jam(road: Road, rng: np.random.Generator) -> _Jam | None:
+def drive(
+    road: Road, backwards: bool, flow: Flow, rng: np.random.Generator, jam: Jam | None = None
+) -> list[Vehicle]:
+    """Return the vehicles in one direction of a road at one moment.
+
+    Headways on each lane follow Cowan's M3 (Cowan 1975): some vehicles follow as near as they may, the others
+    at exponential distances beyond that. In a jam there are some metres from one vehicle to the next.
+    """
+    found: list[Vehicle] = []
+    for lane in range(road.lanes):
+        outer = lane == road.lanes - 1
+        heavy, light = _on_lane(road.lanes, lane, flow)
+        places, is_heavy, leads = _platoons(road, heavy, light, outer, flow, rng)
+        flowing = np.ones(len(places), bool) if jam is None else (places < jam.start) | (places > jam.end)
+        places, is_heavy = places[flowing], is_heavy[flowing]
+        speeds = _speeds(is_heavy, leads[flowing], flow, rng)
+        if jam:
+            queued, is_heavy_queued = _queue(road, jam, heavy, light, rng)
+            creeping = np.maximum(jam.speed_kmh + rng.uniform(-2, 2, len(queued)), 0)
+            speeds = np.concatenate([speeds, creeping * (jam.speed_kmh > 0)])
+            places = np.concatenate([places, queued])
+            is_heavy = np.concatenate([is_heavy, is_heavy_queued])
+        if len(places):
+            found += _vehicles(road, backwards, lane, places, is_heavy, speeds, flow, rng)
+    return found
+
+
+def _on_lane(lanes: int, lane: int, flow: Flow) -> tuple[float, float]:
+    """Return the heavy and light vehicles an hour on one lane, at most its capacity; 0 is the inner one."""
+    if lanes == 1:
+        heavy, light = flow.heavy_per_h, flow.light_per_h
+    elif lane == lanes - 1:
+        heavy, light = flow.heavy_per_h * _OUTER_LANE["heavy"], flow.light_per_h * _OUTER_LANE["light"]
+    else:
+        # lorries overtake on the next lane only
+        heavy = flow.heavy_per_h * (1 - _OUTER_LANE["heavy"]) * (lane == lanes - 2)
+        light = flow.light_per_h * (1 - _OUTER_LANE["light"]) / (lanes - 1)
+    scale = min(1.0, LANE_CAPACITY / max(heavy + light, 1e-9))
+    return heavy * scale, light * scale
+
+
+def _platoons(
+    road: Road, heavy: float, light: float, outer: bool, flow: Flow, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return places along a lane, which of them are heavy, and which do not follow the one ahead closely."""
+    total = heavy + light
+    if total <= 0:
+        return np.empty(0), np.empty(0, bool), np.empty(0, bool)
+    typical = flow.heavy_kmh[0] * (_LANE_KMH[not outer] / 84.0 if road.median_m else 1.1)
+    pixels_a_second = typical / 3.6 / PIXEL_M
+    mean_s = 3600 / total
+    seconds = road.line.length / pixels_a_second
+    count = int(2 * seconds / mean_s) + 20
+    is_heavy = _alike(rng.random(count) < heavy / total, rng)
+    least = np.where(is_heavy, LEAST_HEADWAY_S["heavy"], LEAST_HEADWAY_S["light"])
+    leads = rng.random(count) >= BUNCHED
+    spare = max(mean_s - (1 + _SLACK) * float(least.mean()), 0.0) / (1 - BUNCHED)
+    gaps = least * (1 + rng.exponential(_SLACK, count)) + leads * rng.exponential(spare, count)
+    times = np.cumsum(gaps) - rng.uniform(0, 1) * gaps[0]
+    kept = times < seconds
+    # the road is driven towards higher distances, so the leader of a platoon is the last of it
+    places = road.line.length - times[kept] * pixels_a_second
+    return places, is_heavy[kept], leads[kept]
+
+
+def _alike(drawn: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return the same vehicles on average, of which some are as heavy as the one ahead."""
+    own = rng.random(len(drawn)) >= _ALIKE
+    own[:1] = True
+    return np.asarray(drawn[np.maximum.accumulate(np.where(own, np.arange(len(drawn)), 0))])
+
+
+def _speeds(
+    is_heavy: NDArray[np.bool_], leads: NDArray[np.bool_], flow: Flow, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return km/h: free speeds, and in a platoon at most that of the vehicle that leads it."""
+    mean, deviation = np.where(is_heavy[:, None], flow.heavy_kmh, flow.light_kmh).T
+    limit = np.where(is_heavy, 98.0, 165.0)
+    own = np.clip(rng.normal(mean, deviation), 0.55 * mean, np.maximum(limit, 0.55 * mean))
+    if not len(own):
+        return own
+    leads = leads.copy()
+    leads[0] = True
+    leader = own[np.maximum.accumulate(np.where(leads, np.arange(len(own)), 0))]
+    return np.where(leads, own, np.maximum(np.minimum(own, leader) + rng.uniform(-2, 2, len(own)), 0))
+
+
+def _jam(road: Road, rng: np.random.Generator) -> Jam | None:
     """Return, on a few motorways, a stretch of 1 to 3 km with standing or creeping traffic."""
     if road.road_class != "motorway" or rng.random() > 0.08:
         return None
     start = float(rng.uniform(0, 0.8) * road.line.length)
-    return _Jam(start, start + float(rng.uniform(100, 300)), float(rng.choice([0.0, rng.uniform(3, 30)])))
+    return Jam(start, start + float(rng.uniform(100, 300)), float(rng.choice([0.0, rng.uniform(3, 30)])))
 
 
-def _size(rng: np.random.Generator) -> tuple[float, float]:
-    """Draw length and width in metres: articulated lorries, road trains, smaller ones; some are wide."""
-    length = rng.choice([16.5, 18.7, 12.0, 9.0], p=[0.58, 0.19, 0.13, 0.10]) + rng.normal(0, 0.3)
-    width = rng.uniform(2.6, 3.2) if rng.random() < 0.08 else rng.uniform(2.4, 2.6)
-    return float(np.clip(length, 8, 19)), float(width)
+def _queue(
+    road: Road, jam: Jam, heavy: float, light: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return places along a lane in a jam, and which are heavy."""
+    if heavy + light <= 0:
+        return np.empty(0), np.empty(0, bool)
+    length = max(min(jam.end, road.line.length) - jam.start, 0.0) * PIXEL_M
+    is_heavy = rng.random(int(length / 6) + 1) < heavy / (heavy + light)
+    gaps = np.where(is_heavy, 17.0, 4.5) + rng.uniform(2, 8, len(is_heavy)) + 1.5 * jam.speed_kmh / 3.6
+    along = np.cumsum(gaps)
+    return jam.start + along[along < length] / PIXEL_M, is_heavy[along < length]
 
 
-def _trucks(
-    world: World,
+def _vehicles(
     road: Road,
     backwards: bool,
-    jam: _Jam | None,
-    elsewhere: NDArray[np.float64],
-    opposite: list[Vehicle],
+    lane: int,
+    places: NDArray[np.float64],
+    is_heavy: NDArray[np.bool_],
+    speeds: NDArray[np.float64],
+    flow: Flow,
     rng: np.random.Generator,
 ) -> list[Vehicle]:
-    motorway = road.road_class == "motorway"
-    per_km = rng.uniform(1.5, 4.0) if motorway else (0.25 if road.road_class == "secondary" else 0.08)
+    """Return vehicles of random kinds at places along a lane."""
+    points, tangents = road.places(road.line.length - places if backwards else places)
+    tangents = -tangents if backwards else tangents
+    points = points + tangents[:, ::-1] * [-1, 1] * road.lane_offset_m(lane) / PIXEL_M
+    headings = np.rad2deg(np.arctan2(tangents[:, 0], -tangents[:, 1])) % 360
+    names = np.where(rng.random(len(places)) < flow.van_share, "van", "car").astype(object)
+    kinds, shares = zip(*flow.heavy_kinds.items(), strict=True)
+    names[is_heavy] = rng.choice(np.array(kinds, object), int(is_heavy.sum()), p=shares)
     found: list[Vehicle] = []
-    for convoy in _convoys(road.line.length, per_km, rng, 0.3 if motorway else 0.0):
-        speed = float(np.clip(rng.normal(84, 5), 62, 98) if motorway else np.clip(rng.normal(64, 9), 40, 85))
-        overtaking = motorway and len(convoy) == 1 and rng.random() < 0.07
-        for distance in convoy:
-            if jam and jam.start < distance < jam.end:
-                continue
-            lane = road.lanes - (2 if overtaking else 1)
-            vehicle = _vehicle(
-                road, backwards, distance, lane, speed + rng.uniform(-2, 2), _size(rng), roof(rng)
-            )
-            near = np.hypot(*(elsewhere - [vehicle.x, vehicle.y]).T) <= TRUCK_GAP_M / PIXEL_M + 2
-            others = found if motorway else found + opposite
-            if is_inside(world, vehicle) and not near.any() and _is_apart(vehicle, others):
-                found.append(vehicle)
-    if jam:
-        distance = jam.start
-        while distance < min(jam.end, road.line.length):
-            lane = road.lanes - (2 if rng.random() < 0.12 else 1)
-            speed = max(0.0, jam.speed_kmh + rng.uniform(-2, 2)) if jam.speed_kmh else 0.0
-            vehicle = _vehicle(road, backwards, distance, lane, speed, _size(rng), roof(rng))
-            if is_inside(world, vehicle) and rng.random() < 0.75:
-                found.append(vehicle)
-            distance += float(rng.uniform(2.2, 4.0))
+    for name, kind in fleet.KINDS.items():
+        own = np.flatnonzero(names == name)
+        if not len(own):
+            continue
+        looks = zip(fleet.sizes(kind, len(own), rng).tolist(), fleet.paints(kind, len(own), rng), strict=True)
+        for at, ((length, width), paint) in zip(own.tolist(), looks, strict=True):
+            x, y = points[at].tolist()
+            found.append(Vehicle(x, y, float(headings[at]), float(speeds[at]), length, width, paint, name))
     return found
-
-
-def _is_apart(vehicle: Vehicle, others: list[Vehicle]) -> bool:
-    return all(hypot(o.x - vehicle.x, o.y - vehicle.y) * PIXEL_M > TRUCK_GAP_M for o in others)
-
-
-def is_inside(world: World, vehicle: Vehicle) -> bool:
-    """Return True if the box of a vehicle is inside the scene, with some margin."""
-    x0, y0, x1, y1 = vehicle.box(world.order(vehicle.x, vehicle.y))
-    return min(x0, y0) >= BORDER_PX and max(x1, y1) <= world.size - BORDER_PX
-
-
-def _others(
-    world: World, road: Road, backwards: bool, jam: _Jam | None, rng: np.random.Generator
-) -> tuple[list[Vehicle], list[Vehicle], list[Vehicle]]:
-    """Return cars, vans and buses of one direction."""
-    motorway = road.road_class == "motorway"
-    kinds = (
-        # per km, mean speed and its spread, lengths, width, share of paint from above
-        (9.0 if motorway else 2.0, *((122, 14) if motorway else (75, 12)), (3.8, 5.0), 1.8, None),
-        (0.8 if motorway else 0.2, *((112, 12) if motorway else (72, 10)), (5.2, 7.0), 2.05, 0.75),
-        (0.10 if motorway else 0.06, *((96, 4) if motorway else (62, 9)), (11.0, 13.5), 2.55, 1.0),
-    )
-    found: tuple[list[Vehicle], list[Vehicle], list[Vehicle]] = ([], [], [])
-    for (per_km, mean, spread, lengths, width, painted), group in zip(kinds, found, strict=True):
-        places = rng.uniform(0, road.line.length, rng.poisson(per_km * road.line.length * PIXEL_M / 1000))
-        if jam and painted is None:
-            places = np.append(places, np.arange(jam.start, min(jam.end, road.line.length), 1.6))
-        for distance in places.tolist():
-            queued = jam is not None and jam.start < distance < jam.end
-            speed = float(np.clip(rng.normal(mean, spread), 40, 165))
-            # in a jam the outer lane is for trucks
-            lane = int(rng.integers(max(1, road.lanes - queued)))
-            size = float(rng.uniform(*lengths)), width
-            vehicle = _vehicle(
-                road, backwards, distance, lane, jam.speed_kmh if jam and queued else speed, size, roof(rng)
-            )
-            if painted is None:
-                group.append(replace(vehicle, reflectance=car_reflectance(vehicle.reflectance)))
-            elif is_inside(world, vehicle):
-                dull = {band: painted * value for band, value in vehicle.reflectance.items()}
-                group.append(replace(vehicle, reflectance=dull))
-    return found
-
-
-def _convoys(length_px: float, per_km: float, rng: np.random.Generator, grouped: float) -> list[list[float]]:
-    """Draw places along a road: a Poisson process, with convoys of up to six at some points."""
-    km = length_px * PIXEL_M / 1000
-    convoys: list[list[float]] = []
-    for start in rng.uniform(0, length_px, rng.poisson(per_km * km)):
-        places = [float(start)]
-        if rng.random() < grouped / 3:
-            gaps = TRUCK_GAP_M / PIXEL_M + rng.uniform(0.2, 5.0, int(rng.integers(1, 6)))
-            places += [float(start + ahead) for ahead in np.cumsum(gaps) if start + ahead < length_px]
-        convoys.append(places)
-    return convoys
-
-
-def _vehicle(
-    road: Road,
-    backwards: bool,
-    distance: float,
-    lane: int,
-    speed: float,
-    size_m: tuple[float, float],
-    reflectance: dict[str, float],
-) -> Vehicle:
-    point, tangent = road.place(distance)
-    if backwards:
-        tangent = -tangent
-    right = np.array([-tangent[1], tangent[0]])
-    x, y = point + right * road.lane_offset_m(lane) / PIXEL_M
-    heading = float(np.rad2deg(np.arctan2(tangent[0], -tangent[1])) % 360)
-    return Vehicle(float(x), float(y), heading, float(speed), *size_m, reflectance)
-
-
-def _details(truck: Vehicle, rng: np.random.Generator) -> list[Vehicle]:
-    """Return sometimes a cab of another colour, sometimes an open load."""
-    parts = []
-    dx, dy = truck.direction
-    if truck.length_m > 11 and rng.random() < 0.35:
-        ahead = (truck.length_m / 2 - 1.2) / PIXEL_M
-        cab = replace(truck, x=truck.x + ahead * dx, y=truck.y + ahead * dy, length_m=2.4)
-        parts.append(replace(cab, reflectance=roof(rng)))
-    if rng.random() < 0.07:
-        load = np.asarray(MATERIALS[str(rng.choice(_LOADS))].spectrum)
-        back = -0.08 * truck.length_m / PIXEL_M
-        parts.append(
-            replace(
-                truck,
-                x=truck.x + back * dx,
-                y=truck.y + back * dy,
-                length_m=0.6 * truck.length_m,
-                width_m=0.8 * truck.width_m,
-                reflectance=_painted(load, rng),
-            )
-        )
-    return parts
 
 
 def _trains(railway: Road, rng: np.random.Generator) -> list[Vehicle]:
-    """Return the wagons of the trains on a railway: passenger trains of one colour, goods trains of a few."""
-    length = railway.line.length
+    """Return the wagons of the trains on a railway, one in 10 km at a time."""
+    wagons: list[Vehicle] = []
+    for _ in range(rng.poisson(0.1 * railway.line.length * PIXEL_M / 1000)):
+        wagons += train(railway, rng)
+    return wagons
+
+
+def train(railway: Road, rng: np.random.Generator) -> list[Vehicle]:
+    """Return the wagons of a train: a passenger train has one colour, a goods train some."""
+    goods, backwards = rng.random() < 0.5, rng.random() < 0.5
+    speed = float(rng.uniform(50, 100) if goods else rng.uniform(80, 200))
+    size = (float(rng.uniform(13, 20)), 2.9) if goods else (25.8, 2.85)
+    colours = fleet.paints(fleet.KINDS["articulated lorry"], int(rng.integers(1, 4)) if goods else 1, rng)
+    dirt = rng.uniform(0.25, 0.6) if goods else rng.uniform(0.4, 0.8)
+    pitch = (size[0] + 1.0) / PIXEL_M
+    count = int(rng.integers(10, 32) if goods else rng.integers(3, 13))
+    places: NDArray[np.float64] = float(rng.uniform(0, railway.line.length)) + np.arange(count) * pitch
+    points, tangents = railway.places(places[places < railway.line.length])
+    points = points + (-tangents if backwards else tangents)[:, ::-1] * [-1, 1] * (
+        railway.lane_offset_m(0) / PIXEL_M
+    )
+    headings = np.rad2deg(np.arctan2(tangents[:, 0], -tangents[:, 1])) + 180 * backwards
     wagons = []
-    for _ in range(rng.poisson(0.1 * length * PIXEL_M / 1000)):
-        goods, backwards = rng.random() < 0.5, rng.random() < 0.5
-        speed = float(rng.uniform(50, 100) if goods else rng.uniform(80, 200))
-        size = (float(rng.uniform(13, 20)), 2.9) if goods else (25.8, 2.85)
-        paints = [roof(rng) for _ in range(int(rng.integers(1, 4)) if goods else 1)]
-        dirt = rng.uniform(0.25, 0.6) if goods else rng.uniform(0.4, 0.8)
-        start, pitch = rng.uniform(0, length), (size[0] + 1.0) / PIXEL_M
-        for number in range(int(rng.integers(10, 32) if goods else rng.integers(3, 13))):
-            distance = start + number * pitch
-            if distance < length:
-                paint = paints[int(rng.integers(len(paints)))]
-                dirty = {band: dirt * value for band, value in paint.items()}
-                wagons.append(_vehicle(railway, backwards, distance, 0, speed, size, dirty))
+    for (x, y), heading in zip(points.tolist(), (headings % 360).tolist(), strict=True):
+        paint = colours[int(rng.integers(len(colours)))]
+        dirty = {band: dirt * value for band, value in paint.items()}
+        wagons.append(Vehicle(x, y, heading, speed, *size, dirty))
     return wagons
 
 
@@ -286,13 +287,3 @@ def _aircraft(world: World) -> tuple[Aircraft, ...]:
         wings = replace(body, length_m=0.13 * flight.length_m, width_m=0.9 * flight.length_m)
         aircraft.append(Aircraft((body, wings), flight.height_m))
     return tuple(aircraft)
-
-
-def contrast(vehicle: Vehicle, surface: Sequence[float]) -> float:
-    """Return the contrast of a vehicle: reflectance times pixels in the second best visible band.
-
-    `surface` is the road's reflectance by band, in the order of `BANDS`.
-    """
-    visible = ("B02", "B03", "B04")
-    contrasts = sorted(abs(vehicle.reflectance[band] - surface[BANDS.index(band)]) for band in visible)
-    return float(contrasts[1] * vehicle.length_m * vehicle.width_m / PIXEL_M**2)

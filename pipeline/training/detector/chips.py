@@ -100,10 +100,10 @@ def real_ground(scene: GroundScene) -> LabelledImage:
 
 
 def simulated_traffic(size: int, seed: int) -> LabelledImage:
-    """Return a simulated scene with its trucks; those of low confidence are ambiguous."""
+    """Return a simulated scene with its trucks; light vehicles, and what is not certain, are ambiguous."""
     scene = simulate_scene(size, seed, CHIP_BANDS)
-    certain = [truck.box for truck in scene.trucks if truck.confidence != "low"]
-    ambiguous = [truck.box for truck in scene.trucks if truck.confidence == "low"]
+    certain = [truck.box for truck in scene.trucks if truck.confidence == "high"]
+    ambiguous = [one.box for one in scene.vehicles if one.weight == "light" or one.confidence != "high"]
     return LabelledImage(scene.reflectance, _boxes(certain), _boxes(ambiguous))
 
 

@@ -14,8 +14,9 @@ from pipeline.simulation.rendering import Vehicle
 from pipeline.simulation.world.atmosphere import parallax
 from pipeline.simulation.world.buildings import Roof
 from pipeline.simulation.world.layout import plan_world
+from pipeline.simulation.world.network import Road
 from pipeline.simulation.world.spectra import BANDS
-from pipeline.simulation.world.stage import SimulatedTruck, Stage, blurred, misregistration
+from pipeline.simulation.world.stage import SimulatedVehicle, Stage, blurred, misregistration
 from pipeline.simulation.world.traffic import Aircraft, Vehicles
 
 VISIBLE = ("B02", "B03", "B04")
@@ -60,7 +61,7 @@ def centroid(band):
 @given(headings, st.floats(0, 100), orders)
 def test_bands_see_a_vehicle_apart_by_speed_times_delay(heading, speed, order):
     vehicle = white(heading=heading, speed=speed)
-    blue, _, red = added(order, traffic=Vehicles(cars=(vehicle,)))
+    blue, _, red = added(order, traffic=Vehicles(light=(vehicle,)))
     expected = np.array(vehicle.direction) * speed / 3.6 * 1.005 * order / 10
     # the bands are misregistered by up to 0.3 px; the ground below is not the same everywhere
     assert np.hypot(*(centroid(red) - centroid(blue) - expected)) < 0.4
@@ -90,7 +91,7 @@ def test_box_holds_the_truck_in_every_band(heading, speed, length, width, order)
     truck = white(heading=heading, speed=speed, length=length, width=width)
     x0, y0, x1, y1 = truck.box(order)
     # blur spreads a seventh beyond the box; a truck's shadow is left out
-    for band in added(order, traffic=Vehicles(cars=(truck,))):
+    for band in added(order, traffic=Vehicles(light=(truck,))):
         inside = band[int(y0) : int(np.ceil(y1)), int(x0) : int(np.ceil(x1))]
         assert inside.sum() > 0.8 * band.sum()
 
@@ -116,18 +117,46 @@ def test_no_two_bands_are_misregistered_by_more_than_three_tenths(seed):
 
 
 @pytest.mark.parametrize(
-    ("kind", "contrast", "light", "speed", "confidence"),
+    ("contrast", "shaded", "clear", "speed", "cut", "confidence"),
     [
-        ("truck", 0.20, 1.0, 80, "high"),
-        ("truck", 0.06, 0.95, 36, "high"),
-        ("truck", 0.04, 1.0, 80, "low"),  # hardly differs from its road
-        ("truck", 0.06, 0.82, 80, "low"),  # nor this one, under haze
-        ("truck", 0.20, 0.5, 80, "low"),  # in cloud shadow
-        ("truck", 0.20, 1.0, 20, "low"),  # in a jam
-        ("bus", 0.20, 1.0, 80, "low"),
-        ("van", 0.08, 1.0, 110, "low"),
-        ("car", 0.03, 1.0, 130, "low"),
+        (0.20, 1.0, 1.0, 80, False, "high"),
+        (0.06, 0.95, 0.95, 36, False, "high"),
+        (0.20, 0.5, 1.0, 80, False, "high"),  # in cloud shadow, and yet bright
+        (0.04, 1.0, 1.0, 80, False, "low"),  # hardly differs from its road
+        (0.06, 0.82, 0.82, 80, False, "low"),  # nor this one, under haze
+        (0.20, 1.0, 1.0, 20, False, "low"),  # creeps in a jam
+        (0.20, 1.0, 1.0, 5, False, "ignore"),  # stands
+        (0.20, 0.4, 0.4, 80, False, "ignore"),  # under the edge of a cloud
+        (0.20, 1.0, 1.0, 80, True, "ignore"),
     ],
 )
-def test_confidence(kind, contrast, light, speed, confidence):
-    assert SimulatedTruck(white(speed=speed), 5, 1, kind, contrast, light).confidence == confidence
+@pytest.mark.parametrize(
+    ("length", "weight"), [(16.5, "heavy"), (8.0, "heavy"), (7.9, "light"), (4.4, "light")]
+)
+def test_confidence_is_visibility_alone(length, weight, contrast, shaded, clear, speed, cut, confidence):
+    one = SimulatedVehicle(white(speed=speed, length=length), 5, 1, contrast, shaded, clear, cut)
+    assert one.confidence == confidence
+    assert one.weight == weight
+
+
+def test_what_the_border_cuts_is_in_the_truth_and_ignored():
+    stage = empty(1)[0]
+    road = Road(np.array([[0.0, 33.0], [66.0, 33.0]]), "motorway", "", 2)
+    world = dataclasses.replace(stage.world, roads=(road,))
+    cut, complete = white(x=1.0), white(x=33.0)
+    truth = dataclasses.replace(stage, world=world, traffic=Vehicles(heavy=(cut, complete))).vehicles()
+    assert [one.confidence for one in truth] == ["ignore", "high"]
+    gone = dataclasses.replace(stage, world=world, traffic=Vehicles(heavy=(white(x=-1.0),)))
+    assert gone.vehicles() == ()
+    assert stage.vehicles() == ()
+
+
+def test_light_vehicles_that_nobody_can_see_are_not_in_the_truth():
+    stage = empty(1)[0]
+    road = Road(np.array([[0.0, 33.0], [66.0, 33.0]]), "motorway", "", 2)
+    grey = dict.fromkeys(BANDS, 0.09)
+    dull = [dataclasses.replace(white(length=length), reflectance=grey) for length in (16.5, 4.4)]
+    world = dataclasses.replace(stage.world, roads=(road,))
+    traffic = Vehicles(heavy=(dull[0],), light=(dull[1],))
+    (heavy,) = dataclasses.replace(stage, world=world, traffic=traffic).vehicles()
+    assert (heavy.weight, heavy.confidence) == ("heavy", "low")

@@ -1,19 +1,31 @@
-"""Traffic is varied as real traffic is; only trucks that can be distinguished are certain."""
+"""Traffic is that counted on real roads: heavy and light vehicles, platoons, jams."""
 
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from shapely import Point
 
-from pipeline.simulation.rendering import Vehicle
 from pipeline.simulation.world.buildings import make_roofs
-from pipeline.simulation.world.layout import plan_world
-from pipeline.simulation.world.spectra import BANDS, MATERIALS, PAINTS
+from pipeline.simulation.world.demand import ROAD_CLASSES, Demand, Flow
+from pipeline.simulation.world.layout import on_day, plan_world
+from pipeline.simulation.world.network import Road
+from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import SLOW_KMH, Stage
-from pipeline.simulation.world.traffic import contrast, make_traffic
+from pipeline.simulation.world.traffic import Jam, drive, make_traffic
 
 SEEDS = range(16)
+STRAIGHT = Road(np.array([[0.0, 0.0], [10_000.0, 0.0]]), "motorway", "A 1", 2, 4.0, 3.0)
+"""100 km, to the east."""
+
+
+def flow(heavy=300.0, light=1500.0):
+    """Vehicles an hour on a motorway."""
+    motorway = ROAD_CLASSES["motorway"]
+    return Flow(heavy, light, motorway.heavy_kmh, motorway.light_kmh, motorway.heavy_kinds)
 
 
 @pytest.fixture(scope="module")
@@ -30,11 +42,20 @@ def test_same_world_same_traffic(worlds, traffic):
     assert make_traffic(worlds[3]) == traffic[3]
 
 
-@pytest.mark.parametrize("kind", ["trucks", "details", "buses", "vans", "cars", "wagons", "aircraft"])
-def test_every_kind_appears(traffic, kind):
+def test_another_day_has_other_traffic_weather_and_date_on_the_same_roads(worlds, traffic):
+    later = on_day(worlds[3], 2)
+    assert make_traffic(later) != traffic[3]
+    assert (later.season.acquired - worlds[3].season.acquired).days == 20
+    assert later.sky_seed != worlds[3].sky_seed
+    assert [road.ref for road in later.roads] == [road.ref for road in worlds[3].roads]
+    assert on_day(worlds[3], 0) == worlds[3]
+
+
+@pytest.mark.parametrize("kind", ["heavy", "light", "parts", "wagons", "aircraft"])
+def test_every_group_appears(traffic, kind):
     having = [each for each in traffic if getattr(each, kind)]
     # trains and aircraft are rare, cars are everywhere
-    assert len(having) >= {"aircraft": 3, "wagons": 3}.get(kind, len(SEEDS))
+    assert len(having) >= {"aircraft": 3, "wagons": 2, "parts": 12}.get(kind, len(SEEDS))
 
 
 def test_worlds_differ_as_countries_and_days_do(worlds):
@@ -49,31 +70,85 @@ def test_worlds_differ_as_countries_and_days_do(worlds):
     }
 
 
-def test_trucks_have_real_sizes_and_speeds(traffic):
-    trucks = [truck for each in traffic for truck in each.trucks]
-    assert all(8 <= truck.length_m <= 19 and 2.4 <= truck.width_m <= 3.2 for truck in trucks)
-    assert all(truck.speed_kmh <= 100 for truck in trucks)
-    speeds = np.array([truck.speed_kmh for truck in trucks if truck.speed_kmh > SLOW_KMH])
+def test_heavy_vehicles_have_real_sizes_and_speeds(traffic):
+    heavy = [one for each in traffic for one in each.heavy]
+    assert all(8 <= one.length_m <= 18.75 and 2.3 <= one.width_m <= 2.6 for one in heavy)
+    assert all(one.speed_kmh <= 100 for one in heavy)
+    speeds = np.array([one.speed_kmh for one in heavy if one.speed_kmh > SLOW_KMH])
     assert 76 < np.median(speeds) < 88
-    assert len({tuple(truck.reflectance.values()) for truck in trucks}) == len(trucks)
+    assert len({tuple(one.reflectance.values()) for one in heavy}) == len(heavy)
+    assert all(one.length_m < 8 for each in traffic for one in each.light)
 
 
-def nearest_gaps(trucks):
-    at = np.array([(truck.x, truck.y) for truck in trucks])
-    way = np.array([truck.direction for truck in trucks])
-    gaps = np.hypot(*(at[:, None] - at[None]).transpose(2, 0, 1)) * 10
-    return np.where((way @ way.T > 0.5) & ~np.eye(len(trucks), dtype=bool), gaps, np.inf).min(axis=1)
+def test_light_vehicles_are_as_frequent_as_they_are(traffic):
+    """3 to 35 % of the vehicles are heavy ones; short lorries are light."""
+    heavy, light = (np.array([len(getattr(each, one)) for each in traffic]) for one in ("heavy", "light"))
+    share = heavy.sum() / (heavy + light).sum()
+    assert 0.05 < share < 0.25
+    assert 3 < np.median(light / heavy) < 20
 
 
-def test_convoys_are_dense_and_jams_denser(traffic):
-    flowing = np.concatenate(
-        [nearest_gaps([t for t in each.trucks if t.speed_kmh > SLOW_KMH]) for each in traffic]
-    )
-    assert flowing.min() > 50
-    assert (flowing < 75).mean() > 0.1
-    jammed = [[t for t in each.trucks if t.speed_kmh <= SLOW_KMH] for each in traffic]
-    assert 1 <= sum(bool(each) for each in jammed) <= len(SEEDS) // 2
-    assert min(nearest_gaps(each).min() for each in jammed if each) < 45
+def test_no_traffic_to_dense_traffic(worlds):
+    """The factor changes heavy vehicles only; the ratio sets the light ones."""
+    workday = worlds[13]
+    none = make_traffic(workday, Demand(heavy=0))
+    # only cars and vans are left
+    assert not none.heavy and len(none.light) > 100
+    counts = [len(make_traffic(workday, Demand(heavy=factor)).heavy) for factor in (1, 4)]
+    assert 2.5 < counts[1] / counts[0] < 5.5
+    ratio = [make_traffic(workday, Demand(light_per_heavy=wanted)) for wanted in (3, 15)]
+    light = [len(each.light) for each in ratio]
+    assert 3.5 < light[1] / light[0] < 7
+
+
+def test_the_flow_of_a_road_is_the_one_asked_for():
+    """Density is flow over speed: on 100 km at 84 km/h, 300 lorries an hour are 357."""
+    found = drive(STRAIGHT, False, flow(), np.random.default_rng(0))
+    lorries = [one for one in found if one.kind not in {"car", "van"}]
+    assert len(lorries) == pytest.approx(300 * 100 / 90, rel=0.15)
+    assert len(found) - len(lorries) == pytest.approx(1500 * 100 * (0.4 / 90 + 0.6 / 118), rel=0.1)
+    vans = sum(one.kind == "van" for one in found)
+    assert vans / (len(found) - len(lorries)) == pytest.approx(0.14, abs=0.03)
+
+
+def test_convoys_are_dense_and_none_is_nearer_than_its_headway():
+    found = drive(STRAIGHT, False, flow(), np.random.default_rng(1))
+    outer = sorted((one for one in found if one.y > 0.6), key=lambda one: one.x)
+    gaps = 10 * np.diff([one.x for one in outer])
+    # the follower is the one behind, and has the headway
+    heavy = np.array([one.kind not in {"car", "van"} for one in outer])
+    metres = 90 / 3.6
+    assert gaps[heavy[:-1]].min() >= 2.0 * metres - 1e-6
+    assert gaps.min() >= 1.2 * metres - 1e-6
+    assert 0.25 < (gaps[heavy[:-1]] < 3.2 * metres).mean() < 0.5
+    after_heavy = heavy[:-1][heavy[1:]]
+    assert after_heavy.mean() > heavy.mean() + 0.15
+
+
+@given(st.floats(0, 30), st.integers(0, 99))
+def test_in_a_jam_all_creep_and_are_near_each_other(speed, seed):
+    jam = Jam(100, 400, speed)
+    found = drive(STRAIGHT, False, flow(600, 1400), np.random.default_rng(seed), jam)
+    inside = sorted((one for one in found if 101 < one.x < 399 and one.y > 0.6), key=lambda one: one.x)
+    assert len(inside) > 40
+    assert max(one.speed_kmh for one in inside) <= speed + 2
+    assert np.diff([one.x for one in inside]).max() < 45 / 10 + 1
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize("backwards", [False, True])
+def test_vehicles_drive_on_the_side_of_their_world(side, backwards):
+    road = replace(STRAIGHT, driving_side=side)
+    for one in drive(road, backwards, flow(30, 30), np.random.default_rng(2)):
+        assert one.heading_deg == pytest.approx(270 if backwards else 90)
+        dx, _ = one.direction
+        # the road is the line y = 0, and y points down: right of the direction of travel
+        assert one.y * dx * side > 0.2
+
+
+def test_jams_are_rare(traffic):
+    slow = [[one for one in each.heavy if one.speed_kmh <= SLOW_KMH] for each in traffic]
+    assert sum(bool(each) for each in slow) <= len(SEEDS) // 2
 
 
 def test_what_stands_is_no_vehicle(worlds):
@@ -94,24 +169,13 @@ def test_what_stands_is_no_vehicle(worlds):
     assert {block.width > 0.8 for block in on_motorways} == {True, False}  # bridges, and what is parked
 
 
-def test_only_trucks_that_can_be_distinguished_are_certain():
+def test_only_vehicles_of_roads_are_in_the_truth():
+    weights = set()
     for seed in (1, 4):
         stage = Stage.of(300, seed)
-        truth = stage.trucks()
-        certain = [truck for truck in truth if truck.confidence == "high"]
-        assert {id(truck.vehicle) for truck in certain} <= {id(vehicle) for vehicle in stage.traffic.trucks}
-        assert all(truck.vehicle.speed_kmh >= SLOW_KMH for truck in certain)
-        in_air_or_on_rails = {id(wagon) for wagon in stage.traffic.wagons}
-        in_air_or_on_rails |= {id(part) for plane in stage.traffic.aircraft for part in plane.parts}
-        assert not in_air_or_on_rails & {id(truck.vehicle) for truck in truth}
-        assert all(truck.confidence == "low" for truck in truth if truck.kind != "truck")
-
-
-def test_contrast_is_that_of_the_second_best_band():
-    def truck(paint):
-        return Vehicle(0, 0, 0, 80, 16.0, 2.5, dict(zip(BANDS, PAINTS[paint], strict=True)))
-
-    road = MATERIALS["asphalt"].spectrum
-    assert contrast(truck("white"), road) == pytest.approx((0.75 - 0.08) * 0.4)
-    # a red lorry shows in red only, which does not tell that it moves
-    assert contrast(truck("red"), road) == pytest.approx((0.09 - 0.076) * 0.4)
+        truth = stage.vehicles()
+        on_roads = (*stage.traffic.heavy, *stage.traffic.light)
+        assert {id(one.vehicle) for one in truth} <= {id(vehicle) for vehicle in on_roads}
+        assert all(one.vehicle.speed_kmh >= SLOW_KMH for one in truth if one.confidence == "high")
+        weights |= {one.weight for one in truth}
+    assert weights == {"heavy", "light"}

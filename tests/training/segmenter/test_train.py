@@ -199,5 +199,7 @@ def test_a_weight_of_an_unknown_class_is_refused(data, tmp_path, where):
     else:
         (source,) = chosen.labelled
         chosen = chosen.model_copy(update={"labelled": (source.model_copy(update={"trust": {"bulit": 2}}),)})
-    with pytest.raises(TrainingError, match=r"names the class bulit, which the network does not have. It has"):
+    with pytest.raises(
+        TrainingError, match=r"names the class bulit, which the network does not have. It has"
+    ):
         train(chosen, tmp_path / "out")
