@@ -1,4 +1,4 @@
-"""Operations on boxes: suppression of overlaps, and centres inside ignored areas."""
+"""Operations on boxes: suppression of overlaps, centres inside ignored areas, and their labels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 from torch import Tensor
+
+HEAVY, LIGHT = 1, 2
+"""Labels of boxes in training targets: vehicles of 8 m and more, and all other vehicles that move."""
 
 
 def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -62,6 +65,14 @@ def suppressed(rank: NDArray[np.intp], pairs: NDArray[np.intp]) -> NDArray[np.bo
         undecided = ~(gone[better] | gone[worse])
         better, worse = better[undecided], worse[undecided]
     return gone
+
+
+def heavy_only(targets: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Return the targets of a detector of one class: heavy vehicles (label 1); light ones are ground."""
+    return [
+        {**target, "boxes": target["boxes"][heavy], "labels": target["labels"][heavy]}
+        for target, heavy in ((one, one["labels"] == HEAVY) for one in targets)
+    ]
 
 
 def centred_in(boxes: Tensor, areas: Tensor, margin: float = 0.0) -> Tensor:

@@ -27,7 +27,7 @@ from torchvision.ops import (
 )
 
 from pipeline.models.backbone import TruckBackbone
-from pipeline.models.boxes import centred_in, suppress
+from pipeline.models.boxes import centred_in, heavy_only, suppress
 from pipeline.models.family import Family
 
 FOREGROUND_IOU = 0.5
@@ -92,7 +92,8 @@ class TruckDetector(FasterRCNN):
     """Faster R-CNN on normalised reflectance; boxes in 10 m pixels of the input.
 
     Training: `detector(images, targets)` returns the losses. A target has `boxes` (N, 4) and `labels` (N,),
-    and optionally `ignored` (M, 4), areas excluded from training. Inference: `detector(images)` returns for
+    and optionally `ignored` (M, 4), areas excluded from training. There is one class: heavy vehicles. Light
+    ones are ground. Inference: `detector(images)` returns for
     each image `boxes` (K, 4) and `scores` (K,). Images are (C, H, W), all of one size; H and W are multiples
     of 4.
     """
@@ -152,6 +153,7 @@ class TruckDetector(FasterRCNN):
                 features = self.backbone(batch)
         if not self.training:
             return self.detections(*maps)
+        targets = None if targets is None else heavy_only(targets)
         sizes = [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch)
         features = OrderedDict((name, value.float()) for name, value in features.items())
         proposals, proposal_losses = self.rpn(ImageList(batch, sizes), features, targets)

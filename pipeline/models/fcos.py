@@ -23,7 +23,7 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import clip_boxes_to_image
 
 from pipeline.models.backbone import TruckBackbone
-from pipeline.models.boxes import centred_in, suppress
+from pipeline.models.boxes import centred_in, heavy_only, suppress
 from pipeline.models.family import Family
 
 _NEVER_A_TRUCK = -30.0
@@ -79,7 +79,8 @@ class SingleStageDetector(FCOS):
     """FCOS on normalised reflectance; boxes in 10 m pixels of the input.
 
     Training: `detector(images, targets)` returns the losses. A target has `boxes` (N, 4) and `labels` (N,),
-    all 1, and optionally `ignored` (M, 4), areas excluded from training. Inference: `detector(images)`
+    and optionally `ignored` (M, 4), areas excluded from training. There is one class: heavy vehicles. Light
+    ones are ground. Inference: `detector(images)`
     returns for each image `boxes` (K, 4), `scores` (K,) and `labels` (K,). Images are (C, H, W), all of one
     size; H and W are multiples of 4. A score is the square root of probability times centre-ness, as in the
     paper.
@@ -127,7 +128,9 @@ class SingleStageDetector(FCOS):
                 ("bbox_ctrness", centreness),
             )
         }
-        return self.compute_loss([_target(one) for one in targets], outputs, places, [len(places[0])])
+        return self.compute_loss(
+            [_target(one) for one in heavy_only(targets)], outputs, places, [len(places[0])]
+        )
 
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return log-odds (N, H, W, 1), sides (N, H, W, 4) and log-odds of centre-ness (N, H, W, 1)."""

@@ -26,7 +26,7 @@ from pipeline.models.registry import build_network
 from pipeline.models.screener import BLOCK_PX, CELL_PX
 from pipeline.scenes.open import open_scene
 from pipeline.settings import MOST_PX, MOST_STEPS, SeedNumber
-from pipeline.simulation.chips.chip import CHIP_BANDS
+from pipeline.simulation.chips.chip import CHIP_BANDS, HEAVY
 from pipeline.simulation.simulate import simulate, simulate_scene
 from pipeline.tiling import plan
 from pipeline.training.detector.chips import Chips, Target, grounds_and_traffic
@@ -129,12 +129,16 @@ class ScreenerModule(pl.LightningModule):
 
 
 def collate(examples: list[tuple[Tensor, Target]]) -> tuple[Tensor, Tensor, Tensor]:
-    """Images (N, C, H, W) with the truth and weight of their cells, (N, H / 8, W / 8)."""
+    """Return images (N, C, H, W) with the truth and weight of their cells, (N, H / 8, W / 8).
+
+    Cells are to keep heavy vehicles; those of light ones are ignored.
+    """
     images = torch.stack([image for image, _ in examples])
-    cells = [
-        cell_targets(target["boxes"].numpy(), target["ignored"].numpy(), images.shape[-1])
-        for _, target in examples
-    ]
+    cells = []
+    for _, target in examples:
+        boxes, heavy = target["boxes"].numpy(), target["labels"].numpy() == HEAVY
+        ignored = np.concatenate([target["ignored"].numpy(), boxes[~heavy]])
+        cells.append(cell_targets(boxes[heavy], ignored, images.shape[-1]))
     truth, weight = (torch.from_numpy(np.stack(part)) for part in zip(*cells, strict=True))
     return images, truth, weight
 

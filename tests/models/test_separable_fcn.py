@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.models.test_unet import randomised, small_card, tiled
 
 from pipeline.models.receptive_field.trace import anatomy
 from pipeline.models.separable_fcn import SeparableFCN
+from tests.models.test_unet import randomised, small_card, tiled
 
 ARGUMENTS = {"stem": 6, "widths": [6, 8], "detail": 4, "depth": 2}
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+import torch
 
 from pipeline.errors import TrainingError
 from pipeline.models.bundle import open_bundle
 from pipeline.models.registry import build_network
-from pipeline.training.screener import ScreenerTraining, cell_targets, train_screener
+from pipeline.simulation.chips.chip import HEAVY, LIGHT
+from pipeline.training.screener import ScreenerTraining, cell_targets, collate, train_screener
 
 NONE = np.zeros((0, 4), np.float32)
 
@@ -33,6 +35,18 @@ def test_ambiguous_boxes_are_ignored():
     truth, weight = cell_targets(NONE, boxes((10, 17, 14, 21)), 64)
     assert not truth.any()
     assert (weight == 0).sum() == 1
+
+
+def test_light_vehicles_are_ignored():
+    image = torch.zeros((4, 64, 64))
+    target = {
+        "boxes": torch.tensor([[10.0, 17, 14, 21], [42, 17, 46, 21]]),
+        "labels": torch.tensor([LIGHT, HEAVY]),
+        "ignored": torch.zeros((0, 4)),
+    }
+    _, truth, weight = collate([(image, target)])
+    assert (truth[0, 2, 5], truth.sum()) == (1, 1)
+    assert (weight[0, 2, 1], (weight == 0).sum()) == (0, 1)
 
 
 def test_trucks_at_the_border_stay_inside():

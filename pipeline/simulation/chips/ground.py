@@ -1,22 +1,33 @@
-"""Ground of a chip: a part of a scene with its vehicles, or a synthetic patchwork of fields."""
+"""Ground of a chip: a part of a scene with its vehicles, or a patchwork of fields and bright strips."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from pipeline.simulation.chips.palette import Image
+from pipeline.simulation.rendering import strip_coverage
+from pipeline.simulation.world.noise import fractal_field
 
+CHIP_BANDS = ("B02", "B03", "B04", "B08")
+Image = NDArray[np.float32]
 Boxes = NDArray[np.float32]
+Labels = NDArray[np.int64]
+HEAVY, LIGHT = 1, 2
+"""Labels of boxes."""
 
 
 def no_boxes() -> Boxes:
     """Return no boxes, (0, 4)."""
     return np.zeros((0, 4), np.float32)
+
+
+def no_labels() -> Labels:
+    """Return no labels, (0,)."""
+    return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -25,10 +36,12 @@ class LabelledImage:
 
     reflectance: Image
     """(4, H, W) of `CHIP_BANDS`."""
-    trucks: Boxes = field(default_factory=no_boxes)
-    """(N, 4): x_min, y_min, x_max, y_max in pixels."""
+    boxes: Boxes = field(default_factory=no_boxes)
+    """(N, 4) of moving vehicles: x_min, y_min, x_max, y_max in pixels."""
+    labels: Labels = field(default_factory=no_labels)
+    """(N,): `HEAVY` or `LIGHT`."""
     ambiguous: Boxes = field(default_factory=no_boxes)
-    """(M, 4) of possible trucks, excluded from training."""
+    """(M, 4) of possible vehicles, excluded from training."""
 
 
 def patchwork(rng: np.random.Generator, size: int) -> Image:
@@ -52,16 +65,35 @@ def patchwork(rng: np.random.Generator, size: int) -> Image:
     return np.asarray(ndimage.gaussian_filter(image, (0, 0.6, 0.6)), dtype=np.float32)
 
 
+def strips(rng: np.random.Generator, image: Image) -> None:
+    """Paint bright broken strips over an image in place: gravel banks, walls, platforms, tracks, shores."""
+    size = image.shape[1]
+    at = np.linspace(0.5, size - 0.5, size)
+    for _ in range(int(rng.integers(1, 4))):
+        angle, bend = rng.uniform(0, 2 * np.pi), rng.normal(0, 0.02)
+        px, py = at[None, :] - rng.uniform(0, size), at[:, None] - rng.uniform(0, size)
+        along = px * np.sin(angle) - py * np.cos(angle)
+        across = px * np.cos(angle) + py * np.sin(angle) + bend / 2 * along**2
+        share = strip_coverage(across.astype(np.float32), rng.uniform(0.2, 1.6), 0.5)
+        field_of = fractal_field(at, at, rng.uniform(2, 12), int(rng.integers(2**31)), 3)
+        broken = np.clip(field_of + np.float32(rng.uniform(-1, 1.5)), 0, 1)
+        tint = rng.uniform((0.75, 0.9, 0.98, 1.05), (1.0, 1.02, 1.15, 1.5))
+        bright = (rng.uniform(0.04, 0.45) * tint).astype(np.float32)
+        image += share * broken * (bright[:, None, None] - image)
+
+
 def cut(ground: LabelledImage, left: int, top: int, size: int) -> LabelledImage:
     """Return the `size` x `size` px part whose upper left pixel is (left, top), with its vehicles."""
     corner = np.array([left, top, left, top], np.float32)
     part = ground.reflectance[:, top : top + size, left : left + size].astype(np.float32)
-    return LabelledImage(part, inside(ground.trucks - corner, size), inside(ground.ambiguous - corner, size))
+    boxes, ambiguous = ground.boxes - corner, ground.ambiguous - corner
+    here = is_inside(boxes, size)
+    return LabelledImage(part, clipped(boxes[here], size), ground.labels[here], inside(ambiguous, size))
 
 
 def turned(rng: np.random.Generator, ground: LabelledImage) -> LabelledImage:
     """Return a square ground in one of its eight orientations."""
-    image, boxes = ground.reflectance, [ground.trucks, ground.ambiguous]
+    image, boxes = ground.reflectance, [ground.boxes, ground.ambiguous]
     size = image.shape[1]
     if rng.uniform() < 0.5:
         image = image[:, :, ::-1]
@@ -72,7 +104,7 @@ def turned(rng: np.random.Generator, ground: LabelledImage) -> LabelledImage:
     if rng.uniform() < 0.5:
         image = image.transpose(0, 2, 1)
         boxes = [box[:, [1, 0, 3, 2]] for box in boxes]
-    return LabelledImage(np.ascontiguousarray(image), *boxes)
+    return LabelledImage(np.ascontiguousarray(image), boxes[0], ground.labels, boxes[1])
 
 
 def _mirrored(boxes: Boxes, axis: int, size: int) -> Boxes:
@@ -81,25 +113,38 @@ def _mirrored(boxes: Boxes, axis: int, size: int) -> Boxes:
     return boxes
 
 
+def is_inside(boxes: Boxes, size: int) -> NDArray[np.bool_]:
+    """Return (N,): True for boxes whose centre is in a chip."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    return np.asarray(((centre > 0) & (centre < size)).all(axis=1))
+
+
+def clipped(boxes: Boxes, size: int) -> Boxes:
+    """Return boxes clipped to a chip."""
+    return np.clip(boxes, 0, size).astype(np.float32)
+
+
 def inside(boxes: Boxes, size: int) -> Boxes:
     """Return the boxes whose centre is in a chip, clipped to it."""
-    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    return np.clip(boxes[((centre > 0) & (centre < size)).all(axis=1)], 0, size).astype(np.float32)
+    return clipped(boxes[is_inside(boxes, size)], size)
 
 
 def any_ground(rng: np.random.Generator, grounds: Sequence[LabelledImage], size: int) -> LabelledImage:
-    """Draw a patchwork, or a part of one of the grounds, turned and with changed light."""
+    """Draw a patchwork, or a part of one of the grounds with changed light; some have bright strips."""
     if not grounds or rng.uniform() < 0.25:
-        return LabelledImage(patchwork(rng, size))
-    areas = np.array([one.reflectance[0].size for one in grounds], dtype=float) ** 0.5
-    ground = grounds[int(rng.choice(len(grounds), p=areas / areas.sum()))]
-    for _ in range(4):
-        row, col = (int(rng.integers(0, extent - size + 1)) for extent in ground.reflectance.shape[1:])
-        part = cut(ground, col, row, size)
-        if float(part.reflectance[3].mean()) > float(part.reflectance[1].mean()):
-            break  # seas are poor examples, so mostly land is used
-    part = turned(rng, part)
-    return LabelledImage(relit(rng, part.reflectance), part.trucks, part.ambiguous)
+        part = LabelledImage(patchwork(rng, size))
+    else:
+        areas = np.array([one.reflectance[0].size for one in grounds], dtype=float) ** 0.5
+        ground = grounds[int(rng.choice(len(grounds), p=areas / areas.sum()))]
+        for _ in range(4):
+            row, col = (int(rng.integers(0, extent - size + 1)) for extent in ground.reflectance.shape[1:])
+            part = cut(ground, col, row, size)
+            if float(part.reflectance[3].mean()) > float(part.reflectance[1].mean()):
+                break  # seas are poor examples, so mostly land is used
+        part = replace(part, reflectance=relit(rng, part.reflectance))
+    if rng.uniform() < 0.12:
+        strips(rng, part.reflectance)
+    return part
 
 
 def relit(rng: np.random.Generator, image: Image) -> Image:
@@ -111,12 +156,17 @@ def relit(rng: np.random.Generator, image: Image) -> Image:
     return np.clip(image * gain, 0.002, 1.2).astype(np.float32)
 
 
-def near_a_truck(rng: np.random.Generator, ground: LabelledImage, size: int) -> LabelledImage:
-    """Return a part of a scene with its traffic, turned; seven of ten show a truck near their middle."""
+def near_a_vehicle(rng: np.random.Generator, ground: LabelledImage, size: int) -> LabelledImage:
+    """Return a part of a scene with its traffic, turned; seven of ten show a vehicle near their middle.
+
+    Half of these vehicles are heavy ones, if there are any.
+    """
     height, width = ground.reflectance.shape[1:]
     x, y = rng.uniform(0, width), rng.uniform(0, height)
-    if len(ground.trucks) and rng.uniform() < 0.7:
-        x, y = ground.trucks[int(rng.integers(len(ground.trucks)))][:2] + rng.uniform(-size / 3, size / 3, 2)
+    if len(ground.boxes) and rng.uniform() < 0.7:
+        heavy = np.flatnonzero(ground.labels == HEAVY)
+        any_of = heavy if len(heavy) and rng.uniform() < 0.5 else np.arange(len(ground.boxes))
+        x, y = ground.boxes[int(rng.choice(any_of))][:2] + rng.uniform(-size / 3, size / 3, 2)
     left = int(np.clip(x - size / 2, 0, width - size))
     top = int(np.clip(y - size / 2, 0, height - size))
     return turned(rng, cut(ground, left, top, size))

@@ -9,9 +9,20 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 from scipy import ndimage
 
-from pipeline.simulation.chips.palette import Image
+from pipeline.simulation.chips.ground import CHIP_BANDS, Image
 
 MAX_MISREGISTRATION_PX = 0.3
+
+
+def any_noise(rng: np.random.Generator) -> float:
+    """Draw the noise of an instrument, in reflectance."""
+    return float(np.exp(rng.uniform(np.log(0.0008), np.log(0.006))))
+
+
+def any_blur(rng: np.random.Generator) -> dict[str, float]:
+    """Draw the blur of each band, in pixels."""
+    common = rng.uniform(0.38, 0.62)
+    return {band: float(common + rng.normal(0, 0.03)) for band in CHIP_BANDS}
 
 
 def observe(rng: np.random.Generator, image: NDArray[np.floating], noise: float) -> Image:

@@ -37,8 +37,11 @@ class Roof:
     """Length of its shadow."""
 
 
-def make_roofs(world: World) -> tuple[Roof, ...]:
-    """Return all buildings and parked vehicles, in the order in which they are painted."""
+def make_roofs(world: World, objects_per_km: float = 0.4) -> tuple[Roof, ...]:
+    """Return all buildings and parked vehicles, in the order in which they are painted.
+
+    `objects_per_km` stand on the shoulders and in the median of motorways.
+    """
     rng = np.random.default_rng([world.seed, 303])
     shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
     roofs: list[Roof] = []
@@ -53,11 +56,13 @@ def make_roofs(world: World) -> tuple[Roof, ...]:
             roofs += _rows(zone, rng)
     for _ in range(round(24 * (world.size / 1024) ** 2)):
         roofs += _farm(rng.uniform(0, world.size, 2), shade, rng)
-    return (*_beside_roads(roofs, world), *_on_roads(world))
+    return (*_beside_roads(roofs, world), *_on_roads(world, objects_per_km))
 
 
 def _beside_roads(roofs: list[Roof], world: World) -> tuple[Roof, ...]:
     """Return the roofs that are not on a road."""
+    if not roofs:
+        return ()
     centres = shapely.points([(one.x, one.y) for one in roofs])
     reach = np.array([max(one.length, one.width) / 2 for one in roofs])
     free = np.ones(len(roofs), bool)
@@ -68,7 +73,7 @@ def _beside_roads(roofs: list[Roof], world: World) -> tuple[Roof, ...]:
     return tuple(one for one, keep in zip(roofs, free, strict=True) if keep)
 
 
-def _on_roads(world: World) -> list[Roof]:
+def _on_roads(world: World, objects_per_km: float) -> list[Roof]:
     """Return bridges, sign gantries, and objects on shoulders and in the median: works, signs, lorries."""
     rng = np.random.default_rng([world.seed, 304])
     shade = float(np.tan(np.deg2rad(world.season.sun_zenith_deg))) / 10
@@ -89,7 +94,7 @@ def _on_roads(world: World) -> list[Roof]:
             side, lanes = rng.choice([-1, 1]), road.carriageway_m
             middle = float(side * (road.median_m + lanes) / 2)
             roofs.append(_along(road, at, middle, rng.uniform(0.6, 1.5), lanes, gantry))
-        for at in rng.uniform(0, road.line.length, rng.poisson(0.4 * km)):
+        for at in rng.uniform(0, road.line.length, rng.poisson(objects_per_km * km)):
             edge = float(rng.choice([-1, 0, 1])) * (road.half_width_m - 1.3)
             spectrum = _worn(PAINTS[str(rng.choice(["white", "grey", "grey", "yellow", "red", "dark"]))], rng)
             roofs.append(_along(road, at, edge, rng.uniform(3, 17), rng.uniform(1.0, 2.5), spectrum))

@@ -76,7 +76,7 @@ def make_traffic(world: World, demand: Demand | None = None) -> Vehicles:
         for backwards in (False, True):
             found += drive(road, backwards, flow, rng, _jam(road, rng))
     wagons = [wagon for railway in world.railways for wagon in _trains(railway, rng)]
-    return sorted_vehicles(_near(world, found), rng, wagons, _aircraft(world))
+    return sorted_vehicles(_near(world, found), rng, wagons, fly(world))
 
 
 def sorted_vehicles(
@@ -257,7 +257,8 @@ def train(railway: Road, rng: np.random.Generator) -> list[Vehicle]:
     dirt = rng.uniform(0.25, 0.6) if goods else rng.uniform(0.4, 0.8)
     pitch = (size[0] + 1.0) / PIXEL_M
     count = int(rng.integers(10, 32) if goods else rng.integers(3, 13))
-    places: NDArray[np.float64] = float(rng.uniform(0, railway.line.length)) + np.arange(count) * pitch
+    start = float(rng.uniform(0, railway.line.length))
+    places = np.linspace(start, start + (count - 1) * pitch, count)
     points, tangents = railway.places(places[places < railway.line.length])
     points = points + (-tangents if backwards else tangents)[:, ::-1] * [-1, 1] * (
         railway.lane_offset_m(0) / PIXEL_M
@@ -271,7 +272,8 @@ def train(railway: Road, rng: np.random.Generator) -> list[Vehicle]:
     return wagons
 
 
-def _aircraft(world: World) -> tuple[Aircraft, ...]:
+def fly(world: World) -> tuple[Aircraft, ...]:
+    """Return the aircraft of the flights of a world."""
     white = dict(zip(BANDS, PAINTS["white"], strict=True))
     aircraft = []
     for flight in world.flights:

@@ -16,8 +16,9 @@ from pipeline.models.normalise import normalise
 from pipeline.open_data.resolve import resolved
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
-from pipeline.simulation.chips.chip import CHIP_BANDS, LabelledImage, draw_chip
+from pipeline.simulation.chips.chip import CERTAIN_KMH, CHIP_BANDS, HEAVY, LIGHT, LabelledImage, draw_chip
 from pipeline.simulation.simulate import simulate_scene
+from pipeline.simulation.world.stage import GLIMPSED_PX, STANDING_KMH
 from pipeline.training.detector.labelled import draw_labelled_chip
 from pipeline.training.detector.settings import ChipTraining, GroundScene
 
@@ -48,7 +49,7 @@ class Chips(Dataset[tuple[Tensor, Target]]):
         else:
             chip = draw_chip(rng, self.grounds, self.scenes, self.size)
             valid = np.ones((self.size, self.size), dtype=bool)
-        return normalise(chip.reflectance, valid, self.card), _target(chip.boxes, chip.ignored)
+        return normalise(chip.reflectance, valid, self.card), _target(chip)
 
 
 class HeldOut(Dataset[tuple[Tensor, Target]]):
@@ -64,14 +65,14 @@ class HeldOut(Dataset[tuple[Tensor, Target]]):
         ground = self.grounds[index]
         valid = np.asarray(ground.reflectance.any(axis=0))
         image = normalise(ground.reflectance, valid, self.card)
-        return image, _target(ground.trucks, ground.ambiguous)
+        return image, _target(ground)
 
 
-def _target(boxes: NDArray[np.float32], ignored: NDArray[np.float32]) -> Target:
+def _target(image: LabelledImage) -> Target:
     return {
-        "boxes": torch.from_numpy(boxes),
-        "labels": torch.ones(len(boxes), dtype=torch.int64),
-        "ignored": torch.from_numpy(ignored),
+        "boxes": torch.from_numpy(image.boxes),
+        "labels": torch.from_numpy(image.labels),
+        "ignored": torch.from_numpy(image.ambiguous),
     }
 
 
@@ -96,15 +97,28 @@ def real_ground(scene: GroundScene) -> LabelledImage:
     opened = open_scene(resolved(scene.path))
     rows, cols = opened.shape
     pixels = read_pixels(opened, Window(0, 0, cols, rows), CHIP_BANDS)
-    return LabelledImage(pixels.reflectance, _boxes(scene.trucks), _boxes(scene.ambiguous))
+    heavy = np.full(len(scene.trucks), HEAVY, np.int64)
+    return LabelledImage(pixels.reflectance, _boxes(scene.trucks), heavy, _boxes(scene.ambiguous))
 
 
 def simulated_traffic(size: int, seed: int) -> LabelledImage:
-    """Return a simulated scene with its trucks; light vehicles, and what is not certain, are ambiguous."""
+    """Return a simulated scene with its heavy and light vehicles.
+
+    Vehicles that no observer could judge or that hardly move, and heavy ones of which nearly nothing is to
+    be seen, are ambiguous. What stands is ground.
+    """
     scene = simulate_scene(size, seed, CHIP_BANDS)
-    certain = [truck.box for truck in scene.trucks if truck.confidence == "high"]
-    ambiguous = [one.box for one in scene.vehicles if one.weight == "light" or one.confidence != "high"]
-    return LabelledImage(scene.reflectance, _boxes(certain), _boxes(ambiguous))
+    boxes, labels, ambiguous = [], [], []
+    for one in scene.vehicles:
+        visible, heavy = one.contrast * one.light >= GLIMPSED_PX, one.weight == "heavy"
+        if one.vehicle.speed_kmh < STANDING_KMH or not (visible or heavy):
+            continue
+        if visible and one.confidence != "ignore" and one.vehicle.speed_kmh >= CERTAIN_KMH:
+            boxes.append(one.box)
+            labels.append(HEAVY if heavy else LIGHT)
+        else:
+            ambiguous.append(one.box)
+    return LabelledImage(scene.reflectance, _boxes(boxes), np.array(labels, np.int64), _boxes(ambiguous))
 
 
 def _boxes(boxes: Sequence[tuple[float, ...]]) -> NDArray[np.float32]:

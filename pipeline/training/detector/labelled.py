@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -20,15 +20,13 @@ from rasterio.windows import bounds
 
 from pipeline.errors import LabelsError
 from pipeline.evaluation.features import read_polygons
-from pipeline.evaluation.labels import IGNORED_CONFIDENCES, TRUCK_LAYERS, read_truck_labels
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES, TRUCK_LAYERS, is_light, read_truck_labels
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.read import read_pixels, require_bands
 from pipeline.scenes.scene import Scene
-from pipeline.simulation.chips.chip import Chip
-from pipeline.simulation.chips.ground import Boxes, LabelledImage, near_a_truck
-from pipeline.simulation.chips.instrument import observe
-from pipeline.simulation.chips.palette import any_world
+from pipeline.simulation.chips.ground import HEAVY, LIGHT, Boxes, LabelledImage, Labels, near_a_vehicle
+from pipeline.simulation.chips.instrument import any_noise, observe
 from pipeline.storage.untrusted_vectors import read_layer
 from pipeline.tiling import Tile, plan
 from pipeline.training.detector.settings import LabelSettings, TruckSource
@@ -56,7 +54,7 @@ class LabelledBlocks:
     @property
     def trucks(self) -> tuple[int, int]:
         """Count the boxes that are learned from, and those that are held out."""
-        learned, held_out = (sum(len(one.trucks) for one in part) for part in (self.training, self.held_out))
+        learned, held_out = (sum(len(one.boxes) for one in part) for part in (self.training, self.held_out))
         return learned, held_out
 
 
@@ -79,7 +77,7 @@ def read_labelled(
     """
     scene = plausible(open_scene(source.imagery, source.bands, source.values), source.values.given)
     require_bands(scene, bands)
-    boxes, certain = read_boxes(source, scene, settings.truck_classes)
+    boxes, labels, certain = read_boxes(source, scene, settings.truck_classes)
     complete = None
     if source.complete:
         frame = read_polygons(source.complete, "The area that is labelled completely", _crs(scene))
@@ -95,7 +93,7 @@ def read_labelled(
     counts = np.bincount(owner[certain], minlength=len(tiles))
     held_out = np.zeros(len(tiles), np.bool_)
     held_out[labelled] = hold_out(counts[labelled, None], settings.held_out, np.random.default_rng((seed, 1)))
-    cutter = _Cutter(scene, tuple(bands), boxes, certain, complete, settings.block_px)
+    cutter = _Cutter(scene, tuple(bands), boxes, labels, certain, complete, settings.block_px)
     guarded = [block_of(tiles[index]) for index in np.flatnonzero(held_out)]
     grounds: dict[bool, list[LabelledImage]] = {True: [], False: []}
     empty = 0
@@ -118,24 +116,25 @@ def read_labelled(
 
 def draw_labelled_chip(
     rng: np.random.Generator, blocks: Sequence[LabelledImage], size: int
-) -> tuple[Chip, NDArray[np.bool_]]:
+) -> tuple[LabelledImage, NDArray[np.bool_]]:
     """Return a part of a labelled block as another overpass might show it, and where it has data (H, W).
 
-    Blocks are drawn by how many trucks they have. The part is turned or mirrored, and gets haze, gain, noise,
-    band misregistration and few bits as chips of the simulator do, all of it less than a scene would.
+    Blocks are drawn by how many vehicles they have. The part is turned or mirrored, and gets haze, gain,
+    noise, band misregistration and few bits as chips of the simulator do, all of it less than a scene would.
     """
-    share = np.array([1.0 + len(block.trucks) for block in blocks])
+    share = np.array([1.0 + len(block.boxes) for block in blocks])
     block = blocks[int(rng.choice(len(blocks), p=share / share.sum()))]
-    part = near_a_truck(rng, block, size)
+    part = near_a_vehicle(rng, block, size)
     valid: NDArray[np.bool_] = np.asarray(part.reflectance.any(axis=0))
-    image = observe(rng, part.reflectance, any_world(rng).noise * 0.3)
-    return Chip(image, part.trucks, part.ambiguous), valid
+    return replace(part, reflectance=observe(rng, part.reflectance, any_noise(rng) * 0.3)), valid
 
 
 def read_boxes(
     source: TruckSource, scene: Scene, truck_classes: Sequence[str] = ("truck",)
-) -> tuple[Boxes, NDArray[np.bool_]]:
-    """Return (N, 4) boxes inside the imagery, in its pixels and at least 3 px wide, and which are certain.
+) -> tuple[Boxes, Labels, NDArray[np.bool_]]:
+    """Return the boxes inside the imagery, (N, 4) in its pixels and at least 3 px wide.
+
+    Also (N,) labels, heavy where the file does not say light, and (N,) which are certain.
 
     Raises
     ------
@@ -180,7 +179,8 @@ def read_boxes(
             f"Every box of {source.labels} inside the imagery is marked {' or '.join(IGNORED_CONFIDENCES)}: "
             "there is no truck to learn from."
         )
-    return np.concatenate([middle - half, middle + half], axis=1).astype(np.float32), certain
+    labels = np.where(is_light(frame)[inside], LIGHT, HEAVY).astype(np.int64)
+    return np.concatenate([middle - half, middle + half], axis=1).astype(np.float32), labels, certain
 
 
 def check_classes(labels: Path, known: Iterable[str], setting: str) -> None:
@@ -230,6 +230,7 @@ class _Cutter:
     scene: Scene
     bands: tuple[str, ...]
     boxes: Boxes
+    labels: Labels
     certain: NDArray[np.bool_]
     complete: shapely.Geometry | None
     side: int
@@ -255,7 +256,7 @@ class _Cutter:
         ambiguous = reaching & ~truck & ~lost & (own | shown[row, col])
         image = np.where(pixels.valid & shown, pixels.reflectance, np.float32(0))
         image = np.pad(image, ((0, 0), (0, self.side - tile.height), (0, self.side - tile.width)))
-        return LabelledImage(image, local[truck], local[ambiguous]), int(lost.sum())
+        return LabelledImage(image, local[truck], self.labels[truck], local[ambiguous]), int(lost.sum())
 
 
 def _crs(scene: Scene) -> str | None:

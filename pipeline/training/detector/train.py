@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from pipeline.errors import TrainingError
 from pipeline.evaluation.trucks.precision_recall import precision_recall
 from pipeline.evaluation.trucks.scores import PRIMARY_RADIUS_M
+from pipeline.models.boxes import heavy_only
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import LegendClass
@@ -65,9 +66,9 @@ class DetectorModule(pl.LightningModule):
         return total
 
     def validation_step(self, batch: tuple[Tensor, list[Target]], index: int) -> None:
-        """Collect the detections and the target of a held-out block."""
+        """Collect the detections and the heavy vehicles of a held-out block."""
         images, targets = batch
-        self.found += zip(self.detector(images), targets, strict=True)
+        self.found += zip(self.detector(images), heavy_only(targets), strict=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log the average precision of centres within 20 m over all held-out blocks."""
