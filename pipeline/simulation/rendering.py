@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, floor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,15 +116,26 @@ def rectangle_coverage(
     cols = slice(max(0, int(np.floor(x - reach))), min(shape[1], int(np.ceil(x + reach)) + 1))
     if rows.start >= rows.stop or cols.start >= cols.stop:
         return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.float32)
-    angle = np.deg2rad(heading_deg)
     px = np.arange(cols.start, cols.stop)[None, :] + 0.5 - x
     py = np.arange(rows.start, rows.stop)[:, None] + 0.5 - y
+    return (rows, cols), _covered(px, py, heading_deg, (length_px, width_px), blur)
+
+
+def _covered(
+    px: NDArray[np.float64],
+    py: NDArray[np.float64],
+    heading_deg: float,
+    size_px: tuple[float, float],
+    blur: NDArray[np.float64] | float,
+) -> NDArray[np.float32]:
+    """Return the share that a rectangle at the origin covers of pixels at (px, py), which broadcast."""
+    angle, (length, width) = np.deg2rad(heading_deg), size_px
     along = px * np.sin(angle) - py * np.cos(angle)
     across = px * np.cos(angle) + py * np.sin(angle)
-    share = (ndtr((along + length_px / 2) / blur) - ndtr((along - length_px / 2) / blur)) * (
-        ndtr((across + width_px / 2) / blur) - ndtr((across - width_px / 2) / blur)
+    share = (ndtr((along + length / 2) / blur) - ndtr((along - length / 2) / blur)) * (
+        ndtr((across + width / 2) / blur) - ndtr((across - width / 2) / blur)
     )
-    return (rows, cols), share.astype(np.float32)
+    return np.asarray(share, np.float32)
 
 
 def add_rectangle(
@@ -141,6 +153,35 @@ def add_rectangle(
     image[rows, cols] += share * (np.float32(reflectance) - image[rows, cols])
 
 
+def vehicle_coverage(
+    shape: tuple[int, int],
+    bands: Sequence[str],
+    vehicle: Vehicle,
+    order: int,
+    sigma_px: Mapping[str, float],
+) -> tuple[list[int], tuple[slice, slice], NDArray[np.float32]]:
+    """Return the share of each pixel that a moving vehicle covers in each band, (C, h, w).
+
+    First come the indices of the C bands that have a delay in `BAND_DELAYS_S`, and the (rows, columns) of the
+    result, which are the same whatever the bands.
+    """
+    times = band_times(order)
+    channels = [channel for channel, band in enumerate(bands) if band in times]
+    places = {band: vehicle.position(seconds) for band, seconds in times.items()}
+    length, width = vehicle.length_m / PIXEL_M, vehicle.width_m / PIXEL_M
+    blur = np.sqrt(np.array([sigma_px[bands[channel]] for channel in channels]) ** 2 + _PIXEL_VARIANCE)
+    reach = float(np.hypot(length, width)) / 2 + _REACH_SIGMAS * float(blur.max(initial=0))
+    xs, ys = zip(*places.values(), strict=True)
+    rows = slice(max(0, floor(min(ys) - reach)), min(shape[0], ceil(max(ys) + reach) + 1))
+    cols = slice(max(0, floor(min(xs) - reach)), min(shape[1], ceil(max(xs) + reach) + 1))
+    if rows.start >= rows.stop or cols.start >= cols.stop or not channels:
+        return [], (slice(0, 0), slice(0, 0)), np.zeros((0, 0, 0), np.float32)
+    centres = np.array([places[bands[channel]] for channel in channels])
+    px = np.arange(cols.start, cols.stop)[None, None, :] + 0.5 - centres[:, 0, None, None]
+    py = np.arange(rows.start, rows.stop)[None, :, None] + 0.5 - centres[:, 1, None, None]
+    return channels, (rows, cols), _covered(px, py, vehicle.heading_deg, (length, width), blur[:, None, None])
+
+
 def add_vehicle(
     image: NDArray[np.float32],
     bands: Sequence[str],
@@ -152,20 +193,11 @@ def add_vehicle(
 
     Bands without a delay in `BAND_DELAYS_S` are unchanged.
     """
-    times = band_times(order)
-    for channel, band in enumerate(bands):
-        if band in times:
-            x, y = vehicle.position(times[band])
-            add_rectangle(
-                image[channel],
-                x,
-                y,
-                vehicle.heading_deg,
-                vehicle.length_m / PIXEL_M,
-                vehicle.width_m / PIXEL_M,
-                vehicle.reflectance[band],
-                sigma_px[band],
-            )
+    height, width = image.shape[1:]
+    channels, part, share = vehicle_coverage((height, width), bands, vehicle, order, sigma_px)
+    for channel, covered in zip(channels, share, strict=True):
+        here = image[channel, *part]
+        here += covered * (np.float32(vehicle.reflectance[bands[channel]]) - here)
 
 
 def strip_coverage(distance_px: NDArray[np.float32], width_px: float, sigma_px: float) -> NDArray[np.float32]:

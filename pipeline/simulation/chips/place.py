@@ -21,6 +21,8 @@ CLEAR = 1e-9
 """Cloud cover of a world without clouds."""
 _MARGIN = 4.0
 """Pixels around a chip in which vehicles can still be seen in it."""
+_BEYOND = 14.0
+"""Pixels by which roads reach beyond a chip."""
 _SURFACES = materials([BANDS.index(band) for band in CHIP_BANDS])
 
 
@@ -81,7 +83,9 @@ def _arc(rng: np.random.Generator, size: int, curvature: float) -> NDArray[np.fl
     angles = rng.uniform(0, 2 * np.pi) + curvature * along
     steps = 6.0 * np.stack([np.sin(angles), -np.cos(angles)], axis=1)
     points = np.cumsum(steps, axis=0)
-    return np.asarray(points - points[len(points) // 2] + rng.uniform(0.15 * size, 0.85 * size, 2))
+    points = points - points[len(points) // 2] + rng.uniform(0.15 * size, 0.85 * size, 2)
+    near = np.flatnonzero(((points > -_BEYOND) & (points < size + _BEYOND)).all(axis=1))
+    return np.asarray(points[near[0] : near[-1] + 1])
 
 
 def _railway(rng: np.random.Generator, size: int) -> Road:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.simulation.rendering import PIXEL_M, Vehicle, add_vehicle, band_times, rectangle_coverage
+from pipeline.simulation.rendering import PIXEL_M, Vehicle, add_vehicle, rectangle_coverage, vehicle_coverage
 from pipeline.simulation.world import atmosphere
 from pipeline.simulation.world.buildings import Roof
 from pipeline.simulation.world.fleet import is_heavy
@@ -93,17 +93,19 @@ def _shade(
     sigma_px: Mapping[str, float],
 ) -> None:
     """Darken the ground beside a vehicle by its shadow, which moves with it."""
-    season, times = world.season, band_times(order)
-    length = VEHICLE_HEIGHT_M * np.tan(np.deg2rad(season.sun_zenith_deg)) / PIXEL_M
+    season = world.season
+    length_m = VEHICLE_HEIGHT_M * np.tan(np.deg2rad(season.sun_zenith_deg))
     azimuth = np.deg2rad(season.sun_azimuth_deg)
-    across = abs(np.sin(azimuth - np.deg2rad(vehicle.heading_deg))) * length
-    outline = vehicle.heading_deg, vehicle.length_m / PIXEL_M, float(across)
-    for channel, band in enumerate(bands):
-        if band in times:
-            x, y = vehicle.position(times[band])
-            x, y = x - length / 2 * np.sin(azimuth), y + length / 2 * np.cos(azimuth)
-            part, share = rectangle_coverage(image[channel].shape, x, y, *outline, sigma_px[band])
-            image[channel, *part] *= 1 - _SHADE * share
+    shadow = replace(
+        vehicle,
+        x=float(vehicle.x - length_m / 2 / PIXEL_M * np.sin(azimuth)),
+        y=float(vehicle.y + length_m / 2 / PIXEL_M * np.cos(azimuth)),
+        width_m=float(abs(np.sin(azimuth - np.deg2rad(vehicle.heading_deg))) * length_m),
+    )
+    height, width = image.shape[1:]
+    channels, part, share = vehicle_coverage((height, width), bands, shadow, order, sigma_px)
+    for channel, covered in zip(channels, share, strict=True):
+        image[channel, *part] *= 1 - _SHADE * covered
 
 
 def _paint_aircraft(
