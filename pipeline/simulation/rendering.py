@@ -122,8 +122,8 @@ def rectangle_coverage(
 
 
 def _covered(
-    px: NDArray[np.float64],
-    py: NDArray[np.float64],
+    px: NDArray[np.floating],
+    py: NDArray[np.floating],
     heading_deg: float,
     size_px: tuple[float, float],
     blur: NDArray[np.float64] | float,
