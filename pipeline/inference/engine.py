@@ -296,7 +296,9 @@ def _shard(
         if on_tile:
             on_tile(1)
     skipped = len(tiles) - len(trucks)
-    return Shard(first_row, status, classes, Detections.concatenate(trucks), len(tiles), skipped, soft)
+    vehicles = models.detector is not None and models.detector.card.scores_vehicles
+    detections = Detections.concatenate([Detections.empty(vehicles), *trucks])
+    return Shard(first_row, status, classes, detections, len(tiles), skipped, soft)
 
 
 def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) -> Detections:
@@ -304,13 +306,19 @@ def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) ->
     pixels = candidates.pixels
     found = [boxes.result() for boxes in candidates.found]
     boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    possible = (scores >= candidates.min_score) & ~_centred_unseen(boxes, tile, status)
+    possible = (scores[:, 0] >= candidates.min_score) & ~_centred_unseen(boxes, tile, status)
     boxes, scores = boxes[possible], scores[possible]
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     displacement, sigma = measure_displacement(
         pixels.reflectance, pixels.valid, boxes - np.array([col, row, col, row])
     )
-    return Detections(boxes, scores, displacement.astype(np.float64), sigma.astype(np.float64))
+    return Detections(
+        boxes,
+        scores[:, 0],
+        displacement.astype(np.float64),
+        sigma.astype(np.float64),
+        scores[:, 1] if scores.shape[1] > 1 else None,
+    )
 
 
 def _centred_unseen(boxes: NDArray[np.float64], tile: Tile, status: NDArray[np.uint8]) -> NDArray[np.bool_]:

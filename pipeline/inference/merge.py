@@ -32,11 +32,12 @@ def merge_shards(
     folder: Path,
     calibration: Calibration | None = None,
     min_score: float = 0.0,
+    vehicle_calibration: Calibration | None = None,
 ) -> Predictions:
     """Write the shards' rasters into `folder` strip by strip, and gather their trucks.
 
-    A calibration turns the network's scores into probabilities; detections below `min_score` go. Holds one
-    shard in memory at a time. A truck counts if its centre is on a searched pixel;
+    A calibration turns the network's scores into probabilities; detections below `min_score` go. Scores of
+    vehicles of any kind have their own, or the same. Holds one shard in memory at a time. A truck counts if its centre is on a searched pixel;
     that is decided here, once, so that it is the same for every tiling.
     """
     parts: list[Detections] = []
@@ -57,7 +58,7 @@ def merge_shards(
                     probability.write(shard.probabilities, shard.first_row)
                     summed = shard.probabilities.sum((1, 2), dtype=np.int64) - NO_CLASS * pixels[NO_CLASS]
                     sums = summed if sums is None else sums + summed
-            parts.append(_calibrated(shard.detections, calibration, min_score))
+            parts.append(_calibrated(shard.detections, calibration, vehicle_calibration, min_score))
             total, skipped = total + shard.tiles_total, skipped + shard.tiles_skipped
             del shard  # the next one needs the memory
     return Predictions(
@@ -80,12 +81,18 @@ def _pixels_by_value(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
     return counts
 
 
-def _calibrated(detections: Detections, calibration: Calibration | None, min_score: float) -> Detections:
+def _calibrated(
+    detections: Detections, calibration: Calibration | None, vehicles: Calibration | None, min_score: float
+) -> Detections:
+    """Return detections with probabilities; that of any vehicle is at least that of a heavy one."""
     if calibration is None:
         return detections
     moves = evidence(detections.displacement, detections.displacement_sigma)
-    probability = calibration.probability(detections.scores, moves)
-    return replace(detections, scores=probability).take(probability >= min_score)
+    probability, any_vehicle = calibration.probability(detections.scores, moves), detections.vehicle_scores
+    if any_vehicle is not None:
+        any_vehicle = np.maximum(probability, (vehicles or calibration).probability(any_vehicle, moves))
+    found = replace(detections, scores=probability, vehicle_scores=any_vehicle)
+    return found.take(probability >= min_score)
 
 
 class _Raster:

@@ -40,7 +40,9 @@ _TOGETHER_PX = 2**20
 """Pixels of the small windows that go through a network at once."""
 
 Boxes = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""(N, 4) boxes in pixels of the scene, and the network's scores (N,) for them."""
+"""(N, 4) boxes in pixels of the scene, and the network's scores (N, K) for them.
+
+The first score is that of a heavy vehicle; the second, of networks that give it, that of any vehicle."""
 
 
 @dataclass(frozen=True)
@@ -251,12 +253,13 @@ class Networks:
         with maps as found:
             results = self._detector.detections(*found)  # type: ignore[union-attr, operator]
         boxes, scores = [], []
+        kinds = [kind for kind in ("scores", "vehicle_scores") if kind in results[0]]
         for part, result in zip(parts, results, strict=True):
             top, _, left, _ = _around(part, image.card)
             placed = result["boxes"].double().numpy() + np.array([left, top, left, top])
             mine = part.owns((placed[:, :2] + placed[:, 2:]) / 2, _CLAIM_PX)
             boxes.append(placed[mine])
-            scores.append(result["scores"].double().numpy()[mine])
+            scores.append(torch.stack([result[kind] for kind in kinds], dim=1).double().numpy()[mine])
         return np.concatenate(boxes), np.concatenate(scores)
 
 

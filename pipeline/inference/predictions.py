@@ -53,19 +53,27 @@ class Detections:
     """(N, 2): from the place in B02 to that in B04, (dx, dy) in pixels; NaN if not measurable."""
     displacement_sigma: NDArray[np.float64]
     """(N,): its standard deviation, in pixels; infinite if unclear, NaN if pixels are missing."""
+    vehicle_scores: NDArray[np.float64] | None = None
+    """(N,), like `scores`, of a vehicle of any kind; None if the network knows one kind only."""
 
     def __len__(self) -> int:
         return len(self.scores)
 
     @classmethod
-    def empty(cls) -> Detections:
-        """Return no detections."""
-        return cls(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 2)), np.zeros(0))
+    def empty(cls, vehicles: bool = False) -> Detections:
+        """Return no detections; with `vehicles` those of a network that scores vehicles of any kind, too."""
+        nothing = np.zeros(0)
+        return cls(np.zeros((0, 4)), nothing, np.zeros((0, 2)), nothing, nothing if vehicles else None)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Detections:
         """Return the detections at `index`, in its order."""
+        vehicles = self.vehicle_scores
         return Detections(
-            self.boxes[index], self.scores[index], self.displacement[index], self.displacement_sigma[index]
+            self.boxes[index],
+            self.scores[index],
+            self.displacement[index],
+            self.displacement_sigma[index],
+            None if vehicles is None else vehicles[index],
         )
 
     def north_to_south(self) -> NDArray[np.intp]:
@@ -85,14 +93,16 @@ class Detections:
 
     @staticmethod
     def concatenate(parts: list[Detections]) -> Detections:
-        """Concatenate detections in the order given."""
+        """Concatenate detections of one network in the order given."""
         if not parts:
             return Detections.empty()
+        vehicles = [part.vehicle_scores for part in parts if part.vehicle_scores is not None]
         return Detections(
             np.concatenate([part.boxes for part in parts]),
             np.concatenate([part.scores for part in parts]),
             np.concatenate([part.displacement for part in parts]),
             np.concatenate([part.displacement_sigma for part in parts]),
+            np.concatenate(vehicles) if vehicles else None,
         )
 
 

@@ -55,9 +55,12 @@ def save_shard(file: IO[bytes], shard: Shard) -> None:
         "displacement": shard.detections.displacement,
         "displacement_sigma": shard.detections.displacement_sigma,
     }
-    for name, raster in (("landcover", shard.landcover), ("probabilities", shard.probabilities)):
-        if raster is not None:
-            arrays[name] = raster
+    optional = {
+        "vehicle_scores": shard.detections.vehicle_scores,
+        "landcover": shard.landcover,
+        "probabilities": shard.probabilities,
+    }
+    arrays |= {name: array for name, array in optional.items() if array is not None}
     # As numpy.savez_compressed does it, but for the level of compression: its 6 takes four times as long.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for name, array in arrays.items():
@@ -75,7 +78,11 @@ def read_shard(file: IO[bytes]) -> Shard | None:
                 arrays["status"],
                 arrays.get("landcover"),
                 Detections(
-                    arrays["boxes"], arrays["scores"], arrays["displacement"], arrays["displacement_sigma"]
+                    arrays["boxes"],
+                    arrays["scores"],
+                    arrays["displacement"],
+                    arrays["displacement_sigma"],
+                    arrays.get("vehicle_scores"),
                 ),
                 total,
                 skipped,

@@ -94,6 +94,8 @@ TRUCKS = Layer(
         "model": TEXT,
     },
 )
+TRUCKS_AMONG_VEHICLES = Layer("Polygon", {**TRUCKS.columns, "vehicle_score": NUMBER})
+"""The layer `trucks` of a detector that knows light vehicles, too."""
 ROAD_SEGMENTS = Layer(
     "LineString",
     {

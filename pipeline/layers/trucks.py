@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pipeline.config import Trucks
 from pipeline.errors import RoadsError
 from pipeline.inference.predictions import Detections
-from pipeline.layers.columns import TRUCKS
+from pipeline.layers.columns import TRUCKS, TRUCKS_AMONG_VEHICLES
 from pipeline.layers.search_area import where_seen
 from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
 from pipeline.models.legend import LegendClass
@@ -83,11 +83,14 @@ def found_trucks(
 
 
 def nearly_trucks(detections: Detections, scene: Scene, status: Path, threshold: float) -> gpd.GeoDataFrame:
-    """Return searched detections below the threshold: `score` and the box."""
+    """Return searched detections below the threshold: `score` and the box, and `vehicle_score` if there is
+    one."""
     scores = detections.scores
     weak = where_seen(detections.take((scores < threshold) & (scores >= WEAKEST_SCORE)), status)
     boxes = _box_polygons(weak.boxes, scene.grid.affine)
-    return gpd.GeoDataFrame({"score": np.round(weak.scores, 4), "geometry": boxes}, crs=_crs(scene))
+    scored = {"score": weak.scores, "vehicle_score": weak.vehicle_scores}
+    columns = {name: np.round(values, 4) for name, values in scored.items() if values is not None}
+    return gpd.GeoDataFrame({**columns, "geometry": boxes}, crs=_crs(scene))
 
 
 def truck_layer(
@@ -102,6 +105,8 @@ def truck_layer(
     touches_nodata: NDArray[np.bool_] | None = None,
 ) -> gpd.GeoDataFrame:
     """Return the trucks of a scene as `columns.TRUCKS`, in its CRS, from north to south, then west to east.
+
+    They have `vehicle_score`, too, if the detector scores vehicles of any kind.
 
     Headings and axes are degrees clockwise from the grid north of the scene's CRS (off true north by the
     meridian convergence, less than 3 degrees on a UTM tile), null unless the truck moved by at least
@@ -148,7 +153,10 @@ def truck_layer(
         "model": _text([model] * len(boxes)),
         "geometry": _box_polygons(boxes, affine),
     }
-    return TRUCKS.conform(gpd.GeoDataFrame(columns, crs=_crs(scene)))
+    layer = TRUCKS
+    if detections.vehicle_scores is not None:
+        layer, columns["vehicle_score"] = TRUCKS_AMONG_VEHICLES, np.round(detections.vehicle_scores, 4)
+    return layer.conform(gpd.GeoDataFrame(columns, crs=_crs(scene)))
 
 
 def _class_names(raster: Path, legend: Sequence[LegendClass]) -> Lookup:

@@ -91,6 +91,10 @@ class Card(BaseModel):
     next, and thresholds refer to calibrated scores."""
     calibration_near_roads: Calibration | None = None
     """Calibration near roads, if roads are given; None: as without."""
+    vehicle_calibration: Calibration | None = None
+    """As `calibration`, of the scores of vehicles of any kind; None: as those of heavy ones."""
+    vehicle_calibration_near_roads: Calibration | None = None
+    """As `calibration_near_roads`, of the scores of vehicles of any kind; None: as without roads."""
     score_threshold: _Share | None = None
     """Threshold of scenes without roads, where nearly all of the searched area has no truck."""
     score_threshold_near_roads: _Share | None = None
@@ -134,6 +138,17 @@ class Card(BaseModel):
         """Return the calibration for a search near roads only, or everywhere."""
         near = self.calibration_near_roads if near_roads else None
         return self.calibration if near is None else near
+
+    def vehicle_calibration_for(self, near_roads: bool) -> Calibration:
+        """Return the calibration of vehicles of any kind, near roads only or everywhere."""
+        near = self.vehicle_calibration_near_roads if near_roads else None
+        chosen = self.vehicle_calibration if near is None else near
+        return self.calibration_for(near_roads) if chosen is None else chosen
+
+    @property
+    def scores_vehicles(self) -> bool:
+        """Return True for a detector that also scores vehicles of any kind: light ones are a class."""
+        return self.task == "detection" and len(self.classes) > 1
 
     def default_threshold(self, near_roads: bool) -> float:
         """Return the threshold to use if the user sets none; 0.5 if the card has none."""

@@ -19,7 +19,11 @@ class Detector(Protocol):
         """Return maps (N, H, W, channels) of normalised images (N, C, H, W); a tile's halo is for them."""
 
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
-        """Return `boxes` (K, 4), in pixels, and `scores` (K,) of each image from its maps."""
+        """Return `boxes` (K, 4), in pixels, and `scores` (K,) of each image from its maps.
+
+        A network that knows light vehicles also returns `vehicle_scores` (K,), of vehicles of any kind, each
+        at least the score of a heavy one.
+        """
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,8 @@ class Family:
     """
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Default arguments, for cards without them."""
+    scores_vehicles: bool = False
+    """True for a detector that returns `vehicle_scores`: its cards have a class of light vehicles."""
 
     def build(self, card: Card) -> nn.Module:
         """Return the untrained network of a card of this family.

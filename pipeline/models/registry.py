@@ -5,13 +5,22 @@ from __future__ import annotations
 from torch import nn
 
 from pipeline.errors import BundleError
-from pipeline.models import faster_rcnn, fcos, library_segmenters, screener, separable_fcn, unet
+from pipeline.models import (
+    centernet2,
+    faster_rcnn,
+    fcos,
+    library_segmenters,
+    screener,
+    separable_fcn,
+    unet,
+)
 from pipeline.models.bundle import Card, Task
 from pipeline.models.family import Family
 
 FAMILIES: list[Family] = [
     faster_rcnn.FAMILY,
     fcos.FAMILY,
+    centernet2.FAMILY,
     unet.FAMILY,
     separable_fcn.FAMILY,
     library_segmenters.FCN_FAMILY,

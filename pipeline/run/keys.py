@@ -37,6 +37,8 @@ _NOT_COMPUTED_WITH = {
     "score_threshold_near_roads",
     "calibration",
     "calibration_near_roads",
+    "vehicle_calibration",
+    "vehicle_calibration_near_roads",
 }
 """Parts of a card that no shard depends on."""
 

@@ -114,7 +114,9 @@ def merged(job: Job, calibrated: bool = True) -> Predictions:
     job.work.mkdir(parents=True)
     shards = (stored_shard(job, index) for index in range(len(job.shards)))
     if calibrated:
-        return merge_shards(shards, job.scene.grid, job.work, job.calibration, job.min_score)
+        return merge_shards(
+            shards, job.scene.grid, job.work, job.calibration, job.min_score, job.vehicle_calibration
+        )
     return merge_shards(shards, job.scene.grid, job.work)
 
 

@@ -111,6 +111,13 @@ class Job:
         return detector.card.calibration_for(near_roads=self.request.roads is not None) if detector else None
 
     @property
+    def vehicle_calibration(self) -> Calibration | None:
+        """Calibration of the detector's scores of vehicles of any kind; None without a detector."""
+        if self.models.detector is None:
+            return None
+        return self.models.detector.card.vehicle_calibration_for(near_roads=self.request.roads is not None)
+
+    @property
     def min_score(self) -> float:
         """Calibrated score from which detections are kept: trucks, and what is just below."""
         return min_score(self.request, self.models)

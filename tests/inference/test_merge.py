@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import rasterio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +79,17 @@ def test_calibration_decides_what_stays_and_which_box_of_a_truck(tmp_path):
     moved = merge_shards([shard], GRID, tmp_path, Calibration(motion=0.5), min_score=0.4)
     np.testing.assert_allclose(moved.detections.scores, 1 / (1 + np.exp(-0.5 * 4)))
     np.testing.assert_array_equal(moved.detections.boxes, found.boxes[1:2])
+
+
+def test_scores_of_any_vehicle_have_their_calibration_and_are_never_below_those_of_heavy_ones(tmp_path):
+    found = replace(detections([(1, 1), (3, 3)], [0.5, 0.4]), vehicle_scores=np.array([0.9, 0.5]))
+    shard = Shard(0, np.ones((5, 4), np.uint8), None, found, 1, 0)
+    merged = merge_shards([shard], GRID, tmp_path, Calibration(), 0.0, Calibration(offset=-1.0))
+    assert merged.detections.scores.tolist() == pytest.approx([0.5, 0.4])
+    fallen = 9 / np.e / (9 / np.e + 1)  # odds of 0.9, divided by e
+    assert merged.detections.vehicle_scores.tolist() == pytest.approx([fallen, 0.4])
+    same = merge_shards([shard], GRID, tmp_path, Calibration())
+    assert same.detections.vehicle_scores.tolist() == pytest.approx([0.9, 0.5])
 
 
 def test_without_a_segmenter_there_is_no_landcover_raster(tmp_path):

@@ -1,5 +1,7 @@
 """Detections in a scene's pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from pipeline.inference.predictions import Detections, pixels_holding
@@ -27,3 +29,12 @@ def test_order_is_from_north_to_south_then_from_west_to_east():
 def test_parts_are_concatenated_in_order_and_nothing_is_empty():
     assert Detections.concatenate([at((1, 2)), at(), at((3, 4))]).centres.tolist() == [[1, 2], [3, 4]]
     assert len(Detections.concatenate([])) == len(Detections.empty()) == 0
+
+
+def test_scores_of_any_vehicle_go_with_their_boxes():
+    scored = replace(at((1, 2), (3, 4)), vehicle_scores=np.array([0.7, 0.9]))
+    assert scored.take(np.array([1])).vehicle_scores.tolist() == [0.9]
+    joined = Detections.concatenate([Detections.empty(vehicles=True), scored, scored])
+    assert joined.vehicle_scores.tolist() == [0.7, 0.9, 0.7, 0.9]
+    assert len(Detections.concatenate([Detections.empty(vehicles=True)]).vehicle_scores) == 0
+    assert Detections.concatenate([at((1, 2)), at()]).vehicle_scores is None

@@ -44,6 +44,13 @@ def test_a_shard_keeps_probabilities():
     assert read_shard(io.BytesIO(saved(a_shard()))).probabilities is None
 
 
+def test_a_shard_keeps_scores_of_any_vehicle():
+    found = replace(DETECTIONS, vehicle_scores=np.array([0.95]))
+    back = read_shard(io.BytesIO(saved(replace(a_shard(), detections=found))))
+    assert back.detections.vehicle_scores.tolist() == [0.95]
+    assert read_shard(io.BytesIO(saved(a_shard()))).detections.vehicle_scores is None
+
+
 def test_the_same_shard_makes_the_same_bytes():
     assert saved(a_shard()) == saved(a_shard())
 

@@ -14,7 +14,16 @@ import pyogrio
 import pytest
 import shapely
 
-from pipeline.layers.columns import BOOLEAN, INTEGER, LANDCOVER_WITH_CONFIDENCE, LAYERS, NUMBER, TEXT, TIME
+from pipeline.layers.columns import (
+    BOOLEAN,
+    INTEGER,
+    LANDCOVER_WITH_CONFIDENCE,
+    LAYERS,
+    NUMBER,
+    TEXT,
+    TIME,
+    TRUCKS_AMONG_VEHICLES,
+)
 from pipeline.layers.formats.export import write_formats
 from pipeline.layers.formats.geopackage import write_gpkg
 
@@ -154,5 +163,7 @@ def test_the_documentation_names_every_column_with_its_type():
     assert documented("Land cover") == declared["landcover"]
     confidence = set(LANDCOVER_WITH_CONFIDENCE.columns.items()) - set(LAYERS["landcover"].columns.items())
     assert documented("Land-cover probabilities") == {name: kind.name for name, kind in confidence}
+    vehicles = set(TRUCKS_AMONG_VEHICLES.columns.items()) - set(LAYERS["trucks"].columns.items())
+    assert documented("Vehicles of any kind") == {name: kind.name for name, kind in vehicles}
     assert documented("Road segments") == declared["road_segments"]
     assert documented("Search area") == declared["seen"] | declared["not_seen"]

@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 
 from pipeline.errors import RoadsError
 from pipeline.inference.predictions import Detections
-from pipeline.layers.columns import TRUCKS
+from pipeline.layers.columns import TRUCKS, TRUCKS_AMONG_VEHICLES
 from pipeline.layers.trucks import truck_layer
 from pipeline.scenes.msi import MsiGeometry
 from pipeline.scenes.scene import Scene
@@ -51,6 +51,14 @@ def test_columns_are_the_contract_and_in_its_order():
     assert layer.crs == "EPSG:32632"
     row = layer.iloc[0]
     assert (row["scene_id"], row["model"], row["score"]) == ("S2A_TEST", "trucks-1", 0.9)
+
+
+def test_a_detector_of_all_vehicles_adds_their_score():
+    found = dataclasses.replace(detections([WEST]), vehicle_scores=np.array([0.98761]))
+    layer = truck_layer(found, scene(), model="m")
+    assert tuple(layer.columns) == TRUCKS_AMONG_VEHICLES.names
+    assert layer["vehicle_score"].tolist() == [0.9876]
+    assert "vehicle_score" in truck_layer(found.take(np.zeros(0, np.intp)), scene(), model="m")
 
 
 def test_a_box_lies_on_its_pixels():

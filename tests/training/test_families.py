@@ -30,7 +30,7 @@ def test_a_single_stage_detector_is_trained_by_the_same_flow(tmp_path):
 @pytest.mark.parametrize("architecture", ["faster_rcnn", "fcos"])
 def test_the_halo_of_a_detector_comes_from_its_network(architecture):
     card = blank_card(architecture)
-    assert (card.halo, card.stride) == (48, 4)
+    assert (card.halo, card.stride) == (44, 4)
 
 
 @pytest.mark.parametrize(

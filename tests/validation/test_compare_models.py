@@ -68,7 +68,7 @@ def test_detectors_are_compared_on_the_same_trucks(bundles, product):
     assert first.parameters == sum(
         parameter.numel() for parameter in build_network(bundles["faster_rcnn"].card).parameters()
     )
-    assert first.halo == 48
+    assert first.halo == 44
     assert first.receptive_field == 62
     assert second.kilomacs_px > 0
     assert first.ms_per_mpx > 0

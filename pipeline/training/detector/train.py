@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from pipeline.errors import TrainingError
 from pipeline.evaluation.trucks.precision_recall import precision_recall
 from pipeline.evaluation.trucks.scores import PRIMARY_RADIUS_M
-from pipeline.models.boxes import heavy_only
+from pipeline.models.boxes import HEAVY, LIGHT, heavy_only
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.legend import LegendClass
@@ -43,8 +43,10 @@ log = logging.getLogger(__name__)
 
 _CHECK_PX = 256
 """Side of the simulated scenes that a training is checked on."""
-_MIN_HALO = 48
-"""Tiles were shown to be exact with it; a smaller network gains little by a smaller one."""
+_CLASSES = (
+    LegendClass(value=HEAVY, name="heavy vehicle", colour="#FF00FF"),
+    LegendClass(value=LIGHT, name="light vehicle", colour="#00C8FF"),
+)
 
 
 class DetectorModule(pl.LightningModule):
@@ -111,23 +113,23 @@ def _centres(boxes: Tensor) -> Tensor:
 
 def blank_card(architecture: str = "faster_rcnn", arguments: Mapping[str, Any] | None = None) -> Card:
     """Return the card of a detector that is not trained yet; halo and stride follow from the network."""
-    card = with_halo(
+    family = find_family("detection", architecture)
+    return with_halo(
         Card(
             id="trucks",
             version="1",
             task="detection",
             architecture=architecture,
-            arguments={**find_family("detection", architecture).arguments, **(arguments or {})},
+            arguments={**family.arguments, **(arguments or {})},
             bands=CHIP_BANDS,
             mean=(0.09, 0.10, 0.10, 0.22),
             std=(0.06, 0.06, 0.07, 0.11),
-            classes=(LegendClass(value=1, name="truck", colour="#FF00FF"),),
+            classes=_CLASSES if family.scores_vehicles else _CLASSES[:1],
             score_threshold=0.5,
             halo=0,
             stride=1,
         )
     )
-    return card.model_copy(update={"halo": max(card.halo, _MIN_HALO)})
 
 
 def first_card(settings: DetectorTraining, out: Path) -> Card:

@@ -44,7 +44,7 @@ def test_a_training_starts_from_a_bundle(bundle, tmp_path):
 @pytest.mark.parametrize("architecture", ["faster_rcnn", "fcos"])
 def test_the_halo_follows_from_the_family(architecture):
     card = blank_card(architecture, {})
-    assert (card.halo, card.stride) == (48, 4)
+    assert (card.halo, card.stride) == (44, 4)
 
 
 def test_a_family_is_chosen_by_configuration(tmp_path):
