@@ -39,6 +39,7 @@ _LOGIT_STEP = 1 / 64
 """Log-odds are compared in such steps: of pixels that differ by rounding noise, each is a peak."""
 _WINDOWS_AT_ONCE = 256
 
+_AROUND_PX = 7
 _SPREAD_PX = 0.7
 """Deviation of the Gaussian around a centre in which errors of the first stage count less."""
 _MATCHED_PX = 2.0
@@ -57,12 +58,14 @@ def _convolution(inputs: int, outputs: int, kernel: int, **options: int) -> nn.S
 class CentreStage(nn.Module):
     """First stage: (N, C, H, W) normalised reflectance, H and W even, to features and log-odds of centres.
 
+    It sees the bands, and their contrast with the mean of `_AROUND_PX`, which is where vehicles show first.
     All convolutions run at half resolution; the last one gives each pixel of 2 x 2 its own channels.
     """
 
     def __init__(self, bands: int, width: int, features: int) -> None:
         super().__init__()
-        self.stem = _convolution(bands, width, 6, stride=2, padding=2)
+        self.around = nn.AvgPool2d(_AROUND_PX, stride=1, padding=_AROUND_PX // 2)
+        self.stem = _convolution(2 * bands, width, 4, stride=2, padding=1)
         self.fine = _convolution(width, width, 3, padding=1)
         self.wide = _convolution(width, width, 3, padding=2, dilation=2)
         self.merge = _convolution(width, width, 3, padding=1)
@@ -72,7 +75,7 @@ class CentreStage(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, F, H, W) and log-odds (N, 1, H, W)."""
-        half = self.stem(images)
+        half = self.stem(torch.cat([images - self.around(images), images], dim=1))
         half = half + self.wide(self.fine(half))
         half = half + self.merge(half)
         return (
