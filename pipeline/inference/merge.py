@@ -37,8 +37,8 @@ def merge_shards(
     """Write the shards' rasters into `folder` strip by strip, and gather their trucks.
 
     A calibration turns the network's scores into probabilities; detections below `min_score` go. Scores of
-    vehicles of any kind have their own, or the same. Holds one shard in memory at a time. A truck counts if its centre is on a searched pixel;
-    that is decided here, once, so that it is the same for every tiling.
+    vehicles of any kind have their own, or the same. Holds one shard in memory at a time. A truck counts if
+    its centre is on a searched pixel; that is decided here, once, so that it is the same for every tiling.
     """
     parts: list[Detections] = []
     total = skipped = 0

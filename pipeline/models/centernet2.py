@@ -128,9 +128,7 @@ class TwoStageDetector(nn.Module):
     `vehicle_scores` (K,) of any. Images are (C, H, W), all of one size; H and W are even.
     """
 
-    def __init__(
-        self, bands: int, width: int, features: int, window_widths: list[int], hidden: int
-    ) -> None:
+    def __init__(self, bands: int, width: int, features: int, window_widths: list[int], hidden: int) -> None:
         super().__init__()
         self.bands = bands
         self.centres = CentreStage(bands, width, features)
@@ -166,11 +164,13 @@ class TwoStageDetector(nn.Module):
         """Return the detections of each image from `dense`'s maps, without suppressed ones."""
         seen, objectness = maps
         logits = objectness[..., 0].float()
-        at = torch.nonzero(peaks(logits, MIN_OBJECTNESS))
-        return [
-            self._detections_of(seen[index], logits[index], at[at[:, 0] == index, 1:])
-            for index in range(len(seen))
-        ]
+        proposed = self.proposals(*maps)
+        return [self._detections_of(*one) for one in zip(seen, logits, proposed, strict=True)]
+
+    def proposals(self, *maps: Tensor) -> list[Tensor]:
+        """Return the pixels (K, 2) of each image, row and column, whose windows the second stage takes."""
+        at = torch.nonzero(peaks(maps[1][..., 0].float(), MIN_OBJECTNESS))
+        return [at[at[:, 0] == index, 1:] for index in range(len(maps[1]))]
 
     def _detections_of(self, seen: Tensor, logits: Tensor, at: Tensor) -> dict[str, Tensor]:
         """Return the detections of an image: maps (H, W, C + F) and (H, W), peaks (K, 2) as row, column."""

@@ -80,10 +80,9 @@ class SingleStageDetector(FCOS):
 
     Training: `detector(images, targets)` returns the losses. A target has `boxes` (N, 4) and `labels` (N,),
     and optionally `ignored` (M, 4), areas excluded from training. There is one class: heavy vehicles. Light
-    ones are ground. Inference: `detector(images)`
-    returns for each image `boxes` (K, 4), `scores` (K,) and `labels` (K,). Images are (C, H, W), all of one
-    size; H and W are multiples of 4. A score is the square root of probability times centre-ness, as in the
-    paper.
+    ones are ground. Inference: `detector(images)` returns for each image `boxes` (K, 4), `scores` (K,) and
+    `labels` (K,). Images are (C, H, W), all of one size; H and W are multiples of 4. A score is the square
+    root of probability times centre-ness, as in the paper.
     """
 
     def __init__(self, bands: int, channels: Sequence[int], features: int, convolutions: int) -> None:

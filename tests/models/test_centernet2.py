@@ -182,8 +182,8 @@ def test_it_costs_a_third_of_its_forerunner():
     card = blank_card("centernet2")
     found = card_anatomy(card, 128)
     assert found.unbounded == ()
-    assert (card.halo, card.stride) == (20, 2)
-    assert found.macs / 128**2 / 1000 == pytest.approx(17.9, abs=0.1)
+    assert (card.halo, card.stride) == (22, 2)
+    assert found.macs / 128**2 / 1000 == pytest.approx(17.7, abs=0.1)
     stage = build_network(card).eval().windows
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         stage(torch.zeros(10, 16, SIDE, SIDE), torch.zeros(10))

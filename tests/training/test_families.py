@@ -17,13 +17,24 @@ __all__ = ["data"]  # a fixture
 SHALLOW = {"encoder": "resnet18", "depth": 2, "widths": [8, 8]}
 
 
-def test_a_single_stage_detector_is_trained_by_the_same_flow(tmp_path):
-    small = {"channels": [8, 8, 8], "features": 8, "convolutions": 1}
+@pytest.mark.parametrize(
+    ("architecture", "small", "classes"),
+    [
+        ("fcos", {"channels": [8, 8, 8], "features": 8, "convolutions": 1}, ["heavy vehicle"]),
+        (
+            "centernet2",
+            {"width": 8, "features": 4, "window_widths": [8], "hidden": 8},
+            ["heavy vehicle", "light vehicle"],
+        ),
+    ],
+)
+def test_other_detectors_are_trained_by_the_same_flow(tmp_path, architecture, small, classes):
     chosen = DetectorTraining(
-        architecture="fcos", arguments=small, steps=2, batch=2, check_every=2, chip_px=32, threads=1
+        architecture=architecture, arguments=small, steps=2, batch=2, check_every=2, chip_px=32, threads=1
     )
     bundle = open_bundle(str(train_detector(chosen, tmp_path).folder))
-    assert bundle.card.architecture == "fcos"
+    assert bundle.card.architecture == architecture
+    assert [one.name for one in bundle.card.classes] == classes
     bundle.load_into(build_network(bundle.card))
 
 
