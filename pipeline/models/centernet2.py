@@ -47,7 +47,7 @@ _MARGIN_PX = 1.0
 _WINDOWS_PER_IMAGE = 16
 
 
-def _convolution(inputs: int, outputs: int, kernel: int, **options: int) -> nn.Sequential:
+def _convolution(inputs: int, outputs: int, kernel: int, **options: Any) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, kernel, bias=False, **options),
         nn.BatchNorm2d(outputs),
@@ -71,7 +71,8 @@ class CentreStage(nn.Module):
         self.merge = _convolution(width, width, 3, padding=1)
         self.features = nn.Conv2d(width, 4 * features, 1)
         self.objectness = nn.Conv2d(width, 4, 1)
-        nn.init.constant_(self.objectness.bias, -4.6)  # a hundredth of the pixels, as in the paper
+        # A hundredth of the pixels are centres at first, as in the paper.
+        nn.init.constant_(self.objectness.bias, -4.6)  # type: ignore[arg-type]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (N, F, H, W) and log-odds (N, 1, H, W)."""

@@ -12,6 +12,7 @@ import shapely
 from pydantic import Field
 
 from pipeline.config import Config, Engine, Landcover, SceneSettings, Trucks
+from pipeline.evaluation.columns import HEAVY
 from pipeline.evaluation.features import read_polygons
 from pipeline.evaluation.labels import read_truck_labels
 from pipeline.evaluation.trucks.boxes import centres, to_metres
@@ -72,6 +73,16 @@ class Observed:
     def km2(self) -> float:
         """Searched area."""
         return float(self.seen.area.sum() / 1e6)
+
+    def of_vehicles(self) -> Observed:
+        """Return the same for vehicles of any kind: each label is one, and `score` is `vehicle_score`.
+
+        Detections without `vehicle_score` keep their score.
+        """
+        trucks = self.trucks
+        if "vehicle_score" in trucks:
+            trucks = trucks.assign(score=trucks["vehicle_score"])
+        return replace(self, trucks=trucks, reference=self.reference.assign(vehicle=HEAVY))
 
     def calibrated(self, calibration: Calibration) -> Observed:
         """Return the same with calibrated scores."""

@@ -43,6 +43,7 @@ from pipeline.scenes.clouds import rim_mask
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.scene import BandSource
 from pipeline.tiling import plan
+from pipeline.training.detector.train import blank_card
 from tests.models.test_screener import screener_card
 from tests.scenes.products import ORIGIN, write_raster
 
@@ -385,6 +386,46 @@ def test_tiles_of_a_single_stage_detector_equal_the_whole_scene(
 def test_the_small_single_stage_detector_has_something_to_say(single_stage, tmp_path):
     _, trucks = predict(write_scene(tmp_path / "a.tif", 120, 120, 0), single_stage, 10980)
     assert len(trucks) > 20
+
+
+@pytest.fixture(scope="module")
+def of_vehicles(tmp_path_factory) -> Models:
+    """An untrained detector of heavy and light vehicles that finds something in noise."""
+    torch.manual_seed(6)
+    arguments = {"width": 8, "features": 4, "window_widths": [8], "hidden": 8}
+    card = blank_card("centernet2", arguments).model_copy(update={"mean": (0.1,) * 4, "std": (0.1,) * 4})
+    detector = build_network(card).eval()
+    with torch.no_grad():
+        last = detector.centres.objectness
+        last.weight.mul_(30)
+        last.bias.sub_(dense(detector, torch.rand(1, 4, 64, 64) * 2.7 - 0.7)[1].quantile(0.98))
+        detector.windows.classes.weight.mul_(5)
+    return Models(save_bundle(tmp_path_factory.mktemp("v"), card, detector.state_dict()), None)
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(40, 150), st.integers(40, 150), st.sampled_from([16, 34, 64, 128]), st.integers(0, 9))
+def test_tiles_of_a_detector_of_vehicles_equal_the_whole_scene(
+    of_vehicles, tmp_path, rows, cols, tile_px, seed
+):
+    scene = write_scene(tmp_path / f"{rows}_{cols}_{seed}.tif", rows, cols, seed)
+    _, whole = predict(scene, of_vehicles, 10980)
+    _, tiled = predict(scene, of_vehicles, tile_px)
+    assert_same_trucks(tiled, whole)
+    for name in ("scores", "vehicle_scores"):
+        np.testing.assert_allclose(
+            np.sort(getattr(tiled, name)), np.sort(getattr(whole, name)), atol=1e-3, err_msg=name
+        )
+
+
+def test_scores_of_vehicles_are_at_least_those_of_heavy_ones_and_there_without_any(of_vehicles, tmp_path):
+    _, found = predict(write_scene(tmp_path / "a.tif", 120, 120, 0), of_vehicles, 10980)
+    assert len(found) > 20
+    assert (found.vehicle_scores >= found.scores).all()
+    scene = write_scene(tmp_path / "b.tif", 20, 20, 0)
+    with rasterio.open(tmp_path / "b.tif", "r+") as dataset:
+        dataset.write(np.zeros_like(dataset.read()))
+    assert predict(scene, of_vehicles, 10980)[0].detections.vehicle_scores.tolist() == []
 
 
 # --- screening ------------------------------------------------------------------------------------------

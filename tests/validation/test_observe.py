@@ -24,6 +24,18 @@ def test_pooled_places_add_up_and_never_match_each_other():
     assert pool("both", [one, observed({}, [], roads=False)]).roads is None
 
 
+def test_as_vehicles_all_labels_count_and_the_score_is_that_of_any_vehicle():
+    place = observed({0: 0.2, 1000: 0.9}, [0, 1000])
+    place = replace(place, reference=place.reference.assign(vehicle=["light", "heavy"]))
+    place = replace(place, trucks=place.trucks.assign(vehicle_score=[0.8, 0.95]))
+    vehicles = place.of_vehicles()
+    assert vehicles.trucks["score"].tolist() == [0.8, 0.95]
+    found = detector_metrics(vehicles.evaluate(near_roads=True, threshold=0.5))
+    assert [found[key] for key in ("tp", "fp", "fn")] == [2, 0, 0]
+    alone = replace(place, trucks=place.trucks.drop(columns="vehicle_score")).of_vehicles()
+    assert alone.trucks["score"].tolist() == [0.2, 0.9]
+
+
 @pytest.fixture
 def a2(shared_data, monkeypatch):
     """A real chip with 17 firm trucks, by its names in the catalogue."""
