@@ -190,6 +190,26 @@ def test_it_costs_a_third_of_its_forerunner():
     assert counter.get_total_flops() / 2 / 10 / 1e6 == pytest.approx(6.2, abs=0.1)
 
 
+def test_only_peaks_above_the_least_probability_are_proposed():
+    detector = build_network(blank_card("centernet2", SMALL | {"min_objectness": 0.5}))
+    logits = torch.tensor([[[-0.1, -3.0, 0.1, -3.0]]])[..., None]
+    (found,) = detector.proposals(torch.zeros(1, 1, 4, 8), logits)
+    assert found.tolist() == [[0, 2]]
+
+
+def test_the_loss_is_least_at_the_cube_root_of_a_third_of_the_share_of_centres():
+    share = 0.01
+    logits = torch.linspace(-4, 0, 400)
+    centre = torch.zeros(1, 1, 1, dtype=torch.bool)
+    losses = [
+        share * centre_loss(one.view(1, 1, 1), torch.ones(1, 1, 1), ~centre, ~centre)
+        + (1 - share) * centre_loss(one.view(1, 1, 1), torch.zeros(1, 1, 1), centre, ~centre)
+        for one in logits
+    ]
+    best = logits[torch.stack(losses).argmin()].sigmoid()
+    assert best.item() == pytest.approx((share / 3) ** (1 / 3), rel=0.1)
+
+
 def test_too_many_convolutions_for_a_window_are_refused():
     with pytest.raises(BundleError, match="at most 6 convolutions"):
         build_network(blank_card("centernet2", SMALL | {"window_widths": [4] * 7}))
