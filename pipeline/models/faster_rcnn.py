@@ -196,8 +196,8 @@ class TruckDetector(FasterRCNN):
         return logits, regression
 
 
-def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
-    """Return torchvision's RoIAlign of the boxes (K, 4) of one image: (K, F, 5, 5) of features (H, W, F).
+def pool_boxes(features: Tensor, boxes: Tensor, pooled_px: int = POOLED_PX) -> Tensor:
+    """Return torchvision's RoIAlign of the boxes (K, 4) of one image: (K, F, P, P) of features (H, W, F).
 
     Each box has a patch of the features, as large as the largest box needs. `roi_align` itself needs features
     as (F, H, W), and transposing those of a complete tile takes longer than a convolution. Beyond the border
@@ -206,7 +206,7 @@ def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
     """
     height, width, channels = features.shape
     if not len(boxes):
-        return features.new_empty((0, channels, POOLED_PX, POOLED_PX), dtype=torch.float32)
+        return features.new_empty((0, channels, pooled_px, pooled_px), dtype=torch.float32)
     side = int((boxes[:, 2:] - boxes[:, :2]).amax().clamp(min=1).ceil()) + 2
     steps = torch.arange(side, device=boxes.device)
     corner = boxes[:, :2].floor()
@@ -215,7 +215,7 @@ def pool_boxes(features: Tensor, boxes: Tensor) -> Tensor:
     patches = features[rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2).float()
     own = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)[:, None]
     shifted = torch.cat([own, boxes - corner.repeat(1, 2)], dim=1)
-    return roi_align(patches, shifted, POOLED_PX, sampling_ratio=_SAMPLES)
+    return roi_align(patches, shifted, pooled_px, sampling_ratio=_SAMPLES)
 
 
 class _BoxHead(nn.Sequential):

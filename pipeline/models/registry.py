@@ -7,18 +7,24 @@ from torch import nn
 from pipeline.errors import BundleError
 from pipeline.models import (
     centernet2,
+    fast_rcnn,
     faster_rcnn,
     fcos,
     library_segmenters,
+    rcnn,
     screener,
     separable_fcn,
     unet,
+    yolo,
 )
 from pipeline.models.bundle import Card, Task
 from pipeline.models.family import Family
 
 FAMILIES: list[Family] = [
+    rcnn.FAMILY,
+    fast_rcnn.FAMILY,
     faster_rcnn.FAMILY,
+    yolo.FAMILY,
     fcos.FAMILY,
     centernet2.FAMILY,
     unet.FAMILY,

@@ -26,6 +26,13 @@ SHALLOW = {"encoder": "resnet18", "depth": 2, "widths": [8, 8]}
             {"width": 8, "features": 4, "window_widths": [8], "hidden": 8},
             ["heavy vehicle", "light vehicle"],
         ),
+        ("rcnn", {"widths": [8], "crop_px": 8, "head": 8}, ["heavy vehicle", "light vehicle"]),
+        (
+            "fast_rcnn",
+            {"channels": [8, 8, 8], "features": 8, "head": 8},
+            ["heavy vehicle", "light vehicle"],
+        ),
+        ("yolo", {"channels": [8, 8, 8], "features": 8}, ["heavy vehicle", "light vehicle"]),
     ],
 )
 def test_other_detectors_are_trained_by_the_same_flow(tmp_path, architecture, small, classes):
