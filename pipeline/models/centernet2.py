@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.ops import clip_boxes_to_image
 
-from pipeline.models.boxes import HEAVY, LIGHT, centred_in, suppress
+from pipeline.models.boxes import HEAVY, centred_in, suppress
 from pipeline.models.family import Family
 
 GROUND = 0
@@ -190,9 +190,12 @@ class TwoStageDetector(nn.Module):
         for part in torch.arange(len(at), device=at.device).split(_WINDOWS_AT_ONCE):
             peak = functional.pad(at[part], (1, 0))
             windows = cut_windows(seen[None], peak)
-            classes, place = self.windows(windows, logits[tuple(at[part].T)])
-            probabilities[part], boxes[part] = classes.softmax(dim=1), _boxes(at[part], place)
-        vehicle = probabilities[:, HEAVY] + probabilities[:, LIGHT]
+            objectness = logits[tuple(at[part].T)]
+            classes, place = self.windows(windows, objectness)
+            probabilities[part] = _joint(classes.softmax(dim=1), objectness)
+            boxes[part] = _boxes(at[part], place)
+        # Rounded, the root of a square may be below it.
+        vehicle = torch.hypot(*probabilities[:, 1:].unbind(1)).maximum(probabilities[:, HEAVY])
         found = vehicle >= MIN_VEHICLE_SCORE
         vehicle, heavy, boxes = vehicle[found], probabilities[found, HEAVY], boxes[found]
         boxes = clip_boxes_to_image(boxes, (int(logits.shape[0]), int(logits.shape[1])))
@@ -247,6 +250,16 @@ def cut_windows(seen: Tensor, at: Tensor) -> Tensor:
     index = index + at[:, 0, None, None] * (height * width)
     windows = seen.reshape(count * height * width, channels)[index.flatten()].view(*index.shape, channels)
     return (windows * inside[..., None]).permute(0, 3, 1, 2).float()
+
+
+def _joint(classes: Tensor, objectness: Tensor) -> Tensor:
+    """Return the scores of classes (K, 3) by both stages: the root of the product of their probabilities.
+
+    The second stage learns from the most vehicle-like ground, so it does not replace the first one. The focal
+    loss of the first is least where the share of centres is three times the cube of its probability.
+    """
+    share = (3 * objectness.sigmoid() ** 3).clamp(max=1)
+    return (classes * share[:, None]).sqrt()
 
 
 def _boxes(at: Tensor, place: Tensor) -> Tensor:
