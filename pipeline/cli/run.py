@@ -84,6 +84,8 @@ def run(
         server = without_secrets(request.config.traffic.overpass_url)
         note(f"roads: from {server}, unless they are in {out / '.roads'}")
     job = prepare(request)  # before Prefect is imported: wrong input is reported at once
+    if roads is None and job.models.detector:
+        note("roads: none given; near roads more trucks and fewer look-alikes are found (--roads overpass)")
     with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
         if prefect:
             from flows.scene import run_prepared

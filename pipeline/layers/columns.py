@@ -116,6 +116,9 @@ ROAD_SEGMENTS = Layer(
         "count_backward": INTEGER,
         "count_unresolved": INTEGER,
         "trucks_per_km": NUMBER,
+        "expected": NUMBER,
+        "expected_low": NUMBER,
+        "expected_high": NUMBER,
         "mean_speed_kmh": NUMBER,
         "speed_se_kmh": NUMBER,
         "flow_per_hour": NUMBER,
@@ -130,8 +133,10 @@ LANDCOVER_WITH_CONFIDENCE = Layer("Polygon", {**LANDCOVER.columns, "confidence":
 """The layer `landcover` of a run with `landcover.probabilities`."""
 SEEN = Layer("Polygon", {"status": TEXT, "area_m2": NUMBER})
 NOT_SEEN = Layer("Polygon", {"reason": TEXT, "area_m2": NUMBER})
+LOOK_ALIKES = Layer("Polygon", {"score": NUMBER, "reason": TEXT})
 LAYERS: Mapping[str, Layer] = {
     "trucks": TRUCKS,
+    "look_alikes": LOOK_ALIKES,
     "road_segments": ROAD_SEGMENTS,
     "landcover": LANDCOVER,
     "seen": SEEN,

@@ -1,10 +1,9 @@
-"""Flow of trucks on a segment, with intervals."""
+"""Number and flow of trucks on a segment, with intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -12,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from pipeline.layers.expected import Shares, Sums
 from pipeline.layers.snapping import Snapped, numbers
 
 SPEED_SPREAD_KMH = 8.0
@@ -26,48 +26,55 @@ _CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
-class Recall:
-    """Recall of a detector, 0-1, and its 95 % interval."""
+class RoadCounts:
+    """Trucks on the segments of a network: those counted, and the expected number, by direction."""
 
-    value: float
-    low: float
-    high: float
+    snapped: Snapped
+    """All detections that contribute."""
+    shares: Shares
+    resolved: Mapping[int, Sums]
+    """Sums over S segments of detections that drive along (1) and against (-1) the line."""
+    unresolved: Sums
+    """Sums of detections of uncertain direction."""
+    halved: Sums
+    """The same for either direction, which has each of them with a probability of one half."""
 
     @classmethod
-    def of_card(cls, quality: Mapping[str, Any], near_roads: bool = True) -> Recall | None:
-        """Return the recall on a model card's labelled places, or its simulated scenes; None without one."""
-        area = "near_roads" if near_roads else "everywhere"
-        for place in ("labelled_places_together", "simulated_held_out"):
-            try:
-                value, (low, high) = (
-                    quality[place][area]["recall"],
-                    quality[place][area]["interval_95"]["recall"],
-                )
-                if value > 0:
-                    return cls(float(value), max(float(low), 0.01), float(high))
-            except (KeyError, TypeError, ValueError):  # cards may have any quality figures
-                continue
-        return None
+    def of(cls, snapped: Snapped, size: int, shares: Shares) -> RoadCounts:
+        """Add up detections on `size` segments."""
+
+        def on(way: int) -> NDArray[np.int64]:
+            return np.where(snapped.direction == way, snapped.segment, -1)
+
+        resolved = {way: shares.sums(on(way), size) for way in (1, -1)}
+        return cls(snapped, shares, resolved, shares.sums(on(0), size), shares.sums(on(0), size, 0.5))
+
+    def counted(self, way: int) -> NDArray[np.int64]:
+        """Return (S,): detections above the threshold with this direction, 0 for an uncertain one."""
+        here = (self.snapped.segment >= 0) & (self.snapped.direction == way) & self.shares.counted
+        return np.bincount(self.snapped.segment[here], minlength=len(self.unresolved.noise))
+
+    @property
+    def together(self) -> Sums:
+        """Sums of all detections of a segment."""
+        return self.resolved[1] + self.resolved[-1] + self.unresolved
 
 
-def observe(
-    snapped: Snapped, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64], recall: Recall | None
-) -> pd.DataFrame:
+def observe(counts: RoadCounts, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64]) -> pd.DataFrame:
     """Return a row for each direction of each searched segment: `segment` and figures.
 
     `count` trucks have this direction; `count_unresolved` on the segment have an uncertain one, and each
-    direction gets half of them.
+    direction gets half of them. `expected` is the expected number, see `pipeline.layers.expected`.
 
-        flow = (count + unresolved / 2) / seen length / recall x speed
+        flow = expected / seen length x speed
 
     with the mean speed of the trucks of this direction and the unresolved ones. Without a speed it is that of
     the road class in this scene, of the scene, or `FALLBACK_SPEED_KMH`. Weights are inverse variances: of the
     speed and `SPEED_SPREAD_KMH`.
 
-    The 95 % interval combines three: the count by Garwood ("Fiducial limits for the Poisson distribution",
-    1936), its lower end without the unresolved, its upper end with all; the recall as given; the speed by its
-    standard error. MOVER combines them on the logarithmic scale (Zou and Donner, "Construction of
-    confidence limits about effect measures", 2008). False alarms are not subtracted.
+    The 95 % interval of the flow combines two: that of the mean number, at its lower end without the
+    unresolved, at its upper end with all; the speed by its standard error. MOVER combines them on the
+    logarithmic scale (Zou and Donner, "Construction of confidence limits about effect measures", 2008).
     """
     seen = np.flatnonzero(seen_m > 0)
     oneway = segments["oneway"].to_numpy()[seen]
@@ -79,32 +86,43 @@ def observe(
         ignore_index=True,
     ).sort_values(["segment", "direction"], ascending=[True, False], ignore_index=True)
     segment, direction = rows["segment"].to_numpy(), rows["direction"].to_numpy()
-    size = len(segments)
-    counts = {
-        way: np.bincount(snapped.segment[(snapped.segment >= 0) & (snapped.direction == way)], minlength=size)
-        for way in (1, -1, 0)
-    }
-    rows["count"] = np.where(direction > 0, counts[1][segment], counts[-1][segment])
-    rows["count_unresolved"] = counts[0][segment]
+    rows["count"] = np.where(direction > 0, counts.counted(1)[segment], counts.counted(-1)[segment])
+    rows["count_unresolved"] = counts.counted(0)[segment]
     rows["seen_km"] = seen_m[segment] / 1000
-    expected = rows["count"] + rows["count_unresolved"] / 2
-    rows["trucks_per_km"] = expected / rows["seen_km"]
-    speed, error = _speeds(snapped, segments, segment, direction)
+    rows["trucks_per_km"] = (rows["count"] + rows["count_unresolved"] / 2) / rows["seen_km"]
+    speed, error = _speeds(counts, segments, segment, direction)
     rows["mean_speed_kmh"], rows["speed_se_kmh"] = speed["own"], error["own"]
     rows["flow_speed_kmh"], rows["flow_speed_se_kmh"] = speed["used"], error["used"]
-    found = Recall(1.0, 1.0, 1.0) if recall is None else recall
-    per_truck = rows["flow_speed_kmh"] / rows["seen_km"] / found.value
+    figures = np.zeros((len(rows), len(_EXPECTED)))
+    for way in (1, -1):
+        figures[direction == way] = _of_direction(counts, way, segment[direction == way])
+    rows[list(_EXPECTED)] = figures
+    per_truck = (rows["flow_speed_kmh"] / rows["seen_km"]).to_numpy()
+    fewest, most = rows.pop("fewest").to_numpy(), rows.pop("most").to_numpy()
+    expected = rows["expected"].to_numpy()
     rows["flow_per_hour"] = expected * per_truck
     rows["flow_low"], rows["flow_high"] = flow_interval(
-        rows["count"].to_numpy(np.float64),
-        expected.to_numpy(np.float64),
-        (rows["count"] + rows["count_unresolved"]).to_numpy(np.float64),
-        per_truck.to_numpy(),
-        error["used"] / speed["used"],
-        found,
+        fewest, expected, most, per_truck, error["used"] / speed["used"]
     )
-    rows["recall_used"] = np.nan if recall is None else recall.value
     return rows
+
+
+_EXPECTED = ("expected", "expected_low", "expected_high", "recall_used", "fewest", "most")
+
+
+def _of_direction(counts: RoadCounts, way: int, segment: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return (N, 6) `_EXPECTED` of segments in one direction."""
+    own, half, all_ = (
+        sums.take(segment)
+        for sums in (
+            counts.resolved[way],
+            counts.resolved[way] + counts.halved,
+            counts.resolved[way] + counts.unresolved,
+        )
+    )
+    return np.stack(
+        [half.expected, *half.interval, half.recall, own.mean_interval[0], all_.mean_interval[1]], axis=1
+    )
 
 
 def poisson_interval(count: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -115,36 +133,33 @@ def poisson_interval(count: NDArray[np.float64]) -> tuple[NDArray[np.float64], N
 
 
 def flow_interval(
-    least: NDArray[np.float64],
+    fewest: NDArray[np.float64],
     expected: NDArray[np.float64],
     most: NDArray[np.float64],
     per_truck: NDArray[np.float64],
     speed_error: NDArray[np.float64],
-    recall: Recall,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the ends (N,) of the flow for counts from `least` to `most` and the flow of one truck."""
+    """Return the ends (N,) of the flow for a number of trucks between `fewest` and `most`.
+
+    `per_truck` is the flow of one truck, `speed_error` the relative standard error of the speed.
+    """
     speed = (stats.norm.ppf((1 + _CONFIDENCE) / 2) * speed_error) ** 2
-    fewest, most_of_all = poisson_interval(least)[0], poisson_interval(most)[1]
     some = np.where(expected > 0, expected, 1.0)
-    down = np.sqrt(
-        np.log(np.where(fewest > 0, fewest, 1.0) / some) ** 2
-        + np.log(recall.high / recall.value) ** 2
-        + speed
-    )
-    wider = np.log(recall.value / recall.low) ** 2 + speed
-    up = np.sqrt(np.log(most_of_all / some) ** 2 + wider)
+    down = np.sqrt(np.log(np.where(fewest > 0, fewest, 1.0) / some) ** 2 + speed)
+    up = np.sqrt(np.log(most / some) ** 2 + speed)
     low = np.where(fewest > 0, expected * np.exp(-down), 0.0)
-    # Zero has no logarithm: the other errors are added to its upper count.
-    high = np.where(expected > 0, expected * np.exp(up), most_of_all * np.exp(np.sqrt(wider)))
+    # Zero has no logarithm: the speed's error is added to its upper count.
+    high = np.where(expected > 0, expected * np.exp(up), most * np.exp(np.sqrt(speed)))
     return low * per_truck, high * per_truck
 
 
 def _speeds(
-    snapped: Snapped, segments: gpd.GeoDataFrame, segment: NDArray[np.int64], direction: NDArray[np.int64]
+    counts: RoadCounts, segments: gpd.GeoDataFrame, segment: NDArray[np.int64], direction: NDArray[np.int64]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """Return mean speeds and their standard errors by row: `own` (NaN without any), and `used`."""
+    snapped = counts.snapped
     speed, sigma = (numbers(snapped.trucks, name) for name in ("speed_kmh", "speed_kmh_sigma"))
-    known = (snapped.segment >= 0) & np.isfinite(speed) & np.isfinite(sigma)
+    known = (snapped.segment >= 0) & counts.shares.counted & np.isfinite(speed) & np.isfinite(sigma)
     weight = np.where(known, 1 / (np.nan_to_num(sigma) ** 2 + SPEED_SPREAD_KMH**2), 0.0)
     moved = weight * np.nan_to_num(speed)
     size = len(segments)

@@ -31,6 +31,7 @@ _REASONS = {
     "no_road": ("no road near", "#8C7B6B", 45, 4.0, 0.1),
 }
 """Legend text, colour, and hatching: angle in degrees, distance and width of lines in mm."""
+_NO_TRUCKS = {"water": ("on water", "#2171B5"), "no_motion": ("without motion, alone", "#737373")}
 _SEARCHED = {"seen": ("searched", "solid"), "screened": ("searched by the screener", "dash")}
 _SEARCHED_COLOUR = "#41AB5D"
 _HEADING, _AXIS = 'try("heading_deg", 0)', 'try("axis_deg", 0)'  # a legend has no fields; it shows arrows
@@ -71,6 +72,14 @@ def truck_style() -> str:
         for shape, angle_field, shown_if, length, width in _POINTERS:
             _pointer(marker, shape, colour, angle_field, shown_if, {"height": length, "width": width})
     _labels(style, """round("speed_kmh") || ' km/h'""", _SPEEDS_FROM_SCALE)
+    return _text(style)
+
+
+def look_alike_style() -> str:
+    """Style detections that are no trucks: a dotted outline, coloured by the reason."""
+    style, symbols = _categorised("reason", [(reason, label) for reason, (label, _) in _NO_TRUCKS.items()])
+    for number, (_, colour) in enumerate(_NO_TRUCKS.values()):
+        _outline(_symbol(symbols, "fill", str(number)), colour, "dot", 0.3)
     return _text(style)
 
 

@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from pipeline import config
 from pipeline.inference.predictions import LOOKED_AT
 from pipeline.layers.columns import ROAD_SEGMENTS
-from pipeline.layers.flow import Recall, flow_interval, observe
+from pipeline.layers.expected import Shares
+from pipeline.layers.flow import RoadCounts, flow_interval, observe
 from pipeline.layers.snapping import DrivingSide, snap_trucks
 from pipeline.roads import driving_side as sides
 from pipeline.roads.segments import measured_lines, points_along, split_roads
@@ -55,7 +56,8 @@ class Traffic:
 
 
 def road_traffic(
-    trucks: gpd.GeoDataFrame,
+    candidates: gpd.GeoDataFrame,
+    shares: Shares,
     roads: gpd.GeoDataFrame,
     scene: Scene,
     status: Path,
@@ -63,13 +65,13 @@ def road_traffic(
     *,
     buffer_m: float,
     model: str,
-    quality: Mapping[str, Any],
     attribution: str | None = None,
 ) -> Traffic:
-    """Compute the traffic on `roads` (from `read_roads`, in the scene's CRS) from `trucks`.
+    """Compute the traffic on `roads` (from `read_roads`, in the scene's CRS).
 
+    `candidates` are rows of the layer of trucks, also below the threshold; `shares` is what they contribute.
     `status` is a raster of the scene's grid as in `pipeline.inference.predictions`. `buffer_m` is the largest
-    distance of a truck from its road, `quality` that of the detector's card. Memory: a byte a pixel.
+    distance of a truck from its road. Memory: a byte a pixel.
     """
     box = scene.grid.extent.boundingbox
     segments = split_roads(roads, settings.segment_km * 1000, (box.left, box.bottom, box.right, box.top))
@@ -80,18 +82,16 @@ def road_traffic(
     else:
         side = settings.driving_side
     snapped = snap_trucks(
-        trucks, segments, buffer_m=buffer_m, position_sigma_m=settings.position_sigma_m, driving_side=side
+        candidates, segments, buffer_m=buffer_m, position_sigma_m=settings.position_sigma_m, driving_side=side
     )
-    if settings.recall is None:
-        recall = Recall.of_card(quality)
-    else:
-        recall = Recall(settings.recall, settings.recall, settings.recall)
     seen_m = seen_length(segments, _looked_at(status))
-    rows = observe(snapped, segments, seen_m, recall)
+    counts = RoadCounts.of(snapped, len(segments), shares)
+    rows = observe(counts, segments, seen_m)
     table = traffic_table(
         rows, segments, scene_id=scene.id, acquired=scene.acquired, model=model, attribution=attribution
     )
-    return Traffic(snapped.trucks, segment_layer(rows, segments, seen_m, recall), table)
+    trucks = snapped.trucks[shares.counted].reset_index(drop=True)
+    return Traffic(trucks, segment_layer(rows, segments, seen_m, counts), table)
 
 
 def _looked_at(status: Path) -> Seen:
@@ -134,12 +134,6 @@ def seen_length(segments: gpd.GeoDataFrame, seen: Seen) -> NDArray[np.float64]:
     return metres
 
 
-# --- trucks on segments ---------------------------------------------------------------------------------
-
-
-# --- density, speed and flow ----------------------------------------------------------------------------
-
-
 # --- results --------------------------------------------------------------------------------------------
 
 _TEXT, _NUMBER, _COUNT = pa.string(), pa.float64(), pa.int32()
@@ -165,13 +159,19 @@ TABLE_FIELDS: Mapping[str, tuple[pa.DataType, str]] = {
         _NUMBER,
         "density of detections: count plus half of the unresolved, divided by seen_km",
     ),
+    "expected": (_NUMBER, "expected number of trucks: probabilities of detections over recall"),
+    "expected_low": (_NUMBER, "lower end of its 95 % interval: of the trucks that were there"),
+    "expected_high": (_NUMBER, "upper end of its 95 % interval"),
     "mean_speed_kmh": (_NUMBER, "space-mean speed of those trucks, km/h; null if none has a speed"),
     "speed_se_kmh": (_NUMBER, "its standard error, km/h"),
     "flow_speed_kmh": (_NUMBER, "speed used for the flow: the mean or, without one, that of similar roads"),
-    "flow_per_hour": (_NUMBER, "trucks per hour in this direction: density divided by recall, times speed"),
+    "flow_per_hour": (
+        _NUMBER,
+        "trucks per hour in this direction: expected, divided by seen_km, times speed",
+    ),
     "flow_low": (_NUMBER, "lower end of the flow's 95 % interval, trucks per hour"),
     "flow_high": (_NUMBER, "upper end of the flow's 95 % interval, trucks per hour"),
-    "recall_used": (_NUMBER, "recall of the detector, 0-1; null if unknown, then without correction"),
+    "recall_used": (_NUMBER, "mean recall of these trucks, 0-1; null if unknown, then without correction"),
     "model": (_TEXT, "the detector, id and version"),
 }
 """Columns of `traffic.parquet`: type, and meaning with its unit."""
@@ -240,12 +240,12 @@ def write_traffic(table: pa.Table, folder: Path, scene_id: str, model: str) -> P
 
 
 def segment_layer(
-    rows: pd.DataFrame, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64], recall: Recall | None
+    rows: pd.DataFrame, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64], counts: RoadCounts
 ) -> gpd.GeoDataFrame:
     """Return the segments with the figures of `observe` for both directions together; null if not searched.
 
-    The flow is the sum over directions; its interval is computed from the count of both. Kilometres and
-    densities have three decimals, other figures one; further digits are noise.
+    The flow is the sum over directions; its interval is computed from the trucks of both. Kilometres,
+    densities and expected numbers have three decimals, other figures one; further digits are noise.
     """
     size = len(segments)
     at, forward = rows["segment"].to_numpy(), rows["direction"].to_numpy() > 0
@@ -261,20 +261,29 @@ def segment_layer(
     unresolved = total(column("count_unresolved")) / directions
     count = total(column("count")) + unresolved
     flow = total(column("flow_per_hour"))
-    each = column("flow_speed_kmh") / column("seen_km") / (1.0 if recall is None else recall.value)
-    per_truck = np.where(count > 0, flow / np.maximum(count, 1), total(each) / directions)
+    both = counts.together
+    expected, (expected_low, expected_high) = both.expected, both.interval
+    each = column("flow_speed_kmh") / column("seen_km")
+    per_truck = np.divide(flow, expected, out=total(each) / directions, where=expected > 0)
     error = total((column("flow_speed_se_kmh") / column("flow_speed_kmh")) ** 2) ** 0.5 / directions
-    low, high = flow_interval(count, count, count, per_truck, error, recall or Recall(1.0, 1.0, 1.0))
+    fewest, most = both.mean_interval
+    low, high = flow_interval(fewest, expected, most, per_truck, error)
     # The mean of both means, weighted by inverse variance.
     weight = np.nan_to_num(column("speed_se_kmh") ** -2.0)
     weights = total(weight)
     weights[weights == 0] = np.nan
     nothing = seen_m <= 0
-    counts = {
+    whole = {
         "count": count,
         "count_forward": np.where(oneway < 0, np.nan, total(column("count"), forward)),
         "count_backward": np.where(oneway > 0, np.nan, total(column("count"), ~forward)),
         "count_unresolved": unresolved,
+    }
+    numbers = {
+        "trucks_per_km": total(column("trucks_per_km")),
+        "expected": expected,
+        "expected_low": expected_low,
+        "expected_high": expected_high,
     }
     figures = {
         "mean_speed_kmh": total(weight * np.nan_to_num(column("mean_speed_kmh"))) / weights,
@@ -289,8 +298,8 @@ def segment_layer(
         length_m=segments["length_m"].round(1),
         azimuth_deg=segments["azimuth_deg"].round(1),
         seen_km=np.round(seen_m / 1000, 3),
-        **{name: np.where(nothing, np.nan, some) for name, some in counts.items()},
-        trucks_per_km=np.where(nothing, np.nan, np.round(total(column("trucks_per_km")), 3)),
+        **{name: np.where(nothing, np.nan, some) for name, some in whole.items()},
+        **{name: np.where(nothing, np.nan, np.round(some, 3)) for name, some in numbers.items()},
         **{name: np.where(nothing, np.nan, np.round(some, 1)) for name, some in figures.items()},
     )
     return ROAD_SEGMENTS.conform(figured)

@@ -55,7 +55,7 @@ def found_trucks(
     legend: Sequence[LegendClass] = (),
     roads: gpd.GeoDataFrame | None = None,
 ) -> gpd.GeoDataFrame:
-    """Return the trucks of a scene as `truck_layer` does: above the threshold, searched, fast enough.
+    """Return the detections of a scene as `truck_layer` does: above the threshold, searched, fast enough.
 
     `status` and `landcover` are rasters of the scene's grid as in `pipeline.inference.predictions`; `legend`
     has the classes of the land cover.
@@ -65,7 +65,7 @@ def found_trucks(
     CorruptImageError
         If a raster of the scene (detector footprints, scene classification) can't be decoded.
     """
-    good = where_seen(detections.take(detections.scores >= threshold), status)
+    good = where_seen(detections.take(shown(detections.scores) >= threshold), status)
     trucks = truck_layer(
         good,
         scene,
@@ -82,14 +82,19 @@ def found_trucks(
     return trucks
 
 
+def shown(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores as layers have them, to four decimals; thresholds are compared with these."""
+    return np.round(scores, 4)
+
+
 def nearly_trucks(detections: Detections, scene: Scene, status: Path, threshold: float) -> gpd.GeoDataFrame:
     """Return searched detections below the threshold: `score` and the box, and `vehicle_score` if there is
     one."""
-    scores = detections.scores
+    scores = shown(detections.scores)
     weak = where_seen(detections.take((scores < threshold) & (scores >= WEAKEST_SCORE)), status)
     boxes = _box_polygons(weak.boxes, scene.grid.affine)
     scored = {"score": weak.scores, "vehicle_score": weak.vehicle_scores}
-    columns = {name: np.round(values, 4) for name, values in scored.items() if values is not None}
+    columns = {name: shown(values) for name, values in scored.items() if values is not None}
     return gpd.GeoDataFrame({**columns, "geometry": boxes}, crs=_crs(scene))
 
 
@@ -134,7 +139,7 @@ def truck_layer(
     cloudy: list[bool | None] = [None] * len(boxes) if near_cloud is None else near_cloud[order].tolist()
     columns: dict[str, Any] = {
         "id": _text(_ids(boxes, scene.id, model)),
-        "score": np.round(detections.scores, 4),
+        "score": shown(detections.scores),
         "scene_id": _text([scene.id] * len(boxes)),
         "acquired": _moments(scene.acquired, len(boxes)),
         "acquired_date": _text([date_text(scene.acquired)] * len(boxes)),

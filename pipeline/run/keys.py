@@ -18,6 +18,7 @@ from pipeline.inference.motion import AMPLE_EVIDENCE
 from pipeline.inference.networks import Models
 from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import content_key
+from pipeline.layers.expected import LEAST_SCORE
 from pipeline.layers.trucks import WEAKEST_SCORE
 from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
@@ -173,8 +174,9 @@ def temperature(request: Request, models: Models) -> float | None:
 
 
 def min_score(request: Request, models: Models) -> float:
-    """Return the calibrated score from which detections are kept: trucks, and what is just below."""
-    return min(WEAKEST_SCORE, score_threshold(request, models) or 0.0)
+    """Return the calibrated score from which detections are kept: trucks, and weaker ones that count."""
+    weakest = WEAKEST_SCORE if request.roads is None else LEAST_SCORE
+    return min(weakest, score_threshold(request, models) or 0.0)
 
 
 def min_network_score(request: Request, models: Models) -> float:

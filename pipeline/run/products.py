@@ -26,18 +26,20 @@ from pipeline.layers.panoptic import write_panoptic
 from pipeline.layers.search_area import SeenLayers, seen_layers
 from pipeline.layers.styles import (
     landcover_style,
+    look_alike_style,
     not_seen_style,
     road_segment_style,
     seen_style,
     truck_style,
 )
 from pipeline.layers.traffic import road_traffic, write_traffic
-from pipeline.layers.trucks import found_trucks, nearly_trucks
+from pipeline.layers.trucks import nearly_trucks
 from pipeline.models.bundle import Card
 from pipeline.models.legend import LegendClass
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
 from pipeline.report.pictures import quicklook
+from pipeline.run.candidates import Candidates, candidates_of
 from pipeline.run.evaluated import FOLDER, kept_evaluation
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
@@ -117,6 +119,11 @@ class RunContext:
         return f"{self.detector.id}-{self.detector.version}"
 
     @cached_property
+    def candidates(self) -> Candidates:
+        """Detections that may be trucks; for products of trucks."""
+        return candidates_of(self.job, self.predictions, self.legend)
+
+    @cached_property
     def search_area(self) -> SeenLayers:
         """Polygons of what was searched for trucks, and of what was not."""
         return seen_layers(self.status)
@@ -194,25 +201,12 @@ def landcover_probabilities(context: RunContext) -> Outputs:
     return Outputs({file.name: file})
 
 
-def trucks_of(context: RunContext) -> gpd.GeoDataFrame:
-    """Return the trucks of a run; see `found_trucks`."""
-    return found_trucks(
-        context.predictions.detections,
-        context.job.scene,
-        context.status,
-        context.job.request.config.trucks,
-        context.job.score_threshold or 0.0,
-        model=context.detector_name,
-        landcover=context.landcover,
-        legend=context.legend,
-        roads=context.job.roads_in_view,
-    )
-
-
 def trucks(context: RunContext) -> Outputs:
-    """Make the layer of trucks."""
+    """Make the layer of trucks; without roads also that of look-alikes."""
     context.say("trucks as layers")
-    return Outputs(layers={"trucks": trucks_of(context)})
+    found = context.candidates
+    others = {"look_alikes": found.look_alikes} if context.job.roads is None else {}
+    return Outputs(layers={"trucks": found.trucks, **others})
 
 
 def traffic(context: RunContext) -> Outputs:
@@ -220,14 +214,14 @@ def traffic(context: RunContext) -> Outputs:
     context.say("traffic on roads")
     job, model = context.job, context.detector_name
     counted = road_traffic(
-        context.layers["trucks"],
+        context.candidates.rows,
+        context.candidates.shares,
         job.roads,
         job.scene,
         context.status,
         job.request.config.traffic,
         buffer_m=job.request.config.trucks.road_buffer_m,
         model=model,
-        quality=context.detector.quality,
         attribution=_attribution(job.roads),
     )
     table = write_traffic(counted.table, job.request.out / TRAFFIC, job.scene.id, model)
@@ -235,10 +229,11 @@ def traffic(context: RunContext) -> Outputs:
 
 
 def truck_files(context: RunContext) -> Outputs:
-    """Write trucks, segments of roads and the searched area as `trucks.geojson` and `trucks.gpkg`."""
+    """Write trucks, what is around them and the searched area as `trucks.geojson` and `trucks.gpkg`."""
     geojson, gpkg = context.folder / "trucks.geojson", context.folder / "trucks.gpkg"
     write_geojson(context.layers["trucks"], geojson)
-    layers = {name: context.layers[name] for name in ("trucks", "road_segments") if name in context.layers}
+    names = ("trucks", "look_alikes", "road_segments")
+    layers = {name: context.layers[name] for name in names if name in context.layers}
     area = {"seen": context.search_area.seen, "not_seen": context.search_area.not_seen}
     write_gpkg(gpkg, layers | area, _styles())
     return Outputs({geojson.name: geojson, gpkg.name: gpkg})
@@ -348,6 +343,7 @@ def _landcover(context: RunContext) -> Path:
 def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:
     return {
         "trucks": truck_style(),
+        "look_alikes": look_alike_style(),
         "road_segments": road_segment_style(),
         "seen": seen_style(),
         "not_seen": not_seen_style(),

@@ -43,7 +43,13 @@ class Result:
         run, lines = self.run, {}
         counts = run["counts"]
         if "trucks" in counts:
-            lines["trucks"] = str(counts["trucks"])
+            expected = run["expected"]
+            lines["trucks"] = (
+                f"{counts['trucks']} detected; {expected['trucks']:.0f} expected "
+                f"({expected['low']:.0f} - {expected['high']:.0f})"
+            )
+        if counts.get("look_alikes"):
+            lines["look-alikes left out"] = str(counts["look_alikes"])
         if "landcover" in counts:
             lines["land-cover areas"] = str(counts["landcover"])
         lines["area searched for trucks"] = f"{run['seen_fraction']:.1%} of the scene"
@@ -116,6 +122,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "packages": versions(_PACKAGES),
         "landcover": landcover_areas(context),
         "counts": {name: len(frame) for name, frame in context.layers.items()},
+        "expected": context.candidates.expected if job.models.detector else None,
         "tiles": {"total": predictions.tiles_total, "skipped": predictions.tiles_skipped},
         "shards": list(job.keys),
         "warnings": list(context.warnings),

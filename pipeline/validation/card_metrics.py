@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import Any
 
 import numpy as np
@@ -51,10 +52,10 @@ def _f1(curve: PrecisionRecall) -> NDArray[np.float64]:
 def negative_threshold(negative: Observed, per_10_km2: float) -> float:
     """Return the lowest score, in thousandths, with no more detections on a negative scene than allowed."""
     allowed = int(per_10_km2 * negative.km2 / 10)
-    scores = np.sort(negative.trucks["score"].to_numpy(dtype=np.float64))[::-1]
-    if len(scores) <= allowed:
-        return 0.0
-    return min(_HIGHEST, float(np.floor(scores[allowed] * 1000 + 1) / 1000))
+    scores = negative.trucks["score"].to_numpy(dtype=np.float64)
+    steps = np.unique([0.0, *np.minimum(_HIGHEST, np.floor(scores * 1000 + 1) / 1000)])
+    few = bisect_left(steps, True, key=lambda step: len(negative.passing(step)) <= allowed)
+    return float(steps[min(few, len(steps) - 1)])
 
 
 def detector_metrics(evaluation: TruckEvaluation) -> dict[str, Any]:
@@ -113,7 +114,7 @@ def reliability_table(table: Reliability, what: str = "boxes") -> dict[str, Any]
 
 def false_alarms(negative: Observed, threshold: float) -> dict[str, Any]:
     """Return the number and density of detections on a negative scene."""
-    count = int((negative.trucks["score"] >= threshold).sum())
+    count = len(negative.passing(threshold))
     return {
         "detections": count,
         "km2": round(negative.km2, 1),

@@ -36,6 +36,7 @@ from pipeline.validation.card_metrics import (
     speed,
 )
 from pipeline.validation.observe import Observed, Place, Seed, observe_place, observe_seed, pool
+from pipeline.validation.recall import recall_table
 from pipeline.validation.write_card import write_card
 
 log = logging.getLogger(__name__)
@@ -233,6 +234,10 @@ def _quality(
         "fitted_on_seeds": [item.seed for item in settings.calibration],
         "near_roads": _calibration(near),
         "everywhere": _calibration(everywhere),
+    }
+    quality["recall"] = {
+        name: recall_table(mode.observations.fitting, mode.observations.held_out, mode.near_roads)
+        for name, mode in (("near_roads", near), ("everywhere", everywhere))
     }
     quality["false_alarms_without_roads"] = {
         place.name: false_alarms(place, everywhere.threshold) for place in everywhere.observations.negative

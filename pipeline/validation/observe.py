@@ -7,26 +7,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import geopandas as gpd
+import numpy as np
 import pandas as pd
 import shapely
 from pydantic import Field
 
-from pipeline.config import Config, Engine, Landcover, SceneSettings, Trucks
+from pipeline.config import Config, Engine, SceneSettings, Trucks
 from pipeline.evaluation.columns import HEAVY
 from pipeline.evaluation.features import read_polygons
 from pipeline.evaluation.labels import read_truck_labels
 from pipeline.evaluation.trucks.boxes import centres, to_metres
+from pipeline.evaluation.trucks.evidence import measure_evidence
 from pipeline.evaluation.trucks.scores import TruckEvaluation, evaluate_trucks
 from pipeline.inference.motion import evidence
+from pipeline.layers.look_alikes import look_alike_reasons
 from pipeline.layers.search_area import seen_layers, where_seen
+from pipeline.layers.surroundings import near_cloud, values_at
 from pipeline.models.bundle import Bundle, Calibration
-from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.open_data.resolve import located
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run import Request, merged, prepare, run_shards
-from pipeline.run.products import RunContext, trucks_of
-from pipeline.scenes.raster.read import read_points
-from pipeline.scenes.scene import BandSource
+from pipeline.run.products import RunContext
 from pipeline.settings import MOST_PX, SeedNumber, Settings
 from pipeline.simulation.simulate import simulate
 
@@ -62,10 +63,12 @@ class Observed:
     trucks: gpd.GeoDataFrame
     """As `pipeline.layers.trucks` makes them; `score` as the network gives it until `calibrated`.
 
-    With a column `evidence`, see `pipeline.inference.motion.evidence`.
+    With columns `evidence`, see `pipeline.inference.motion.evidence`, and `on_water`, see
+    `pipeline.run.candidates`.
     """
     reference: gpd.GeoDataFrame
-    """As `read_truck_labels` gives them."""
+    """As `read_truck_labels` gives them, with columns of the layer of trucks that decide their recall, see
+    `pipeline.layers.expected.groups_of`."""
     seen: gpd.GeoDataFrame
     roads: gpd.GeoDataFrame | None
 
@@ -90,9 +93,19 @@ class Observed:
         return replace(self, trucks=self.trucks.assign(score=scores))
 
     def evaluate(self, near_roads: bool, threshold: float = 0.0) -> TruckEvaluation:
-        """Evaluate detections of at least `threshold`, everywhere or near roads only."""
-        kept = self.trucks[self.trucks["score"] >= threshold]
+        """Evaluate detections of at least `threshold`, near roads only or everywhere, there as `passing`.
+
+        With a threshold of 0 look-alikes are not left out.
+        """
+        everywhere = self.passing(threshold) if threshold > 0 else self.trucks
+        kept = self.trucks[self.trucks["score"] >= threshold] if near_roads else everywhere
         return evaluate_trucks(kept, self.reference, self.seen, self.roads if near_roads else None)
+
+    def passing(self, threshold: float) -> gpd.GeoDataFrame:
+        """Return the detections that are trucks at a threshold, in a run without roads."""
+        above = self.trucks["score"].to_numpy() >= threshold
+        reasons = look_alike_reasons(self.trucks, above, self.trucks["on_water"].to_numpy())
+        return self.trucks[above & (reasons == "")]
 
 
 def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) -> Observed:
@@ -108,7 +121,6 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
         scene=place.values,
         engine=engine,
         trucks=Trucks(bundle=str(bundle.folder), score_threshold=0.0),
-        landcover=Landcover(enabled=False),
     )
     job = prepare(Request(place.scene, folder / place.name, config, place.bands))
     run_shards(job, range(len(job.shards)))
@@ -116,14 +128,17 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
     status = Path(predictions.status_raster)
     found = where_seen(predictions.detections, status)
     found = found.take(found.north_to_south())  # as the layer has them
-    trucks = trucks_of(RunContext(job, replace(predictions, detections=found)))
+    context = RunContext(job, replace(predictions, detections=found))
+    trucks = context.candidates.rows
     trucks["evidence"] = evidence(found.displacement, found.displacement_sigma)
+    trucks["on_water"] = context.candidates.on_water
     seen = seen_layers(status).seen
     if place.labels:
         reference = read_truck_labels(place.labels, trucks.crs)
     else:
         nothing: dict[str, list[str]] = {name: [] for name in ("id", "confidence", "travel_deg", "speed_kmh")}
         reference = gpd.GeoDataFrame(nothing, geometry=[], crs=trucks.crs)
+    reference = _with_surroundings(reference, context)
     roads = in_view(read_roads(place.roads, trucks.crs)) if place.roads else None
     if place.within:
         seen = gpd.clip(seen, read_polygons(place.within, "The area to keep to", trucks.crs))
@@ -142,16 +157,28 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
 
 
 def observe_seed(bundle: Bundle, seed: Seed, folder: Path, engine: Engine) -> Observed:
-    """As `observe_place` for a simulated product; the trucks carry the true land cover."""
+    """As `observe_place` for a simulated product."""
     name = f"seed_{seed.seed}"
     product = simulate(folder / f"{name}_product", size=seed.size, seed=seed.seed)
     place = Place(name=name, scene=str(product.safe), labels=product.trucks, roads=product.roads)
-    observed = observe_place(bundle, place, folder, engine)
-    names = {item.value: item.name for item in DYNAMIC_WORLD}
-    xs, ys = centres(observed.trucks).T
-    values = read_points(BandSource("classes", str(product.landcover), nodata=None), xs, ys)
-    landcover = pd.Series([names.get(int(value)) for value in values], dtype=object)
-    return replace(observed, trucks=observed.trucks.assign(landcover=landcover))
+    return observe_place(bundle, place, folder, engine)
+
+
+def _with_surroundings(reference: gpd.GeoDataFrame, context: RunContext) -> gpd.GeoDataFrame:
+    """Add to labels what the layer of trucks says of detections: motion, land cover and cloud near by."""
+    scene, places = context.job.scene, centres(reference)
+    bounds = reference.geometry.bounds.to_numpy()
+    measured = measure_evidence(scene, places, bounds[:, 2:] - bounds[:, :2])
+    pixels = np.stack(~scene.grid.affine * tuple(places.T), axis=1)
+    cloudy = near_cloud(scene, pixels, Trucks().cloud_buffer_m, context.status)
+    names: dict[int, str] = {item.value: item.name for item in context.legend}
+    classes = values_at(context.landcover, *places.T) if context.landcover else np.zeros(0)
+    return reference.assign(
+        moved=measured["displacement_px"],
+        moved_sigma=measured["displacement_sigma_px"],
+        landcover=[names.get(int(value)) for value in classes] if context.landcover else None,
+        near_cloud=False if cloudy is None else cloudy,
+    )
 
 
 def pool(name: str, places: Sequence[Observed]) -> Observed:

@@ -90,3 +90,19 @@ def test_a_run_prints_what_came_out(capsys, monkeypatch, scene, tmp_path):
     assert "layers" in streams.out
     assert str(tmp_path / "out" / "scene") in streams.out.replace("\n", "")
     assert "1 of 1 tiles" in streams.err
+
+
+def test_a_run_without_roads_suggests_them_in_one_line(capsys, tmp_path, scene):
+    arguments = [
+        "run",
+        scene,
+        "--out",
+        str(tmp_path / "out"),
+        "--no-prefect",
+        "--set",
+        "landcover.enabled=false",
+    ]
+    cli.app(arguments, standalone_mode=False)
+    assert [line for line in capsys.readouterr().err.splitlines() if "--roads" in line] == [
+        "roads: none given; near roads more trucks and fewer look-alikes are found (--roads overpass)"
+    ]

@@ -160,6 +160,7 @@ def test_the_documentation_names_every_column_with_its_type():
         name: {column: kind.name for column, kind in layer.columns.items()} for name, layer in LAYERS.items()
     }
     assert documented("Trucks") == declared["trucks"]
+    assert documented("Look-alikes") == declared["look_alikes"]
     assert documented("Land cover") == declared["landcover"]
     confidence = set(LANDCOVER_WITH_CONFIDENCE.columns.items()) - set(LAYERS["landcover"].columns.items())
     assert documented("Land-cover probabilities") == {name: kind.name for name, kind in confidence}

@@ -7,14 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import box
 
-from pipeline.layers.flow import FALLBACK_SPEED_KMH, Recall, observe, poisson_interval
+from pipeline.layers.expected import Recall
+from pipeline.layers.flow import FALLBACK_SPEED_KMH, observe, poisson_interval
 from pipeline.layers.traffic import (
     seen_length,
     segment_layer,
 )
 from pipeline.roads.segments import split_roads
 from tests.layers.test_snapping import snap, trucks
-from tests.layers.test_traffic import observed
+from tests.layers.test_traffic import counts, observed
 from tests.roads.test_segments import line, roads
 
 X, Y = 600_000.0, 5_800_000.0
@@ -49,7 +50,7 @@ def test_flow_is_density_over_recall_times_speed():
     found = snap(
         trucks([(100, 0), (500, 0), (900, 0), (1300, 0)], heading=[90, 90, 90, 270], axis=90), segments
     )
-    rows = observe(found, segments, np.array([1500.0]), Recall(0.8, 0.7, 0.9))
+    rows = observe(counts(found, segments, Recall(0.8, 0.0)), segments, np.array([1500.0]))
     assert rows["direction"].tolist() == [1, -1]
     assert rows["count"].tolist() == [3, 1]
     np.testing.assert_allclose(rows["trucks_per_km"], [2, 2 / 3])
@@ -57,8 +58,7 @@ def test_flow_is_density_over_recall_times_speed():
     np.testing.assert_allclose(rows["speed_se_kmh"], np.sqrt((5**2 + 8**2) / np.array([3, 1])))
     low, high = (end[0] for end in poisson_interval(np.array([3.0])))
     slow = 1.96 * np.sqrt(89 / 3) / 80
-    down = np.hypot(np.hypot(np.log(3 / low), np.log(0.9 / 0.8)), slow)
-    up = np.hypot(np.hypot(np.log(high / 3), np.log(0.8 / 0.7)), slow)
+    down, up = np.hypot(np.log(3 / low), slow), np.hypot(np.log(high / 3), slow)
     np.testing.assert_allclose(
         rows.loc[0, ["flow_low", "flow_high"]].tolist(), [200 * np.exp(-down), 200 * np.exp(up)], rtol=1e-4
     )
@@ -67,7 +67,7 @@ def test_flow_is_density_over_recall_times_speed():
 def test_unresolved_trucks_belong_half_to_either_direction():
     segments = split_roads(roads(line((0, 0), (2000, 0))))
     found = snap(trucks([(500, 0), (900, 0), (1300, 0)], heading=[90, np.nan, np.nan], axis=90), segments)
-    rows = observe(found, segments, np.array([2000.0]), None)
+    rows = observe(counts(found, segments, None), segments, np.array([2000.0]))
     assert rows["count"].tolist() == [1, 0]
     assert rows["count_unresolved"].tolist() == [2, 2]
     assert rows["trucks_per_km"].tolist() == [1, 0.5]
@@ -79,13 +79,13 @@ def test_no_truck_is_a_figure_too():
     """An empty kilometre: no flow, and at most what Poisson's upper end says, at the speed of its class."""
     segments = split_roads(roads(line((0, 0), (1000, 0)), line((0, 900), (1000, 900)), oneway=1))
     found = snap(trucks([(500, 0)], heading=90, speed=70.0), segments)
-    rows = observe(found, segments, np.array([1000.0, 1000.0]), None)
+    rows = observe(counts(found, segments, None), segments, np.array([1000.0, 1000.0]))
     assert rows["flow_per_hour"].tolist() == [70, 0]
     assert np.isnan(rows["mean_speed_kmh"][1])
     assert rows["flow_speed_kmh"][1] == 70
     assert rows["flow_low"][1] == 0
     assert 3.6889 * 70 < rows["flow_high"][1] < 1.5 * 3.6889 * 70
-    lonely = observe(snap(trucks([]), segments), segments, np.array([0.0, 500.0]), None)
+    lonely = observe(counts(snap(trucks([]), segments), segments), segments, np.array([0.0, 500.0]))
     assert lonely["segment"].tolist() == [1]  # what was not seen has no row
     assert lonely["flow_speed_kmh"].tolist() == [FALLBACK_SPEED_KMH]
 
@@ -101,7 +101,7 @@ def test_the_interval_holds_the_true_flow_of_a_motorway():
     speeds = 80 + rng.normal(0, 8, len(row)) + rng.normal(0, 5, len(row))
     found = snap(trucks(places, axis=90, speed=speeds), segments)
     np.testing.assert_array_equal(found.segment, row)
-    rows = observe(found, segments, segments.length.to_numpy(), Recall(0.8, 0.78, 0.82))
+    rows = observe(counts(found, segments, Recall(0.8, 0.01)), segments, segments.length.to_numpy())
     true = 5 * 80
     assert rows["flow_per_hour"].mean() == pytest.approx(true, rel=0.05)
     covered = ((rows["flow_low"] <= true) & (true <= rows["flow_high"])).mean()
@@ -131,8 +131,8 @@ def test_every_truck_is_counted_once(drawn, oneway):
         segments,
     )
     seen = segments.length.to_numpy()
-    rows = observe(found, segments, seen, None)
-    layer = segment_layer(rows, segments, seen, None)
+    rows = observe(counts(found, segments), segments, seen)
+    layer = segment_layer(rows, segments, seen, counts(found, segments))
     unmatched = int((found.segment < 0).sum())
     each = rows.drop_duplicates("segment")
     assert rows["count"].sum() + each["count_unresolved"].sum() + unmatched == len(drawn)
@@ -148,28 +148,10 @@ def test_every_truck_is_counted_once(drawn, oneway):
     np.testing.assert_allclose(directions, layer["flow_per_hour"], atol=0.11)
 
 
-def test_recall_is_read_off_the_card():
-    quality = {
-        "labelled_places_together": {
-            "near_roads": {"recall": 0.88, "interval_95": {"recall": [0.727, 1.0]}},
-        }
-    }
-    assert Recall.of_card(quality) == Recall(0.88, 0.727, 1.0)
-    assert Recall.of_card({"simulated_held_out": quality["labelled_places_together"]}) is not None
-    for other in (
-        {},
-        {"labelled_places_together": "good"},
-        {"simulated_held_out": {"near_roads": {"recall": None}}},
-    ):
-        assert Recall.of_card(other) is None
-
-
 def test_what_was_not_seen_has_no_figures():
-    _, segments, _ = observed()
-    nothing = np.zeros(1)
-    layer = segment_layer(
-        observe(snap(trucks([]), segments), segments, nothing, None), segments, nothing, None
-    )
+    _, segments, *_ = observed()
+    nothing, found = np.zeros(1), counts(snap(trucks([]), segments), segments)
+    layer = segment_layer(observe(found, segments, nothing), segments, nothing, found)
     assert (
         layer[["count", "trucks_per_km", "mean_speed_kmh", "flow_per_hour", "flow_high"]]
         .isna()

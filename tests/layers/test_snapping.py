@@ -25,6 +25,7 @@ def trucks(places, heading=np.nan, axis=np.nan, speed=80.0, sigma=5.0):
     heading = np.broadcast_to(np.array(heading, float), size)
     return gpd.GeoDataFrame(
         {
+            "score": 1.0,
             "heading_deg": heading,
             "heading_source": pd.Series(
                 ["band_order" if known else None for known in np.isfinite(heading)], dtype=object

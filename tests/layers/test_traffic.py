@@ -13,7 +13,8 @@ from shapely.geometry import box
 from pipeline.config import TrafficSettings
 from pipeline.inference.predictions import CLOUD, SEEN
 from pipeline.layers.columns import ROAD_SEGMENTS
-from pipeline.layers.flow import observe
+from pipeline.layers.expected import Recall
+from pipeline.layers.flow import RoadCounts, observe
 from pipeline.layers.traffic import (
     TABLE_FIELDS,
     road_traffic,
@@ -31,11 +32,17 @@ from tests.roads.test_segments import line, roads
 X, Y = 600_000.0, 5_800_000.0
 
 
+def counts(found, segments, recall=None, threshold=0.0):
+    """Counts of trucks on segments, with an exact recall."""
+    known = Recall.unknown() if recall is None else recall
+    return RoadCounts.of(found, len(segments), known.shares(found.trucks, threshold))
+
+
 def observed(recall=None):
     segments = split_roads(roads(line((0, 0), (2000, 0))))
-    found = snap(trucks([(500, 0), (900, 0)], heading=[90, 270]), segments)
+    found = counts(snap(trucks([(500, 0), (900, 0)], heading=[90, 270]), segments), segments, recall)
     seen = np.array([1999.9999])
-    return observe(found, segments, seen, recall), segments, seen
+    return observe(found, segments, seen), segments, seen, found
 
 
 def test_a_hidden_road_was_not_searched():
@@ -45,9 +52,10 @@ def test_a_hidden_road_was_not_searched():
     segments = split_roads(network)
     metres = seen_length(segments, lambda xs, ys: np.ones(len(xs), bool))
     assert metres.tolist() == [1000, 0]
-    rows = observe(snap(trucks([(500, 0), (2000, 0)]), segments), segments, metres, None)
+    found = counts(snap(trucks([(500, 0), (2000, 0)]), segments), segments)
+    rows = observe(found, segments, metres)
     assert rows["segment"].tolist() == [0, 0]
-    layer = segment_layer(rows, segments, metres, None)
+    layer = segment_layer(rows, segments, metres, found)
     assert layer["hidden"].fillna("").tolist() == ["", "covered"]
     assert layer["seen_km"].tolist() == [1.0, 0.0]
     figures = layer.drop(columns=["geometry", "length_m", "azimuth_deg", "seen_km"]).iloc[1, 9:]
@@ -56,7 +64,7 @@ def test_a_hidden_road_was_not_searched():
 
 
 def test_the_table_and_its_fields(tmp_path):
-    rows, segments, _ = observed()
+    rows, segments, *_ = observed()
     moment = datetime(2023, 8, 24, 10, 20, 31, tzinfo=UTC)
     table = traffic_table(
         rows, segments, scene_id="S2A", acquired=moment, model="trucks-2", attribution="(c) OSM"
@@ -78,14 +86,14 @@ def test_the_table_and_its_fields(tmp_path):
 
 
 def test_a_date_without_a_time_stays_one():
-    rows, segments, _ = observed()
+    rows, segments, *_ = observed()
     table = traffic_table(rows, segments, scene_id="S2A", acquired=date(2023, 8, 24), model="trucks-2")
     assert table["acquired"].null_count == len(table)
     assert set(table["acquired_date"].to_pylist()) == {"2023-08-24"}
 
 
 def test_scenes_are_appended_and_repeated_runs_replace_their_own(tmp_path):
-    rows, segments, _ = observed()
+    rows, segments, *_ = observed()
     folder = tmp_path / "traffic.parquet"
     for scene in ("S2A", "S2B", "S2A"):
         table = traffic_table(rows, segments, scene_id=scene, acquired=None, model="trucks-2")
@@ -107,7 +115,7 @@ def test_scenes_whose_names_differ_in_odd_characters_have_a_file_each(tmp_path):
 
 
 def test_the_layer(tmp_path):
-    layer = segment_layer(*observed(), None)
+    layer = segment_layer(*observed())
     assert tuple(layer.columns) == ROAD_SEGMENTS.names
     assert layer["seen_km"].tolist() == [2.0]
     assert layer.loc[0, ["count", "count_forward", "count_backward"]].tolist() == [2, 1, 1]
@@ -175,13 +183,13 @@ def test_a_scene_and_its_status(tmp_path, shared_data):
     found = trucks([(601_940 - X, 5_797_620 - Y)], axis=110.0)
     traffic = road_traffic(
         found,
+        Recall(0.5, 0.0).shares(found, 0.5),
         network,
         scene,
         tmp_path / "status.tif",
-        TrafficSettings(recall=0.5, driving_side="right"),
+        TrafficSettings(driving_side="right"),
         buffer_m=30.0,
         model="m",
-        quality={},
     )
     layer = traffic.segments
     np.testing.assert_allclose(layer["seen_km"], layer.intersection(clear).length / 1000, atol=0.005)

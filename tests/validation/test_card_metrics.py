@@ -27,7 +27,7 @@ def boxes(places, **columns) -> gpd.GeoDataFrame:
 def observed(found: dict[int, float], truth, side_m: float = 10_000.0, roads=True) -> Observed:
     return Observed(
         "place",
-        boxes(found, score=list(found.values()), evidence=0.0),
+        boxes(found, score=list(found.values()), evidence=0.0, speed_kmh=80.0, on_water=False),
         boxes(truth, confidence="high", travel_deg=90.0, speed_kmh=80.0),
         gpd.GeoDataFrame(geometry=[box(-100, -side_m / 2, side_m - 100, side_m / 2)], crs=UTM),
         gpd.GeoDataFrame(geometry=[LineString([(-100, 0), (4000, 0)])], crs=UTM) if roads else None,

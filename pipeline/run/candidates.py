@@ -1,0 +1,96 @@
+"""Detections of a run that may be trucks: rows of the layer, reasons against them, and what they count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.inference.predictions import Predictions
+from pipeline.layers.columns import LOOK_ALIKES
+from pipeline.layers.expected import Recall, Shares
+from pipeline.layers.look_alikes import all_around, look_alike_reasons, no_reasons
+from pipeline.layers.trucks import found_trucks
+from pipeline.models.bundle import Card
+from pipeline.models.legend import LegendClass
+from pipeline.run.prepare import Job
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N detections from the lowest score that counts."""
+
+    rows: gpd.GeoDataFrame
+    """As the layer of trucks has them."""
+    on_water: NDArray[np.bool_]
+    """(N,): mapped water is all around; False without land cover."""
+    reasons: NDArray[np.object_]
+    """(N,): why it is no truck, see `pipeline.layers.look_alikes`; empty for those that may be."""
+    shares: Shares
+    threshold: float
+
+    @property
+    def trucks(self) -> gpd.GeoDataFrame:
+        """Return the trucks: above the threshold and left out for no reason."""
+        return self.rows[self.shares.counted].reset_index(drop=True)
+
+    @property
+    def look_alikes(self) -> gpd.GeoDataFrame:
+        """Return the layer of those above the threshold that are left out."""
+        others = (self.rows["score"].to_numpy() >= self.threshold) & ~self.shares.counted
+        return LOOK_ALIKES.conform(
+            self.rows[others].assign(reason=self.reasons[others]).reset_index(drop=True)
+        )
+
+    @property
+    def expected(self) -> dict[str, float]:
+        """Return the expected number of trucks in the scene, and its 95 % interval."""
+        total = self.shares.sums(np.zeros(len(self.rows), np.intp), 1)
+        low, high = total.interval
+        values = {"trucks": total.expected[0], "low": low[0], "high": high[0]}
+        return {name: round(float(value), 3) for name, value in values.items()}
+
+
+def candidates_of(job: Job, predictions: Predictions, legend: Sequence[LegendClass]) -> Candidates:
+    """Return the candidates of a job with a detector; `legend` has the classes of its land cover.
+
+    Near roads, and with a threshold of the user's own, none is left out.
+    """
+    card: Card = job.models.detector.card  # type: ignore[union-attr]
+    trucks, traffic = job.request.config.trucks, job.request.config.traffic
+    landcover = Path(predictions.landcover_raster) if predictions.landcover_raster else None
+    threshold = job.score_threshold or 0.0
+    rows = found_trucks(
+        predictions.detections,
+        job.scene,
+        Path(predictions.status_raster),
+        trucks,
+        job.min_score,
+        model=f"{card.id}-{card.version}",
+        landcover=landcover,
+        legend=legend,
+        roads=job.roads_in_view,
+    )
+    on_water, reasons = _on_water(rows, landcover, legend), no_reasons(len(rows))
+    if job.roads is None and trucks.score_threshold is None:
+        reasons = look_alike_reasons(rows, rows["score"].to_numpy() >= threshold, on_water)
+    if traffic.recall is None:
+        recall = Recall.of_card(card.quality, near_roads=job.roads is not None) or Recall.unknown()
+    else:
+        recall = Recall(traffic.recall, 0.0)
+    shares = recall.shares(rows, threshold, reasons != "")
+    return Candidates(rows, on_water, reasons, shares, threshold)
+
+
+def _on_water(
+    rows: gpd.GeoDataFrame, landcover: Path | None, legend: Sequence[LegendClass]
+) -> NDArray[np.bool_]:
+    water = [each.value for each in legend if each.name == "water"]
+    if landcover is None or not water:
+        return np.zeros(len(rows), np.bool_)
+    centres = rows.geometry.centroid
+    return all_around(landcover, np.stack([centres.x, centres.y], axis=1), water[0])
