@@ -60,7 +60,10 @@ class DetectorMeasurement(Settings):
         description="simulated scenes that neither training nor calibration has seen",
     )
     negative_per_10_km2: float = Field(
-        0.5, ge=1e-6, le=1e6, description="false alarms that are allowed on negative scenes, without roads"
+        0.5,
+        ge=1e-6,
+        le=1e6,
+        description="false alarms that are allowed on all negative scenes together, without roads",
     )
     threads: int = Field(1, ge=1, le=MOST_THREADS)
 
@@ -131,9 +134,9 @@ class Mode:
         usable = [place for place in found.places if place.roads is not None or not near_roads]
         chosen_on = (pool("calibration", found.fitting), *usable)
         threshold = best_threshold(*(one.evaluate(near_roads).curves[PRIMARY_CURVE] for one in chosen_on))
-        if not near_roads:
-            negative = [negative_threshold(one, negative_per_10_km2) for one in found.negative]
-            threshold = max([threshold, *negative])
+        if not near_roads and found.negative:
+            negative = pool("negative", found.negative)
+            threshold = max(threshold, negative_threshold(negative, negative_per_10_km2))
         return Mode(near_roads, raw, found, calibration, chosen_on, threshold)
 
     def metrics(self, place: Observed) -> dict[str, Any]:
@@ -267,7 +270,7 @@ def _thresholds(near: Mode, everywhere: Mode, settings: DetectorMeasurement) -> 
         f"{', '.join(one.name for one in near.chosen_on)} (the middle of those within {SAME_F1:g} of it)",
         "everywhere": f"{everywhere.threshold:g}: the same of "
         f"{', '.join(one.name for one in everywhere.chosen_on)} without roads, and at most "
-        f"{settings.negative_per_10_km2:g} detections per 10 km2 on {negative}",
+        f"{settings.negative_per_10_km2:g} detections per 10 km2 on {negative} together",
     }
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from pipeline.errors import BundleError
 from pipeline.models.bundle import open_bundle
+from pipeline.open_data.resolve import names_in_recipe
 from pipeline.settings import load_settings
 from pipeline.validation.detector_card import (
     DetectorMeasurement,
@@ -21,7 +22,10 @@ def test_what_the_shipped_detector_is_measured_on():
     file = Path(__file__).resolve().parents[2] / "configs" / "measure-detector.yaml"
     settings = load_settings(DetectorMeasurement, file)
     assert [place.name for place in settings.places] == ["a2_braunschweig", "walserberg_a8"]
-    assert [place.name for place in settings.negative] == ["virginia", "brandenburg"]
+    trained = set(names_in_recipe(file.with_name("train-detector.yaml")))
+    kept_out = {place.scene for place in (*settings.places, *settings.negative)} - trained
+    assert {place.scene for place in settings.negative} - kept_out == {"data:virginia", "data:brandenburg"}
+    assert {"data:dolomites", "data:braunschweig/a2_braunschweig.tif"} <= kept_out
     assert {seed.seed for seed in settings.calibration}.isdisjoint(seed.seed for seed in settings.held_out)
 
 

@@ -18,6 +18,8 @@ Boxes = NDArray[np.float32]
 Labels = NDArray[np.int64]
 HEAVY, LIGHT = 1, 2
 """Labels of boxes."""
+LOOK_ALIKE_SHARE = 0.5
+"""Share of the parts of a ground with look-alikes that show one."""
 
 
 def no_boxes() -> Boxes:
@@ -42,6 +44,8 @@ class LabelledImage:
     """(N,): `HEAVY` or `LIGHT`."""
     ambiguous: Boxes = field(default_factory=no_boxes)
     """(M, 4) of possible vehicles, excluded from training."""
+    look_alikes: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2), np.float32))
+    """(K, 2) x, y of what resembles a vehicle and is none."""
 
 
 def patchwork(rng: np.random.Generator, size: int) -> Image:
@@ -137,14 +141,23 @@ def any_ground(rng: np.random.Generator, grounds: Sequence[LabelledImage], size:
         areas = np.array([one.reflectance[0].size for one in grounds], dtype=float) ** 0.5
         ground = grounds[int(rng.choice(len(grounds), p=areas / areas.sum()))]
         for _ in range(4):
-            row, col = (int(rng.integers(0, extent - size + 1)) for extent in ground.reflectance.shape[1:])
-            part = cut(ground, col, row, size)
+            part = cut(ground, *_corner(rng, ground, size), size)
             if float(part.reflectance[3].mean()) > float(part.reflectance[1].mean()):
                 break  # seas are poor examples, so mostly land is used
         part = replace(part, reflectance=relit(rng, part.reflectance))
     if rng.uniform() < 0.12:
         strips(rng, part.reflectance)
     return part
+
+
+def _corner(rng: np.random.Generator, ground: LabelledImage, size: int) -> tuple[int, int]:
+    """Draw the left and top of a part of a ground; where it has look-alikes, half of the parts show one."""
+    height, width = ground.reflectance.shape[1:]
+    if len(ground.look_alikes) and rng.uniform() < LOOK_ALIKE_SHARE:
+        x, y = rng.choice(ground.look_alikes) - size / 2 + rng.uniform(-size / 3, size / 3, 2)
+        return int(np.clip(x, 0, width - size)), int(np.clip(y, 0, height - size))
+    top, left = (int(rng.integers(0, extent - size + 1)) for extent in (height, width))
+    return left, top
 
 
 def relit(rng: np.random.Generator, image: Image) -> Image:

@@ -98,7 +98,8 @@ def real_ground(scene: GroundScene) -> LabelledImage:
     rows, cols = opened.shape
     pixels = read_pixels(opened, Window(0, 0, cols, rows), CHIP_BANDS)
     heavy = np.full(len(scene.trucks), HEAVY, np.int64)
-    return LabelledImage(pixels.reflectance, _boxes(scene.trucks), heavy, _boxes(scene.ambiguous))
+    alike = np.array(scene.look_alikes, np.float32).reshape(-1, 2)
+    return LabelledImage(pixels.reflectance, _boxes(scene.trucks), heavy, _boxes(scene.ambiguous), alike)
 
 
 def simulated_traffic(size: int, seed: int) -> LabelledImage:

@@ -15,6 +15,7 @@ from pipeline.validation.observe import Seed
 
 _Pixel = Annotated[float, Field(ge=-1e6, le=1e6)]
 PixelBox = tuple[_Pixel, _Pixel, _Pixel, _Pixel]
+PixelPlace = tuple[_Pixel, _Pixel]
 
 
 class GroundScene(Settings):
@@ -25,6 +26,9 @@ class GroundScene(Settings):
     path: str = Field(description="as for `truckscape run`, or open data: data:NAME, data:NAME/file")
     trucks: tuple[PixelBox, ...] = Field((), description="boxes in pixels: x_min, y_min, x_max, y_max")
     ambiguous: tuple[PixelBox, ...] = Field((), description="boxes in which nothing is learned")
+    look_alikes: tuple[PixelPlace, ...] = Field(
+        (), description="places (x, y in pixels) of what resembles a vehicle and is none: shown more often"
+    )
 
 
 class TruckSource(LabelledSource):

@@ -83,3 +83,17 @@ def test_half_of_the_vehicles_that_chips_are_cut_around_are_heavy():
     heavy = sum(HEAVY in one.labels for one in cuts)
     assert 20 < heavy < 50
     assert 20 < sum(LIGHT in one.labels for one in cuts) < 60
+
+
+def test_half_of_the_parts_of_a_ground_with_look_alikes_show_one():
+    """A bright pixel in 400 x 400 px: by chance three parts in a hundred would show it."""
+    image = grey(size=400)
+    image[3] = 0.3  # land
+    image[:, 300, 120] = 1.0
+    ground = LabelledImage(image, look_alikes=np.array([[120.5, 300.5]], np.float32))
+    rng = np.random.default_rng(3)
+    parts = [any_ground(rng, [ground], SIZE).reflectance for _ in range(400)]
+    real = [part for part in parts if np.unique(np.round(part[3], 4)).size <= 2]
+    shown = [part[3].max() > 2 * np.median(part[3]) for part in real]
+    assert len(real) > 200
+    assert 0.4 < np.mean(shown) < 0.65
