@@ -11,14 +11,14 @@ from pipeline.models.registry import build_network
 
 
 def test_models_are_listed_shown_and_taken_apart():
-    listed = CliRunner().invoke(cli.app, ["models", "list"]).output
+    listed = CliRunner().invoke(cli.app, ["models", "list"], env={"COLUMNS": "200"}).output
     assert "faster_rcnn" in listed
-    assert "unet" in listed
+    assert "separable_fcn" in listed
     shown = CliRunner().invoke(cli.app, ["models", "show", "trucks"]).output
     for expected in ("faster_rcnn", "a detection counts from", "Learned from", "licence", "f1", "GMAC; halo"):
         assert expected in shown
     anatomy = CliRunner().invoke(cli.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
-    assert "halo 48 px; stride 8 px" in anatomy
+    assert "halo 20 px; stride 2 px" in anatomy
 
 
 def test_anatomy_card_and_documentation_agree():

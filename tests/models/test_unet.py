@@ -1,18 +1,16 @@
-"""The land-cover network: tiles equal the whole, and the shipped one is what its card says."""
+"""The U-Net: its field of view, and tiles that equal the whole."""
 
 import numpy as np
 import pytest
 import torch
 
 from pipeline.errors import BundleError
-from pipeline.models.bundle import SHIPPED, Card, open_bundle
+from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.receptive_field.trace import anatomy
 from pipeline.models.registry import build_network
 from pipeline.models.unet import UNet
 from pipeline.tiling import plan
-
-MEGABYTE = 1_000_000
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -119,56 +117,6 @@ def test_unknown_architecture_is_refused_by_name():
 def test_arguments_the_network_does_not_take_are_refused():
     with pytest.raises(BundleError, match="depth"):
         build_network(small_card(arguments={"depth": 3}))
-
-
-@pytest.fixture(scope="module")
-def shipped() -> tuple[Card, torch.nn.Module]:
-    bundle = open_bundle("landcover")
-    return bundle.card, bundle.load_into(build_network(bundle.card))
-
-
-def test_shipped_bundle_is_small_and_runs_on_the_four_10_m_bands():
-    files = list((SHIPPED / "landcover").iterdir())
-    assert sum(file.stat().st_size for file in files) <= 5 * MEGABYTE
-    assert set(open_bundle("landcover").card.required_bands) == {"B02", "B03", "B04", "B08"}
-
-
-def test_card_of_the_shipped_bundle_has_the_network_s_own_halo_and_stride(shipped):
-    card, network = shipped
-    seen = anatomy(network, (len(card.bands), 256, 256))
-    assert (card.halo, card.stride) == (seen.halo, seen.stride)
-    assert card.halo <= 96
-
-
-def test_shipped_network_gives_the_same_land_cover_tile_by_tile(shipped):
-    card, network = shipped
-    torch.manual_seed(1)
-    coarse = torch.randn(1, len(card.bands), 17, 21)
-    image = torch.nn.functional.interpolate(coarse, scale_factor=16, mode="bicubic")[0]
-    with torch.inference_mode():
-        whole = network(image[None])[0]
-    torch.testing.assert_close(tiled(network, image, 128, card), whole, rtol=1e-3, atol=1e-3)
-    assert len(whole.argmax(0).unique()) > 1
-
-
-def test_card_of_the_shipped_bundle_names_data_licences_and_held_out_blocks(shipped):
-    card, _ = shipped
-    by_name = {entry["name"]: entry for entry in card.training_data}
-    assert {"virginia", "brandenburg"} <= set(by_name)
-    assert "ODbL" in by_name["brandenburg"]["labels"]
-    assert all(len(block) == 4 for block in by_name["virginia"]["held_out_blocks"])
-
-
-def test_shipped_network_keeps_the_promises_of_its_card(shipped):
-    quality = shipped[0].quality
-    assert quality["virginia"]["held_out"]["accuracy"] >= 0.70
-    for where in ("land_use_held_out", "land_use_everywhere"):
-        figures = quality["brandenburg"][where]
-        assert figures["accuracy"] >= figures["pseudo_label_accuracy"]
-
-
-def test_shipped_network_agrees_with_the_pseudo_label_on_brandenburg(shipped):
-    assert shipped[0].quality["brandenburg"]["held_out"]["accuracy"] >= 0.68
 
 
 def test_a_strided_stem_halves_the_resolution_of_all_levels():

@@ -80,7 +80,7 @@ def test_one_calibration_for_both_cases_is_told_once(tmp_path):
 
 def test_the_network_is_shown_layer_by_layer():
     shown = page(open_bundle("landcover"))
-    assert "halo 48 px; stride 8 px" in shown
+    assert "halo 20 px; stride 2 px" in shown
     assert "a detection counts" not in shown
     for column in ("kernel", "stride", "padding", "output", "parameters", "receptive field", "jump"):
         assert column in shown
