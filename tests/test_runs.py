@@ -276,8 +276,8 @@ def test_what_is_no_longer_asked_for_goes_and_the_item_names_what_is_there(expor
     run(product.safe, exported.parent, "export.formats=[parquet]", "landcover.enabled=false")
     there = {path.name for path in exported.iterdir()}
     assert there == {
-        "trucks.geojson", "trucks.gpkg", "trucks.parquet", "trucks.qml", "report.html", "item.json",
-        "run.json", "notes.txt", ".shards",
+        "trucks.geojson", "trucks.gpkg", "trucks.parquet", "trucks.qml", "look_alikes.parquet",
+        "look_alikes.qml", "report.html", "item.json", "run.json", "notes.txt", ".shards",
     }  # fmt: skip
     named = {asset["href"] for asset in json.loads((exported / "item.json").read_text())["assets"].values()}
     made = json.loads((exported / "run.json").read_text())["outputs"]

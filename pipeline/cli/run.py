@@ -84,14 +84,15 @@ def run(
         server = without_secrets(request.config.traffic.overpass_url)
         note(f"roads: from {server}, unless they are in {out / '.roads'}")
     job = prepare(request)  # before Prefect is imported: wrong input is reported at once
-    if roads is None and job.models.detector:
-        note("roads: none given; near roads more trucks and fewer look-alikes are found (--roads overpass)")
-    with labelled(scene=job.scene.id), progress(job) as (say, on_tile):
-        if prefect:
-            from flows.scene import run_prepared
+    with labelled(scene=job.scene.id):
+        if roads is None and job.models.detector:
+            note("roads: none; near roads more trucks and fewer look-alikes are found (--roads overpass)")
+        with progress(job) as (say, on_tile):
+            if prefect:
+                from flows.scene import run_prepared
 
-            result = run_prepared(job, say, on_tile)
-        else:
-            result = run_prepared_directly(job, say, on_tile)
+                result = run_prepared(job, say, on_tile)
+            else:
+                result = run_prepared_directly(job, say, on_tile)
     print_result(result)
     check_measured(result.metrics)

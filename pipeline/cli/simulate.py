@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.console import say_path, status
-from pipeline.cli.options import Out
+from pipeline.cli.options import Out, finite
 from pipeline.settings import MOST_SEED
 
 commands = typer.Typer()
@@ -24,13 +24,17 @@ def simulate(
         int, typer.Option(min=0, max=9999, help="Overpass of the same place: other traffic and weather.")
     ] = 0,
     heavy: Annotated[
-        float, typer.Option(min=0, max=100, help="Factor of the flow of heavy vehicles; 0 for none.")
+        float,
+        typer.Option(
+            min=0, max=100, callback=finite, help="Factor of the flow of heavy vehicles; 0 for none."
+        ),
     ] = 1.0,
     light_per_heavy: Annotated[
         float | None,
         typer.Option(
             min=0,
             max=1000,
+            callback=finite,
             help="Light vehicles for each heavy one of the counted flow [default: as counted].",
         ),
     ] = None,

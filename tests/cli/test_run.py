@@ -104,5 +104,5 @@ def test_a_run_without_roads_suggests_them_in_one_line(capsys, tmp_path, scene):
     ]
     cli.app(arguments, standalone_mode=False)
     assert [line for line in capsys.readouterr().err.splitlines() if "--roads" in line] == [
-        "roads: none given; near roads more trucks and fewer look-alikes are found (--roads overpass)"
+        "roads: none; near roads more trucks and fewer look-alikes are found (--roads overpass)"
     ]
