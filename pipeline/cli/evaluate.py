@@ -93,7 +93,7 @@ def evaluate_trucks(
     predicted = file_of_run(predicted, "trucks.gpkg", "trucks.geojson")
     evaluation = evaluate_truck_file(predicted, reference, roads, opened)
     write_evaluation(out, evaluation, file_context(evaluation, predicted, reference, opened))
-    say_page(truck_tables(evaluation.metrics["trucks"]))
+    say_page(truck_tables(evaluation.metrics))
     say_path("report", out / "report.html")
     check_measured(evaluation.metrics)
 

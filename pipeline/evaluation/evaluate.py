@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ class Evaluation:
     """Predictions of a scene against labels; None for a part that has no labels."""
 
     metrics: dict[str, Any]
-    """By `trucks`, `landcover` and `panoptic`, as `metrics.json` has them."""
+    """By `trucks`, `moving_vehicles`, `landcover` and `panoptic`, as `metrics.json` has them."""
     trucks: TruckEvaluation | None = None
+    """Of heavy vehicles."""
     truck_cases: gpd.GeoDataFrame | None = None
     """See `pipeline.evaluation.trucks.cases.truck_cases`."""
     landcover: LandcoverEvaluation | None = None
@@ -74,6 +76,9 @@ def evaluate(
 ) -> Evaluation:
     """Compare trucks, land cover, or both together (`panoptic`) with labels.
 
+    Trucks are compared twice: heavy vehicles, with all else as an error, of which are the cases; and moving
+    vehicles of any kind, of which `metrics` has the figures (`moving_vehicles`).
+
     `trucks` are detections. `seen` and `not_seen` are as in `layers.search_area`. `below_threshold` are
     detections with a score below the threshold. `roads` restrict the comparison to their surroundings.
     `trucks_left_out` counts the features of a file of trucks that could not be used. `landcover` is a raster
@@ -91,7 +96,8 @@ def evaluate(
         scene_crs = scene.grid.crs if scene is not None else None
         labels, left_out = checked_truck_labels(truck_labels, scene_crs.to_wkt() if scene_crs else None)
         warn_if_labels_elsewhere(labels, truck_labels, *_searched(scene, seen, trucks))
-        truck_evaluation = evaluate_trucks(
+        compared = partial(
+            evaluate_trucks,
             trucks,
             labels,
             seen,
@@ -101,6 +107,7 @@ def evaluate(
             landcover=landcover,
             legend=legend,
         )
+        truck_evaluation = compared(counted="heavy")
         marked = read_true_negatives(truck_labels)
         cases = truck_cases(truck_evaluation, seen, below_threshold, roads=roads, scene=scene, marked=marked)
         predicted_left_out = trucks_left_out or LeftOut()
@@ -111,6 +118,7 @@ def evaluate(
             "warnings": truck_warnings(truck_evaluation, left_out, predicted_left_out),
             "causes": cause_metrics(cases),
         }
+        metrics["moving_vehicles"] = truck_metrics(compared(counted="moving"))
     if landcover is not None and landcover_labels is not None:
         area_labels = read_landcover_labels(landcover_labels, prediction_grid(landcover))
         landcover_evaluation = evaluate_landcover(landcover, area_labels, legend)

@@ -32,6 +32,7 @@ from pipeline.report.sections import (
     matrix_legend,
     not_seen_areas,
     truck_key_metrics,
+    vehicle_rows,
 )
 from pipeline.report.template import write_page
 from pipeline.scenes.scene import Scene
@@ -160,6 +161,7 @@ def write_evaluation_report(
             "trucks": evaluation.trucks,
             "truck_metrics": metrics,
             "key_metrics": truck_key_metrics(evaluation.trucks, metrics),
+            "vehicles": vehicle_rows(evaluation.metrics),
             "breakdown": breakdown(metrics),
             "charts": _charts(evaluation.trucks),
             "causes": causes(metrics),

@@ -26,6 +26,20 @@ _BROKEN_DOWN_BY = {
 }
 
 
+VEHICLES = {
+    "trucks": (
+        "heavy vehicles",
+        "Heavy vehicles are 8 m or longer (lorries, trailers, buses, coaches); "
+        "a detection of anything else is false.",
+    ),
+    "moving_vehicles": (
+        "moving vehicles",
+        "Moving vehicles are of any kind: cars and vans are to be found, too.",
+    ),
+}
+"""Title and meaning of the two parts of `metrics.json` that compare trucks with labels."""
+
+
 @dataclass(frozen=True)
 class KeyMetric:
     """A figure that stands large."""
@@ -105,6 +119,21 @@ def truck_key_metrics(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> li
         label = f"speed, root mean square error of {speed.known:,}"
         shown.append(key_metric(f"{speed.rmse_kmh:.1f} km/h", label, "speed_rmse_kmh", "{:.1f}"))
     return shown
+
+
+def vehicle_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for heavy and one for moving vehicles, of all parts of `metrics.json`.
+
+    `title`, `meaning`, and of centres within 20 m `precision`, `recall`, `f1` and `ap`, None where undefined.
+    Files of older versions have heavy vehicles only.
+    """
+    rows = []
+    for part, (title, meaning) in VEHICLES.items():
+        if part in metrics:
+            centres = {name: metrics[part]["centres"]["20m"][name] for name in ("precision", "recall", "f1")}
+            ap = metrics[part]["average_precision"]["centre_20m"]
+            rows.append({"title": title, "meaning": meaning, **centres, "ap": ap})
+    return rows
 
 
 def landcover_key_metrics(landcover: LandcoverEvaluation, metrics: Mapping[str, Any]) -> list[KeyMetric]:

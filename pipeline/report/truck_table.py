@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from pipeline.report.sections import vehicle_rows
 
 _HEADLINE = {
     "precision": ("precision", 100, " %"),
@@ -17,6 +19,7 @@ _HEADLINE = {
     "count_bias": ("count, too many (+) or too few (-)", 100, " %"),
     "false_alarms_per_100_km2": ("false alarms per 100 km2 seen", 1, ""),
     "false_alarms_per_100_km_road": ("false alarms per 100 km of road", 1, ""),
+    "light_vehicle_share": ("detections that are light vehicles", 100, " %"),
     "flip_rate": ("headings that are flipped", 100, " %"),
     "speed_rmse_kmh": ("speed, root mean square error", 1, " km/h"),
     "speed_bias_kmh": ("speed, bias", 1, " km/h"),
@@ -43,15 +46,20 @@ _BY = {
 
 
 def truck_tables(metrics: dict[str, Any]) -> RenderableType:
-    """Return the part `trucks` of `metrics.json`: headline with intervals, scores, groups.
+    """Return tables of `metrics.json`: headline with intervals, heavy and moving vehicles, scores, groups.
 
     A figure that is not defined has its reason, never 0.
     """
+    vehicles = vehicle_rows(metrics)
+    metrics = metrics["trucks"]
     warnings = [Text(f"warning: {line}", style="yellow") for line in metrics.get("warnings", ())]
     if metrics["not_measured"]:
         return Group(*warnings)
     return Group(
-        *warnings, *_spaced(_headline(metrics), _limits(metrics), *_groups(metrics)), *_best(metrics)
+        *warnings,
+        *_spaced(_headline(metrics), _vehicles(vehicles), _limits(metrics), *_groups(metrics)),
+        *(Text(row["meaning"]) for row in vehicles),
+        *_best(metrics),
     )
 
 
@@ -67,6 +75,13 @@ def _headline(metrics: dict[str, Any]) -> Table:
         ends = entry["interval_95"]
         shown = "" if ends is None else f"{factor * ends[0]:.1f} to {factor * ends[1]:.1f}{unit}"
         table.add_row(title, f"{factor * entry['value']:.1f}{unit}", shown)
+    return table
+
+
+def _vehicles(rows: Sequence[dict[str, Any]]) -> Table:
+    table = Table("to be found", *("P", "R", "F1", "AP"), box=None, header_style="bold")
+    for row in rows:
+        table.add_row(row["title"], *(_share(row[name]) for name in ("precision", "recall", "f1", "ap")))
     return table
 
 

@@ -162,12 +162,11 @@ def write_record(run: Mapping[str, Any], path: Path) -> None:
 
 def _scores(metrics: dict[str, Any]) -> dict[str, str]:
     lines = {}
-    trucks = metrics.get("trucks", {}).get("centres", {}).get("20m")
-    if trucks:
-        shown = (
-            f"{name} {trucks[name]:.2f}" for name in ("precision", "recall", "f1") if trucks[name] is not None
-        )
-        lines["trucks against labels, 20 m"] = ", ".join(shown)
+    for part, what in (("trucks", "heavy vehicles"), ("moving_vehicles", "moving vehicles")):
+        found = metrics.get(part, {}).get("centres", {}).get("20m") or {}
+        names = [name for name in ("precision", "recall", "f1") if found.get(name) is not None]
+        if names:
+            lines[f"{what} against labels, 20 m"] = ", ".join(f"{name} {found[name]:.2f}" for name in names)
     accuracy = metrics.get("landcover", {}).get("accuracy")
     if accuracy is not None:
         lines["land cover against labels"] = f"accuracy {accuracy:.1%}"

@@ -19,7 +19,7 @@ def test_trucks_and_land_cover_are_one_value_and_nothing_is_written(tmp_path):
         landcover=raster,
         landcover_labels=truth,
     )
-    assert list(found.metrics) == ["trucks", "landcover", "panoptic"]
+    assert list(found.metrics) == ["trucks", "moving_vehicles", "landcover", "panoptic"]
     assert found.metrics["trucks"]["centres"]["20m"]["f1"] == found.trucks.primary.f1 == 0.5
     assert sorted(found.truck_cases["outcome"]) == ["FN", "FP", "TP"]
     assert found.metrics["trucks"]["causes"]["FN"] == {"unknown": 1}
@@ -47,15 +47,28 @@ def test_each_pixel_with_a_point_is_compared_and_those_that_differ_are_cases(tmp
     assert cases["reference_class"].tolist() == ["water", "built"]
     assert cases.geometry[1].bounds == (600_050, 5_799_960, 600_060, 5_799_970)
     assert (metrics["disagreement"]["cases"], metrics["disagreement"]["min_case_ha"]) == (2, 0)
-    assert list(found.metrics) == ["trucks", "landcover"]  # points are no segments, so nothing is panoptic
+    assert list(found.metrics) == [
+        "trucks",
+        "moving_vehicles",
+        "landcover",
+    ]  # points are no segments, so nothing is panoptic
 
 
 def test_a_part_without_labels_is_none(tmp_path):
     labels((0, 0)).to_file(tmp_path / "labels.gpkg")
     found = evaluate(trucks=boxes((0, 0)), truck_labels=tmp_path / "labels.gpkg")
-    assert list(found.metrics) == ["trucks"]
+    assert list(found.metrics) == ["trucks", "moving_vehicles"]
     assert found.landcover is None and found.landcover_cases is None
     assert evaluate(trucks=boxes((0, 0))).metrics == {}
+
+
+def test_figures_are_of_heavy_vehicles_and_of_moving_ones_of_any_kind(tmp_path):
+    labels((0, 0), (1000, 0)).assign(vehicle=["heavy", "light"]).to_file(tmp_path / "labels.gpkg")
+    found = evaluate(trucks=boxes((0, 0), (1000, 0), score=[0.9, 0.4]), truck_labels=tmp_path / "labels.gpkg")
+    heavy, moving = (found.metrics[part]["centres"]["20m"] for part in ("trucks", "moving_vehicles"))
+    assert (heavy["tp"], heavy["fp"], heavy["fn"]) == (1, 1, 0)
+    assert (moving["tp"], moving["fp"], moving["fn"]) == (2, 0, 0)
+    assert found.metrics["trucks"]["causes"]["FP"] == {"light vehicle": 1}
 
 
 def test_a_file_brings_the_area_seen_and_what_could_not_be_used(tmp_path):

@@ -46,7 +46,7 @@ def test_the_layers_are_there(finished):
     done, folder, _ = finished
     assert (folder / "run.json").exists()
     assert "(simulated)" in done.stdout
-    assert re.search(r"trucks against labels, 20 m\s+precision", done.stdout)
+    assert re.search(r"heavy vehicles against labels, 20 m\s+precision", done.stdout)
     assert str(folder) in done.stdout
 
 

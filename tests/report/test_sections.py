@@ -11,6 +11,7 @@ from pipeline.report.sections import (
     matrices,
     matrix_legend,
     truck_key_metrics,
+    vehicle_rows,
 )
 from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.trucks.test_scores import boxes, labels
@@ -45,6 +46,18 @@ def test_cards_of_trucks():
     assert cards["F1, centres within 20 m"] == "0.50"
     assert cards["precision: 1 false alarm"] == "0.50"
     assert cards["recall: 1 missed"] == "0.50"
+
+
+def test_heavy_vehicles_and_moving_ones_are_side_by_side():
+    reference = labels((0, 0), (900, 0)).assign(vehicle=["heavy", "light"])
+    found = boxes((0, 0), (900, 0), score=[0.9, 0.4])
+    heavy, moving = (
+        truck_metrics(evaluate_trucks(found, reference, counted=kind)) for kind in ("heavy", "moving")
+    )
+    rows = vehicle_rows({"trucks": heavy, "moving_vehicles": moving})
+    shown = [(row["title"], row["precision"], row["recall"], row["ap"]) for row in rows]
+    assert shown == [("heavy vehicles", 0.5, 1.0, 1.0), ("moving vehicles", 1.0, 1.0, 1.0)]
+    assert [row["title"] for row in vehicle_rows({"trucks": heavy})] == ["heavy vehicles"]  # an old file
 
 
 def test_what_was_not_measured_has_no_cards():

@@ -12,6 +12,7 @@ import shapely
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from pipeline.evaluation.columns import LIGHT
 from pipeline.evaluation.trucks import causes
 from pipeline.evaluation.trucks.boxes import angle_between, centres, column
 from pipeline.evaluation.trucks.evidence import EVIDENCE_COLUMNS, can_measure, measure_evidence
@@ -36,10 +37,12 @@ TRUCK_CASES = Layer(
         "cause": TEXT,
         "also": TEXT,
         "score": NUMBER,
+        "vehicle_score": NUMBER,
         "distance_m": NUMBER,
         "prediction_id": TEXT,
         "reference_id": TEXT,
         "confidence": TEXT,
+        "vehicle": TEXT,
         "heading_error_deg": NUMBER,
         "speed_error_kmh": NUMBER,
         "speed_kmh": NUMBER,
@@ -52,6 +55,7 @@ TRUCK_CASES = Layer(
     },
 )
 _MEASURED = ("FP", "FN", "TN")
+_OF_LABELS = ("id", "confidence", "vehicle")
 _FAR_FROM_ROADS_M = 1000.0
 
 
@@ -73,10 +77,11 @@ def truck_cases(
 
     `cause` is the likely reason of a mistake by the rules of `causes`, `also` the other reasons that apply.
     Of a TN they are the reasons why it looks like a truck. A TP has `heading flipped` if the heading is off
-    by more than 90 degrees, else null. The evidence is: `prediction_id` and `reference_id` of a match,
-    `distance_m` apart; `near_id`, the FN or FP within `NEAR_M` that may be the same truck, with its
-    `distance_m`; `neighbour_m` to the next TP (of FP) or the next reference (of FN); `below_score`, the best
-    score below the threshold there; `road_m` to the nearest road; and `measure_evidence` at FP, FN and TN.
+    by more than 90 degrees, else null. An FP on a labelled light vehicle has that label's `reference_id` and
+    `confidence`, and `vehicle` light, as has a TN there. The evidence is: `prediction_id` and `reference_id`
+    of a match, `distance_m` apart; `near_id`, the FN or FP within `NEAR_M` that may be the same truck, with
+    its `distance_m`; `neighbour_m` to the next TP (of FP) or the next reference (of FN); `below_score`, the
+    best score below the threshold there; `road_m` to the nearest road; and `measure_evidence` at FP, FN, TN.
     Evidence is null if its source was not given (`scene` for the latter). Then causes that need it are not
     named: see `causes.without_evidence`.
     """
@@ -84,6 +89,7 @@ def truck_cases(
     places = find_true_negatives(evaluation, seen, below_threshold, roads, marked)
     cases = _concat([cases, places])
     cases = gpd.GeoDataFrame(cases, geometry="geometry", crs=evaluation.reference.crs)
+    _mark_light(cases, evaluation)
     _add_neighbours(cases, evaluation)
     cases["below_score"] = _below_score(cases, below_threshold, evaluation.matching.radius_m)
     cases["road_m"] = _road_distance(cases, roads)
@@ -134,7 +140,7 @@ def _tidy(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
     """Return the cases of all detections, then of all references without a match."""
     matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
-    matched = matching.reference_of != UNMATCHED
+    matched, on_light = matching.reference_of != UNMATCHED, evaluation.on_light
     false_negatives = matching.false_negatives
     pairs = matching.reference_of[matched]
     heading_error = np.full(len(predicted), np.nan)
@@ -146,16 +152,24 @@ def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
     outcome = np.where(matched, np.where(matching.ignored_predictions, "ignored", "TP"), "FP").astype(object)
     cause = np.full(len(predicted), None, dtype=object)
     cause[(outcome == "TP") & (heading_error > 90)] = "heading flipped"
-    reference_id = reference["id"].to_numpy(dtype=object)
-    confidence = reference["confidence"].to_numpy(dtype=object)
+    distance = matching.distance_m.copy()
+    labelled = {name: _column(reference, name) for name in _OF_LABELS}
+    of_found = {name: _where(matched, labelled[name], matching.reference_of) for name in _OF_LABELS}
+    if on_light.any():
+        lights = evaluation.light.iloc[evaluation.light_of[on_light]]
+        distance[on_light] = np.hypot(*(centres(predicted)[on_light] - centres(lights)).T)
+        for name in _OF_LABELS:
+            of_found[name][on_light] = _column(lights, name)
     found = {
         "outcome": outcome,
         "cause": cause,
         "score": column(predicted, "score"),
-        "distance_m": matching.distance_m,
+        "vehicle_score": column(predicted, "vehicle_score"),
+        "distance_m": distance,
         "prediction_id": _ids(predicted),
-        "reference_id": _where(matched, reference_id, matching.reference_of),
-        "confidence": _where(matched, confidence, matching.reference_of),
+        "reference_id": of_found["id"],
+        "confidence": of_found["confidence"],
+        "vehicle": of_found["vehicle"],
         "heading_error_deg": heading_error,
         "speed_error_kmh": speed_error,
         "speed_kmh": column(predicted, "speed_kmh"),
@@ -169,8 +183,9 @@ def _pairs(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
     lost = {
         "outcome": np.where(observed, "FN", "not_seen").astype(object),
         "cause": np.where(observed, None, "not observed"),  # type: ignore[call-overload]
-        "reference_id": reference_id[false_negatives],
-        "confidence": confidence[false_negatives],
+        "reference_id": labelled["id"][false_negatives],
+        "confidence": labelled["confidence"][false_negatives],
+        "vehicle": labelled["vehicle"][false_negatives],
         "speed_kmh": column(reference, "speed_kmh")[false_negatives],
         "geometry": reference.geometry.to_numpy()[false_negatives],
     }
@@ -185,19 +200,30 @@ def _off_road(predicted: gpd.GeoDataFrame) -> NDArray[np.bool_]:
     return predicted["road_id"].isna().to_numpy() if knows_roads else np.zeros(len(predicted), dtype=bool)
 
 
+def _mark_light(cases: gpd.GeoDataFrame, evaluation: TruckEvaluation) -> None:
+    """Mark the TN at labelled light vehicles, in column `vehicle`."""
+    negatives = np.flatnonzero(cases["outcome"] == "TN")
+    apart = _distance_to(centres(cases)[negatives], centres(evaluation.light))
+    vehicle = cases["vehicle"].to_numpy(dtype=object, copy=True)
+    vehicle[negatives[apart <= evaluation.matching.radius_m]] = LIGHT
+    cases["vehicle"] = vehicle
+
+
 def _add_neighbours(cases: gpd.GeoDataFrame, evaluation: TruckEvaluation) -> None:
-    """Add the neighbours of FP and FN: the counterpart among the others, and the nearest truck."""
+    """Add the neighbours of FP and FN: the counterpart among the others, and the nearest vehicle."""
     outcome = cases["outcome"].to_numpy(dtype=object)
     false, lost = np.flatnonzero(outcome == "FP"), np.flatnonzero(outcome == "FN")
-    xy, everywhere = centres(cases), centres(evaluation.reference)
+    xy = centres(cases)
+    everywhere = np.concatenate([centres(evaluation.reference), centres(evaluation.light)])
     neighbour, distance = np.full(len(cases), np.nan), cases["distance_m"].to_numpy(dtype=np.float64).copy()
     neighbour[false] = _distance_to(xy[false], xy[outcome == "TP"])
     neighbour[lost] = _distance_to(xy[lost], everywhere, nth=2)
     other = np.full(len(cases), None, dtype=object)
-    likely = match(xy[false], xy[lost], np.zeros(len(lost), bool), NEAR_M)
+    unexplained = false[cases["vehicle"].to_numpy(dtype=object)[false] != LIGHT]
+    likely = match(xy[unexplained], xy[lost], np.zeros(len(lost), bool), NEAR_M)
     for alarm, miss in enumerate(likely.reference_of):
         if miss != UNMATCHED:
-            a, m = false[alarm], lost[miss]
+            a, m = unexplained[alarm], lost[miss]
             other[a], other[m] = cases["reference_id"].iloc[m], cases["prediction_id"].iloc[a]
             distance[a] = distance[m] = likely.distance_m[alarm]
     cases["near_id"], cases["distance_m"] = other, distance

@@ -9,10 +9,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from pipeline.evaluation.columns import LIGHT
 from pipeline.evaluation.trucks.boxes import column
 from pipeline.evaluation.trucks.evidence import EVIDENCE_COLUMNS
 
 UNKNOWN = "unknown"
+LIGHT_VEHICLE = "light vehicle"
+"""Cause of a false positive that is on a labelled light vehicle."""
 NEAR_CLOUD_M, NEAR_SHADOW_M = 100.0, 50.0
 EDGE_M = 15.0
 """A truck within about a box of the end of the data, or of the border of the observed area, is truncated."""
@@ -57,21 +60,23 @@ class Verdict:
 def false_positive_causes(facts: pd.DataFrame) -> Verdict:
     """Infer the causes of false positives, the first rule that holds:
 
-    `scene edge` (data end within `EDGE_M`), `duplicate` (a TP within `CROWD_M`),
-    `localisation` (an FN between 20 and 30 m off), `aircraft` (seen by each band alone, too far
+    `light vehicle` (a label says so), `scene edge` (data end within `EDGE_M`), `duplicate` (a TP within
+    `CROWD_M`), `localisation` (an FN between 20 and 30 m off), `aircraft` (seen by each band alone, too far
     apart for a road vehicle, and off the road), `near cloud or shadow`, `cloud that moves` (the surroundings
     shift between the bands, by their height; or something moves off the road and clouds are within 400 m),
     `over water`, `roof or greenhouse` (bright, larger than a truck, at rest, and not on a road), `no band
     displacement` (parked), `off road`, `MSI seam`, `slow or parked`, `other vehicle` (it moves as traffic
-    does: a car, van or bus, or a truck that was not labelled), `over built`, `over bare`.
+    does: a car or van, or a heavy vehicle that was not labelled), `over built`, `over bare`.
 
-    `facts` has any of the columns `touches_edge`, `near_cloud`, `off_road`, `landcover`, `speed_kmh`,
-    `neighbour_m`, `near_id`, `road_m`, `EVIDENCE_COLUMNS`. Rules on missing columns or values do not hold.
+    `facts` has any of the columns `vehicle`, `touches_edge`, `near_cloud`, `off_road`, `landcover`,
+    `speed_kmh`, `neighbour_m`, `near_id`, `road_m`, `EVIDENCE_COLUMNS`. Rules on missing columns or values do
+    not hold.
     """
     appearance = _appearance_rules(facts)
     return _first_rule(
         len(facts),
         (
+            _light_rule(facts),
             ("scene edge", _true(facts, "touches_edge") | (column(facts, "no_data_m") <= EDGE_M)),
             ("duplicate", column(facts, "neighbour_m") <= CROWD_M),
             ("localisation", _known(facts, "near_id")),
@@ -82,7 +87,7 @@ def false_positive_causes(facts: pd.DataFrame) -> Verdict:
 
 def true_negative_causes(facts: pd.DataFrame) -> Verdict:
     """Infer why places look like a truck: `false_positive_causes` without those of a detection."""
-    return _first_rule(len(facts), _appearance_rules(facts))
+    return _first_rule(len(facts), (_light_rule(facts), *_appearance_rules(facts)))
 
 
 def false_negative_causes(facts: pd.DataFrame) -> Verdict:
@@ -122,6 +127,10 @@ def without_evidence(facts: pd.DataFrame) -> list[str]:
 
 
 _Rule = tuple[str, NDArray[np.bool_]]
+
+
+def _light_rule(facts: pd.DataFrame) -> _Rule:
+    return LIGHT_VEHICLE, np.asarray(_column(facts, "vehicle") == LIGHT, dtype=bool)
 
 
 def _appearance_rules(facts: pd.DataFrame) -> tuple[_Rule, ...]:

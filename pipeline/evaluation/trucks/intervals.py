@@ -32,9 +32,12 @@ HEADLINE_METRICS = (
     "speed_rmse_kmh",
     "speed_bias_kmh",
     "speed_within_one_sigma",
+    "light_vehicle_share",
     "expected_calibration_error",
 )
 """Those of `headline`, which adds `average_precision_<curve>` of every curve."""
+_SUMS = 11
+"""Sums of a block before those of the bins of scores."""
 
 
 def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[float, float, float]]:
@@ -58,6 +61,8 @@ def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[f
     low, high = block_bootstrap(occupied, statistic, resamples=resamples, empty=empty)
     if np.isnan(evaluation.primary.recall):  # without a label F1 is 0, whatever was found
         value[2] = low[2] = high[2] = np.nan
+    if not evaluation.knows_light:
+        value[-2] = low[-2] = high[-2] = np.nan
     if not evaluation.scored:
         value[-1] = low[-1] = high[-1] = np.nan
     rows = zip(HEADLINE_METRICS, value, low, high, strict=True)
@@ -72,7 +77,7 @@ def headline(evaluation: TruckEvaluation, ground: Exposure) -> dict[str, tuple[f
 
 
 def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.float64]:
-    """Return (B, 10 + 2 x BINS): the sums of each block from which `metrics_of` computes metrics."""
+    """Return (B, 11 + 2 x BINS): the sums of each block from which `metrics_of` computes metrics."""
     matching, predicted, reference = evaluation.matching, evaluation.predicted, evaluation.reference
     right, wrong = matching.true_positives, matching.false_positives
     partner = matching.reference_of[right]
@@ -97,6 +102,7 @@ def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.f
         add(of_right, error**2),
         add(of_right, (stated & (np.abs(error) <= sigma)).astype(float)),
         add(of_right, stated.astype(float)),
+        add(of_wrong, evaluation.on_light[wrong].astype(float)),
     ]
     counted = np.append(right, wrong)
     correct = np.repeat([1.0, 0.0], [len(right), len(wrong)])
@@ -109,9 +115,9 @@ def block_sums(evaluation: TruckEvaluation, blocks: TruckBlocks) -> NDArray[np.f
 
 
 def metrics_of(sums: NDArray[np.float64], ground: Exposure) -> NDArray[np.float64]:
-    """Return (R, S): the `HEADLINE_METRICS` of (R, 10 + 2 x BINS) sums; NaN where undefined."""
-    tp, fp, fn, flips, headings, speeds, error, squared, within, stated = sums[:, :10].T
-    score, correct = sums[:, 10 : 10 + BINS], sums[:, 10 + BINS :]
+    """Return (R, S): the `HEADLINE_METRICS` of (R, 11 + 2 x BINS) sums; NaN where undefined."""
+    tp, fp, fn, flips, headings, speeds, error, squared, within, stated, light = sums[:, :_SUMS].T
+    score, correct = sums[:, _SUMS : _SUMS + BINS], sums[:, _SUMS + BINS :]
     with np.errstate(divide="ignore", invalid="ignore"):
         metrics = np.column_stack(
             [
@@ -123,6 +129,7 @@ def metrics_of(sums: NDArray[np.float64], ground: Exposure) -> NDArray[np.float6
                 np.sqrt(squared / speeds),
                 error / speeds,
                 within / stated,
+                light / (tp + fp),
                 np.abs(score - correct).sum(axis=1) / (tp + fp),
             ]
         )

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.evaluation.bootstrap import RESAMPLES
 from pipeline.evaluation.features import LeftOut
+from pipeline.evaluation.labels import is_light
 from pipeline.evaluation.trucks.blocks import TRUCK_BLOCK_M, truck_blocks
 from pipeline.evaluation.trucks.boxes import centres, column
 from pipeline.evaluation.trucks.breakdown import Group, break_down
@@ -42,6 +43,7 @@ def truck_metrics(evaluation: TruckEvaluation) -> dict[str, Any]:
     metrics["count"] |= {"relative_bias": _number(values["count_bias"][0])}
     metrics["false_alarms"] = {
         "count": evaluation.primary.false_positives,
+        "light_vehicles": int(evaluation.on_light.sum()) if evaluation.knows_light else None,
         "seen_km2": _number(ground.seen_km2),
         "per_100_km2": _number(values["false_alarms_per_100_km2"][0]),
         "road_km": _number(ground.road_km),
@@ -62,6 +64,7 @@ def truck_metrics(evaluation: TruckEvaluation) -> dict[str, Any]:
     if evaluation.not_measured is not None:
         metrics = _emptied(metrics)
     known = {
+        "counted": evaluation.counted,
         "predicted": len(evaluation.predicted),
         "off_road": len(evaluation.off_road),
         "reference": _reference(evaluation),
@@ -76,6 +79,10 @@ def truck_warnings(evaluation: TruckEvaluation, labels: LeftOut, predicted: Left
     lines = [*labels.lines("Truck labels"), *predicted.lines("Predicted trucks")]
     if evaluation.not_measured is not None:
         return [f"Nothing was measured. {evaluation.not_measured}", *lines]
+    if not evaluation.told_apart:
+        lines.append(
+            "The labels don't tell light vehicles from heavy ones (no column vehicle): all count as heavy."
+        )
     elsewhere = int((~evaluation.observed).sum())
     if elsewhere:
         lines.append(
@@ -258,6 +265,7 @@ def _reference(evaluation: TruckEvaluation) -> dict[str, int]:
         "certain": int(certain.sum()),
         "ignored": int((~certain & ~evaluation.truncated).sum()),
         "truncated": int(evaluation.truncated.sum()),
+        "light": len(evaluation.light) + int((certain & is_light(evaluation.reference)).sum()),
         "certain_not_observed": int((certain & ~evaluation.observed).sum()),
     }
 
@@ -287,7 +295,10 @@ def _reasons(evaluation: TruckEvaluation) -> dict[str, str]:
         if not known:
             reported = found and np.isfinite(column(evaluation.reference, label)).any()
             side = "detection" if reported else "label"
-            reasons[name] = f"No {side} of a matched truck has a {name}." if found else "No truck was found."
+            reasons[name] = f"No {side} of a matched pair has a {name}." if found else "Nothing was found."
+    if not evaluation.knows_light:
+        moving = "Light vehicles are to be found." if evaluation.counted == "moving" else ""
+        reasons["light_vehicle_share"] = moving or "The labels have no column vehicle."
     if around.seen is None:
         reasons["false_alarms.per_100_km2"] = "The search area is unknown (no layer seen)."
     if around.roads is None:

@@ -11,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from pipeline.evaluation.labels import IGNORED_CONFIDENCES, is_light
+from pipeline.evaluation.labels import IGNORED_CONFIDENCES
 from pipeline.evaluation.trucks.boxes import (
     angle_between,
     centres,
@@ -31,6 +31,7 @@ from pipeline.evaluation.trucks.matching import (
     same_class,
 )
 from pipeline.evaluation.trucks.precision_recall import PrecisionRecall, precision_recall
+from pipeline.evaluation.trucks.vehicles import Counted, match_light, ranked_alike, split_light
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 
 RADII_M = (10.0, 20.0, 30.0)
@@ -56,17 +57,17 @@ class CentreScore:
 
     @property
     def precision(self) -> float:
-        """Share of the detections that are trucks; NaN without detections."""
+        """Share of the detections that are vehicles that count; NaN without detections."""
         return share(self.true_positives, self.true_positives + self.false_positives)
 
     @property
     def recall(self) -> float:
-        """Share of the trucks in the observed area that were found; NaN without any."""
+        """Share of those vehicles in the observed area that were found; NaN without any."""
         return share(self.true_positives, self.true_positives + self.false_negatives)
 
     @property
     def recall_all(self) -> float:
-        """Share of all trucks that were found, in the observed area or not."""
+        """Share of all of them that were found, in the observed area or not."""
         return share(self.true_positives, self.true_positives + self.false_negatives + self.not_seen)
 
     @property
@@ -126,7 +127,7 @@ class TruckEvaluation:
     predicted: gpd.GeoDataFrame
     """The N detections that were scored."""
     reference: gpd.GeoDataFrame
-    """M boxes as `read_truck_labels` gives them."""
+    """M boxes as `read_truck_labels` gives them, without `light`."""
     matching: Matching
     """At `PRIMARY_RADIUS_M`. Ignored are references of `IGNORED_CONFIDENCES`, and `truncated` ones."""
     observed: NDArray[np.bool_]
@@ -141,6 +142,13 @@ class TruckEvaluation:
     speed: SpeedError
     truncated: NDArray[np.bool_]
     """(M,): references that reach over the border of what could be seen (nodata, cloud, the scene's edge)."""
+    counted: Counted
+    light: gpd.GeoDataFrame
+    """L labels of light vehicles, which are neither to be found nor ignored; empty if moving ones count."""
+    light_of: NDArray[np.intp]
+    """(N,): the light vehicle on which a false positive is, or `UNMATCHED`; see `vehicles.match_light`."""
+    told_apart: bool
+    """True if the labels say which vehicles are heavy and which are light."""
     surroundings: Surroundings = field(default_factory=Surroundings)
     below_threshold: gpd.GeoDataFrame | None = None
     """Detections below the score threshold, for the curve of thresholds; in the evaluation's CRS."""
@@ -161,6 +169,16 @@ class TruckEvaluation:
         """Indices of the certain references in the observed area without a match."""
         false_negatives = self.matching.false_negatives
         return false_negatives[self.observed[false_negatives]]
+
+    @property
+    def on_light(self) -> NDArray[np.bool_]:
+        """(N,): True for false positives on a light vehicle."""
+        return np.asarray(self.light_of != UNMATCHED)
+
+    @property
+    def knows_light(self) -> bool:
+        """True if false positives on light vehicles are known."""
+        return self.told_apart and self.counted == "heavy"
 
     @property
     def ignored(self) -> NDArray[np.bool_]:
@@ -205,6 +223,7 @@ def evaluate_trucks(
     below_threshold: gpd.GeoDataFrame | None = None,
     landcover: Path | None = None,
     legend: Sequence[LegendClass] = DYNAMIC_WORLD,
+    counted: Counted = "heavy",
 ) -> TruckEvaluation:
     """Score detections against references (as `read_truck_labels` gives them), in the references' CRS.
 
@@ -218,8 +237,14 @@ def evaluate_trucks(
     If the detections are of several scenes (`scene_id`) and the references name theirs, only boxes of the
     same scene match. `below_threshold` are detections below the score threshold, for the curve of thresholds.
     `landcover`, a raster of the classes of `legend`, is for the breakdown.
+
+    If heavy vehicles are `counted`, references of light ones count as absent: what is there is a false
+    positive. If moving vehicles are, both kinds are to be found, and `vehicle_score` is the score where the
+    detections have it; `below_threshold` is then used only if it has it too.
     """
-    reference = to_metres(reference, predicted)
+    told_apart = "vehicle" in reference
+    reference, light = split_light(to_metres(reference, predicted), counted)
+    predicted, below_threshold = ranked_alike(predicted, below_threshold, counted)
     scored = "score" in predicted
     predicted = _scored(predicted, reference)
     seen, not_seen, roads = (
@@ -239,8 +264,8 @@ def evaluate_trucks(
         in_seen = within(centres(reference), surroundings.seen.geometry.to_numpy())
     observed = road_seen & in_seen
     truncated = in_seen & _truncated(reference, surroundings)
-    ignore = reference["confidence"].isin(IGNORED_CONFIDENCES).to_numpy() | truncated | is_light(reference)
-    scene_p, scene_r = _scenes(predicted, reference)
+    ignore = reference["confidence"].isin(IGNORED_CONFIDENCES).to_numpy() | truncated
+    (scene_p, scene_r), scenes_of_light = _scenes(predicted, reference), _scenes(predicted, light)
     p_xy, r_xy = centres(predicted), centres(reference)
     matchings = {radius: match(p_xy, r_xy, ignore, radius, scene_p, scene_r) for radius in RADII_M}
     primary = matchings[PRIMARY_RADIUS_M]
@@ -260,6 +285,10 @@ def evaluate_trucks(
         predicted_scene=scene_p,
         reference_scene=scene_r,
         scored=scored,
+        counted=counted,
+        light=light,
+        light_of=match_light(predicted, light, primary, scenes_of_light),
+        told_apart=told_apart,
     )
 
 

@@ -25,6 +25,7 @@ def test_headline_by_hand(measured):
     # Bins of 0.1: 0.9 and 0.8 are right, 0.6 and 0.3 wrong.
     assert value["expected_calibration_error"] == pytest.approx((0.1 + 0.2 + 0.6 + 0.3) / 4)
     assert value["average_precision_centre_20m"] == pytest.approx(67 / 101)
+    assert figures["headline"].pop("light_vehicle_share") == {"value": None, "interval_95": None}
     for entry in figures["headline"].values():
         low, high = entry["interval_95"]
         assert low - 1e-9 <= entry["value"] <= high + 1e-9
@@ -91,6 +92,7 @@ def test_labels_cut_by_the_edge_of_what_was_seen_count_neither_way():
         "certain": 2,
         "ignored": 0,
         "truncated": 2,
+        "light": 0,
         "certain_not_observed": 0,
     }
 
@@ -118,7 +120,7 @@ def test_labels_that_lie_elsewhere_measure_nothing(seen):
         values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else [part]
         return [part] if values == [part] else [leaf for value in values for leaf in numbers(value)]
 
-    kept = ("predicted", "off_road", "reference", "not_measured", "reasons")
+    kept = ("counted", "predicted", "off_road", "reference", "not_measured", "reasons")
     reported = {name: part for name, part in figures.items() if name not in kept}
     assert "headline" in reported
     assert set(numbers(reported)) <= {None}
