@@ -89,7 +89,7 @@ def test_both_go_into_one_folder_with_their_styles(files):
         landcover_labels=path,
     )
     metrics = write_evaluation(files / "out", evaluation, ReportContext("both"))
-    assert set(metrics) == {"trucks", "landcover", "panoptic"}
+    assert set(metrics) == {"trucks", "moving_vehicles", "landcover", "panoptic"}
     with sqlite3.connect(files / "out" / "confusion_cases.gpkg") as database:
         styled = database.execute("SELECT f_table_name, useAsDefault FROM layer_styles").fetchall()
     assert sorted(styled) == [("landcover", 1), ("trucks", 1)]
