@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -109,6 +110,47 @@ def models_anatomy(
     from pipeline.report.card import anatomy_page
 
     say_page(anatomy_page(open_bundle(name).card, side))
+
+
+@commands.command("inspect")
+def models_inspect(
+    name: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="Name of a shipped bundle, or folder of a bundle.")
+    ],
+    scene: Annotated[str, typer.Argument(help="Scene, as for `run`.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write, e.g. inside.html.")],
+    at: Annotated[
+        str | None,
+        typer.Option(
+            "--at",
+            metavar="X,Y",
+            help="Column and row of the place, in 10 m pixels of the scene. Default: the strongest detection "
+            "in the middle of the scene, or the middle.",
+        ),
+    ] = None,
+) -> None:
+    """Show what a network computes at a place: kernels, feature maps, proposals, receptive fields, layers.
+
+    Example: `truckscape models inspect trucks scene.tif --at 310,220 --out inside.html`
+    """
+    place = _place(at)
+    from pipeline.inference.inspection import inspect_network
+    from pipeline.models.bundle import open_bundle
+    from pipeline.report.inspection import write_inspection
+    from pipeline.scenes.open import open_scene
+
+    with status("inspecting"):
+        write_inspection(out, inspect_network(open_bundle(name), open_scene(scene), place))
+    say_path("page", out)
+
+
+def _place(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"\s*(-?[0-9]{1,9})\s*,\s*(-?[0-9]{1,9})\s*", text)
+    if not found:
+        raise typer.BadParameter(f"--at takes a column and a row, like 310,220. Received: {text[:100]}")
+    return int(found[1]), int(found[2])
 
 
 @commands.command("compare")

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from pipeline import cli
-from pipeline.models.bundle import shipped_bundles
+from pipeline.models.bundle import open_bundle, save_bundle, shipped_bundles
 from pipeline.models.halo import with_halo
 from pipeline.models.registry import build_network
 
@@ -19,6 +20,38 @@ def test_models_are_listed_shown_and_taken_apart():
         assert expected in shown
     anatomy = CliRunner().invoke(cli.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
     assert "halo 20 px; stride 2 px" in anatomy
+
+
+def test_a_network_is_inspected_at_a_place(tmp_path, scene):
+    page = tmp_path / "inside.html"
+    command = ["models", "inspect", "trucks", scene, "--at", "3,4", "--out", str(page)]
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == 0
+    assert "inside.html" in done.output.replace("\n", "")
+    assert "backbone.stem.0" in page.read_text()
+
+
+@pytest.mark.parametrize(
+    ("bundle", "place", "said"),
+    [
+        ("trucks", "20,0", "outside of scene, which has 20 x 20 pixels"),
+        ("trucks", "here", "like 310,220. Received: here"),
+        ("missing", "3,4", "missing"),
+        ("landcover", "3,4", "needs band B05"),
+    ],
+)
+def test_what_can_not_be_inspected_is_one_line(tmp_path, scene, bundle, place, said):
+    if bundle == "landcover":
+        card = open_bundle("landcover").card.model_copy(update={"optional_bands": ()})
+        bundle = str(save_bundle(tmp_path / "strict", card, open_bundle("landcover").state_dict()).folder)
+    page = tmp_path / "inside.html"
+    command = ["models", "inspect", bundle, scene, "--at", place, "--out", str(page)]
+    done = CliRunner().invoke(cli.app, command, env={"COLUMNS": "300"})
+    failure = f"{done.output} {done.exception}"
+    assert done.exit_code
+    assert said in failure
+    assert "Traceback" not in failure
+    assert not page.exists()
 
 
 def test_anatomy_card_and_documentation_agree():
