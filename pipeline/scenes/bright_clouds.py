@@ -22,6 +22,8 @@ _BLUE, _BLUE_BESIDE = 0.88, 0.95
 """Least ratio of B02 to B04: sand, rock, soil and most roofs are redder."""
 _INFRARED = 0.85
 """Least ratio of B08 to B04: bright water and surf are darker."""
+_VEIL, _VEIL_INFRARED = 0.06, 1.15
+"""Least reflectance of a veil beside a cloud, and its greatest ratio of B08 to B04: most ground has more."""
 _GREY = 0.25
 """Greatest difference of B02, B03 and B04, as a share of the greatest."""
 _SIZE_CELLS = 3
@@ -36,6 +38,8 @@ _LEAST_GAIN = 0.3
 """Least contrast of a cloud in B04, as a share of that in B02."""
 _BESIDE_CELLS = 20
 """Thinner parts are within 400 m of a cloud, and connected to it."""
+_GAP_CELLS = 3
+"""Gaps of up to 120 m between thinner parts belong to them."""
 _SAMPLE_PX = 512
 """Side of the four squares of a scene in which the displacement of its ground is measured."""
 _LEAST_SQUARES = 16
@@ -82,6 +86,9 @@ def bright_clouds(scene: Scene, window: Window) -> NDArray[np.bool_]:
         clouds &= high[: clouds.shape[0], : clouds.shape[1]]
     if clouds.any():
         beside = (least > _BRIGHT_BESIDE) & (b02 > _BLUE_BESIDE * b04)
+        grey = (b08 > _INFRARED * b04) & (b08 < _VEIL_INFRARED * b04) & (most - least < _GREY * most)
+        beside |= (least > _VEIL) & (b02 > _BLUE_BESIDE * b04) & grey
+        beside = ndimage.binary_closing(beside, iterations=_GAP_CELLS)
         clouds = ndimage.binary_dilation(clouds, iterations=_BESIDE_CELLS, mask=beside | clouds)
     return cells.on_pixels(clouds, window)
 

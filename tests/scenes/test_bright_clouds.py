@@ -151,6 +151,7 @@ def test_no_real_ground_is_cloud(shared_data, name):
         ("lommel_L1C", (400, 440), (110, 160)),
         ("dolomites", (80, 100), (855, 880)),
         ("sea_1", (20, 150), (80, 160)),
+        ("sea_1", (237, 245), (40, 60)),  # a veil beside it
     ],
 )
 def test_real_clouds_are_found(shared_data, name, rows, cols):

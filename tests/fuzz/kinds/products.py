@@ -152,7 +152,7 @@ def _what_depends_on(file: Path) -> set[str]:
     if "_10m" in file.name:
         return set()
     if "_20m" in file.name and "SCL" not in file.name:
-        return {"landcover"}
+        return {"landcover", "trucks"}  # without roads, what is on mapped water is no truck
     return {"trucks"}
 
 
