@@ -88,7 +88,7 @@ def bright_clouds(scene: Scene, window: Window) -> NDArray[np.bool_]:
         beside = (least > _BRIGHT_BESIDE) & (b02 > _BLUE_BESIDE * b04)
         grey = (b08 > _INFRARED * b04) & (b08 < _VEIL_INFRARED * b04) & (most - least < _GREY * most)
         beside |= (least > _VEIL) & (b02 > _BLUE_BESIDE * b04) & grey
-        beside = ndimage.binary_closing(beside, iterations=_GAP_CELLS)
+        beside |= ndimage.binary_closing(beside, iterations=_GAP_CELLS)
         clouds = ndimage.binary_dilation(clouds, iterations=_BESIDE_CELLS, mask=beside | clouds)
     return cells.on_pixels(clouds, window)
 
