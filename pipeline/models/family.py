@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import BundleError
@@ -24,6 +26,38 @@ class Detector(Protocol):
         A network that knows light vehicles also returns `vehicle_scores` (K,), of vehicles of any kind, each
         at least the score of a heavy one.
         """
+
+
+class MapDetector(nn.Module):
+    """Detector all of which follows from its `dense` maps: detections at inference, losses in training."""
+
+    half_precision = False
+    """Whether `dense` runs in bfloat16."""
+
+    def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
+        """Return losses, in training, or detections; `half_precision` applies to `dense` only."""
+        batch = images if isinstance(images, Tensor) else torch.stack(images)
+        with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
+            maps = self.dense(batch)
+        if not self.training:
+            return self.detections(*maps)
+        if targets is None:
+            raise ValueError(
+                "Training needs targets: one dictionary of boxes and labels for each image. Received: None"
+            )
+        return self.losses(maps, targets)
+
+    def dense(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Return maps, as those of a `Detector`."""
+        raise NotImplementedError
+
+    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+        """Return the detections of each image, as a `Detector`."""
+        raise NotImplementedError
+
+    def losses(self, maps: tuple[Tensor, ...], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the losses of maps against the targets of each image."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

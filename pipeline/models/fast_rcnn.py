@@ -8,8 +8,6 @@ pairs of spots of `band_contrast`. Every step is local, so tiles are exact.
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import nullcontext
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +18,7 @@ from torchvision.ops import clip_boxes_to_image, roi_align
 from pipeline.models.backbone import TruckBackbone
 from pipeline.models.band_contrast import BandContrast, spot_pairs
 from pipeline.models.boxes import HEAVY, suppress
-from pipeline.models.family import Family
+from pipeline.models.family import Family, MapDetector
 from pipeline.models.faster_rcnn import FOREGROUND_IOU, POOLED_PX, pool_boxes, without_ignored
 
 _CLASSES = 3
@@ -50,7 +48,7 @@ class ContextPool(nn.Module):
         return clip_boxes_to_image(grown, shape)
 
 
-class RegionDetector(nn.Module):
+class RegionDetector(MapDetector):
     """Proposals from image features, classified and moved by a head on pooled features of each.
 
     Training: `detector(images, targets)` returns the losses. A target has `boxes` (N, 4), `labels` (N,), 1
@@ -80,24 +78,6 @@ class RegionDetector(nn.Module):
             nms_thresh=_NMS_IOU,
             detections_per_img=1_000_000,
         )
-        self.half_precision = False
-
-    def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Return losses or detections, see the class; `half_precision` applies to `dense` only."""
-        batch = images if isinstance(images, Tensor) else torch.stack(images)
-        with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
-            maps = self.dense(batch)
-        if not self.training:
-            return self.detections(*maps)
-        if targets is None:
-            raise ValueError(
-                "Training needs targets: one dictionary of boxes and labels for each image. Received: None"
-            )
-        proposals = [without_ignored(*one) for one in zip(self.proposals(*maps), targets, strict=True)]
-        features = OrderedDict([("0", maps[0].permute(0, 3, 1, 2).float())])
-        sizes = [(int(batch.shape[-2]), int(batch.shape[-1]))] * len(batch)
-        _, losses = self.roi_heads(features, proposals, sizes, targets)
-        return losses
 
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return features (N, H, W, F), and contrasts of blue and red (N, H, W, 2)."""
@@ -111,6 +91,14 @@ class RegionDetector(nn.Module):
     def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
         """Return the detections of each image from `dense`'s maps, without suppressed ones."""
         return [self._of_image(*one) for one in zip(maps[0], self.proposals(*maps), strict=True)]
+
+    def losses(self, maps: tuple[Tensor, ...], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return the losses of the second stage on the proposals that are not ignored."""
+        proposals = [without_ignored(*one) for one in zip(self.proposals(*maps), targets, strict=True)]
+        features = OrderedDict([("0", maps[0].permute(0, 3, 1, 2).float())])
+        sizes = [(int(maps[0].shape[1]), int(maps[0].shape[2]))] * len(maps[0])
+        _, losses = self.roi_heads(features, proposals, sizes, targets)
+        return dict(losses)
 
     def _of_image(self, features: Tensor, proposals: Tensor) -> dict[str, Tensor]:
         """Return the detections of an image: features (H, W, F), proposals (K, 4)."""

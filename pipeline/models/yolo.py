@@ -8,9 +8,6 @@ loss of boxes is complete IoU, as in YOLOv4 (arXiv:2004.10934). Every step is lo
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,7 +15,7 @@ from torchvision.ops import box_iou, clip_boxes_to_image, complete_box_iou_loss
 
 from pipeline.models.backbone import TruckBackbone
 from pipeline.models.boxes import HEAVY, centred_in, suppress
-from pipeline.models.family import Family
+from pipeline.models.family import Family, MapDetector
 
 _VALUES = 6
 """Of each anchor: place and size (4), log-odds of a vehicle, and of a heavy one among vehicles."""
@@ -30,7 +27,7 @@ _EXCUSED_IOU = 0.5
 _MARGIN_PX = 1.0
 
 
-class GridDetector(nn.Module):
+class GridDetector(MapDetector):
     """YOLO on normalised reflectance; boxes in 10 m pixels of the input.
 
     Training: `detector(images, targets)` returns the losses. A target has `boxes` (N, 4), `labels` (N,), 1
@@ -59,20 +56,6 @@ class GridDetector(nn.Module):
         self.predictor = nn.Conv2d(features, len(anchors) * _VALUES, 1)
         with torch.no_grad():  # few cells hold a vehicle
             self.predictor.bias.view(-1, _VALUES)[:, 4] = -4.6  # type: ignore[union-attr]
-        self.half_precision = False
-
-    def forward(self, images: Tensor | list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Return losses or detections, see the class; `half_precision` applies to the convolutions only."""
-        batch = images if isinstance(images, Tensor) else torch.stack(images)
-        with torch.autocast(batch.device.type, torch.bfloat16) if self.half_precision else nullcontext():
-            maps = self.dense(batch)
-        if not self.training:
-            return self.detections(*maps)
-        if targets is None:
-            raise ValueError(
-                "Training needs targets: one dictionary of boxes and labels for each image. Received: None"
-            )
-        return self._losses(maps[0].float(), targets)
 
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the predictions of the cells, (N, H / cell, W / cell, anchors * 6)."""
@@ -107,8 +90,9 @@ class GridDetector(nn.Module):
         boxes = torch.cat([centre - half, centre + half], dim=-1)
         return boxes.view(-1, 4), values[..., 4:].reshape(-1, 2)
 
-    def _losses(self, grids: Tensor, targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    def losses(self, maps: tuple[Tensor, ...], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """Return the losses for each vehicle of a batch of grids (N, R, C, anchors * 6)."""
+        grids = maps[0].float()
         vehicles = max(1, sum(len(target["boxes"]) for target in targets))
         sums = [torch.stack(self._loss_sums(*one)) for one in zip(grids, targets, strict=True)]
         vehicle, heavy, boxes = torch.stack(sums).sum(dim=0) / vehicles
