@@ -52,7 +52,7 @@ class Evaluation:
     metrics: dict[str, Any]
     """By `trucks`, `moving_vehicles`, `landcover` and `panoptic`, as `metrics.json` has them."""
     trucks: TruckEvaluation | None = None
-    """Of heavy vehicles."""
+    """Evaluation of heavy vehicles."""
     truck_cases: gpd.GeoDataFrame | None = None
     """See `pipeline.evaluation.trucks.cases.truck_cases`."""
     landcover: LandcoverEvaluation | None = None

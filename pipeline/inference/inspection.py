@@ -79,7 +79,7 @@ class Inspection:
     kernels: NDArray[np.float32]
     """(C_out, C_in, K, K) weights of the first layer."""
     convolutions: tuple[Convolution, ...]
-    """In the order in which they ran."""
+    """Layers in the order in which they ran."""
     proposals: NDArray[np.float64] | None
     """(N, 4) boxes in pixels of the window; None for a network without proposals."""
     rois: NDArray[np.float64] | None

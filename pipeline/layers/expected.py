@@ -30,7 +30,7 @@ ANY = "any"
 LEAST_SCORE = 0.05
 """Lowest score that counts near roads: below it are boxes by the thousand, whose scores are all but zero."""
 LEAST_TRUCKS = 20
-"""Trucks from which on a group has a recall by itself."""
+"""Fewest trucks of a group that has a recall by itself."""
 
 CONTRASTS = ("unclear", "weak", "clear")
 CONTRAST_FROM = (2.0, 6.0)

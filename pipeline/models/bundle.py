@@ -92,9 +92,9 @@ class Card(BaseModel):
     calibration_near_roads: Calibration | None = None
     """Calibration near roads, if roads are given; None: as without."""
     vehicle_calibration: Calibration | None = None
-    """As `calibration`, of the scores of vehicles of any kind; None: as those of heavy ones."""
+    """Calibration of the scores of vehicles of any kind; None: that of heavy ones."""
     vehicle_calibration_near_roads: Calibration | None = None
-    """As `calibration_near_roads`, of the scores of vehicles of any kind; None: as without roads."""
+    """Calibration of these scores near roads; None: that without roads."""
     score_threshold: _Share | None = None
     """Threshold of scenes without roads, where nearly all of the searched area has no truck."""
     score_threshold_near_roads: _Share | None = None

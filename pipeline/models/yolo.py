@@ -18,7 +18,7 @@ from pipeline.models.boxes import HEAVY, centred_in, suppress
 from pipeline.models.family import Family, MapDetector
 
 _VALUES = 6
-"""Of each anchor: place and size (4), log-odds of a vehicle, and of a heavy one among vehicles."""
+"""Values of an anchor: place and size (4), log-odds of a vehicle, and of a heavy one among vehicles."""
 _MOST_LOG_SCALE = 1.2
 _MIN_VEHICLE_SCORE = 0.05
 _NMS_IOU = 0.35

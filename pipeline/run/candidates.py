@@ -25,7 +25,7 @@ class Candidates:
     """N detections from the lowest score that counts."""
 
     rows: gpd.GeoDataFrame
-    """As the layer of trucks has them."""
+    """Rows of the layer of trucks."""
     on_water: NDArray[np.bool_]
     """(N,): mapped water is all around; False without land cover."""
     reasons: NDArray[np.object_]

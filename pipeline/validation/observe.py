@@ -67,7 +67,7 @@ class Observed:
     `pipeline.run.candidates`.
     """
     reference: gpd.GeoDataFrame
-    """As `read_truck_labels` gives them, with columns of the layer of trucks that decide their recall, see
+    """Labels of `read_truck_labels`, with columns of the layer of trucks that decide their recall, see
     `pipeline.layers.expected.groups_of`."""
     seen: gpd.GeoDataFrame
     roads: gpd.GeoDataFrame | None
