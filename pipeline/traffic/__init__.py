@@ -1,0 +1,1 @@
+"""The same roads on many dates: flows by road and direction, counters, rates, recurring detections."""
