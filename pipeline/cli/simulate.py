@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.console import say_path, status
+from pipeline.cli.console import note, say_path, status
 from pipeline.cli.options import Out, finite
 from pipeline.settings import MOST_SEED
 
@@ -20,9 +20,21 @@ def simulate(
     seed: Annotated[
         int, typer.Option(min=0, max=MOST_SEED, help="Seed of the landscape and its traffic.")
     ] = 0,
-    day: Annotated[
-        int, typer.Option(min=0, max=9999, help="Overpass of the same place: other traffic and weather.")
-    ] = 0,
+    dates: Annotated[
+        str | None,
+        typer.Option(
+            help="Render the same place on each of these dates, with counts of two stations: "
+            "2023-06-01,2023-06-06. Dates that are complete in --out are kept. "
+            "[default: one date, of the seed]"
+        ),
+    ] = None,
+    heavy_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Plant a change into --dates: DATE:FACTOR multiplies the flow of heavy vehicles from a date "
+            "on, as 2023-07-01:0.5."
+        ),
+    ] = None,
     heavy: Annotated[
         float,
         typer.Option(
@@ -41,12 +53,24 @@ def simulate(
 ) -> None:
     """Write a simulated Sentinel-2 L2A product (.SAFE) with its truth: vehicles, land cover, roads.
 
-    Example: `truckscape simulate --out demo --size 1024 --seed 7`
+    Examples: `truckscape simulate --out demo --size 1024 --seed 7`,
+    `truckscape simulate --out place --size 512 --dates 2023-06-01,2023-06-06,2023-06-11`
     """
+    from pipeline.simulation.dates import parse_change, parse_dates, simulate_dates
     from pipeline.simulation.simulate import simulate as write_product
     from pipeline.simulation.world.demand import Demand
 
+    if dates is not None:
+        change = None if heavy_from is None else parse_change(heavy_from)
+        demand = Demand(heavy, light_per_heavy, change)
+        products = simulate_dates(out, parse_dates(dates), size, seed, demand, note)
+        say_path("simulated scenes", out)
+        say_path("truth           ", products[0].roads.parent)
+        say_path("counters        ", out / "counters.csv")
+        return
+    if heavy_from is not None:
+        raise typer.BadParameter("--heavy-from needs --dates.")
     with status("simulating"):
-        product = write_product(out, size, seed, Demand(heavy, light_per_heavy), day)
+        product = write_product(out, size, seed, Demand(heavy, light_per_heavy))
     say_path("simulated scene", product.safe)
     say_path("truth          ", product.trucks.parent)

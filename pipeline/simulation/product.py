@@ -9,25 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-import geopandas as gpd
 import numpy as np
-import pyogrio
 import rasterio
-from affine import Affine
 from numpy.typing import NDArray
 from rasterio.io import DatasetWriter
 from rasterio.shutil import copy as copy_raster
 from rasterio.windows import Window
-from shapely import box, clip_by_rect, transform
 
 from pipeline.errors import OutputError
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
-from pipeline.simulation import product_metadata
+from pipeline.simulation import product_metadata, truth
 from pipeline.simulation.product_metadata import EPSG, Granule
 from pipeline.simulation.world import spectra
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import RenderedBlock, Stage
-from pipeline.storage.vector_sources import writable_name
+from pipeline.storage.atomic import remove_abandoned, temporary
 
 QUANTIFICATION, OFFSET = 10000, -1000
 THICK, THIN, CIRRUS, SHADOWED = 0.6, 0.2, 0.06, 0.35
@@ -48,9 +44,20 @@ class SimulatedProduct:
     roads: Path
     """GeoPackage, layer `roads`."""
 
+    @classmethod
+    def of(cls, out: Path, granule: Granule) -> SimulatedProduct:
+        """Return the paths of a granule in a folder; a date has a folder in the truth."""
+        place = out / "truth"
+        folder = place / f"{granule.world.season.acquired:%Y-%m-%d}" if granule.world.day else place
+        return cls(
+            out / granule.product, folder / "trucks.gpkg", folder / "landcover.tif", place / "roads.gpkg"
+        )
+
 
 def write_product(out: Path, stage: Stage) -> SimulatedProduct:
     """Render a stage into `out`, as a `.SAFE` folder and `truth/` that appear when complete.
+
+    On a date, the truth of vehicles and land cover is in `truth/DATE/`, and no roads are written.
 
     Memory: one block and, during the compression of a band, that band (240 MB for a granule).
 
@@ -60,12 +67,7 @@ def write_product(out: Path, stage: Stage) -> SimulatedProduct:
         If `out` already has a product or truth, or can't be written.
     """
     granule = Granule(stage.world)
-    made = SimulatedProduct(
-        out / granule.product,
-        out / "truth" / "trucks.gpkg",
-        out / "truth" / "landcover.tif",
-        out / "truth" / "roads.gpkg",
-    )
+    made = SimulatedProduct.of(out, granule)
     for there in (made.safe, made.trucks.parent):
         if there.exists():
             raise OutputError(f"{there} exists already. Choose another folder, or remove it.")
@@ -74,7 +76,10 @@ def write_product(out: Path, stage: Stage) -> SimulatedProduct:
             _write_safe(work / granule.product, stage, granule, work)
             (work / "truth").mkdir()
             _write_landcover(work, stage)
-            _write_vectors(work / "truth", stage, granule)
+            truth.write_vehicles(work / "truth" / made.trucks.name, stage, granule)
+            if not stage.world.day:  # all dates of a place have the same roads
+                truth.write_roads(work / "truth" / made.roads.name, granule)
+            made.trucks.parent.parent.mkdir(exist_ok=True)
             (work / "truth").replace(made.trucks.parent)
             (work / granule.product).replace(made.safe)
     except OSError as error:
@@ -88,7 +93,8 @@ def write_product(out: Path, stage: Stage) -> SimulatedProduct:
 def _workshop(out: Path) -> Iterator[Path]:
     """Yield a temporary folder in `out`, and delete it afterwards; `out`, too, if it is empty."""
     out.mkdir(parents=True, exist_ok=True)
-    work = Path(mkdtemp(prefix=".simulate-", dir=out))
+    remove_abandoned(out)
+    work = Path(mkdtemp(prefix=temporary(out / "simulate").name, dir=out))
     try:
         yield work
     finally:
@@ -202,72 +208,3 @@ def _write_landcover(work: Path, stage: Stage) -> None:
                 file.write(draft.read(1, window=window), 1, window=window)
             file.write_colormap(1, {i: tuple(bytes.fromhex(c)) for i, c in enumerate(_COLOURS)})
             file.set_band_description(1, "Dynamic World class")
-
-
-def _write_vectors(folder: Path, stage: Stage, granule: Granule) -> None:
-    vehicles = stage.vehicles()
-    to_map = granule.affine(10)
-    boxes = [box(*_bounds(to_map, one.box)) for one in vehicles]
-    table = gpd.GeoDataFrame(
-        {
-            "id": [f"sim-{stage.world.seed}-{number:04d}" for number in range(1, len(vehicles) + 1)],
-            "kind": [one.kind for one in vehicles],
-            "vehicle": [one.weight for one in vehicles],
-            "confidence": [one.confidence for one in vehicles],
-            "travel_deg": [one.vehicle.heading_deg for one in vehicles],
-            "speed_kmh": [one.vehicle.speed_kmh for one in vehicles],
-            "length_m": [one.vehicle.length_m for one in vehicles],
-            "width_m": [one.vehicle.width_m for one in vehicles],
-            "msi_detector": np.array([one.detector for one in vehicles], np.int32),
-            "band_order": ["blue_first" if one.order > 0 else "red_first" for one in vehicles],
-        },
-        geometry=boxes,
-        crs=EPSG,
-    )
-    lines, attributes = [], []
-    for road in stage.world.roads:
-        for line in road.carriageways():
-            inside = clip_by_rect(line, 0, 0, granule.size, granule.size)
-            if not inside.is_empty:
-                lines.append(transform(inside, lambda xy: xy * [to_map.a, to_map.e] + [to_map.c, to_map.f]))
-                attributes.append(
-                    (
-                        road.road_class,
-                        road.ref,
-                        road.lanes if road.median_m or road.oneway else 2 * road.lanes,
-                        "yes" if road.median_m or road.oneway else "no",
-                    )
-                )
-    classes, refs, lanes, oneway = zip(*attributes, strict=True) if attributes else ((), (), (), ())
-    roads = gpd.GeoDataFrame(
-        {
-            "road_class": list(classes),
-            "ref": list(refs),
-            "lanes": np.array(lanes, np.int32),
-            "oneway": list(oneway),
-            "driving_side": "right" if stage.world.driving_side > 0 else "left",
-        },
-        geometry=lines,
-        crs=EPSG,
-    )
-    # GeoPackages hold the time of writing unless it is set; the same seed gives the same file
-    pyogrio.set_gdal_config_options(
-        {"OGR_CURRENT_DATE": f"{stage.world.season.acquired:%Y-%m-%dT%H:%M:%S.000Z}"}
-    )
-    try:
-        with writable_name(folder / "trucks.gpkg") as name:
-            table.to_file(name, layer="trucks", geometry_type="Polygon")
-        with writable_name(folder / "roads.gpkg") as name:
-            roads.explode(ignore_index=True).to_file(name, layer="roads", geometry_type="LineString")
-    finally:
-        pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
-
-
-def _bounds(to_map: Affine, pixels: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = pixels
-    return (
-        to_map.c + to_map.a * x0,
-        to_map.f + to_map.e * y1,
-        to_map.c + to_map.a * x1,
-        to_map.f + to_map.e * y0,
-    )

@@ -21,14 +21,11 @@ MIN_SIZE = 64
 MAX_SIZE = 10980
 
 
-def simulate(
-    out: Path, size: int = 1024, seed: int = 0, demand: Demand | None = None, day: int = 0
-) -> SimulatedProduct:
+def simulate(out: Path, size: int = 1024, seed: int = 0, demand: Demand | None = None) -> SimulatedProduct:
     """Write a simulated Level-2A product of `size` x `size` pixels of 10 m, with its truth, to `out`.
 
     The same arguments give the same pixels and truth. `demand` is the traffic in relation to what is counted
-    on such roads, `day` the number of the overpass: the same place with other traffic and weather. 1024 px
-    take about 15 s.
+    on such roads. 1024 px take about 15 s. See `dates.simulate_dates` for the same place on several dates.
 
     Raises
     ------
@@ -38,7 +35,7 @@ def simulate(
         If the size is out of range.
     """
     check_size(size)
-    return write_product(out, Stage.of(size, seed, demand=demand, day=day))
+    return write_product(out, Stage.of(size, seed, demand=demand))
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,10 @@ def simulate_scene(
     bands: Sequence[str] = BANDS,
     traffic: bool = True,
     demand: Demand | None = None,
-    day: int = 0,
 ) -> SimulatedScene:
     """Return a simulated scene of `size` x `size` pixels of 10 m, the same for the same arguments.
 
-    Without `traffic` nothing moves: a background for training. `demand` and `day` are as for `simulate`.
+    Without `traffic` nothing moves: a background for training. `demand` is as for `simulate`.
     Takes 3-8 s for 1024 px and about 500 bytes a pixel of a block; the result itself holds 4 bytes for each
     pixel and band.
 
@@ -104,7 +100,7 @@ def simulate_scene(
         raise ValueError(
             f"bands must be of an L2A product: {', '.join(BANDS)}. Received: {', '.join(unknown)}"
         )
-    stage = Stage.of(size, seed, traffic, demand, day)
+    stage = Stage.of(size, seed, traffic, demand)
     shape = (size, size)
     reflectance = np.empty((len(bands), *shape), np.float32)
     landcover, detector = np.empty(shape, np.uint8), np.empty(shape, np.uint8)

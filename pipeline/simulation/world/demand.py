@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 
 import numpy as np
 
@@ -46,6 +46,13 @@ class Demand:
     """Factor of the flow of heavy vehicles; 0 is no heavy vehicle."""
     light_per_heavy: float | None = None
     """Light vehicles for each heavy one at a factor of 1; None: as counted."""
+    heavy_from: tuple[date, float] | None = None
+    """A change that lasts: its first date, and the factor of the flow of heavy vehicles from then on."""
+
+    def heavy_on(self, day: date) -> float:
+        """Return the factor of the flow of heavy vehicles on a date."""
+        first, factor = self.heavy_from or (date.max, 1.0)
+        return self.heavy * (factor if day >= first else 1.0)
 
 
 @dataclass(frozen=True)
@@ -133,4 +140,5 @@ def counted(
     heavy = max(heavy, _LEAST_SHARE / (1 - _LEAST_SHARE) * light)
     if demand.light_per_heavy is not None:
         light = demand.light_per_heavy * heavy
-    return Flow(heavy * demand.heavy, light, kind.heavy_kmh, kind.light_kmh, kind.heavy_kinds)
+    heavy *= demand.heavy_on(local.date())
+    return Flow(heavy, light, kind.heavy_kmh, kind.light_kmh, kind.heavy_kinds)

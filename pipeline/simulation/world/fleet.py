@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from pipeline.simulation.rendering import CAR_PAINT_SHARE, GLASS_REFLECTANCE, PIXEL_M, Vehicle
 from pipeline.simulation.world.spectra import BANDS, MATERIALS, PAINTS
@@ -73,6 +74,13 @@ KINDS = {
 def is_heavy(vehicle: Vehicle) -> bool:
     """Return True if a vehicle is at least `HEAVY_M` long."""
     return vehicle.length_m >= HEAVY_M
+
+
+def heavy_share(kind: Kind) -> float:
+    """Return the share of a kind's vehicles that are heavy, by the distribution of `sizes`."""
+    if kind.bounds[0] >= HEAVY_M or kind.bounds[1] < HEAVY_M:
+        return float(kind.bounds[0] >= HEAVY_M)
+    return float(sum(share * ndtr((mean - HEAVY_M) / deviation) for share, mean, deviation in kind.lengths))
 
 
 def sizes(kind: Kind, count: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -40,7 +40,7 @@ def plan_world(size: int, seed: int) -> World:
     own = np.random.default_rng([seed, 111])
     driving_side = 1 if seed == 0 or own.random() < 0.75 else -1
     roads = [_surfaced(road, driving_side, own) for road in (*motorways, *links, *secondary)]
-    flights, contrails = _air(size, own)
+    flights, contrails = air(size, own)
     broken = own.random() < 0.15
     season = SEASONS[int(rng.choice(len(SEASONS), p=[0.5, 0.3, 0.2]))] if seed else SEASONS[0]
     return World(
@@ -60,31 +60,12 @@ def plan_world(size: int, seed: int) -> World:
         cloud_scale=float(rng.uniform(40, 110)),
         cloud_gain=float(rng.uniform(0.48, 0.62)),
         cloud_softness=float(rng.uniform(0.4, 1.1)),
-        wind_ms=_wind(own),
+        wind_ms=wind(own),
         haze=float(own.uniform(0.002, 0.012)),
         railways=_railways(size, own),
         flights=flights,
         contrails=contrails,
         driving_side=driving_side,
-    )
-
-
-def on_day(world: World, day: int) -> World:
-    """Return the same place `day` overpasses later: other traffic, aircraft, clouds and haze."""
-    if day == 0:
-        return world
-    rng = np.random.default_rng([world.seed, 131, day])
-    flights, contrails = _air(world.size, rng)
-    return replace(
-        world,
-        day=day,
-        season=_later(world.season, day),
-        flights=flights,
-        contrails=contrails,
-        cloud_cover=float(rng.uniform(0.01, 0.05)) * (5 if rng.random() < 0.15 else 1),
-        cloud_height_m=float(rng.uniform(900, 1800)),
-        wind_ms=_wind(rng),
-        haze=float(rng.uniform(0.002, 0.012)),
     )
 
 
@@ -116,7 +97,8 @@ def _surfaced(road: Road, driving_side: int, rng: np.random.Generator) -> Road:
     )
 
 
-def _wind(rng: np.random.Generator) -> tuple[float, float]:
+def wind(rng: np.random.Generator) -> tuple[float, float]:
+    """Draw the drift of clouds: east and south, metres per second."""
     speed, towards = rng.uniform(1, 10), rng.uniform(0, 2 * np.pi)
     return float(speed * np.cos(towards)), float(speed * np.sin(towards))
 
@@ -132,7 +114,7 @@ def _railways(size: int, rng: np.random.Generator) -> tuple[Road, ...]:
     return (Road(points, "railway", "", 1, shade=float(rng.uniform(0.7, 1.2))),)
 
 
-def _air(size: int, rng: np.random.Generator) -> tuple[tuple[Flight, ...], tuple[Contrail, ...]]:
+def air(size: int, rng: np.random.Generator) -> tuple[tuple[Flight, ...], tuple[Contrail, ...]]:
     """Return aircraft, some of them with a contrail, and contrails without aircraft."""
     flights, contrails = [], []
     for _ in range(int(rng.poisson(0.5 * min(1.0, (size / 768) ** 2) + 0.05 * (size / 1024) ** 2))):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,8 +12,10 @@ from pipeline.simulation.world.network import Road
 
 DETECTOR_TILT = 0.2
 """Columns by which a detector's edge moves west for each row southwards (descending orbit)."""
-LONGITUDE_DEG = 10.9
-"""Longitude of the tile that simulated products are on."""
+LATITUDE_DEG, LONGITUDE_DEG = 53.0, 10.9
+"""Place of the tile that simulated products are on."""
+SOLAR_TIME = timezone(timedelta(hours=LONGITUDE_DEG / 15))
+"""Mean solar time there."""
 REPEAT_DAYS = 10
 """Days from one overpass of a satellite on the same orbit to the next."""
 
@@ -155,12 +157,13 @@ class World:
     driving_side: int
     """+1 if traffic keeps right, -1 if it keeps left."""
     day: int = 0
-    """Number of the overpass: on another day the same place has other traffic and weather."""
+    """Number of a date, which `overpass.on_date` sets: the same place with other traffic and weather."""
+    zone: tzinfo = SOLAR_TIME
 
     @property
     def local_time(self) -> datetime:
-        """Return the mean solar time of the overpass, which traffic follows."""
-        return self.season.acquired + timedelta(hours=LONGITUDE_DEG / 15)
+        """Return the local time of the overpass, which traffic follows."""
+        return self.season.acquired.astimezone(self.zone)
 
     @property
     def sky_seed(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +15,9 @@ from shapely import STRtree, points
 from pipeline.simulation.rendering import Vehicle
 from pipeline.simulation.world import atmosphere, buildings, fleet, landscape, network, painting, spectra
 from pipeline.simulation.world.demand import Demand
-from pipeline.simulation.world.layout import on_day, plan_world
+from pipeline.simulation.world.layout import plan_world
 from pipeline.simulation.world.objects import World
+from pipeline.simulation.world.overpass import on_date
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.traffic import Vehicles, make_traffic
 
@@ -121,10 +123,15 @@ class Stage:
 
     @classmethod
     def of(
-        cls, size: int, seed: int, traffic: bool = True, demand: Demand | None = None, day: int = 0
+        cls,
+        size: int,
+        seed: int,
+        traffic: bool = True,
+        demand: Demand | None = None,
+        day: date | None = None,
     ) -> Stage:
-        """Build the stage of a size and seed; `day` counts overpasses of the same place."""
-        world = on_day(plan_world(size, seed), day)
+        """Build the stage of a size and seed, on a date of the seed or on `day`."""
+        world = plan_world(size, seed) if day is None else on_date(plan_world(size, seed), day)
         moving = make_traffic(world, demand) if traffic else Vehicles()
         roofs = buildings.make_roofs(world)
         return cls(world, moving, roofs, np.array([(one.x, one.y) for one in roofs]).reshape(-1, 2))

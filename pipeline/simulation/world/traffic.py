@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,19 +65,51 @@ def make_traffic(world: World, demand: Demand | None = None) -> Vehicles:
     """Return vehicles on every road, trains, and sometimes an aircraft.
 
     The flow on a road is that counted on such roads at the weekday and hour of the scene; see
-    `demand.counted`. On another `world.day` the same roads have other vehicles.
+    `demand.counted`. On another date the same roads have other vehicles.
     """
     rng = np.random.default_rng([world.seed, 202, world.day])
     found: list[Vehicle] = []
     for number, road in enumerate(world.roads):
         if road.oneway:
             continue
-        place = np.random.default_rng([world.seed, 220, number])
-        flow = counted(road, world.local_time, demand or Demand(), place, rng)
+        flow = flow_at(world, number, world.local_time, demand or Demand(), rng)
         for backwards in (False, True):
             found += drive(road, backwards, flow, rng, _jam(road, rng))
     wagons = [wagon for railway in world.railways for wagon in _trains(railway, rng)]
     return sorted_vehicles(_near(world, found), rng, wagons, fly(world))
+
+
+def flow_at(
+    world: World, number: int, local: datetime, demand: Demand, rng: np.random.Generator | None = None
+) -> Flow:
+    """Return the flow in each direction of a road, by its number in the world, at a local time.
+
+    How busy a date is depends on the place and the date only, so it is the same for all hours; a world
+    without a date draws it from `rng`.
+    """
+    place = np.random.default_rng([world.seed, 220, number])
+    day = rng if rng and not world.day else np.random.default_rng([world.seed, 221, number, world.day])
+    return counted(world.roads[number], local, demand, place, day)
+
+
+def passing(road: Road, flow: Flow, rng: np.random.Generator) -> tuple[int, int]:
+    """Return the vehicles that pass a place in one direction within an hour: all, and the heavy ones.
+
+    They are driven as in `drive`, so that counts agree with vehicles and speeds in an image. Those pass that
+    are at most an hour away.
+    """
+    longest = 1.7e5 / PIXEL_M  # more than an hour of the fastest
+    way = replace(road, points=np.array([[0.0, 0.0], [longest, 0.0]]))
+    share = sum(part * fleet.heavy_share(fleet.KINDS[kind]) for kind, part in flow.heavy_kinds.items())
+    passed = heavy_passed = 0
+    for lane in range(road.lanes):
+        heavy, light = _on_lane(road.lanes, lane, flow)
+        places, is_heavy, leads = _platoons(way, heavy, light, lane == road.lanes - 1, flow, rng)
+        speeds = _speeds(is_heavy, leads, flow, rng)
+        passes = longest - places < speeds * 1000 / PIXEL_M
+        passed += int(passes.sum())
+        heavy_passed += int(rng.binomial((passes & is_heavy).sum(), share))
+    return passed, heavy_passed
 
 
 def sorted_vehicles(

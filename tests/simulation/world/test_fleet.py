@@ -17,6 +17,7 @@ def test_lengths_are_those_of_the_kind_and_eight_metres_are_heavy(name, median_m
     lengths, widths = fleet.sizes(fleet.KINDS[name], 4000, np.random.default_rng(0)).T
     assert np.median(lengths) == pytest.approx(median_m, abs=0.25)
     assert (lengths >= 8).mean() == pytest.approx(heavy, abs=0.05)
+    assert fleet.heavy_share(fleet.KINDS[name]) == pytest.approx((lengths >= 8).mean(), abs=0.025)
     # Directive 96/53/EC
     assert lengths.max() <= 18.75 and widths.max() <= 2.6
 

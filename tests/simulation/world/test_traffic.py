@@ -1,6 +1,7 @@
 """Traffic is that counted on real roads: heavy and light vehicles, platoons, jams."""
 
 from dataclasses import replace
+from datetime import date, datetime
 from itertools import chain
 
 import numpy as np
@@ -11,11 +12,12 @@ from shapely import Point
 
 from pipeline.simulation.world.buildings import make_roofs
 from pipeline.simulation.world.demand import ROAD_CLASSES, Demand, Flow
-from pipeline.simulation.world.layout import on_day, plan_world
+from pipeline.simulation.world.layout import plan_world
 from pipeline.simulation.world.network import Road
+from pipeline.simulation.world.overpass import on_date
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import SLOW_KMH, Stage
-from pipeline.simulation.world.traffic import Jam, drive, make_traffic
+from pipeline.simulation.world.traffic import Jam, drive, flow_at, make_traffic, passing
 
 SEEDS = range(16)
 STRAIGHT = Road(np.array([[0.0, 0.0], [10_000.0, 0.0]]), "motorway", "A 1", 2, 4.0, 3.0)
@@ -42,13 +44,32 @@ def test_same_world_same_traffic(worlds, traffic):
     assert make_traffic(worlds[3]) == traffic[3]
 
 
-def test_another_day_has_other_traffic_weather_and_date_on_the_same_roads(worlds, traffic):
-    later = on_day(worlds[3], 2)
-    assert make_traffic(later) != traffic[3]
-    assert (later.season.acquired - worlds[3].season.acquired).days == 20
-    assert later.sky_seed != worlds[3].sky_seed
-    assert [road.ref for road in later.roads] == [road.ref for road in worlds[3].roads]
-    assert on_day(worlds[3], 0) == worlds[3]
+def test_another_date_has_other_traffic_on_the_same_roads(worlds, traffic):
+    later = [on_date(worlds[3], date(2023, 6, day)) for day in (6, 7)]
+    first, second = (make_traffic(world) for world in later)
+    assert first != second and traffic[3] not in (first, second)
+    assert make_traffic(later[0]) == first
+    assert later[0].roads == worlds[3].roads
+
+
+def test_a_date_is_as_busy_in_all_its_hours(worlds):
+    world, plain = on_date(worlds[3], date(2023, 6, 6)), Demand()
+    morning, again, evening = (
+        flow_at(world, 0, datetime(2023, 6, 6, hour), plain, np.random.default_rng(seed))
+        for hour, seed in ((8, 1), (8, 2), (20, 1))
+    )
+    assert morning == again
+    assert evening.heavy_per_h / morning.heavy_per_h == pytest.approx(2.7 / 5.8)
+
+
+def test_vehicles_that_pass_are_the_density_times_the_speed():
+    mine = flow(300.0, 900.0)
+    passed = np.mean([passing(STRAIGHT, mine, np.random.default_rng(seed)) for seed in range(60)], axis=0)
+    driven = drive(STRAIGHT, False, mine, np.random.default_rng(1))
+    driven += drive(STRAIGHT, False, mine, np.random.default_rng(2))
+    heavy = [one for one in driven if one.length_m >= 8]
+    for count, vehicles in zip(passed, (driven, heavy), strict=True):
+        assert count == pytest.approx(sum(one.speed_kmh for one in vehicles) / 200, rel=0.08)
 
 
 @pytest.mark.parametrize("kind", ["heavy", "light", "parts", "wagons", "aircraft"])
