@@ -80,6 +80,10 @@ class EvaluationError(TruckscapeError):
     """Nothing was measured, or two evaluations cannot be compared: missing, unreadable, of other labels."""
 
 
+class CountsError(TruckscapeError):
+    """Table of counted trucks, or file of a traffic counter, that can't be used."""
+
+
 class AreaError(VectorFileError):
     """Area file without polygons or without a CRS."""
 

@@ -169,3 +169,45 @@ def evaluate_areas(
 
     say_page(areas_table(evaluate_areas_files(points, out, design)))
     say_path("figure", out / FIGURE)
+
+
+@commands.command("rates")
+def evaluate_rates(
+    table: Annotated[
+        Path, typer.Argument(help="Folder of a batch, its traffic.parquet, or a table (CSV, Parquet).")
+    ],
+    out: Out,
+    between: Annotated[
+        str | None,
+        typer.Option(
+            help="First set of dates: 2023-06-01..2023-06-30, 2023-06, Mon-Fri, or with a comma the weekdays "
+            "of a period."
+        ),
+    ] = None,
+    and_: Annotated[str | None, typer.Option("--and", help="Second set of dates.")] = None,
+    timezone: Annotated[
+        str, typer.Option(help="Time zone of the dates and weekdays, e.g. Europe/Berlin.")
+    ] = "UTC",
+) -> None:
+    """Test roads for changes between two sets of dates, or without them for trends: chance or not?
+
+    Ratio of the rates of trucks, or change in a year, with 95 % interval and p-value, which is also corrected
+    for the number of roads.
+
+    Example: `truckscape evaluate rates layers --between Mon-Fri --and Sat,Sun --out weekend`
+    """
+    from pipeline.report.rates import rates_table, write_rates
+    from pipeline.traffic.counted import read_counted, zone_of
+    from pipeline.traffic.days import Days
+    from pipeline.traffic.rates import compare, trends
+
+    if (between is None) != (and_ is None):
+        raise typer.BadParameter("--between and --and belong together.")
+    counted = read_counted(table, zone_of(timezone))
+    if between is None or and_ is None:
+        rates, path = trends(counted), out / "trends.csv"
+    else:
+        rates, path = compare(counted, Days.parse(between), Days.parse(and_)), out / "rates.csv"
+    write_rates(rates, path)
+    say_page(rates_table(rates))
+    say_path("table", path)
