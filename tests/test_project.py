@@ -3,13 +3,17 @@
 import os
 import re
 import subprocess
+import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from tests.servers import file_server
 
 HOUSE = Path(__file__).resolve().parents[1]
 
@@ -92,21 +96,116 @@ def test_the_readmes_two_commands_and_what_ci_runs():
     assert os.access(HOUSE / ".ci" / "run", os.X_OK)
 
 
-def test_installing_is_done_once(tmp_path):
-    """With a stamp that is newer than what it depends on, make has nothing to do, and needs no network."""
+@pytest.fixture
+def checkout(tmp_path):
+    """The files that an installation depends on."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         (tmp_path / name).write_bytes((HOUSE / name).read_bytes())
     (tmp_path / ".venv").mkdir()
-    stamp = tmp_path / ".venv" / ".installed"
-    stamp.touch()
-    assert "pip install" not in dry_run(tmp_path, "install")
-    os.utime(stamp, (0, 0))
-    assert "pip install" in dry_run(tmp_path, "install")
+    return tmp_path
 
 
-def dry_run(folder: Path, target: str) -> str:
+def stamp(checkout: Path, *names: str, build: str = "cpu") -> None:
+    (checkout / ".venv" / ".torch").write_text(build)
+    for name in names:
+        (checkout / ".venv" / name).touch()
+
+
+def test_installing_is_done_once(checkout):
+    """With a stamp that is newer than what it depends on, make has nothing to do, and needs no network."""
+    stamp(checkout, ".installed")
+    assert "pip install" not in dry_run(checkout, "install")
+    os.utime(checkout / ".venv" / ".installed", (0, 0))
+    assert "pip install" in dry_run(checkout, "install")
+
+
+def test_the_demo_installs_what_a_run_needs_and_tests_what_they_need(checkout):
+    assert "'.[clouds]'" in dry_run(checkout, "demo")
+    assert "dev" not in dry_run(checkout, "demo")
+    assert "'.[dev,clouds,dask]'" in dry_run(checkout, "test")
+    stamp(checkout, ".installed")
+    assert "pip install" in dry_run(checkout, "test")
+
+
+def test_an_environment_for_tests_also_serves_the_demo(checkout):
+    assert "touch .venv/.installed .venv/.developed" in dry_run(checkout, "develop")
+    stamp(checkout, ".installed", ".developed")
+    assert "pip" not in dry_run(checkout, "develop") + dry_run(checkout, "demo")
+
+
+def test_only_another_build_of_torch_that_is_named_replaces_the_one_installed(checkout):
+    assert "uninstall" not in dry_run(checkout, "install")
+    stamp(checkout, ".installed", build="cuda")
+    assert "pip" not in dry_run(checkout, "install") + dry_run(checkout, "install", "TORCH=cuda")
+    changed = dry_run(checkout, "install", "TORCH=cpu")
+    assert changed.index("uninstall") < changed.index("--index-url") < changed.index("'.[clouds]'")
+    stamp(checkout, ".installed", build="cpu")
+    changed = dry_run(checkout, "install", "TORCH=cuda")
+    assert "uninstall" in changed
+    assert "--index-url" not in changed
+
+
+def test_a_build_of_torch_that_does_not_exist_is_one_line(checkout):
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        dry_run(checkout, "install", "TORCH=gpu")
+    assert "TORCH=gpu: expected cpu or cuda" in caught.value.stderr
+
+
+def make_torch(checkout: Path, index: str) -> str:
+    """Choose the build of torch, with a pip that knows no other index and installs into a folder."""
+    python = checkout / ".venv" / "bin" / "python"
+    python.parent.mkdir(exist_ok=True)
+    python.write_text(f'#!/bin/sh\ncase "$*" in *--upgrade*) exit 0;; esac\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_TARGET": str(checkout / "site"), "PIP_NO_CACHE_DIR": "1"}
+    command = ["make", ".venv/.torch", f"PYTHON={sys.executable}", f"TORCH_INDEX={index}"]
+    done = subprocess.run(command, cwd=checkout, env=others | pip, capture_output=True, text=True, check=True)
+    assert (checkout / ".venv" / ".torch").read_text() == "cpu\n"
+    return done.stdout
+
+
+def wheel(index: Path, name: str, version: str) -> None:
+    folder = index / name
+    folder.mkdir(parents=True)
+    about = f"{name}-{version}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        file.writestr(f"{about}/RECORD", "")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyPI's build is that for processors")
+def test_torch_is_the_build_for_processors_where_its_index_answers(checkout, pins):
+    index = checkout / "index"
+    for name in ("torch", "torchvision"):
+        wheel(index, name, f"{pins[name]}+cpu")
+    with file_server(index) as server:
+        said = make_torch(checkout, server.url)
+    assert {path.name for path in (checkout / "site").glob("*.dist-info")} == {
+        f"torch-{pins['torch']}+cpu.dist-info",
+        f"torchvision-{pins['torchvision']}+cpu.dist-info",
+    }
+    assert "\nNo build" not in said
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyPI's build is that for processors")
+def test_an_index_that_fails_or_lacks_the_version_leaves_torch_to_pypi_after_one_request(checkout):
+    index = checkout / "index"
+    wheel(index, "torch", "1.0+cpu")
+    with file_server(index) as server:
+        assert "\nNo build of PyTorch for processors at http" in make_torch(checkout, server.url)
+        (checkout / ".venv" / ".torch").unlink()
+        server.asked.clear()
+        server.faults["/torch/"] = ["503"] * 9
+        assert "\nNo build of PyTorch for processors at http" in make_torch(checkout, server.url)
+        assert server.asked["/torch/"] == 1
+    assert not (checkout / "site").exists()
+
+
+def dry_run(folder: Path, *arguments: str) -> str:
     return subprocess.run(
-        ["make", "--dry-run", target], cwd=folder, capture_output=True, text=True, check=True
+        ["make", "--dry-run", *arguments], cwd=folder, capture_output=True, text=True, check=True
     ).stdout
 
 
