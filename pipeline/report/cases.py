@@ -14,10 +14,11 @@ import pandas as pd
 import shapely
 from numpy.typing import NDArray
 
+from pipeline.evaluation.trucks.boxes import centres, column
 from pipeline.layers.styles import rgb
 from pipeline.models.legend import LegendClass
 from pipeline.report.chips import MEDIA_TYPE
-from pipeline.report.pictures import WGS84
+from pipeline.report.pictures import WEB_MERCATOR, WGS84
 from pipeline.report.template import environment
 
 MICRODEGREE = 1e-6
@@ -66,7 +67,8 @@ def case_columns(
     `cases` have `id`, `outcome` (a key of `kinds`), and `cause` and `score` where they are known; every other
     column is a fact to show. `chips` are pictures by id. Of the result, `outlines` are corners of the convex
     hull as integers of `MICRODEGREE`: longitude and latitude of the first, then of each its distance from
-    the first.
+    the first. `bearings` are directions of travel on the map, in degrees clockwise
+    from up, and `has_front` is 0 for those of which only the axis is known.
     """
     keys = list(dict.fromkeys(cases["outcome"].astype(str)))
     there = [kind_of(key, kinds) for key in sorted(keys, key=lambda key: [*kinds, key].index(key))]
@@ -81,6 +83,7 @@ def case_columns(
         "score": _rounded(cases["score"], 3) if "score" in cases else [None] * len(cases),
         "id": ids,
         "outlines": _outlines(cases),
+        **_directions(cases),
         "facts": _facts(cases),
         "chips": {row: data_uri(chips[name]) for row, name in enumerate(ids) if name in chips},
     }
@@ -145,6 +148,28 @@ def _outlines(cases: gpd.GeoDataFrame) -> list[list[int]]:
         ring[1:] -= ring[0]
         outlines.append(ring.ravel().tolist())
     return outlines
+
+
+def _directions(cases: gpd.GeoDataFrame) -> dict[str, Any]:
+    """Return the bearings of headings, else of axes, on the map, in whole degrees clockwise from up."""
+    heading, axis = column(cases, "heading_deg"), column(cases, "axis_deg")
+    bearings = _on_map(cases, np.where(np.isfinite(heading), heading, axis))
+    return {
+        "bearings": [None if value != value else round(value) % 360 for value in bearings.tolist()],  # noqa: PLR0124
+        "has_front": np.isfinite(heading).astype(int).tolist(),
+    }
+
+
+def _on_map(cases: gpd.GeoDataFrame, degrees: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn degrees clockwise from grid north (N,) to those on a web map, which is conformal."""
+    if cases.crs is None or cases.crs.is_geographic or not np.isfinite(degrees).any():
+        return degrees
+    at, turn = centres(cases), np.radians(np.nan_to_num(degrees))
+    steps = at + 10 * np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    ends = gpd.GeoSeries.from_xy(*np.concatenate([at, steps]).T, crs=cases.crs).to_crs(WEB_MERCATOR)
+    moved = np.stack([ends.x, ends.y], axis=1)
+    x, y = (moved[len(at) :] - moved[: len(at)]).T
+    return np.where(np.isfinite(degrees), np.degrees(np.arctan2(x, y)), np.nan)
 
 
 def spoken(value: Any, column: str) -> str:

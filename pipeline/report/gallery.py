@@ -1,4 +1,4 @@
-"""The galleries of a page: cases spread over their scores, in few places, so that few pixels are decoded."""
+"""The galleries of a page: pictures of cases, those that come first spread over their scores."""
 
 from __future__ import annotations
 
@@ -10,11 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.evaluation.trucks.boxes import centres, column
+from pipeline.evaluation.trucks.boxes import column
 from pipeline.report.cases import Kind, data_uri, kind_of, known_facts
-from pipeline.report.chips import CHIP_PX, case_chips
-from pipeline.report.pictures import TRUE_COLOUR
-from pipeline.scenes.raster.blocks import raster_of
+from pipeline.report.chips import case_chips
 from pipeline.scenes.scene import Scene
 
 CHIPS_OF_A_KIND = 24
@@ -28,8 +26,8 @@ NOTES = {
 """The kinds that have a gallery, in the page's order."""
 MAX_CHIPS = 2500
 """Inside a page, 2 kB each."""
-_LEVELS = 12
-"""Parts of equal number into which cases are cut by score; as many of them as possible are shown."""
+MAX_TRUCK_CHIPS = 300
+"""Trucks of a run that get a chip. Decoding their pixels takes longer than all else on a page."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ class Gallery:
     kind: Kind
     note: str
     examples: tuple[Example, ...]
+    pictures: int
+    """Number of cases of this kind of which the page has a chip."""
     total: int
 
 
@@ -58,78 +58,26 @@ def spread(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
 
     Cases without a score (NaN) are the lowest.
     """
-    order = _by_score(scores)
+    order = np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable")
     picked = np.linspace(0, len(order) - 1, min(count, len(order))).round().astype(np.intp)
     return np.sort(order[np.unique(picked)])
 
 
-def in_best_block(scores: NDArray[np.float64], blocks: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return the indices of the cases in one of `blocks` (N,), that with the most levels of `scores` (N,).
+def truck_chips(scene: Scene, trucks: gpd.GeoDataFrame) -> dict[str, bytes]:
+    """Draw the chips of the `MAX_TRUCK_CHIPS` trucks with the highest scores, by id.
 
-    Of equally good blocks it is that with the most cases, then the first.
-    """
-    rank = np.argsort(_by_score(scores), kind="stable")
-    names, block = np.unique(blocks, return_inverse=True)
-    shows = np.zeros((len(names), _LEVELS), dtype=bool)
-    shows[block, rank * _LEVELS // len(scores)] = True
-    worth = shows.sum(axis=1) * (len(scores) + 1) + np.bincount(block)
-    return np.flatnonzero(block == np.argmax(worth))
-
-
-def _by_score(scores: NDArray[np.float64]) -> NDArray[np.intp]:
-    return np.argsort(np.nan_to_num(scores, nan=-np.inf), kind="stable")
-
-
-def blocks_of_cases(scene: Scene, cases: gpd.GeoDataFrame, chip_px: int) -> NDArray[np.intp]:
-    """Return (N,): the raster block that holds each case's chip; -1 if the chip takes several.
-
-    Cases outside of the scene are of block -2.
-    """
-    first = next(iter(scene.bands.values()))
-    height, width = raster_of(first).block_shape
-    crs = scene.grid.crs.to_wkt() if scene.grid.crs else None
-    located = cases if crs is None or cases.crs is None else cases.to_crs(crs)
-    cols, rows = ~scene.grid.affine * tuple(centres(located).T)
-    across = -(-scene.shape[1] // width)
-
-    def block(dy: float, dx: float) -> NDArray[np.intp]:
-        row, col = (np.clip(rows + dy, 0, scene.shape[0] - 1), np.clip(cols + dx, 0, scene.shape[1] - 1))
-        return (row // height).astype(np.intp) * across + (col // width).astype(np.intp)
-
-    half = chip_px / 2
-    corners = [block(dy, dx) for dy in (-half, half) for dx in (-half, half)]
-    whole = np.logical_and.reduce([corner == corners[0] for corner in corners])
-    inside = (rows >= 0) & (cols >= 0) & (rows < scene.shape[0]) & (cols < scene.shape[1])
-    return np.where(inside, np.where(whole, corners[0], -1), -2)
-
-
-def choose_examples(scene: Scene, cases: gpd.GeoDataFrame) -> tuple[dict[str, list[int]], dict[str, bytes]]:
-    """Choose rows of each kind out of one block of the scene, and draw their chips, by id.
-
-    Decoding blocks costs more than all else on a page.
+    It is empty for a scene without B02, B03 or B04.
 
     Raises
     ------
     CorruptImageError
         If pixels of the scene can't be decoded.
     """
-    if any(band not in scene.bands for band in TRUE_COLOUR):
-        return {}, {}
-    blocks = blocks_of_cases(scene, cases, CHIP_PX)
-    usable = np.flatnonzero(blocks >= 0)
-    usable = usable if len(usable) else np.flatnonzero(blocks >= -1)
-    score = column(cases, "score")
-    chosen: dict[str, list[int]] = {}
-    for key in NOTES:
-        rows = usable[cases["outcome"].to_numpy()[usable] == key]
-        if len(rows):
-            rows = rows[in_best_block(score[rows], blocks[rows])]
-            chosen[key] = rows[spread(score[rows], CHIPS_OF_A_KIND)].tolist()
-    shown = cases.iloc[sorted(row for rows in chosen.values() for row in rows)]
-    return chosen, dict(case_chips(scene, shown))
+    highest = trucks.sort_values("score", ascending=False, kind="stable").head(MAX_TRUCK_CHIPS)
+    return dict(case_chips(scene, highest.assign(outcome="truck"), predicted=trucks))
 
 
-def choose_given(
+def choose_examples(
     cases: gpd.GeoDataFrame, chips: Mapping[str, bytes]
 ) -> tuple[dict[str, list[int]], dict[str, bytes]]:
     """Choose rows of each kind, and `MAX_CHIPS` chips: those of the rows, then in the cases' order."""
@@ -158,8 +106,9 @@ def galleries_of(
             if picture is not None:
                 examples.append(Example(row, data_uri(picture), _title(case), tuple(_lines(case))))
         if examples:
-            total = int((cases["outcome"] == key).sum())
-            galleries.append(Gallery(kind_of(key), NOTES[key], tuple(examples), total))
+            ids = cases["id"][cases["outcome"] == key].astype(str)
+            pictures = int(ids.isin(list(chips)).sum())
+            galleries.append(Gallery(kind_of(key), NOTES[key], tuple(examples), pictures, len(ids)))
     return galleries
 
 

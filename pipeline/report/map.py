@@ -57,11 +57,13 @@ def feature_layer(
     legend: Sequence[tuple[str, str]] = (),
     limit: int = MAX_FEATURES,
     detail: float = 0.0,
+    facts: Callable[[dict[Any, Any]], dict[str, str]] | None = None,
 ) -> FeatureLayer:
-    """Return the first `limit` rows as GeoJSON in WGS 84, with their columns as facts.
+    """Return the first `limit` rows as GeoJSON in WGS 84, with facts.
 
-    `colour` is one for all, or a function of a row (a namedtuple). Outlines are simplified by up to `detail`,
-    in units of the frame's CRS.
+    `colour` is one for all, or a function of a row (a namedtuple). `facts` is a function of a row (a
+    dictionary); without it all known values are facts. Outlines are simplified by up to `detail`, in units of
+    the frame's CRS.
     """
     part = frame.iloc[:limit]
     if detail > 0:
@@ -77,7 +79,7 @@ def feature_layer(
     features = [
         {
             "type": "Feature",
-            "properties": {"colour": hue, "facts": _facts(row)},
+            "properties": {"colour": hue, "facts": (facts or _facts)(row)},
             "geometry": shapely.geometry.mapping(shape),
         }
         for row, hue, shape in zip(rows, colours, shapes, strict=True)

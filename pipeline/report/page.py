@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
-from pipeline.evaluation.evaluate import Evaluation
+from pipeline.evaluation.evaluate import CASES, METRICS, Evaluation
 from pipeline.evaluation.trucks.boxes import column
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD, LegendClass
 from pipeline.report.card import headlines
 from pipeline.report.cases import case_columns, kind_of
-from pipeline.report.gallery import Gallery, choose_examples, choose_given, galleries_of
+from pipeline.report.files import FileLink, file_links
+from pipeline.report.gallery import Gallery, choose_examples, galleries_of
 from pipeline.report.map import FeatureLayer, ImageLayer, feature_layer, map_layers, not_seen_picture
 from pipeline.report.pictures import Picture, class_picture, map_image
+from pipeline.report.roads import road_layer, road_rows
 from pipeline.report.sections import (
     breakdown,
     causes,
@@ -36,9 +39,13 @@ from pipeline.report.sections import (
 )
 from pipeline.report.template import write_page
 from pipeline.scenes.scene import Scene
+from pipeline.storage.out_folder import EVALUATION, ITEM, RECORD
 
+REPORT = "report.html"
+"""Name of the page in the folder of a run or of an evaluation."""
 _SECTIONS = (
     "found",
+    "found_key_metrics",
     "trucks",
     "truck_metrics",
     "key_metrics",
@@ -63,8 +70,6 @@ _TRUCK_FACTS = (
     "near_cloud",
     "touches_edge",
 )
-_RAMP = ("#d4d4d8", "#3b528b", "#21918c", "#5ec962", "#fde725")
-"""None, then viridis: it rises in lightness, for every kind of colour vision."""
 _DIFFERS = "#d55e00"
 
 
@@ -84,6 +89,8 @@ class ReportContext:
     """Columns `reason`, `area_m2`: the area not searched for trucks."""
     road_segments: gpd.GeoDataFrame | None = None
     """The layer of `pipeline.layers.traffic`."""
+    road_traffic: pd.DataFrame | None = None
+    """Table by road and direction, as of `pipeline.traffic.table`."""
     landcover_raster: Path | None = None
     has_probabilities: bool = False
     """The run wrote the probabilities of its classes."""
@@ -94,42 +101,52 @@ class ReportContext:
     """Seconds by stage of the run."""
     warnings: Sequence[str] = ()
     """What looks odd in the inputs of the run."""
+    trucks: gpd.GeoDataFrame | None = None
+    """The layer of trucks of the run."""
+    folder: Path | None = None
+    """Folder of the run; without it the page has no links."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the run that the page links to."""
 
 
-def write_run_report(path: Path, context: ReportContext, trucks: gpd.GeoDataFrame | None) -> None:
-    """Write the report of a run without labels: trucks found, land cover, and the area not searched.
-
-    Raises
-    ------
-    OutputError
-        If `path` can't be written.
-    CorruptImageError
-        If pixels of the scene can't be decoded.
-    """
-    sections: dict[str, Any] = {}
-    cases, galleries = None, list[Gallery]()
-    chips: dict[str, bytes] = {}
-    if trucks is not None:
-        cases = _trucks_as_cases(trucks)
-        sections["found"] = len(trucks)
-        sections["key_metrics"] = found_key_metrics(trucks, context.seen_fraction, context.scene)
-        if context.scene is not None:
-            chosen, chips = choose_examples(context.scene, cases)
-            galleries = galleries_of(cases, chosen, chips)
-    _write(path, context, sections, cases, galleries, chips, [])
-
-
-def write_evaluation_report(
-    path: Path, evaluation: Evaluation, context: ReportContext, chips: Mapping[str, bytes] | None = None
+def write_report(
+    pages: Sequence[Path],
+    context: ReportContext,
+    evaluation: Evaluation | None = None,
+    chips: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Write the report of an evaluation; `chips` are pictures of cases, by id (`case_chips`).
+    """Write the report of a run, of an evaluation, or of a run with its evaluation, to each of `pages`.
+
+    The pages differ in their links only. `chips` are pictures by id: of the cases where trucks were compared
+    with labels (`case_chips`), else of the trucks (`truck_chips`).
 
     Raises
     ------
     OutputError
-        If `path` can't be written.
+        If a page can't be written.
     """
     layers: list[FeatureLayer] = []
+    sections: dict[str, Any] = {}
+    cases = None
+    if context.trucks is not None:
+        cases = _trucks_as_cases(context.trucks)
+        sections["found"] = len(cases)
+        sections["found_key_metrics"] = found_key_metrics(cases, context.seen_fraction, context.scene)
+    if evaluation is not None:
+        sections |= _evaluated(evaluation)
+        if evaluation.landcover_cases is not None:
+            layers.append(_differences(evaluation.landcover_cases, evaluation.trucks is None, context))
+        if evaluation.trucks is not None and evaluation.truck_cases is not None:
+            cases = _by_importance(_with_directions(evaluation.truck_cases, evaluation.trucks))
+    if context.road_segments is not None and len(context.road_segments):
+        layers = [road_layer(context.road_segments, _detail(context)), *layers]
+    values = _values(context, sections, cases, chips or {}, layers)
+    for page in pages:
+        write_page(page, "report.html.j2", files=_files(context, evaluation, page), **values)
+
+
+def _evaluated(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the sections of an evaluation."""
     sections: dict[str, Any] = {"panoptic": evaluation.metrics.get("panoptic")}
     if evaluation.landcover is not None:
         metrics = evaluation.metrics["landcover"]
@@ -142,21 +159,8 @@ def write_evaluation_report(
         }
     if evaluation.landcover_cases is not None:
         sections["landcover_cases"] = evaluation.landcover_cases.head(10).to_dict("records")
-        layers.append(
-            feature_layer(
-                "land cover that differs",
-                evaluation.landcover_cases,
-                _DIFFERS,
-                shown=evaluation.trucks is None,
-                legend=[("mapped as one class, labelled as another", _DIFFERS)],
-                detail=_detail(context),
-            )
-        )
-    cases, galleries = None, list[Gallery]()
-    shown: dict[str, bytes] = {}
     if evaluation.trucks is not None and evaluation.truck_cases is not None:
         metrics = evaluation.metrics["trucks"]
-        cases = _by_importance(evaluation.truck_cases)
         sections |= {
             "trucks": evaluation.trucks,
             "truck_metrics": metrics,
@@ -166,49 +170,55 @@ def write_evaluation_report(
             "charts": _charts(evaluation.trucks),
             "causes": causes(metrics),
         }
-        chosen, shown = choose_given(cases, chips or {})
-        galleries = galleries_of(cases, chosen, shown)
-    _write(path, context, sections, cases, galleries, shown, layers)
+    return sections
 
 
-def _write(
-    path: Path,
+def _values(
     context: ReportContext,
     sections: Mapping[str, Any],
     cases: gpd.GeoDataFrame | None,
-    galleries: Sequence[Gallery],
     chips: Mapping[str, bytes],
-    layers: list[FeatureLayer],
-) -> None:
+    layers: Sequence[FeatureLayer],
+) -> dict[str, Any]:
+    """Return what the template is filled with, but for the links."""
     images = _images(context)
-    if context.road_segments is not None and len(context.road_segments):
-        layers = [_road_layer(context.road_segments, _detail(context)), *layers]
-    areas = None
-    if context.landcover_raster is not None:
-        areas = class_areas(context.landcover_raster, context.legend)
     attribution = copernicus_notice(context.scene)
-    columns = None
+    galleries, columns = list[Gallery](), None
     if cases is not None and len(cases):
+        chosen, chips = choose_examples(cases, chips)
+        galleries = galleries_of(cases, chosen, chips)
         ids = cases["id"].astype(str)
         in_gallery = {ids.iloc[example.row] for each in galleries for example in each.examples}
         columns = case_columns(cases, {name: chip for name, chip in chips.items() if name not in in_gallery})
-    write_page(
-        path,
-        "report.html.j2",
-        title=context.title,
-        context=context,
-        scene=context.scene,
-        sections={**dict.fromkeys(_SECTIONS), **sections},
-        galleries=galleries,
-        cases=columns,
-        areas=areas,
-        not_seen=not_seen_areas(context.not_seen),
-        attribution=attribution,
-        map=map_layers(images, layers, attribution),
-        has_map=bool(images or layers or columns),
-        kind_of=kind_of,
-        headlines=headlines,
-    )
+    raster = context.landcover_raster
+    return {
+        "title": context.title,
+        "context": context,
+        "scene": context.scene,
+        "sections": {**dict.fromkeys(_SECTIONS), **sections},
+        "galleries": galleries,
+        "cases": columns,
+        "areas": None if raster is None else class_areas(raster, context.legend),
+        "roads": road_rows(context.road_traffic),
+        "not_seen": not_seen_areas(context.not_seen),
+        "attribution": attribution,
+        "map": map_layers(images, layers, attribution),
+        "has_map": bool(images or layers or columns),
+        "kind_of": kind_of,
+        "headlines": headlines,
+    }
+
+
+def _files(
+    context: ReportContext, evaluation: Evaluation | None, page: Path
+) -> list[tuple[str, list[FileLink]]]:
+    """Return links to the files of the run; record and item are written after the page."""
+    if context.folder is None:
+        return []
+    written = [*context.files.values(), context.folder / ITEM, context.folder / RECORD]
+    if evaluation is not None:
+        written += [context.folder / EVALUATION / name for name in (CASES, METRICS)]
+    return file_links(written, page)
 
 
 def copernicus_notice(scene: Scene | None) -> str:
@@ -235,22 +245,11 @@ def _images(context: ReportContext) -> list[ImageLayer]:
     return images
 
 
-def _road_layer(segments: gpd.GeoDataFrame, detail: float) -> FeatureLayer:
-    """Segments of roads by trucks on a kilometre; those without any are thin."""
-    density = column(segments, "trucks_per_km")
-    busiest = segments.iloc[np.argsort(-np.nan_to_num(density), kind="stable")]
-    known = density[np.isfinite(density) & (density > 0)]
-    steps = np.unique(np.quantile(known, [0.25, 0.5, 0.75]).round(1)) if len(known) else np.zeros(0)
-    bounds = [0.0, *steps.tolist()]
-    names = ["no trucks", *(f"more than {low:g} on a km" for low in bounds)]
-    ramp: Callable[[int], str] = lambda level: _RAMP[min(level, len(_RAMP) - 1)]  # noqa: E731
-
-    def colour(row: Any) -> str:
-        value = row.trucks_per_km
-        return ramp(0 if not value > 0 else 1 + int(np.searchsorted(steps, value, side="left")))
-
-    legend = [(name, ramp(level)) for level, name in enumerate(names)]
-    return feature_layer("roads by trucks", busiest, colour, shown=False, legend=legend, detail=detail)
+def _differences(cases: gpd.GeoDataFrame, shown: bool, context: ReportContext) -> FeatureLayer:
+    """Return the areas where the map of land cover differs from the labels."""
+    legend = [("mapped as one class, labelled as another", _DIFFERS)]
+    name = "land cover that differs"
+    return feature_layer(name, cases, _DIFFERS, shown=shown, legend=legend, detail=_detail(context))
 
 
 def _trucks_as_cases(trucks: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
@@ -259,6 +258,15 @@ def _trucks_as_cases(trucks: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
     kept = [name for name in ("id", "score", *_TRUCK_FACTS, "geometry") if name in ordered]
     cases = ordered[kept].assign(outcome="truck")
     return cases if "id" in cases else cases.assign(id=[str(row + 1) for row in range(len(cases))])
+
+
+def _with_directions(cases: gpd.GeoDataFrame, trucks: TruckEvaluation) -> gpd.GeoDataFrame:
+    """Return the cases with heading and axis of their detections, where the trucks have them."""
+    known = [name for name in ("heading_deg", "axis_deg") if name in trucks.predicted]
+    if not known or "id" not in trucks.predicted:
+        return cases
+    directions = trucks.predicted.drop_duplicates("id").set_index(trucks.predicted["id"].astype(str))[known]
+    return cases.assign(**{name: cases["prediction_id"].map(directions[name]) for name in known})
 
 
 def _by_importance(cases: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

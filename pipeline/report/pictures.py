@@ -19,6 +19,7 @@ from rasterio.transform import array_bounds
 from rasterio.warp import calculate_default_transform, reproject
 from rasterio.windows import from_bounds
 
+from pipeline.inference.predictions import CLOUD
 from pipeline.layers.styles import rgb
 from pipeline.models.legend import LegendClass
 from pipeline.scenes.raster.datasets import is_remote, open_raster, remote_options
@@ -55,11 +56,13 @@ class MapImage:
     """Whether pixels stay visible when enlarged."""
 
 
-def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
+def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX, status: Path | None = None) -> Picture | None:
     """Return a true-colour picture of the whole scene, at most `max_px` a side; None without B02, B03, B04.
 
     Thinned by a power of two, as the rasters' overviews (JPEG 2000 resolution levels), so that little is
-    decoded: 1 s for a granule. Pixels without data are transparent.
+    decoded: 1 s for a granule. Pixels without data are transparent. Colours are stretched over the pixels
+    that are no cloud by `status`, a raster of codes of `pipeline.inference.predictions` on the scene's grid;
+    over all of them without it.
     """
     if any(band not in scene.bands for band in TRUE_COLOUR):
         return None
@@ -72,7 +75,8 @@ def quicklook(scene: Scene, max_px: int = QUICKLOOK_PX) -> Picture | None:
         valid &= ~np.logical_and.reduce(
             [has_number(band, number, source) for band, source in zip(reflectance, sources, strict=True)]
         )
-    return Picture(true_colour(reflectance, valid), scene.grid.zoom_to(shape))
+    clear = valid if status is None else valid & (_thinned_classes(status, shape) != CLOUD)
+    return Picture(true_colour(reflectance, valid, clear=clear), scene.grid.zoom_to(shape))
 
 
 def thinned(shape: tuple[int, int], max_px: int = QUICKLOOK_PX) -> tuple[int, int]:
@@ -82,17 +86,22 @@ def thinned(shape: tuple[int, int], max_px: int = QUICKLOOK_PX) -> tuple[int, in
 
 
 def true_colour(
-    reflectance: NDArray[np.float32], valid: NDArray[np.bool_], brightest: float = 99.0
+    reflectance: NDArray[np.float32],
+    valid: NDArray[np.bool_],
+    brightest: float = 99.0,
+    clear: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """Return (H, W, 4) uint8 from red, green, blue reflectance, (3, H, W); invalid pixels are transparent.
 
     The darkest percent of each band becomes black, which takes the haze off. The range from there up to the
-    percentile `brightest` is the widest of the three bands', so hues are kept.
+    percentile `brightest` is the widest of the three bands', so hues are kept. Percentiles are those of the
+    `clear` pixels (H, W), or of all valid ones if none is clear.
     """
     rgba = np.zeros((*valid.shape, 4), dtype=np.uint8)
     if valid.any():
-        thinned = max(1, int(valid.sum()) // _PERCENTILES_OF)
-        low, high = np.percentile(reflectance[:, valid][:, ::thinned], [1, brightest], axis=1)
+        shown = valid if clear is None or not clear.any() else clear
+        thinned = max(1, int(shown.sum()) // _PERCENTILES_OF)
+        low, high = np.percentile(reflectance[:, shown][:, ::thinned], [1, brightest], axis=1)
         span = max(float((high - low).max()), 0.02)
         for band in range(3):
             share = np.clip((np.where(valid, reflectance[band], low[band]) - low[band]) / span, 0, 1)
@@ -169,6 +178,12 @@ def data_uri(rgba: NDArray[np.uint8], lossless: bool = True) -> str:
         buffer, format="WEBP", lossless=lossless, quality=20 if lossless else 80, method=0 if lossless else 1
     )
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _thinned_classes(raster: Path, shape: tuple[int, int]) -> NDArray[np.uint8]:
+    with open_raster(str(raster), "The status of the search") as source:
+        classes: NDArray[np.uint8] = source.read(1, out_shape=shape, resampling=Resampling.nearest)
+    return classes
 
 
 def _overview(

@@ -50,6 +50,7 @@ def environment() -> jinja2.Environment:
     made.filters["ratio"] = lambda value: _number(value, "{:.2f}")
     made.filters["decimal"] = lambda value, digits=1: _number(value, f"{{:,.{digits}f}}")
     made.filters["count"] = lambda value: _number(value, "{:,.0f}")
+    made.filters["breakable"] = _breakable
     made.globals["asset"] = asset
     made.globals["for_script"] = for_script
     made.globals["leaflet_script"] = leaflet_script
@@ -86,6 +87,11 @@ def leaflet_style() -> Markup:
 
     style = (_LEAFLET / "leaflet.css").read_text(encoding="utf-8")
     return Markup(re.sub(r"url\(images/([\w.-]+)\)", inline, style))  # noqa: S704 (our file)
+
+
+def _breakable(name: str) -> Markup:
+    """Return the name of a scene or file, which may go on in the next line after each underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _number(value: float | None, form: str, times: float = 1) -> str:

@@ -37,7 +37,8 @@ from pipeline.layers.trucks import nearly_trucks
 from pipeline.models.bundle import Card
 from pipeline.models.legend import LegendClass
 from pipeline.report.evaluation import write_evaluation
-from pipeline.report.page import ReportContext, copernicus_notice, write_run_report
+from pipeline.report.gallery import truck_chips
+from pipeline.report.page import REPORT, ReportContext, copernicus_notice, write_report
 from pipeline.report.pictures import quicklook
 from pipeline.run.candidates import Candidates, candidates_of
 from pipeline.run.evaluated import FOLDER, kept_evaluation
@@ -135,7 +136,7 @@ class RunContext:
         return ReportContext(
             title=self.job.scene.id,
             scene=self.job.scene,
-            picture=quicklook(self.job.scene),
+            picture=quicklook(self.job.scene, status=self.status),
             cards=tuple(bundle.card for bundle in (models.detector, models.segmenter) if bundle),
             seen_fraction=self.search_area.fraction,
             not_seen=self.search_area.not_seen,
@@ -146,7 +147,18 @@ class RunContext:
             roads_source=_attribution(self.job.roads),
             seconds=self.seconds,
             warnings=self.warnings,
+            trucks=self.layers.get("trucks"),
+            folder=self.folder,
+            files=self.files,
         )
+
+    @cached_property
+    def chips(self) -> dict[str, bytes]:
+        """Return pictures of trucks by id; empty with labels of trucks, where cases have them."""
+        trucks = self.layers.get("trucks")
+        if trucks is None or self.job.request.truck_labels is not None:
+            return {}
+        return truck_chips(self.job.scene, trucks)
 
 
 @dataclass(frozen=True)
@@ -239,11 +251,17 @@ def truck_files(context: RunContext) -> Outputs:
     return Outputs({geojson.name: geojson, gpkg.name: gpkg})
 
 
+def pictures(context: RunContext) -> Outputs:
+    """Draw what the page shows of the scene, while the land cover is outlined beside it."""
+    context.say("report")
+    _ = context.report, context.chips
+    return Outputs()
+
+
 def report(context: RunContext) -> Outputs:
     """Write the page about the run."""
-    context.say("report")
-    file = context.folder / "report.html"
-    write_run_report(file, context.report, context.layers.get("trucks"))
+    file = context.folder / REPORT
+    write_report([file], context.report, chips=context.chips)
     return Outputs({"report": file})
 
 
@@ -269,7 +287,10 @@ def panoptic(context: RunContext) -> Outputs:
 
 
 def evaluation(context: RunContext) -> Outputs:
-    """Compare layers with the labels of the request, in `evaluation/`; without labels that folder is kept."""
+    """Compare layers with the labels of the request, in `evaluation/`, and write the page about the run.
+
+    Without labels that folder is kept.
+    """
     job, request = context.job, context.job.request
     folder = context.folder / FOLDER
     if not request.has_labels:
@@ -297,7 +318,8 @@ def evaluation(context: RunContext) -> Outputs:
         legend=context.report.legend,
         scene=job.scene,
     )
-    return Outputs(metrics=write_evaluation(folder, found, context.report))
+    metrics = write_evaluation(folder, found, context.report, context.chips)
+    return Outputs({"report": context.folder / REPORT}, metrics=metrics)
 
 
 def _has_trucks(job: Job) -> bool:
@@ -316,6 +338,10 @@ def _has_traffic(job: Job) -> bool:
     return _has_trucks(job) and job.roads is not None and job.request.config.traffic.enabled
 
 
+def _has_no_labels(job: Job) -> bool:
+    return not job.request.has_labels
+
+
 def _has_panoptic(job: Job) -> bool:
     return job.request.config.panoptic.enabled
 
@@ -328,9 +354,11 @@ PRODUCTS: list[Product] = [
     Product("trucks", trucks, _has_trucks),
     Product("traffic", traffic, _has_traffic, needs=("trucks",), counted_as="trucks"),
     Product("truck files", truck_files, _has_trucks, needs=("trucks", "traffic"), counted_as="trucks"),
-    Product("report", report, needs=("land cover", "trucks", "traffic")),
+    Product("pictures", pictures, needs=("land cover", "trucks", "traffic"), counted_as="report"),
     Product("further formats", further_formats, needs=("land-cover polygons", "trucks", "traffic")),
     Product("panoptic", panoptic, _has_panoptic, needs=("trucks",), counted_as="further formats"),
+    # It links to the files of all others. With labels the evaluation writes it.
+    Product("report", report, _has_no_labels, needs=("pictures", "further formats")),
     Product("evaluation", evaluation, needs=("land cover", "trucks", "traffic")),
 ]
 """All outputs of a run, in the order in which they are made."""

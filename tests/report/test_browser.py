@@ -2,9 +2,11 @@
 
 import shutil
 import zlib
+from dataclasses import replace
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 from shapely.geometry import LineString, box
 
@@ -12,12 +14,12 @@ from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation
 from pipeline.evaluation.trucks.scores import evaluate_trucks
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.chips import case_chips
-from pipeline.report.page import ReportContext, write_evaluation_report, write_run_report
+from pipeline.report.page import ReportContext, write_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.conftest import write_geotiff
 from tests.evaluation.trucks.test_scores import boxes, labels
-from tests.report.test_page import evaluation_of
+from tests.report.test_page import evaluation_of, write_run_page
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 
@@ -43,10 +45,15 @@ def context(tmp_path_factory):
     at = box(600_000, 5_799_100, 600_300, 5_800_000)
     not_seen = gpd.GeoDataFrame({"reason": ["cloud"], "area_m2": [at.area]}, geometry=[at], crs=32632)
     roads = gpd.GeoDataFrame(
-        {"road_class": ["motorway"], "trucks_per_km": [3.2]},
+        {
+            "road_id": ["w1"], "road_class": ["motorway"], "ref": ["A 2"], "name": [None],
+            "length_m": [1200.0], "azimuth_deg": [90.0], "seen_km": [0.9], "trucks_per_km": [3.2],
+            "count": [3], "count_forward": [1], "count_backward": [2], "flow_per_hour": [256.0],
+            "flow_low": [60.0], "flow_high": [800.0], "flow_forward": [85.0], "flow_backward": [171.0],
+        },
         geometry=[LineString([(600_000, 5_799_500), (601_200, 5_799_500)])],
         crs=32632,
-    )
+    )  # fmt: skip
     return ReportContext(
         "A scene", scene, quicklook(scene), seen_fraction=0.75, not_seen=not_seen, road_segments=roads
     )
@@ -64,7 +71,7 @@ def report(context, tmp_path_factory):
     landcover = LandcoverEvaluation(DYNAMIC_WORLD, counts, 100.0)
     compared = evaluation_of(evaluation, landcover)
     chips = dict(case_chips(context.scene, compared.truck_cases, found, evaluation.reference))
-    write_evaluation_report(path, compared, context, chips)
+    write_report([path], context, compared, chips)
     return path
 
 
@@ -129,7 +136,7 @@ def test_filters_act_on_map_gallery_and_table(opened, report):
     page.get_by_label("missed (2)").uncheck()
     drawn(page)
     assert rows(page).count() == in_gallery(page).count() == 0
-    page.get_by_role("button", name="Show all").click()
+    page.get_by_role("button", name="Reset filters").click()
     drawn(page)
     assert rows(page).count() == in_gallery(page).count() == 8
 
@@ -160,7 +167,7 @@ def test_the_gallery_fills_up_with_other_cases_that_pass(opened, context, tmp_pa
     found = boxes(*places, score=np.linspace(0.5, 1, 60), id=[f"t{i}" for i in range(60)])
     evaluation = evaluation_of(evaluate_trucks(found, labels(*places)))
     chips = dict(case_chips(context.scene, evaluation.truck_cases))
-    write_evaluation_report(tmp_path / "r.html", evaluation, context, chips)
+    write_report([tmp_path / "r.html"], context, evaluation, chips)
     page = opened(tmp_path / "r.html")
     assert in_gallery(page).count() == 24
     page.get_by_label("Score from").evaluate(
@@ -170,6 +177,50 @@ def test_the_gallery_fills_up_with_other_cases_that_pass(opened, context, tmp_pa
     assert in_gallery(page).count() == 24
     in_gallery(page).last.get_by_role("button").click()
     assert page.locator("#case h3").inner_text() == "Found, score 1.00"
+    page.get_by_role("button", name="Show all 30 pictures").click()
+    assert in_gallery(page).count() == 30
+    assert page.locator("#gallery .more").is_hidden()
+
+
+def test_places_rightly_left_out_are_hidden_at_first(opened, context, tmp_path):
+    evaluation = evaluation_of(
+        evaluate_trucks(boxes((400, -450), score=[0.9], id=["a"]), labels((400, -450)))
+    )
+    left_out = evaluation.truck_cases.assign(id="TN-1", outcome="TN", score=np.nan)
+    cases = pd.concat([evaluation.truck_cases, left_out], ignore_index=True)
+    chips = dict(case_chips(context.scene, cases))
+    write_report([tmp_path / "r.html"], context, replace(evaluation, truck_cases=cases), chips)
+    page = opened(tmp_path / "r.html")
+    assert rows(page).count() == in_gallery(page).count() == 1
+    page.get_by_label("rightly left out (1)").check()
+    drawn(page)
+    assert rows(page).count() == in_gallery(page).count() == 2
+    page.get_by_role("button", name="Reset filters").click()
+    drawn(page)
+    assert rows(page).count() == in_gallery(page).count() == 1
+
+
+def test_headings_are_arrows_and_axes_are_not(opened, context, tmp_path):
+    drawings = set()
+    for heading, axis in ((45.0, 45.0), (225.0, 45.0), (None, 45.0), (None, None)):
+        truck = boxes((500, -450), score=[0.9], id=["a"]).assign(heading_deg=heading, axis_deg=axis)
+        write_run_page(tmp_path / "run.html", context, truck)
+        page = opened(tmp_path / "run.html")
+        drawings.add(map_pixels(page))
+        assert ("An arrow is a heading" in page.locator("#place").inner_text()) == (axis is not None)
+    assert len(drawings) == 4
+
+
+def test_a_road_says_its_traffic_when_it_is_clicked(opened, context, tmp_path):
+    write_run_page(tmp_path / "run.html", context, boxes((500, -450), score=[0.9], id=["a"]))
+    page = opened(tmp_path / "run.html")
+    image = page.locator(".leaflet-image-layer").bounding_box()
+    page.mouse.click(image["x"] + 0.9 * image["width"], image["y"] + 500 / 900 * image["height"])
+    said = page.locator(".leaflet-popup").inner_text()
+    assert "A 2" in said and "256 trucks per hour (95 %: 60 to 800)" in said
+    assert "towards east" in said
+    page.keyboard.press("Escape")
+    assert page.locator(".leaflet-popup").count() == 0
 
 
 def test_a_case_opens_by_click_on_the_map(opened, report):
@@ -218,15 +269,15 @@ def test_tables_sort_both_ways_and_say_so(opened, report):
     assert static.locator("tbody th").all_inner_texts() == ["trees", "water"]
 
 
-def test_layers_are_switched_on(opened, context, tmp_path):
-    write_run_report(tmp_path / "run.html", context, boxes((500, -450), score=[0.9], id=["a"]))
+def test_layers_are_switched_on_and_off(opened, context, tmp_path):
+    write_run_page(tmp_path / "run.html", context, boxes((500, -450), score=[0.9], id=["a"]))
     page = opened(tmp_path / "run.html")
     images = page.locator(".leaflet-image-layer")
     assert images.count() == 1
     before = map_pixels(page)
     page.get_by_role("checkbox", name="not searched").check()
     assert images.count() == 2
-    page.get_by_role("checkbox", name="roads by trucks").check()
+    page.get_by_role("checkbox", name="roads by trucks").uncheck()
     drawn(page)
     assert map_pixels(page) != before
     assert "1 moving truck found" in page.locator("#found").inner_text()
@@ -236,7 +287,7 @@ def test_ten_thousand_trucks_are_on_the_map_and_the_table_grows_on_demand(opened
     places = np.random.default_rng(0).uniform([0, -900], [1200, 0], (10_184, 2))
     trucks = boxes(*places.tolist(), score=np.linspace(0.5, 1, len(places)))
     trucks["id"] = [f"t{i}" for i in range(len(places))]
-    write_run_report(tmp_path / "run.html", context, trucks)
+    write_run_page(tmp_path / "run.html", context, trucks)
     assert (tmp_path / "run.html").stat().st_size < 3e6
     page = opened(tmp_path / "run.html")
     assert page.locator("#shown").inner_text() == "10,184 of 10,184 cases are shown."

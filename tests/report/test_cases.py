@@ -69,3 +69,17 @@ def test_chips_are_given_by_row_causes_and_scores_where_known():
     assert data["chips"] == {1: "data:image/webp;base64,V0VCUA=="}
     assert (data["causes"], data["cause"]) == (["near cloud"], [-1, 0])
     assert data["score"] == [None, 0.877]
+
+
+def test_headings_and_axes_are_bearings_on_the_map():
+    """Grid north is 2.3 degrees east of north there: 3 degrees of longitude from the zone's middle."""
+    shapes = [box(x, 5_700_000, x + 20, 5_700_020) for x in (705_000, 500_000, 705_000)]
+    frame = gpd.GeoDataFrame(
+        {"id": list("abc"), "outcome": "truck", "heading_deg": [0, 90, None], "axis_deg": [0, 90, 179]},
+        geometry=shapes,
+        crs=32632,
+    )
+    data = case_columns(frame, {})
+    assert data["bearings"] == [2, 90, 181]
+    assert data["has_front"] == [1, 1, 0]
+    assert case_columns(cases(), {})["bearings"] == [None, None]

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 from shapely.geometry import box
@@ -19,11 +20,15 @@ from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.cases import case_styles
 from pipeline.report.chips import case_chips
-from pipeline.report.page import ReportContext, write_evaluation_report, write_run_report
+from pipeline.report.gallery import truck_chips
+from pipeline.report.page import ReportContext, write_report
 from pipeline.report.pictures import quicklook
 from pipeline.scenes.readers.geotiff import open_geotiff
 from tests.evaluation.test_labels import GRID
 from tests.evaluation.trucks.test_scores import boxes, labels
+
+FIGURES = ("trucks", "expected", "expected_low", "expected_high", "flow_per_hour", "flow_low", "flow_high")
+"""Columns of a table of traffic by road."""
 
 
 def evaluation_of(trucks, landcover=None):
@@ -34,10 +39,16 @@ def evaluation_of(trucks, landcover=None):
     return Evaluation(metrics, trucks, cases, landcover)
 
 
+def write_run_page(path, context, trucks):
+    """A run without labels: with the chips that `run` draws."""
+    chips = {} if trucks is None or context.scene is None else truck_chips(context.scene, trucks)
+    write_report([path], replace(context, trucks=trucks), chips=chips)
+
+
 class Page(HTMLParser):
     """A page taken apart: what it would load, its sections, its texts, and whether its tags are closed."""
 
-    VOID = ("meta", "link", "img", "br", "hr", "input")
+    VOID = ("meta", "link", "img", "br", "hr", "input", "wbr")
 
     def __init__(self, path):
         super().__init__()
@@ -105,7 +116,7 @@ def test_a_report_loads_nothing_and_its_map_has_every_case(a2, tmp_path):
     trucks = evaluate_trucks(found_on_a2(reference), reference)
     evaluation = evaluation_of(trucks)
     chips = dict(case_chips(context.scene, evaluation.truck_cases, trucks.predicted, trucks.reference))
-    write_evaluation_report(tmp_path / "report.html", evaluation, context, chips)
+    write_report([tmp_path / "report.html"], context, evaluation, chips)
     page = Page(tmp_path / "report.html")
     assert external(page) == []
     assert page.open == []
@@ -129,7 +140,7 @@ def test_what_the_data_say_is_never_taken_for_markup(a2, tmp_path):
     context, reference = a2
     evaluation = evaluation_of(evaluate_trucks(found_on_a2(reference), reference))
     titled = replace(context, title="<script>alert(1)</script>")
-    write_evaluation_report(tmp_path / "r.html", evaluation, titled)
+    write_report([tmp_path / "r.html"], titled, evaluation)
     text = (tmp_path / "r.html").read_text()
     assert "<script>alert" not in text
     assert "<t&0>" not in text
@@ -160,7 +171,7 @@ def test_a_run_without_labels(a2, tmp_path):
         limitations=("parked trucks are not found",),
     )
     context = replace(context, seen_fraction=0.25, not_seen=not_seen, cards=(card,))
-    write_run_report(tmp_path / "report.html", context, found_on_a2(reference))
+    write_run_page(tmp_path / "report.html", context, found_on_a2(reference))
     page = Page(tmp_path / "report.html")
     assert external(page) == []
     assert {"found", "gallery", "not-seen", "models"} <= set(page.ids)
@@ -171,10 +182,57 @@ def test_a_run_without_labels(a2, tmp_path):
     assert "Contains modified Copernicus Sentinel data" in page.text
 
 
+def test_a_run_with_labels_has_one_page_in_two_places(a2, tmp_path):
+    """It says what was found and how that compares; its links lead from both places to the same files."""
+    context, reference = a2
+    found = found_on_a2(reference)
+    evaluation = evaluation_of(evaluate_trucks(found, reference))
+    (tmp_path / "evaluation").mkdir()
+    files = {"trucks.gpkg": tmp_path / "trucks.gpkg"}
+    context = replace(context, trucks=found, folder=tmp_path, files=files)
+    pages = [tmp_path / "report.html", tmp_path / "evaluation" / "report.html"]
+    write_report(pages, context, evaluation)
+    here, there = (page.read_text() for page in pages)
+    assert 'href="trucks.gpkg"' in here and 'href="../trucks.gpkg"' in there
+    assert 'href="evaluation/metrics.json"' in here and 'href="metrics.json"' in there
+    assert here.replace('href="evaluation/', 'href="') == there.replace('href="../', 'href="')
+    page = Page(pages[0])
+    assert {"found", "trucks", "files"} <= set(page.ids)
+    assert "19 moving trucks found" in page.text and "16 were found (94.1 %)" in page.text
+    facts = {fact["name"] for fact in json.loads(page.scripts["case-data"])["facts"]}
+    assert "heading" in facts
+
+
+def test_a_page_says_of_how_many_trucks_it_has_no_picture(a2, tmp_path):
+    context, reference = a2
+    trucks = found_on_a2(reference)
+    chips = truck_chips(context.scene, trucks.iloc[5:])
+    write_report([tmp_path / "r.html"], replace(context, trucks=trucks), chips=chips)
+    text = " ".join(Page(tmp_path / "r.html").text.split())
+    assert "pictures of 14, those with the highest scores; 5 have none" in text
+
+
+def test_traffic_by_road_is_a_table(tmp_path):
+    table = pd.DataFrame(
+        {
+            **{name: ["<A 2>"] for name in ("ref", "name", "road_class", "direction")},
+            **{name: [1234.5] for name in FIGURES},
+            "mean_speed_kmh": [None],
+            "seen_km": [3.25],
+        }
+    )
+    write_report([tmp_path / "r.html"], ReportContext("roads", road_traffic=table))
+    page = Page(tmp_path / "r.html")
+    assert "roads" in page.ids and page.open == []
+    assert "<A 2>" in page.text and "1,234.5 to 1,234.5" in page.text and "n/a" in page.text
+    write_report([tmp_path / "none.html"], ReportContext("no roads"))
+    assert "roads" not in Page(tmp_path / "none.html").ids
+
+
 def test_a_simulated_scene_says_so(a2, tmp_path):
     context, _ = a2
     scene = replace(context.scene, simulated=True)
-    write_run_report(tmp_path / "report.html", replace(context, scene=scene), None)
+    write_run_page(tmp_path / "report.html", replace(context, scene=scene), None)
     page = Page(tmp_path / "report.html")
     assert "simulated" in page.ids
     assert "no satellite has seen this" in page.text
@@ -183,17 +241,17 @@ def test_a_simulated_scene_says_so(a2, tmp_path):
 
 def test_no_trucks_and_no_scene_still_make_a_page(tmp_path):
     empty = gpd.GeoDataFrame({"score": []}, geometry=[], crs=32632)
-    write_run_report(tmp_path / "run.html", ReportContext("empty"), empty)
+    write_run_page(tmp_path / "run.html", ReportContext("empty"), empty)
     assert "0 moving trucks found" in Page(tmp_path / "run.html").text
     evaluation = evaluation_of(evaluate_trucks(empty, labels()))
-    write_evaluation_report(tmp_path / "e.html", evaluation, ReportContext("empty"))
+    write_report([tmp_path / "e.html"], ReportContext("empty"), evaluation)
     assert "n/a" in Page(tmp_path / "e.html").text
 
 
 def test_a_report_is_the_same_bytes_for_the_same_results(tmp_path):
     trucks = evaluate_trucks(boxes((0, 0), (900, 0), score=[0.9, 0.4]), labels((0, 0)))
     for name in ("a.html", "b.html"):
-        write_evaluation_report(tmp_path / name, evaluation_of(trucks), ReportContext("same"))
+        write_report([tmp_path / name], ReportContext("same"), evaluation_of(trucks))
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
@@ -218,5 +276,5 @@ def test_the_smallest_scene_and_one_without_data(tmp_path, shape):
     context = ReportContext("small", scene=scene, picture=quicklook(scene))
     nothing_seen = gpd.GeoDataFrame({"status": []}, geometry=[], crs=32632)
     trucks = evaluate_trucks(boxes((0, 0), score=[0.9]), labels((0, 0), (500, 0)), seen=nothing_seen)
-    write_evaluation_report(tmp_path / "report.html", evaluation_of(trucks), context)
+    write_report([tmp_path / "report.html"], context, evaluation_of(trucks))
     assert "Nothing of the scene was searched for trucks." in Page(tmp_path / "report.html").text

@@ -9,6 +9,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
+from pipeline.inference.predictions import CLOUD, SEEN
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.report.pictures import (
     Picture,
@@ -19,6 +20,7 @@ from pipeline.report.pictures import (
     true_colour,
 )
 from pipeline.scenes.readers.geotiff import open_geotiff
+from tests.conftest import write_geotiff
 from tests.evaluation.landcover.test_labels import write_raster
 from tests.evaluation.test_labels import GRID
 
@@ -34,6 +36,30 @@ def test_true_colour_keeps_hues_and_leaves_holes_transparent():
     assert rgba[0, 0].tolist() == [0, 0, 0, 255]
     assert rgba[0, 1, 0] > rgba[0, 1, 1] > rgba[0, 1, 2] == 0
     assert rgba[0, 2].tolist() == [0, 0, 0, 0]
+
+
+def test_colours_are_stretched_over_what_is_clear():
+    """Two pixels of ground beside two of cloud, which burns out; without a mask it takes all the range."""
+    reflectance = np.tile(np.array([0.05, 0.15, 0.9, 1.0], np.float32), (3, 1, 1))
+    valid = np.ones((1, 4), bool)
+    clear = np.array([[True, True, False, False]])
+    ground = true_colour(reflectance, valid, clear=clear)[0, :, 0]
+    assert ground.tolist() == [0, 255, 255, 255]
+    assert true_colour(reflectance, valid)[0, 1, 0] < 60
+    assert (true_colour(reflectance, valid, clear=~valid) == true_colour(reflectance, valid)).all()
+
+
+def test_a_quicklook_takes_clouds_from_the_status_of_the_search(tmp_path):
+    numbers = np.full((4, 40, 60), 900, np.uint16)
+    numbers[:, :, ::2] = 1400
+    numbers[:, :20] = 9000
+    scene = open_geotiff(write_geotiff(tmp_path / "s.tif", numbers))
+    status = np.full((40, 60), SEEN, np.uint8)
+    status[:20] = CLOUD
+    seen = quicklook(scene, status=write_raster(tmp_path / "status.tif", status)).rgba
+    assert seen[30, 1].tolist() == [0, 0, 0, 255]
+    assert seen[30, 0].tolist() == [255, 255, 255, 255]
+    assert quicklook(scene).rgba[30, 0, 0] < 100
 
 
 def test_a_data_uri_gives_the_pixels_back():

@@ -4,10 +4,13 @@
 
   const PAGE_ROWS = 25;
   const TABLE_FACTS = 8; // columns; all that is known of a case stands beside the map
-  const EXAMPLES = 24; // of a kind, in the gallery
+  const EXAMPLES = 24; // of a kind, in the gallery, before more are asked for
   const DEGREES = 1e-6; // outlines are integers of this
   const BOX_M = 30; // about a truck's box: where it takes NEAR_PX on the screen, boxes replace marks
   const NEAR_PX = 12;
+  const HIDDEN_FIRST = new Set(["TN"]); // what was rightly left out is not what people look for
+  const REACH_PX = 15; // of an arrow, from the middle of its mark
+  const TOUCH_PX = 5; // beside a line that still hits it
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
   const { compare, sortBy } = window.truckscape;
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
@@ -25,7 +28,7 @@
   // ---- map ---------------------------------------------------------------------------------------------
 
   const map = L.map("map", {
-    preferCanvas: true, zoomSnap: 0.25, maxZoom: 21, zoomAnimation: !calm, fadeAnimation: !calm, inertia: !calm,
+    renderer: L.canvas({ tolerance: TOUCH_PX }), zoomSnap: 0.25, maxZoom: 21, zoomAnimation: !calm, fadeAnimation: !calm, inertia: !calm,
   });
   map.attributionControl.setPrefix("Leaflet").addAttribution(make("span", { textContent: world.attribution }).outerHTML);
   const narrow = element("map").clientWidth < 600;
@@ -44,7 +47,7 @@
   for (const { name, geojson, shown } of world.layers) {
     const layer = L.geoJSON(geojson, {
       style: (feature) => ({ color: feature.properties.colour, weight: 3, fillOpacity: 0.2 }),
-      onEachFeature: (feature, shape) => shape.bindPopup(() => popup(feature.properties.facts)),
+      onEachFeature: (feature, shape) => shape.bindPopup(() => popup(feature.properties.facts), { maxWidth: 320 }),
     });
     layer.on("add", () => layer.bringToBack()); // or it would cover the marks
     if (shown) layer.addTo(map);
@@ -72,17 +75,44 @@
     },
   };
 
-  function path(context, corners) {
+  function path(context, corners, closed = true) {
     corners.forEach(([x, y], first) => (first ? context.lineTo(x, y) : context.moveTo(x, y)));
-    context.closePath();
+    if (closed) context.closePath();
   }
 
-  // A marker of the canvas that is drawn as a shape; Leaflet itself knows circles only.
+  // Draws a heading as an arrow from the middle of a mark, an axis as two lines through it.
+  function drawDirection(context, { x, y }, { bearing, hasFront, fillColor }) {
+    context.save();
+    context.translate(x, y);
+    context.rotate((bearing * Math.PI) / 180);
+    context.beginPath();
+    if (hasFront) {
+      path(context, [[0, 0], [0, -REACH_PX]]);
+      path(context, [[-4, 6 - REACH_PX], [0, -REACH_PX], [4, 6 - REACH_PX]], false);
+    } else {
+      for (const side of [-2.5, 2.5]) path(context, [[side, -0.8 * REACH_PX], [side, 0.8 * REACH_PX]]);
+    }
+    for (const [width, colour] of [[hasFront ? 4 : 3, "#0f172a"], [hasFront ? 2 : 1.4, fillColor]]) {
+      context.lineWidth = width;
+      context.strokeStyle = colour;
+      context.stroke();
+    }
+    context.restore();
+  }
+
+  // A marker of the canvas that is drawn as a shape with its direction; Leaflet itself knows circles only.
   const Mark = L.CircleMarker.extend({
+    _updateBounds() {
+      L.CircleMarker.prototype._updateBounds.call(this);
+      const reach = L.point(REACH_PX + 3, REACH_PX + 3);
+      this._pxBounds = L.bounds(this._point.subtract(reach), this._point.add(reach));
+    },
     _updatePath() {
       const { _ctx: context, _drawing: drawing } = this._renderer;
       if (!drawing || this._empty()) return;
-      const { shape, fillColor } = this.options;
+      const { shape, fillColor, bearing } = this.options;
+      if (bearing !== null) drawDirection(context, this._point, this.options);
+      if (!shape) return;
       const open = shape === "ring" || shape === "cross";
       context.beginPath();
       MARKS[shape](context, this._point.x, this._point.y, this._radius);
@@ -123,6 +153,8 @@
       kind: data.kinds[data.kind[row]],
       cause: data.causes[data.cause[row]] ?? null,
       score: data.score[row],
+      bearing: data.bearings[row],
+      hasFront: Boolean(data.has_front[row]),
       id: data.id[row],
       corners,
       centre: [middle(0), middle(1)],
@@ -143,14 +175,27 @@
   function markOf(each) {
     // What was rightly left out is not what people look for first.
     const radius = each.kind.key === "TN" ? 2.5 : 4.5;
-    each.mark ??= new Mark(each.centre, { radius, shape: each.kind.shape, fillColor: each.kind.colour, weight: 1 })
+    each.mark ??= new Mark(each.centre, { radius, shape: each.kind.shape, weight: 1, ...directionOf(each) })
       .on("click", () => open(each));
     return each.mark;
+  }
+
+  function directionOf({ bearing, hasFront, kind }) {
+    return { bearing, hasFront, fillColor: kind.colour };
   }
 
   function isNear() {
     const metres = (156543 * Math.cos((map.getCenter().lat * Math.PI) / 180)) / 2 ** map.getZoom();
     return BOX_M / metres >= NEAR_PX;
+  }
+
+  // Beside the box, where it hides no pixel of the truck: to the right of the direction of travel.
+  function arrowBeside(each) {
+    const [pixels, right] = [map.latLngToLayerPoint(each.centre), ((each.bearing + 90) * Math.PI) / 180];
+    const corners = each.corners.map((corner) => map.latLngToLayerPoint(corner));
+    const away = Math.max(...corners.map((corner) => corner.distanceTo(pixels))) + 8;
+    const at = pixels.add([away * Math.sin(right), -away * Math.cos(right)]);
+    return new Mark(map.layerPointToLatLng(at), { radius: 1, interactive: false, ...directionOf(each) });
   }
 
   // From afar a truck is a mark; from near its box can be seen, and a mark would hide the pixels.
@@ -168,6 +213,7 @@
       L.polygon(each.corners, {
         color: colour, weight: 3, fillOpacity: 0.02, dashArray: shape === "triangle" || shape === "ring" ? "6 4" : null,
       }).on("click", () => open(each)).addTo(boxes);
+      if (each.bearing !== null) arrowBeside(each).addTo(boxes);
     }
     map.addLayer(boxes);
   }
@@ -287,8 +333,10 @@
 
   const form = element("filters");
 
+  const checkedKinds = () => new Set(Array.from(form.querySelectorAll("#kinds input:checked"), (box) => box.value));
+
   function passes() {
-    const kinds = new Set(Array.from(form.querySelectorAll("#kinds input:checked"), (box) => box.value));
+    const kinds = checkedKinds();
     const cause = element("cause").value;
     const least = Number(element("least").value);
     const most = Number(element("most").value);
@@ -300,13 +348,24 @@
 
   // The page's own examples that pass, and in place of those that don't, others whose pictures it holds.
   function filterGallery() {
+    const kinds = checkedKinds();
     for (const group of document.querySelectorAll("#gallery .kind")) {
+      const most = Number(group.dataset.most ?? EXAMPLES);
       const passing = visible.filter((each) => each.kind.key === group.dataset.kind && picture(each));
       const own = passing.filter((each) => examples.has(each.row));
-      const others = passing.filter((each) => !examples.has(each.row)).slice(0, Math.max(0, EXAMPLES - own.length));
+      const others = passing.filter((each) => !examples.has(each.row)).slice(0, Math.max(0, most - own.length));
       const shown = [...own, ...others].sort((a, b) => a.row - b.row);
+      group.hidden = !kinds.has(group.dataset.kind);
       group.querySelector(".chips").replaceChildren(...shown.map((each) => examples.get(each.row) ?? example(each)));
       group.querySelector(".none").hidden = shown.length > 0;
+      const more = group.querySelector(".more");
+      more.hidden = shown.length === passing.length;
+      more.firstElementChild.textContent = `Show all ${passing.length.toLocaleString("en")} pictures`;
+      more.firstElementChild.onclick = () => {
+        group.dataset.most = data.id.length;
+        filterGallery();
+        (group.querySelectorAll(".chips button")[shown.length] ?? group).focus();
+      };
     }
   }
 
@@ -355,7 +414,8 @@
   function startFilters() {
     data.kinds.forEach((kind, number) => {
       const count = data.kind.filter((each) => each === number).length.toLocaleString("en");
-      const box = make("input", { type: "checkbox", value: kind.key, checked: true, defaultChecked: true });
+      const first = !HIDDEN_FIRST.has(kind.key);
+      const box = make("input", { type: "checkbox", value: kind.key, checked: first, defaultChecked: first });
       element("kinds").append(make("label", {}, box, shapeOf(kind), `${kind.name} (${count})`));
     });
     element("cause").append(make("option", { value: "", textContent: "any" }));
