@@ -101,17 +101,25 @@ def road_rows(traffic: pd.DataFrame | None) -> list[RoadRow]:
 
 def _row(row: dict[Any, Any]) -> RoadRow:
     names = [str(row[name]) for name in ("ref", "name") if not pd.isna(row[name])]
-    figures = {name: math.nan if pd.isna(value) else value for name, value in row.items()}
+    figure = {name: math.nan if pd.isna(row[name]) else float(row[name]) for name in _FIGURES}
     return RoadRow(
-        ", ".join(names) or "without a name",
-        "" if pd.isna(row["road_class"]) else str(row["road_class"]),
-        str(row["direction"]),
-        *(figures[name] for name in ("trucks", "expected")),
-        (figures["expected_low"], figures["expected_high"]),
-        figures["flow_per_hour"],
-        (figures["flow_low"], figures["flow_high"]),
-        *(figures[name] for name in ("mean_speed_kmh", "seen_km")),
+        road=", ".join(names) or "without a name",
+        road_class="" if pd.isna(row["road_class"]) else str(row["road_class"]),
+        direction=str(row["direction"]),
+        trucks=figure["trucks"],
+        expected=figure["expected"],
+        expected_interval=(figure["expected_low"], figure["expected_high"]),
+        flow_per_hour=figure["flow_per_hour"],
+        flow_interval=(figure["flow_low"], figure["flow_high"]),
+        mean_speed_kmh=figure["mean_speed_kmh"],
+        seen_km=figure["seen_km"],
     )
+
+
+_FIGURES = (
+    *("trucks", "expected", "expected_low", "expected_high", "flow_per_hour", "flow_low", "flow_high"),
+    *("mean_speed_kmh", "seen_km"),
+)
 
 
 def compass(azimuth_deg: float) -> str:
