@@ -57,7 +57,7 @@ def feature_layer(
     legend: Sequence[tuple[str, str]] = (),
     limit: int = MAX_FEATURES,
     detail: float = 0.0,
-    facts: Callable[[dict[Any, Any]], dict[str, str]] | None = None,
+    facts: Callable[[dict[Any, Any]], Mapping[str, str]] | None = None,
 ) -> FeatureLayer:
     """Return the first `limit` rows as GeoJSON in WGS 84, with facts.
 

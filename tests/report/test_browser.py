@@ -214,6 +214,7 @@ def test_headings_are_arrows_and_axes_are_not(opened, context, tmp_path):
 def test_a_road_says_its_traffic_when_it_is_clicked(opened, context, tmp_path):
     write_run_page(tmp_path / "run.html", context, boxes((500, -450), score=[0.9], id=["a"]))
     page = opened(tmp_path / "run.html")
+    page.locator("#map").scroll_into_view_if_needed()
     image = page.locator(".leaflet-image-layer").bounding_box()
     page.mouse.click(image["x"] + 0.9 * image["width"], image["y"] + 500 / 900 * image["height"])
     said = page.locator(".leaflet-popup").inner_text()
