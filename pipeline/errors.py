@@ -98,6 +98,10 @@ class RoadsUnreachableError(RoadsError):
     is_transient = True
 
 
+class RunsError(TruckscapeError):
+    """Folders without finished runs, or whose runs can't be combined."""
+
+
 class InputChangedError(TruckscapeError):
     """Input file that was changed or replaced while a run read it."""
 

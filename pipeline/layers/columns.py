@@ -111,6 +111,7 @@ ROAD_SEGMENTS = Layer(
         "length_m": NUMBER,
         "azimuth_deg": NUMBER,
         "seen_km": NUMBER,
+        "cloud_km": NUMBER,
         "count": INTEGER,
         "count_forward": INTEGER,
         "count_backward": INTEGER,
@@ -128,6 +129,19 @@ ROAD_SEGMENTS = Layer(
         "flow_backward": NUMBER,
     },
 )
+DETECTIONS = Layer(
+    "Polygon",
+    {
+        **TRUCKS.columns,
+        "direction": INTEGER,
+        "counted": BOOLEAN,
+        "chance": NUMBER,
+        "recall": NUMBER,
+        "recall_group": INTEGER,
+        "recall_error": NUMBER,
+    },
+)
+"""The file `detections.parquet`: all that counts of trucks on roads are made of."""
 LANDCOVER = Layer("Polygon", {"class": INTEGER, "name": TEXT, "colour": TEXT, "area_m2": NUMBER})
 LANDCOVER_WITH_CONFIDENCE = Layer("Polygon", {**LANDCOVER.columns, "confidence": NUMBER})
 """The layer `landcover` of a run with `landcover.probabilities`."""

@@ -61,7 +61,18 @@ class RoadCounts:
 
 
 def observe(counts: RoadCounts, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64]) -> pd.DataFrame:
-    """Return a row for each direction of each searched segment: `segment` and figures.
+    """Return a row for each direction of each searched segment, as `observe_directions`."""
+    oneway = segments["oneway"].to_numpy()
+    seen = {way: np.where(oneway * way >= 0, seen_m, 0.0) for way in (1, -1)}
+    return observe_directions(counts, segments["road_class"], seen)
+
+
+def observe_directions(
+    counts: RoadCounts, road_class: pd.Series, seen_m: Mapping[int, NDArray[np.float64]]
+) -> pd.DataFrame:
+    """Return a row for each searched direction of each of S segments, or roads: `segment` and figures.
+
+    `road_class` is (S,); `seen_m` has the searched metres (S,) of direction 1 and -1.
 
     `count` trucks have this direction; `count_unresolved` on the segment have an uncertain one, and each
     direction gets half of them. `expected` is the expected number, see `pipeline.layers.expected`.
@@ -76,21 +87,24 @@ def observe(counts: RoadCounts, segments: gpd.GeoDataFrame, seen_m: NDArray[np.f
     unresolved, at its upper end with all; the speed by its standard error. MOVER combines them on the
     logarithmic scale (Zou and Donner, "Construction of confidence limits about effect measures", 2008).
     """
-    seen = np.flatnonzero(seen_m > 0)
-    oneway = segments["oneway"].to_numpy()[seen]
     rows = pd.concat(
         [
-            pd.DataFrame({"segment": seen[oneway * direction >= 0], "direction": direction})
-            for direction in (1, -1)
+            pd.DataFrame(
+                {
+                    "segment": np.flatnonzero(metres > 0),
+                    "direction": direction,
+                    "seen_km": metres[metres > 0] / 1000,
+                }
+            )
+            for direction, metres in seen_m.items()
         ],
         ignore_index=True,
     ).sort_values(["segment", "direction"], ascending=[True, False], ignore_index=True)
     segment, direction = rows["segment"].to_numpy(), rows["direction"].to_numpy()
     rows["count"] = np.where(direction > 0, counts.counted(1)[segment], counts.counted(-1)[segment])
     rows["count_unresolved"] = counts.counted(0)[segment]
-    rows["seen_km"] = seen_m[segment] / 1000
     rows["trucks_per_km"] = (rows["count"] + rows["count_unresolved"] / 2) / rows["seen_km"]
-    speed, error = _speeds(counts, segments, segment, direction)
+    speed, error = _speeds(counts, road_class, segment, direction)
     rows["mean_speed_kmh"], rows["speed_se_kmh"] = speed["own"], error["own"]
     rows["flow_speed_kmh"], rows["flow_speed_se_kmh"] = speed["used"], error["used"]
     figures = np.zeros((len(rows), len(_EXPECTED)))
@@ -154,7 +168,7 @@ def flow_interval(
 
 
 def _speeds(
-    counts: RoadCounts, segments: gpd.GeoDataFrame, segment: NDArray[np.int64], direction: NDArray[np.int64]
+    counts: RoadCounts, road_class: pd.Series, segment: NDArray[np.int64], direction: NDArray[np.int64]
 ) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[np.float64]]]:
     """Return mean speeds and their standard errors by row: `own` (NaN without any), and `used`."""
     snapped = counts.snapped
@@ -162,7 +176,7 @@ def _speeds(
     known = (snapped.segment >= 0) & counts.shares.counted & np.isfinite(speed) & np.isfinite(sigma)
     weight = np.where(known, 1 / (np.nan_to_num(sigma) ** 2 + SPEED_SPREAD_KMH**2), 0.0)
     moved = weight * np.nan_to_num(speed)
-    size = len(segments)
+    size = len(road_class)
 
     def sums(values: NDArray[np.float64], way: int) -> NDArray[np.float64]:
         here = known & (snapped.direction == way)
@@ -177,7 +191,7 @@ def _speeds(
 
     weights = by_row(weight)
     own, own_error = mean(by_row(moved), weights), mean(np.ones(len(weights)), np.sqrt(weights))
-    _, kind = np.unique(segments["road_class"].astype(object).fillna("").to_numpy(str), return_inverse=True)
+    _, kind = np.unique(road_class.astype(object).fillna("").to_numpy(str), return_inverse=True)
     used, used_error = own, own_error
     everywhere = np.zeros(size, np.intp)
     for group in (kind, everywhere):

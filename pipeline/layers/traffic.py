@@ -26,13 +26,14 @@ import shapely
 from numpy.typing import NDArray
 
 from pipeline import config
-from pipeline.inference.predictions import LOOKED_AT
-from pipeline.layers.columns import ROAD_SEGMENTS
+from pipeline.inference.predictions import CLOUD, LOOKED_AT, NODATA, SHADOW
+from pipeline.layers.columns import DETECTIONS, ROAD_SEGMENTS
 from pipeline.layers.expected import Shares
 from pipeline.layers.flow import RoadCounts, flow_interval, observe
 from pipeline.layers.snapping import DrivingSide, snap_trucks
 from pipeline.roads import driving_side as sides
 from pipeline.roads.segments import measured_lines, points_along, split_roads
+from pipeline.scenes.clouds import has_clouds_information
 from pipeline.scenes.scene import Scene, date_text
 from pipeline.storage.atomic import replacing
 
@@ -53,6 +54,8 @@ class Traffic:
     """The layer `road_segments`."""
     table: pa.Table
     """The scene's part of `traffic.parquet`."""
+    detections: gpd.GeoDataFrame
+    """All that was counted, as `columns.DETECTIONS`."""
 
 
 def road_traffic(
@@ -84,28 +87,49 @@ def road_traffic(
     snapped = snap_trucks(
         candidates, segments, buffer_m=buffer_m, position_sigma_m=settings.position_sigma_m, driving_side=side
     )
-    seen_m = seen_length(segments, _looked_at(status))
+    place = _status_at(status)
+    seen_m = seen_length(segments, lambda xs, ys: np.isin(place(xs, ys), LOOKED_AT))
+    cloud_m = np.full(len(segments), np.nan)
+    if has_clouds_information(scene):
+        cloud_m = seen_length(segments, lambda xs, ys: np.isin(place(xs, ys), (CLOUD, SHADOW)))
     counts = RoadCounts.of(snapped, len(segments), shares)
     rows = observe(counts, segments, seen_m)
     table = traffic_table(
         rows, segments, scene_id=scene.id, acquired=scene.acquired, model=model, attribution=attribution
     )
     trucks = snapped.trucks[shares.counted].reset_index(drop=True)
-    return Traffic(trucks, segment_layer(rows, segments, seen_m, counts), table)
+    layer = segment_layer(rows, segments, seen_m, counts, cloud_m)
+    return Traffic(trucks, layer, table, detection_layer(counts))
 
 
-def _looked_at(status: Path) -> Seen:
+def detection_layer(counts: RoadCounts) -> gpd.GeoDataFrame:
+    """Return what counts are made of, from which `pipeline.traffic` counts again."""
+    shares = counts.shares
+    off_road = counts.snapped.segment < 0
+    return DETECTIONS.conform(
+        counts.snapped.trucks.assign(
+            direction=pd.Series(counts.snapped.direction, dtype="Int64").mask(off_road),
+            counted=shares.counted,
+            chance=shares.chance,
+            recall=shares.recall,
+            recall_group=shares.group,
+            recall_error=shares.errors[shares.group],
+        )
+    )
+
+
+def _status_at(status: Path) -> Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.uint8]]:
     with rasterio.open(status) as source:
-        looked_at, backwards = np.isin(source.read(1), LOOKED_AT), ~source.transform
+        codes, backwards = source.read(1), ~source.transform
 
-    def seen(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def at(xs: NDArray[np.float64], ys: NDArray[np.float64]) -> NDArray[np.uint8]:
         cols, rows = (np.floor(pixels).astype(np.intp) for pixels in backwards @ (xs, ys))
-        inside = (rows >= 0) & (rows < looked_at.shape[0]) & (cols >= 0) & (cols < looked_at.shape[1])
-        found = np.zeros(len(xs), np.bool_)
-        found[inside] = looked_at[rows[inside], cols[inside]]
+        inside = (rows >= 0) & (rows < codes.shape[0]) & (cols >= 0) & (cols < codes.shape[1])
+        found = np.full(len(xs), NODATA, np.uint8)
+        found[inside] = codes[rows[inside], cols[inside]]
         return found
 
-    return seen
+    return at
 
 
 # --- segments -------------------------------------------------------------------------------------------
@@ -240,11 +264,16 @@ def write_traffic(table: pa.Table, folder: Path, scene_id: str, model: str) -> P
 
 
 def segment_layer(
-    rows: pd.DataFrame, segments: gpd.GeoDataFrame, seen_m: NDArray[np.float64], counts: RoadCounts
+    rows: pd.DataFrame,
+    segments: gpd.GeoDataFrame,
+    seen_m: NDArray[np.float64],
+    counts: RoadCounts,
+    cloud_m: NDArray[np.float64] | None = None,
 ) -> gpd.GeoDataFrame:
     """Return the segments with the figures of `observe` for both directions together; null if not searched.
 
-    The flow is the sum over directions; its interval is computed from the trucks of both. Kilometres,
+    The flow is the sum over directions; its interval is computed from the trucks of both. `cloud_m` are the
+    metres (S,) under cloud or its shadow, unknown without. Kilometres,
     densities and expected numbers have three decimals, other figures one; further digits are noise.
     """
     size = len(segments)
@@ -298,6 +327,7 @@ def segment_layer(
         length_m=segments["length_m"].round(1),
         azimuth_deg=segments["azimuth_deg"].round(1),
         seen_km=np.round(seen_m / 1000, 3),
+        cloud_km=np.nan if cloud_m is None else np.round(cloud_m / 1000, 3),
         **{name: np.where(nothing, np.nan, some) for name, some in whole.items()},
         **{name: np.where(nothing, np.nan, np.round(some, 3)) for name, some in numbers.items()},
         **{name: np.where(nothing, np.nan, np.round(some, 1)) for name, some in figures.items()},

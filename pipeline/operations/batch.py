@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pipeline.errors import RunsError
 from pipeline.inference.networks import NetworkPool
 from pipeline.layers.stac_catalog import write_catalog
 from pipeline.logs import labelled, log_to
@@ -31,6 +32,7 @@ from pipeline.report.time_series import write_time_series
 from pipeline.stopping import given_back
 from pipeline.storage.out_folder import COLLECTION, LOG, RECORD, TIME_SERIES, TRAFFIC, check_file, make_out
 from pipeline.storage.publish import publish_beside, unpublish_beside
+from pipeline.traffic.files import write_traffic_files
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Summary:
     working_seconds: float
     """Time within scenes; scenes that run at the same time both count."""
     outputs: dict[str, Path]
-    """The catalogue and the picture, by file name."""
+    """The catalogue, the picture and the tables, by file name."""
     left_out: tuple[str, ...] = ()
     """Neighbours of the scenes that can't be read, each with the reason."""
 
@@ -117,7 +119,7 @@ def run_batch(
 
 
 def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
-    """Write the catalogue of all scenes of a folder, and a picture of their traffic over time."""
+    """Write the catalogue of all scenes of a folder, their traffic by road, and a picture of it over time."""
     outputs = {}
     catalog = write_catalog(out)
     if catalog:
@@ -127,7 +129,19 @@ def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
         outputs[picture.name] = picture
     if (out / TRAFFIC).is_dir():
         outputs[TRAFFIC] = out / TRAFFIC
+        outputs |= _traffic_by_road(out)
     return outputs
+
+
+def _traffic_by_road(out: Path) -> dict[str, Path]:
+    try:
+        found, files = write_traffic_files([out], out, log.debug)
+    except RunsError as error:  # of scenes run by another version, say
+        log.warning("no traffic by road: %s", error)
+        return {}
+    for line in found.left_out:
+        log.info("not in the traffic by road: %s", line)
+    return files
 
 
 class _Batch:

@@ -47,6 +47,12 @@ class Candidates:
         )
 
     @property
+    def recall(self) -> dict[str, float | bool]:
+        """Return the recall of all trucks, the dispersion of estimates, and whether the recall is known."""
+        shares = self.shares
+        return {"all": shares.missing, "dispersion": shares.dispersion, "known": shares.known}
+
+    @property
     def expected(self) -> dict[str, float]:
         """Return the expected number of trucks in the scene, and its 95 % interval."""
         total = self.shares.sums(np.zeros(len(self.rows), np.intp), 1)

@@ -18,7 +18,8 @@ import geopandas as gpd
 from pipeline.evaluation.evaluate import evaluate
 from pipeline.inference.predictions import Predictions
 from pipeline.input_warnings import warn
-from pipeline.layers.formats.export import write_formats
+from pipeline.layers.formats import writing
+from pipeline.layers.formats.export import write_formats, write_geoparquet
 from pipeline.layers.formats.geojson import write_geojson
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.landcover import polygonise, write_cog, write_probability_cog
@@ -44,7 +45,7 @@ from pipeline.run.candidates import Candidates, candidates_of
 from pipeline.run.evaluated import FOLDER, kept_evaluation
 from pipeline.run.prepare import Job
 from pipeline.storage.atomic import replacing
-from pipeline.storage.out_folder import PROBABILITIES, TRAFFIC
+from pipeline.storage.out_folder import DETECTIONS, PROBABILITIES, TRAFFIC
 
 log = logging.getLogger(__name__)
 
@@ -237,7 +238,13 @@ def traffic(context: RunContext) -> Outputs:
         attribution=_attribution(job.roads),
     )
     table = write_traffic(counted.table, job.request.out / TRAFFIC, job.scene.id, model)
-    return Outputs({TRAFFIC: table}, {"trucks": counted.trucks, "road_segments": counted.segments})
+    detections = context.folder / DETECTIONS
+    with writing.replacing(detections) as part:
+        write_geoparquet(counted.detections, part)
+    return Outputs(
+        {TRAFFIC: table, detections.name: detections},
+        {"trucks": counted.trucks, "road_segments": counted.segments},
+    )
 
 
 def truck_files(context: RunContext) -> Outputs:

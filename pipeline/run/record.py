@@ -123,6 +123,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "landcover": landcover_areas(context),
         "counts": {name: len(frame) for name, frame in context.layers.items()},
         "expected": context.candidates.expected if job.models.detector else None,
+        "recall": context.candidates.recall if job.models.detector else None,
         "tiles": {"total": predictions.tiles_total, "skipped": predictions.tiles_skipped},
         "shards": list(job.keys),
         "warnings": list(context.warnings),

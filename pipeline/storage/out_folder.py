@@ -18,16 +18,21 @@ from pipeline.settings import shown
 
 CATALOG, COLLECTION = "catalog.json", "collection.json"
 TRAFFIC = "traffic.parquet"
+TRAFFIC_CSV, TRAFFIC_XLSX, TRAFFIC_ROADS = "traffic.csv", "traffic.xlsx", "traffic_roads.parquet"
 LEDGER = "ledger.sqlite"
 LOG = "log.jsonl"
 TIME_SERIES = "time_series.png"
-BESIDE_SCENES = (CATALOG, COLLECTION, TRAFFIC, LEDGER, LOG, TIME_SERIES, "index.html")
+BESIDE_SCENES = (
+    *(CATALOG, COLLECTION, TRAFFIC, TRAFFIC_CSV, TRAFFIC_XLSX, TRAFFIC_ROADS, LEDGER, LOG, TIME_SERIES),
+    "index.html",
+)
 """Names that no scene's folder may have. SQLite adds `-wal`, `-shm` and `-journal` to that of the ledger."""
 ROADS = ".roads"
 SHARDS, EVALUATION = ".shards", "evaluation"
 """Folders in that of a scene."""
 RECORD, ITEM = "run.json", "item.json"
 PROBABILITIES = "landcover_probability.tif"
+DETECTIONS = "detections.parquet"
 _WRITTEN = (
     ITEM,
     EVALUATION,

@@ -12,7 +12,7 @@ from shapely.geometry import box
 
 from pipeline.config import TrafficSettings
 from pipeline.inference.predictions import CLOUD, SEEN
-from pipeline.layers.columns import ROAD_SEGMENTS
+from pipeline.layers.columns import DETECTIONS, ROAD_SEGMENTS, TRUCKS
 from pipeline.layers.expected import Recall
 from pipeline.layers.flow import RoadCounts, observe
 from pipeline.layers.traffic import (
@@ -181,6 +181,7 @@ def test_a_scene_and_its_status(tmp_path, shared_data):
     extent = scene.grid.extent.boundingbox
     clear = box(extent.left + 60 * scene.grid.resolution.x, extent.bottom, extent.right, extent.top)
     found = trucks([(601_940 - X, 5_797_620 - Y)], axis=110.0)
+    found = found.assign(**{name: None for name in TRUCKS.columns if name not in found})
     traffic = road_traffic(
         found,
         Recall(0.5, 0.0).shares(found, 0.5),
@@ -195,6 +196,12 @@ def test_a_scene_and_its_status(tmp_path, shared_data):
     np.testing.assert_allclose(layer["seen_km"], layer.intersection(clear).length / 1000, atol=0.005)
     assert layer["count"].sum() == 1
     assert layer.loc[layer["seen_km"] == 0, "flow_per_hour"].isna().all()
+    hidden = layer.length / 1000 - layer["seen_km"]
+    assert layer["cloud_km"].isna().all()  # the scene says nothing of clouds
+    assert hidden.max() > 0.1
+    detections = traffic.detections
+    assert tuple(detections.columns) == DETECTIONS.names
+    assert detections[["chance", "recall", "recall_error"]].iloc[0].tolist() == [1.0, 0.5, 0.0]
     assert set(traffic.table["recall_used"].to_pylist()) == {0.5}
     assert set(traffic.table["segment_id"].to_pylist()) == set(layer.loc[layer["seen_km"] > 0, "segment_id"])
 

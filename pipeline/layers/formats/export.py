@@ -103,13 +103,16 @@ def write_formats(
 def _write_format(layer: gpd.GeoDataFrame, name: str, path: Path, kind: ExportFormat) -> None:
     with replacing(path) as part:
         if kind == "parquet":
-            _write_parquet(layer, part)
+            write_geoparquet(layer, part)
         else:
             write_vector(layer, part, "FlatGeobuf", layer=name)
 
 
-def _write_parquet(layer: gpd.GeoDataFrame, path: Path) -> None:
-    """Write a layer as `to_parquet` does, but with types that don't depend on values, and little memory."""
+def write_geoparquet(layer: gpd.GeoDataFrame, path: Path) -> None:
+    """Write a layer as `to_parquet` does, but with types that don't depend on values, and little memory.
+
+    The file is not replaced at once: `path` is that of `writing.replacing`.
+    """
     schema = _parquet_schema(layer)
     name = layer.geometry.name
     attributes = [column for column in schema.names if column not in (name, "bbox")]

@@ -1,0 +1,41 @@
+"""The command `traffic`: finished runs by road."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.console import note, say, say_path
+from pipeline.cli.options import Out
+
+commands = typer.Typer()
+
+
+@commands.command()
+def traffic(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs or batches, with roads.")
+    ],
+    out: Out,
+) -> None:
+    """Count trucks by road, direction and date over finished runs: CSV, XLSX, GeoParquet.
+
+    The carriageways of a road are one road with two directions. Each acquisition counts once. Folders that
+    can't be used are named, with the reason.
+
+    Example: `truckscape traffic layers --out traffic`
+    """
+    from pipeline.storage.out_folder import make_out
+    from pipeline.traffic.files import write_traffic_files
+
+    make_out(out)
+    found, files = write_traffic_files(runs, out, note)
+    for line in found.left_out:
+        note(f"not used: {line}")
+    roads = found.table["road"].nunique()
+    trucks = found.table["trucks"].sum()
+    say(f"{found.scenes} acquisitions, {roads} roads, {trucks:.0f} trucks")
+    for name, path in files.items():
+        say_path(name, path)

@@ -1,0 +1,28 @@
+"""`truckscape traffic`: finished runs by road."""
+
+from typer.testing import CliRunner
+
+from pipeline import cli
+from tests.traffic.finished_runs import write_run
+from tests.traffic.test_table import A2, FOUND
+
+
+def invoke(*line):
+    return CliRunner().invoke(cli.app, ["traffic", *map(str, line)])
+
+
+def test_runs_become_a_table(tmp_path):
+    write_run(tmp_path / "runs" / "a", A2, FOUND)
+    write_run(tmp_path / "runs" / "without", A2, FOUND, scene="w", counts={})
+    result = invoke(tmp_path / "runs", "--out", tmp_path / "traffic")
+    assert result.exit_code == 0, result.output
+    assert "1 acquisitions, 1 roads, 4 trucks" in result.stdout
+    assert f"not used: {tmp_path / 'runs' / 'without'}: a run without roads" in result.stderr
+    names = {"traffic.csv", "traffic.xlsx", "traffic_roads.parquet"}
+    assert {path.name for path in (tmp_path / "traffic").iterdir()} == names
+
+
+def test_a_folder_without_runs_is_one_line(tmp_path):
+    result = invoke(tmp_path, "--out", tmp_path / "traffic")
+    assert "has no finished run" in str(result.exception)
+    assert invoke("--out", tmp_path).exit_code == 2
