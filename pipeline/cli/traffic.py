@@ -27,10 +27,8 @@ def traffic(
 
     Example: `truckscape traffic layers --out traffic`
     """
-    from pipeline.storage.out_folder import make_out
     from pipeline.traffic.files import write_traffic_files
 
-    make_out(out)
     found, files = write_traffic_files(runs, out, note)
     for line in found.left_out:
         note(f"not used: {line}")

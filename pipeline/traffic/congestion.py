@@ -45,7 +45,7 @@ def free_speeds(segments: gpd.GeoDataFrame, road: NDArray[np.int64], size: int) 
     return np.divide(weighted, total, out=np.full(size, np.nan), where=total > 0)
 
 
-def congested(counts: RoadCounts, rows: pd.DataFrame, free_kmh: Array) -> pd.array:
+def congested(counts: RoadCounts, rows: pd.DataFrame, free_kmh: Array) -> pd.Series:
     """Return for each row of `observe_directions` whether traffic is congested; null if nothing is known.
 
     It is where the 95 % interval of the mean speed is below `SLOW` of the free speed, or where trucks without
@@ -57,7 +57,7 @@ def congested(counts: RoadCounts, rows: pd.DataFrame, free_kmh: Array) -> pd.arr
     speed, error = (rows[name].to_numpy(np.float64) for name in ("mean_speed_kmh", "speed_se_kmh"))
     below, above = speed + _Z * error < slow, speed - _Z * error >= slow
     jam = below | _has_row(counts, road, direction)
-    return pd.array(np.where(jam, True, np.where(above, False, None)), "boolean")
+    return pd.Series(jam, dtype="boolean").mask(~jam & ~above)
 
 
 def _has_row(counts: RoadCounts, road: NDArray[np.int64], direction: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -75,12 +75,16 @@ def _has_row(counts: RoadCounts, road: NDArray[np.int64], direction: NDArray[np.
     _, on["row"] = connected_components(graph, directed=False)
     rows = on.groupby(["road", "direction", "row"]).size()
     jams = {key[:2] for key in rows[rows >= ROW_OF].index}
-    return np.array([(r, d) in jams or (r, 0) in jams for r, d in zip(road, direction, strict=True)], np.bool_)
+    return np.array(
+        [(r, d) in jams or (r, 0) in jams for r, d in zip(road, direction, strict=True)], np.bool_
+    )
 
 
 def _limit_kmh(text: object) -> float:
     """Return a speed limit in km/h; NaN if it is none or no number, as `DE:urban`."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(km/h|kmh|mph)?", text.strip()) if isinstance(text, str) else None
+    found = (
+        re.fullmatch(r"(\d+(?:\.\d+)?)\s*(km/h|kmh|mph)?", text.strip()) if isinstance(text, str) else None
+    )
     if not found:
         return np.nan
     return float(found[1]) * (_KMH_PER_MPH if found[2] == "mph" else 1.0)

@@ -38,9 +38,9 @@ def courses_of(lines: NDArray[np.object_], road: NDArray[np.int64], beside_m: fl
     """Find the courses of roads; `road` (S,) has their numbers, from 0 without a gap.
 
     Lines of a road are connected at common ends, and with those within `beside_m` of an end, as its
-    carriageways are. A line leads away from the end of the connected part of the road that is farthest from
-    all others, along the road (so the direction follows bends). The bearing is that from this end to the end
-    farthest from it; where a road has several parts, the sum of theirs. A ring leads clockwise.
+    carriageways are. The first direction leads away from one of the outermost ends of each connected part,
+    along the road, so that it follows bends. The bearing is that of all lines together. A ring leads
+    clockwise.
     """
     graph, node = _graph(lines, road, beside_m)
     part_of_node, start, along = _distances(graph)
@@ -57,7 +57,10 @@ def courses_of(lines: NDArray[np.object_], road: NDArray[np.int64], beside_m: fl
     road_of_part = np.zeros(len(chord), np.int64)
     road_of_part[part] = road
     metres = along[far]
-    turned, bearing = _aligned(chord, metres, road_of_part, size)
+    # Of both carriageways together, which begin and end beside each other.
+    each = [np.bincount(part, way * axis, len(chord)) for axis in step.T]
+    course = np.stack(each, axis=1).astype(np.float64)
+    turned, bearing = _aligned(course, metres, road_of_part, size)
     way *= turned[part]
     ring = np.zeros(size, np.bool_)
     curved = metres > _CURVED * np.hypot(*chord.T)
@@ -88,7 +91,7 @@ def _graph(
     _, node = np.unique(keys, axis=0, return_inverse=True)
     node = node.reshape(-1, 2)
     length = shapely.length(lines)
-    points = shapely.points(flat)
+    points = np.asarray(shapely.points(flat), object)
     end, line = shapely.STRtree(lines).query(points, predicate="dwithin", distance=beside_m)
     others = (road[end // 2] == road[line]) & (end // 2 != line)
     end, line = end[others], line[others]
@@ -133,14 +136,12 @@ def _places(lines: NDArray[np.object_], node: NDArray[np.intp], size: int) -> Ar
     return places
 
 
-def _aligned(
-    chord: Array, metres: Array, road: NDArray[np.int64], size: int
-) -> tuple[Array, Array]:
+def _aligned(course: Array, metres: Array, road: NDArray[np.int64], size: int) -> tuple[Array, Array]:
     """Return the sign (P,) that turns each part of a road into its first direction, and bearings (R,)."""
     order = np.lexsort((-metres, road))
     first = order[np.unique(road[order], return_index=True)[1]]
-    turned = np.where((chord * chord[first][road]).sum(axis=1) < 0, -1.0, 1.0)
-    east, north = (np.bincount(road, turned * axis, size) for axis in chord.T)
+    turned = np.where((course * course[first][road]).sum(axis=1) < 0, -1.0, 1.0)
+    east, north = (np.bincount(road, turned * axis, size) for axis in course.T)
     bearing = np.degrees(np.arctan2(east, north))
     canonical = (bearing + 22.5) % 360 < 180
     turned *= np.where(canonical, 1.0, -1.0)[road]
@@ -154,18 +155,18 @@ def _centre_of_ring(lines: NDArray[np.object_], beside_m: float, closed: float) 
     `closed` is the distance of the ends over the length. A ring is closed around most of its convex hull, its
     carriageways taken as one line, or open with ends near each other and a round hull.
     """
-    coarse = shapely.simplify(shapely.multilinestrings(lines), _COARSE_M)
-    hull = shapely.convex_hull(coarse)
+    coarse = shapely.MultiLineString(lines.tolist()).simplify(_COARSE_M)
+    hull = coarse.convex_hull
     if hull.area <= 0:
         return None
     roundness = 4 * np.pi * hull.area / hull.length**2
     is_open_ring = closed <= _NEARLY_CLOSED and roundness >= _ROUND
     holes = [
         shapely.Polygon(ring)
-        for part in shapely.get_parts(shapely.buffer(coarse, beside_m / 2, quad_segs=2))
+        for part in shapely.get_parts(coarse.buffer(beside_m / 2, quad_segs=2))
         for ring in part.interiors
     ]
     largest = max((hole.area for hole in holes), default=0.0)
     if not is_open_ring and largest < _RING_SHARE * hull.area:
         return None
-    return np.asarray(shapely.get_coordinates(hull.centroid)[0])
+    return np.array(hull.centroid.coords[0])

@@ -17,7 +17,7 @@ from pipeline.input_warnings import warn
 from pipeline.layers.formats import writing
 from pipeline.layers.formats.export import write_geoparquet
 from pipeline.storage.atomic import replacing
-from pipeline.storage.out_folder import TRAFFIC_CSV, TRAFFIC_ROADS, TRAFFIC_XLSX
+from pipeline.storage.out_folder import TRAFFIC_CSV, TRAFFIC_ROADS, TRAFFIC_XLSX, make_out
 from pipeline.traffic.table import SUMMARY_FIELDS, TABLE_FIELDS, TrafficByRoad, by_road, traffic_of
 
 log = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ def write_traffic_files(
     OutputError
         If a file can't be written.
     """
+    make_out(out)
     found = traffic_of(places, say=say)
     writers = {TRAFFIC_CSV: write_csv, TRAFFIC_XLSX: write_xlsx, TRAFFIC_ROADS: write_parquet}
     for name, write in writers.items():
@@ -152,7 +153,7 @@ def _write_about(book: Workbook, found: TrafficByRoad) -> None:
     sheet.set_column(0, 0, 24)
     sheet.set_column(1, 1, 110, wrapped)
     facts = [
-        f"{found.scenes} acquisitions; {found.apart:.0f} trucks on ramps and service roads are not in the table.",
+        f"{found.scenes} acquisitions. {found.apart:.0f} trucks on ramps and service roads are not counted.",
         *(f"Not used: {line}" for line in found.left_out),
     ]
     lines: list[tuple[str, str]] = [("", text) for text in (*_ABOUT, *facts)]

@@ -53,10 +53,10 @@ def roads_of(segments: gpd.GeoDataFrame) -> Roads:
 
     Segments with the same `ref` (the first of several) are one road, wherever they are. Those without, of
     the same name and within `BESIDE_M` of each other, are one. Those without both continue where they meet at
-    less than `_STRAIGHT_DEG`, and across to one-way lines of the same class that lead back within
-    `BESIDE_M`. The key `road` is the ref, or the name and the first of the ids of its segments, so that it is the
-    same for all dates of a place with the same roads. Directions are those of
-    `pipeline.traffic.courses`: two of the compass, or clockwise and anticlockwise for a ring.
+    less than `_STRAIGHT_DEG`, and across to one-way lines of the same class that lead back within `BESIDE_M`.
+    The key `road` is the ref, or the name and the first of the ids of its segments: the same for all dates of
+    a place with the same roads. Directions are those of `pipeline.traffic.courses`: two of the compass, or
+    clockwise and anticlockwise for a ring.
     """
     main = ~is_apart(segments["road_class"])
     road = np.full(len(segments), -1, np.int64)
@@ -82,7 +82,7 @@ def direction_lines(segments: gpd.GeoDataFrame, roads: Roads, first: bool) -> gp
     lines[back] = shapely.reverse(lines[back])
     each = pd.Series(lines, dtype=object).groupby(roads.road[carries])
     joined = each.agg(lambda parts: shapely.multilinestrings(list(parts)))
-    return gpd.GeoSeries(joined.reindex(range(len(roads.table))).to_list(), crs=segments.crs)
+    return gpd.GeoSeries([joined.get(road) for road in range(len(roads.table))], crs=segments.crs)
 
 
 def _first_ref(refs: pd.Series) -> pd.Series:
@@ -145,7 +145,9 @@ def _continued(
     return np.stack([of[mutual.index.to_numpy(np.intp)], of[mutual.to_numpy(np.intp)]], axis=1)
 
 
-def _opposite(parts: gpd.GeoDataFrame, group: NDArray[np.intp], chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
+def _opposite(
+    parts: gpd.GeoDataFrame, group: NDArray[np.intp], chosen: NDArray[np.bool_]
+) -> NDArray[np.intp]:
     """Return pairs of chosen one-way segments of a group that lead back beside each other."""
     oneway = parts["oneway"].to_numpy(np.int8)
     rows = np.flatnonzero(chosen & (oneway != 0))

@@ -186,11 +186,11 @@ def find_records(place: Path) -> list[Path]:
         what = "is no folder" if place.exists() else "does not exist"
         raise RunsError(f"{place} {what}. Give the folder of a run, or --out of runs or of a batch.")
     patterns = ("*/" * depth + RECORD for depth in range(_DEEPEST + 1))
-    found = [path for pattern in patterns for path in sorted(place.glob(pattern))]
-    found = [path for path in found if not any(name.startswith(".") for name in path.relative_to(place).parts)]
+    paths = [path.relative_to(place) for pattern in patterns for path in sorted(place.glob(pattern))]
+    found = [place / path for path in paths if not any(name.startswith(".") for name in path.parts)]
     if not found:
         raise RunsError(
-            f"{place} has no finished run: neither it nor a folder in it has a {RECORD}. Give the folder of a "
+            f"{place} has no finished run: neither it nor a folder in it has {RECORD}. Give the folder of a "
             "run, or --out of runs or of a batch."
         )
     return found

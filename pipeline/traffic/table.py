@@ -166,7 +166,9 @@ def _observed(
     rows["congested"] = congested(counts, rows, free_kmh)
     there = pd.concat(
         [
-            pd.DataFrame({"segment": np.arange(size), "direction": way, "cloud": cloud[way], "seen": seen[way]})
+            pd.DataFrame(
+                {"segment": np.arange(size), "direction": way, "cloud": cloud[way], "seen": seen[way]}
+            )
             for way in (1, -1)
         ]
     )
@@ -226,8 +228,9 @@ def _lines(network: gpd.GeoDataFrame, roads: Roads) -> gpd.GeoDataFrame:
         part = roads.table.drop(columns=["directions"]).assign(
             direction=[pair[index] for pair in roads.table["directions"]], bearing_deg=bearing % 360
         )
-        parts.append(part.set_geometry(direction_lines(network, roads, first=index == 0)))
-    both = gpd.GeoDataFrame(pd.concat(parts), geometry="geometry", crs=network.crs).to_crs("EPSG:4326")
+        lines = direction_lines(network, roads, first=index == 0)
+        parts.append(gpd.GeoDataFrame(part, geometry=lines, crs=network.crs).to_crs("EPSG:4326"))
+    both = gpd.GeoDataFrame(pd.concat(parts))
     return both.sort_index(kind="stable").reset_index(drop=True)
 
 

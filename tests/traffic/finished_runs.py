@@ -23,7 +23,7 @@ def write_run(
 ):  # fmt: skip
     """Write a run whose roads are searched but for the metres (S,) `unseen`, of which `cloud` are cloud."""
     folder.mkdir(parents=True)
-    segments = split_roads(network)
+    segments = split_roads(network, max_m=1e5)
     missing = {name: None for name in TRUCKS.columns if name not in found}
     found = found.assign(**missing | {"id": [str(number) for number in range(len(found))]})
     snapped = snap(found, segments)
@@ -53,6 +53,6 @@ def named(network, ref=None, name=None):
     """Give a network refs and names: one each, or one for all."""
     for column, values in {"ref": ref, "name": name}.items():
         if values is not None:
-            values = [values] * len(network) if isinstance(values, str) else values
-            network[column] = pd.Series(values, dtype=object)
+            each = [values] * len(network) if isinstance(values, str) else values
+            network[column] = pd.Series(each, dtype=object)
     return network

@@ -66,17 +66,28 @@ def test_a_name_is_a_road_where_it_is_in_one_piece():
 
 def test_a_numbered_road_has_a_name_if_it_is_that_of_most_of_it():
     lines = line((0, 0), (900, 0)), line((900, 0), (1000, 0))
-    assert roads_of(split_roads(named(roads(*lines), "A 7", [None, "Bridge"]))).table["name"].tolist() == [None]
-    assert roads_of(split_roads(named(roads(*lines), "A 7", ["Long", "B"]))).table["name"].tolist() == ["Long"]
+    assert roads_of(split_roads(named(roads(*lines), "A 7", [None, "Bridge"]))).table["name"].tolist() == [
+        None
+    ]
+    assert roads_of(split_roads(named(roads(*lines), "A 7", ["Long", "B"]))).table["name"].tolist() == [
+        "Long"
+    ]
 
 
 def test_ramps_and_service_roads_are_no_part_of_a_road():
-    network = named(roads(line((0, 0), (1000, 0)), line((500, 0), (800, 40)), line((0, 50), (900, 50))), "A 2")
+    network = named(
+        roads(line((0, 0), (1000, 0)), line((500, 0), (800, 40)), line((0, 50), (900, 50))), "A 2"
+    )
     network["road_class"] = ["motorway", "motorway_link", "service"]
     segments = split_roads(network)
     found = roads_of(segments)
     assert found.road.tolist() == [0, -1, -1]
-    assert is_apart(pd.Series(["trunk_link", "service", "trunk", None])).tolist() == [True, True, False, False]
+    assert is_apart(pd.Series(["trunk_link", "service", "trunk", None])).tolist() == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_directions_follow_bends():
@@ -134,7 +145,8 @@ def test_no_segment_is_no_road():
 
 
 @pytest.mark.parametrize(
-    ("bearing", "name"), [(0, "N"), (22.4, "N"), (22.6, "NE"), (-10, "N"), (180, "S"), (359, "N"), (292.6, "NW")]
+    ("bearing", "name"),
+    [(0, "N"), (22.4, "N"), (22.6, "NE"), (-10, "N"), (180, "S"), (359, "N"), (292.6, "NW")],
 )
 def test_compass(bearing, name):
     assert compass(bearing) == name
