@@ -18,7 +18,7 @@ from pipeline.config import load_config
 from pipeline.errors import BundleError, LedgerError, OutputError, RoadsError
 from pipeline.inference import networks
 from pipeline.operations.attempt import scene_directly
-from pipeline.operations.batch import run_batch
+from pipeline.operations.batch import publish, run_batch
 from pipeline.operations.ledger.owners import Owner
 from pipeline.operations.ledger.scenes import Registration, existing_ledger, open_ledger
 from pipeline.operations.request import BatchRequest
@@ -32,6 +32,8 @@ from tests.killing import KILLED, process_server
 from tests.operations.servers import stac_api, stac_item
 from tests.scenes.products import write_raster
 from tests.servers import file_server
+from tests.traffic.finished_runs import write_run
+from tests.traffic.test_table import A2, FOUND
 
 SETTINGS = ["engine.threads=1", "engine.precision=float32", "batch.backoff_s=0"]
 QUICK = ("landcover.enabled=false",)
@@ -541,3 +543,18 @@ def test_opening_is_noted_before_the_work(incoming, tmp_path):
     batch = request(incoming, tmp_path / "out", *QUICK)
     run_batch(replace(batch, scenes=batch.scenes[:1]), noting)
     assert ids == [GOOD[0]]
+
+
+def test_traffic_by_road_is_written_beside_the_scenes(tmp_path, caplog):
+    """Of the runs that fit; a folder of which none does has no such files, and the batch ends well."""
+    for place in ("good", "older"):
+        (write_run(tmp_path / place / "scene", A2, FOUND) / "item.json").touch()
+        (tmp_path / place / "traffic.parquet").mkdir()
+    (tmp_path / "older" / "scene" / "detections.parquet").unlink()
+    names = {"traffic.csv", "traffic.xlsx", "traffic_roads.parquet"}
+    for place, expected in {"good": names, "older": set()}.items():
+        ledger = open_ledger(tmp_path / place, load_config(None, []))
+        assert names & set(publish(tmp_path / place, ledger)) == expected
+        assert {path.name for path in (tmp_path / place).iterdir()} & names == expected
+        ledger.close()
+    assert "no traffic by road" in caplog.text
