@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from pipeline.layers.flow import RoadCounts
+from pipeline.layers.snapping import numbers
 
 FREE_KMH = {
     **{"motorway": 84.0, "trunk": 78.0, "primary": 70.0, "secondary": 66.0},
@@ -22,7 +23,7 @@ FREE_KMH = {
 SLOW = 0.6
 """Share of the free speed below which traffic is congested."""
 ROW_M, ROW_OF = 150.0, 5
-"""A row: vehicles without measurable motion, each within this distance of the next, and how many at least."""
+"""A row: slow vehicles, each within this distance of the next, and how many at least."""
 
 _Z = 1.96
 _KMH_PER_MPH = 1.609344
@@ -48,23 +49,29 @@ def free_speeds(segments: gpd.GeoDataFrame, road: NDArray[np.int64], size: int) 
 def congested(counts: RoadCounts, rows: pd.DataFrame, free_kmh: Array) -> pd.Series:
     """Return for each row of `observe_directions` whether traffic is congested; null if nothing is known.
 
-    It is where the 95 % interval of the mean speed is below `SLOW` of the free speed, or where trucks without
-    measurable motion stand in a row. It is not where the interval is above. An empty road is unknown: trucks
-    in a jam may not be detected.
+    It is where the 95 % interval of the mean speed is below `SLOW` of the free speed, or where trucks
+    stand in a row: without measurable motion, each with such an interval. It is not where that of the mean
+    is above. An empty road is unknown: trucks in a jam may not be detected.
     """
     road, direction = rows["segment"].to_numpy(), rows["direction"].to_numpy()
-    slow = SLOW * free_kmh[road]
+    slow_kmh = SLOW * free_kmh
+    slow = slow_kmh[road]
     speed, error = (rows[name].to_numpy(np.float64) for name in ("mean_speed_kmh", "speed_se_kmh"))
     below, above = speed + _Z * error < slow, speed - _Z * error >= slow
-    jam = below | _has_row(counts, road, direction)
+    jam = below | _has_row(counts, slow_kmh, road, direction)
     return pd.Series(jam, dtype="boolean").mask(~jam & ~above)
 
 
-def _has_row(counts: RoadCounts, road: NDArray[np.int64], direction: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _has_row(
+    counts: RoadCounts, slow_kmh: Array, road: NDArray[np.int64], direction: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """Return for each road and direction whether a row of vehicles stands on it."""
     snapped = counts.snapped
-    axis = snapped.trucks["axis_deg"].to_numpy(np.float64, na_value=np.nan)
-    still = np.flatnonzero((snapped.segment >= 0) & counts.shares.counted & np.isnan(axis))
+    there = np.flatnonzero((snapped.segment >= 0) & counts.shares.counted)
+    axis, speed, sigma = (
+        numbers(snapped.trucks, name)[there] for name in ("axis_deg", "speed_kmh", "speed_kmh_sigma")
+    )
+    still = there[np.isnan(axis) & (speed + _Z * sigma < slow_kmh[snapped.segment[there]])]
     if len(still) < ROW_OF:
         return np.zeros(len(road), np.bool_)
     centres = snapped.trucks.geometry.iloc[still].centroid

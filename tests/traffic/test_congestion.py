@@ -38,19 +38,33 @@ def test_an_empty_road_is_unknown_not_free():
     assert flags(trucks([])) == [None, None]
 
 
-def test_a_row_of_standing_trucks_is_a_jam_though_their_speed_is_noise():
-    """Five of unknown axis, each within 150 m of the next; of uncertain direction they are of both."""
-    row = [(500 + 140 * number, 0) for number in range(5)]
-    assert flags(trucks(row, speed=np.nan, sigma=np.nan)) == [True, True]
-    assert flags(trucks(row[:4], speed=np.nan, sigma=np.nan)) == [None, None]
-    wide = [(500 + 160 * number, 0) for number in range(5)]
-    assert flags(trucks(wide, speed=np.nan, sigma=np.nan)) == [None, None]
+FAST = [(1000 + 120 * number, -8) for number in range(15)]
 
 
-def test_a_row_on_one_carriageway_is_no_jam_on_the_other():
-    segments = split_roads(roads(line((0, 0), (3000, 0)), oneway=1), max_m=1e4)
-    row = [(500 + 100 * number, 0) for number in range(5)]
-    assert flags(trucks(row, speed=np.nan, sigma=np.nan), segments)[:1] == [True]
+@pytest.mark.parametrize(
+    ("standing", "apart_m", "sigma", "jam"),
+    [(5, 140, 8, True), (4, 140, 8, False), (5, 160, 8, False), (5, 140, 40, False)],
+)
+def test_a_row_of_standing_trucks_is_a_jam_on_a_road_that_is_fast_elsewhere(standing, apart_m, sigma, jam):
+    """Five of them, each within 150 m of the next, and all of them surely slow."""
+    row = [(100 + apart_m * number, -8) for number in range(standing)]
+    found = trucks(
+        row + FAST,
+        heading=[np.nan] * standing + [90] * 15,
+        speed=[6.0] * standing + [84.0] * 15,
+        sigma=[float(sigma)] * standing + [5.0] * 15,
+    )
+    assert flags(found)[0] is jam
+
+
+def test_a_row_of_uncertain_direction_is_of_both():
+    row = [(100 + 140 * number, 0) for number in range(5)]
+    assert flags(trucks(row, speed=6.0, sigma=8.0)) == [True, True]
+
+
+def test_without_speeds_nothing_can_be_said():
+    row = [(100 + 140 * number, 0) for number in range(5)]
+    assert flags(trucks(row, speed=np.nan, sigma=np.nan)) == [None, None]
 
 
 @pytest.mark.parametrize(
