@@ -15,6 +15,7 @@ FAST = ["engine.threads=1", "tiling.tile_px=128", "tiling.shards=2"]
 
 
 FILES = {
+    "detections.parquet",
     "trucks.geojson",
     "trucks.gpkg",
     "landcover.tif",
