@@ -42,6 +42,14 @@ class MissingBandError(TruckscapeError):
     """Scene without a required band."""
 
 
+class ArrayError(TruckscapeError):
+    """Array that is no image of a scene: its shape, type, bands or place."""
+
+
+class PluginError(TruckscapeError):
+    """Plug-in whose name is taken, or that is of no known kind."""
+
+
 class CorruptImageError(TruckscapeError):
     """Raster that can't be decoded."""
 

@@ -80,6 +80,11 @@ class Family:
     scores_vehicles: bool = False
     """True for a detector that returns `vehicle_scores`: its cards have a class of light vehicles."""
 
+    @property
+    def key(self) -> tuple[Task, str]:
+        """Return the task and the name, which no two families share."""
+        return self.task, self.name
+
     def build(self, card: Card) -> nn.Module:
         """Return the untrained network of a card of this family.
 

@@ -19,8 +19,9 @@ from pipeline.models import (
 )
 from pipeline.models.bundle import Card, Task
 from pipeline.models.family import Family
+from pipeline.plugins import FAMILY_PLUGINS, Registry
 
-FAMILIES: list[Family] = [
+_FAMILIES: list[Family] = [
     rcnn.FAMILY,
     fast_rcnn.FAMILY,
     faster_rcnn.FAMILY,
@@ -33,6 +34,7 @@ FAMILIES: list[Family] = [
     library_segmenters.SMP_UNET_FAMILY,
     screener.FAMILY,
 ]
+FAMILIES = Registry(FAMILY_PLUGINS, Family, "key", _FAMILIES)
 """All architectures; a card names one of its task."""
 
 

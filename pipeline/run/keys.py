@@ -20,6 +20,7 @@ from pipeline.inference.runtime import backend, half_precision
 from pipeline.inference.shards import content_key
 from pipeline.layers.expected import LEAST_SCORE
 from pipeline.layers.trucks import WEAKEST_SCORE
+from pipeline.plugins import plugin_versions
 from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
 from pipeline.scenes.clouds import cloud_source
@@ -136,6 +137,7 @@ def code_versions() -> dict[str, str]:
     """Return the versions of the installed software that makes shards, and a hash of its source code here."""
     return {
         **versions(_PACKAGES),
+        **plugin_versions(),
         "GDAL": rasterio.__gdal_version__,
         "source code": source_hash(Path(pipeline.__file__).parent),
     }

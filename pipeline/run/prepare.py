@@ -31,6 +31,7 @@ from pipeline.run.keys import environment, keys_of, min_network_score, min_score
 from pipeline.run.request import OVERPASS, Request
 from pipeline.run.same_acquisition import warn_of_another_scene, warn_of_same_acquisition
 from pipeline.scenes.open import open_scene
+from pipeline.scenes.overrides import with_overrides
 from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.datasets import within_memory
 from pipeline.scenes.readers.naming import FIRST_LIGHT
@@ -143,10 +144,16 @@ def prepare(request: Request) -> Job:
     with collected_warnings() as warnings, within_memory(request.config.engine.memory_mb):
         _check_settings(request)
         before = states_below(request.scene)
-        scene = open_scene(request.scene, request.bands, request.config.scene)
+        scene = _opened(request)
         with labelled(scene=scene.id):
             job = _prepare(request, scene, before, started)
     return replace(job, warnings=tuple(warnings))
+
+
+def _opened(request: Request) -> Scene:
+    if request.opened is None:
+        return open_scene(request.scene, request.bands, request.config.scene)
+    return with_overrides(request.opened, request.config.scene)
 
 
 def _check_settings(request: Request) -> None:

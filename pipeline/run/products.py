@@ -37,6 +37,7 @@ from pipeline.layers.traffic import road_traffic, write_traffic
 from pipeline.layers.trucks import nearly_trucks
 from pipeline.models.bundle import Card
 from pipeline.models.legend import LegendClass
+from pipeline.plugins import PRODUCT_PLUGINS, Registry
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.gallery import truck_chips
 from pipeline.report.page import REPORT, ReportContext, copernicus_notice, write_report
@@ -353,7 +354,7 @@ def _has_panoptic(job: Job) -> bool:
     return job.request.config.panoptic.enabled
 
 
-PRODUCTS: list[Product] = [
+_PRODUCTS: list[Product] = [
     # Outlines take as long as all that follows up to the report, and one core.
     Product("land-cover polygons", landcover_polygons, _has_landcover, in_background=True),
     Product("land cover", landcover_raster, _has_landcover),
@@ -368,6 +369,7 @@ PRODUCTS: list[Product] = [
     Product("report", report, _has_no_labels, needs=("pictures", "further formats")),
     Product("evaluation", evaluation, needs=("land cover", "trucks", "traffic")),
 ]
+PRODUCTS = Registry(PRODUCT_PLUGINS, Product, "name", _PRODUCTS)
 """All outputs of a run, in the order in which they are made."""
 
 

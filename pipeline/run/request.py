@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.config import Config
+from pipeline.scenes.scene import Scene
 
 OVERPASS = "overpass"
 """Value in place of a file of roads, to fetch them."""
@@ -24,6 +25,8 @@ class Request:
     """A file of lines, or `overpass`."""
     truck_labels: Path | None = None
     landcover_labels: Path | None = None
+    opened: Scene | None = None
+    """The scene, if it is open already and can't be opened by its address."""
     catalog: bool = True
     """Whether to update the catalogue of `out`; a batch updates it once for all scenes."""
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import pystac
+
 from pipeline.config import SceneSettings
 from pipeline.errors import (
     ConfigError,
@@ -14,6 +16,7 @@ from pipeline.errors import (
     UnreachableError,
     is_transient,
 )
+from pipeline.plugins import READER_PLUGINS, Registry
 from pipeline.printable import is_text
 from pipeline.redaction import is_url
 from pipeline.scenes.overrides import with_overrides
@@ -25,7 +28,9 @@ from pipeline.scenes.readers.product_files import product_folders, root_of
 from pipeline.scenes.readers.reader import Reader
 from pipeline.scenes.scene import Scene
 
-READERS: list[Reader] = [safe.READER, band_folder.READER, geotiff.READER, stac.READER]
+READERS = Registry(
+    READER_PLUGINS, Reader, "format", [safe.READER, band_folder.READER, geotiff.READER, stac.READER]
+)
 """All scene formats; the first that accepts a path or URL opens it."""
 _NOT_UTF_8 = re.compile(r"\\x[89a-f][0-9a-f]")
 """Bytes as `printable` writes them, such as in the ledger of a batch."""
@@ -92,6 +97,14 @@ def _open(path: str, href: str, bands: Sequence[str] | None, settings: SceneSett
     if reader is None:
         raise NotAProductError(f"Not a Sentinel-2 scene: {href}. A scene is {formats()}.")
     scene = with_overrides(reader.open(path, bands), settings or SceneSettings())
+    warn_of_auxiliary(scene.bands.values())
+    return scene
+
+
+def open_item(item: pystac.Item, settings: SceneSettings | None = None) -> Scene:
+    """Open the scene of a STAC item in memory; `settings` and errors as `open_scene`."""
+    check_installation()
+    scene = with_overrides(stac.scene_of_item(item), settings or SceneSettings())
     warn_of_auxiliary(scene.bands.values())
     return scene
 

@@ -108,16 +108,31 @@ def open_stac_item(href: str) -> Scene:
     CorruptImageError, GeoreferenceError
         If the header of a 10 m band can't be read, or is not georeferenced.
     """
-    item = _read_item(href)
+    return _opened(_read_item(href), href, None if is_url(href) else Path(href))
+
+
+def scene_of_item(item: pystac.Item) -> Scene:
+    """Return the Sentinel-2 scene of a STAC item in memory, such as a search result with signed addresses.
+
+    Local files are read unless the item's own address is that of a server. Errors as `open_stac_item`.
+    """
+    href = item.get_self_href() or ""
+    document = item.to_dict(include_self_link=False, transform_hrefs=False)
+    file = Path(href) if href and not is_url(href) and Path(href).is_file() else None
+    return _opened(_checked_item(document, href), href or item.id, file)
+
+
+def _opened(item: pystac.Item, href: str, file: Path | None) -> Scene:
+    """Return the scene of an item; `file` is the item's own."""
     try:
-        return _scene(item, href)
+        return _scene(item, href, file)
     except MALFORMED as error:
         raise MetadataError(
             f"Fields of the STAC item {item.id} are not as STAC says ({str(error)[:200]}): {href}"
         ) from error
 
 
-def _scene(item: pystac.Item, href: str) -> Scene:
+def _scene(item: pystac.Item, href: str, file: Path | None) -> Scene:
     properties = item.properties
     best: dict[str, _BandAsset] = {}
     for asset in _band_assets(item, is_url(href)):
@@ -132,9 +147,7 @@ def _scene(item: pystac.Item, href: str) -> Scene:
     sources = [*bands.values()]
     if scl:
         sources.append(BandSource("SCL", scl.href, scale=1.0, nodata=0.0, gsd=scl.gsd))
-    files = [local_file(source.href) for source in sources]
-    if not is_url(href):
-        files.insert(0, Path(href))
+    files = [file, *(local_file(source.href) for source in sources)]
     grid, crs = _grid(bands, item.id)
     moment = properties.get("datetime") or properties.get("start_datetime")
     return Scene(
@@ -148,7 +161,7 @@ def _scene(item: pystac.Item, href: str) -> Scene:
         baseline=statements.baseline,
         tile=stac_properties.tile(properties, item.id),
         scl=on_grid(sources[-1], crs, grid, is_classes=True) if scl else None,
-        files=tuple(file for file in files if file is not None),
+        files=tuple(each for each in files if each is not None),
         radiometry="item" if statements.says_something or _states_offset(best) else "assumed",
         other_offset=other_offset,
         footprint=stac_properties.footprint(item.geometry),
@@ -165,6 +178,11 @@ def _read_item(href: str) -> pystac.Item:
         raise NotAProductError(f"Not a STAC item ({str(error).removeprefix('is ')}): {href}") from error
     if not (isinstance(document, dict) and document.get("type") == "Feature" and "assets" in document):
         raise NotAProductError(f"Not a STAC item (a GeoJSON Feature with assets): {href}")
+    return _checked_item(document, href)
+
+
+def _checked_item(document: dict[str, Any], href: str) -> pystac.Item:
+    """Return a document as an item whose assets are relative to `href`, if it has an address."""
     if isinstance(document["assets"], dict) and len(document["assets"]) > _MOST_ASSETS:
         raise NotAProductError(f"A STAC item has at most {_MOST_ASSETS} assets: {href}")
     # No link is followed. Relative addresses of assets are relative to the item.
@@ -176,7 +194,8 @@ def _read_item(href: str) -> pystac.Item:
     if not isinstance(item.id, str) or not isinstance(item.properties, dict):
         raise NotAProductError(f"Not a valid STAC item (its id is no text, or its properties none): {href}")
     item.id = scene_name(item.id)  # it also appears in messages
-    item.set_self_href(href if is_url(href) else str(Path(href).resolve()))
+    if href:
+        item.set_self_href(href if is_url(href) else str(Path(href).resolve()))
     return item
 
 
