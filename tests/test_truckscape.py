@@ -23,6 +23,13 @@ def test_the_page_holds_no_code():
     assert all(isinstance(node, ast.ImportFrom | ast.Assign) for node in rest)
 
 
+def test_type_checkers_see_the_same_names():
+    """Types of a single module are installed as stubs (PEP 561); a package has `py.typed`."""
+    page = (HOUSE / "truckscape.py").read_text(encoding="utf-8")
+    stubs = (HOUSE / "truckscape-stubs" / "__init__.pyi").read_text(encoding="utf-8")
+    assert page.partition('"""\n\n')[2] == stubs.partition("\n")[2]
+
+
 def test_every_name_is_public_and_documented():
     imported = {name for name in vars(ts) if not name.startswith("_")} | {"__version__"}
     assert imported == set(ts.__all__)

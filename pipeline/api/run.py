@@ -31,12 +31,17 @@ class Layers(Mapping[str, "gpd.GeoDataFrame"]):
         self._files = dict(files)
 
     def __getitem__(self, name: str) -> gpd.GeoDataFrame:
+        import pandas as pd
+
         from pipeline.layers.columns import LAYERS
         from pipeline.storage.untrusted_vectors import read_layer
 
         frame = read_layer(f"{self._files[name]}:{name}", f"Layer {name}", ("polygons", "lines"))
         types = LAYERS[name].columns if name in LAYERS else {}
         typed = {column: kind.convert(frame[column]) for column, kind in types.items() if column in frame}
+        for column, values in typed.items():
+            if isinstance(values.dtype, pd.StringDtype):  # as in frames that come from no file
+                typed[column] = values.astype(object).where(values.notna(), None)
         return frame.assign(**typed)
 
     def __iter__(self) -> Iterator[str]:

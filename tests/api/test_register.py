@@ -36,7 +36,7 @@ def test_a_detector_under_another_name(scene, roads, tmp_path):
         found = ts.detect(scene, roads=roads, model=mine.folder, settings=FAST)
     assert len(found) == len(ts.detect(scene, roads=roads, settings=FAST)) > 0
     with pytest.raises(ts.BundleError, match="Unknown architecture mine"):
-        ts.detect(scene, roads=roads, model=mine.folder, settings=FAST)
+        find_family("detection", "mine")
 
 
 def test_a_reader_and_a_product(product, tmp_path):

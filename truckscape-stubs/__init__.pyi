@@ -1,0 +1,55 @@
+# The imports of truckscape.py: type checkers read those of a single module from here only (PEP 561).
+from pipeline import __version__
+from pipeline.api.evaluate import Score, evaluate
+from pipeline.api.predict import detect, landcover
+from pipeline.api.progress import Progress
+from pipeline.api.register import register
+from pipeline.api.run import Layers, Result, run
+from pipeline.api.scene import Scene, open
+from pipeline.errors import (
+    ArrayError,
+    BundleError,
+    ConfigError,
+    EvaluationError,
+    GeoreferenceError,
+    LabelsError,
+    MissingBandError,
+    MissingExtraError,
+    NotAProductError,
+    OutputError,
+    PluginError,
+    RadiometryError,
+    RoadsError,
+    SceneNotFoundError,
+)
+from pipeline.errors import TruckscapeError as Error
+
+__all__ = [
+    "ArrayError",
+    "BundleError",
+    "ConfigError",
+    "Error",
+    "EvaluationError",
+    "GeoreferenceError",
+    "LabelsError",
+    "Layers",
+    "MissingBandError",
+    "MissingExtraError",
+    "NotAProductError",
+    "OutputError",
+    "PluginError",
+    "Progress",
+    "RadiometryError",
+    "Result",
+    "RoadsError",
+    "Scene",
+    "SceneNotFoundError",
+    "Score",
+    "__version__",
+    "detect",
+    "evaluate",
+    "landcover",
+    "open",
+    "register",
+    "run",
+]
