@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_a_second_package_adds_a_reader_a_family_and_a_product(package, product,
     from pipeline.models.bundle import open_bundle, save_bundle
     from pipeline.models.family import Family
     from pipeline.plugins import FAMILY_PLUGINS, PRODUCT_PLUGINS, READER_PLUGINS
-    from pipeline.run import Request, finish, products, run_directly
+    from pipeline.run import Request, products, run_directly
     from pipeline.run.products import Product
     from pipeline.scenes import open as scenes
     from pipeline.scenes.readers.reader import Reader
@@ -167,8 +168,7 @@ def test_a_second_package_adds_a_reader_a_family_and_a_product(package, product,
     families = Registry(FAMILY_PLUGINS, Family, "key", list(models.FAMILIES))
     monkeypatch.setattr(models, "FAMILIES", families)
     made = Registry(PRODUCT_PLUGINS, Product, "name", list(products.PRODUCTS))
-    monkeypatch.setattr("pipeline.run.finish.PRODUCTS", made)
-    assert finish is not None
+    monkeypatch.setattr(import_module("pipeline.run.finish"), "PRODUCTS", made)
 
     shipped = open_bundle("trucks")
     card = shipped.card.model_copy(update={"architecture": "other_detector"})
