@@ -119,9 +119,11 @@ def _of_xarray(array: Any, bands: Sequence[str] | None, transform: Any, crs: Any
 
 def _time(array: Any) -> str | None:
     """Return the time of an array of xarray that has one, else None."""
-    times = array.coords["time"].values if "time" in array.coords else None
-    is_one = times is not None and times.size == 1 and times.dtype.kind == "M"
-    return f"{np.datetime_as_string(times.ravel()[0], 's')}Z" if is_one else None
+    if "time" not in array.coords:
+        return None
+    times: NDArray[Any] = array.coords["time"].values
+    is_one = times.size == 1 and times.dtype.kind == "M"
+    return f"{times.ravel()[0].astype('datetime64[s]')}Z" if is_one else None
 
 
 def _bands(values: NDArray[Any], bands: Sequence[str] | None) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +162,7 @@ def _lazy(
 ) -> Any:
     """Return the pixels as an array of Dask, by default of one band a chunk."""
     try:
-        import dask.array as da
+        da: Any = import_module("dask.array")
     except ImportError as error:
         raise MissingExtraError(
             "chunks= needs Dask, which is not installed: pip install 'truckscape[xarray]'."

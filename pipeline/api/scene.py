@@ -49,7 +49,7 @@ class Scene:
     @property
     def crs(self) -> str:
         """CRS of the 10 m grid, as `EPSG:...` where it has a code, else WKT."""
-        crs = self.data.grid.crs
+        crs: Any = self.data.grid.crs
         return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())
 
     @property
@@ -72,7 +72,8 @@ class Scene:
         data = self.data
         rows, columns = data.shape
         left, bottom, right, top = (f"{value:.12g}" for value in self.bounds)
-        place = self.crs if self.crs.startswith("EPSG") else str(data.grid.crs.proj.name)
+        crs: Any = data.grid.crs
+        place = self.crs if crs.epsg else crs.proj.name
         kind = [data.level, data.platform, "simulated" if data.simulated else None]
         when = "unknown time" if data.acquired is None else data.acquired.isoformat()
         return (
