@@ -48,6 +48,8 @@ OnTile = Callable[[int], None]
 _ON_GROUND = (SEEN, NO_ROAD, SHADOW)
 """Status of pixels with data and without cloud, before the screener."""
 _PART_PX = 64
+_MARGIN_M = 60.0
+"""Distance from searched ground within which boxes compete with those on it."""
 
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -153,6 +155,8 @@ class _Ready:
     """(H, W) of the core: pixels with land cover, those with data outside of clouds and their rims."""
     images: dict[str, Image]
     """Input of each network, by task; networks without work on this tile have none."""
+    near: NDArray[np.bool_] | None
+    """(H, W) of the detector's image: pixels near roads and around; None without roads."""
     motion: Pixels | None
     """The bands for motion, with their halo."""
 
@@ -203,7 +207,21 @@ def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: boo
     motion = None
     if "detection" in images and seen.motion is not None:
         motion = Pixels(seen.motion, seen.valid, tile.window, scene.grid[tile.window.toslices()])
-    return _Ready(tile, status, ground, images, motion)
+    near = _near(scene, images["detection"], search) if motion else None
+    return _Ready(tile, status, ground, images, near, motion)
+
+
+def _near(scene: Scene, image: Image, search: Search) -> NDArray[np.bool_] | None:
+    """Return the pixels (H, W) of an image where a box can matter; None without roads.
+
+    That is `_MARGIN_M` more than what is searched, so that a box is suppressed by a better one beyond the
+    border, and one whose proposal is off its centre is found.
+    """
+    if search.roads is None:
+        return None
+    (height, width), top, left = image.bands.shape[1:], image.top, image.left
+    grid = scene.grid[top : top + height, left : left + width]
+    return road_mask(search.roads, grid, search.road_buffer_m + _MARGIN_M)
 
 
 def _status(scene: Scene, tile: Tile, valid: NDArray[np.bool_], search: Search) -> NDArray[np.uint8]:
@@ -233,7 +251,7 @@ def _predict(
         card = models.detector.card
         searched = parts(tile, status == SEEN, round_up(_PART_PX, card.stride), card.halo)
         if searched:
-            found = networks.detect(images["detection"], searched)
+            found = networks.detect(images["detection"], searched, ready.near)
             candidates = _Candidates(found, ready.motion, search.min_score)
     return _Predicted(tile, status, landcover, candidates)
 

@@ -150,29 +150,34 @@ class Image:
     def fill(self, band: str, pixels: Pixels) -> None:
         """Fill in one band of a window that contains the image, if the network uses that band."""
         if band in self.card.bands:
-            part = self._part_of(pixels.window)
+            part = self.part_of(pixels.window)
             normalised = normalise_band(pixels.reflectance[0][part], pixels.valid[part], self.card, band)
             self.bands[self.card.bands.index(band)] = torch.from_numpy(normalised)
 
     def blank(self, where: NDArray[np.bool_], window: Window) -> None:
         """Remove the data of all bands of some pixels, (H, W) of a window."""
-        hidden = where[self._part_of(window)]
+        hidden = where[self.part_of(window)]
         if hidden.any():
             self.bands[:, torch.from_numpy(hidden)] = 0
 
-    def _part_of(self, window: Window) -> tuple[slice, slice]:
+    def part_of(self, window: Window) -> tuple[slice, slice]:
+        """Return the rows and columns of a window that contains the image which are those of the image."""
         top, left = self.top - int(window.row_off), self.left - int(window.col_off)
         height, width = self.bands.shape[1:]
         return slice(top, top + height), slice(left, left + width)
 
     def around(self, part: Tile) -> Tensor:
-        """Return the pixels (C, H, W) for a part of the tile.
+        """Return the pixels (C, H, W) for a part of the tile, with the network's halo."""
+        return self.part(self.bands, part)
+
+    def part(self, layers: Tensor, part: Tile) -> Tensor:
+        """Return a part of the tile, with the network's halo, of layers (L, H, W) of the image's size.
 
         Beyond the lower and right border of the scene they are padded with zeros up to the stride, as for the
         whole scene.
         """
         top, bottom, left, right = _around(part, self.card)
-        cut = self.bands[:, top - self.top : bottom - self.top, left - self.left : right - self.left]
+        cut = layers[:, top - self.top : bottom - self.top, left - self.left : right - self.left]
         height, width = cut.shape[-2:]
         stride = self.card.stride
         return functional.pad(cut, (0, round_up(width, stride) - width, 0, round_up(height, stride) - height))
@@ -233,13 +238,16 @@ class Networks:
             blocks = _core(maps, image, tile)[..., 0].float()
             return accepted(blocks, image.card.score_threshold or 0.5, (tile.height, tile.width))
 
-    def detect(self, image: Image, parts: Sequence[Tile]) -> list[Future[Boxes]]:
+    def detect(
+        self, image: Image, parts: Sequence[Tile], where: NDArray[np.bool_] | None = None
+    ) -> list[Future[Boxes]]:
         """Detect trucks centred in the parts; boxes are postprocessed while the caller continues.
 
-        Those centred within half a pixel of a part count too: see `pipeline.inference.merge`.
+        Those centred within half a pixel of a part count too: see `pipeline.inference.merge`. Boxes elsewhere
+        than `where`, pixels (H, W) of the image, are not asked for.
         """
         return [
-            self._postprocessing.submit(self._postprocess, self._run(image, alike), image, alike)
+            self._postprocessing.submit(self._postprocess, self._run(image, alike), image, alike, where)
             for alike in _alike(parts, image.card)
         ]
 
@@ -249,9 +257,14 @@ class Networks:
         return self._runtime.run(image.card.task, images)
 
     @torch.inference_mode()
-    def _postprocess(self, maps: Maps, image: Image, parts: Sequence[Tile]) -> Boxes:
+    def _postprocess(
+        self, maps: Maps, image: Image, parts: Sequence[Tile], where: NDArray[np.bool_] | None
+    ) -> Boxes:
+        wanted = None
+        if where is not None:
+            wanted = torch.stack([image.part(torch.from_numpy(where)[None], part)[0] for part in parts])
         with maps as found:
-            results = self._detector.detections(*found)  # type: ignore[union-attr, operator]
+            results = self._detector.detections(*found, where=wanted)  # type: ignore[union-attr, operator]
         boxes, scores = [], []
         kinds = [kind for kind in ("scores", "vehicle_scores") if kind in results[0]]
         for part, result in zip(parts, results, strict=True):

@@ -172,16 +172,20 @@ class TwoStageDetector(nn.Module):
         seen = torch.cat([images.to(features.dtype), features], dim=1)
         return seen.permute(0, 2, 3, 1), objectness.permute(0, 2, 3, 1)
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return the detections of each image from `dense`'s maps, without suppressed ones."""
         seen, objectness = maps
         logits = objectness[..., 0].float()
-        proposed = self.proposals(*maps)
+        proposed = self.proposals(*maps, where=where)
         return [self._detections_of(*one) for one in zip(seen, logits, proposed, strict=True)]
 
-    def proposals(self, *maps: Tensor) -> list[Tensor]:
-        """Return the pixels (K, 2) of each image, row and column, whose windows the second stage takes."""
-        at = torch.nonzero(peaks(maps[1][..., 0].float(), self.min_objectness))
+    def proposals(self, *maps: Tensor, where: Tensor | None = None) -> list[Tensor]:
+        """Return the pixels (K, 2) of each image, row and column, whose windows the second stage takes.
+
+        They are peaks, in the pixels of `where` (N, H, W) only if it is given.
+        """
+        found = peaks(maps[1][..., 0].float(), self.min_objectness)
+        at = torch.nonzero(found if where is None else found & where)
         return [at[at[:, 0] == index, 1:] for index in range(len(maps[1]))]
 
     def _detections_of(self, seen: Tensor, logits: Tensor, at: Tensor) -> dict[str, Tensor]:

@@ -20,11 +20,12 @@ class Detector(Protocol):
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return maps (N, H, W, channels) of normalised images (N, C, H, W); a tile's halo is for them."""
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return `boxes` (K, 4), in pixels, and `scores` (K,) of each image from its maps.
 
         A network that knows light vehicles also returns `vehicle_scores` (K,), of vehicles of any kind, each
-        at least the score of a heavy one.
+        at least the score of a heavy one. Detections elsewhere than `where` (N, H, W), pixels of the images,
+        are not asked for: a network may leave out proposals there.
         """
 
 
@@ -51,7 +52,7 @@ class MapDetector(nn.Module):
         """Return maps, as those of a `Detector`."""
         raise NotImplementedError
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return the detections of each image, as a `Detector`."""
         raise NotImplementedError
 

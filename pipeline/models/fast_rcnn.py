@@ -88,7 +88,7 @@ class RegionDetector(MapDetector):
         """Return the proposals (K, 4) of each image from the maps of `dense`."""
         return [spot_pairs(contrast, self.min_contrast) for contrast in maps[1]]
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return the detections of each image from `dense`'s maps, without suppressed ones."""
         return [self._of_image(*one) for one in zip(maps[0], self.proposals(*maps), strict=True)]
 

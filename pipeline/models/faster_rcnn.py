@@ -169,7 +169,7 @@ class TruckDetector(FasterRCNN):
         objectness, box_deltas = self.rpn.head([features])
         return tuple(part.permute(0, 2, 3, 1) for part in (features, objectness[0], box_deltas[0]))
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return the detections of `forward` at inference from the maps of `dense`."""
         features, objectness, box_deltas = maps
         proposals = self.rpn.propose(objectness.float(), box_deltas.float())

@@ -135,7 +135,7 @@ class SingleStageDetector(FCOS):
         """Return log-odds (N, H, W, 1), sides (N, H, W, 4) and log-odds of centre-ness (N, H, W, 1)."""
         return tuple(part.permute(0, 2, 3, 1) for part in self.head.maps(self.backbone(images)["0"]))
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return all boxes above the score of each image from `dense`'s maps, without suppressed ones."""
         logits, sides, centreness = (part.float() for part in maps)
         scores = (logits.sigmoid() * centreness.sigmoid()).sqrt()[..., 0]

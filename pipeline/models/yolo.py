@@ -61,7 +61,7 @@ class GridDetector(MapDetector):
         """Return the predictions of the cells, (N, H / cell, W / cell, anchors * 6)."""
         return (self.predictor(self.grid(self.backbone(images)["0"])).permute(0, 2, 3, 1),)
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return all boxes above the score of each image from `dense`'s map, without suppressed ones."""
         return [self._of_image(grid.float()) for grid in maps[0]]
 

@@ -5,9 +5,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import geopandas as gpd
 import numpy as np
 import pytest
 import rasterio
+import shapely
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -416,6 +418,21 @@ def test_tiles_of_a_detector_of_vehicles_equal_the_whole_scene(
         np.testing.assert_allclose(
             np.sort(getattr(tiled, name)), np.sort(getattr(whole, name)), atol=1e-3, err_msg=name
         )
+
+
+@pytest.mark.parametrize("tile_px", [34, 64, 10980])
+def test_near_a_road_boxes_are_those_of_a_search_everywhere(of_vehicles, tmp_path, tile_px):
+    scene = write_scene(tmp_path / "a.tif", 120, 120, 0)
+    line = shapely.LineString([ORIGIN, (ORIGIN[0] + 1200, ORIGIN[1] - 1200)])
+    roads = gpd.GeoDataFrame(geometry=[line], crs=scene.grid.crs.to_wkt())
+    tiles = plan(scene.shape, tile_px, of_vehicles.halo, of_vehicles.stride)
+    everywhere = predict_shard(scene, tiles, of_vehicles, Search(), FLOAT32).detections
+    near = predict_shard(scene, tiles, of_vehicles, Search(roads, 30), FLOAT32).detections
+    cols, rows = np.floor((everywhere.boxes[:, :2] + everywhere.boxes[:, 2:]) / 2).astype(int).T
+    expected = everywhere.boxes[np.abs(rows - cols) * 10 / np.sqrt(2) <= 30]
+    assert 5 < len(expected) < len(everywhere.boxes) / 2
+    order, other = (np.lexsort(boxes.T) for boxes in (near.boxes, expected))
+    np.testing.assert_allclose(near.boxes[order], expected[other], atol=1e-3)
 
 
 def test_scores_of_vehicles_are_at_least_those_of_heavy_ones_and_there_without_any(of_vehicles, tmp_path):

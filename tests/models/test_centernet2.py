@@ -198,6 +198,14 @@ def test_only_peaks_above_the_least_probability_are_proposed():
     assert found.tolist() == [[0, 2]]
 
 
+def test_only_peaks_where_they_are_asked_for_are_proposed():
+    detector = build_network(blank_card("centernet2", SMALL | {"min_objectness": 0.5}))
+    logits = torch.tensor([[[1.0, -3.0, 1.0, -3.0]]])[..., None]
+    where = torch.tensor([[[True, True, False, True]]])
+    (found,) = detector.proposals(torch.zeros(1, 1, 4, 8), logits, where=where)
+    assert found.tolist() == [[0, 0]]
+
+
 def test_the_loss_is_least_at_the_cube_root_of_a_third_of_the_share_of_centres():
     share = 0.01
     logits = torch.linspace(-4, 0, 400)
