@@ -32,7 +32,7 @@ class BrightSpots(nn.Module):
     def dense(self, images: Tensor) -> tuple[Tensor, ...]:
         return (self.mean(images).permute(0, 2, 3, 1),)
 
-    def detections(self, *maps: Tensor) -> list[dict[str, Tensor]]:
+    def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         found = []
         for brightness in maps[0][..., 0].float():
             row, col = torch.nonzero(brightness > self.threshold, as_tuple=True)
