@@ -13,6 +13,7 @@ import truckscape as ts
 from pipeline.errors import TruckscapeError
 from pipeline.models import faster_rcnn
 from pipeline.models.registry import FAMILIES
+from tests.api.conftest import FAST
 
 HOUSE = Path(__file__).resolve().parents[1]
 
@@ -69,6 +70,7 @@ trucks = ts.detect(scene, roads=gdf)
 trucks = ts.detect(array, bands=names, transform=t, crs=c)
 lc     = ts.landcover(scene, probabilities=True)
 result = ts.run(scene, out="layers", roads=gdf)
+table  = ts.traffic(["layers/a", "layers/b"])
 score  = ts.evaluate(trucks, reference)
 ts.register("detector", "mine", build)
 """
@@ -96,6 +98,8 @@ def test_the_block_of_the_promise(product, tmp_path, monkeypatch):
     }
     before = list(FAMILIES)
     try:
+        for name in "ab":
+            ts.run(opened, tmp_path / "layers" / name, roads=product.roads, settings=FAST)
         exec(BLOCK, around)
     finally:
         for family in FAMILIES:
@@ -105,6 +109,7 @@ def test_the_block_of_the_promise(product, tmp_path, monkeypatch):
     assert around["lc"].dims == ("class", "y", "x")
     assert len(around["trucks"]) > 0
     assert set(around["result"].layers) >= {"trucks", "landcover", "road_segments"}
+    assert around["table"]["trucks"].sum() > 0
     assert around["score"].metrics["trucks"]["centres"]["20m"]["recall"] > 0.3
 
 

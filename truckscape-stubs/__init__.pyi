@@ -6,6 +6,7 @@ from pipeline.api.progress import Progress
 from pipeline.api.register import register
 from pipeline.api.run import Layers, Result, run
 from pipeline.api.scene import Scene, open
+from pipeline.api.traffic import traffic
 from pipeline.errors import (
     ArrayError,
     BundleError,
@@ -20,6 +21,7 @@ from pipeline.errors import (
     PluginError,
     RadiometryError,
     RoadsError,
+    RunsError,
     SceneNotFoundError,
 )
 from pipeline.errors import TruckscapeError as Error
@@ -42,6 +44,7 @@ __all__ = [
     "RadiometryError",
     "Result",
     "RoadsError",
+    "RunsError",
     "Scene",
     "SceneNotFoundError",
     "Score",
@@ -52,4 +55,5 @@ __all__ = [
     "open",
     "register",
     "run",
+    "traffic",
 ]
