@@ -27,9 +27,13 @@ def traffic(
 
     Example: `truckscape traffic layers --out traffic`
     """
+    from pipeline.storage.out_folder import make_out
     from pipeline.traffic.files import write_traffic_files
+    from pipeline.traffic.table import traffic_of
 
-    found, files = write_traffic_files(runs, out, note)
+    make_out(out)  # what can't be written is reported before minutes of reading
+    found = traffic_of(runs, say=note)
+    files = write_traffic_files(found, out)
     for line in found.left_out:
         note(f"not used: {line}")
     roads = found.table["road"].nunique()

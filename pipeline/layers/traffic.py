@@ -289,14 +289,8 @@ def segment_layer(
     directions = np.maximum(total(np.ones(len(rows))), 1)
     unresolved = total(column("count_unresolved")) / directions
     count = total(column("count")) + unresolved
-    flow = total(column("flow_per_hour"))
-    both = counts.together
-    expected, (expected_low, expected_high) = both.expected, both.interval
-    each = column("flow_speed_kmh") / column("seen_km")
-    per_truck = np.divide(flow, expected, out=total(each) / directions, where=expected > 0)
-    error = total((column("flow_speed_se_kmh") / column("flow_speed_kmh")) ** 2) ** 0.5 / directions
-    fewest, most = both.mean_interval
-    low, high = flow_interval(fewest, expected, most, per_truck, error)
+    expected, (expected_low, expected_high) = counts.together.expected, counts.together.interval
+    flow, low, high = _flow_of_both(counts, total, column, directions)
     # The mean of both means, weighted by inverse variance.
     weight = np.nan_to_num(column("speed_se_kmh") ** -2.0)
     weights = total(weight)
@@ -333,3 +327,18 @@ def segment_layer(
         **{name: np.where(nothing, np.nan, np.round(some, 1)) for name, some in figures.items()},
     )
     return ROAD_SEGMENTS.conform(figured)
+
+
+def _flow_of_both(
+    counts: RoadCounts,
+    total: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    column: Callable[[str], NDArray[np.float64]],
+    directions: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the flow (S,) of both directions of segments, and the ends of its 95 % interval."""
+    both, flow = counts.together, total(column("flow_per_hour"))
+    each = column("flow_speed_kmh") / column("seen_km")
+    per_truck = np.divide(flow, both.expected, out=total(each) / directions, where=both.expected > 0)
+    error = total((column("flow_speed_se_kmh") / column("flow_speed_kmh")) ** 2) ** 0.5 / directions
+    fewest, most = both.mean_interval
+    return flow, *flow_interval(fewest, both.expected, most, per_truck, error)

@@ -33,6 +33,7 @@ from pipeline.stopping import given_back
 from pipeline.storage.out_folder import COLLECTION, LOG, RECORD, TIME_SERIES, TRAFFIC, check_file, make_out
 from pipeline.storage.publish import publish_beside, unpublish_beside
 from pipeline.traffic.files import write_traffic_files
+from pipeline.traffic.table import traffic_of
 
 log = logging.getLogger(__name__)
 
@@ -135,13 +136,13 @@ def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
 
 def _traffic_by_road(out: Path) -> dict[str, Path]:
     try:
-        found, files = write_traffic_files([out], out, log.debug)
+        found = traffic_of([out], say=log.debug)
     except RunsError as error:  # of scenes run by another version, say
         log.warning("no traffic by road: %s", error)
         return {}
     for line in found.left_out:
         log.info("not in the traffic by road: %s", line)
-    return files
+    return write_traffic_files(found, out)
 
 
 class _Batch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,7 @@ from pipeline.layers.formats import writing
 from pipeline.layers.formats.export import write_geoparquet
 from pipeline.storage.atomic import replacing
 from pipeline.storage.out_folder import TRAFFIC_CSV, TRAFFIC_ROADS, TRAFFIC_XLSX, make_out
-from pipeline.traffic.table import SUMMARY_FIELDS, TABLE_FIELDS, TrafficByRoad, by_road, traffic_of
-
-log = logging.getLogger(__name__)
+from pipeline.traffic.table import SUMMARY_FIELDS, TABLE_FIELDS, TrafficByRoad, by_road
 
 _MOST_ROWS = 1_048_575
 """Rows of a sheet below its header."""
@@ -38,26 +34,19 @@ _ABOUT = (
 )
 
 
-def write_traffic_files(
-    places: Sequence[Path], out: Path, say: Callable[[str], None] = log.info
-) -> tuple[TrafficByRoad, dict[str, Path]]:
-    """Count the traffic by road of the finished runs in folders, and write it into the folder `out`.
-
-    Returns the traffic, and `traffic.csv`, `traffic.xlsx` and `traffic_roads.parquet` by name.
+def write_traffic_files(found: TrafficByRoad, out: Path) -> dict[str, Path]:
+    """Write `traffic.csv`, `traffic.xlsx` and `traffic_roads.parquet` into a folder; return them by name.
 
     Raises
     ------
-    RunsError
-        As `read_runs`.
     OutputError
-        If a file can't be written.
+        If the folder can't be made, or a file can't be written.
     """
     make_out(out)
-    found = traffic_of(places, say=say)
     writers = {TRAFFIC_CSV: write_csv, TRAFFIC_XLSX: write_xlsx, TRAFFIC_ROADS: write_parquet}
     for name, write in writers.items():
         write(found, out / name)
-    return found, {name: out / name for name in writers}
+    return {name: out / name for name in writers}
 
 
 def write_csv(found: TrafficByRoad, path: Path) -> None:

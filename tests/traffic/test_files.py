@@ -13,7 +13,7 @@ import pytest
 from pipeline.storage.out_folder import TRAFFIC_CSV, TRAFFIC_ROADS, TRAFFIC_XLSX
 from pipeline.traffic import files
 from pipeline.traffic.files import write_traffic_files
-from pipeline.traffic.table import SUMMARY_FIELDS, TABLE_FIELDS
+from pipeline.traffic.table import SUMMARY_FIELDS, TABLE_FIELDS, traffic_of
 from tests.roads.test_segments import line, roads
 from tests.traffic.finished_runs import named, trucks, write_run
 from tests.traffic.test_table import A2, FOUND
@@ -28,7 +28,8 @@ def written(tmp_path):
     write_run(tmp_path / "a" / "y", A2, FOUND.iloc[:1], acquired="2023-06-18T10:20:31.250000+00:00")
     write_run(tmp_path / "b" / "z", PLAIN, trucks([]), acquired=None, simulated=True)
     for place in "ab":
-        found, _ = write_traffic_files([tmp_path / place], tmp_path / f"out-{place}")
+        found = traffic_of([tmp_path / place])
+        write_traffic_files(found, tmp_path / f"out-{place}")
         assert found.scenes == (2 if place == "a" else 1)
     return tmp_path
 
@@ -98,14 +99,14 @@ def test_the_csv(written):
 
 
 def test_the_same_runs_make_the_same_bytes(written):
-    write_traffic_files([written / "a"], written / "again")
+    write_traffic_files(traffic_of([written / "a"]), written / "again")
     for name in (TRAFFIC_CSV, TRAFFIC_XLSX, TRAFFIC_ROADS):
         assert (written / "again" / name).read_bytes() == (written / "out-a" / name).read_bytes(), name
 
 
 def test_a_sheet_that_is_too_short_is_a_warning(written, monkeypatch, caplog):
     monkeypatch.setattr(files, "_MOST_ROWS", 3)
-    write_traffic_files([written / "a"], written / "short")
+    write_traffic_files(traffic_of([written / "a"]), written / "short")
     book = openpyxl.load_workbook(written / "short" / TRAFFIC_XLSX)
     assert book["by road and date"].max_row == 4
     assert "3 of 4 rows" in caplog.text

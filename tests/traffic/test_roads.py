@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import shapely
 
+from pipeline.roads.read import read_roads
 from pipeline.roads.segments import split_roads
 from pipeline.traffic.roads import compass, direction_lines, is_apart, roads_of
 from tests.roads.test_segments import line, roads
@@ -150,3 +151,18 @@ def test_no_segment_is_no_road():
 )
 def test_compass(bearing, name):
     assert compass(bearing) == name
+
+
+def test_the_a2_at_braunschweig(shared_data):
+    """OpenStreetMap's lines of a motorway, and of a road across it whose roadways part at the bridge."""
+    segments = split_roads(read_roads(shared_data / "trucks" / "a2_braunschweig_roads.gpkg", "EPSG:32632"))
+    found = roads_of(segments)
+    assert dict(zip(found.table["road"], found.table["directions"], strict=True)) == {
+        "A 2": ("E", "W"), "K 26": ("SE", "NW"),
+    }  # fmt: skip
+    assert found.table["name"].fillna("").to_list() == ["", "Hansestraße"]
+    travel = np.radians(segments["azimuth_deg"] + np.where(segments["oneway"] < 0, 180, 0))
+    motorway = (segments["ref"] == "A 2").to_numpy()
+    east = np.where(np.sin(travel) > 0, "E", "W")
+    assert np.array(carried(segments, found))[motorway].tolist() == east[motorway].tolist()
+    assert set(segments["road_class"][found.road < 0]) == {"secondary_link"}
