@@ -1,5 +1,7 @@
 """The simulated product: rasters, offsets, coarse bands, truth."""
 
+import os
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from pipeline.simulation.product import scene_classification
 from pipeline.simulation.simulate import simulate
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import Stage
+from pipeline.storage.atomic import temporary
 from tests.simulation.test_simulate import digests
 
 SIZE, SEED = 250, 4
@@ -96,6 +99,13 @@ def test_scene_classification_tells_cloud_and_water():
     clear_water = (block.landcover == 0) & (block.sky.cloud + block.sky.shadow + block.sky.cirrus == 0)
     open_water = clear_water.reshape(scl.shape[0], 2, -1, 2).all(axis=(1, 3))
     assert (scl[open_water] == 6).all()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    left = temporary(tmp_path / "simulate").name.replace(f"-{os.getpid()}.", "-99999999.")
+    (tmp_path / left).mkdir()
+    simulate(tmp_path, 64, 3)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == ["", ".SAFE"]
 
 
 def test_existing_product_is_not_touched(product):
