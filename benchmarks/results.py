@@ -18,7 +18,8 @@ PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PIECES = ROOT / "benchmarks" / "results"
 ORDER = (
     "granule", "sizes", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging",
-    "matching", "landcover_polygons", "clouds", "probabilities", "batch", "dask", "startup",
+    "matching", "detectors", "counts", "landcover_polygons", "clouds", "probabilities", "batch", "dask",
+    "startup",
 )  # fmt: skip
 _PACKAGES = ("truckscape", "torch", "torchvision", "numpy", "rasterio", "sahi", "torchgeo")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.models.bundle import Bundle, Card
-from pipeline.models.centernet2 import WINDOW_REACH_PX
+from pipeline.models.centernet2 import WINDOW_REACH_PX, TwoStageDetector
 from pipeline.models.family import dense
 from pipeline.models.fast_rcnn import ContextPool
 from pipeline.models.halo import card_anatomy
@@ -199,17 +199,12 @@ def _regions(
     network: nn.Module, maps: tuple[Tensor, ...]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """Return proposals and the regions that the second stage sees, (N, 4) each; None without a stage."""
-    if hasattr(network, "rpn"):
-        (proposals,) = network.rpn.propose(maps[1].float(), maps[2].float())  # type: ignore[operator, union-attr]
-    elif hasattr(network, "proposals"):
-        (proposals,) = network.proposals(*maps)  # type: ignore[operator]
-    else:
+    if not hasattr(network, "proposals"):
         return None
+    (proposals,) = network.proposals(*maps)  # type: ignore[operator]
     seen = proposals
-    if proposals.shape[1] == 2:  # pixels: row, column
-        corner = proposals.flip(1)
-        proposals = torch.cat([corner, corner + 1], dim=1)
-        seen = torch.cat([corner - WINDOW_REACH_PX, corner + 1 + WINDOW_REACH_PX], dim=1)
+    if isinstance(network, TwoStageDetector):
+        seen = proposals + WINDOW_REACH_PX * torch.tensor([-1, -1, 1, 1])
     elif isinstance(pool := getattr(getattr(network, "roi_heads", None), "box_roi_pool", None), ContextPool):
         seen = pool.widened(proposals, (int(maps[0].shape[1]), int(maps[0].shape[2])))
     return proposals.double().numpy(), seen.double().numpy()

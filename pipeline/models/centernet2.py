@@ -177,16 +177,17 @@ class TwoStageDetector(nn.Module):
         seen, objectness = maps
         logits = objectness[..., 0].float()
         proposed = self.proposals(*maps, where=where)
-        return [self._detections_of(*one) for one in zip(seen, logits, proposed, strict=True)]
+        at = [pixels[:, :2].flip(1) for pixels in proposed]
+        return [self._detections_of(*one) for one in zip(seen, logits, at, strict=True)]
 
     def proposals(self, *maps: Tensor, where: Tensor | None = None) -> list[Tensor]:
-        """Return the pixels (K, 2) of each image, row and column, whose windows the second stage takes.
+        """Return the boxes (K, 4) of the pixels of each image in the middle of the second stage's windows.
 
         They are peaks, in the pixels of `where` (N, H, W) only if it is given.
         """
         found = peaks(maps[1][..., 0].float(), self.min_objectness)
-        at = torch.nonzero(found if where is None else found & where)
-        return [at[at[:, 0] == index, 1:] for index in range(len(maps[1]))]
+        corners = [torch.nonzero(one).flip(1) for one in (found if where is None else found & where)]
+        return [torch.cat([corner, corner + 1], dim=1) for corner in corners]
 
     def _detections_of(self, seen: Tensor, logits: Tensor, at: Tensor) -> dict[str, Tensor]:
         """Return the detections of an image: maps (H, W, C + F) and (H, W), peaks (K, 2) as row, column."""

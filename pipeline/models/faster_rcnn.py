@@ -169,10 +169,14 @@ class TruckDetector(FasterRCNN):
         objectness, box_deltas = self.rpn.head([features])
         return tuple(part.permute(0, 2, 3, 1) for part in (features, objectness[0], box_deltas[0]))
 
+    def proposals(self, *maps: Tensor) -> list[Tensor]:
+        """Return the proposals (K, 4) of each image from the maps of `dense`."""
+        objectness, box_deltas = maps[1:]
+        return self.rpn.propose(objectness.float(), box_deltas.float())  # type: ignore[operator, no-any-return]
+
     def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return the detections of `forward` at inference from the maps of `dense`."""
-        features, objectness, box_deltas = maps
-        proposals = self.rpn.propose(objectness.float(), box_deltas.float())
+        features, proposals = maps[0], self.proposals(*maps)
         sizes = [(int(features.shape[1]), int(features.shape[2]))] * len(features)
         outputs = [self._run_roi_head(*pair) for pair in zip(features, proposals, strict=True)]
         logits, regression = (torch.cat(parts) for parts in zip(*outputs, strict=True))

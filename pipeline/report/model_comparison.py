@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from rich.table import Table
@@ -16,6 +17,18 @@ from pipeline.report.markdown import plain
 from pipeline.storage.atomic import make_folder, replacing
 
 _COLOURS = ("#0f766e", "#b45309", "#6366f1", "#be123c", "#4d7c0f", "#0369a1")
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Proposals of a detector in two stages, on the scenes of a comparison."""
+
+    recall: float
+    """Share of the heavy vehicles with a proposal centred within 20 m; NaN without vehicles."""
+    per_mpx: float
+    """Proposals for a million 10 m pixels."""
+    kilomacs: float
+    """Thousand multiply-accumulate operations of the second stage for each proposal."""
 
 
 @dataclass(frozen=True)
@@ -36,23 +49,39 @@ class Compared:
     scores: dict[str, float]
     """`AP`, `precision`, `recall`, `F1` (centres within 20 m) of detectors; `OA`, or `agreement` with a
     teacher, and `mIoU` of segmenters. The first one is drawn over the cost."""
+    proposals: Proposals | None = None
+    """None for a network without proposals."""
 
 
 def cells(lines: Sequence[Compared]) -> list[dict[str, str]]:
-    """Return a row for each model, every cell as text."""
+    """Return a row for each model, every cell as text; columns of proposals if a model has any."""
+    two_stages = any(line.proposals for line in lines)
     return [
         {
             "model": line.model,
             "family": line.family,
-            **{name: "none" if math.isnan(value) else f"{value:.2f}" for name, value in line.scores.items()},
+            **{name: _share(value) for name, value in line.scores.items()},
             "ms per Mpx": f"{line.ms_per_mpx:,.0f}",
             "parameters": f"{line.parameters:,}",
             "receptive field": "all" if line.receptive_field is None else f"{line.receptive_field} px",
             "halo": f"{line.halo} px",
             "kMAC per px": f"{line.kilomacs_px:,.0f}",
+            **(_of_proposals(line.proposals) if two_stages else {}),
         }
         for line in lines
     ]
+
+
+def _of_proposals(found: Proposals | None) -> dict[str, str]:
+    return {
+        "recall of proposals": _share(found.recall) if found else "",
+        "proposals per Mpx": f"{found.per_mpx:,.0f}" if found else "",
+        "kMAC per proposal": f"{found.kilomacs:,.0f}" if found else "",
+    }
+
+
+def _share(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.2f}"
 
 
 def comparison_table(lines: Sequence[Compared]) -> Table:
@@ -140,13 +169,14 @@ def write_comparison(lines: Sequence[Compared], out: Path) -> dict[str, Path]:
         part.write_text(comparison_markdown(lines), encoding="utf-8")
     with replacing(paths["png"]) as part:
         comparison_figure(lines).savefig(part, format="png", dpi=110)
-    plain = [
-        {
-            **asdict(line),
-            "scores": {name: None if math.isnan(value) else value for name, value in line.scores.items()},
-        }
-        for line in lines
-    ]
     with replacing(paths["json"]) as part:
-        part.write_text(json.dumps(plain, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        found = [without_nan(asdict(line)) for line in lines]
+        part.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     return paths
+
+
+def without_nan(value: Any) -> Any:
+    """Return nested dictionaries with None in place of NaN, which JSON does not know."""
+    if isinstance(value, dict):
+        return {name: without_nan(one) for name, one in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

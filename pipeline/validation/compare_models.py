@@ -22,7 +22,7 @@ from pipeline.models.bundle import SHIPPED, Bundle, open_bundle, shipped_bundles
 from pipeline.models.halo import card_anatomy, count_parameters
 from pipeline.models.normalise import normalise
 from pipeline.open_data.resolve import check_fetched, located
-from pipeline.report.model_comparison import Compared
+from pipeline.report.model_comparison import Compared, Proposals
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.plausibility import plausible
@@ -31,6 +31,7 @@ from pipeline.validation.landcover_card import LandcoverMeasurement
 from pipeline.validation.landcover_metrics import Pair, confusion
 from pipeline.validation.landcover_places import OpenPlace
 from pipeline.validation.observe import Observed, Place, observe_place, pool
+from pipeline.validation.proposals import measure_proposals
 from pipeline.validation.timing import CORE_PX, network_seconds, segmenter_seconds
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def compare(
 
     Without names these are the shipped bundles of the labels' task: a raster is land cover, else trucks.
     Detectors are scored by their calibrated scores at their own thresholds, near roads if every place has
-    roads; the average precision is over all scores.
+    roads; the average precision is over all scores. Of detectors in two stages the proposals are measured.
 
     Raises
     ------
@@ -71,11 +72,11 @@ def compare(
     if tasks == {"segmentation"}:
         return _segmenters(bundles, [_score_segmenter(bundle, places, engine) for bundle in bundles], engine)
     return tuple(
-        _compared(
+        as_line(
             bundle,
             name,
             milliseconds_per_megapixel(bundle, places[0], engine),
-            _score_detector(bundle, places, engine),
+            *_score_detector(bundle, places, engine),
         )
         for bundle, name in zip(bundles, _titles(bundles), strict=True)
     )
@@ -142,7 +143,7 @@ def _segmenters(
     """Return scored segmenters with their time in the engine's runtime, measured in turns."""
     seconds = segmenter_seconds(bundles, engine, SEGMENTED_PX)
     return tuple(
-        _compared(bundle, name, cpu * 1e3, score)
+        as_line(bundle, name, cpu * 1e3, score)
         for bundle, name, (cpu, _), score in zip(bundles, _titles(bundles), seconds, scores, strict=True)
     )
 
@@ -180,7 +181,14 @@ def _titles(bundles: Sequence[Bundle]) -> list[str]:
     ]
 
 
-def _compared(bundle: Bundle, name: str, ms_per_mpx: float, scores: dict[str, float]) -> Compared:
+def as_line(
+    bundle: Bundle,
+    name: str,
+    ms_per_mpx: float,
+    scores: dict[str, float],
+    proposals: Proposals | None = None,
+) -> Compared:
+    """Return the line of a bundle that was scored, with the size and cost of its network."""
     card = bundle.card
     dense = card_anatomy(card, TIMED_PX)
     return Compared(
@@ -193,13 +201,17 @@ def _compared(bundle: Bundle, name: str, ms_per_mpx: float, scores: dict[str, fl
         kilomacs_px=dense.macs / TIMED_PX**2 / 1e3,
         ms_per_mpx=ms_per_mpx,
         scores=scores,
+        proposals=proposals,
     )
 
 
-def _score_detector(bundle: Bundle, places: Sequence[Place], engine: Engine) -> dict[str, float]:
+def _score_detector(
+    bundle: Bundle, places: Sequence[Place], engine: Engine
+) -> tuple[dict[str, float], Proposals | None]:
     with tempfile.TemporaryDirectory() as folder:
-        observed = pool("all", [observe_place(bundle, place, Path(folder), engine) for place in places])
-    return detector_scores(observed, bundle)
+        observed = [observe_place(bundle, place, Path(folder), engine) for place in places]
+    scores = detector_scores(pool("all", observed), bundle)
+    return scores, measure_proposals(bundle, places, observed, engine)
 
 
 def detector_scores(observed: Observed, bundle: Bundle) -> dict[str, float]:

@@ -34,7 +34,7 @@ def recall_table(
         recall = Recall.of_table(known, score_from)
         squares = []
         for place in held_out:
-            trucks, total = _expected(place, recall, near_roads)
+            trucks, total = expected_trucks(place, recall, near_roads)
             low, high = (float(end[0]) for end in total.interval)
             check.append([place.name, trucks, *(rounded(value) for value in (total.expected[0], low, high))])
             squares.append((trucks - total.expected[0]) ** 2 / max(total.variance[0], 1e-9))
@@ -68,8 +68,8 @@ def _hit_and_missed(evaluation: TruckEvaluation) -> tuple[NDArray[np.intp], NDAr
     return matching.reference_of[matching.true_positives], evaluation.false_negatives
 
 
-def _expected(place: Observed, recall: Recall, near_roads: bool) -> tuple[int, Sums]:
-    """Return the number of trucks of a place, and the sums of its detections.
+def expected_trucks(place: Observed, recall: Recall, near_roads: bool) -> tuple[int, Sums]:
+    """Return the number of certain trucks of a place, and the sums of its detections, calibrated.
 
     Detections of ignored references count neither here nor there.
     """

@@ -4,9 +4,10 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from rasterio.windows import Window
 
-from benchmarks import batch, jobs, results, sizes
+from benchmarks import batch, counts, detectors, jobs, results, sizes
 from benchmarks.floor import decode, networks
 from benchmarks.measure import run_python
 from benchmarks.peer_runs import _given, _moved, engine_way, torchgeo_way, whole_way
@@ -106,3 +107,30 @@ def test_scenes_of_a_batch_are_one_product_under_many_dates(tmp_path):
     days = sorted(path.name[11:19] for path in scenes.iterdir())
     assert days == ["20230101", "20230102", "20230103"]
     assert len({next(path.rglob("*_B02_10m.jp2")).stat().st_ino for path in scenes.iterdir()}) == 1
+
+
+def test_expected_numbers_are_compared_with_true_ones():
+    dates = [
+        counts.Counted(1, day, 1.0, trucks, 2 + 0.5 * trucks, trucks + step, trucks + step + 1)
+        for day, (trucks, step) in enumerate([(0, -0.5), (10, 0.5), (20, -1.5), (40, 1.5)])
+    ]
+    found = counts.Agreement.of(dates)
+    assert (found.slope, found.intercept) == (pytest.approx(0.5), pytest.approx(2))
+    assert [one.covered for one in dates] == [True, True, True, False]  # ends are rounded outwards
+    assert found.covered == 0.75
+
+
+def test_chips_are_drawn_once_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(detectors, "PART", 3)
+    asked = []
+
+    class Numbers:
+        def __getitem__(self, index):
+            asked.append(index)
+            return torch.tensor([index]), {"boxes": torch.full((1, 4), float(index))}
+
+    for _ in range(2):
+        kept = detectors.KeptChips(Numbers, tmp_path)
+        found = [(image.item(), target["boxes"].mean().item()) for image, target in map(kept.__getitem__, (4, 1))]
+        assert found == [(4, 4.0), (1, 1.0)]
+    assert asked == [3, 4, 5, 0, 1, 2]

@@ -195,7 +195,7 @@ def test_only_peaks_above_the_least_probability_are_proposed():
     detector = build_network(blank_card("centernet2", SMALL | {"min_objectness": 0.5}))
     logits = torch.tensor([[[-0.1, -3.0, 0.1, -3.0]]])[..., None]
     (found,) = detector.proposals(torch.zeros(1, 1, 4, 8), logits)
-    assert found.tolist() == [[0, 2]]
+    assert found.tolist() == [[2, 0, 3, 1]]
 
 
 def test_only_peaks_where_they_are_asked_for_are_proposed():

@@ -1,6 +1,7 @@
 """A comparison as a table, as Markdown and as a picture."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from PIL import Image
@@ -9,6 +10,7 @@ from rich.console import Console
 from pipeline.errors import OutputError
 from pipeline.report.model_comparison import (
     Compared,
+    Proposals,
     comparison_figure,
     comparison_markdown,
     comparison_table,
@@ -27,6 +29,17 @@ def test_markdown_has_a_row_for_each_model():
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         "| trucks-2 | faster_rcnn | 0.80 | 0.75 | 312 | 624,000 | 65 px | 44 px | 95 |",
         "| mine-1 | fcos | 0.50 | none | 401 | 489,502 | all | 44 px | 139 |",
+    ]
+
+
+def test_proposals_have_columns_if_a_model_has_any():
+    two = replace(LINES[0], proposals=Proposals(0.987, 1980.4, 6201.6))
+    assert comparison_markdown([two, LINES[1]]).splitlines() == [
+        "| model | family | AP | F1 | ms per Mpx | parameters | receptive field | halo | kMAC per px "
+        "| recall of proposals | proposals per Mpx | kMAC per proposal |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| trucks-2 | faster_rcnn | 0.80 | 0.75 | 312 | 624,000 | 65 px | 44 px | 95 | 0.99 | 1,980 | 6,202 |",
+        "| mine-1 | fcos | 0.50 | none | 401 | 489,502 | all | 44 px | 139 |  |  |  |",
     ]
 
 
@@ -53,12 +66,14 @@ def test_a_line_joins_the_models_than_which_no_cheaper_one_is_as_good():
 
 
 def test_files_are_written_and_json_has_no_nan(tmp_path):
-    paths = write_comparison(LINES, tmp_path / "out")
+    lines = [LINES[0], replace(LINES[1], proposals=Proposals(float("nan"), 5.0, 6.0))]
+    paths = write_comparison(lines, tmp_path / "out")
     rows = json.loads(paths["json"].read_text())
+    assert [row["proposals"] for row in rows] == [None, {"recall": None, "per_mpx": 5.0, "kilomacs": 6.0}]
     assert rows[1]["scores"] == {"AP": 0.5, "F1": None}
     with Image.open(paths["png"]) as picture:
         assert picture.width > 800
-    assert paths["md"].read_text() == comparison_markdown(LINES)
+    assert paths["md"].read_text() == comparison_markdown(lines)
 
 
 def test_a_folder_that_can_t_be_made_is_told(tmp_path):

@@ -72,6 +72,8 @@ def test_detectors_are_compared_on_the_same_trucks(bundles, product):
     assert first.receptive_field == 62
     assert second.kilomacs_px > 0
     assert first.ms_per_mpx > 0
+    assert 0 <= first.proposals.recall <= 1
+    assert second.proposals is None
 
 
 def test_segmenters_are_compared_on_the_same_pixels(bundles, product):
