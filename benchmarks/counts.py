@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -110,11 +109,8 @@ def count_dates(bundle: Bundle, plan: Sequence[tuple[int, int]]) -> Iterable[Cou
 
 def count(bundle: Bundle, seed: int, day: int, kept: Path) -> Counted:
     """Simulate a date, unless that is done, and run the detector near its roads."""
-    folder = kept / f"scene-{seed}-{day}"
-    if not (folder / "truth").is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-        simulate(folder, SIDE_PX, seed, Demand(heavy=HEAVY[day]), day)
-    scene = product_in(folder)
+    folder, demand = kept / f"scene-{seed}-{day}", Demand(heavy=HEAVY[day])
+    (scene,) = simulate_dates(folder, [FIRST + day * INTERVAL], SIDE_PX, seed, demand)
     place = Place(name="date", scene=str(scene.safe), labels=scene.trucks, roads=scene.roads)
     with tempfile.TemporaryDirectory() as scratch:
         observed = observe_place(bundle, place, Path(scratch), Engine(threads=1))

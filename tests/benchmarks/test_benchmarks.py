@@ -131,6 +131,8 @@ def test_chips_are_drawn_once_and_kept(tmp_path, monkeypatch):
 
     for _ in range(2):
         kept = detectors.KeptChips(Numbers, tmp_path)
-        found = [(image.item(), target["boxes"].mean().item()) for image, target in map(kept.__getitem__, (4, 1))]
+        found = [
+            (image.item(), target["boxes"].mean().item()) for image, target in map(kept.__getitem__, (4, 1))
+        ]
         assert found == [(4, 4.0), (1, 1.0)]
     assert asked == [3, 4, 5, 0, 1, 2]
