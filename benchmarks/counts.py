@@ -12,19 +12,20 @@ import json
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import date, timedelta
 from itertools import product as pairs
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
-from benchmarks.products import KEPT, product_in, say
+from benchmarks.products import KEPT, say
 from benchmarks.results import bar, save, table
 from pipeline.config import Engine
 from pipeline.evaluation.trucks.scores import ROAD_BUFFER_M
 from pipeline.layers.expected import Recall
 from pipeline.models.bundle import Bundle, open_bundle
-from pipeline.simulation.simulate import simulate
+from pipeline.simulation.dates import simulate_dates
 from pipeline.simulation.world.demand import Demand
 from pipeline.storage.atomic import make_folder, replacing
 from pipeline.validation.observe import Place, observe_place
@@ -34,6 +35,7 @@ SIDE_PX = 512
 SEEDS = (4001, 4002, 4003, 4004, 4005)
 HEAVY = (0.0, 0.0, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0)
 """Factor of the flow of heavy vehicles on each date."""
+FIRST, INTERVAL = date(2023, 1, 15), timedelta(days=30)
 
 
 @dataclass(frozen=True)
@@ -139,8 +141,8 @@ def write(bundle: Bundle, dates: Sequence[Counted]) -> None:
     ]
     lines = [
         f"The shipped detector ({bundle.card.architecture}) near the roads of {len(SEEDS)} simulated places "
-        f"of {SIDE_PX} x {SIDE_PX} px that nothing was fitted on, each on {len(HEAVY)} dates with other "
-        f"weather and {min(HEAVY):g} to {max(HEAVY):g} times the counted flow of heavy vehicles. A line is "
+        f"of {SIDE_PX} x {SIDE_PX} px that nothing was fitted on, each on {len(HEAVY)} dates of a year "
+        f"with {min(HEAVY):g} to {max(HEAVY):g} times the counted flow of heavy vehicles. A line is "
         "fitted to the expected numbers over the true ones by least squares, with its standard errors. "
         f"Trucks are the heavy vehicles in the searched area within {ROAD_BUFFER_M:g} m of a road that an "
         "observer can see move; detections of others count on neither side, as in the evaluation. Ends of "

@@ -203,7 +203,7 @@ def test_only_peaks_where_they_are_asked_for_are_proposed():
     logits = torch.tensor([[[1.0, -3.0, 1.0, -3.0]]])[..., None]
     where = torch.tensor([[[True, True, False, True]]])
     (found,) = detector.proposals(torch.zeros(1, 1, 4, 8), logits, where=where)
-    assert found.tolist() == [[0, 0]]
+    assert found.tolist() == [[0, 0, 1, 1]]
 
 
 def test_the_loss_is_least_at_the_cube_root_of_a_third_of_the_share_of_centres():
