@@ -172,7 +172,7 @@ class TruckDetector(FasterRCNN):
     def proposals(self, *maps: Tensor) -> list[Tensor]:
         """Return the proposals (K, 4) of each image from the maps of `dense`."""
         objectness, box_deltas = maps[1:]
-        return self.rpn.propose(objectness.float(), box_deltas.float())  # type: ignore[operator, no-any-return]
+        return self.rpn.propose(objectness.float(), box_deltas.float())
 
     def detections(self, *maps: Tensor, where: Tensor | None = None) -> list[dict[str, Tensor]]:
         """Return the detections of `forward` at inference from the maps of `dense`."""

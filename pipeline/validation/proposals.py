@@ -105,5 +105,5 @@ def reached(points: Points, truth: Observed, near_roads: bool) -> tuple[int, int
 
 def _on_map(points: Points, scene: Scene, truth: Observed) -> Points:
     """Return pixels (K, 2) of a scene in the CRS of the truth."""
-    placed = gpd.points_from_xy(*(scene.grid.affine * tuple(points.T)), crs=scene.grid.crs.to_wkt())
+    placed = gpd.points_from_xy(*(scene.grid.affine * tuple(points.T)), crs=scene.grid.crs)
     return centres(gpd.GeoDataFrame(geometry=placed).to_crs(truth.reference.crs))
