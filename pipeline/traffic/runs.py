@@ -230,8 +230,12 @@ def _read(folder: Path, record: Mapping[str, Any], network: Network) -> Finished
     """Read a run, and add its segments to the network; VectorFileError, RunsError if it can't be used."""
     if "road_segments" not in (record.get("counts") or {}):
         raise RunsError(f"{folder}: a run without roads (--roads) or without traffic")
-    if not (folder / DETECTIONS_FILE).is_file() or "recall" not in record:
-        raise RunsError(f"{folder}: has no {DETECTIONS_FILE}; run the scene again with this version")
+    recall = record.get("recall")
+    known = isinstance(recall, dict) and {"all", "dispersion", "known"} <= recall.keys()
+    if not known or not (folder / DETECTIONS_FILE).is_file():
+        raise RunsError(
+            f"{folder}: has no {DETECTIONS_FILE} or no recall; run the scene again with this version"
+        )
     segments = _layer(Path(f"{folder / 'trucks.gpkg'}:road_segments"), "lines", ROAD_SEGMENTS)
     detections = _layer(folder / DETECTIONS_FILE, "polygons", DETECTIONS)
     moment, day = _time(record.get("acquired"))

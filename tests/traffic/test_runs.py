@@ -78,6 +78,9 @@ def test_runs_that_do_not_fit_are_named(tmp_path):
     without = write_run(tmp_path / "without", A2, TWO, scene="w", counts={"trucks": 2})
     older = write_run(tmp_path / "older", A2, TWO, scene="o")
     (older / "detections.parquet").unlink()
+    oldest = write_run(tmp_path / "oldest", A2, TWO, scene="p")
+    record = json.loads((oldest / "run.json").read_text())
+    (oldest / "run.json").write_text(json.dumps(record | {"recall": 0.8}))
     damaged = write_run(tmp_path / "damaged", A2, TWO, scene="d")
     (damaged / "trucks.gpkg").write_bytes(b"no layer")
     (tmp_path / "odd").mkdir()
@@ -86,7 +89,11 @@ def test_runs_that_do_not_fit_are_named(tmp_path):
     assert [run.scene_id for run in found.runs] == ["good"]
     lines = dict.fromkeys(found.left_out)
     assert f"{without}: a run without roads (--roads) or without traffic" in lines
-    assert f"{older}: has no detections.parquet; run the scene again with this version" in lines
+    for folder in (older, oldest):
+        assert (
+            f"{folder}: has no detections.parquet or no recall; run the scene again with this version"
+            in lines
+        )
     assert sum(str(damaged) in text for text in lines) == sum("odd" in text for text in lines) == 1
 
 
