@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pandas as pd
 
 from pipeline.errors import CountsError
-from pipeline.storage.out_folder import TRAFFIC
+from pipeline.storage.out_folder import TRAFFIC, TRAFFIC_CSV
 
 _OF_RUNS = {"road_id": "road", "acquired_date": "date", "count": "trucks", "seen_km": "km"}
 """Columns of `traffic.parquet`, and their names in `pipeline.traffic.rates.NEEDED`."""
@@ -31,17 +31,20 @@ def zone_of(name: str) -> ZoneInfo:
 
 
 def read_counted(path: Path, zone: ZoneInfo | None = None) -> pd.DataFrame:
-    """Read `traffic.parquet`, a folder with it, or a CSV or Parquet file with the same or the plain columns.
+    """Read a table of `truckscape traffic`, or one with the columns of `rates.NEEDED`, as CSV or Parquet.
 
-    Dates are those of the acquisition in `zone`, UTC by default. Of a segment that two scenes of one date
-    show, the row with the greater searched length counts.
+    Of a folder its `traffic.csv`, by road, is read, or else its `traffic.parquet`, by OpenStreetMap's ways. A
+    column `date` is taken as it is; otherwise dates are those of the acquisition in `zone`, UTC by default.
+    Of a segment that two scenes of one date show, the row with the greater searched length counts. Rows
+    without a searched length are left out.
 
     Raises
     ------
     CountsError
         If there is no such file, it can't be read, or it has the results of several detectors.
     """
-    table = _read(path / TRAFFIC if (path / TRAFFIC).exists() else path)
+    inside = (path / name for name in (TRAFFIC_CSV, TRAFFIC))
+    table = _read(next((file for file in inside if file.exists()), path))
     if "model" in table and table["model"].nunique() > 1:
         models = ", ".join(sorted(map(str, table["model"].unique())))
         raise CountsError(f"{path} has the results of several detectors ({models}). Give those of one.")
@@ -59,6 +62,8 @@ def read_counted(path: Path, zone: ZoneInfo | None = None) -> pd.DataFrame:
     if "segment_id" in table:
         table = table.sort_values("km", ascending=False, kind="stable")
         table = table.drop_duplicates(["segment_id", "direction", "date"])
+    if "km" in table:
+        table = table[table["km"].notna()]  # not searched
     if table["date"].isna().any():
         raise CountsError(f"{path}: {table['date'].isna().sum()} rows have no date of acquisition.")
     return table.reset_index(drop=True)

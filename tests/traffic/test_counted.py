@@ -85,3 +85,17 @@ def test_time_zones():
     for name in ("Berlin", "../etc/passwd", ""):
         with pytest.raises(CountsError, match="Europe/Berlin"):
             zone_of(name)
+
+
+def test_the_table_by_road_is_preferred_and_its_dates_are_local(tmp_path):
+    """As `truckscape traffic` writes it, with rows of roads that were not searched."""
+    written(tmp_path, part())
+    (tmp_path / "traffic.csv").write_text(
+        "\ufeffroad,direction,acquired,date,trucks,expected,seen_km,model\n"
+        "A 2,E,2023-06-04T22:30:00+00:00,2023-06-05,3,4.5,12,m\n"
+        "A 7,N,2023-06-04T22:30:00+00:00,2023-06-05,,,,m\n",
+        encoding="utf-8",
+    )
+    found = read_counted(tmp_path)
+    assert found[["road", "km", "expected"]].to_numpy().tolist() == [["A 2", 12, 4.5]]
+    assert found["date"].tolist() == [pd.Timestamp("2023-06-05")]

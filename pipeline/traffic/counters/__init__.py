@@ -1,0 +1,1 @@
+"""Files of traffic counters: one module a format."""
