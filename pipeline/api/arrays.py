@@ -55,10 +55,12 @@ def image_of(array: Any, bands: Sequence[str] | None, transform: Any, crs: Any, 
         If its place is not given, or is none.
     """
     acquired = None
+    if hasattr(array, "data_vars"):
+        raise ArrayError("A Dataset of xarray has its bands as variables: give dataset.to_array('band').")
     if hasattr(array, "dims") and hasattr(array, "coords"):
         acquired = _time(array)
         array, bands, transform, crs = _of_xarray(array, bands, transform, crs)
-    values = np.asarray(array)
+    values = np.asarray(_unmasked(array))
     names = _bands(values, bands)
     _check_type(values, is_scaled)
     return Image(values, names, _transform(transform), _crs(crs), acquired)
@@ -96,6 +98,14 @@ def write_image(image: Image, path: Path) -> None:
             f"The array can't be written to the temporary folder {path.parent} ({error}). Set TMPDIR to a "
             "folder with room."
         ) from error
+
+
+def _unmasked(array: Any) -> Any:
+    """Return an array with NaN where NumPy masks it, of integers as floating-point numbers."""
+    if not np.ma.isMaskedArray(array):
+        return array
+    is_whole = array.dtype.kind in "iu" and not np.ma.is_masked(array)
+    return array.data if is_whole else array.astype(np.result_type(array, np.float32)).filled(np.nan)
 
 
 def _of_xarray(array: Any, bands: Sequence[str] | None, transform: Any, crs: Any) -> tuple[Any, ...]:

@@ -118,8 +118,13 @@ class _Source:
     def opened(self, folder: Path) -> Scene:
         """Return the scene; an array becomes a file in `folder`."""
         source = self._source
-        if not hasattr(source, "__array__"):
+        if isinstance(source, Scene | str | Path) or hasattr(source, "assets"):
             return self._opened_scene(source)
+        if not hasattr(source, "__array__"):
+            raise ArrayError(
+                "A scene, a path, a URL, a pystac.Item or an array of NumPy or xarray is expected. Received: "
+                f"{type(source).__name__}."
+            )
         from pipeline.api.arrays import image_of, write_image
 
         scaled = self._values["scale"] is not None

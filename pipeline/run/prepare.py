@@ -12,7 +12,7 @@ from typing import cast
 import geopandas as gpd
 
 from pipeline.config import Config
-from pipeline.errors import ConfigError, GeoreferenceError, OutputError
+from pipeline.errors import BundleError, ConfigError, GeoreferenceError, OutputError
 from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
 from pipeline.inference.engine import max_shard_px, max_tile_px
@@ -22,7 +22,7 @@ from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
 from pipeline.logs import labelled
-from pipeline.models.bundle import Bundle, Calibration, open_bundle
+from pipeline.models.bundle import Bundle, Calibration, Task, open_bundle
 from pipeline.roads.elsewhere import warn_without_roads
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import in_view, read_roads
@@ -193,9 +193,13 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
     if request.catalog:  # a batch has a ledger for that
         warn_of_same_acquisition(scene, request.out)
     models = Models(
-        open_bundle(config.trucks.bundle) if config.trucks.enabled else None,
-        open_bundle(config.landcover.bundle) if config.landcover.enabled else None,
-        open_bundle(config.trucks.screener) if config.trucks.enabled and config.trucks.screener else None,
+        _bundle("trucks.bundle", config.trucks.bundle, "detection") if config.trucks.enabled else None,
+        _bundle("landcover.bundle", config.landcover.bundle, "segmentation")
+        if config.landcover.enabled
+        else None,
+        _bundle("trucks.screener", config.trucks.screener, "screening")
+        if config.trucks.enabled and config.trucks.screener
+        else None,
     )
     for bundle in models.bundles:
         bundle.card.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
@@ -223,6 +227,14 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
     store.claim(keys)
     _claim(folder)
     return Job(request, scene, models, roads, shards, keys, store, inputs, here, started, states=states)
+
+
+def _bundle(setting: str, name: str, task: Task) -> Bundle:
+    """Open a bundle; BundleError if it is for another task, as its results would be nothing."""
+    bundle = open_bundle(name)
+    if bundle.card.task != task:
+        raise BundleError(f"{setting} needs a model for {task}; {bundle.card.id} is for {bundle.card.task}.")
+    return bundle
 
 
 def _shards(scene: Scene, models: Models, config: Config) -> tuple[tuple[Tile, ...], ...]:

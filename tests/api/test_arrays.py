@@ -70,6 +70,18 @@ def test_integers_with_a_scale(tmp_path, dtype):
     np.testing.assert_allclose(read, numbers.astype(np.float64) / 255, rtol=1e-6)
 
 
+def test_what_numpy_masks_has_no_data():
+    masked = np.ma.masked_greater(GOOD, 0.2)
+    np.testing.assert_array_equal(image(masked).values, np.where(GOOD > 0.2, np.nan, GOOD))
+    numbers = np.ma.masked_equal(np.full((4, 2, 2), 7, np.int16), 3)
+    assert image(numbers, is_scaled=True).values.dtype == np.int16
+
+
+def test_a_dataset_of_xarray_is_no_array():
+    with pytest.raises(ts.ArrayError, match=r"give dataset.to_array\('band'\)"):
+        image(xr.Dataset({"B02": (("y", "x"), GOOD[0])}))
+
+
 def test_an_array_of_xarray_states_bands_and_place(array, scene):
     found = image_of(array.transpose("y", "x", "band"), None, None, None, False)
     assert found.bands == tuple(BANDS)

@@ -123,6 +123,14 @@ def test_unknown_settings_and_models(scene):
         ts.detect(scene, settings={"trucks.score_treshold": 0.5})
     with pytest.raises(ts.BundleError, match=r"No model bundle at nothing"):
         ts.detect(scene, model="nothing")
+    with pytest.raises(ts.BundleError, match=r"needs a model for detection; landcover is for segmentation"):
+        ts.detect(scene, model="landcover")
+
+
+@pytest.mark.parametrize("given", [None, [[[0.1]]], 7])
+def test_what_is_neither_scene_nor_array(given):
+    with pytest.raises(ts.ArrayError, match=r"a pystac.Item or an array of NumPy or xarray is expected"):
+        ts.detect(given)
 
 
 def test_classes_are_those_of_the_run(scene, result):

@@ -189,6 +189,19 @@ def test_a_user_who_gives_the_offset_has_decided(tmp_path):
         assert (given.warnings, given.scene.bands["B02"].offset) == ((), offset)
 
 
+@pytest.mark.parametrize(
+    ("setting", "needed"),
+    [
+        ("trucks.bundle=landcover", r"trucks.bundle needs a model for detection; landcover is for segm"),
+        ("landcover.bundle=trucks", r"landcover.bundle needs a model for segmentation; trucks is for det"),
+        ("trucks.screener=trucks", r"trucks.screener needs a model for screening"),
+    ],
+)
+def test_a_model_of_another_task_is_refused(product, tmp_path, setting, needed):
+    with pytest.raises(BundleError, match=needed):
+        prepare(request_for(product, tmp_path, config=load_config(None, [setting])))
+
+
 def test_probabilities_need_land_cover(product, tmp_path):
     config = load_config(None, ["landcover.probabilities=true", "landcover.enabled=false"])
     with pytest.raises(ConfigError, match=r"landcover\.probabilities needs landcover\.enabled"):
