@@ -105,7 +105,7 @@ def _unmasked(array: Any) -> Any:
     if not np.ma.isMaskedArray(array):
         return array
     is_whole = array.dtype.kind in "iu" and not np.ma.is_masked(array)
-    return array.data if is_whole else array.astype(np.result_type(array, np.float32)).filled(np.nan)
+    return array.data if is_whole else np.ma.filled(array.astype(np.result_type(array, np.float32)), np.nan)
 
 
 def _of_xarray(array: Any, bands: Sequence[str] | None, transform: Any, crs: Any) -> tuple[Any, ...]:
