@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,10 @@ def traffic(
         list[Path], typer.Argument(metavar="RUNS...", help="Folders of runs or batches, with roads.")
     ],
     out: Out,
+    correction: Annotated[
+        Path | None,
+        typer.Option(help="Multiply flows and expected numbers by this factor: counter-correction.json."),
+    ] = None,
 ) -> None:
     """Count trucks by road, direction and date over finished runs: CSV, XLSX, GeoParquet.
 
@@ -28,11 +33,15 @@ def traffic(
     Example: `truckscape traffic layers --out traffic`
     """
     from pipeline.storage.out_folder import make_out
+    from pipeline.traffic.agreement import corrected, read_correction
     from pipeline.traffic.files import write_traffic_files
     from pipeline.traffic.table import traffic_of
 
+    factor = None if correction is None else read_correction(correction)
     make_out(out)  # what can't be written is reported before minutes of reading
     found = traffic_of(runs, say=note)
+    if factor is not None:
+        found = replace(found, table=corrected(found.table, factor))
     files = write_traffic_files(found, out)
     for line in found.left_out:
         note(f"not used: {line}")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from pipeline.errors import CountsError
+from pipeline.input_warnings import warn
+from pipeline.safe_json import read_json_object
 
 Array = NDArray[np.float64]
 
@@ -168,6 +172,43 @@ class Correction:
             up = np.hypot(np.log(np.where(q > 0, above, 1.0) / some), np.log(self.high / self.factor))
         fewest, most = q * self.factor * np.exp(-down), q * self.factor * np.exp(up)
         return q * self.factor, fewest, np.where(q > 0, most, above * self.high)
+
+
+_NUMBERS = {"expected": 3, "flow_per_hour": 1}
+"""Columns that a correction changes, and their decimals."""
+
+
+def corrected(table: pd.DataFrame, correction: Correction) -> pd.DataFrame:
+    """Return the table of `traffic.table` with corrected expected numbers and flows, and their intervals.
+
+    Detected trucks and speeds stay. Warns if the correction is of another detector, or of all vehicles.
+    """
+    models = sorted(set(table["model"].dropna()) - set(correction.model.split(", ")))
+    if models:
+        warn(f"The correction is of {correction.model}; the table has runs of {', '.join(models)}.")
+    if correction.count != "heavy":
+        warn("The correction is of all vehicles of a counter: corrected numbers are no numbers of trucks.")
+    result = table.copy()
+    for name, digits in _NUMBERS.items():
+        ends = [name.removesuffix("_per_hour") + end for end in ("_low", "_high")]
+        values = correction.apply(*(table[column].to_numpy(np.float64) for column in (name, *ends)))
+        for column, each in zip((name, *ends), values, strict=True):
+            result[column] = np.round(each, digits)
+    return result
+
+
+def read_correction(path: Path) -> Correction:
+    """Read the file of a correction, as `truckscape evaluate counts --fit` writes it.
+
+    Raises
+    ------
+    CountsError
+        If it can't be read, or is no correction.
+    """
+    try:
+        return Correction.from_json(read_json_object(path))
+    except (OSError, ValueError) as error:
+        raise CountsError(f"{path} is no correction ({error}). Make it with --fit.") from error
 
 
 def fit(

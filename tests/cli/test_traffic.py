@@ -1,8 +1,13 @@
 """`truckscape traffic`: finished runs by road."""
 
+import json
+
+import numpy as np
+import pandas as pd
 from typer.testing import CliRunner
 
 from pipeline import cli
+from pipeline.traffic.agreement import Correction
 from tests.traffic.finished_runs import write_run
 from tests.traffic.test_table import A2, FOUND
 
@@ -20,6 +25,17 @@ def test_runs_become_a_table(tmp_path):
     assert f"not used: {tmp_path / 'runs' / 'without'}: a run without roads" in result.stderr
     names = {"traffic.csv", "traffic.xlsx", "traffic_roads.parquet"}
     assert {path.name for path in (tmp_path / "traffic").iterdir()} == names
+
+
+def test_flows_are_corrected(tmp_path):
+    write_run(tmp_path / "runs" / "a", A2, FOUND)
+    made = Correction(2.0, 1.8, 2.2, 9, "heavy", "trucks-2", 80.0, 40.0)
+    (tmp_path / "c.json").write_text(json.dumps(made.as_json()))
+    flows = []
+    for more in ((), ("--correction", tmp_path / "c.json")):
+        assert invoke(tmp_path / "runs", "--out", tmp_path / "traffic", *more).exit_code == 0
+        flows.append(pd.read_csv(tmp_path / "traffic" / "traffic.csv")["flow_per_hour"])
+    np.testing.assert_allclose(flows[1], flows[0] * 2, atol=0.2)
 
 
 def test_a_folder_without_runs_is_one_line(tmp_path):

@@ -4,14 +4,16 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from pipeline.errors import CountsError
+from pipeline.input_warnings import collected_warnings
 from pipeline.layers.flow import flow_interval
-from pipeline.traffic.agreement import Correction, agreement, fit
+from pipeline.traffic.agreement import Correction, agreement, corrected, fit, read_correction
 
 RECALL = 0.7
 
@@ -134,3 +136,29 @@ def test_the_widening_is_that_of_flow_intervals():
     low, high = flow_interval(*args, np.array([1.25]), np.array([error]))
     _, found_low, found_high = even.apply(args[1], args[0], args[2])
     np.testing.assert_allclose([found_low, found_high], [low, high])
+
+
+def test_a_corrected_table(tmp_path):
+    row = {"trucks": 3.0, "expected": 4.0, "expected_low": 2.0, "expected_high": 8.0, "model": "trucks-2"}
+    flow = {"flow_per_hour": 100.0, "flow_low": 60.0, "flow_high": 170.0}
+    table = pd.DataFrame([row | flow, dict.fromkeys(row | flow)])
+    (tmp_path / "correction.json").write_text(json.dumps(MADE.as_json()))
+    with collected_warnings() as warnings:
+        found = corrected(table, read_correction(tmp_path / "correction.json"))
+    assert not warnings
+    assert found.loc[0, ["trucks", "expected", "flow_per_hour"]].tolist() == [3, 5, 125]
+    assert found["flow_low"][0] < 75
+    assert found["flow_high"][0] > 212.5
+    assert found.loc[1].isna().all()
+    with collected_warnings() as warnings:
+        corrected(table, dataclasses.replace(MADE, model="other", count="all"))
+    assert "runs of trucks-2" in warnings[0]
+    assert "all vehicles" in warnings[1]
+
+
+def test_a_file_that_is_no_correction(tmp_path):
+    for content in (None, "{", "[]", "{}"):
+        if content is not None:
+            (tmp_path / "c.json").write_text(content)
+        with pytest.raises(CountsError, match="--fit"):
+            read_correction(tmp_path / "c.json")
