@@ -13,6 +13,7 @@ import pandas as pd
 import shapely
 
 from pipeline.errors import CountsError
+from pipeline.input_warnings import warn
 from pipeline.layers.flow import observe_directions
 from pipeline.traffic.runs import FinishedRun, Runs
 from pipeline.traffic.stretch import Stretch, find_stretch
@@ -142,7 +143,7 @@ def pairs(
     Raises
     ------
     CountsError
-        If no carriageway fits a station, the file does not count these vehicles, or there is no pair.
+        If no carriageway fits any station, the file does not count these vehicles, or there is no pair.
     """
     column = {"heavy": "heavy", "all": "vehicles"}[count]
     rows, problems = [], list[str]()
@@ -150,7 +151,13 @@ def pairs(
         if station.counts[column].isna().all():
             other = "all" if count == "heavy" else "heavy"
             raise CountsError(f"The counter file has no {column} vehicles. Try --count {other}.")
-        stretch = find_stretch(runs.network, station.lon, station.lat, station.bearing_deg, station.road)
+        try:
+            stretch = find_stretch(runs.network, station.lon, station.lat, station.bearing_deg, station.road)
+        except CountsError as error:
+            if len(stations) == 1:
+                raise
+            warn(f"Station {station.name} {station.direction} is left out. {error}")
+            continue
         say(f"{station.name} {station.direction}: {_named(runs.network, stretch)}")
         for run in runs.runs:
             counted = None if run.acquired is None else hour_of(station.counts, run.acquired, column)
@@ -161,6 +168,8 @@ def pairs(
             rows.append(
                 {**_described(station, stretch, run, runs.network), "counted_per_hour": counted, **flow}
             )
+    if not rows and not problems:
+        raise CountsError(f"None of {len(stations)} stations and directions is at a road of the runs.")
     if not rows:
         raise CountsError(
             f"Nothing to compare: of {len(problems)} acquisitions the counter has no hour in "

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline.errors import CountsError
+from pipeline.input_warnings import collected_warnings
 from pipeline.traffic.counters.counter_format import counts_of
 from pipeline.traffic.runs import read_runs
 from pipeline.traffic.stations import bearing_of, hour_of, pairs, stations_of
@@ -117,3 +118,15 @@ def test_nothing_to_compare_is_an_error(runs):
     light = stations_of(counts(heavy=np.nan), (lon, lat), {"": "E"})
     with pytest.raises(CountsError, match=r"no heavy vehicles\. Try --count all"):
         pairs(runs, light, "heavy")
+
+
+def test_a_station_without_a_road_is_left_out_if_there_are_others(runs):
+    lon, lat = place(1000, 10, runs.network)
+    there = counts(station="a", lon=lon, lat=lat, direction="E")
+    away = counts(station="b", lon=lon + 1, lat=lat, direction="E")
+    with collected_warnings() as warnings:
+        found = pairs(runs, stations_of(pd.concat([there, away]), None, {}), "heavy")
+    assert found["station"].tolist() == ["a"]
+    assert "Station b E is left out. No road within 150 m" in warnings[0]
+    with pytest.raises(CountsError, match="No road within 150 m"):
+        pairs(runs, stations_of(away, None, {}), "heavy")
