@@ -33,7 +33,7 @@ from pipeline.layers.styles import (
     seen_style,
     truck_style,
 )
-from pipeline.layers.traffic import road_traffic, write_traffic
+from pipeline.layers.traffic import Traffic, write_traffic
 from pipeline.layers.trucks import nearly_trucks
 from pipeline.models.bundle import Card
 from pipeline.models.legend import LegendClass
@@ -45,6 +45,7 @@ from pipeline.report.pictures import quicklook
 from pipeline.run.candidates import Candidates, candidates_of
 from pipeline.run.evaluated import FOLDER, kept_evaluation
 from pipeline.run.prepare import Job
+from pipeline.run.road_table import attribution_of, count_on_roads, road_table
 from pipeline.storage.atomic import replacing
 from pipeline.storage.out_folder import DETECTIONS, PROBABILITIES, TRAFFIC
 
@@ -127,6 +128,11 @@ class RunContext:
         return candidates_of(self.job, self.predictions, self.legend)
 
     @cached_property
+    def counted(self) -> Traffic:
+        """Trucks on the segments of roads; for products of traffic."""
+        return count_on_roads(self.job, self.candidates, self.status, self.detector_name)
+
+    @cached_property
     def search_area(self) -> SeenLayers:
         """Polygons of what was searched for trucks, and of what was not."""
         return seen_layers(self.status)
@@ -134,7 +140,10 @@ class RunContext:
     @cached_property
     def report(self) -> ReportContext:
         """Return the context of the pages about this run."""
-        models = self.job.models
+        job, models = self.job, self.job.models
+        roads = None
+        if "road_segments" in self.layers:
+            roads = road_table(job, self.counted, self.candidates, self.detector_name)
         return ReportContext(
             title=self.job.scene.id,
             scene=self.job.scene,
@@ -143,10 +152,11 @@ class RunContext:
             seen_fraction=self.search_area.fraction,
             not_seen=self.search_area.not_seen,
             road_segments=self.layers.get("road_segments"),
+            road_traffic=roads,
             landcover_raster=self.files.get("landcover.tif"),
             has_probabilities=PROBABILITIES in self.files,
             legend=self.legend or ReportContext.legend,
-            roads_source=_attribution(self.job.roads),
+            roads_source=attribution_of(self.job.roads),
             seconds=self.seconds,
             warnings=self.warnings,
             trucks=self.layers.get("trucks"),
@@ -226,19 +236,8 @@ def trucks(context: RunContext) -> Outputs:
 def traffic(context: RunContext) -> Outputs:
     """Count trucks on segments of roads; the table is written beside those of other scenes."""
     context.say("traffic on roads")
-    job, model = context.job, context.detector_name
-    counted = road_traffic(
-        context.candidates.rows,
-        context.candidates.shares,
-        job.roads,
-        job.scene,
-        context.status,
-        job.request.config.traffic,
-        buffer_m=job.request.config.trucks.road_buffer_m,
-        model=model,
-        attribution=_attribution(job.roads),
-    )
-    table = write_traffic(counted.table, job.request.out / TRAFFIC, job.scene.id, model)
+    job, counted = context.job, context.counted
+    table = write_traffic(counted.table, job.request.out / TRAFFIC, job.scene.id, context.detector_name)
     detections = context.folder / DETECTIONS
     with writing.replacing(detections) as part:
         write_geoparquet(counted.detections, part)
@@ -386,9 +385,3 @@ def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:
         "not_seen": not_seen_style(),
         "landcover": landcover_style(legend),
     }
-
-
-def _attribution(roads: gpd.GeoDataFrame | None) -> str | None:
-    if roads is None or not len(roads):
-        return None
-    return "Roads: as given; where they come from OpenStreetMap, (c) OpenStreetMap contributors, ODbL"

@@ -1,0 +1,61 @@
+"""Traffic on the roads of a run whose layers are being made: by segment, and by road for its report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+
+from pipeline.layers.traffic import Traffic, road_traffic
+from pipeline.run.candidates import Candidates
+from pipeline.run.prepare import Job
+from pipeline.traffic.runs import FinishedRun, Network, Runs
+from pipeline.traffic.table import traffic_by_road
+
+
+def count_on_roads(job: Job, candidates: Candidates, status: Path, model: str) -> Traffic:
+    """Count trucks on segments of the roads of a job that has some; `status` as of `road_traffic`."""
+    return road_traffic(
+        candidates.rows,
+        candidates.shares,
+        job.roads,
+        job.scene,
+        status,
+        job.request.config.traffic,
+        buffer_m=job.request.config.trucks.road_buffer_m,
+        model=model,
+        attribution=attribution_of(job.roads),
+    )
+
+
+def attribution_of(roads: gpd.GeoDataFrame | None) -> str | None:
+    """Return the attribution of roads that a user gave; None without roads."""
+    if roads is None or not len(roads):
+        return None
+    return "Roads: as given; where they come from OpenStreetMap, (c) OpenStreetMap contributors, ODbL"
+
+
+def road_table(job: Job, counted: Traffic, candidates: Candidates, model: str) -> pd.DataFrame:
+    """Return the table that `pipeline.traffic.table.traffic_of` gives of the run once it is finished."""
+    network, segments, acquired = Network(), counted.segments, job.scene.acquired
+    moment = acquired if isinstance(acquired, datetime) and job.scene.has_time else None
+    if moment is not None:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    run = FinishedRun(
+        folder=job.folder,
+        scene_id=job.scene.id,
+        acquired=moment,
+        day=acquired.date() if isinstance(acquired, datetime) else acquired,
+        model=model,
+        simulated=job.scene.simulated,
+        segment_ids=pd.Index(segments["segment_id"]),
+        in_network=network.add(segments),
+        seen_m=segments["seen_km"].to_numpy(np.float64) * 1000,
+        cloud_m=segments["cloud_km"].to_numpy(np.float64) * 1000,
+        detections=counted.detections,
+        recall=candidates.recall,
+    )
+    return traffic_by_road(Runs((run,), network.segments, ())).table
