@@ -142,7 +142,7 @@ class RunContext:
         """Return the context of the pages about this run."""
         job, models = self.job, self.job.models
         roads = None
-        if "road_segments" in self.layers:
+        if len(self.layers.get("road_segments", ())):
             roads = road_table(job, self.counted, self.candidates, self.detector_name)
         return ReportContext(
             title=self.job.scene.id,
