@@ -241,7 +241,7 @@ def draw_mistakes(name: str, mode: Mode, places: Sequence[Place]) -> None:
         for case in mistakes.itertuples():
             if case.id in chips:
                 score = case.score if case.outcome == "FP" else case.below_score
-                shown = "not proposed" if isnan(score) else f"score {score:.2f}"
+                shown = "no box" if isnan(score) else f"score {score:.2f}"
                 ranked = (0.0 if isnan(score) else score, f"{case.cause}\n{shown}", chips[case.id])
                 drawn[case.outcome].append(ranked)
     figure = Figure(figsize=(2.3 * SHOWN, 3.6), layout="constrained")
@@ -286,7 +286,9 @@ def write(found: Sequence[Judged], work: Path) -> None:
         *table([cost_row(one) for one in found]),
     ]
     with replacing(PAGE.with_name("detectors.png")) as part:
-        save_picture(comparison_figure([replace(one.line, model=one.name) for one in found]), part)
+        save_picture(
+            comparison_figure([replace(one.line, model=f"{one.steps:,} steps") for one in found]), part
+        )
     pictures = [
         text
         for one in found
