@@ -99,6 +99,10 @@ class Card(BaseModel):
     """Threshold of scenes without roads, where nearly all of the searched area has no truck."""
     score_threshold_near_roads: _Share | None = None
     """Threshold near roads, if roads are given; None: as without."""
+    vehicle_threshold: _Share | None = None
+    """Threshold of the scores of vehicles of any kind, without roads; None: detections have no such layer."""
+    vehicle_threshold_near_roads: _Share | None = None
+    """Threshold of these scores near roads; None: as without."""
     halo: int = Field(ge=0, le=4096)
     """Pixels (10 m) around a core that can change its result, rounded up to the stride."""
     stride: int = Field(ge=1, le=1024)
@@ -155,6 +159,11 @@ class Card(BaseModel):
         near = self.score_threshold_near_roads if near_roads else None
         chosen = self.score_threshold if near is None else near
         return 0.5 if chosen is None else chosen
+
+    def default_vehicle_threshold(self, near_roads: bool) -> float | None:
+        """Return the threshold of vehicles of any kind; None for a detector that does not tell them."""
+        near = self.vehicle_threshold_near_roads if near_roads else None
+        return self.vehicle_threshold if near is None else near
 
     def bands_used(self, available: Iterable[str]) -> tuple[str, ...]:
         """Return the input bands for a scene with bands `available`: optional ones only if it has them."""

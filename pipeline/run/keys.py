@@ -41,6 +41,8 @@ _NOT_COMPUTED_WITH = {
     "calibration_near_roads",
     "vehicle_calibration",
     "vehicle_calibration_near_roads",
+    "vehicle_threshold",
+    "vehicle_threshold_near_roads",
 }
 """Parts of a card that no shard depends on."""
 

@@ -41,10 +41,25 @@ def best_threshold(*curves: PrecisionRecall) -> float:
     return float(np.quantile(_THRESHOLDS[f1 >= f1.max() - SAME_F1], 0.5, method="lower"))
 
 
+def precise_threshold(curve: PrecisionRecall, least: float) -> float:
+    """Return the lowest score, in hundredths, from which at least this share of the detections is right.
+
+    If there is none, it is the score of the highest precision; 0.5 without detections.
+    """
+    precision = _at_thresholds(curve.score, curve.precision)
+    if not precision.any():
+        return 0.5
+    return float(_THRESHOLDS[precision >= min(least, precision.max())][0])
+
+
+def _at_thresholds(score: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values of a curve at each of `_THRESHOLDS`, 0 where no detection reaches it."""
+    return np.append(values, 0.0)[np.searchsorted(-score, -_THRESHOLDS, side="right") - 1]
+
+
 def _f1(curve: PrecisionRecall) -> NDArray[np.float64]:
     """Return F1 at each of `_THRESHOLDS`."""
-    last = np.searchsorted(-curve.score, -_THRESHOLDS, side="right") - 1
-    precision, recall = (np.append(values, 0.0)[last] for values in (curve.precision, curve.recall))
+    precision, recall = (_at_thresholds(curve.score, values) for values in (curve.precision, curve.recall))
     total = precision + recall
     return np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
 

@@ -31,6 +31,7 @@ from pipeline.validation.card_metrics import (
     false_alarms,
     motion_metrics,
     negative_threshold,
+    precise_threshold,
     reliability_table,
     rounded,
     speed,
@@ -64,6 +65,13 @@ class DetectorMeasurement(Settings):
         ge=1e-6,
         le=1e6,
         description="false alarms that are allowed on all negative scenes together, without roads",
+    )
+    precision: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="share of heavy vehicles among detections that sets the threshold of a detector that "
+        "tells them from light ones",
     )
     threads: int = Field(1, ge=1, le=MOST_THREADS)
 
@@ -118,12 +126,19 @@ class Mode:
     observations: Observations
     calibration: Calibration
     chosen_on: tuple[Observed, ...]
-    """The threshold has the highest mean F1 on these, unless negative scenes raise it."""
+    """The threshold is chosen on these, unless negative scenes raise it."""
     threshold: float
+    rule: str
+    """How the threshold was chosen, in words."""
 
     @staticmethod
-    def fit(raw: Observations, near_roads: bool, negative_per_10_km2: float) -> Mode:
-        """Fit the calibration and choose the threshold.
+    def fit(
+        raw: Observations, near_roads: bool, negative_per_10_km2: float, precision: float | None = None
+    ) -> Mode:
+        """Fit the calibration and choose the threshold: that of the highest mean F1.
+
+        With a `precision` it is the lowest that has it on the simulated scenes, since only their labels tell
+        heavy vehicles from light ones.
 
         Motion counts near roads only: elsewhere much that moves is no truck, and a weight that suits some
         scenes makes others worse.
@@ -132,12 +147,18 @@ class Mode:
         calibration = fit_calibration(scores, correct, evidence if near_roads else 0.0)
         found = raw.calibrated(calibration)
         usable = [place for place in found.places if place.roads is not None or not near_roads]
-        chosen_on = (pool("calibration", found.fitting), *usable)
-        threshold = best_threshold(*(one.evaluate(near_roads).curves[PRIMARY_CURVE] for one in chosen_on))
+        chosen_on = (pool("calibration", found.fitting), *(usable if precision is None else ()))
+        curves = [one.evaluate(near_roads).curves[PRIMARY_CURVE] for one in chosen_on]
+        if precision is None:
+            threshold = best_threshold(*curves)
+            rule = f"highest mean of the F1 (the middle of those within {SAME_F1:g} of it)"
+        else:
+            threshold = precise_threshold(curves[0], precision)
+            rule = f"the lowest with a precision of {precision:g} for heavy vehicles"
         if not near_roads and found.negative:
             negative = pool("negative", found.negative)
             threshold = max(threshold, negative_threshold(negative, negative_per_10_km2))
-        return Mode(near_roads, raw, found, calibration, chosen_on, threshold)
+        return Mode(near_roads, raw, found, calibration, chosen_on, threshold, rule)
 
     def metrics(self, place: Observed) -> dict[str, Any]:
         """Return counts, precision, recall and F1 at the threshold."""
@@ -179,17 +200,22 @@ def measure_detector(
     if bundle.card.task != "detection":
         raise BundleError(f"Detectors are measured here; {bundle.card.id} is for {bundle.card.task}.")
     raw = _observe(bundle, settings, say)
-    near, everywhere = (Mode.fit(raw, roads, settings.negative_per_10_km2) for roads in (True, False))
+    precision = settings.precision if bundle.card.scores_vehicles else None
+    near, everywhere = (
+        Mode.fit(raw, roads, settings.negative_per_10_km2, precision) for roads in (True, False)
+    )
     quality, curves = _quality(near, everywhere, settings)
     moving = [Mode.fit(raw.of_vehicles(), roads, settings.negative_per_10_km2) for roads in (True, False)]
     quality["moving_vehicles"] = _moving_vehicles(*moving)
-    calibrations = [mode.calibration if bundle.card.scores_vehicles else None for mode in moving]
+    vehicles = [mode if bundle.card.scores_vehicles else None for mode in moving]
     card = bundle.card.model_copy(
         update={
             "calibration": everywhere.calibration,
             "calibration_near_roads": near.calibration,
-            "vehicle_calibration": calibrations[1],
-            "vehicle_calibration_near_roads": calibrations[0],
+            "vehicle_calibration": vehicles[1] and vehicles[1].calibration,
+            "vehicle_calibration_near_roads": vehicles[0] and vehicles[0].calibration,
+            "vehicle_threshold": vehicles[1] and vehicles[1].threshold,
+            "vehicle_threshold_near_roads": vehicles[0] and vehicles[0].threshold,
             "score_threshold": everywhere.threshold,
             "score_threshold_near_roads": near.threshold,
             "quality": quality | {"speed": speed(bundle)},
@@ -266,9 +292,9 @@ def _thresholds(near: Mode, everywhere: Mode, settings: DetectorMeasurement) -> 
     """Return how the thresholds were chosen, in words."""
     negative = " and ".join(place.name for place in everywhere.observations.negative) or "no scene"
     return {
-        "near_roads": f"{near.threshold:g}: highest mean of the F1 near the roads of "
-        f"{', '.join(one.name for one in near.chosen_on)} (the middle of those within {SAME_F1:g} of it)",
-        "everywhere": f"{everywhere.threshold:g}: the same of "
+        "near_roads": f"{near.threshold:g}: {near.rule}, near the roads of "
+        f"{', '.join(one.name for one in near.chosen_on)}",
+        "everywhere": f"{everywhere.threshold:g}: {everywhere.rule}, of "
         f"{', '.join(one.name for one in everywhere.chosen_on)} without roads, and at most "
         f"{settings.negative_per_10_km2:g} detections per 10 km2 on {negative} together",
     }

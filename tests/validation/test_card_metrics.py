@@ -12,6 +12,7 @@ from pipeline.validation.card_metrics import (
     detector_metrics,
     false_alarms,
     negative_threshold,
+    precise_threshold,
 )
 from pipeline.validation.observe import Observed
 
@@ -50,6 +51,16 @@ def test_every_place_counts_the_same_for_the_threshold():
     both = best_threshold(curve(many, [0, 1000, 2000]), curve(faint, [0, 1000]))
     assert both == pytest.approx(0.15, abs=0.011) and alone == pytest.approx(0.35, abs=0.011)
     assert best_threshold(curve(faint, [0, 1000]), precision_recall([], [], [], [])) == both
+
+
+def test_the_precise_threshold_is_the_lowest_with_the_precision():
+    found = {0: 0.9, 1000: 0.8, 500: 0.7, 2000: 0.6, 3000: 0.5, 1500: 0.4, 2500: 0.3}
+    of_four = curve(found, [0, 1000, 2000, 3000])
+    assert precise_threshold(of_four, 0.8) == pytest.approx(0.41)  # 4 of 5; 4 of 6 with the next
+    assert precise_threshold(of_four, 1.0) == pytest.approx(0.71)
+    assert precise_threshold(of_four, 0.1) == pytest.approx(0.01)
+    assert precise_threshold(curve({0: 0.9, 500: 0.8}, [1500]), 0.8) == 0.5
+    assert precise_threshold(curve({500: 0.9, 0: 0.8}, [0]), 0.8) == pytest.approx(0.01)  # half at best
 
 
 def test_without_trucks_there_is_no_best_threshold():

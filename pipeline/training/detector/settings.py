@@ -91,6 +91,7 @@ class DetectorTraining(ChipTraining):
     chip_px: int = Field(64, ge=32, le=4096, multiple_of=4)
     learning_rate: float = Field(1.5e-3, ge=1e-9, le=10)
     warmup: int = Field(150, ge=1, le=MOST_STEPS)
+    version: str = Field("1", min_length=1, max_length=40, description="of the bundle, for its card")
     architecture: str = Field("faster_rcnn", description="a family of detectors")
     arguments: dict[str, Any] = Field({}, description="of the network, where not the family's own")
 

@@ -141,7 +141,8 @@ def first_card(settings: DetectorTraining, out: Path) -> Card:
         If that bundle is no truck detector on the bands of chips.
     """
     if settings.start_from is None:
-        card = blank_card(settings.architecture, settings.arguments)
+        blank = blank_card(settings.architecture, settings.arguments)
+        card = blank.model_copy(update={"version": settings.version})
         reported = {"training_data": settings.sources, "limitations": settings.limitations}
         return card.model_copy(update={"id": settings.id or card.id, **reported})
     card = open_bundle(settings.start_from).card
