@@ -13,10 +13,10 @@ from pipeline.models.registry import build_network
 
 def test_models_are_listed_shown_and_taken_apart():
     listed = CliRunner().invoke(cli.app, ["models", "list"], env={"COLUMNS": "200"}).output
-    assert "faster_rcnn" in listed
+    assert "centernet2" in listed
     assert "separable_fcn" in listed
     shown = CliRunner().invoke(cli.app, ["models", "show", "trucks"]).output
-    for expected in ("faster_rcnn", "a detection counts from", "Learned from", "licence", "f1", "GMAC; halo"):
+    for expected in ("centernet2", "a detection counts from", "Learned from", "licence", "f1", "GMAC; halo"):
         assert expected in shown
     anatomy = CliRunner().invoke(cli.app, ["models", "anatomy", "landcover"], env={"COLUMNS": "200"}).output
     assert "halo 20 px; stride 2 px" in anatomy
@@ -28,7 +28,7 @@ def test_a_network_is_inspected_at_a_place(tmp_path, scene):
     done = CliRunner().invoke(cli.app, command)
     assert done.exit_code == 0
     assert "inside.html" in done.output.replace("\n", "")
-    assert "backbone.stem.0" in page.read_text()
+    assert "centres.stem.0" in page.read_text()
 
 
 @pytest.mark.parametrize(
