@@ -145,6 +145,7 @@ def count(path: Path) -> int:
 
 
 @pytest.mark.longer
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("change", "found"), [(("", ""), 0), (("scale=1e-4", "scale='x'"), 1)])
 def test_types_of_a_script_are_complete(tmp_path, change, found):
     """mypy in strict mode knows every type of the API, and finds an argument of a wrong type."""
