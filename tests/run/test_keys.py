@@ -199,7 +199,7 @@ def test_another_calibration_or_threshold_needs_no_new_shards(product, tmp_path,
         assert job(**changes).missing() == []
     run_shards(job(None), [0, 1])
     assert job(None, calibration=Calibration(offset=-1.0), score_threshold=0.3).missing() == []
-    assert job(None, score_threshold=0.05).missing() == []
+    assert job(None, score_threshold=0.15).missing() == []
     assert job(None, calibration=Calibration(), score_threshold=0.05).missing() == [
         0,
         1,

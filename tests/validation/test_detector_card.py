@@ -75,7 +75,8 @@ def test_a_measured_card_has_everything_and_is_written_whole(measured, tmp_path)
     moving = quality["moving_vehicles"]
     assert moving["simulated_held_out"].keys() == {"near_roads", "everywhere"}
     assert moving["calibration"]["near_roads"]["expected_error_after"] is not None
-    assert opened.card.vehicle_calibration is None  # it scores heavy vehicles only
+    assert opened.card.vehicle_calibration is not None
+    assert moving["thresholds"]["near_roads"] == opened.card.vehicle_threshold_near_roads
     assert str(measured.card.score_threshold_near_roads) in quality["thresholds"]["near_roads"]
     assert open_bundle("trucks").card == bundle.card  # the shipped one is as it was
 
