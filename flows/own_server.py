@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from typing import IO, Any
+import time
+from typing import IO, TYPE_CHECKING, Any
 
+import httpx
 import prefect
-from prefect.server.api.server import SubprocessASGIServer
-from prefect.settings import get_current_settings
+from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, get_current_settings
 
 from pipeline.stopping import ENDING_WITH_PARENT, as_parent
 
+if TYPE_CHECKING:  # the import of the server takes a second
+    from prefect.server.api.server import SubprocessASGIServer
+
+_POLL_S = 0.05
 _NOT_STARTED = 3
 """Exit status of uvicorn, after which Prefect tries other ports, without end if the port is not at fault."""
 
@@ -22,8 +28,26 @@ def watch_own_server() -> None:
 
     Prefect waits until its time limit is over, and lets the process print its tracebacks.
     """
+    from prefect.server.api.server import SubprocessASGIServer
+
     server = SubprocessASGIServer()
     server._run_uvicorn_command = lambda: _Watched(server)  # type: ignore[method-assign]
+
+
+def use_server(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Make the server of a process that of this one, once it answers; False if the process has ended."""
+    address = f"http://127.0.0.1:{port}/api"
+    end = time.monotonic() + PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    with httpx.Client(trust_env=False) as client:  # no proxy for loopback
+        while process.poll() is None and time.monotonic() < end:
+            try:
+                if client.get(f"{address}/health").is_success:
+                    os.environ["PREFECT_API_URL"] = address  # also of workers in other processes
+                    refresh_global_settings_context()
+                    return True
+            except httpx.TransportError:
+                time.sleep(_POLL_S)
+    return False
 
 
 class _Watched(subprocess.Popen[bytes]):

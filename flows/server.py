@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, TerminationSignal
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, PREFECT_HOME, temporary_settings
 
 from flows.own_server import watch_own_server
 from pipeline.errors import OrchestratorError
@@ -42,7 +42,8 @@ class FlowRecord:
         self._settings = ExitStack()
 
     def __enter__(self) -> FlowRecord:
-        watch_own_server()
+        if not PREFECT_API_URL.value():
+            watch_own_server()
         try:
             client = get_client(sync_client=True)
         except (RuntimeError, OSError) as error:  # the server that Prefect starts where none is set

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -73,6 +74,30 @@ def without_unusable_proxies() -> None:
 def without_telemetry() -> None:
     """Keep OpenVINO, imported afterwards, from reporting to its makers, which it does without asking."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Keep torchvision, imported in the block, from importing PyTorch's compiler and SymPy: a second.
+
+    It wants one function of them, which it calls on GPUs that are to be deterministic. They are imported when
+    it is called.
+    """
+    name = "torch._dynamo.utils"
+    if name in sys.modules:
+        yield
+        return
+
+    def is_compile_supported(device_type: str) -> bool:
+        return bool(importlib.import_module(name).is_compile_supported(device_type))
+
+    stub = ModuleType(name)
+    stub.is_compile_supported = is_compile_supported  # type: ignore[attr-defined]
+    sys.modules[name] = stub
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def with_fused_norms(network: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import subprocess
 import sys
 
 import httpx
@@ -62,6 +63,22 @@ def test_openvino_takes_a_missing_telemetry_for_its_stub():
     assert openvino.convert_model
     assert sys.modules["openvino_telemetry"] is None
     assert telemetry_utils.init_ovc_telemetry("test").__class__.__module__.endswith("telemetry_stub")
+
+
+def test_torchvision_loads_without_the_compiler_of_pytorch():
+    said = output_of(
+        "from pipeline.models.registry import FAMILIES",
+        "print('torchvision' in sys.modules, {'torch._dynamo', 'sympy'} & set(sys.modules))",
+        "from torchvision.ops.roi_align import is_compile_supported",
+        "from torch._dynamo.utils import is_compile_supported as real",
+        "print(is_compile_supported('cuda') == real('cuda'), is_compile_supported('meta') == real('meta'))",
+    )
+    assert said.splitlines() == ["True set()", "True True"]
+
+
+def output_of(*lines: str) -> str:
+    command = [sys.executable, "-c", "\n".join(["import sys", *lines])]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def test_norms_are_fused_into_convolutions():

@@ -22,6 +22,7 @@ from pipeline.cli.options import (
     band_list,
     scene_settings,
 )
+from pipeline.cli.server_ahead import ServerAhead
 
 commands = typer.Typer()
 
@@ -63,16 +64,21 @@ def run(
     Example: `truckscape run S2A_MSIL2A_20230804T021351.SAFE --roads roads.gpkg --out layers`
     """
     from pipeline.config import load_config
-    from pipeline.evaluation.evaluate import check_measured
     from pipeline.logs import labelled
     from pipeline.redaction import without_secrets
-    from pipeline.run import OVERPASS, Request, prepare, run_prepared_directly
+    from pipeline.scenes.existing import check_there
 
     own = scene_settings(settings, scale=scale, offset=offset, nodata=nodata, acquired=acquired)
+    checked_settings = load_config(config, own)
+    check_there(scene)
+    note(f"opening {without_secrets(scene)}")  # imports that take seconds are below
+    from pipeline.evaluation.evaluate import check_measured
+    from pipeline.run import OVERPASS, Request, prepare, run_prepared_directly
+
     request = Request(
         scene=scene,
         out=out,
-        config=load_config(config, own),
+        config=checked_settings,
         bands=band_list(bands),
         roads=roads,
         truck_labels=truck_labels,
@@ -81,16 +87,20 @@ def run(
     if prefect:
         quiet_prefect()
     if str(roads) == OVERPASS:
-        server = without_secrets(request.config.traffic.overpass_url)
-        note(f"roads: from {server}, unless they are in {out / '.roads'}")
-    job = prepare(request)  # before Prefect is imported: wrong input is reported at once
+        source = without_secrets(request.config.traffic.overpass_url)
+        note(f"roads: from {source}, unless they are in {out / '.roads'}")
+    server = ServerAhead()
+    job = prepare(request, checked=server.start if prefect else lambda: None)
     with labelled(scene=job.scene.id):
         if roads is None and job.models.detector:
             note("roads: none; near roads more trucks and fewer look-alikes are found (--roads overpass)")
         with progress(job) as (say, on_tile):
             if prefect:
+                from flows.own_server import use_server
                 from flows.scene import run_prepared
 
+                if server.process:
+                    use_server(server.process, server.port)
                 result = run_prepared(job, say, on_tile)
             else:
                 result = run_prepared_directly(job, say, on_tile)

@@ -5,21 +5,24 @@ from __future__ import annotations
 from torch import nn
 
 from pipeline.errors import BundleError
-from pipeline.models import (
-    centernet2,
-    fast_rcnn,
-    faster_rcnn,
-    fcos,
-    library_segmenters,
-    rcnn,
-    screener,
-    separable_fcn,
-    unet,
-    yolo,
-)
 from pipeline.models.bundle import Card, Task
 from pipeline.models.family import Family
 from pipeline.plugins import FAMILY_PLUGINS, Registry
+from pipeline.private_interfaces import without_compiler
+
+with without_compiler():
+    from pipeline.models import (
+        centernet2,
+        fast_rcnn,
+        faster_rcnn,
+        fcos,
+        library_segmenters,
+        rcnn,
+        screener,
+        separable_fcn,
+        unet,
+        yolo,
+    )
 
 _FAMILIES: list[Family] = [
     rcnn.FAMILY,

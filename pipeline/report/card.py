@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.models.bundle import Bundle, Calibration, Card
-from pipeline.models.halo import card_anatomy, count_parameters, halo_of
 
 PICTURE = "quality.png"
 _BARS = "▁▂▃▄▅▆▇█"
@@ -69,6 +68,8 @@ def anatomy_page(card: Card, side: int = 256) -> RenderableType:
     BundleError
         If its architecture or an argument of it is unknown.
     """
+    from pipeline.models.halo import card_anatomy, count_parameters, halo_of
+
     found = card_anatomy(card, side)
     rows = found.to_table()
     table = Table(*rows[0], box=None, header_style="bold")

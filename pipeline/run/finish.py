@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.errors import InputChangedError, OutputError
-from pipeline.inference.engine import OnTile
-from pipeline.inference.networks import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
 from pipeline.input_warnings import collected_warnings
 from pipeline.layers.stac import build_item, write_item
@@ -27,6 +26,9 @@ from pipeline.run.request import Request
 from pipeline.scenes.raster.cache import BlockCache, current_cache
 from pipeline.storage.atomic import remove_abandoned, remove_stale_outputs, set_aside
 from pipeline.storage.publish import publish, publish_beside
+
+if TYPE_CHECKING:  # torch takes seconds, and inputs are checked first
+    from pipeline.inference.engine import OnTile
 
 log = logging.getLogger(__name__)
 _CACHE_FOR_CHIPS = 64_000_000
@@ -54,6 +56,8 @@ def work_on(job: Job) -> Iterator[None]:
 
     After a failure, keep its finished shards for the next run, and no empty folders.
     """
+    from pipeline.inference.networks import NetworkPool, current_networks
+
     try:
         with BlockCache(), NetworkPool(current_networks()):
             yield
@@ -150,6 +154,8 @@ def _make_products(context: RunContext, clock: Clock) -> None:
 
 def _merged(job: Job) -> Predictions:
     """Merge all shards; a folder whose layers change has no `run.json`."""
+    from pipeline.inference.networks import current_networks
+
     cache = current_cache()
     cache.clear()  # layers read small windows, and need the memory
     cache.budget = _CACHE_FOR_CHIPS

@@ -7,16 +7,18 @@ import logging
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from pipeline.errors import OutputError, WorkerMismatchError
-from pipeline.inference.engine import OnTile, Search, predict_shards
-from pipeline.inference.merge import merge_shards
 from pipeline.inference.predictions import Predictions
 from pipeline.inference.shards import Shard
 from pipeline.logs import labelled
 from pipeline.run.inputs import check_same, files_of_scene, verified
 from pipeline.run.keys import environment
 from pipeline.run.prepare import Job
+
+if TYPE_CHECKING:  # torch takes seconds, and inputs are checked first
+    from pipeline.inference.engine import OnTile
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +51,8 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
     missing = [index for index in indices if job.keys[index] not in whole]
     if not missing:
         return
+    from pipeline.inference.engine import Search, predict_shards
+
     _check_worker(job)
     files = files_of_scene(job.scene)
     before = verified(files, job.inputs, job.states)
@@ -110,6 +114,8 @@ def merged(job: Job, calibrated: bool = True) -> Predictions:
 
     Errors as `run_shards`, for shards that are missing or damaged.
     """
+    from pipeline.inference.merge import merge_shards
+
     shutil.rmtree(job.work, ignore_errors=True)
     job.work.mkdir(parents=True)
     shards = (stored_shard(job, index) for index in range(len(job.shards)))

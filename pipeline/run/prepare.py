@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import geopandas as gpd
 
@@ -15,9 +16,6 @@ from pipeline.config import Config
 from pipeline.errors import BundleError, ConfigError, GeoreferenceError, OutputError
 from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
-from pipeline.inference.engine import max_shard_px, max_tile_px
-from pipeline.inference.networks import Models, thread_count
-from pipeline.inference.runtime import half_precision
 from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
@@ -42,6 +40,9 @@ from pipeline.storage.out_folder import ROADS, TRAFFIC, check_out, check_scene_f
 from pipeline.storage.out_folder import SHARDS as _HIDDEN
 from pipeline.storage.publish import SETTING as PUBLISH_URL
 from pipeline.tiling import Tile, plan, shard, strips
+
+if TYPE_CHECKING:  # torch takes seconds, and inputs are checked first
+    from pipeline.inference.networks import Models
 
 _LEAST_TILE_PX = 64
 _ROADS_MARGIN_M = 5000.0
@@ -134,11 +135,12 @@ class Job:
         return [index for index, key in enumerate(self.keys) if key not in whole]
 
 
-def prepare(request: Request) -> Job:
+def prepare(request: Request, checked: Callable[[], None] = lambda: None) -> Job:
     """Open the scene, check everything that can be checked, and cut the work into shards.
 
-    Writes only the output folder, and a note in a store of shards if one is set. Any TruckscapeError may be
-    raised, so that wrong input shows before any work is done.
+    `checked` is called once the inputs are found right, before torch is imported. Writes only the output
+    folder, and a note in a store of shards if one is set. Any TruckscapeError may be raised, so that wrong
+    input shows before any work is done.
     """
     started = time.monotonic()
     with collected_warnings() as warnings, within_memory(request.config.engine.memory_mb):
@@ -146,7 +148,7 @@ def prepare(request: Request) -> Job:
         before = states_below(request.scene)
         scene = _opened(request)
         with labelled(scene=scene.id):
-            job = _prepare(request, scene, before, started)
+            job = _prepare(request, scene, before, started, checked)
     return replace(job, warnings=tuple(warnings))
 
 
@@ -186,13 +188,15 @@ def check_stores(config: Config) -> None:
         open_shared(config.runner.store)
 
 
-def _prepare(request: Request, scene: Scene, before: States, started: float) -> Job:
+def _prepare(
+    request: Request, scene: Scene, before: States, started: float, checked: Callable[[], None]
+) -> Job:
     config = request.config
     check_scene_folder(request.out, scene.id, (TRAFFIC, ROADS) if request.roads else ())
     _warn_of_time(scene)
     if request.catalog:  # a batch has a ledger for that
         warn_of_same_acquisition(scene, request.out)
-    models = Models(
+    bundles = (
         _bundle("trucks.bundle", config.trucks.bundle, "detection") if config.trucks.enabled else None,
         _bundle("landcover.bundle", config.landcover.bundle, "segmentation")
         if config.landcover.enabled
@@ -201,7 +205,7 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
         if config.trucks.enabled and config.trucks.screener
         else None,
     )
-    for bundle in models.bundles:
+    for bundle in filter(None, bundles):
         bundle.card.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
         _warn_of_missing_bands(bundle, scene)
     scene = plausible(scene, config.scene.given)
@@ -216,6 +220,10 @@ def _prepare(request: Request, scene: Scene, before: States, started: float) -> 
         warn_if_labels_elsewhere(labels, request.truck_labels, crs, _bounds(scene, 0))
     if request.landcover_labels:
         read_landcover_labels(request.landcover_labels, scene.grid)
+    checked()
+    from pipeline.inference.networks import Models, thread_count
+
+    models = Models(*bundles)
     shards = _shards(scene, models, config)
     inputs = hashes_of(files, scene, thread_count(config.engine))
     check_same(states, files)
@@ -242,6 +250,9 @@ def _shards(scene: Scene, models: Models, config: Config) -> tuple[tuple[Tile, .
 
     Raises GeoreferenceError if the scene is too wide for tiles of one row to fit.
     """
+    from pipeline.inference.engine import max_shard_px, max_tile_px
+    from pipeline.inference.runtime import half_precision
+
     memory_mb, width = config.engine.memory_mb, scene.shape[1]
     probabilities = config.landcover.probabilities
     largest = max_tile_px(memory_mb, models, half_precision(config.engine), probabilities)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,8 +16,8 @@ from pipeline.errors import (
     is_transient,
 )
 from pipeline.plugins import READER_PLUGINS, Registry
-from pipeline.printable import is_text
 from pipeline.redaction import is_url
+from pipeline.scenes.existing import existing
 from pipeline.scenes.overrides import with_overrides
 from pipeline.scenes.raster.auxiliary import warn_of_auxiliary
 from pipeline.scenes.raster.installation import check_installation
@@ -32,8 +31,6 @@ READERS = Registry(
     READER_PLUGINS, Reader, "format", [safe.READER, band_folder.READER, geotiff.READER, stac.READER]
 )
 """All scene formats; the first that accepts a path or URL opens it."""
-_NOT_UTF_8 = re.compile(r"\\x[89a-f][0-9a-f]")
-"""Bytes as `printable` writes them, such as in the ledger of a batch."""
 
 
 def formats() -> str:
@@ -67,27 +64,10 @@ def open_scene(href: str, bands: Sequence[str] | None = None, settings: SceneSet
     if is_url(href):
         return _open(href, href, bands, settings)
     try:
-        return _open(_existing(href), href, bands, settings)
+        return _open(existing(href, formats()), href, bands, settings)
     except OSError as error:
         kind = UnreachableError if is_transient(error) else SceneNotFoundError
         raise kind(f"The scene can't be read: {href[:500]} ({error.strerror or error}).") from error
-
-
-def _existing(href: str) -> str:
-    """Return the path of a scene that exists, without `~`. Raises OSError if that can't be known."""
-    if not is_text(href):
-        raise NotAProductError(f"The name is not UTF-8, which GDAL can't open: {href}. Rename it.")
-    try:
-        path = Path(href).expanduser()
-        is_there = path.exists()
-    except (RuntimeError, ValueError) as error:  # of an unknown user, or with a null character
-        raise SceneNotFoundError(f"No such file or folder: {href[:500]} ({error})") from error
-    if not is_there:
-        why = " Names that are not UTF-8, shown like \\xfc, can't be read." if _NOT_UTF_8.search(href) else ""
-        raise SceneNotFoundError(f"No such file or folder: {href[:500]}.{why} A scene is {formats()}.")
-    if not path.is_dir() and not path.is_file():
-        raise NotAProductError(f"Not a Sentinel-2 scene but a pipe, socket or device: {href}.")
-    return str(path)
 
 
 def _open(path: str, href: str, bands: Sequence[str] | None, settings: SceneSettings | None) -> Scene:

@@ -35,7 +35,8 @@ def refused(capsys, monkeypatch, *arguments: str) -> str:
     streams = capsys.readouterr()
     assert end.value.code == 1
     assert streams.out == ""
-    (line,) = streams.err.strip().splitlines()
+    *before, line = streams.err.strip().splitlines()
+    assert not [other for other in before if not other.startswith("opening ")]
     assert line.startswith("error: ")
     return line
 

@@ -1,5 +1,6 @@
 """`truckscape run`: what it prints, and one line for each mistake."""
 
+import subprocess
 import sys
 
 import geopandas as gpd
@@ -106,3 +107,32 @@ def test_a_run_without_roads_suggests_them_in_one_line(capsys, tmp_path, scene):
     assert [line for line in capsys.readouterr().err.splitlines() if "--roads" in line] == [
         "roads: none; near roads more trucks and fewer look-alikes are found (--roads overpass)"
     ]
+
+
+def imported_by(*arguments: str) -> tuple[list[str], set[str]]:
+    """The lines on standard error of a command that fails, and the slow packages that it has imported."""
+    code = (
+        "import sys\nfrom pipeline.cli import main\n"
+        "try: main()\n"
+        "finally: print(*sorted({'geopandas', 'prefect', 'torch'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code, "run", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    return done.stderr.splitlines(), set(done.stdout.split())
+
+
+def test_a_mistyped_path_imports_nothing_that_takes_seconds(tmp_path):
+    (line,), imported = imported_by("/nowhere/S2A.SAFE", "--out", str(tmp_path / "out"))
+    assert line.startswith("error: No such file or folder: /nowhere/S2A.SAFE")
+    assert imported == set()
+
+
+def test_roads_are_checked_after_the_first_line_and_before_torch_and_prefect(scene, tmp_path):
+    roads = tmp_path / "roads.gpkg"
+    roads.write_text("none")
+    (first, *_, last), imported = imported_by(scene, "--roads", str(roads), "--out", str(tmp_path / "out"))
+    assert first == f"opening {scene}"
+    assert last.startswith("error: ")
+    assert "roads.gpkg" in last
+    assert imported == {"geopandas"}

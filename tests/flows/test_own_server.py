@@ -7,8 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+from prefect.context import refresh_global_settings_context
+from prefect.settings import PREFECT_API_URL
 
+from flows.own_server import use_server
 from tests.flows.processes import PATIENT, PYTHON, environment
+from tests.servers import refusing_server
 
 START = "from flows.server import FlowRecord\nwith FlowRecord(print): print('started')"
 
@@ -18,6 +22,30 @@ def started(env: dict[str, str], *before: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [*before, PYTHON, "-c", START], env=env, capture_output=True, text=True, timeout=240, check=False
     )
+
+
+class Process:
+    def __init__(self, status: int | None) -> None:
+        self.status = status
+
+    def poll(self) -> int | None:
+        return self.status
+
+
+def test_a_server_that_was_started_ahead_is_used_once_it_answers(monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", "")  # and put back afterwards
+    with refusing_server(200) as (address, asked):
+        assert use_server(Process(None), int(address.rpartition(":")[2]))
+        assert PREFECT_API_URL.value() == os.environ["PREFECT_API_URL"] == f"{address}/api"
+        assert asked == ["GET /api/health"]
+    monkeypatch.undo()
+    refresh_global_settings_context()
+
+
+def test_a_server_whose_process_has_ended_is_left_to_prefect(monkeypatch):
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    assert not use_server(Process(0), 9)
+    assert "PREFECT_API_URL" not in os.environ
 
 
 @pytest.mark.longer
