@@ -11,13 +11,12 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import InputChangedError
+from pipeline.inference import engine
 from pipeline.run import Request, finish, prepare, run_shards
 from pipeline.run.inputs import check_same, states_below, states_of, verified
 from tests.conftest import write_geotiff
 
-finish_module, predict, prepare_module = (
-    import_module(f"pipeline.run.{name}") for name in ("finish", "predict", "prepare")
-)
+finish_module, prepare_module = (import_module(f"pipeline.run.{name}") for name in ("finish", "prepare"))
 
 SETTINGS = ["landcover.enabled=false", "engine.threads=1", "tiling.tile_px=48", "tiling.shards=2"]
 
@@ -85,7 +84,7 @@ def test_a_file_that_is_replaced_and_put_back_while_it_is_computed_leaves_no_sha
         replace(scene)
         aside.replace(scene)
 
-    original = predict.predict_shards
+    original = engine.predict_shards
 
     def predict_shards(*arguments):
         for number, shard in enumerate(original(*arguments)):
@@ -93,7 +92,7 @@ def test_a_file_that_is_replaced_and_put_back_while_it_is_computed_leaves_no_sha
                 swap()
             yield shard
 
-    monkeypatch.setattr(predict, "predict_shards", predict_shards)
+    monkeypatch.setattr(engine, "predict_shards", predict_shards)
     with pytest.raises(InputChangedError):
         run_shards(job, [0, 1])
     assert job.missing() == [1]
