@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -161,9 +162,10 @@ def judged(name: str, steps: int, bundle: Bundle, scenes: dict[int, Place], work
             observed = {
                 seed: observe_place(bundle, place, Path(scratch), ENGINE) for seed, place in scenes.items()
             }
-        found = figures_of(name, steps, bundle, scenes, observed)
+        found = figures_of(name, steps, bundle, scenes, observed, file.with_suffix(".png"))
         with replacing(file) as part:
             part.write_text(json.dumps(without_nan(asdict(found)), indent=1), encoding="utf-8")
+    shutil.copyfile(file.with_suffix(".png"), picture_of(name))
     stored = json.loads(file.read_text(encoding="utf-8"))
     proposals = stored["line"].pop("proposals")
     line = Compared(**stored.pop("line"), proposals=Proposals(**proposals) if proposals else None)
@@ -171,9 +173,14 @@ def judged(name: str, steps: int, bundle: Bundle, scenes: dict[int, Place], work
 
 
 def figures_of(
-    name: str, steps: int, bundle: Bundle, scenes: dict[int, Place], observed: dict[int, Observed]
+    name: str,
+    steps: int,
+    bundle: Bundle,
+    scenes: dict[int, Place],
+    observed: dict[int, Observed],
+    picture: Path,
 ) -> Judged:
-    """Return the figures of a detector, and draw its mistakes near roads."""
+    """Return the figures of a detector, and draw its mistakes near roads to `picture`."""
     fitting, held_out = ([observed[seed] for seed in seeds] for seeds in (FITTING, HELD_OUT))
     places = [scenes[seed] for seed in HELD_OUT]
     heavy = Observations(tuple(fitting), tuple(held_out), (), ())
@@ -201,7 +208,7 @@ def figures_of(
         "recall": primary.recall,
         "F1": primary.f1,
     }
-    draw_mistakes(name, near, places)
+    draw_mistakes(picture, near, places)
     return Judged(
         name=name,
         steps=steps,
@@ -228,7 +235,7 @@ def picture_of(name: str) -> Path:
     return PAGE.with_name(f"detectors-{name.replace(', ', '-').replace('_', '-')}.png")
 
 
-def draw_mistakes(name: str, mode: Mode, places: Sequence[Place]) -> None:
+def draw_mistakes(path: Path, mode: Mode, places: Sequence[Place]) -> None:
     """Draw false negatives and the most certain false positives of all scenes, as chips."""
     drawn: dict[str, list[tuple[float, str, bytes]]] = {"FN": [], "FP": []}
     for place, observed in zip(places, mode.observations.held_out, strict=True):
@@ -258,7 +265,7 @@ def draw_mistakes(name: str, mode: Mode, places: Sequence[Place]) -> None:
             _, text, chip = ranked[column * step]
             axes.imshow(Image.open(io.BytesIO(chip)), interpolation="nearest")
             axes.text(0.5, -0.04, text, transform=axes.transAxes, ha="center", va="top", fontsize=8)
-    with replacing(picture_of(name)) as part:
+    with replacing(path) as part:
         save_picture(figure, part)
 
 
