@@ -205,6 +205,10 @@ class TrafficSettings(Settings):
         30.0, ge=1, le=3600, description="seconds for that server to begin its answer; more for large scenes"
     )
 
+    count_recurring: bool = Field(
+        False, description="of a batch: count detections that recur at one place on many dates, too"
+    )
+
     @field_validator("overpass_url")
     @classmethod
     def _is_a_web_server(cls, url: str) -> str:

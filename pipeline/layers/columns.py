@@ -64,11 +64,16 @@ def _number(values: pd.Series) -> pd.Series:
     return pd.Series(numbers, index=values.index)
 
 
+def _utc(values: pd.Series) -> pd.Series:
+    is_naive = pd.api.types.is_datetime64_dtype(values)  # as GDAL reads a column without a value
+    return (values.dt.tz_localize("UTC") if is_naive else values).astype("datetime64[ms, UTC]")
+
+
 TEXT = Type("text", _text)
 NUMBER = Type("number", _number)
 INTEGER = Type("integer", lambda values: values.astype("Int64"))
 BOOLEAN = Type("boolean", lambda values: values.astype("boolean"))
-TIME = Type("time", lambda values: values.astype("datetime64[ms, UTC]"))
+TIME = Type("time", _utc)
 
 TRUCKS = Layer(
     "Polygon",

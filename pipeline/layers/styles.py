@@ -45,6 +45,7 @@ _POINTER_MM = "clamp(2.5, 90000 / coalesce(@map_scale, 25000), 8)"
 """90 m, but visible on small scales and no longer than a truck's box on large ones."""
 _BOXES_FROM = "coalesce(@map_scale, 1) < 15000"
 _SPEEDS_FROM_SCALE = 12_000
+_INSTANT = "1"  # QgsVectorLayerTemporalProperties::ModeFeatureDateTimeInstantFromField
 _PROPERTY_KINDS = {"field": "2", "expression": "3"}  # QgsProperty's
 
 
@@ -54,10 +55,11 @@ def rgb(colour: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def truck_style() -> str:
+def truck_style(time_field: str = "") -> str:
     """Style trucks: pointers along the heading, coloured by score; a bar for an axis, a dot without either.
 
-    From 1 : 15,000 on with the box, from 1 : 12,000 on with the speed.
+    From 1 : 15,000 on with the box, from 1 : 12,000 on with the speed. With `time_field`, QGIS's temporal
+    controller shows each truck at its time.
     """
     style, renderer = _style("graduatedSymbol", attr="score", graduatedMethod="GraduatedColor")
     ranges, symbols = SubElement(renderer, "ranges"), SubElement(renderer, "symbols")
@@ -72,7 +74,7 @@ def truck_style() -> str:
         for shape, angle_field, shown_if, length, width in _POINTERS:
             _pointer(marker, shape, colour, angle_field, shown_if, {"height": length, "width": width})
     _labels(style, """round("speed_kmh") || ' km/h'""", _SPEEDS_FROM_SCALE)
-    return _text(style)
+    return _text(style, time_field)
 
 
 def look_alike_style() -> str:
@@ -122,11 +124,22 @@ def landcover_style(legend: Sequence[LegendClass]) -> str:
     return _text(style)
 
 
-def seen_style() -> str:
-    """Style the search area: a thin outline without fill, dashed where only the screener ran."""
+def seen_style(time_field: str = "") -> str:
+    """Style the search area: a thin outline without fill, dashed where only the screener ran.
+
+    `time_field` as of `truck_style`.
+    """
     style, symbols = _categorised("status", [(status, label) for status, (label, _) in _SEARCHED.items()])
     for number, (_, line) in enumerate(_SEARCHED.values()):
         _outline(_symbol(symbols, "fill", str(number)), _SEARCHED_COLOUR, line, 0.15)
+    return _text(style, time_field)
+
+
+def recurring_style() -> str:
+    """Style places of recurring detections: a dark dashed circle, with the number of dates near by."""
+    style, renderer = _style("singleSymbol")
+    _outline(_symbol(SubElement(renderer, "symbols"), "fill", "0"), "#525252", "dash", 0.5)
+    _labels(style, """"dates_here" || ' of ' || "dates_searched" || ' dates'""", _SPEEDS_FROM_SCALE)
     return _text(style)
 
 
@@ -342,6 +355,11 @@ def _rgba(colour: str, opacity: int = 255) -> str:
     return ",".join(str(part) for part in (*rgb(colour), opacity))
 
 
-def _text(style: Element) -> str:
+def _text(style: Element, time_field: str = "") -> str:
+    if time_field:
+        style.set("styleCategories", f"{style.get('styleCategories')}|Temporal")
+        limits = {"enabled": "1", "mode": _INSTANT, "limitMode": "0", "accumulate": "0"}
+        lasting = {"durationUnit": "min", "durationField": "", "fixedDuration": "0", "endField": ""}
+        SubElement(style, "temporal", {**limits, "startField": time_field, **lasting})
     doctype = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
     return doctype + tostring(style, encoding="unicode")

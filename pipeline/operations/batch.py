@@ -32,8 +32,9 @@ from pipeline.report.time_series import write_time_series
 from pipeline.stopping import given_back
 from pipeline.storage.out_folder import COLLECTION, LOG, RECORD, TIME_SERIES, TRAFFIC, check_file, make_out
 from pipeline.storage.publish import publish_beside, unpublish_beside
+from pipeline.traffic.all_dates import AllDates, all_dates, write_all_dates
 from pipeline.traffic.files import write_traffic_files
-from pipeline.traffic.table import traffic_of
+from pipeline.traffic.table import LeftOut, traffic_of
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def run_batch(
         work.register()
         with log_to(request.out / LOG), NetworkPool():  # small scenes share networks
             work.run()
-        outputs = publish(request.out, ledger)
+        outputs = publish(request.out, ledger, request.config.traffic.count_recurring)
         if request.config.publish.url:
             unpublish_beside(request.out, parts_left_out(ledger, request.out), request.config.publish.url)
             beside = [request.out / COLLECTION, *outputs.values()]
@@ -119,8 +120,11 @@ def run_batch(
     )
 
 
-def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
-    """Write the catalogue of all scenes of a folder, their traffic by road, and a picture of it over time."""
+def publish(out: Path, ledger: Ledger, keep_recurring: bool = False) -> dict[str, Path]:
+    """Write what a folder has of all its scenes: catalogue, trucks of all dates, traffic by road, a picture.
+
+    Recurring detections do not count by road, unless `keep_recurring` is set.
+    """
     outputs = {}
     catalog = write_catalog(out)
     if catalog:
@@ -128,15 +132,26 @@ def publish(out: Path, ledger: Ledger) -> dict[str, Path]:
     picture = write_time_series(ledger.entries("done"), out / TIME_SERIES)
     if picture:
         outputs[picture.name] = picture
+    every = _all_dates(out)
+    if every:
+        outputs |= write_all_dates(every, out)
     if (out / TRAFFIC).is_dir():
         outputs[TRAFFIC] = out / TRAFFIC
-        outputs |= _traffic_by_road(out)
+        outputs |= _traffic_by_road(out, every.is_recurring if every and not keep_recurring else None)
     return outputs
 
 
-def _traffic_by_road(out: Path) -> dict[str, Path]:
+def _all_dates(out: Path) -> AllDates | None:
     try:
-        found = traffic_of([out], say=log.debug)
+        return all_dates([out], log.debug)
+    except RunsError as error:  # no scene is done, or none has trucks
+        log.info("no layer of all dates: %s", error)
+        return None
+
+
+def _traffic_by_road(out: Path, left_out: LeftOut | None) -> dict[str, Path]:
+    try:
+        found = traffic_of([out], left_out, log.debug)
     except RunsError as error:  # of scenes run by another version, say
         log.warning("no traffic by road: %s", error)
         return {}

@@ -23,7 +23,7 @@ _NO_RESULT_DEPENDS_ON: dict[str, Any] = {
     "tiling": True,
     "runner": True,
     "engine": {"memory_mb", "threads"},
-    "traffic": {"overpass_wait_s"},
+    "traffic": {"overpass_wait_s", "count_recurring"},
 }
 
 

@@ -19,12 +19,13 @@ from pipeline.settings import shown
 CATALOG, COLLECTION = "catalog.json", "collection.json"
 TRAFFIC = "traffic.parquet"
 TRAFFIC_CSV, TRAFFIC_XLSX, TRAFFIC_ROADS = "traffic.csv", "traffic.xlsx", "traffic_roads.parquet"
+ALL_TRUCKS, ALL_TRUCKS_PARQUET = "trucks.gpkg", "trucks.parquet"
 LEDGER = "ledger.sqlite"
 LOG = "log.jsonl"
 TIME_SERIES = "time_series.png"
 BESIDE_SCENES = (
     *(CATALOG, COLLECTION, TRAFFIC, TRAFFIC_CSV, TRAFFIC_XLSX, TRAFFIC_ROADS, LEDGER, LOG, TIME_SERIES),
-    "index.html",
+    *(ALL_TRUCKS, ALL_TRUCKS_PARQUET, "index.html"),
 )
 """Names that no scene's folder may have. SQLite adds `-wal`, `-shm` and `-journal` to that of the ledger."""
 ROADS = ".roads"

@@ -156,7 +156,7 @@ def read_runs(places: Sequence[Path], say: Callable[[str], None] = log.info) -> 
     RunsError
         If a folder is missing, has no finished run, or no run with roads can be used.
     """
-    records, left_out = _records(places)
+    records, left_out = finished_records(places)
     network, runs = Network(), []
     for number, (folder, record) in enumerate(records.items()):
         say(f"{number + 1} of {len(records)}: {folder}")
@@ -196,8 +196,11 @@ def find_records(place: Path) -> list[Path]:
     return found
 
 
-def _records(places: Sequence[Path]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
-    """Return records by folder, one of each acquisition, and lines about the others."""
+def finished_records(places: Sequence[Path]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
+    """Return records by folder, one of each acquisition, and lines about the others.
+
+    RunsError if a folder is missing, or has no finished run.
+    """
     paths = {path.resolve(): path for place in places for path in find_records(place)}
     records, left_out = {}, []
     for path in paths.values():
@@ -236,9 +239,9 @@ def _read(folder: Path, record: Mapping[str, Any], network: Network) -> Finished
         raise RunsError(
             f"{folder}: has no {DETECTIONS_FILE} or no recall; run the scene again with this version"
         )
-    segments = _layer(Path(f"{folder / 'trucks.gpkg'}:road_segments"), "lines", ROAD_SEGMENTS)
-    detections = _layer(folder / DETECTIONS_FILE, "polygons", DETECTIONS)
-    moment, day = _time(record.get("acquired"))
+    segments = layer_of_run(Path(f"{folder / 'trucks.gpkg'}:road_segments"), "lines", ROAD_SEGMENTS)
+    detections = layer_of_run(folder / DETECTIONS_FILE, "polygons", DETECTIONS)
+    moment, day = time_of(record.get("acquired"))
     return FinishedRun(
         folder=folder,
         scene_id=str(record.get("scene")),
@@ -255,19 +258,23 @@ def _read(folder: Path, record: Mapping[str, Any], network: Network) -> Finished
     )
 
 
-def _layer(path: Path, kind: Any, layer: Layer) -> gpd.GeoDataFrame:
-    """Read a layer that a run wrote."""
+def layer_of_run(path: Path, kind: Any, *layers: Layer) -> gpd.GeoDataFrame:
+    """Read a layer that a run wrote, as the first of `layers` whose columns it has.
+
+    VectorFileError, RunsError if it can't be used.
+    """
     frame = read_layer(path, "Runs", kind)
-    missing = [name for name in layer.columns if name not in frame]
-    if missing or not isinstance(frame, gpd.GeoDataFrame):
+    fits = [layer for layer in layers if all(name in frame for name in layer.columns)]
+    if not fits or not isinstance(frame, gpd.GeoDataFrame):
+        missing = [name for name in layers[-1].columns if name not in frame]
         raise RunsError(f"{path}: has no {', '.join(missing)}; run the scene again with this version")
     try:
-        return layer.conform(frame)
+        return fits[0].conform(frame)
     except (TypeError, ValueError) as error:
         raise RunsError(f"{path}: is no layer of a run ({error})") from error
 
 
-def _time(text: Any) -> tuple[datetime | None, date | None]:
+def time_of(text: Any) -> tuple[datetime | None, date | None]:
     """Return time in UTC and date of `acquired` in a record; a date alone is no time."""
     if not isinstance(text, str):
         return None, None

@@ -2,10 +2,12 @@
 
 import json
 
+import geopandas as gpd
 import numpy as np
 import pandas as pd
+import shapely
 
-from pipeline.layers.columns import TRUCKS
+from pipeline.layers.columns import SEEN, TRUCKS
 from pipeline.layers.expected import Recall
 from pipeline.layers.flow import RoadCounts, observe
 from pipeline.layers.formats.export import write_geoparquet
@@ -33,7 +35,19 @@ def write_run(
     seen = segments.length.to_numpy() - (0 if unseen is None else np.array(unseen))
     clouds = None if cloud is None else np.array(cloud, float)
     layer = segment_layer(observe(counts, segments, seen), segments, seen, counts, clouds)
-    write_gpkg(folder / "trucks.gpkg", {"road_segments": layer}, {})
+    counted = shares.counted
+    times = snapped.trucks[counted].assign(
+        scene_id=folder.name,
+        acquired=pd.Timestamp(acquired) if acquired else pd.NaT,
+        acquired_date=acquired[:10] if acquired else None,
+    )
+    area = gpd.GeoDataFrame(
+        {"status": ["seen"], "area_m2": [0.0]},
+        geometry=[shapely.box(*network.total_bounds).buffer(500)],
+        crs=network.crs,
+    )
+    found_layers = {"trucks": TRUCKS.conform(times), "road_segments": layer, "seen": SEEN.conform(area)}
+    write_gpkg(folder / "trucks.gpkg", found_layers, {})
     write_geoparquet(detection_layer(counts), folder / "detections.parquet")
     whole = {
         "scene": folder.name,
