@@ -1,6 +1,9 @@
 """Trucks of all dates as one layer, read back from its files."""
 
+import json
+import os
 import sqlite3
+import subprocess
 
 import geopandas as gpd
 import numpy as np
@@ -53,6 +56,39 @@ def test_the_styles_switch_the_temporal_controller_on(runs, tmp_path):
         assert '<temporal enabled="1" mode="1"' in styles[name]
         assert 'startField="acquired"' in styles[name]
     assert "<temporal" not in styles["recurring"]
+
+
+ASK_QGIS = """
+import json, sys
+from qgis.core import QgsApplication, QgsVectorLayer
+app = QgsApplication([], False)
+app.initQgis()
+reported = {}
+for name in ("trucks", "seen", "recurring"):
+    layer = QgsVectorLayer(f"{sys.argv[1]}|layername={name}", name, "ogr")
+    layer.loadDefaultStyle()  # the constructor of QGIS 3.22 loads it, too, but then resets the time
+    time = layer.temporalProperties()
+    reported[name] = [time.isActive(), int(time.mode()), time.startField(), layer.featureCount()]
+print(json.dumps(reported))
+"""
+
+
+@pytest.mark.qgis
+def test_qgis_reads_the_time_field(runs, tmp_path):
+    files = write_all_dates(all_dates([runs]), tmp_path)
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", ASK_QGIS, str(files["trucks.gpkg"])],
+        env={**os.environ, "QT_QPA_PLATFORM": "offscreen", "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if "No module named 'qgis'" in done.stderr:
+        pytest.skip("needs QGIS: apt-get install qgis python3-qgis qgis-providers")
+    reported = json.loads(done.stdout)
+    assert reported["trucks"] == [True, 1, "acquired", 7]
+    assert reported["seen"] == [True, 1, "acquired", 4]
+    assert not reported["recurring"][0]
 
 
 def test_the_order_of_folders_changes_no_byte(runs, tmp_path):
