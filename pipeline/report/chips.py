@@ -30,10 +30,11 @@ MOST_CHIPS = 3000
 CHIPS = "chips"
 """Their folder in that of an evaluation."""
 MEDIA_TYPE = "image/webp"
+BRIGHTEST = 95.0
+"""Percentile shown brightest: roofs may burn out, so that the dim colours of a truck can be seen."""
 _GAP = 6
 _COLOURS = 128  # of a chip: half the bytes of all its colours, and nothing that the eye would miss
 _SURROUNDINGS_PX = 7
-_BRIGHTEST = 95.0  # roofs beside a road may burn out, so that the dim colours of a truck can be seen
 _PREDICTED, _REFERENCE, _PLACE, _HALO = "#ffffff", "#fde047", "#cbd5e1", "#0b1220"
 _BLUE, _ORANGE = np.array([64, 150, 255.0]), np.array([255, 140, 40.0])
 """Colours of brighter B02 and brighter B04, distinct for every kind of colour vision."""
@@ -182,7 +183,7 @@ def _chip(patch: Patch, boxes: list[tuple[_Box, str]]) -> bytes:
     side = CHIP_PX * ZOOM
     image = Image.new("RGB", (2 * side + _GAP, side), _HALO)
     pictures = (
-        true_colour(patch.reflectance, patch.valid, _BRIGHTEST),
+        true_colour(patch.reflectance, patch.valid, BRIGHTEST),
         band_difference(patch.reflectance, patch.valid),
     )
     for number, picture in enumerate(pictures):

@@ -1,0 +1,1 @@
+"""Files of labelling tools, one module a format."""

@@ -1,0 +1,96 @@
+"""CVAT's XML of annotated images, 1.1: https://docs.cvat.ai/docs/manual/advanced/formats/format-cvat/."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading
+from pipeline.labelling.formats.rotation import envelope
+from pipeline.labelling.images import CATEGORIES, MOST_BYTES, Box, ImageIndex, ImagePlace
+from pipeline.safe_json import read_limited
+
+_FILE = "annotations.xml"
+_LABELS = "cvat-labels.json"
+_TITLE = "CVAT XML"
+_SHAPES = {"polygon", "polyline", "points", "cuboid", "skeleton", "ellipse", "mask", "tag"}
+_FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""Characters that XML can't hold."""
+
+
+def _accepts(path: Path) -> bool:
+    return path.suffix.lower() == ".xml"
+
+
+def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequence[Box]) -> None:
+    root = ET.Element("annotations")
+    ET.SubElement(root, "version").text = "1.1"
+    names = sorted({key for box in boxes for key in box.attributes})
+    on_image: dict[str, list[Box]] = {image.name: [] for image in images}
+    for box in boxes:
+        on_image[box.image].append(box)
+    for number, image in enumerate(images):
+        size = {"width": str(image.width), "height": str(image.height)}
+        element = ET.SubElement(root, "image", id=str(number), name=image.name, **size)
+        for box in on_image[image.name]:
+            _add_box(element, box)
+    ET.indent(root)
+    ET.ElementTree(root).write(folder / _FILE, encoding="utf-8", xml_declaration=True)
+    text = {"input_type": "text", "mutable": False, "values": [""], "default_value": ""}
+    labels = [
+        {"name": category, "attributes": [{"name": key, **text} for key in names]} for category in CATEGORIES
+    ]
+    (folder / _LABELS).write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
+
+
+def _add_box(element: ET.Element, box: Box) -> None:
+    corners = {
+        key: f"{value:.4f}" for key, value in zip(("xtl", "ytl", "xbr", "ybr"), box.bounds, strict=True)
+    }
+    shape = ET.SubElement(
+        element, "box", label=box.category, source="auto", occluded="0", z_order="0", **corners
+    )
+    for key, value in box.attributes.items():
+        ET.SubElement(shape, "attribute", name=key).text = _FORBIDDEN.sub(" ", str(value))
+
+
+def _read(path: Path, images: ImageIndex) -> ReadLabels:
+    read = ReadLabels()
+    with reading(path, _TITLE):
+        try:
+            root = fromstring(read_limited(path, MOST_BYTES))
+        except (ET.ParseError, DefusedXmlException) as error:
+            raise ValueError(f"no XML that can be used ({error})") from error
+        if root.tag != "annotations" or root.find("track") is not None:
+            raise ValueError("expected annotations of images; export the task as 'CVAT for images 1.1'")
+        for image in root.iter("image"):
+            place = images.find(image.attrib["name"])
+            if place is None:
+                read.left_out["images that the sidecar does not list"] += 1
+                continue
+            read.images.add(place.name)
+            size = float(image.get("width", place.width)), float(image.get("height", place.height))
+            for shape in image:
+                if shape.tag == "box":
+                    read.boxes.append(_box(shape, place, size))
+                elif shape.tag in _SHAPES:
+                    read.left_out["shapes that are no boxes"] += 1
+    return read
+
+
+def _box(shape: ET.Element, place: ImagePlace, size: tuple[float, float]) -> Box:
+    left, top, right, bottom = finite(*(shape.attrib[key] for key in ("xtl", "ytl", "xbr", "ybr")))
+    bounds = place.from_size((left, top, right, bottom), *size)
+    middle = ((bounds[0] + bounds[2]) / 2, (bounds[1] + bounds[3]) / 2)
+    bounds = envelope(bounds, float(shape.get("rotation", 0)), middle)
+    attributes = {one.attrib["name"]: one.text or "" for one in shape.iter("attribute")}
+    return Box(place.name, shape.attrib["label"], bounds, attributes)
+
+
+FORMAT = LabelFormat("cvat", _TITLE, _FILE, _accepts, _write, _read)
