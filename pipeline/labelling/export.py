@@ -168,7 +168,7 @@ def plan_images(run: RunBoxes, cut: Cut, done: Exported) -> tuple[list[ImagePlac
     rows, cols = run.scene.shape
     step, boxes = cut.step_px, run.boxes
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
-    inside = ((centre >= 0) & (centre < [cols, rows])).all(axis=1)
+    inside = np.asarray(((centre >= 0) & (centre < [cols, rows])).all(axis=1))
     done.left_out["boxes have their centre outside of the scene"] += int((~inside).sum())
     done.boxes += int(inside.sum())
     images, found = list[ImagePlace](), list[Box]()

@@ -72,6 +72,8 @@ def read_run_boxes(
     if cases and (record.get("evaluation") or {}).get("is_current") is False:
         warn(f"{folder}: its evaluation is older than its layers; run it again with --truck-labels.")
     frame = read_layer(Path(f"{file}:trucks"), "Runs", "polygons")
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise RunsError(f"{file} has no boxes in its layer 'trucks'; run the scene again with this version.")
     settings = (record.get("parameters") or {}).get("scene") or {}
     scene = open_scene(source or str(record.get("source")), bands, SceneSettings.model_validate(settings))
     if list(scene.shape) != record.get("shape"):

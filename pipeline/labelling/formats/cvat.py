@@ -37,7 +37,7 @@ def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequenc
         on_image[box.image].append(box)
     for number, image in enumerate(images):
         size = {"width": str(image.width), "height": str(image.height)}
-        element = ET.SubElement(root, "image", id=str(number), name=image.name, **size)
+        element = ET.SubElement(root, "image", {"id": str(number), "name": image.name, **size})
         for box in on_image[image.name]:
             _add_box(element, box)
     ET.indent(root)
@@ -53,9 +53,8 @@ def _add_box(element: ET.Element, box: Box) -> None:
     corners = {
         key: f"{value:.4f}" for key, value in zip(("xtl", "ytl", "xbr", "ybr"), box.bounds, strict=True)
     }
-    shape = ET.SubElement(
-        element, "box", label=box.category, source="auto", occluded="0", z_order="0", **corners
-    )
+    about = {"label": box.category, "source": "auto", "occluded": "0", "z_order": "0"}
+    shape = ET.SubElement(element, "box", about | corners)
     for key, value in box.attributes.items():
         ET.SubElement(shape, "attribute", name=key).text = _FORBIDDEN.sub(" ", str(value))
 
