@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -40,10 +39,12 @@ def traffic(
     Example: `truckscape traffic layers --out traffic`
     """
     from pipeline.errors import RunsError
-    from pipeline.storage.out_folder import make_out
-    from pipeline.traffic.agreement import corrected, read_correction
+    from pipeline.report.place import write_place
+    from pipeline.storage.out_folder import INDEX, make_out
+    from pipeline.traffic.agreement import corrected_traffic, read_correction
     from pipeline.traffic.all_dates import all_dates, write_all_dates
     from pipeline.traffic.files import write_traffic_files
+    from pipeline.traffic.summary import summary_of
     from pipeline.traffic.table import traffic_of
 
     factor = None if correction is None else read_correction(correction)
@@ -58,8 +59,9 @@ def traffic(
         note(str(error))
     else:
         if factor is not None:
-            found = replace(found, table=corrected(found.table, factor))
+            found = corrected_traffic(found, factor)
         files |= write_traffic_files(found, out)
+        files[INDEX] = write_place(summary_of(found), out, files)
         for line in found.left_out:
             note(f"not used: {line}")
         roads = found.table["road"].nunique()

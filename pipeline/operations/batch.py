@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -28,12 +29,23 @@ from pipeline.operations.request import BatchRequest, config_hash
 from pipeline.operations.takeover import Takeover, heartbeats
 from pipeline.operations.worker_pool import Countdown, WorkerPool
 from pipeline.redaction import without_secrets
+from pipeline.report.place import write_place
 from pipeline.report.time_series import write_time_series
 from pipeline.stopping import given_back
-from pipeline.storage.out_folder import COLLECTION, LOG, RECORD, TIME_SERIES, TRAFFIC, check_file, make_out
+from pipeline.storage.out_folder import (
+    COLLECTION,
+    INDEX,
+    LOG,
+    RECORD,
+    TIME_SERIES,
+    TRAFFIC,
+    check_file,
+    make_out,
+)
 from pipeline.storage.publish import publish_beside, unpublish_beside
 from pipeline.traffic.all_dates import AllDates, all_dates, write_all_dates
 from pipeline.traffic.files import write_traffic_files
+from pipeline.traffic.summary import summary_of
 from pipeline.traffic.table import LeftOut, traffic_of
 
 log = logging.getLogger(__name__)
@@ -137,7 +149,8 @@ def publish(out: Path, ledger: Ledger, keep_recurring: bool = False) -> dict[str
         outputs |= write_all_dates(every, out)
     if (out / TRAFFIC).is_dir():
         outputs[TRAFFIC] = out / TRAFFIC
-        outputs |= _traffic_by_road(out, every.is_recurring if every and not keep_recurring else None)
+        left_out = every.is_recurring if every and not keep_recurring else None
+        outputs |= _traffic_by_road(out, left_out, outputs)
     return outputs
 
 
@@ -149,7 +162,7 @@ def _all_dates(out: Path) -> AllDates | None:
         return None
 
 
-def _traffic_by_road(out: Path, left_out: LeftOut | None) -> dict[str, Path]:
+def _traffic_by_road(out: Path, left_out: LeftOut | None, beside: Mapping[str, Path]) -> dict[str, Path]:
     try:
         found = traffic_of([out], left_out, log.debug)
     except RunsError as error:  # of scenes run by another version, say
@@ -157,7 +170,11 @@ def _traffic_by_road(out: Path, left_out: LeftOut | None) -> dict[str, Path]:
         return {}
     for line in found.left_out:
         log.info("not in the traffic by road: %s", line)
-    return write_traffic_files(found, out)
+    files = write_traffic_files(found, out)
+    layers = {
+        name: path for name, path in beside.items() if path.suffix in (".gpkg", ".parquet") and path.is_file()
+    }
+    return {**files, INDEX: write_place(summary_of(found), out, {**layers, **files})}
 
 
 class _Batch:

@@ -19,12 +19,14 @@ _CONTENTS = {
     "panoptic": "land cover and trucks in one raster",
     "confusion_cases": "confusion cases",
     "metrics": "figures of the evaluation",
+    "traffic": "traffic by road, direction and date",
+    "traffic_roads": "the same with the lines of the roads",
     "item": "STAC item of these files",
     "run": "record of the run: inputs, settings, versions",
 }
 """What a file holds, by its name without suffix, in the page's order."""
 _OF_FOLDERS = {"traffic.parquet": "traffic of this scene in the table of all scenes"}
-_SHOWN = (".gpkg", ".geojson", ".parquet", ".fgb", ".pmtiles", ".csv", ".tif", ".png", ".json")
+_SHOWN = (".gpkg", ".geojson", ".parquet", ".fgb", ".pmtiles", ".csv", ".xlsx", ".tif", ".png", ".json")
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ def environment() -> jinja2.Environment:
     made.globals["for_script"] = for_script
     made.globals["leaflet_script"] = leaflet_script
     made.globals["leaflet_style"] = leaflet_style
+    made.globals["uplot_script"] = uplot_script
     return made
 
 
@@ -74,6 +75,12 @@ def leaflet_script() -> Markup:
     code = (_LEAFLET / "leaflet.js").read_text(encoding="utf-8")
     licence = (_LEAFLET / "LICENSE").read_text(encoding="utf-8")
     return Markup(f"/*\n{licence}*/\n{re.sub(r'//# sourceMappingURL=.*', '', code)}")  # noqa: S704 (our file)
+
+
+def uplot_script() -> Markup:
+    """uPlot's code under its licence."""
+    licence, code = (asset(f"uplot/{name}") for name in ("LICENSE", "uPlot.iife.min.js"))
+    return Markup("/*\n{}*/\n{}").format(licence, code)
 
 
 def leaflet_style() -> Markup:

@@ -23,9 +23,10 @@ ALL_TRUCKS, ALL_TRUCKS_PARQUET = "trucks.gpkg", "trucks.parquet"
 LEDGER = "ledger.sqlite"
 LOG = "log.jsonl"
 TIME_SERIES = "time_series.png"
+INDEX = "index.html"
 BESIDE_SCENES = (
     *(CATALOG, COLLECTION, TRAFFIC, TRAFFIC_CSV, TRAFFIC_XLSX, TRAFFIC_ROADS, LEDGER, LOG, TIME_SERIES),
-    *(ALL_TRUCKS, ALL_TRUCKS_PARQUET, "index.html"),
+    *(ALL_TRUCKS, ALL_TRUCKS_PARQUET, INDEX),
 )
 """Names that no scene's folder may have. SQLite adds `-wal`, `-shm` and `-journal` to that of the ledger."""
 ROADS = ".roads"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from scipy import stats
 from pipeline.errors import CountsError
 from pipeline.input_warnings import warn
 from pipeline.safe_json import read_json_object
+from pipeline.traffic.table import TrafficByRoad
 
 Array = NDArray[np.float64]
 
@@ -188,8 +189,20 @@ def corrected(table: pd.DataFrame, correction: Correction) -> pd.DataFrame:
         warn(f"The correction is of {correction.model}; the table has runs of {', '.join(models)}.")
     if correction.count != "heavy":
         warn("The correction is of all vehicles of a counter: corrected numbers are no numbers of trucks.")
+    return _multiplied(table, correction)
+
+
+def corrected_traffic(found: TrafficByRoad, correction: Correction) -> TrafficByRoad:
+    """Return traffic by road with corrected numbers: its table as of `corrected`, and its acquisitions."""
+    acquisitions = _multiplied(found.acquisitions, correction)
+    return replace(found, table=corrected(found.table, correction), acquisitions=acquisitions)
+
+
+def _multiplied(table: pd.DataFrame, correction: Correction) -> pd.DataFrame:
     result = table.copy()
     for name, digits in _NUMBERS.items():
+        if name not in table:
+            continue
         ends = [name.removesuffix("_per_hour") + end for end in ("_low", "_high")]
         values = correction.apply(*(table[column].to_numpy(np.float64) for column in (name, *ends)))
         for column, each in zip((name, *ends), values, strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -89,6 +89,22 @@ _ROUNDED = {
     **dict.fromkeys(("cloud_share", "trucks_per_km"), 3),
 }
 
+ACQUISITION_FIELDS: Mapping[str, str] = {
+    "scene_id": "id of the scene",
+    "folder": "folder of its run",
+    "acquired": "time of acquisition, UTC; null if the source has none",
+    "simulated": "true if the scene is simulated",
+    "road_km": "length of all roads of the place, each carriageway once, without tunnels, km",
+    "seen_km": "searched length of that",
+    "cloud_km": "length under cloud or its shadow; null if clouds are unknown",
+    "trucks": "detected trucks on these roads",
+    "expected": "expected number of trucks on them, with its 95 % interval",
+    "expected_low": "lower end",
+    "expected_high": "upper end",
+    "recurring": "detections that were left out",
+}
+"""Columns of `TrafficByRoad.acquisitions`, and their meaning."""
+
 
 @dataclass(frozen=True)
 class TrafficByRoad:
@@ -104,6 +120,8 @@ class TrafficByRoad:
     """A line for each folder that is not used."""
     apart: float = 0.0
     """Detected trucks on ramps and service roads, which are no part of the table."""
+    acquisitions: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=list(ACQUISITION_FIELDS)))
+    """`ACQUISITION_FIELDS`: a row for each acquisition, by time."""
 
 
 def traffic_of(
@@ -123,17 +141,19 @@ def traffic_by_road(runs: Runs, left_out: LeftOut | None = None) -> TrafficByRoa
     lines = _lines(runs.network, roads)
     zones = _time_zones(lines, len(roads.table))
     free_kmh = free_speeds(runs.network, roads.road, len(roads.table))
-    parts, apart = [], 0.0
+    parts, apart, acquisitions = [], 0.0, []
     for run in runs.runs:
         mask = left_out(run) if left_out else None
         rows = _observed(run, runs.network, roads, free_kmh, mask)
         parts.append(_described(rows, run, roads, zones))
         apart += _trucks_apart(run, roads, mask)
+        acquisitions.append(_acquisition(run, runs.network, roads, mask))
     table = pd.concat(parts, ignore_index=True)
     order = table.assign(road_class=table["road_class"].map(_rank), at=table["acquired"])
     order = order.sort_values(["road_class", "road", "direction", "date", "at", "scene_id"], kind="stable")
     table = table.loc[order.index].reset_index(drop=True)
-    return TrafficByRoad(table, lines, len(runs.runs), runs.left_out, apart)
+    each = pd.DataFrame(acquisitions, columns=list(ACQUISITION_FIELDS))
+    return TrafficByRoad(table, lines, len(runs.runs), runs.left_out, apart, each)
 
 
 _RANKS = ("motorway", "trunk", "primary", "secondary", "tertiary")
@@ -185,6 +205,32 @@ def _trucks_apart(run: FinishedRun, roads: Roads, left_out: NDArray[np.bool_] | 
     unit = np.where(roads.road < 0, 0, -1)
     counts = run.counts(unit, roads.way, 1, left_out)
     return float(sum(counts.counted(way)[0] for way in (1, -1, 0)))
+
+
+def _acquisition(
+    run: FinishedRun, network: gpd.GeoDataFrame, roads: Roads, left_out: NDArray[np.bool_] | None
+) -> dict[str, Any]:
+    """Return `ACQUISITION_FIELDS` of a run."""
+    here = (roads.road >= 0) & network["hidden"].isna().to_numpy()
+    seen = here[run.in_network]
+    counts = run.counts(np.where(roads.road >= 0, 0, -1), roads.way, 1, left_out)
+    low, high = counts.together.interval
+    return {
+        "scene_id": run.scene_id,
+        "folder": run.folder,
+        "acquired": run.acquired,
+        "simulated": run.simulated,
+        "road_km": network["length_m"].to_numpy(np.float64)[here].sum() / 1000,
+        "seen_km": run.seen_m[seen].sum() / 1000,
+        "cloud_km": run.cloud_m[seen].sum() / 1000,  # NaN as soon as one is unknown
+        "trucks": float(sum(counts.counted(way)[0] for way in (1, -1, 0))),
+        "expected": float(counts.together.expected[0]),
+        "expected_low": float(low[0]),
+        "expected_high": float(high[0]),
+        "recurring": 0
+        if left_out is None
+        else int((left_out & run.detections["counted"].to_numpy(np.bool_)).sum()),
+    }
 
 
 def _described(
