@@ -174,7 +174,7 @@ def _series(
 ) -> dict[str, list[list[float | None]]]:
     """Return numbers by row of `keys` and date."""
     row = keys.get_indexer(pd.MultiIndex.from_frame(series[["road", "direction"]]))
-    col = dates.get_indexer(series["date"])
+    col = dates.get_indexer(pd.DatetimeIndex(series["date"]))
     result = {}
     for name, digits in _SERIES.items():
         grid = np.full((len(keys), len(dates)), np.nan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import geopandas as gpd
 import numpy as np
@@ -125,7 +126,7 @@ def _roads(lines: gpd.GeoDataFrame, directions: pd.DataFrame) -> gpd.GeoDataFram
     return roads.sort_values("flow_per_hour", kind="stable", na_position="first", ignore_index=True)
 
 
-def _each_once(shapes: pd.Series) -> shapely.Geometry:
+def _each_once(shapes: pd.Series) -> Any:
     """Return the lines of both directions; a line that carries both is drawn both ways, and counts once."""
     parts = shapely.get_parts(shapes.dropna().to_numpy())
     _, first = np.unique(shapely.to_wkb(shapely.normalize(parts)), return_index=True)

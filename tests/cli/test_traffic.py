@@ -23,7 +23,14 @@ def test_runs_become_a_table(tmp_path):
     assert result.exit_code == 0, result.output
     assert "1 acquisitions, 1 roads, 4 trucks" in result.stdout
     assert f"not used: {tmp_path / 'runs' / 'without'}: a run without roads" in result.stderr
-    names = {"traffic.csv", "traffic.xlsx", "traffic_roads.parquet", "trucks.gpkg", "trucks.parquet"}
+    names = {
+        "index.html",
+        "traffic.csv",
+        "traffic.xlsx",
+        "traffic_roads.parquet",
+        "trucks.gpkg",
+        "trucks.parquet",
+    }
     assert {path.name for path in (tmp_path / "traffic").iterdir()} == names
 
 
