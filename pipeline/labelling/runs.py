@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.config import SceneSettings
-from pipeline.errors import RunsError
+from pipeline.errors import RunsError, SceneNotFoundError
 from pipeline.evaluation.columns import LIGHT
 from pipeline.evaluation.evaluate import CASES
 from pipeline.input_warnings import warn
@@ -75,7 +75,13 @@ def read_run_boxes(
     if not isinstance(frame, gpd.GeoDataFrame):
         raise RunsError(f"{file} has no boxes in its layer 'trucks'; run the scene again with this version.")
     settings = (record.get("parameters") or {}).get("scene") or {}
-    scene = open_scene(source or str(record.get("source")), bands, SceneSettings.model_validate(settings))
+    address = source or str(record.get("source"))
+    try:
+        scene = open_scene(address, bands, SceneSettings.model_validate(settings))
+    except SceneNotFoundError as error:
+        if error.is_transient:
+            raise
+        raise RunsError(f"{folder}: its scene is not at {address}. Give it with --scene.") from error
     if list(scene.shape) != record.get("shape"):
         raise RunsError(
             f"{folder} is the run of a scene of {record.get('shape')} pixels; {scene.href} has "

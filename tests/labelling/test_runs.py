@@ -30,3 +30,11 @@ def test_another_scene_is_refused(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"shape": [1, 2]}))
     with pytest.raises(RunsError, match=r"scene of \[1, 2\] pixels; .* has \[90, 120\]"):
         read_run_boxes(path, cases=False)
+
+
+def test_a_scene_that_was_moved_can_be_named(tmp_path):
+    path = write_run(tmp_path / "runs" / "scene") / "run.json"
+    moved = (tmp_path / "runs" / "scene.tif").rename(tmp_path / "moved.tif")
+    with pytest.raises(RunsError, match=r"its scene is not at .*scene.tif. Give it with --scene"):
+        read_run_boxes(path, cases=False)
+    assert len(read_run_boxes(path, cases=False, source=str(moved)).boxes) == 3
