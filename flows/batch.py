@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from uuid import uuid4
 
 from prefect import flow, get_run_logger
@@ -13,7 +12,8 @@ from prefect.context import AsyncClientContext
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from flows.handover import run_as_flow
+from flows.blocks import storage_of_blocks
+from flows.handover import last_part, named_by, run_as_flow
 from flows.scene import run_requested
 from flows.server import FlowRecord, server_answers
 from pipeline.errors import OrchestratorError
@@ -25,11 +25,10 @@ from pipeline.operations.request import BatchRequest
 from pipeline.operations.tables import summary_markdown
 from pipeline.operations.worker_pool import RunInPool
 from pipeline.processes import configure_process
-from pipeline.redaction import without_secrets
 from pipeline.run import Job, Request, Result
 
 
-@flow(name="batch")
+@flow(name="batch", flow_run_name=named_by("out", unique=True))
 @fields_of(BatchParameters)
 def batch(parameters: BatchParameters) -> dict[str, int]:
     """Detect trucks and map land cover in many scenes; return the number of scenes by result.
@@ -38,8 +37,7 @@ def batch(parameters: BatchParameters) -> dict[str, int]:
     """
     configure_process()
     say = get_run_logger().info
-    request = parameters.request()
-    with FlowRecord(say) as record:
+    with storage_of_blocks(parameters.request()) as request, FlowRecord(say) as record:
         return _work(request, say, record).counts
 
 
@@ -62,7 +60,7 @@ def _scene(
     """Run a scene as a sub-flow, or without Prefect while its server is lost: the scene is not at fault."""
     if not record.is_lost or server_answers():
         try:
-            name = Path(without_secrets(request.scene)).name
+            name = last_part(request.scene)
             return run_requested(request, opened, say, name, record, run_in_pool)
         except OrchestratorError:
             record.lose()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import uuid4
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.runners import on_fresh_workers, one_server_for_all, task_runner
 from flows.server import FlowRecord
 from pipeline.config import Runner
 from pipeline.printable import printable
+from pipeline.redaction import without_secrets
 
 if TYPE_CHECKING:
     from pipeline.inference.engine import OnTile
@@ -53,6 +56,25 @@ def run_as_flow(
 def literal(name: str) -> str:
     """Return a name of a flow run, in which Prefect fills in parameters by `str.format`."""
     return printable(name).replace("{", "{{").replace("}", "}}")
+
+
+def named_by(*names: str, unique: bool = False) -> Callable[[], str]:
+    """Return a function that names a flow run by the last parts of these parameters.
+
+    With a suffix if `unique`. Prefect calls it within the run.
+    """
+
+    def name() -> str:
+        given = flow_run.get_parameters()
+        suffix = [uuid4().hex[:4]] if unique else []
+        return "-".join([*(last_part(given[each]) for each in names), *suffix])
+
+    return name
+
+
+def last_part(address: object) -> str:
+    """Return the name of a file, folder, block or scene from its path or URL, without credentials."""
+    return printable(PurePath(without_secrets(str(address)).rstrip("/")).name)
 
 
 class _Handover(Generic[T]):

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture, as_completed
 
-from flows.handover import OpaqueJob, run_as_flow
+from flows.artifacts import scene_artifacts
+from flows.blocks import storage_of_blocks
+from flows.handover import OpaqueJob, named_by, run_as_flow
 from flows.runners import is_lost_worker
 from flows.server import FlowRecord
 from flows.shard_order import ShardOrder
-from pipeline.config import load_config
 from pipeline.errors import WorkerLostError
+from pipeline.fields import fields_of
 from pipeline.inference.engine import OnTile
+from pipeline.operations.parameters import SceneParameters
 from pipeline.operations.worker_pool import RunInPool
 from pipeline.processes import configure_process
-from pipeline.report.markdown import code, plain
 from pipeline.run import Job, Request, Result, finish, prepare, run_shard, tell_stored, work_on
 
 
@@ -35,34 +36,18 @@ def shard_task(job: OpaqueJob, index: int) -> str:
     return str(run_shard(job.job, index, job.on_tile))
 
 
-@flow(name="run-scene", flow_run_name="{scene}")
-def run_scene(
-    scene: str,
-    out: Path,
-    config: Path | None = None,
-    settings: tuple[str, ...] = (),
-    roads: Path | None = None,
-    truck_labels: Path | None = None,
-    landcover_labels: Path | None = None,
-    bands: tuple[str, ...] | None = None,
-) -> str:
+@flow(name="run-scene", flow_run_name=named_by("scene"))
+@fields_of(SceneParameters)
+def run_scene(parameters: SceneParameters) -> str:
     """Detect trucks and map land cover in one scene; return the folder of its layers.
 
-    `config` is a YAML file and `settings` are overrides like `tiling.tile_px=256`; the rest is as in
-    `truckscape run`. For deployments: parameters may be plain text. The shards run on the runner of the
-    settings.
+    Parameters are as in `truckscape run`. For deployments: all are plain text, and none is a credential. The
+    shards run on the runner of the settings.
     """
     configure_process()
-    request = Request(
-        scene=scene,
-        out=out,
-        config=load_config(config, settings),
-        bands=bands or None,
-        roads=roads,
-        truck_labels=truck_labels,
-        landcover_labels=landcover_labels,
-    )
-    return str(_run(prepare(request), get_run_logger().info, "shards").folder)
+    say = get_run_logger().info
+    with storage_of_blocks(parameters.request()) as request:
+        return str(_run(prepare(request), say, "shards").folder)
 
 
 def run_prepared(job: Job, say: Callable[[str], None], on_tile: OnTile | None = None) -> Result:
@@ -119,7 +104,7 @@ def _work(
     record: FlowRecord,
 ) -> Result:
     result = run_in_pool(lambda: _shards_and_layers(job(), say, on_tile))
-    record.summarise(summary_markdown(result), "scene-summary", result.run["scene"])
+    record.keep(scene_artifacts(result))
     return result
 
 
@@ -161,11 +146,3 @@ def _in_flight(job: Job, indices: list[int], on_tile: OnTile | None) -> None:
             if on_tile:
                 on_tile(len(job.shards[index]))
             tell_stored(job, index)
-
-
-def summary_markdown(result: Result) -> str:
-    """Return the results as tables for Prefect's pages."""
-    rows = [f"| {plain(name)} | {plain(value)} |" for name, value in result.summary().items()]
-    paths = [f"| {code(name)} | {code(path)} |" for name, path in sorted(result.outputs.items())]
-    head = [f"## {plain(result.run['scene'])}", "", "| what | value |", "|---|---|"]
-    return "\n".join([*head, *rows, "", "| file | path |", "|---|---|", *paths])

@@ -21,6 +21,8 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.types.entrypoint import EntrypointType
 
 from flows.batch import run_listed
+from flows.blocks import storage_of_blocks
+from flows.handover import named_by
 from flows.prefect_server import PrefectServer
 from pipeline.errors import ConfigError, OrchestratorError
 from pipeline.fields import fields_of
@@ -32,7 +34,7 @@ Say = Callable[[str], None]
 _FIRST_AFTER = timedelta(seconds=5)
 
 
-@flow(name="new-scenes")
+@flow(name="new-scenes", flow_run_name=named_by("out", unique=True))
 @fields_of(ScheduleParameters)
 def new_scenes(parameters: ScheduleParameters) -> dict[str, int]:
     """Detect trucks and map land cover in new scenes; return the number of scenes by result.
@@ -41,7 +43,8 @@ def new_scenes(parameters: ScheduleParameters) -> dict[str, int]:
     """
     configure_process()
     say = get_run_logger().info
-    summary = run_new_scenes(parameters.watched(), parameters.request(), lambda due: run_listed(due, say))
+    with storage_of_blocks(parameters.request()) as request:
+        summary = run_new_scenes(parameters.watched(), request, lambda due: run_listed(due, say))
     if summary is None:
         say("no new scenes")
         return {}

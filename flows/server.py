@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from functools import partial
 from typing import TypeVar
 
 import httpx
@@ -90,16 +91,23 @@ class FlowRecord:
             self._within.lose()
 
     def summarise(self, markdown: str, key: str, description: str) -> None:
-        """Record an artifact, the last step of a flow."""
+        """Record a summary, the last step of a flow."""
+        self.keep([partial(create_markdown_artifact, markdown, key=key, description=plain(description))])
+
+    def keep(self, artifacts: Iterable[Callable[[], object]]) -> None:
+        """Record artifacts by functions of Prefect, the last step of a flow; a failure is only reported."""
         if self.is_lost:
             self._skip_retries()
         try:
-            create_markdown_artifact(markdown, key=key, description=plain(description))
-        except Exception as error:
-            if not is_lost_server(error):
-                raise
-            self.lose()
-            self._skip_retries()
+            for create in artifacts:
+                create()
+        except Exception as error:  # noqa: BLE001 the layers are complete, whatever happens to their record
+            if is_lost_server(error):
+                self.lose()
+                self._skip_retries()
+                return
+            why = " ".join(str(error).split()) or type(error).__name__
+            self._say(f"Prefect's pages lack results of this run ({why}); its layers are complete.")
 
     def _skip_retries(self) -> None:
         self._settings.enter_context(temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}))

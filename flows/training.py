@@ -13,7 +13,7 @@ import yaml
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.handover import run_as_flow
+from flows.handover import named_by, run_as_flow
 from flows.server import FlowRecord
 from pipeline.fields import fields_of
 from pipeline.models.bundle import Bundle
@@ -34,7 +34,7 @@ def publish_task(bundle: Bundle, folder: Path) -> Bundle:
     return publish_bundle(bundle, folder)
 
 
-@flow(name="train")
+@flow(name="train", flow_run_name=named_by("kind", "out", unique=True))
 @fields_of(TrainingRequest)
 def train(request: TrainingRequest) -> str:
     """Train a model and publish its bundle; return the folder of the bundle.

@@ -20,7 +20,9 @@ T = TypeVar("T")
 def fields_of(kind: Callable[..., Fields]) -> Callable[[Callable[[Fields], T]], Callable[..., T]]:
     """Decorate a function of one value, a dataclass or pydantic model, so that it takes the value's fields.
 
-    Typer and Prefect read parameters, their types and defaults from the signature of a function.
+    Typer and Prefect read parameters, their types and defaults from the signature of a function. Prefect
+    reads their descriptions from its docstring in Google's format, to which those of a pydantic model are
+    added.
     """
 
     def decorate(function: Callable[[Fields], T]) -> Callable[..., T]:
@@ -29,6 +31,14 @@ def fields_of(kind: Callable[..., Fields]) -> Callable[[Callable[[Fields], T]], 
             return function(kind(*values, **named))
 
         with_fields.__signature__ = inspect.signature(kind, eval_str=True)  # type: ignore[attr-defined]
+        described = [f"    {name}: {text}" for name, text in _descriptions(kind).items()]
+        if described:
+            with_fields.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Args:", *described])
         return with_fields
 
     return decorate
+
+
+def _descriptions(kind: Callable[..., Any]) -> dict[str, str]:
+    fields = getattr(kind, "__pydantic_fields__", {})
+    return {name: " ".join(field.description.split()) for name, field in fields.items() if field.description}

@@ -1,4 +1,4 @@
-"""Parameters of batches and schedules as plain values: the same for commands, flows and deployments."""
+"""Parameters of scenes, batches and schedules as plain values: for commands, flows and deployments."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from pipeline.config import load_config
+from pipeline.config import Config, load_config
 from pipeline.fields import CLOUD_COVER, MOST, OVERLAP_DAYS
 from pipeline.input_warnings import collected_warnings
 from pipeline.operations.new_scenes import WatchedSources
 from pipeline.operations.request import BatchRequest
 from pipeline.operations.search import COLLECTION, StacSearch
 from pipeline.operations.sources import Sources, find_scenes
+from pipeline.run.request import Request
 from pipeline.storage.untrusted_vectors import file_of
 
 
@@ -24,23 +25,64 @@ def _within(bounds: tuple[int, int]) -> Any:
     return Field(ge=least, le=most)  # NaN is not within any bounds
 
 
-class _Parameters(BaseModel):
-    """Parameters that batches and schedules share."""
+class _Shared(BaseModel):
+    """Parameters that scenes, batches and schedules share; Prefect's pages show the texts below them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     out: Path
-    scene_list: Path | None = None
-    folder: Path | None = None
-    stac: str | None = None
-    """URL of an API; `collections`, `area` and `cloud_cover` say what to search there."""
-    collections: tuple[str, ...] | None = None
-    area: str | None = None
-    cloud_cover: Annotated[float, _within(CLOUD_COVER)] | None = None
+    """Folder of the layers; under Prefect also a block, as local-file-system/NAME."""
     config: Path | None = None
+    """YAML file of settings."""
     settings: tuple[str, ...] | None = None
+    """Settings as a.b=c, after those of the file, e.g. tiling.tile_px=256. No credentials."""
     roads: Path | None = None
+    """File of road lines, or overpass to fetch OpenStreetMap's."""
     bands: tuple[str, ...] | None = None
+    """Names of the bands of GeoTIFFs without descriptions, in order, e.g. B02, B03, B04, B08."""
+
+    def _config(self) -> Config:
+        return load_config(self.config, self.settings or ())
+
+
+class SceneParameters(_Shared):
+    """Parameters of one scene, for the flow `run-scene`."""
+
+    scene: str
+    """Path or URL of a Sentinel-2 scene: a .SAFE folder or zip, a GeoTIFF, a folder of bands, a STAC item."""
+    truck_labels: Path | None = None
+    """File of reference truck boxes, to evaluate the trucks."""
+    landcover_labels: Path | None = None
+    """Raster or file of reference classes, to evaluate the land cover."""
+
+    def request(self) -> Request:
+        """Load the settings. Raises ConfigError."""
+        return Request(
+            scene=self.scene,
+            out=self.out,
+            config=self._config(),
+            bands=self.bands or None,
+            roads=self.roads,
+            truck_labels=self.truck_labels,
+            landcover_labels=self.landcover_labels,
+        )
+
+
+class _Parameters(_Shared):
+    """Parameters that batches and schedules share."""
+
+    scene_list: Path | None = None
+    """File of paths and URLs of scenes, one a line."""
+    folder: Path | None = None
+    """Folder of scenes."""
+    stac: str | None = None
+    """URL of a STAC API, searched for the scenes of an area."""
+    collections: tuple[str, ...] | None = None
+    """Collections of the STAC API."""
+    area: str | None = None
+    """Area of the search: west,south,east,north in degrees, or a file of polygons."""
+    cloud_cover: Annotated[float, _within(CLOUD_COVER)] | None = None
+    """Highest cloud cover of a scene by its metadata, per cent."""
 
     def _sources(self, scenes: tuple[str, ...] = (), **search: Any) -> Sources:
         stac = self.stac and StacSearch(
@@ -53,17 +95,20 @@ class _Parameters(BaseModel):
         return Sources(scenes, self.scene_list, self.folder, stac or None)
 
     def _request(self) -> BatchRequest:
-        config = load_config(self.config, self.settings or ())
-        return BatchRequest((), self.out, config, self.bands or None, self.roads)
+        return BatchRequest((), self.out, self._config(), self.bands or None, self.roads)
 
 
 class BatchParameters(_Parameters):
     """Parameters of `truckscape batch`, and of the flow of that name."""
 
     scenes: tuple[str, ...] = ()
+    """Paths and URLs of scenes."""
     time: str | None = None
+    """Dates of the search, e.g. 2023-06-01/2023-06-30."""
     most: Annotated[int, _within(MOST)] | None = None
+    """Process only that many scenes of the search, the most recent."""
     retry_quarantined: bool = False
+    """Also retry scenes that are quarantined for an error that is not transient."""
 
     def request(self) -> BatchRequest:
         """Load the settings and find the scenes. Raises as `load_config` and `find_scenes`."""
@@ -83,7 +128,9 @@ class ScheduleParameters(_Parameters):
     """Parameters of `truckscape schedule`, and of the flow that it repeats."""
 
     since: str | None = None
+    """Ignore scenes acquired before this date, e.g. 2023-06-01."""
     overlap_days: Annotated[float, _within(OVERLAP_DAYS)] = 30.0
+    """Look-back before the latest acquisition found, in days, for late and reprocessed scenes."""
 
     def request(self) -> BatchRequest:
         """Load the settings; scenes are found at each search. Raises ConfigError."""

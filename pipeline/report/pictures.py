@@ -9,11 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import rasterio
+from affine import Affine
 from numpy.typing import NDArray
 from odc.geo.geobox import GeoBox
-from PIL import Image
+from PIL import Image, ImageDraw
 from rasterio.enums import Resampling
 from rasterio.transform import array_bounds
 from rasterio.warp import calculate_default_transform, reproject
@@ -31,6 +33,7 @@ QUICKLOOK_PX = 1600
 WEB_MERCATOR = "EPSG:3857"
 WGS84 = "EPSG:4326"
 _SHARP_PX = 800
+_DOT = "#e11d48"
 _PERCENTILES_OF = 100_000
 """Pixels, about: all of a granule's quicklook would take a third of a second, and give the same colours."""
 _TONES = (255 * np.linspace(0, 1, 4096) ** 0.8).astype(np.uint8)
@@ -158,6 +161,20 @@ def map_image(picture: Picture, max_px: int = QUICKLOOK_PX, lossless: bool = Fal
         north_east=(lat[1], lon[1] + turned),
         sharp=sharp,
     )
+
+
+def marked(picture: Picture, places: gpd.GeoSeries | None = None, max_px: int = 640) -> NDArray[np.uint8]:
+    """Return a picture (H, W, 4) uint8 of at most `max_px` a side, with a dot at the middle of each place."""
+    image = Image.fromarray(np.ascontiguousarray(picture.rgba))
+    image.thumbnail((max_px, max_px))
+    if places is not None and len(places):
+        here = places.to_crs(picture.grid.crs.to_wkt()) if picture.grid.crs else places
+        to_pixels = Affine.scale(image.width / picture.rgba.shape[1], image.height / picture.rgba.shape[0])
+        to_pixels *= ~picture.grid.affine
+        draw = ImageDraw.Draw(image)
+        for x, y in (to_pixels * place.centroid.coords[0] for place in here):
+            draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=_DOT, outline="white")
+    return np.asarray(image)
 
 
 def _mercator(crs: str | None, bounds: tuple[float, float, float, float]) -> tuple[str, float]:

@@ -111,7 +111,7 @@ def _finish(job: Job, say: Callable[[str], None], warnings: list[str]) -> Result
     _tidy(job)
     _publish(job, context.files, say)
     made = {**context.files, "item": folder / "item.json", "run": folder / "run.json"}
-    return Result(folder, made, run, context.metrics)
+    return Result(folder, made, run, context.metrics, context.report)
 
 
 def _check_inputs(context: RunContext, before: States, files: Iterable[Path]) -> None:

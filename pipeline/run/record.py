@@ -13,6 +13,7 @@ from typing import Any
 
 from pipeline.inference.predictions import PROBABILITY_STEPS
 from pipeline.processes import give_back_memory, peak_memory_mb
+from pipeline.report.page import ReportContext
 from pipeline.run.evaluated import kept_evaluation, new_evaluation
 from pipeline.run.keys import versions
 from pipeline.run.products import RunContext
@@ -31,6 +32,8 @@ class Result:
     outputs: dict[str, Path]
     run: dict[str, Any]
     metrics: dict[str, Any]
+    shown: ReportContext | None = None
+    """Content of the run's report, if it was made by this process."""
 
     @property
     def report(self) -> Path:

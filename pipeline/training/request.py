@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from pipeline.config import SceneSettings
 from pipeline.errors import ConfigError, OutputError
@@ -16,24 +18,30 @@ from pipeline.scenes.scene import safe_id
 from pipeline.settings import load_settings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(use_attribute_docstrings=True))
 class TrainingRequest:
-    """A training as the user asks for it."""
+    """A training as the user asks for it; the texts below its fields are shown on Prefect's pages."""
 
     kind: Literal["detector", "segmenter"]
+    """Network to train: detector of trucks, or segmenter of land cover."""
     out: Path
+    """Folder of the training; an interrupted one is resumed there."""
     config: Path | None = None
+    """YAML file of settings, a recipe."""
     settings: tuple[str, ...] = ()
-    """Settings as `a.b=c`, after those of `config`."""
+    """Settings as a.b=c, after those of the file."""
     imagery: tuple[str, ...] = ()
-    """One's own scenes: then a shipped bundle is fine-tuned, on `labels`, one file for each scene."""
+    """One's own scenes: then a shipped bundle is fine-tuned, on the labels."""
     labels: tuple[Path, ...] = ()
+    """Labels, one file for each scene of the imagery, in the same order."""
     bands: tuple[str, ...] | None = None
     """Names of a GeoTIFF's bands where it has no descriptions."""
     scale: float | None = None
+    """Scale of the values of the imagery, as in `truckscape run`."""
     offset: float | None = None
+    """Offset of the values of the imagery."""
     nodata: str | None = None
-    """Values of `imagery`, as in `truckscape run`."""
+    """Value of pixels of the imagery without data."""
     complete: Path | None = None
     """Polygons in which every truck is labelled."""
     class_field: str | None = None
@@ -41,7 +49,7 @@ class TrainingRequest:
     from_scratch: bool = False
     """Train a detector without imagery, on simulated chips only."""
     publish: Path | None = None
-    """Folder where bundles are picked up from; the new one appears there whole, under its id."""
+    """Folder where bundles are picked up from; the new one appears there complete, under its id."""
 
 
 def training_settings(request: TrainingRequest) -> Any:

@@ -8,10 +8,11 @@ import pytest
 
 import flows.handover
 from flows.batch import batch
-from flows.handover import OpaqueJob, literal
+from flows.handover import OpaqueJob, last_part, literal, named_by
+from flows.scene import run_scene
 from flows.schedule import new_scenes
 from flows.training import train
-from pipeline.operations.parameters import BatchParameters, ScheduleParameters
+from pipeline.operations.parameters import BatchParameters, SceneParameters, ScheduleParameters
 from pipeline.training.request import TrainingRequest
 
 
@@ -27,8 +28,40 @@ def test_a_flow_that_is_pickled_for_another_process_takes_no_work_along(monkeypa
     assert pickle.loads(pickle.dumps(flows.handover._HANDED_OVER)) == {}  # noqa: S301
 
 
+FLOWS = (
+    *((run_scene, SceneParameters), (batch, BatchParameters), (new_scenes, ScheduleParameters)),
+    (train, TrainingRequest),
+)
+
+
+@pytest.mark.parametrize("flow", [flow for flow, _ in FLOWS], ids=lambda flow: flow.name)
+def test_every_parameter_has_a_description_on_prefects_pages(flow):
+    properties = flow.parameters.properties
+    assert [name for name, each in properties.items() if not each.get("description")] == []
+    assert properties["out"]["description"].startswith("Folder of the ")
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("/data/in/S2A_MSIL2A.SAFE/", "S2A_MSIL2A.SAFE"),
+        ("https://host/items/T32UPD?token=hidden", "T32UPD"),
+        ("local-file-system/layers", "layers"),
+    ],
+)
+def test_a_run_is_named_by_its_scene_or_folder(address, name, monkeypatch):
+    assert last_part(address) == name
+    monkeypatch.setattr(
+        flows.handover.flow_run, "get_parameters", lambda: {"kind": "detector", "out": address}, raising=False
+    )
+    assert named_by("kind", "out")() == f"detector-{name}"
+    suffixed = named_by("out", unique=True)
+    assert suffixed().startswith(f"{name}-")
+    assert suffixed() != suffixed()
+
+
 def test_parameters_of_flows_are_plain_and_written_once():
-    for flow, kind in ((batch, BatchParameters), (new_scenes, ScheduleParameters), (train, TrainingRequest)):
+    for flow, kind in FLOWS:
         assert list(flow.parameters.properties) == list(inspect.signature(kind).parameters)
     assert batch.parameters.required == ["out"]
     parameters = BatchParameters(out="/layers", settings=["engine.threads=1"], bands=["B04", "B03"])

@@ -1,5 +1,6 @@
 """The flow under a real Prefect, with its own database, as the command line starts it."""
 
+import json
 import os
 import re
 import shutil
@@ -64,6 +65,16 @@ def test_prefect_kept_the_run_its_tasks_and_the_summary(finished):
     assert folder.name in kept
     assert "shard-0" in kept and "shard-1" in kept
     assert "landcover.gpkg" in kept
+
+
+def test_prefect_shows_summary_roads_and_map(finished):
+    _, folder, home = finished
+    artifacts = json.loads(kept_by_prefect(home, "{each.key: each.data for each in artifacts}"))
+    assert set(artifacts) == {"scene-summary", "scene-roads", "scene-map"}
+    assert f"(<{(folder / 'trucks.gpkg').as_uri()}>)" in artifacts["scene-summary"]
+    roads = json.loads(artifacts["scene-roads"])
+    assert sum(road["trucks"] or 0 for road in roads) > 0
+    assert artifacts["scene-map"].startswith("data:image/webp;base64,")
 
 
 @pytest.mark.longer

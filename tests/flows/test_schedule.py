@@ -64,10 +64,10 @@ def states(out: Path) -> dict[str, tuple[str, int]]:
     return {scene: (state, attempts) for scene, state, attempts in rows}
 
 
-def completed(port: int) -> int:
+def completed(port: int, flow: str = "new-scenes") -> int:
     """How many firings have ended well."""
     question = {
-        "flows": {"name": {"any_": ["new-scenes"]}},
+        "flows": {"name": {"any_": [flow]}},
         "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
     }
     try:
@@ -161,6 +161,35 @@ def test_a_worker_of_a_pool_does_what_the_schedule_says(server, tmp_path, way):
         what_firings_do(out, port, process, log)
 
 
+@pytest.mark.longer
+@pytest.mark.timeout(900)
+def test_prefect_yaml_works_after_three_commands(server, tmp_path):
+    """A server, a worker that makes the pool, and the deployments; then a scene is a run of one of them."""
+    port, env = server
+    scene, out = write_scenes(tmp_path / "in", (SCENE,)) / f"{SCENE}.tif", tmp_path / "out"
+    log, api = tmp_path / "worker.log", f"http://127.0.0.1:{port}/api"
+    worker = [*PREFECT, "worker", "start", "--type", "process", "--pool", "truckscape"]
+    with started(worker, env, log) as process:
+        pool = f"{api}/work_pools/truckscape"
+        wait_until(lambda: httpx.get(pool, timeout=60).is_success, process, log, every_s=1)
+        call(env, *PREFECT, "deploy", "--all")
+        call(env, PYTHON, "-c", SAVE_FOLDER.format(str(out)))
+        given = {"scene": str(scene), "out": "local-file-system/layers", "settings": ["engine.threads=1"]}
+        wanted = ("--params", json.dumps(given))
+        call(env, *PREFECT, "deployment", "run", "run-scene/latest-scene", *wanted)
+        wait_until((out / SCENE / "run.json").is_file, process, log, every_s=1)
+        wait_until(lambda: completed(port, "run-scene"), process, log, every_s=1)
+    deployment = httpx.get(f"{api}/deployments/name/run-scene/latest-scene", timeout=60).json()
+    for each in deployment["parameter_openapi_schema"]["properties"].values():
+        assert each["description"]
+    names = {run["name"] for run in httpx.post(f"{api}/flow_runs/filter", json={}, timeout=60).json()}
+    assert {scene.name, SCENE} <= names
+
+
+SAVE_FOLDER = """
+from prefect.filesystems import LocalFileSystem
+LocalFileSystem(basepath={!r}).save("layers")
+"""
 SAVE_SECRETS = """
 import os
 from prefect.blocks.system import Secret

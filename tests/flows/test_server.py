@@ -90,6 +90,19 @@ def test_an_error_that_is_not_the_servers_is_passed_on():
         FlowRecord(print).result_of(fails_with(RuntimeError("the scene's own")), lambda: "made")
 
 
+def test_artifacts_that_fail_are_reported_and_the_run_goes_on():
+    reported, kept = [], []
+    record = FlowRecord(reported.append)
+    record.keep(
+        [lambda: kept.append("first"), fails_with(ValueError("no\nJSON")), lambda: kept.append("third")]
+    )
+    assert kept == ["first"]
+    assert reported == ["Prefect's pages lack results of this run (no JSON); its layers are complete."]
+    assert not record.is_lost
+    record.keep([fails_with(httpx.ConnectError("refused"))])
+    assert record.is_lost
+
+
 def test_ctrl_c_counts_though_nobody_could_be_told():
     def flow() -> str:
         try:

@@ -1,6 +1,7 @@
 import base64
 import io
 
+import geopandas as gpd
 import numpy as np
 import pytest
 from affine import Affine
@@ -8,6 +9,7 @@ from odc.geo.geobox import GeoBox
 from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.warp import transform
+from shapely import Point
 
 from pipeline.inference.predictions import CLOUD, SEEN
 from pipeline.models.legend import DYNAMIC_WORLD
@@ -16,6 +18,7 @@ from pipeline.report.pictures import (
     class_picture,
     data_uri,
     map_image,
+    marked,
     quicklook,
     true_colour,
 )
@@ -27,6 +30,17 @@ from tests.evaluation.test_labels import GRID
 
 def decode(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGBA"))
+
+
+def test_places_are_marked_on_a_smaller_picture():
+    grid = GeoBox((40, 80), Affine(10, 0, 500_000, 0, -10, 5_000_000), "EPSG:32632")
+    picture = Picture(np.full((40, 80, 4), 255, np.uint8), grid)
+    place = gpd.GeoSeries([Point(500_600, 4_999_800)], crs="EPSG:32632").to_crs("EPSG:4326")
+    shown = marked(picture, place, max_px=40)
+    assert shown.shape == (20, 40, 4)
+    assert shown[10, 30, :3].tolist() == [225, 29, 72]
+    assert (shown[10, :20] == 255).all()
+    assert (marked(picture) == 255).all()
 
 
 def test_true_colour_keeps_hues_and_leaves_holes_transparent():
