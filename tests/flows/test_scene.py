@@ -67,6 +67,7 @@ def test_prefect_kept_the_run_its_tasks_and_the_summary(finished):
     assert "landcover.gpkg" in kept
 
 
+@pytest.mark.longer
 def test_prefect_shows_summary_roads_and_map(finished):
     _, folder, home = finished
     artifacts = json.loads(kept_by_prefect(home, "{each.key: each.data for each in artifacts}"))
