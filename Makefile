@@ -17,7 +17,7 @@ TORCH := $(or $(TORCH),$(CHOSEN),cpu)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 $(if $(filter cpu cuda,$(TORCH)),,$(error TORCH=$(TORCH): expected cpu or cuda))
 
-.PHONY: install develop demo test test-all fuzz coverage lint audit bench image clean
+.PHONY: install develop demo docs test test-all fuzz coverage lint audit bench image clean
 .NOTPARALLEL:
 
 # What a run needs. Stamps are written last: an interrupted installation is repeated, a complete one needs no network.
@@ -44,7 +44,7 @@ endif
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 ifneq ($(filter-out $(TORCH),$(CHOSEN)),)
-	rm -f .venv/.torch .venv/.installed .venv/.developed
+	rm -f .venv/.torch .venv/.installed .venv/.developed .venv/.documented
 	$(BIN)/python -m pip uninstall --quiet --yes torch torchvision
 endif
 ifeq ($(TORCH) $(shell uname -s),cpu Linux)
@@ -66,6 +66,15 @@ demo: install $(SCENE)/.simulated
 $(SCENE)/.simulated: | install
 	rm -rf $(SCENE)
 	$(BIN)/truckscape simulate --out $(SCENE) --size 1024 --seed 7
+	touch $@
+
+# The documentation as a site in site/. Installs once; then neither the build nor the pages need a network.
+docs: .venv/.documented
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
+
+.venv/.documented: pyproject.toml .venv/.installed
+	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[clouds,docs]'
 	touch $@
 
 # One process per core. The tests of a file share fixtures, so they stay in one process.
@@ -108,5 +117,5 @@ image:
 	docker/build
 
 clean:
-	rm -rf .venv build dist *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info runs/demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
