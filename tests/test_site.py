@@ -23,6 +23,7 @@ sys.path.insert(0, {str(HOUSE)!r})
 from mkdocs.__main__ import cli
 cli()
 """
+pytestmark = [pytest.mark.longer, pytest.mark.timeout(1800)]
 LOADED = re.compile(r'<(?:script|img|iframe|source)[^>]*\ssrc="([^"]+)"|<link[^>]*\shref="([^"]+)"')
 
 
@@ -39,7 +40,6 @@ def site(tmp_path_factory):
     return out
 
 
-@pytest.mark.longer
 def test_pages_load_nothing_from_elsewhere(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
@@ -49,7 +49,6 @@ def test_pages_load_nothing_from_elsewhere(site):
     assert not re.search(r"url\(['\"]?(https?:)?//|@import", styles)
 
 
-@pytest.mark.longer
 def test_the_reference_has_every_setting_and_name_of_the_api(site):
     import truckscape
 
@@ -60,7 +59,6 @@ def test_the_reference_has_every_setting_and_name_of_the_api(site):
     assert not [name for name in names if f'id="truckscape.{name}"' not in python]
 
 
-@pytest.mark.longer
 def test_links_to_files_of_the_repository_lead_to_copies(site):
     api = (site / "api.html").read_text(encoding="utf-8")
     assert 'href="configs/default.yaml"' in api
