@@ -172,6 +172,12 @@ class Trucks(Settings):
         le=1,
         description="minimum score of a truck, 0-1; null: from the card, with or without roads",
     )
+    vehicle_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="minimum vehicle_score of the layer vehicles, 0-1; null: from the card",
+    )
     screener: str | None = Field(
         None, description="bundle that rejects blocks before the detector; null: no screener"
     )

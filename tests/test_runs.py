@@ -210,14 +210,14 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     return text.astype(object).where(text.notna(), None).reset_index(drop=True)
 
 
-@pytest.mark.parametrize("layer", ["trucks", "landcover", "road_segments"])
+@pytest.mark.parametrize("layer", ["trucks", "vehicles", "landcover", "road_segments"])
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_layer_comes_back_from_every_format_as_it_is_in_the_geopackage(exported, layer, kind):
     source = exported / ("landcover.gpkg" if layer == "landcover" else "trucks.gpkg")
     ours = gpd.read_file(source, layer=layer)
     path = exported / f"{layer}{FORMATS[kind]}"
     back = gpd.read_parquet(path) if kind == "parquet" else gpd.read_file(path)
-    key = {"trucks": ["id"], "road_segments": ["segment_id"], "landcover": None}[layer]
+    key = {"trucks": ["id"], "vehicles": ["id"], "road_segments": ["segment_id"], "landcover": None}[layer]
     if key is None and kind == "flatgeobuf":  # in the order of its index
         order = shapely.get_coordinates(back.representative_point()).round(2)
         there = shapely.get_coordinates(ours.representative_point()).round(2)
@@ -277,7 +277,8 @@ def test_what_is_no_longer_asked_for_goes_and_the_item_names_what_is_there(expor
     there = {path.name for path in exported.iterdir()}
     assert there == {
         "trucks.geojson", "trucks.gpkg", "trucks.parquet", "trucks.qml", "look_alikes.parquet",
-        "look_alikes.qml", "report.html", "item.json", "run.json", "notes.txt", ".shards",
+        "look_alikes.qml", "vehicles.parquet", "vehicles.qml", "report.html", "item.json", "run.json",
+        "notes.txt", ".shards",
     }  # fmt: skip
     named = {asset["href"] for asset in json.loads((exported / "item.json").read_text())["assets"].values()}
     made = json.loads((exported / "run.json").read_text())["outputs"]

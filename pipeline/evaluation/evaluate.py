@@ -18,6 +18,7 @@ from pipeline.evaluation.labels import (
     checked_truck_labels,
     read_not_seen,
     read_seen,
+    read_vehicles,
     warn_if_labels_elsewhere,
 )
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover, prediction_grid
@@ -67,6 +68,8 @@ def evaluate(
     seen: gpd.GeoDataFrame | None = None,
     not_seen: gpd.GeoDataFrame | None = None,
     below_threshold: gpd.GeoDataFrame | None = None,
+    vehicles: gpd.GeoDataFrame | None = None,
+    vehicles_below_threshold: gpd.GeoDataFrame | None = None,
     roads: gpd.GeoDataFrame | None = None,
     trucks_left_out: LeftOut | None = None,
     landcover: Path | None = None,
@@ -79,8 +82,10 @@ def evaluate(
     Trucks are compared twice: heavy vehicles, with all else as an error, of which are the cases; and moving
     vehicles of any kind, of which `metrics` has the figures (`moving_vehicles`).
 
-    `trucks` are detections. `seen` and `not_seen` are as in `layers.search_area`. `below_threshold` are
-    detections with a score below the threshold. `roads` restrict the comparison to their surroundings.
+    `trucks` are detections of heavy vehicles, `vehicles` those of any kind; without these, `trucks` are
+    compared with moving vehicles, too. `seen` and `not_seen` are as in `layers.search_area`.
+    `below_threshold` are detections with a score below the threshold, `vehicles_below_threshold` those that
+    are below it and below that of vehicles. `roads` restrict the comparison to their surroundings.
     `trucks_left_out` counts the features of a file of trucks that could not be used. `landcover` is a raster
     of the classes of `legend`; without labels of its own it is for the breakdown of trucks. `scene` gives the
     pixels from which causes of mistakes are inferred.
@@ -98,16 +103,14 @@ def evaluate(
         warn_if_labels_elsewhere(labels, truck_labels, *_searched(scene, seen, trucks))
         compared = partial(
             evaluate_trucks,
-            trucks,
-            labels,
-            seen,
-            roads,
+            reference=labels,
+            seen=seen,
+            roads=roads,
             not_seen=not_seen,
-            below_threshold=below_threshold,
             landcover=landcover,
             legend=legend,
         )
-        truck_evaluation = compared(counted="heavy")
+        truck_evaluation = compared(trucks, below_threshold=below_threshold, counted="heavy")
         marked = read_true_negatives(truck_labels)
         cases = truck_cases(truck_evaluation, seen, below_threshold, roads=roads, scene=scene, marked=marked)
         predicted_left_out = trucks_left_out or LeftOut()
@@ -118,7 +121,10 @@ def evaluate(
             "warnings": truck_warnings(truck_evaluation, left_out, predicted_left_out),
             "causes": cause_metrics(cases),
         }
-        metrics["moving_vehicles"] = truck_metrics(compared(counted="moving"))
+        moving = (trucks, below_threshold) if vehicles is None else (vehicles, vehicles_below_threshold)
+        metrics["moving_vehicles"] = truck_metrics(
+            compared(moving[0], below_threshold=moving[1], counted="moving")
+        )
     if landcover is not None and landcover_labels is not None:
         area_labels = read_landcover_labels(landcover_labels, prediction_grid(landcover))
         landcover_evaluation = evaluate_landcover(landcover, area_labels, legend)
@@ -174,7 +180,8 @@ def evaluate_truck_file(
 ) -> Evaluation:
     """Compare a file of trucks with a file of labels, as `truckscape evaluate trucks` does.
 
-    The areas seen and not seen are layers of the prediction or of the `trucks.gpkg` beside it. The land cover
+    The areas seen and not seen are layers of the prediction or of the `trucks.gpkg` beside it. If the
+    prediction is the `trucks.gpkg` of a run, moving vehicles are its layer `vehicles`. The land cover
     for the breakdown is the `landcover.tif` beside it. Both are optional.
 
     Raises
@@ -188,6 +195,7 @@ def evaluate_truck_file(
     return evaluate(
         trucks=trucks,
         truck_labels=reference,
+        vehicles=read_vehicles(predicted),
         seen=seen,
         not_seen=read_not_seen(predicted),
         roads=None if roads is None else _roads_on(roads, scene, seen, trucks),

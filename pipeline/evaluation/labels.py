@@ -15,7 +15,7 @@ from pipeline.errors import LabelsError
 from pipeline.evaluation import columns
 from pipeline.evaluation.features import LeftOut, read_polygons, usable_polygons
 from pipeline.input_warnings import warn
-from pipeline.storage.untrusted_vectors import file_of, layer_names
+from pipeline.storage.untrusted_vectors import file_of, layer_names, split_layer
 from pipeline.storage.vector_places import warn_if_elsewhere
 
 TRUCK_LAYERS = ("trucks", "labels")
@@ -114,6 +114,21 @@ def checked_predicted_trucks(path: Path | str) -> tuple[gpd.GeoDataFrame, LeftOu
     for note in notes:
         warn(f"{path}: Predicted trucks: {note}")
     return frame, left_out
+
+
+def read_vehicles(predicted: Path | str) -> gpd.GeoDataFrame | None:
+    """Read the layer `vehicles` beside the layer `trucks` of a run's `trucks.gpkg`, in its CRS.
+
+    Return None for any other file or layer: its boxes are all that was predicted.
+
+    Raises
+    ------
+    LabelsError
+        As `checked_predicted_trucks`.
+    """
+    file, layer = split_layer(Path(predicted))
+    is_run = layer in (None, "trucks") and has_layer(file, "trucks") and has_layer(file, "vehicles")
+    return checked_predicted_trucks(f"{file}:vehicles")[0] if is_run else None
 
 
 def warn_if_labels_elsewhere(

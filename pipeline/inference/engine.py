@@ -23,6 +23,7 @@ from pipeline.config import Engine
 from pipeline.inference.motion import measure_displacement
 from pipeline.inference.networks import Boxes, Image, Models, Networks, current_networks, thread_count
 from pipeline.inference.predictions import (
+    ANY_SCORE,
     CLOUD,
     NO_CLASS,
     NO_ROAD,
@@ -31,6 +32,7 @@ from pipeline.inference.predictions import (
     SEEN,
     SHADOW,
     Detections,
+    MinScores,
     pixels_holding,
 )
 from pipeline.inference.runtime import half_precision
@@ -57,13 +59,13 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True)
 class Search:
-    """The search for trucks: roads and score."""
+    """The search for trucks: roads and scores."""
 
     roads: gpd.GeoDataFrame | None = None
     """In the scene's CRS; None to search everywhere."""
     road_buffer_m: float = 30.0
-    min_score: float = 0.0
-    """Network score from which boxes are measured and kept."""
+    min_scores: MinScores = ANY_SCORE
+    """Network scores from which boxes are measured and kept."""
 
 
 def predict_shards(
@@ -188,7 +190,7 @@ class _Candidates:
 
     found: Sequence[Future[Boxes]]
     pixels: Pixels
-    min_score: float
+    min_scores: MinScores
 
 
 def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: bool) -> _Ready:
@@ -252,7 +254,7 @@ def _predict(
         searched = parts(tile, status == SEEN, round_up(_PART_PX, card.stride), card.halo)
         if searched:
             found = networks.detect(images["detection"], searched, ready.near)
-            candidates = _Candidates(found, ready.motion, search.min_score)
+            candidates = _Candidates(found, ready.motion, search.min_scores)
     return _Predicted(tile, status, landcover, candidates)
 
 
@@ -320,11 +322,12 @@ def _shard(
 
 
 def _measured(candidates: _Candidates, tile: Tile, status: NDArray[np.uint8]) -> Detections:
-    """Measure the motion of all boxes that reach the score and are centred on a searched pixel."""
+    """Measure the motion of all boxes that reach a score and are centred on a searched pixel."""
     pixels = candidates.pixels
     found = [boxes.result() for boxes in candidates.found]
     boxes, scores = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    possible = (scores[:, 0] >= candidates.min_score) & ~_centred_unseen(boxes, tile, status)
+    enough = candidates.min_scores.reached(scores[:, 0], scores[:, 1] if scores.shape[1] > 1 else None)
+    possible = enough & ~_centred_unseen(boxes, tile, status)
     boxes, scores = boxes[possible], scores[possible]
     row, col = int(pixels.window.row_off), int(pixels.window.col_off)
     displacement, sigma = measure_displacement(

@@ -15,7 +15,14 @@ from rasterio.windows import Window
 from scipy.spatial import KDTree
 
 from pipeline.inference.motion import evidence
-from pipeline.inference.predictions import NO_CLASS, PLACE_STEP_PX, Detections, Predictions
+from pipeline.inference.predictions import (
+    ANY_SCORE,
+    NO_CLASS,
+    PLACE_STEP_PX,
+    Detections,
+    MinScores,
+    Predictions,
+)
 from pipeline.inference.shards import Shard
 from pipeline.models.boxes import suppressed
 from pipeline.models.bundle import Calibration
@@ -31,12 +38,13 @@ def merge_shards(
     grid: GeoBox,
     folder: Path,
     calibration: Calibration | None = None,
-    min_score: float = 0.0,
+    min_scores: MinScores = ANY_SCORE,
     vehicle_calibration: Calibration | None = None,
 ) -> Predictions:
     """Write the shards' rasters into `folder` strip by strip, and gather their trucks.
 
-    A calibration turns the network's scores into probabilities; detections below `min_score` go. Scores of
+    A calibration turns the network's scores into probabilities; detections that reach none of
+    `min_scores` go. Scores of
     vehicles of any kind have their own, or the same. Holds one shard in memory at a time. A truck counts if
     its centre is on a searched pixel; that is decided here, once, so that it is the same for every tiling.
     """
@@ -58,7 +66,7 @@ def merge_shards(
                     probability.write(shard.probabilities, shard.first_row)
                     summed = shard.probabilities.sum((1, 2), dtype=np.int64) - NO_CLASS * pixels[NO_CLASS]
                     sums = summed if sums is None else sums + summed
-            parts.append(_calibrated(shard.detections, calibration, vehicle_calibration, min_score))
+            parts.append(_calibrated(shard.detections, calibration, vehicle_calibration, min_scores))
             total, skipped = total + shard.tiles_total, skipped + shard.tiles_skipped
             del shard  # the next one needs the memory
     return Predictions(
@@ -82,7 +90,10 @@ def _pixels_by_value(classes: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 def _calibrated(
-    detections: Detections, calibration: Calibration | None, vehicles: Calibration | None, min_score: float
+    detections: Detections,
+    calibration: Calibration | None,
+    vehicles: Calibration | None,
+    min_scores: MinScores,
 ) -> Detections:
     """Return detections with probabilities; that of any vehicle is at least that of a heavy one."""
     if calibration is None:
@@ -92,7 +103,7 @@ def _calibrated(
     if any_vehicle is not None:
         any_vehicle = np.maximum(probability, (vehicles or calibration).probability(any_vehicle, moves))
     found = replace(detections, scores=probability, vehicle_scores=any_vehicle)
-    return found.take(probability >= min_score)
+    return found.take(min_scores.reached(probability, any_vehicle))
 
 
 class _Raster:

@@ -38,6 +38,27 @@ def pixels_holding(points: NDArray[np.float64]) -> NDArray[np.intp]:
 
 
 @dataclass(frozen=True)
+class MinScores:
+    """Scores from which detections count: of heavy vehicles, and of vehicles of any kind; either suffices."""
+
+    heavy: float = 0.0
+    vehicle: float | None = None
+    """None: only that of heavy vehicles decides."""
+
+    def reached(
+        self, scores: NDArray[np.float64], vehicle_scores: NDArray[np.float64] | None
+    ) -> NDArray[np.bool_]:
+        """Return (N,): True where either score, (N,), is high enough; None: there is no such score."""
+        enough = scores >= self.heavy
+        if self.vehicle is not None and vehicle_scores is not None:
+            enough = enough | (vehicle_scores >= self.vehicle)
+        return enough
+
+
+ANY_SCORE = MinScores()
+
+
+@dataclass(frozen=True)
 class Detections:
     """N detected trucks, in pixels of the scene's 10 m grid.
 

@@ -100,7 +100,7 @@ TRUCKS = Layer(
     },
 )
 TRUCKS_AMONG_VEHICLES = Layer("Polygon", {**TRUCKS.columns, "vehicle_score": NUMBER})
-"""The layer `trucks` of a detector that knows light vehicles, too."""
+"""The layers `trucks` and `vehicles` of a detector that knows light vehicles, too."""
 ROAD_SEGMENTS = Layer(
     "LineString",
     {
@@ -155,6 +155,7 @@ NOT_SEEN = Layer("Polygon", {"reason": TEXT, "area_m2": NUMBER})
 LOOK_ALIKES = Layer("Polygon", {"score": NUMBER, "reason": TEXT})
 LAYERS: Mapping[str, Layer] = {
     "trucks": TRUCKS,
+    "vehicles": TRUCKS_AMONG_VEHICLES,
     "look_alikes": LOOK_ALIKES,
     "road_segments": ROAD_SEGMENTS,
     "landcover": LANDCOVER,

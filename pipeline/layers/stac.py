@@ -190,6 +190,7 @@ def _properties(scene: Scene, run: Mapping[str, Any], finished: datetime) -> dic
         "processing:software": dict(run.get("packages", {})),
         "truckscape:models": run.get("models"),
         "truckscape:trucks": run.get("counts", {}).get("trucks"),
+        "truckscape:vehicles": run.get("counts", {}).get("vehicles"),
         "truckscape:seen_fraction": run.get("seen_fraction"),
         "truckscape:simulated": True if scene.simulated else None,
         "truckscape:time_note": _time_note(scene.acquired),

@@ -14,6 +14,13 @@ _SCORE_STEPS = (
     (0.7, 0.85, "#F03B20"),
     (0.85, 1.0, "#BD0026"),
 )
+_VEHICLE_SCORE_STEPS = (
+    (0.0, 0.5, "#B3F0FF"),
+    (0.5, 0.7, "#66DFFF"),
+    (0.7, 0.85, "#00C8FF"),
+    (0.85, 1.0, "#0086AD"),
+)
+"""Scores from and to, and colour: blue, as trucks are red."""
 _FLOW_STEPS = (
     (-1.0, -0.5, "#969696", 0.3, "not seen"),
     (-0.5, 0.0, "#74A9CF", 0.35, "no truck found"),
@@ -61,9 +68,18 @@ def truck_style(time_field: str = "") -> str:
     From 1 : 15,000 on with the box, from 1 : 12,000 on with the speed. With `time_field`, QGIS's temporal
     controller shows each truck at its time.
     """
-    style, renderer = _style("graduatedSymbol", attr="score", graduatedMethod="GraduatedColor")
+    return _pointer_style("score", _SCORE_STEPS)
+
+
+def vehicle_style() -> str:
+    """Style vehicles of any kind as trucks, in blue, by the score of any vehicle."""
+    return _pointer_style("vehicle_score", _VEHICLE_SCORE_STEPS)
+
+
+def _pointer_style(score: str, steps: Sequence[tuple[float, float, str]]) -> str:
+    style, renderer = _style("graduatedSymbol", attr=score, graduatedMethod="GraduatedColor")
     ranges, symbols = SubElement(renderer, "ranges"), SubElement(renderer, "symbols")
-    for number, (lower, upper, colour) in enumerate(_SCORE_STEPS):
+    for number, (lower, upper, colour) in enumerate(steps):
         limits = {"lower": f"{lower:.15f}", "upper": f"{upper:.15f}", "label": f"score {lower:g} - {upper:g}"}
         SubElement(ranges, "range", {**limits, "symbol": str(number), "render": "true"})
         symbol = _symbol(symbols, "fill", str(number))

@@ -49,7 +49,8 @@ _SEGMENTS_AT_A_TIME = 20_000
 class Traffic:
     """Traffic on the roads of one scene."""
 
-    trucks: gpd.GeoDataFrame
+    candidates: gpd.GeoDataFrame
+    """All that was given, with `segment_id`, and the road and heading that follow from it."""
     segments: gpd.GeoDataFrame
     """The layer `road_segments`."""
     table: pa.Table
@@ -97,9 +98,8 @@ def road_traffic(
     table = traffic_table(
         rows, segments, scene_id=scene.id, acquired=scene.acquired, model=model, attribution=attribution
     )
-    trucks = snapped.trucks[shares.counted].reset_index(drop=True)
     layer = segment_layer(rows, segments, seen_m, counts, cloud_m)
-    return Traffic(trucks, layer, table, detection_layer(counts))
+    return Traffic(snapped.trucks, layer, table, detection_layer(counts))
 
 
 def detection_layer(counts: RoadCounts) -> gpd.GeoDataFrame:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Trucks
 from pipeline.errors import RoadsError
-from pipeline.inference.predictions import Detections
+from pipeline.inference.predictions import Detections, MinScores
 from pipeline.layers.columns import TRUCKS, TRUCKS_AMONG_VEHICLES
 from pipeline.layers.search_area import where_seen
 from pipeline.layers.surroundings import near_cloud, touches_nodata, values_at
@@ -48,14 +48,14 @@ def found_trucks(
     scene: Scene,
     status: Path,
     settings: Trucks,
-    threshold: float,
+    thresholds: MinScores,
     *,
     model: str,
     landcover: Path | None = None,
     legend: Sequence[LegendClass] = (),
     roads: gpd.GeoDataFrame | None = None,
 ) -> gpd.GeoDataFrame:
-    """Return the detections of a scene as `truck_layer` does: above the threshold, searched, fast enough.
+    """Return the detections of a scene as `truck_layer` does: above a threshold, searched, fast enough.
 
     `status` and `landcover` are rasters of the scene's grid as in `pipeline.inference.predictions`; `legend`
     has the classes of the land cover.
@@ -65,7 +65,7 @@ def found_trucks(
     CorruptImageError
         If a raster of the scene (detector footprints, scene classification) can't be decoded.
     """
-    good = where_seen(detections.take(shown(detections.scores) >= threshold), status)
+    good = where_seen(detections.take(_reached(detections, thresholds)), status)
     trucks = truck_layer(
         good,
         scene,
@@ -87,11 +87,24 @@ def shown(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(scores, 4)
 
 
-def nearly_trucks(detections: Detections, scene: Scene, status: Path, threshold: float) -> gpd.GeoDataFrame:
-    """Return searched detections below the threshold: `score` and the box, and `vehicle_score` if there is
-    one."""
-    scores = shown(detections.scores)
-    weak = where_seen(detections.take((scores < threshold) & (scores >= WEAKEST_SCORE)), status)
+def _reached(detections: Detections, thresholds: MinScores) -> NDArray[np.bool_]:
+    vehicles = detections.vehicle_scores
+    return thresholds.reached(shown(detections.scores), None if vehicles is None else shown(vehicles))
+
+
+def below_threshold(
+    detections: Detections, scene: Scene, status: Path, thresholds: MinScores
+) -> gpd.GeoDataFrame:
+    """Return searched detections below the thresholds: `score`, `vehicle_score` if there is one, the box.
+
+    Those have a `vehicle_score` of at least `WEAKEST_SCORE` where `thresholds` has one of vehicles, else such
+    a `score`.
+    """
+    scores = detections.scores
+    if thresholds.vehicle is not None and detections.vehicle_scores is not None:
+        scores = detections.vehicle_scores
+    below = ~_reached(detections, thresholds) & (shown(scores) >= WEAKEST_SCORE)
+    weak = where_seen(detections.take(below), status)
     boxes = _box_polygons(weak.boxes, scene.grid.affine)
     scored = {"score": weak.scores, "vehicle_score": weak.vehicle_scores}
     columns = {name: shown(values) for name, values in scored.items() if values is not None}
@@ -160,7 +173,7 @@ def truck_layer(
     }
     layer = TRUCKS
     if detections.vehicle_scores is not None:
-        layer, columns["vehicle_score"] = TRUCKS_AMONG_VEHICLES, np.round(detections.vehicle_scores, 4)
+        layer, columns["vehicle_score"] = TRUCKS_AMONG_VEHICLES, shown(detections.vehicle_scores)
     return layer.conform(gpd.GeoDataFrame(columns, crs=_crs(scene)))
 
 

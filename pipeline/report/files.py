@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 _CONTENTS = {
     "trucks": "trucks",
+    "vehicles": "moving vehicles of any kind",
     "look_alikes": "look-alikes left out",
     "road_segments": "traffic by segment of road",
     "seen": "area searched",

@@ -103,6 +103,8 @@ class ReportContext:
     """What looks odd in the inputs of the run."""
     trucks: gpd.GeoDataFrame | None = None
     """The layer of trucks of the run."""
+    vehicles: gpd.GeoDataFrame | None = None
+    """Its layer of vehicles of any kind; None if the detector does not know them."""
     folder: Path | None = None
     """Folder of the run; without it the page has no links."""
     files: Mapping[str, Path] = field(default_factory=dict)
@@ -131,7 +133,9 @@ def write_report(
     if context.trucks is not None:
         cases = _trucks_as_cases(context.trucks)
         sections["found"] = len(cases)
-        sections["found_key_metrics"] = found_key_metrics(cases, context.seen_fraction, context.scene)
+        sections["found_key_metrics"] = found_key_metrics(
+            cases, context.seen_fraction, context.scene, context.vehicles
+        )
     if evaluation is not None:
         sections |= _evaluated(evaluation)
         if evaluation.landcover_cases is not None:

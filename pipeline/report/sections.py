@@ -60,12 +60,17 @@ class Matrix:
 
 
 def found_key_metrics(
-    trucks: gpd.GeoDataFrame, seen_fraction: float | None, scene: Scene | None
+    trucks: gpd.GeoDataFrame,
+    seen_fraction: float | None,
+    scene: Scene | None,
+    vehicles: gpd.GeoDataFrame | None = None,
 ) -> list[KeyMetric]:
-    """Return the key metrics of a run without labels."""
+    """Return the key metrics of a run without labels; `vehicles` are of any kind, trucks among them."""
     speed = column(trucks, "speed_kmh")
     known = speed[np.isfinite(speed)]
     shown = [KeyMetric(f"{len(trucks):,}", "truck" if len(trucks) == 1 else "trucks")]
+    if vehicles is not None:
+        shown.append(KeyMetric(f"{len(vehicles):,}", "moving vehicles of any kind, trucks among them"))
     if seen_fraction is not None:
         area = seen_km2(seen_fraction, scene)
         shown.append(
@@ -124,13 +129,15 @@ def truck_key_metrics(trucks: TruckEvaluation, metrics: Mapping[str, Any]) -> li
 def vehicle_rows(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return a row for heavy and one for moving vehicles, of all parts of `metrics.json`.
 
-    `title`, `meaning`, and of centres within 20 m `precision`, `recall`, `f1` and `ap`, None where undefined.
+    `title`, `meaning`, and of centres within 20 m the numbers `tp`, `fp`, `fn`, and `precision`, `recall`,
+    `f1` and `ap`, None where undefined.
     Files of older versions have heavy vehicles only.
     """
     rows = []
     for part, (title, meaning) in VEHICLES.items():
         if part in metrics:
-            centres = {name: metrics[part]["centres"]["20m"][name] for name in ("precision", "recall", "f1")}
+            found = metrics[part]["centres"]["20m"]
+            centres = {name: found[name] for name in ("tp", "fp", "fn", "precision", "recall", "f1")}
             ap = metrics[part]["average_precision"]["centre_20m"]
             rows.append({"title": title, "meaning": meaning, **centres, "ap": ap})
     return rows

@@ -79,9 +79,13 @@ def _headline(metrics: dict[str, Any]) -> Table:
 
 
 def _vehicles(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table("to be found", *("P", "R", "F1", "AP"), box=None, header_style="bold")
+    numbers, shares = ("tp", "fp", "fn"), ("precision", "recall", "f1", "ap")
+    table = Table(
+        "to be found", "right", "false", "missed", "P", "R", "F1", "AP", box=None, header_style="bold"
+    )
     for row in rows:
-        table.add_row(row["title"], *(_share(row[name]) for name in ("precision", "recall", "f1", "ap")))
+        shown = (*(str(row[name]) for name in numbers), *(_share(row[name]) for name in shares))
+        table.add_row(row["title"], *shown)
     return table
 
 

@@ -10,7 +10,7 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.inference.predictions import Predictions
+from pipeline.inference.predictions import MinScores, Predictions
 from pipeline.layers.columns import LOOK_ALIKES
 from pipeline.layers.expected import Recall, Shares
 from pipeline.layers.look_alikes import all_around, look_alike_reasons, no_reasons
@@ -22,7 +22,7 @@ from pipeline.run.prepare import Job
 
 @dataclass(frozen=True)
 class Candidates:
-    """N detections from the lowest score that counts."""
+    """N detections from the lowest scores that count, of heavy vehicles or of vehicles of any kind."""
 
     rows: gpd.GeoDataFrame
     """Rows of the layer of trucks."""
@@ -31,12 +31,21 @@ class Candidates:
     reasons: NDArray[np.object_]
     """(N,): why it is no truck, see `pipeline.layers.look_alikes`; empty for those that may be."""
     shares: Shares
+    """Of those that are too unlikely to be heavy, too: they contribute nothing."""
     threshold: float
+    may_be_heavy: NDArray[np.bool_]
+    """(N,): from the lowest score of heavy vehicles that counts."""
+    vehicles: NDArray[np.bool_] | None
+    """(N,): trucks, and other moving vehicles; None without a threshold of these."""
 
-    @property
-    def trucks(self) -> gpd.GeoDataFrame:
-        """Return the trucks: above the threshold and left out for no reason."""
-        return self.rows[self.shares.counted].reset_index(drop=True)
+    def layers(self, rows: gpd.GeoDataFrame) -> dict[str, gpd.GeoDataFrame]:
+        """Return the layers `trucks` and, where their threshold is known, `vehicles`.
+
+        `rows` are those of this value, or the same with more in them, as their segments of roads. Trucks are
+        above their threshold, and left out for no reason.
+        """
+        chosen = {"trucks": self.shares.counted, "vehicles": self.vehicles}
+        return {name: rows[mask].reset_index(drop=True) for name, mask in chosen.items() if mask is not None}
 
     @property
     def look_alikes(self) -> gpd.GeoDataFrame:
@@ -75,21 +84,42 @@ def candidates_of(job: Job, predictions: Predictions, legend: Sequence[LegendCla
         job.scene,
         Path(predictions.status_raster),
         trucks,
-        job.min_score,
+        MinScores(job.min_scores.heavy, job.vehicle_threshold),
         model=f"{card.id}-{card.version}",
         landcover=landcover,
         legend=legend,
         roads=job.roads_in_view,
     )
     on_water, reasons = _on_water(rows, landcover, legend), no_reasons(len(rows))
+    scores = rows["score"].to_numpy()
     if job.roads is None and trucks.score_threshold is None:
-        reasons = look_alike_reasons(rows, rows["score"].to_numpy() >= threshold, on_water)
+        reasons = look_alike_reasons(rows, scores >= threshold, on_water)
     if traffic.recall is None:
         recall = Recall.of_card(card.quality, near_roads=job.roads is not None) or Recall.unknown()
     else:
         recall = Recall(traffic.recall, 0.0)
-    shares = recall.shares(rows, threshold, reasons != "")
-    return Candidates(rows, on_water, reasons, shares, threshold)
+    may_be_heavy = scores >= job.min_scores.heavy
+    shares = recall.shares(rows, threshold, (reasons != "") | ~may_be_heavy)
+    vehicles = _vehicles(job, rows, shares.counted, on_water)
+    return Candidates(rows, on_water, reasons, shares, threshold, may_be_heavy, vehicles)
+
+
+def _vehicles(
+    job: Job, rows: gpd.GeoDataFrame, trucks: NDArray[np.bool_], on_water: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """Return (N,) the moving vehicles of any kind, all `trucks` among them; None without their threshold.
+
+    The rule of look-alikes holds with vehicles in place of trucks: a moving car is company, too.
+    """
+    thresholds = job.thresholds
+    if thresholds.vehicle is None:
+        return None
+    scores, vehicle_scores = rows["score"].to_numpy(), rows["vehicle_score"].to_numpy()
+    found = vehicle_scores >= thresholds.vehicle
+    if job.roads is None and job.request.config.trucks.vehicle_threshold is None:
+        above = thresholds.reached(scores, vehicle_scores)
+        found &= look_alike_reasons(rows, above, on_water) == ""
+    return np.asarray(found | trucks)
 
 
 def _on_water(

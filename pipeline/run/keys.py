@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,9 +17,11 @@ import rasterio
 import pipeline
 from pipeline.config import Engine
 from pipeline.inference.motion import AMPLE_EVIDENCE
+from pipeline.inference.predictions import ANY_SCORE, MinScores
 from pipeline.inference.shards import content_key
 from pipeline.layers.expected import LEAST_SCORE
 from pipeline.layers.trucks import WEAKEST_SCORE
+from pipeline.models.bundle import Calibration
 from pipeline.plugins import plugin_versions
 from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
@@ -98,7 +101,7 @@ def keys_of(
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
             for bundle in (models.detector, models.segmenter, models.screener)
         ],
-        "min_score": min_network_score(request, models),
+        "min_scores": asdict(min_network_scores(request, models)),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "probabilities": temperature(request, models),
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
@@ -174,6 +177,18 @@ def score_threshold(request: Request, models: Models) -> float | None:
     return models.detector.card.default_threshold(near_roads=request.roads is not None)
 
 
+def vehicle_threshold(request: Request, models: Models) -> float | None:
+    """Return the threshold of vehicles of any kind: as set, else that of the card.
+
+    None for a detector that does not score them, or whose card has no such threshold.
+    """
+    if models.detector is None or not models.detector.card.scores_vehicles:
+        return None
+    chosen = request.config.trucks.vehicle_threshold
+    default = models.detector.card.default_vehicle_threshold(near_roads=request.roads is not None)
+    return default if chosen is None else chosen
+
+
 def temperature(request: Request, models: Models) -> float | None:
     """Return the temperature of land-cover probabilities; None if a run keeps none."""
     if models.segmenter is None or not request.config.landcover.probabilities:
@@ -181,21 +196,34 @@ def temperature(request: Request, models: Models) -> float | None:
     return models.segmenter.card.calibration.temperature
 
 
-def min_score(request: Request, models: Models) -> float:
-    """Return the calibrated score from which detections are kept: trucks, and weaker ones that count."""
+def min_scores(request: Request, models: Models) -> MinScores:
+    """Return the calibrated scores from which detections are kept: trucks and, of a detector with a threshold
+    for them, vehicles of any kind; of both also weaker ones that count."""
     weakest = WEAKEST_SCORE if request.roads is None else LEAST_SCORE
-    return min(weakest, score_threshold(request, models) or 0.0)
+    vehicle = vehicle_threshold(request, models)
+    return MinScores(
+        min(weakest, score_threshold(request, models) or 0.0),
+        None if vehicle is None else min(WEAKEST_SCORE, vehicle),
+    )
 
 
-def min_network_score(request: Request, models: Models) -> float:
-    """Return the network's score from which boxes are in a shard: 0 near roads, where they are few.
+def min_network_scores(request: Request, models: Models) -> MinScores:
+    """Return the network's scores from which boxes are in a shard: 0 near roads, where they are few.
 
-    Without roads it is as low as calibration and threshold need.
+    Without roads they are as low as calibration and thresholds need.
     """
     if models.detector is None or request.roads is not None:
-        return 0.0
-    needed = models.detector.card.calibration.score(min_score(request, models), AMPLE_EVIDENCE)
-    return min(_SHARD_SCORE_EVERYWHERE, math.floor(needed * 1e6) / 1e6)
+        return ANY_SCORE
+    card, least = models.detector.card, min_scores(request, models)
+
+    def needed(calibration: Calibration, probability: float) -> float:
+        score = calibration.score(probability, AMPLE_EVIDENCE)
+        return min(_SHARD_SCORE_EVERYWHERE, math.floor(score * 1e6) / 1e6)
+
+    vehicle = None
+    if least.vehicle is not None:
+        vehicle = needed(card.vehicle_calibration_for(near_roads=False), least.vehicle)
+    return MinScores(needed(card.calibration, least.heavy), vehicle)
 
 
 def _sha256(path: Path) -> str:

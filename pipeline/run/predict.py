@@ -57,7 +57,7 @@ def run_shards(job: Job, indices: Sequence[int], on_tile: OnTile | None = None) 
     files = files_of_scene(job.scene)
     before = verified(files, job.inputs, job.states)
     trucks = job.request.config.trucks
-    search = Search(job.roads_in_view, trucks.road_buffer_m, job.min_network_score)
+    search = Search(job.roads_in_view, trucks.road_buffer_m, job.min_network_scores)
     runner, engine = job.request.config.runner, job.request.config.engine
     probabilities = job.request.config.landcover.probabilities
     processes = 1 if runner.kind == "threads" else runner.workers
@@ -121,7 +121,7 @@ def merged(job: Job, calibrated: bool = True) -> Predictions:
     shards = (stored_shard(job, index) for index in range(len(job.shards)))
     if calibrated:
         return merge_shards(
-            shards, job.scene.grid, job.work, job.calibration, job.min_score, job.vehicle_calibration
+            shards, job.scene.grid, job.work, job.calibration, job.min_scores, job.vehicle_calibration
         )
     return merge_shards(shards, job.scene.grid, job.work)
 

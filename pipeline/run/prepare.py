@@ -16,6 +16,7 @@ from pipeline.config import Config
 from pipeline.errors import BundleError, ConfigError, GeoreferenceError, OutputError
 from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
+from pipeline.inference.predictions import MinScores
 from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
@@ -25,7 +26,14 @@ from pipeline.roads.elsewhere import warn_without_roads
 from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run.inputs import States, check_same, files_of, hashes_of, states_below, states_of
-from pipeline.run.keys import environment, keys_of, min_network_score, min_score, score_threshold
+from pipeline.run.keys import (
+    environment,
+    keys_of,
+    min_network_scores,
+    min_scores,
+    score_threshold,
+    vehicle_threshold,
+)
 from pipeline.run.request import OVERPASS, Request
 from pipeline.run.same_acquisition import warn_of_another_scene, warn_of_same_acquisition
 from pipeline.scenes.open import open_scene
@@ -107,6 +115,16 @@ class Job:
         return score_threshold(self.request, self.models)
 
     @property
+    def vehicle_threshold(self) -> float | None:
+        """Threshold of vehicles of any kind: as set, else that of the card; None without such a layer."""
+        return vehicle_threshold(self.request, self.models)
+
+    @property
+    def thresholds(self) -> MinScores:
+        """Both thresholds."""
+        return MinScores(self.score_threshold or 0.0, self.vehicle_threshold)
+
+    @property
     def calibration(self) -> Calibration | None:
         """Calibration of the detector for this case; None without one."""
         detector = self.models.detector
@@ -120,14 +138,14 @@ class Job:
         return self.models.detector.card.vehicle_calibration_for(near_roads=self.request.roads is not None)
 
     @property
-    def min_score(self) -> float:
-        """Calibrated score from which detections are kept: trucks, and what is just below."""
-        return min_score(self.request, self.models)
+    def min_scores(self) -> MinScores:
+        """Calibrated scores from which detections are kept: trucks and vehicles, and what is just below."""
+        return min_scores(self.request, self.models)
 
     @property
-    def min_network_score(self) -> float:
-        """Network score from which boxes are in a shard."""
-        return min_network_score(self.request, self.models)
+    def min_network_scores(self) -> MinScores:
+        """Network scores from which boxes are in a shard."""
+        return min_network_scores(self.request, self.models)
 
     def missing(self) -> list[int]:
         """Return the shards that are still to be computed."""
@@ -205,6 +223,7 @@ def _prepare(
         if config.trucks.enabled and config.trucks.screener
         else None,
     )
+    _warn_of_vehicle_threshold(config.trucks.vehicle_threshold, bundles[0])
     for bundle in filter(None, bundles):
         bundle.card.check_scene(tuple(scene.bands), abs(scene.grid.resolution.x), scene.id)
         _warn_of_missing_bands(bundle, scene)
@@ -285,6 +304,15 @@ def _warn_of_time(scene: Scene) -> None:
         warn(
             f"{scene.id} has no time of acquisition: trucks and traffic have no date, and the time series of "
             "a batch leaves it out. Give it, or its date: --acquired 2023-06-13T10:20:31Z."
+        )
+
+
+def _warn_of_vehicle_threshold(threshold: float | None, detector: Bundle | None) -> None:
+    """Warn of a threshold of vehicles that are not scored."""
+    if threshold is not None and detector is not None and not detector.card.scores_vehicles:
+        warn(
+            f"trucks.vehicle_threshold={threshold:g} is not used: {detector.card.id} knows heavy vehicles "
+            "only, so there is no layer of vehicles of any kind. Leave it out, or set trucks.bundle."
         )
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 import geopandas as gpd
 
 from pipeline.evaluation.evaluate import evaluate
-from pipeline.inference.predictions import Predictions
+from pipeline.inference.predictions import MinScores, Predictions
 from pipeline.input_warnings import warn
 from pipeline.layers.formats import writing
 from pipeline.layers.formats.export import write_formats, write_geoparquet
@@ -32,9 +32,10 @@ from pipeline.layers.styles import (
     road_segment_style,
     seen_style,
     truck_style,
+    vehicle_style,
 )
 from pipeline.layers.traffic import Traffic, write_traffic
-from pipeline.layers.trucks import nearly_trucks
+from pipeline.layers.trucks import below_threshold
 from pipeline.models.bundle import Card
 from pipeline.models.legend import LegendClass
 from pipeline.plugins import PRODUCT_PLUGINS, Registry
@@ -160,6 +161,7 @@ class RunContext:
             seconds=self.seconds,
             warnings=self.warnings,
             trucks=self.layers.get("trucks"),
+            vehicles=self.layers.get("vehicles"),
             folder=self.folder,
             files=self.files,
         )
@@ -226,11 +228,11 @@ def landcover_probabilities(context: RunContext) -> Outputs:
 
 
 def trucks(context: RunContext) -> Outputs:
-    """Make the layer of trucks; without roads also that of look-alikes."""
+    """Make the layers of trucks and of vehicles of any kind; without roads also that of look-alikes."""
     context.say("trucks as layers")
     found = context.candidates
     others = {"look_alikes": found.look_alikes} if context.job.roads is None else {}
-    return Outputs(layers={"trucks": found.trucks, **others})
+    return Outputs(layers={**found.layers(found.rows), **others})
 
 
 def traffic(context: RunContext) -> Outputs:
@@ -243,7 +245,7 @@ def traffic(context: RunContext) -> Outputs:
         write_geoparquet(counted.detections, part)
     return Outputs(
         {TRAFFIC: table, detections.name: detections},
-        {"trucks": counted.trucks, "road_segments": counted.segments},
+        {**context.candidates.layers(counted.candidates), "road_segments": counted.segments},
     )
 
 
@@ -251,7 +253,7 @@ def truck_files(context: RunContext) -> Outputs:
     """Write trucks, what is around them and the searched area as `trucks.geojson` and `trucks.gpkg`."""
     geojson, gpkg = context.folder / "trucks.geojson", context.folder / "trucks.gpkg"
     write_geojson(context.layers["trucks"], geojson)
-    names = ("trucks", "look_alikes", "road_segments")
+    names = ("trucks", "vehicles", "look_alikes", "road_segments")
     layers = {name: context.layers[name] for name in names if name in context.layers}
     area = {"seen": context.search_area.seen, "not_seen": context.search_area.not_seen}
     write_gpkg(gpkg, layers | area, _styles())
@@ -301,7 +303,7 @@ def evaluation(context: RunContext) -> Outputs:
     job, request = context.job, context.job.request
     folder = context.folder / FOLDER
     if not request.has_labels:
-        kept = kept_evaluation(job, context.files)
+        kept = kept_evaluation(job, context.files, context.layers)
         if kept and not kept["is_current"]:
             changed = "may have changed" if kept["is_current"] is None else "have changed"
             warn(
@@ -310,15 +312,20 @@ def evaluation(context: RunContext) -> Outputs:
             )
         return Outputs()
     context.say("evaluation against the labels")
-    threshold, below = job.score_threshold, None
-    if threshold is not None:
-        below = nearly_trucks(context.predictions.detections, job.scene, context.status, threshold)
+    detections, thresholds = context.predictions.detections, job.thresholds
+    below = vehicles_below = None
+    if job.models.detector is not None:
+        below = below_threshold(detections, job.scene, context.status, MinScores(thresholds.heavy))
+    if thresholds.vehicle is not None:
+        vehicles_below = below_threshold(detections, job.scene, context.status, thresholds)
     found = evaluate(
         trucks=context.layers.get("trucks"),
         truck_labels=request.truck_labels,
         seen=context.search_area.seen,
         not_seen=context.search_area.not_seen,
         below_threshold=below,
+        vehicles=context.layers.get("vehicles"),
+        vehicles_below_threshold=vehicles_below,
         roads=job.roads_in_view,
         landcover=context.files.get("landcover.tif"),
         landcover_labels=request.landcover_labels,
@@ -379,6 +386,7 @@ def _landcover(context: RunContext) -> Path:
 def _styles(legend: Sequence[LegendClass] = ()) -> dict[str, str]:
     return {
         "trucks": truck_style(),
+        "vehicles": vehicle_style(),
         "look_alikes": look_alike_style(),
         "road_segments": road_segment_style(),
         "seen": seen_style(),

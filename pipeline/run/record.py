@@ -51,6 +51,8 @@ class Result:
                 f"{counts['trucks']} detected; {expected['trucks']:.0f} expected "
                 f"({expected['low']:.0f} - {expected['high']:.0f})"
             )
+        if "vehicles" in counts:
+            lines["moving vehicles of any kind"] = f"{counts['vehicles']} detected, trucks among them"
         if counts.get("look_alikes"):
             lines["look-alikes left out"] = str(counts["look_alikes"])
         if "landcover" in counts:
@@ -87,9 +89,9 @@ def run_record(context: RunContext) -> dict[str, Any]:
     job, predictions, files = context.job, context.predictions, context.files.values()
     finished = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     evaluation = (
-        new_evaluation(context.files, context.metrics, finished)
+        new_evaluation(context.files, context.layers, context.metrics, finished)
         if job.request.has_labels
-        else kept_evaluation(job, context.files)
+        else kept_evaluation(job, context.files, context.layers)
     )
     acquisition = acquisition_of(job.scene)
     inside = [file for file in files if file.is_relative_to(job.folder)]  # traffic of all scenes is beside it
@@ -120,6 +122,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
         "weights": {bundle.card.task: bundle.card.weights_sha256 for bundle in job.models.bundles},
         "parameters": job.request.config.model_dump(mode="json"),
         "score_threshold": job.score_threshold,
+        "vehicle_threshold": job.vehicle_threshold,
         "precision": job.environment["engine.precision"],
         "backend": job.environment["engine.backend"],
         "packages": versions(_PACKAGES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,8 +18,11 @@ from pipeline.traffic.table import traffic_by_road
 
 
 def count_on_roads(job: Job, candidates: Candidates, status: Path, model: str) -> Traffic:
-    """Count trucks on segments of the roads of a job that has some; `status` as of `road_traffic`."""
-    return road_traffic(
+    """Count trucks on segments of the roads of a job that has some; `status` as of `road_traffic`.
+
+    Light vehicles are put on segments, too, but are no part of the detections from which counts are made.
+    """
+    counted = road_traffic(
         candidates.rows,
         candidates.shares,
         job.roads,
@@ -29,6 +33,8 @@ def count_on_roads(job: Job, candidates: Candidates, status: Path, model: str) -
         model=model,
         attribution=attribution_of(job.roads),
     )
+    detections = counted.detections[candidates.may_be_heavy].reset_index(drop=True)
+    return replace(counted, detections=detections)
 
 
 def attribution_of(roads: gpd.GeoDataFrame | None) -> str | None:

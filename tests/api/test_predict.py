@@ -10,7 +10,7 @@ import shapely
 from geopandas.testing import assert_geodataframe_equal
 
 import truckscape as ts
-from pipeline.layers.columns import TRUCKS
+from pipeline.layers.columns import TRUCKS_AMONG_VEHICLES
 from tests.api.conftest import BANDS, FAST
 
 
@@ -73,13 +73,13 @@ def test_missing_bands_are_named(array, private):
 def test_nothing_found_is_an_empty_layer(array):
     nothing = array.where(array.isnull(), 0.08).astype(np.float32)
     found = ts.detect(nothing, settings=FAST)
-    assert list(found.columns) == list(TRUCKS.names)
+    assert list(found.columns) == list(TRUCKS_AMONG_VEHICLES.names)
     assert (len(found), found.crs.to_epsg()) == (0, array.odc.geobox.crs.epsg)
 
 
 def test_an_array_without_data_is_an_empty_layer(array):
     found = ts.detect(array * np.nan, settings=FAST)
-    assert list(found.columns) == list(TRUCKS.names)
+    assert list(found.columns) == list(TRUCKS_AMONG_VEHICLES.names)
     assert len(found) == 0
 
 

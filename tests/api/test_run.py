@@ -5,16 +5,16 @@ import json
 import pytest
 
 import truckscape as ts
-from pipeline.layers.columns import TRUCKS
+from pipeline.layers.columns import TRUCKS_AMONG_VEHICLES
 from pipeline.run import Request, run_directly
 from tests.api.conftest import FAST
 
 
 def test_layers_files_and_record(result):
     assert json.loads((result.folder / "run.json").read_text())["counts"] == result.record["counts"]
-    assert set(result.layers) == {"trucks", "road_segments", "seen", "not_seen", "landcover"}
+    assert set(result.layers) == {"trucks", "vehicles", "road_segments", "seen", "not_seen", "landcover"}
     assert len(result.layers["landcover"]) == result.record["counts"]["landcover"]
-    assert list(result.layers["trucks"].columns) == list(TRUCKS.names)
+    assert list(result.layers["trucks"].columns) == list(TRUCKS_AMONG_VEHICLES.names)
     assert result.files["landcover.tif"].is_file()
     assert result.metrics == {}
     assert f"{result.record['counts']['trucks']} trucks" in repr(result)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 
 from pipeline.evaluation.evaluate import evaluate, evaluate_truck_file
@@ -69,6 +71,30 @@ def test_figures_are_of_heavy_vehicles_and_of_moving_ones_of_any_kind(tmp_path):
     assert (heavy["tp"], heavy["fp"], heavy["fn"]) == (1, 1, 0)
     assert (moving["tp"], moving["fp"], moving["fn"]) == (2, 0, 0)
     assert found.metrics["trucks"]["causes"]["FP"] == {"light vehicle": 1}
+
+
+def test_moving_vehicles_are_compared_with_the_layer_of_vehicles_of_any_kind(tmp_path):
+    """A light vehicle that is no truck is found, and the layer beside the trucks of a file is it."""
+    labels((0, 0), (1000, 0)).assign(vehicle=["heavy", "light"]).to_file(tmp_path / "labels.gpkg")
+    found = boxes((0, 0), (1000, 0), score=[0.9, 0.1], vehicle_score=[0.95, 0.9])
+    trucks, file = found[:1], tmp_path / "trucks.gpkg"
+    metrics = [
+        evaluate(trucks=trucks, truck_labels=tmp_path / "labels.gpkg", vehicles=vehicles).metrics
+        for vehicles in (None, found)
+    ]
+    trucks.to_file(file, layer="trucks")
+    found.to_file(file, layer="vehicles")
+    metrics += [
+        evaluate_truck_file(path, tmp_path / "labels.gpkg").metrics
+        for path in (file, Path(f"{file}:trucks"), Path(f"{file}:vehicles"))
+    ]
+
+    def numbers(part: str) -> list[tuple[int, int, int]]:
+        each = (one[part]["centres"]["20m"] for one in metrics)
+        return [(one["tp"], one["fp"], one["fn"]) for one in each]
+
+    assert numbers("trucks") == [(1, 0, 0)] * 4 + [(1, 1, 0)]
+    assert numbers("moving_vehicles") == [(1, 0, 1)] + [(2, 0, 0)] * 4
 
 
 def test_a_file_brings_the_area_seen_and_what_could_not_be_used(tmp_path):

@@ -34,6 +34,7 @@ from pipeline.inference.predictions import (
     SEEN,
     SHADOW,
     Detections,
+    MinScores,
 )
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Bundle, Calibration, Card, open_bundle, save_bundle
@@ -443,6 +444,18 @@ def test_scores_of_vehicles_are_at_least_those_of_heavy_ones_and_there_without_a
     with rasterio.open(tmp_path / "b.tif", "r+") as dataset:
         dataset.write(np.zeros_like(dataset.read()))
     assert predict(scene, of_vehicles, 10980)[0].detections.vehicle_scores.tolist() == []
+
+
+@pytest.mark.parametrize("tile_px", [34, 10980])
+def test_boxes_that_reach_either_score_are_kept_on_any_tiling(of_vehicles, tmp_path, tile_px):
+    scene = write_scene(tmp_path / "a.tif", 120, 120, 0)
+    tiles = plan(scene.shape, tile_px, of_vehicles.halo, of_vehicles.stride)
+    every = predict_shard(scene, tiles, of_vehicles, Search(), FLOAT32).detections
+    least = MinScores(*(float(np.quantile(each, 0.8)) for each in (every.scores, every.vehicle_scores)))
+    found = predict_shard(scene, tiles, of_vehicles, Search(min_scores=least), FLOAT32).detections
+    wanted = (every.scores >= least.heavy) | (every.vehicle_scores >= least.vehicle)
+    assert (every.scores >= least.heavy).sum() < wanted.sum() < len(every)
+    np.testing.assert_array_equal(found.boxes, every.boxes[wanted])
 
 
 # --- screening ------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from pipeline.inference.merge import SAME_TRUCK_PX, merge_shards, one_per_truck
-from pipeline.inference.predictions import Detections
+from pipeline.inference.predictions import Detections, MinScores
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Calibration
 
@@ -76,7 +76,7 @@ def test_calibration_decides_what_stays_and_which_box_of_a_truck(tmp_path):
     shard = Shard(0, np.ones((5, 4), np.uint8), None, found, 1, 0)
     plain = merge_shards([shard], GRID, tmp_path)
     assert plain.detections.scores.tolist() == [0.6, 0.3]
-    moved = merge_shards([shard], GRID, tmp_path, Calibration(motion=0.5), min_score=0.4)
+    moved = merge_shards([shard], GRID, tmp_path, Calibration(motion=0.5), min_scores=MinScores(0.4))
     np.testing.assert_allclose(moved.detections.scores, 1 / (1 + np.exp(-0.5 * 4)))
     np.testing.assert_array_equal(moved.detections.boxes, found.boxes[1:2])
 
@@ -84,12 +84,26 @@ def test_calibration_decides_what_stays_and_which_box_of_a_truck(tmp_path):
 def test_scores_of_any_vehicle_have_their_calibration_and_are_never_below_those_of_heavy_ones(tmp_path):
     found = replace(detections([(1, 1), (3, 3)], [0.5, 0.4]), vehicle_scores=np.array([0.9, 0.5]))
     shard = Shard(0, np.ones((5, 4), np.uint8), None, found, 1, 0)
-    merged = merge_shards([shard], GRID, tmp_path, Calibration(), 0.0, Calibration(offset=-1.0))
+    merged = merge_shards([shard], GRID, tmp_path, Calibration(), MinScores(), Calibration(offset=-1.0))
     assert merged.detections.scores.tolist() == pytest.approx([0.5, 0.4])
     fallen = 9 / np.e / (9 / np.e + 1)  # odds of 0.9, divided by e
     assert merged.detections.vehicle_scores.tolist() == pytest.approx([fallen, 0.4])
     same = merge_shards([shard], GRID, tmp_path, Calibration())
     assert same.detections.vehicle_scores.tolist() == pytest.approx([0.9, 0.5])
+
+
+def test_a_light_vehicle_stays_by_its_own_score_alone(tmp_path):
+    """A heavy one, a light one that is surely a vehicle, and what is neither."""
+    found = replace(
+        detections([(1, 1), (3, 3), (1, 4)], [0.5, 0.1, 0.1]), vehicle_scores=np.array([0.6, 0.9, 0.3])
+    )
+    shard = Shard(0, np.ones((5, 4), np.uint8), None, found, 1, 0)
+    both, heavy = (
+        merge_shards([shard], GRID, tmp_path, Calibration(), least).detections.vehicle_scores.tolist()
+        for least in (MinScores(0.4, 0.8), MinScores(0.4))
+    )
+    assert both == pytest.approx([0.6, 0.9])
+    assert heavy == pytest.approx([0.6])
 
 
 def test_without_a_segmenter_there_is_no_landcover_raster(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.inference.predictions import Detections, pixels_holding
+from pipeline.inference.predictions import Detections, MinScores, pixels_holding
 
 
 def at(*centres: tuple[float, float]) -> Detections:
@@ -38,3 +38,11 @@ def test_scores_of_any_vehicle_go_with_their_boxes():
     assert joined.vehicle_scores.tolist() == [0.7, 0.9, 0.7, 0.9]
     assert len(Detections.concatenate([Detections.empty(vehicles=True)]).vehicle_scores) == 0
     assert Detections.concatenate([at((1, 2)), at()]).vehicle_scores is None
+
+
+def test_either_score_suffices():
+    scores, vehicles = np.array([0.5, 0.1, 0.1]), np.array([0.6, 0.9, 0.3])
+    assert MinScores(0.5, 0.9).reached(scores, vehicles).tolist() == [True, True, False]
+    assert MinScores(0.5).reached(scores, vehicles).tolist() == [True, False, False]
+    assert MinScores(0.5, 0.2).reached(scores, None).tolist() == [True, False, False]
+    assert MinScores().reached(scores, None).all()

@@ -26,11 +26,13 @@ SCRIPT = Path(__file__).with_name("qgis_render.py")
 SETTINGS = ["engine.threads=1", "export.formats=[parquet, flatgeobuf]", "panoptic.enabled=true"]
 STYLES = {
     "trucks.gpkg|trucks": ("graduatedSymbol", "score"),
+    "trucks.gpkg|vehicles": ("graduatedSymbol", "vehicle_score"),
     "trucks.gpkg|road_segments": ("graduatedSymbol", 'coalesce("flow_per_hour", -1)'),
     "trucks.gpkg|seen": ("categorizedSymbol", "status"),
     "trucks.gpkg|not_seen": ("categorizedSymbol", "reason"),
     "landcover.gpkg|landcover": ("categorizedSymbol", "class"),
     "trucks.geojson": ("graduatedSymbol", "score"),
+    "vehicles.fgb": ("graduatedSymbol", "vehicle_score"),
     "trucks.fgb": ("graduatedSymbol", "score"),
     "road_segments.fgb": ("graduatedSymbol", 'coalesce("flow_per_hour", -1)'),
     "landcover.fgb": ("categorizedSymbol", "class"),

@@ -1,3 +1,4 @@
+import re
 from itertools import pairwise
 
 from defusedxml.ElementTree import fromstring
@@ -9,6 +10,7 @@ from pipeline.layers.styles import (
     road_segment_style,
     seen_style,
     truck_style,
+    vehicle_style,
 )
 from pipeline.models.legend import LegendClass
 
@@ -50,6 +52,15 @@ def test_truck_style_turns_an_arrow_by_the_heading():
     assert all(low[1] == high[0] for low, high in pairwise(ranges))
     fields = {o.attrib["value"] for o in style.iter("Option") if o.attrib.get("name") == "field"}
     assert fields == {"heading_deg", "axis_deg"}
+
+
+def test_vehicles_of_any_kind_are_arrows_of_other_colours_than_trucks():
+    colours = {}
+    for text in (truck_style(), vehicle_style()):
+        renderer = fromstring(text.split("\n", 1)[1]).find("renderer-v2")
+        colours[renderer.get("attr")] = set(re.findall(r"\d+,\d+,\d+,255", text))
+    assert "0,200,255,255" in colours["vehicle_score"] - colours["score"]
+    assert list(colours) == ["score", "vehicle_score"]
 
 
 def test_every_reason_has_a_style():

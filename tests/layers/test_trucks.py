@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import given
@@ -15,9 +16,9 @@ from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
 
 from pipeline.errors import RoadsError
-from pipeline.inference.predictions import Detections
+from pipeline.inference.predictions import SEEN, Detections, MinScores
 from pipeline.layers.columns import TRUCKS, TRUCKS_AMONG_VEHICLES
-from pipeline.layers.trucks import truck_layer
+from pipeline.layers.trucks import below_threshold, truck_layer
 from pipeline.scenes.msi import MsiGeometry
 from pipeline.scenes.scene import Scene
 
@@ -59,6 +60,20 @@ def test_a_detector_of_all_vehicles_adds_their_score():
     assert tuple(layer.columns) == TRUCKS_AMONG_VEHICLES.names
     assert layer["vehicle_score"].tolist() == [0.9876]
     assert "vehicle_score" in truck_layer(found.take(np.zeros(0, np.intp)), scene(), model="m")
+
+
+def test_what_is_below_the_thresholds_is_ranked_by_the_score_that_is_missing(tmp_path):
+    """Of heavy 0.9, 0.7, 0.5 and vehicles 0.95, 0.9, 0.6, with thresholds of 0.8 and 0.85."""
+    profile = {"height": 200, "width": 300, "count": 1, "dtype": "uint8", "transform": GRID.affine}
+    with rasterio.open(tmp_path / "s.tif", "w", driver="GTiff", **profile) as raster:
+        raster.write(np.full((1, 200, 300), SEEN, np.uint8))
+    found = dataclasses.replace(detections([WEST, EAST, UNKNOWN]), vehicle_scores=np.array([0.95, 0.9, 0.6]))
+    heavy, either = (
+        below_threshold(found, scene(), tmp_path / "s.tif", limits)["score"].tolist()
+        for limits in (MinScores(0.8), MinScores(0.8, 0.85))
+    )
+    assert heavy == [0.7, 0.5]
+    assert either == [0.5]
 
 
 def test_a_box_lies_on_its_pixels():

@@ -56,6 +56,7 @@ def test_heavy_vehicles_and_moving_ones_are_side_by_side():
     )
     rows = vehicle_rows({"trucks": heavy, "moving_vehicles": moving})
     shown = [(row["title"], row["precision"], row["recall"], row["ap"]) for row in rows]
+    assert [(row["tp"], row["fp"], row["fn"]) for row in rows] == [(1, 1, 0), (2, 0, 0)]
     assert shown == [("heavy vehicles", 0.5, 1.0, 1.0), ("moving vehicles", 1.0, 1.0, 1.0)]
     assert [row["title"] for row in vehicle_rows({"trucks": heavy})] == ["heavy vehicles"]  # an old file
 

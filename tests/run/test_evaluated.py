@@ -17,7 +17,7 @@ from tests.run.conftest import FAST, request_for
 def test_a_run_without_labels_keeps_the_evaluation_and_says_if_its_layers_have_changed(product, tmp_path):
     first = run_directly(request_for(product, tmp_path))
     assert first.run["evaluation"]["is_current"] is True
-    assert set(first.run["evaluation"]["layers"]) == {"trucks.geojson", "landcover.tif"}
+    assert set(first.run["evaluation"]["layers"]) == {"trucks.geojson", "landcover.tif", "vehicles"}
     files = {path: path.read_bytes() for path in (first.folder / "evaluation").rglob("*") if path.is_file()}
     unlabelled = {"truck_labels": None, "landcover_labels": None}
 
@@ -33,6 +33,10 @@ def test_a_run_without_labels_keeps_the_evaluation_and_says_if_its_layers_have_c
     assert "evaluation/ is of an earlier run" in other.run["warnings"][0]
     notes = compare_runs(other.folder, other.folder).record["notes"]
     assert notes[0].endswith("evaluation have changed since they were evaluated.")
+
+    fewer = load_config(None, [*FAST, "trucks.vehicle_threshold=1"])
+    changed = run_directly(request_for(product, tmp_path, config=fewer, **unlabelled)).run["evaluation"]
+    assert changed == {**first.run["evaluation"], "is_current": False}
 
     last = run_directly(request_for(product, tmp_path, **unlabelled))
     assert last.run["evaluation"] == first.run["evaluation"]

@@ -204,3 +204,13 @@ def test_another_calibration_or_threshold_needs_no_new_shards(product, tmp_path,
         0,
         1,
     ]  # keeps fainter boxes
+
+
+def test_a_threshold_of_vehicles_needs_new_shards_only_where_it_keeps_fainter_boxes(product, tmp_path):
+    def keys_with(threshold: str, roads=None) -> tuple[str, ...]:
+        config = trucks_only(f"trucks.vehicle_threshold={threshold}")
+        return prepare(request_for(product, tmp_path, config=config, roads=roads)).keys
+
+    assert keys_with("0.9") == keys_with("0.8")
+    assert not set(keys_with("0.000001")) & set(keys_with("0.8"))
+    assert keys_with("0.000001", product.roads) == keys_with("0.8", product.roads)

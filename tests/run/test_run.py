@@ -63,7 +63,7 @@ def test_the_tiling_changes_nothing(product, tmp_path):
 def test_one_pixel(tmp_path):
     scene = write_geotiff(tmp_path / "one.tif", np.full((4, 1, 1), 1000, np.uint16))
     done = run_directly(Request(str(scene), tmp_path / "out", load_config(None, FAST)))
-    assert done.run["counts"] == {"landcover": 1, "trucks": 0, "look_alikes": 0}
+    assert done.run["counts"] == {"landcover": 1, "trucks": 0, "vehicles": 0, "look_alikes": 0}
     assert done.run["seen_fraction"] == 1
     assert len(gpd.read_file(done.folder / "landcover.gpkg")) == 1
 
@@ -72,7 +72,7 @@ def test_all_nodata(tmp_path):
     scene = write_geotiff(tmp_path / "empty.tif", np.zeros((4, 70, 50), np.uint16))
     done = run_directly(Request(str(scene), tmp_path / "out", load_config(None, FAST)))
     assert done.run["seen_fraction"] == 0
-    assert done.run["counts"] == {"landcover": 0, "trucks": 0, "look_alikes": 0}
+    assert done.run["counts"] == {"landcover": 0, "trucks": 0, "vehicles": 0, "look_alikes": 0}
     assert json.loads((done.folder / "trucks.geojson").read_text())["features"] == []
     assert len(gpd.read_file(done.folder / "trucks.gpkg", layer="seen")) == 0
     assert gpd.read_file(done.folder / "trucks.gpkg", layer="not_seen").area.sum() == 70 * 50 * 100
