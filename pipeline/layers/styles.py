@@ -68,7 +68,7 @@ def truck_style(time_field: str = "") -> str:
     From 1 : 15,000 on with the box, from 1 : 12,000 on with the speed. With `time_field`, QGIS's temporal
     controller shows each truck at its time.
     """
-    return _pointer_style("score", _SCORE_STEPS)
+    return _pointer_style("score", _SCORE_STEPS, time_field)
 
 
 def vehicle_style() -> str:
@@ -76,7 +76,7 @@ def vehicle_style() -> str:
     return _pointer_style("vehicle_score", _VEHICLE_SCORE_STEPS)
 
 
-def _pointer_style(score: str, steps: Sequence[tuple[float, float, str]]) -> str:
+def _pointer_style(score: str, steps: Sequence[tuple[float, float, str]], time_field: str = "") -> str:
     style, renderer = _style("graduatedSymbol", attr=score, graduatedMethod="GraduatedColor")
     ranges, symbols = SubElement(renderer, "ranges"), SubElement(renderer, "symbols")
     for number, (lower, upper, colour) in enumerate(steps):
