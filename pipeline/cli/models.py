@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.console import note, say_page, say_path, status
-from pipeline.cli.options import Out
+from pipeline.cli.options import Out, finite
 
 if TYPE_CHECKING:  # the import takes seconds
     from pipeline.models.bundle import Bundle
@@ -151,6 +151,40 @@ def _place(text: str | None) -> tuple[int, int] | None:
     if not found:
         raise typer.BadParameter(f"--at takes a column and a row, like 310,220. Received: {text[:100]}")
     return int(found[1]), int(found[2])
+
+
+@commands.command("export")
+def models_export(
+    name: Annotated[
+        str, typer.Argument(metavar="BUNDLE", help="Name of a shipped bundle, or folder of a bundle.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files: new, or empty.")],
+    format_: Annotated[str, typer.Option("--format", help="Format of the network: onnx.")] = "onnx",
+    scale: Annotated[
+        float,
+        typer.Option(
+            callback=finite,
+            help="For QGIS: reflectance = number of the raster * scale + offset, e.g. 0.0001 for DNs.",
+        ),
+    ] = 1.0,
+    offset: Annotated[
+        float, typer.Option(callback=finite, help="For QGIS: see --scale; -0.1 since baseline 04.00.")
+    ] = 0.0,
+    tile_px: Annotated[
+        int, typer.Option(min=100, max=4096, help="Least side of the tiles, in pixels of 10 m.")
+    ] = 400,
+) -> None:
+    """Write a model as an ONNX file for other software, checked against the engine, with a STAC item.
+
+    Example: `truckscape models export landcover --out exported --scale 0.0001 --offset -0.1`
+    """
+    from pipeline.inference.onnx_export import export_bundle
+    from pipeline.models.bundle import open_bundle
+
+    with status("exporting"):
+        paths = export_bundle(open_bundle(name), out, format_, scale, offset, tile_px)
+    for key, path in paths.items():
+        say_path(f"{key:7}", path)
 
 
 @commands.command("compare")

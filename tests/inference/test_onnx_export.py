@@ -1,0 +1,116 @@
+"""Bundles as ONNX files: the map of a run in ONNX Runtime, over tiles with the halo of the card."""
+
+import json
+
+import numpy as np
+import pystac
+import pytest
+from rasterio.windows import Window
+
+import truckscape as ts
+from pipeline.errors import BundleError, ConfigError, MissingExtraError, OutputError
+from pipeline.inference import onnx_export
+from pipeline.inference.onnx_export import deepness_metadata, export_bundle, tile_side
+from pipeline.models.bundle import open_bundle
+from pipeline.scenes.open import open_scene
+from pipeline.scenes.raster.read import read_pixels
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+pytest.importorskip("onnx", reason="needs the extra `export`")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The shipped land cover as files, for a raster of digital numbers since baseline 04.00."""
+    folder = tmp_path_factory.mktemp("export") / "landcover"
+    return export_bundle(open_bundle("landcover"), folder, scale=1e-4, offset=-0.1, tile_px=200)
+
+
+def over_tiles(session, image: np.ndarray, halo: int, side: int) -> np.ndarray:
+    """Classes (H, W) of reflectance (C, H, W), as Deepness combines tiles: zero padding, cores copied."""
+    height, width = image.shape[1:]
+    step = side - 2 * halo
+    wide = np.pad(image, ((0, 0), (halo, step + halo), (halo, step + halo)))
+    classes = np.zeros((height + step, width + step), np.int64)
+    for row in range(0, height, step):
+        for col in range(0, width, step):
+            tile = wide[None, :, row : row + side, col : col + side]
+            (found,) = session.run(None, {"reflectance": np.ascontiguousarray(tile)})
+            core = found[0, :, halo : side - halo, halo : side - halo]
+            classes[row : row + step, col : col + step] = core.argmax(axis=0)
+    return classes[:height, :width]
+
+
+def test_the_land_cover_in_onnx_runtime_is_the_map_of_a_run(exported, product):
+    card = open_bundle("landcover").card
+    scene = open_scene(str(product.path))
+    bands = [band for band in card.bands if band in scene.bands]
+    pixels = read_pixels(scene, Window(0, 0, scene.width, scene.height), tuple(bands))
+    image = np.zeros((len(card.bands), scene.height, scene.width), np.float32)
+    image[[card.bands.index(band) for band in bands]] = pixels.reflectance
+    image[:, ~pixels.valid] = np.nan
+    session = onnxruntime.InferenceSession(exported["onnx"], providers=["CPUExecutionProvider"])
+    found = over_tiles(session, image, card.halo, tile_side(card, 200))
+    settings = {"engine.precision": "float32", "engine.threads": 1}
+    run = ts.landcover(scene, settings=settings).to_numpy()
+    classified = run != 255
+    assert classified.mean() > 0.5
+    values = np.array([item.value for item in card.classes])[found]
+    assert (values == run)[classified].mean() >= 0.999
+
+
+def test_deepness_standardisation_gives_reflectance_of_digital_numbers(exported):
+    session = onnxruntime.InferenceSession(exported["onnx"], providers=["CPUExecutionProvider"])
+    read = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
+    assert read["model_type"] == "Segmentor"
+    assert read["resolution"] == 1000
+    assert (read["tile_size"], read["tiles_overlap"]) == (200, 20)  # 40 px, twice the halo
+    assert list(read["class_names"].values())[:2] == ["water", "trees"]
+    numbers = np.array([1000.0, 3000.0])
+    seen = (numbers / 255 - read["standardization_mean"][0]) / read["standardization_std"][0]
+    np.testing.assert_allclose(seen, [0.0, 0.2], atol=1e-9)
+    assert session.get_inputs()[0].shape == ["batch", 10, 200, 200]
+
+
+def test_the_item_is_stac_and_names_files_that_are_there(exported):
+    item = pystac.Item.from_file(str(exported["item"]))
+    assert item.properties["mlm:input"][0]["bands"] == list(open_bundle("landcover").card.bands)
+    assert item.properties["mlm:output"][0]["result"]["shape"] == [-1, 9, 200, 200]
+    for key in ("onnx", "weights", "card"):
+        assert (exported["item"].parent / item.assets[key].href).is_file()
+    item.stac_extensions.clear()  # whose schemas are on the network
+    item.validate()
+
+
+def test_the_overlap_of_tiles_is_a_multiple_of_the_stride_and_covers_the_halo():
+    for name in ("landcover", "trucks"):
+        card = open_bundle(name).card
+        read = {key: json.loads(text) for key, text in deepness_metadata(card, tile_side(card)).items()}
+        overlap = read["tile_size"] * read["tiles_overlap"] / 100
+        assert overlap >= 2 * card.halo
+        assert overlap % card.stride == 0
+
+
+def test_what_can_not_be_exported_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    bundle, out = open_bundle("landcover"), tmp_path / "out"
+    with pytest.raises(ConfigError, match=r"Unknown format 'tflite'\. Known: onnx\."):
+        export_bundle(bundle, out, "tflite")
+    with pytest.raises(ConfigError, match="Received: 0 with"):
+        export_bundle(bundle, out, scale=0.0)
+    with pytest.raises(OutputError, match="not an empty folder"):
+        (tmp_path / "mine").touch()
+        export_bundle(bundle, tmp_path)
+    monkeypatch.setattr(onnx_export, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match=r"truckscape\[export\]"):
+        export_bundle(bundle, out)
+    assert not out.exists()
+
+
+def test_a_file_that_differs_from_the_engine_is_refused(tmp_path, monkeypatch):
+    def other(network, card, tile):
+        return [np.full((1, len(card.classes), *tile.shape[1:]), 0.5, np.float32)]
+
+    monkeypatch.setattr(onnx_export, "_by_engine", other)
+    with pytest.raises(BundleError, match="differs from the engine"):
+        export_bundle(open_bundle("landcover"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
