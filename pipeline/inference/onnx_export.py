@@ -61,7 +61,7 @@ def export_bundle(
 
     network, card, side = standalone(bundle), bundle.card, tile_side(bundle.card, tile_px)
     content = _graph(network, card, side, deepness_metadata(card, side, scale, offset))
-    outputs = _checked(content, bundle, network, side)
+    outputs = _checked(content, card, network, side)
     files = {"onnx": "model.onnx", "weights": "weights.safetensors", "card": "card.yaml"}
     count = sum(parameter.numel() for parameter in network.parameters())
     shapes = {key: (-1, *array.shape[1:]) for key, array in outputs.items()}
@@ -165,13 +165,10 @@ def _names(card: Card, count: int) -> list[str]:
     return [f"map_{index}" for index in range(count)]
 
 
-def _checked(
-    content: bytes, bundle: Bundle, network: Standalone, side: int
-) -> dict[str, NDArray[np.float32]]:
+def _checked(content: bytes, card: Card, network: Standalone, side: int) -> dict[str, NDArray[np.float32]]:
     """Return the outputs of the file for a random tile; BundleError if the engine's are others."""
     import onnxruntime
 
-    card = bundle.card
     generator = np.random.default_rng(0)
     tile = generator.uniform(0, 0.6, (len(card.bands), side, side)).astype(np.float32)
     tile[:, : side // 8, : side // 8] = np.nan  # a corner without data

@@ -42,7 +42,7 @@ def stac_item(
     weights = {"mlm:artifact_type": "safetensors.torch.save_file", "mlm:framework": "PyTorch"}
     for key, media, roles, fields in (
         ("onnx", "application/octet-stream", ["mlm:model"], onnx),
-        ("weights", "application/octet-stream", ["mlm:weights"], weights),
+        ("weights", "application/octet-stream", ["mlm:model", "mlm:weights"], weights),
         ("card", "application/yaml", ["metadata"], {}),
     ):
         item.add_asset(

@@ -19,6 +19,9 @@ class Standalone(nn.Module):
     network returns its `dense` maps (N, H, W, channels).
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, card: Card) -> None:
         super().__init__()
         self.dense = Dense(network)

@@ -18,6 +18,8 @@ def test_pystacs_extension_reads_the_item_of_a_land_cover_model():
     assert model.input[0].input.shape == [-1, 10, 400, 400]
     assert model.output[0].to_dict()["classification:classes"][0]["name"] == "water"
     assert item.properties["license"] == card.licence
+    models = [asset for asset in item.assets.values() if "mlm:artifact_type" in asset.extra_fields]
+    assert [asset.roles[0] for asset in models] == ["mlm:model", "mlm:model"]  # which its schema requires
 
 
 def test_the_item_of_a_detector_lists_each_map():
