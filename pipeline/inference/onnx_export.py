@@ -188,7 +188,8 @@ def _by_engine(network: Standalone, card: Card, tile: NDArray[np.float32]) -> li
     from pipeline.inference.runtime import open_runtime
     from pipeline.models.normalise import normalise
 
-    valid = np.isfinite(tile[[card.bands.index(band) for band in card.required_bands]]).all(axis=0)
+    required = tile[[card.bands.index(band) for band in card.required_bands]]
+    valid = np.asarray(np.isfinite(required).all(axis=0), np.bool_)
     runtime = open_runtime(
         {card.task: (network.dense.network, len(card.bands))}, Engine(precision="float32"), threads=1
     )
