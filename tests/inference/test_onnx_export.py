@@ -43,16 +43,17 @@ def over_tiles(session, image: np.ndarray, halo: int, side: int) -> np.ndarray:
 
 def test_the_land_cover_in_onnx_runtime_is_the_map_of_a_run(exported, product):
     card = open_bundle("landcover").card
-    scene = open_scene(str(product.path))
+    scene = open_scene(str(product.safe))
+    height, width = scene.grid.shape
     bands = [band for band in card.bands if band in scene.bands]
-    pixels = read_pixels(scene, Window(0, 0, scene.width, scene.height), tuple(bands))
-    image = np.zeros((len(card.bands), scene.height, scene.width), np.float32)
+    pixels = read_pixels(scene, Window(0, 0, width, height), tuple(bands))
+    image = np.zeros((len(card.bands), height, width), np.float32)
     image[[card.bands.index(band) for band in bands]] = pixels.reflectance
     image[:, ~pixels.valid] = np.nan
     session = onnxruntime.InferenceSession(exported["onnx"], providers=["CPUExecutionProvider"])
     found = over_tiles(session, image, card.halo, tile_side(card, 200))
     settings = {"engine.precision": "float32", "engine.threads": 1}
-    run = ts.landcover(scene, settings=settings).to_numpy()
+    run = ts.landcover(product.safe, settings=settings).to_numpy()
     classified = run != 255
     assert classified.mean() > 0.5
     values = np.array([item.value for item in card.classes])[found]
