@@ -38,8 +38,13 @@ def stac_item(
         properties=_properties(card, tile_px, outputs, parameters),
         stac_extensions=[MLM_SCHEMA],
     )
-    onnx = {"mlm:artifact_type": "onnx", "mlm:framework": "ONNX"}
-    weights = {"mlm:artifact_type": "safetensors.torch.save_file", "mlm:framework": "PyTorch"}
+    bands = [{"name": band} for band in card.bands]
+    onnx = {"mlm:artifact_type": "onnx", "mlm:framework": "ONNX", "bands": bands}
+    weights = {
+        "mlm:artifact_type": "safetensors.torch.save_file",
+        "mlm:framework": "PyTorch",
+        "bands": bands,
+    }
     for key, media, roles, fields in (
         ("onnx", "application/octet-stream", ["mlm:model"], onnx),
         ("weights", "application/octet-stream", ["mlm:model", "mlm:weights"], weights),
@@ -69,7 +74,7 @@ def _properties(
     return {
         "license": card.licence,
         "gsd": card.gsd,
-        "bands": [{"name": band} for band in card.bands],
+        "bands": [{"name": band} for band in card.bands],  # for `mlm`; STAC wants them in assets, too
         "mlm:name": f"truckscape {card.id}",
         "mlm:architecture": card.architecture,
         "mlm:tasks": tasks,

@@ -27,18 +27,23 @@ def exported(tmp_path_factory):
 
 
 def over_tiles(session, image: np.ndarray, halo: int, side: int) -> np.ndarray:
-    """Classes (H, W) of reflectance (C, H, W), as Deepness combines tiles: zero padding, cores copied."""
+    """Classes (H, W) of reflectance (C, H, W): cores of tiles, of which the last ones end at the border."""
     height, width = image.shape[1:]
-    step = side - 2 * halo
-    wide = np.pad(image, ((0, 0), (halo, step + halo), (halo, step + halo)))
-    classes = np.zeros((height + step, width + step), np.int64)
-    for row in range(0, height, step):
-        for col in range(0, width, step):
-            tile = wide[None, :, row : row + side, col : col + side]
+    classes = np.full((height, width), -1)
+    for top in starts(height, halo, side):
+        for left in starts(width, halo, side):
+            tile = image[None, :, top : top + side, left : left + side]
             (found,) = session.run(None, {"reflectance": np.ascontiguousarray(tile)})
-            core = found[0, :, halo : side - halo, halo : side - halo]
-            classes[row : row + step, col : col + step] = core.argmax(axis=0)
-    return classes[:height, :width]
+            # At the border of the scene a tile has no halo, as in a run.
+            rows = slice(halo if top else 0, side if top + side == height else side - halo)
+            cols = slice(halo if left else 0, side if left + side == width else side - halo)
+            classes[top : top + side, left : left + side][rows, cols] = found[0].argmax(axis=0)[rows, cols]
+    assert (classes >= 0).all()
+    return classes
+
+
+def starts(length: int, halo: int, side: int) -> list[int]:
+    return [*range(0, length - side, side - 2 * halo), length - side]
 
 
 def test_the_land_cover_in_onnx_runtime_is_the_map_of_a_run(exported, product):

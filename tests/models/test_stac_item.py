@@ -22,6 +22,13 @@ def test_pystacs_extension_reads_the_item_of_a_land_cover_model():
     assert [asset.roles[0] for asset in models] == ["mlm:model", "mlm:model"]  # which its schema requires
 
 
+def test_the_items_are_valid():
+    for name in ("landcover", "trucks"):
+        item = stac_item(open_bundle(name).card, 400, {"map_0": (-1, 400, 400, 9)}, 1, FILES)
+        item.stac_extensions.clear()  # whose schemas are on the network
+        item.validate()
+
+
 def test_the_item_of_a_detector_lists_each_map():
     card = open_bundle("trucks").card
     maps = {"map_0": (-1, 400, 400, 16), "map_1": (-1, 400, 400, 1)}
