@@ -157,6 +157,8 @@ def test_a_second_package_adds_a_reader_a_family_and_a_product(package, product,
     from pipeline.scenes.readers.reader import Reader
     from tests.run.conftest import FAST
 
+    # Loaded before the package is there, which is thus no part of them in later tests.
+    readers, known, outputs = list(scenes.READERS), list(models.FAMILIES), list(products.PRODUCTS)
     package.write(
         SECOND_PACKAGE,
         {group: {"other": what} for group, what in zip(
@@ -164,10 +166,10 @@ def test_a_second_package_adds_a_reader_a_family_and_a_product(package, product,
         )},
     )  # fmt: skip
     # As in a process that starts with the package installed.
-    monkeypatch.setattr(scenes, "READERS", Registry(READER_PLUGINS, Reader, "format", list(scenes.READERS)))
-    families = Registry(FAMILY_PLUGINS, Family, "key", list(models.FAMILIES))
+    monkeypatch.setattr(scenes, "READERS", Registry(READER_PLUGINS, Reader, "format", readers))
+    families = Registry(FAMILY_PLUGINS, Family, "key", known)
     monkeypatch.setattr(models, "FAMILIES", families)
-    made = Registry(PRODUCT_PLUGINS, Product, "name", list(products.PRODUCTS))
+    made = Registry(PRODUCT_PLUGINS, Product, "name", outputs)
     monkeypatch.setattr(import_module("pipeline.run.finish"), "PRODUCTS", made)
 
     shipped = open_bundle("trucks")
@@ -186,7 +188,7 @@ SECOND_PACKAGE = """
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.models import faster_rcnn
+from pipeline.models import centernet2
 from pipeline.run.products import Outputs, Product
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.readers.reader import Reader
@@ -196,7 +198,7 @@ READER = Reader(
     lambda href: href.endswith(".other"),
     lambda href, bands: replace(open_scene(Path(href).read_text()), id="other-scene"),
 )
-FAMILY = replace(faster_rcnn.FAMILY, name="other_detector")
+FAMILY = replace(centernet2.FAMILY, name="other_detector")
 
 
 def make(context):

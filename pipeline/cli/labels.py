@@ -17,7 +17,7 @@ commands = typer.Typer(help="Exchange truck boxes with labelling tools.", no_arg
 def labels_export(
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or of batches.")],
     out: Annotated[Path, typer.Option("--out", help="New folder for images and labels.")],
-    form: Annotated[str, typer.Option("--format", help="coco, yolo, label-studio or cvat.")] = "coco",
+    form: Annotated[str, typer.Option("--format", help="Format: coco, yolo, label-studio or cvat.")] = "coco",
     cases: Annotated[
         bool, typer.Option("--cases", help="Confusion cases of the evaluation instead of detected trucks.")
     ] = False,
@@ -63,10 +63,11 @@ def labels_import(
     labels: Annotated[Path, typer.Argument(help="File of corrected labels, or the folder of an export.")],
     out: Annotated[Path, typer.Option("--out", help="GeoPackage for the boxes.")],
     images: Annotated[
-        Path | None, typer.Option(help="images.json of the export. Default: beside the labels.")
+        Path | None, typer.Option(help="File images.json of the export. Default: beside the labels.")
     ] = None,
     form: Annotated[
-        str | None, typer.Option("--format", help="coco, yolo, label-studio or cvat. Default: by the file.")
+        str | None,
+        typer.Option("--format", help="Format: coco, yolo, label-studio or cvat. Default: by the file."),
     ] = None,
     category: Annotated[
         list[str] | None,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import truckscape as ts
-from pipeline.models import faster_rcnn
+from pipeline.models import centernet2
 from pipeline.models.bundle import open_bundle, save_bundle
 from pipeline.models.registry import FAMILIES, find_family
 from pipeline.run.products import PRODUCTS, Outputs, RunContext
@@ -32,7 +32,7 @@ def test_a_detector_under_another_name(scene, roads, tmp_path):
     card = shipped.card.model_copy(update={"architecture": "mine"})
     mine = save_bundle(tmp_path / "mine", card, shipped.state_dict())
     with only_here(FAMILIES):
-        ts.register("detector", "mine", faster_rcnn.FAMILY.network, arguments=faster_rcnn.FAMILY.arguments)
+        ts.register("detector", "mine", centernet2.FAMILY.network, arguments=centernet2.FAMILY.arguments)
         found = ts.detect(scene, roads=roads, model=mine.folder, settings=FAST)
     assert len(found) == len(ts.detect(scene, roads=roads, settings=FAST)) > 0
     with pytest.raises(ts.BundleError, match="Unknown architecture mine"):

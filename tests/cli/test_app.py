@@ -121,7 +121,9 @@ def test_what_happens_is_told_to_a_log(scene, tmp_path, monkeypatch, capsys):
     line = ["run", scene, "--out", str(tmp_path / "out"), *quick]
     assert CliRunner().invoke(cli.app, ["--log", str(log), *line]).exit_code == 0
     reported = [json.loads(text) for text in log.read_text().splitlines()]
-    assert {one["scene"] for one in reported} == {"scene"}
+    first, *others = reported  # the scene is not open yet
+    assert first["message"].startswith("opening ")
+    assert {one["scene"] for one in others} == {"scene"}
     assert [one["shard"] for one in reported if "stored" in one["message"]] == [0]
     assert "report" in [one["message"] for one in reported]
     monkeypatch.setenv("TRUCKSCAPE_LOG", str(log))

@@ -78,7 +78,9 @@ def test_anatomy_card_and_documentation_agree():
 
 def test_a_model_is_exported_for_other_programs(tmp_path):
     out = tmp_path / "exported"
-    done = CliRunner().invoke(cli.app, ["models", "export", "landcover", "--tile-px", "100", "--out", str(out)])
+    done = CliRunner().invoke(
+        cli.app, ["models", "export", "landcover", "--tile-px", "100", "--out", str(out)]
+    )
     assert done.exit_code == 0
     names = sorted(path.name for path in out.iterdir())
     assert names == ["card.yaml", "item.json", "model.onnx", "weights.safetensors"]
