@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from pipeline.evaluation.landcover.labels import UNLABELLED
 from pipeline.models.bundle import Card
 from pipeline.models.normalise import normalise
-from pipeline.scenes.atmosphere import PATH_RADIANCE
+from pipeline.scenes.atmosphere import PATH_RADIANCE, surface, top_of_atmosphere
 from pipeline.training.segmenter.augment import by_band, degraded, drop_bands, turned
 from pipeline.training.segmenter.examples import Example
 from pipeline.training.segmenter.scenes import LabelledScene
@@ -55,17 +55,18 @@ def cut(scene: LabelledScene, row: int, col: int, side: int) -> Crop:
 def augment(crop: Crop, bands: Sequence[str], hazy: bool, rng: np.random.Generator) -> Crop:
     """Return the crop turned, in light, weather, atmosphere, sharpness, noise and encoding of another scene.
 
-    Most crops change a little. A third change much: then a `hazy` one (L1C) mostly loses path radiance and
-    another mostly gains it, so that the network meets both levels with either's labels.
+    Most crops change a little, a third change much. Half of the crops change their level: a `hazy` one (L1C)
+    loses the atmosphere and another (L2A) gains one, so that the network meets both with either's labels.
     """
     turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
     image, valid = turned(crop.reflectance, turns, mirrored), turned(crop.valid, turns, mirrored)
     classes, weights = turned(crop.classes, turns, mirrored), turned(crop.weights, turns, mirrored)
+    if rng.random() < 0.5:
+        image = (surface if hazy else top_of_atmosphere)(image, bands, rng.uniform(0.7, 1.3))
+    haze = rng.uniform(-0.008, 0.008)
     if rng.random() < 0.3:
-        haze = rng.uniform(-0.08, 0.03) if hazy else rng.uniform(-0.01, 0.08)
         gain = rng.uniform(0.8, 1.2) * rng.uniform(0.92, 1.08, (len(bands), 1, 1))
     else:
-        haze = rng.uniform(-0.008, 0.008)
         gain = rng.uniform(0.93, 1.07) * rng.uniform(0.98, 1.02, (len(bands), 1, 1))
     path = by_band(PATH_RADIANCE, bands) / np.float32(PATH_RADIANCE["B02"])
     image = image * gain.astype(np.float32) + np.float32(haze) * path

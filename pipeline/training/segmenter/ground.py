@@ -19,7 +19,7 @@ from pipeline.training.segmenter.augment import degraded, smooth_field, turned
 from pipeline.training.segmenter.settings import TileSettings
 
 _LEAST = np.float32(1e-4)
-_HAZE_SPREAD = 0.25
+_HAZE_SPREAD = 0.2
 """Standard deviation of the haze that is put on an L2A scene."""
 
 

@@ -59,6 +59,8 @@ class SegmenterModule(lightning.LightningModule):
         losses = -(smooth * nn.functional.log_softmax(logits, dim=1)).sum(dim=1)
         balanced = weights * torch.einsum("nkhw,k->nhw", target, self.class_weights)
         loss = (losses * balanced).sum() / balanced.sum().clamp_min(1.0)
+        if self.settings.consistency and self.training:
+            loss = loss + self.settings.consistency * divergence(logits, target, balanced)
         same = (logits.argmax(1) == target.argmax(1)) & (weights > 0)
         return loss, same.sum() / (weights > 0).sum().clamp_min(1)
 
@@ -85,6 +87,22 @@ class SegmenterModule(lightning.LightningModule):
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def divergence(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean Jensen-Shannon divergence between two views of one tile, 0 without any.
+
+    Neighbours in the batch (2i and 2i + 1) are two views if they have the same target. After Lin, "Divergence
+    measures based on the Shannon entropy", 1991. `logits` and `target` are (N, K, H, W), `weights` (N, H, W).
+    """
+    pairs = len(logits) // 2
+    first, second = (slice(start, 2 * pairs, 2) for start in (0, 1))
+    same = (target[first] == target[second]).flatten(1).all(dim=1)
+    of_pairs = weights[first] * same[:, None, None]
+    one, two = (logits[part].log_softmax(dim=1) for part in (first, second))
+    middle = torch.logaddexp(one, two) - math.log(2)
+    apart = sum((view.exp() * (view - middle)).sum(dim=1) for view in (one, two))
+    return (apart * of_pairs).sum() / 2 / of_pairs.sum().clamp_min(1.0)
 
 
 def trained(

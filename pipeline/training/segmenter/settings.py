@@ -74,6 +74,13 @@ class TileSettings(Settings):
     transferred: Share = Field(0.15, description="share of tiles in the light of another place")
     painted: Share = Field(0.08, description="share of tiles that the teacher draws itself")
     changed: Share = Field(0.5, description="share of tiles in another season, light or weather")
+    level_spread: float = Field(
+        0.03,
+        ge=0,
+        le=1,
+        description="standard deviation of the logarithm of each band's gain in examples of the surface: "
+        "what the model atmosphere does not explain between two levels of one acquisition",
+    )
     haze_rest: float = Field(
         0.15,
         ge=0,
@@ -150,6 +157,13 @@ class SegmenterTraining(FitSettings):
     learning_rate: float = Field(1e-3, ge=1e-9, le=10)
     weight_decay: float = Field(0.02, ge=0, le=10)
     label_smoothing: float = Field(0.05, ge=0, lt=1)
+    consistency: float = Field(
+        0.0,
+        ge=0,
+        le=1000,
+        description="weight of the divergence between two views of a tile, at the top of the atmosphere and "
+        "at the surface; above 0 such views are neighbours in the batch, which must be even",
+    )
     class_balance: float = Field(
         0.1, ge=0, le=1, description="0: classes count by area, 1: all classes count the same"
     )

@@ -31,9 +31,11 @@ from pipeline.training.segmenter.ground import Ground, Place
 from pipeline.training.segmenter.scenes import LabelledScene
 from pipeline.training.segmenter.settings import TileSettings
 
-_VERSION = 1
+_VERSION = 2
 """Version of the code that draws tiles: raise it when tiles of the same recipe change."""
 _FULL = 255.0
+_SHOWN = {"count", "folder", "haze_rest", "level_spread"}
+"""Settings that change how tiles are shown, not the tiles."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,10 @@ class TeacherTiles(Dataset[Example]):
         seed: int,
         folder: Path,
         band_dropout: float = 0.0,
+        in_pairs: bool = False,
     ) -> None:
         self.places, self.card, self.seed, self.band_dropout = list(places), card, seed, band_dropout
+        self.in_pairs = in_pairs
         self.teacher_settings, self.settings = teacher, settings
         self.folder = folder / f"tiles-{self.key[:16]}"
 
@@ -113,7 +117,7 @@ class TeacherTiles(Dataset[Example]):
                 "seed": self.seed,
                 "bands": self.card.bands,
                 "teacher": self.teacher_settings.model_dump(mode="json", exclude={"name", "licence"}),
-                "tiles": self.settings.model_dump(mode="json", exclude={"count", "folder", "haze_rest"}),
+                "tiles": self.settings.model_dump(mode="json", exclude=_SHOWN),
                 "places": [place.identity for place in self.places],
             }
         )
@@ -164,24 +168,29 @@ class TeacherTiles(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         """Return a tile with or without its atmosphere, and with some bands or all.
 
-        Sometimes the atmosphere is a little more or less than the one that the teacher looked through, as
-        between L1C and L2A of one acquisition, so that both levels give one map. A tile is not turned, and
-        its light stays: the teacher would label a turned tile otherwise in a sixth of its pixels, and one
-        that is 2 % brighter in a tenth.
+        `in_pairs` example 2i is a tile with its atmosphere, as L1C, and 2i + 1 the same tile without, as L2A.
+        Sometimes the atmosphere is a little more or less than the one that the teacher looked through, and
+        without it each band is a little brighter or darker, as between the two levels of one acquisition. A
+        tile is not turned, and its light stays: the teacher would label a turned tile otherwise in a sixth of
+        its pixels, and one that is 2 % brighter in a tenth.
         """
-        tile = self.tile(index % self.settings.count)
+        number = index // 2 if self.in_pairs else index
+        tile = self.tile(number % self.settings.count)
         rng = np.random.default_rng((self.seed, 8, index))
         there = tile.image > 0
         reflectance = tile.image.astype(np.float32) / np.float32(10_000)
         rest = rng.normal(0, self.settings.haze_rest) if rng.random() < 0.5 else 0.0
-        if rng.random() < 0.5:
+        seen_through = index % 2 == 0 if self.in_pairs else rng.random() < 0.5
+        if seen_through:
             haze = float(np.clip(tile.haze + rest, *HAZE))
             reflectance = top_of_atmosphere(reflectance, self.card.bands, haze)
         else:
             path = by_band(PATH_RADIANCE, self.card.bands)
-            reflectance = np.maximum(reflectance + np.float32(rest) * path, np.float32(1e-4))
+            gain = np.exp(rng.normal(0, self.settings.level_spread, (len(path), 1, 1)))
+            reflectance = reflectance * gain.astype(np.float32) + np.float32(rest) * path
+            reflectance = np.maximum(reflectance, np.float32(1e-4))
         reflectance[~there] = np.nan
         image = normalise(reflectance, np.asarray(there.any(axis=0)), self.card)
-        drop_bands(image, self.card, self.band_dropout, rng)
+        drop_bands(image, self.card, self.band_dropout, np.random.default_rng((self.seed, 10, number)))
         target = torch.from_numpy(tile.target.astype(np.float32) / np.float32(_FULL))
         return image, target, torch.from_numpy(tile.counts.astype(np.float32))

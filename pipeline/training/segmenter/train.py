@@ -181,7 +181,9 @@ def check_teacher(settings: SegmenterTraining, teacher: TeacherSettings) -> None
 
 
 def check_sides(settings: SegmenterTraining, card: Card) -> None:
-    """Raise TrainingError if the side of crops or tiles is no multiple of the network's stride."""
+    """Raise TrainingError if the side of crops or tiles is no multiple of the stride, or a batch is odd."""
+    if settings.consistency and settings.batch % 2:
+        raise TrainingError(f"batch is {settings.batch}; with consistency above 0 it must be even.")
     sides = {"crop_px": settings.crop_px} | ({"tiles.px": settings.tiles.px} if settings.teacher else {})
     for name, side in sides.items():
         if side % card.stride:
@@ -213,7 +215,14 @@ def teacher_tiles(
     log.info("the teacher labels %d tiles of %d scenes", settings.tiles.count, len(places))
     folder = settings.tiles.folder or out
     return TeacherTiles(
-        places, card, settings.teacher, settings.tiles, settings.seed, folder, settings.band_dropout
+        places,
+        card,
+        settings.teacher,
+        settings.tiles,
+        settings.seed,
+        folder,
+        settings.band_dropout,
+        in_pairs=settings.consistency > 0,
     )
 
 

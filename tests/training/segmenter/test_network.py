@@ -1,7 +1,10 @@
 """The network in training: the weights it starts from, the weights of classes."""
 
+import math
+
 import numpy as np
 import pytest
+import scipy.spatial
 import torch
 
 from pipeline.errors import BundleError, TrainingError
@@ -9,7 +12,13 @@ from pipeline.models.bundle import Bundle, save_bundle
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.registry import build_network
 from pipeline.scenes.scene import BANDS_10M
-from pipeline.training.segmenter.network import SegmenterModule, class_frequency, class_weights, start_from
+from pipeline.training.segmenter.network import (
+    SegmenterModule,
+    class_frequency,
+    class_weights,
+    divergence,
+    start_from,
+)
 from pipeline.training.segmenter.settings import SegmenterTraining
 from pipeline.training.segmenter.train import blank_card
 from tests.training.segmenter.test_scenes import scene
@@ -87,3 +96,17 @@ def test_a_target_of_probabilities_is_learned_as_it_is():
 
     assert loss(target) < loss(torch.full((1, 9, 2, 2), 1 / 9))
     assert loss(target) == pytest.approx(-(target * target.log()).sum(dim=1).mean().item())
+
+
+def test_two_views_of_a_tile_that_differ_have_a_divergence_and_other_neighbours_have_none():
+    target = torch.zeros(4, 2, 1, 2)
+    target[:2, 0] = target[2, 0] = target[3, 1] = 1
+    weights = torch.tensor([[1.0, 0.0]]).expand(4, 1, 2)
+    logits = torch.zeros(4, 2, 1, 2)
+    assert divergence(logits, target, weights) == pytest.approx(0, abs=1e-7)
+    logits[0, 0] = logits[2, 0] = 50
+    one, two = np.array([1.0, 0.0]), np.array([0.5, 0.5])
+    expected = scipy.spatial.distance.jensenshannon(one, two) ** 2
+    assert divergence(logits, target, weights) == pytest.approx(expected, rel=1e-5)
+    logits[1, 1] = 50
+    assert divergence(logits, target, weights) == pytest.approx(math.log(2), rel=1e-5)

@@ -6,6 +6,7 @@ import pytest
 from pipeline.inference.teacher import TeacherSettings
 from pipeline.models.bundle import Card
 from pipeline.models.legend import DYNAMIC_WORLD
+from pipeline.scenes.atmosphere import top_of_atmosphere
 from pipeline.training.segmenter.settings import TileSettings
 from pipeline.training.segmenter.tiles import TeacherTiles, Tile, places_of
 from tests.training.segmenter.test_ground import BANDS, place
@@ -93,7 +94,7 @@ def test_the_student_sees_a_little_more_or_less_haze_than_the_teacher_saw(tiles)
         return {float(tiles[6 * number][0][0].min()) for number in range(40)}
 
     assert len(blues()) > 10
-    tiles.settings = tiles.settings.model_copy(update={"haze_rest": 0.0})
+    tiles.settings = tiles.settings.model_copy(update={"haze_rest": 0.0, "level_spread": 0.0})
     assert len(blues()) == 2  # with the atmosphere, and without
 
 
@@ -125,3 +126,13 @@ def test_places_are_the_scenes_that_a_teacher_labels():
     object.__setattr__(taught, "tiles", 0.5)
     (found,) = places_of([taught])
     assert (found.name, found.share, found.hazy) == ("test", 0.5, True)
+
+
+def test_in_pairs_neighbours_are_one_tile_with_and_without_its_atmosphere(tiles):
+    tiles.in_pairs = True
+    tiles.settings = tiles.settings.model_copy(update={"haze_rest": 0.0, "level_spread": 0.0})
+    for number in range(4):
+        (seen, target, _), (ground, same, _) = tiles[2 * number], tiles[2 * number + 1]
+        assert (target == same).all()
+        expected = top_of_atmosphere(ground.numpy(), BANDS, tiles.tile(number).haze)
+        np.testing.assert_allclose(seen, expected, rtol=1e-5)
