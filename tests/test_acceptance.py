@@ -48,9 +48,9 @@ def test_moving_vehicles_on_real_motorways(shared_data, tmp_path, name, with_roa
 def test_trucks_speeds_and_headings_on_unseen_simulated_seeds(tmp_path):
     """Three of the scenes of the card; the speed's deviation with room for so small a sample.
 
-    Detections of light vehicles are left out: the shipped detector does not know them from heavy ones.
+    Detections of light vehicles are errors. Measured: 0.859 of heavy vehicles, 0.929 of moving ones.
     """
-    measured = []
+    measured, moving = [], []
     for seed in (42, 123, 900):
         product = simulate(tmp_path / f"scene{seed}", size=768, seed=seed)
         result = run_directly(
@@ -63,12 +63,13 @@ def test_trucks_speeds_and_headings_on_unseen_simulated_seeds(tmp_path):
             )
         )
         measured.append(result.metrics["trucks"])
-    found, false, missed = (
-        sum(one["centres"]["20m"][name] for one in measured) for name in ("tp", "fp", "fn")
-    )
-    false -= sum(one["false_alarms"]["light_vehicles"] for one in measured)
-    assert found + missed > 100
-    assert 2 * found / (2 * found + false + missed) >= 0.93
+        moving.append(result.metrics["moving_vehicles"])
+    for evaluated, bar in ((measured, 0.83), (moving, 0.90)):
+        found, false, missed = (
+            sum(one["centres"]["20m"][name] for one in evaluated) for name in ("tp", "fp", "fn")
+        )
+        assert found + missed > 100
+        assert 2 * found / (2 * found + false + missed) >= bar
     headings = sum(one["heading"]["known"] for one in measured)
     assert headings > 100
     assert sum(one["heading"]["flips"] for one in measured) <= 0.02 * headings
