@@ -93,7 +93,8 @@ def test_a_layer_finds_its_style_by_itself_and_no_feature_is_without_a_symbol(re
     assert (seen["renderer"], seen["attribute"]) == STYLES[name]
     assert all(seen["legend"])
     assert seen["without_symbol"] == 0
-    assert seen["labels"] == name.startswith(("trucks.gpkg|trucks", "trucks.geojson", "trucks.fgb"))
+    speeds = ("trucks.gpkg|trucks", "trucks.gpkg|vehicles", "trucks.geojson", "trucks.fgb", "vehicles.fgb")
+    assert seen["labels"] == name.startswith(speeds)
 
 
 def test_fields_have_their_types(reported):
@@ -107,7 +108,7 @@ def test_fields_have_their_types(reported):
     }
     assert reported["trucks.geojson"]["fields"]["acquired"] == "DateTime"
     assert reported["trucks.gpkg|road_segments"]["fields"]["flow_per_hour"] == "Real"
-    assert reported["landcover.gpkg|landcover"]["fields"]["class"] == "Integer"
+    assert reported["landcover.gpkg|landcover"]["fields"]["class"] == "Integer64"
 
 
 def test_the_raster_names_its_classes_and_nothing_else(reported):
