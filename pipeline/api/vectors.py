@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 
 Vectors: TypeAlias = "str | Path | gpd.GeoDataFrame"
 """A file (FILE or FILE:LAYER), or its features."""
+_WRITING = threading.Lock()
+"""Runs of several threads may give the same frame; `replacing` has one temporary name for each process."""
 
 
 def vector_file(given: Vectors, folder: Path, what: str, error: type[TruckscapeError]) -> Path:
@@ -29,26 +33,27 @@ def vector_file(given: Vectors, folder: Path, what: str, error: type[TruckscapeE
     OutputError
         If the frame can't be written.
     """
-    import geopandas as gpd
-
     if isinstance(given, str | Path):
         return Path(given)
+    import geopandas as gpd
+
     if not isinstance(given, gpd.GeoDataFrame):
         raise error(f"{what} is a path or a GeoDataFrame. Received: {type(given).__name__}.")
     if given.active_geometry_name is None:
         raise error(f"{what} has no geometry; set it with set_geometry().")
     if given.crs is None:
         raise error(f"{what} has no coordinate reference system; set it, e.g. with set_crs(4326).")
-    plain = _plain(given)
+    stored = io.BytesIO()
+    try:
+        _plain(given).to_parquet(stored)
+    except (ValueError, TypeError, OverflowError) as fault:
+        raise VectorFileError(f"{what} can't be stored as GeoParquet ({str(fault)[:200]}).") from fault
+    content = stored.getvalue()
+    path = folder / f"{what.rstrip('=')}-{hashlib.sha256(content).hexdigest()[:16]}.parquet"
     make_folder(folder)
-    with replacing(folder / f"{what.rstrip('=')}.parquet") as part:
-        try:
-            plain.to_parquet(part)
-        except (ValueError, TypeError, OverflowError) as fault:
-            raise VectorFileError(f"{what} can't be stored as GeoParquet ({str(fault)[:200]}).") from fault
-        digest = hashlib.sha256(part.read_bytes()).hexdigest()[:16]
-        path = folder / f"{what.rstrip('=')}-{digest}.parquet"
-    return (folder / f"{what.rstrip('=')}.parquet").replace(path)
+    with _WRITING, replacing(path) as part:
+        part.write_bytes(content)
+    return path
 
 
 def _plain(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:

@@ -1,5 +1,7 @@
 """Frames as files that the readers of roads and labels take."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -31,6 +33,15 @@ def test_the_same_frame_is_the_same_file(tmp_path):
     assert vector_file(frame.copy(), tmp_path, "roads=", RoadsError) == one
     assert vector_file(frame[:2], tmp_path, "roads=", RoadsError) != one
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_threads_that_share_a_folder_get_their_own_frames(tmp_path):
+    def kept(number: int) -> str:
+        frame = roads(highway=["primary"] * 3, name=[f"road {number % 8}"] * 3)
+        return gpd.read_parquet(vector_file(frame, tmp_path, "roads=", RoadsError))["name"].iloc[0]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(kept, range(64))) == [f"road {number % 8}" for number in range(64)]
 
 
 def test_lists_of_merged_ways_as_osmnx_has_them(tmp_path):
