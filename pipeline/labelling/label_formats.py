@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import LabelsError
 from pipeline.labelling.formats import coco, cvat, label_studio, yolo
 from pipeline.labelling.formats.label_format import LabelFormat
+from pipeline.labelling.images import MOST_BYTES
+from pipeline.safe_json import read_json
 
 LABEL_FORMATS = (coco.FORMAT, yolo.FORMAT, label_studio.FORMAT, cvat.FORMAT)
 """Formats of labelled images; another one is a module of `formats` and an entry here."""
@@ -40,8 +43,11 @@ def find_labels(path: Path, name: str | None = None) -> tuple[LabelFormat, Path]
         raise LabelsError(f"{path} does not exist. Give a file of labels, or the folder of an export.")
     if path.is_dir():
         found = [(each, path / each.file) for each in formats if (path / each.file).is_file()]
+    elif name is not None:
+        found = [(each, path) for each in formats]
     else:
-        found = [(each, path) for each in formats if name is not None or each.accepts(path)]
+        document = _document(path)
+        found = [(each, path) for each in formats if each.accepts(path, document)]
     if len(found) == 1:
         return found[0]
     titles = ", ".join(each.title for each in formats)
@@ -49,3 +55,13 @@ def find_labels(path: Path, name: str | None = None) -> tuple[LabelFormat, Path]
         files = ", ".join(file.name for _, file in found)
         raise LabelsError(f"{path} has labels of several formats ({files}). Give one of the files.")
     raise LabelsError(f"{path} is not of a known format of labels; expected {titles}.")
+
+
+def _document(path: Path) -> Any:
+    """Return the document of a JSON file; None if it has another name, or can't be read as JSON."""
+    if path.suffix.lower() != ".json":
+        return None
+    try:
+        return read_json(path, MOST_BYTES)
+    except (OSError, ValueError):
+        return None

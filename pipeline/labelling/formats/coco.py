@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading
+from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading, write_document
 from pipeline.labelling.images import CATEGORIES, MOST_BYTES, Box, ImageIndex, ImagePlace
-from pipeline.safe_json import read_json, read_json_object
+from pipeline.safe_json import read_json_object
 
 _FILE = "annotations.json"
 _TITLE = "COCO JSON"
 
 
-def _accepts(path: Path) -> bool:
-    if path.suffix.lower() != ".json":
-        return False
-    try:
-        document = read_json(path, MOST_BYTES)
-    except (OSError, ValueError):
-        return False
+def _accepts(_: Path, document: Any) -> bool:
     return isinstance(document, dict) and {"images", "annotations", "categories"} <= document.keys()
 
 
@@ -44,8 +37,7 @@ def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequenc
         "categories": [{"id": number, "name": each} for number, each in enumerate(CATEGORIES, 1)],
         "annotations": [_annotation(number, numbers[box.image], box) for number, box in enumerate(boxes, 1)],
     }
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, indent=1)
-    (folder / _FILE).write_text(text + "\n", encoding="utf-8")
+    write_document(content, folder / _FILE)
 
 
 def _annotation(number: int, image: int, box: Box) -> dict[str, Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
-from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading
+from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading, write_document
 from pipeline.labelling.formats.rotation import envelope
 from pipeline.labelling.images import CATEGORIES, MOST_BYTES, Box, ImageIndex, ImagePlace
 from pipeline.safe_json import read_limited
@@ -24,7 +24,7 @@ _FORBIDDEN = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]
 """Characters that XML can't hold."""
 
 
-def _accepts(path: Path) -> bool:
+def _accepts(path: Path, _: Any) -> bool:
     return path.suffix.lower() == ".xml"
 
 
@@ -46,7 +46,7 @@ def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequenc
     labels = [
         {"name": category, "attributes": [{"name": key, **text} for key in names]} for category in CATEGORIES
     ]
-    (folder / _LABELS).write_text(json.dumps(labels, indent=1) + "\n", encoding="utf-8")
+    write_document(labels, folder / _LABELS)
 
 
 def _add_box(element: ET.Element, box: Box) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 
 from pipeline.errors import LabelsError
 from pipeline.labelling.images import Bounds, Box, ImageIndex, ImagePlace
+from pipeline.safe_yaml import YamlError
 
 
 @dataclass
@@ -27,16 +29,16 @@ class ReadLabels:
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """A format of labelled images."""
+    """Format of labelled images."""
 
     name: str
-    """In options."""
+    """Name in options."""
     title: str
-    """In messages."""
+    """Name in messages."""
     file: str
-    """In the folder of an export: the file that `read` takes."""
-    accepts: Callable[[Path], bool]
-    """Return whether a file is of this format; may read it."""
+    """Name of the file that `read` takes, in the folder of an export."""
+    accepts: Callable[[Path, Any], bool]
+    """Return whether a file is of this format, by its path and its JSON document, None if it has none."""
     write: Callable[[Path, str, Sequence[ImagePlace], Sequence[Box]], None]
     """Write files into a folder; the text is the name that the folder will have."""
     read: Callable[[Path, ImageIndex], ReadLabels]
@@ -48,11 +50,17 @@ def reading(path: Path, title: str) -> Iterator[None]:
     """Turn the errors that a malformed document causes into LabelsError."""
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, YamlError) as error:
         why = getattr(error, "strerror", None) or (
             f"no {error}" if isinstance(error, KeyError) else str(error)[:200]
         )
         raise LabelsError(f"{path} can't be read as {title}: {why}.") from error
+
+
+def write_document(document: Any, path: Path) -> None:
+    """Write a JSON file into the folder of an export. Raises OSError."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def finite(*values: Any) -> Bounds:

@@ -5,14 +5,13 @@ Boxes of a run are predictions, which people accept or correct; what they submit
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree as ET
 
-from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading
+from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading, write_document
 from pipeline.labelling.formats.rotation import envelope
 from pipeline.labelling.images import CATEGORIES, IMAGES, MOST_BYTES, Box, ImageIndex, ImagePlace
 from pipeline.safe_json import read_json
@@ -24,13 +23,7 @@ _COLOURS = ("#009e73", "#56b4e9", "#d55e00", "#9aa4b2")
 _BOXES = "rectanglelabels"
 
 
-def _accepts(path: Path) -> bool:
-    if path.suffix.lower() != ".json":
-        return False
-    try:
-        document = read_json(path, MOST_BYTES)
-    except (OSError, ValueError):
-        return False
+def _accepts(_: Path, document: Any) -> bool:
     return isinstance(document, list) and all(isinstance(one, dict) and "data" in one for one in document)
 
 
@@ -49,8 +42,7 @@ def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequenc
         }
         for image in images
     ]
-    text = json.dumps(tasks, ensure_ascii=False, allow_nan=False, indent=1)
-    (folder / _FILE).write_text(text + "\n", encoding="utf-8")
+    write_document(tasks, folder / _FILE)
     view = ET.Element("View")
     ET.SubElement(view, "Image", name="image", value="$image", zoom="true")
     labels = ET.SubElement(view, "RectangleLabels", name="label", toName="image")

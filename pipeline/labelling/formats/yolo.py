@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,14 +16,14 @@ from pipeline.errors import LabelsError
 from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading
 from pipeline.labelling.images import CATEGORIES, IMAGES, Box, ImageIndex, ImagePlace
 from pipeline.safe_json import read_limited
-from pipeline.safe_yaml import YamlError, read_yaml_file
+from pipeline.safe_yaml import read_yaml_file
 
 _FILE = "data.yaml"
 _FOLDER = "labels"
 _TITLE = "YOLO"
 
 
-def _accepts(path: Path) -> bool:
+def _accepts(path: Path, _: Any) -> bool:
     return path.suffix.lower() in {".yaml", ".yml"}
 
 
@@ -72,13 +73,10 @@ def _read(path: Path, images: ImageIndex) -> ReadLabels:
 
 def _names(path: Path) -> dict[int, str]:
     """Return the classes of `data.yaml`, whose `names` are a list or a mapping."""
-    try:
-        with reading(path, _TITLE):
-            names = read_yaml_file(path)["names"]
-            pairs = names.items() if isinstance(names, dict) else enumerate(names)
-            return {int(number): str(name) for number, name in pairs}
-    except YamlError as error:
-        raise LabelsError(f"{path} can't be read as {_TITLE}: {error}.") from error
+    with reading(path, _TITLE):
+        names = read_yaml_file(path)["names"]
+        pairs = names.items() if isinstance(names, dict) else enumerate(names)
+        return {int(number): str(name) for number, name in pairs}
 
 
 FORMAT = LabelFormat("yolo", _TITLE, _FILE, _accepts, _write, _read)
