@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from pipeline.report.chips import BRIGHTEST
 from pipeline.report.pictures import TRUE_COLOUR, true_colour
 from pipeline.scenes.raster.patches import patches
 from pipeline.scenes.scene import Scene
-from pipeline.storage.atomic import make_folder, temporary
+from pipeline.storage.atomic import make_folder, replacing_folder
 from pipeline.storage.out_folder import check_out
 from pipeline.traffic.runs import find_records
 
@@ -111,28 +110,21 @@ def export_labels(
     if out.exists() and any(out.iterdir()):
         raise OutputError(f"{out} is not empty; choose a new --out, so that no corrected labels are lost.")
     make_folder(out.parent)
-    part = temporary(out)
-    shutil.rmtree(part, ignore_errors=True)
     done, images, boxes = Exported(), list[ImagePlace](), list[Box]()
-    try:
-        (part / IMAGES).mkdir(parents=True)
+    scenes = set[str]()
+    with replacing_folder(out) as part:
+        (part / IMAGES).mkdir()
         for number, record in enumerate(records, 1):
             say(f"{number} of {len(records)}: {record.parent}")
             run = read_run_boxes(record, cases, source, bands)
-            if any(image.scene_id == run.scene.id for image in images):
+            if run.scene.id in scenes:
                 raise RunsError(f"{record.parent} is another run of {run.scene.id}; export one of them.")
+            scenes.add(run.scene.id)
             written, labelled = _export_scene(run, part / IMAGES, cut, done, say)
             images += written
             boxes += labelled
         form.write(part, out.resolve().name, images, boxes)
         write_sidecar(part / SIDECAR, images)
-        if out.exists():
-            out.rmdir()
-        part.replace(out)
-    except OSError as error:
-        raise OutputError(f"{out} can't be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return done
 
 

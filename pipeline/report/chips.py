@@ -20,7 +20,7 @@ from pipeline.evaluation.trucks.boxes import centres
 from pipeline.report.pictures import TRUE_COLOUR, true_colour
 from pipeline.scenes.raster.patches import Patch, patches
 from pipeline.scenes.scene import Scene
-from pipeline.storage.atomic import temporary
+from pipeline.storage.atomic import replacing_folder
 
 CHIP_PX = 24
 ZOOM = 5
@@ -112,20 +112,13 @@ def write_chips(folder: Path, chips: Iterable[tuple[str, bytes]]) -> dict[str, b
     OutputError
         If the folder can't be written; then it is as it was.
     """
-    part, written = temporary(folder), {}
+    written = {}
     _check_chips(folder)
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
+    with replacing_folder(folder) as part:
         for name, image in chips:
             (part / f"{name}.webp").write_bytes(image)
             written[name] = image
         shutil.rmtree(folder, ignore_errors=True)
-        part.replace(folder)
-    except OSError as error:
-        raise OutputError(f"{folder} can't be written ({error.strerror}).") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return written
 
 

@@ -96,6 +96,29 @@ def replacing(path: Path, *failures: type[Exception]) -> Iterator[Path]:
                 left.unlink()
 
 
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside `folder`; when complete it takes its place, if that is free or empty.
+
+    Raises
+    ------
+    OutputError
+        If writing fails, or `folder` has files in the end; then it is unchanged.
+    """
+    part = temporary(folder)
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        yield part
+        with suppress(FileNotFoundError):
+            folder.rmdir()
+        part.replace(folder)
+    except OSError as error:
+        raise OutputError(f"{folder} can't be written ({error.strerror}).") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def set_aside(record: Path, previous: Path) -> None:
     """Move a run's record to `previous`, where it stays until `remove_stale_outputs` is called.
 

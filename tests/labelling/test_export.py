@@ -102,7 +102,10 @@ def test_errors_leave_nothing_behind(run, tmp_path):
     other = write_run(tmp_path / "again" / "scene")
     with pytest.raises(RunsError, match="is another run of scene"):
         export_labels([run, other], tmp_path / "out", "coco", CUT)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "runs"]
+    empty = write_run(tmp_path / "empty" / "scene", boxes=())
+    with pytest.raises(RunsError, match="is another run of scene"):
+        export_labels([empty, run], tmp_path / "out", "coco", CUT)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again", "empty", "runs"]
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "corrected.json").write_text("")
     with pytest.raises(OutputError, match="is not empty; choose a new --out"):

@@ -7,7 +7,14 @@ import subprocess
 import pytest
 
 from pipeline.errors import OutputError
-from pipeline.storage.atomic import remove_abandoned, remove_stale_outputs, replacing, set_aside, temporary
+from pipeline.storage.atomic import (
+    remove_abandoned,
+    remove_stale_outputs,
+    replacing,
+    replacing_folder,
+    set_aside,
+    temporary,
+)
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
@@ -18,6 +25,31 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
         assert part.suffix == ".txt"
     assert (tmp_path / "a.txt").read_text() == "new"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_folder_appears_when_it_is_whole(tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        if folder.name == "b":
+            folder.mkdir()
+        with replacing_folder(folder) as part:
+            (part / "a.txt").write_text("new")
+            assert not (folder / "a.txt").exists()
+        assert (folder / "a.txt").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+
+
+def test_a_folder_with_files_or_after_a_failure_stays(tmp_path):
+    folder = tmp_path / "a"
+    with pytest.raises(OutputError, match=r"a can't be written \(No space"), replacing_folder(folder) as part:
+        (part / "half.txt").write_text("half")
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []
+    folder.mkdir()
+    (folder / "old.txt").write_text("old")
+    with pytest.raises(OutputError, match="not empty"), replacing_folder(folder) as part:
+        (part / "new.txt").write_text("new")
+    assert [path.name for path in folder.iterdir()] == ["old.txt"]
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
