@@ -103,7 +103,7 @@ def export_labels(
         As `read_run_boxes` and `open_scene`; CorruptImageError if pixels can't be decoded.
     """
     form = format_named(format_name)
-    records = list({path.resolve(): path for place in places for path in find_records(place)}.values())
+    records = find_records(*places)
     if source is not None and len(records) > 1:
         raise RunsError(f"--scene is for one run; {len(records)} were found.")
     check_out(out)

@@ -56,7 +56,7 @@ class RunDataset(GeoDataset):
         places = [paths] if isinstance(paths, str | Path) else list(paths)
         self.paths = [str(place) for place in places]
         self.bands, self.transforms = tuple(bands), transforms
-        records = [record for place in places for record in find_records(Path(place))]
+        records = find_records(*map(Path, places))
         self.runs = [read_run_boxes(record, cases=False) for record in records]
         for record, run in zip(records, self.runs, strict=True):
             require_bands(run.scene, self.bands)

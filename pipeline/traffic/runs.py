@@ -174,14 +174,20 @@ def read_runs(places: Sequence[Path], say: Callable[[str], None] = log.info) -> 
     return Runs(tuple(runs), network.segments, tuple(left_out))
 
 
-def find_records(place: Path) -> list[Path]:
-    """Return the records of finished runs in a folder, at most `_DEEPEST` folders below it, by name.
+def find_records(*places: Path) -> list[Path]:
+    """Return the records of finished runs in folders, at most `_DEEPEST` folders below them, by name.
+
+    A record in several of the folders is returned once.
 
     Raises
     ------
     RunsError
         If there is no such folder, or no finished run in it.
     """
+    return list({path.resolve(): path for place in places for path in _records_in(place)}.values())
+
+
+def _records_in(place: Path) -> list[Path]:
     if not place.is_dir():
         what = "is no folder" if place.exists() else "does not exist"
         raise RunsError(f"{place} {what}. Give the folder of a run, or --out of runs or of a batch.")
@@ -201,9 +207,8 @@ def finished_records(places: Sequence[Path]) -> tuple[dict[Path, dict[str, Any]]
 
     RunsError if a folder is missing, or has no finished run.
     """
-    paths = {path.resolve(): path for place in places for path in find_records(place)}
     records, left_out = {}, []
-    for path in paths.values():
+    for path in find_records(*places):
         try:
             records[path.parent] = read_json_object(path, MOST_RECORD_BYTES)
         except (OSError, ValueError) as error:

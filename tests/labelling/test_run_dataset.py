@@ -49,6 +49,10 @@ def test_a_query_is_its_pixels_classes_and_boxes(run):
     assert sample["label"].tolist() == [1, 1]
 
 
+def test_a_run_that_is_named_twice_is_read_once(run):
+    assert len(RunDataset([run.parent, run]).runs) == 1
+
+
 def test_beyond_the_scene_there_is_nothing(run):
     sample = RunDataset(run)[slice(600000 - 100, 600100), slice(5800000 - 100, 5800000 + 100)]
     assert sample["image"].shape == (3, 20, 20)
