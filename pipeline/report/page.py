@@ -265,11 +265,15 @@ def _trucks_as_cases(trucks: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
 
 
 def _with_directions(cases: gpd.GeoDataFrame, trucks: TruckEvaluation) -> gpd.GeoDataFrame:
-    """Return the cases with heading and axis of their detections, where the trucks have them."""
+    """Return the cases with heading and axis of their detections, where the trucks have them.
+
+    An `id` that several detections have gives none.
+    """
     known = [name for name in ("heading_deg", "axis_deg") if name in trucks.predicted]
     if not known or "id" not in trucks.predicted:
         return cases
-    directions = trucks.predicted.drop_duplicates("id").set_index(trucks.predicted["id"].astype(str))[known]
+    named = trucks.predicted.assign(id=trucks.predicted["id"].astype(str)).drop_duplicates("id", keep=False)
+    directions = named.set_index("id")[known]
     return cases.assign(**{name: cases["prediction_id"].map(directions[name]) for name in known})
 
 

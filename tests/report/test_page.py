@@ -203,6 +203,17 @@ def test_a_run_with_labels_has_one_page_in_two_places(a2, tmp_path):
     assert "heading" in facts
 
 
+def test_detections_that_share_an_id_get_no_direction_of_each_other(a2, tmp_path):
+    _, reference = a2
+    found = found_on_a2(reference)
+    found.loc[:1, "id"] = "twice"
+    cases = evaluation_of(evaluate_trucks(found, reference))
+    write_report([tmp_path / "r.html"], ReportContext("ids"), cases)
+    data = json.loads(Page(tmp_path / "r.html").scripts["case-data"])
+    known = sum(bearing is not None for bearing in data["bearings"])
+    assert known == len(found) - 2
+
+
 def test_a_page_says_of_how_many_trucks_it_has_no_picture(a2, tmp_path):
     context, reference = a2
     trucks = found_on_a2(reference)
