@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -67,8 +68,8 @@ def case_columns(
     `cases` have `id`, `outcome` (a key of `kinds`), and `cause` and `score` where they are known; every other
     column is a fact to show. `chips` are pictures by id. Of the result, `outlines` are corners of the convex
     hull as integers of `MICRODEGREE`: longitude and latitude of the first, then of each its distance from
-    the first. `bearings` are directions of travel on the map, in degrees clockwise
-    from up, and `has_front` is 0 for those of which only the axis is known.
+    the first. `bearings` are directions of travel on the map, in degrees clockwise from up, and `has_front`
+    is 0 for those of which only the axis is known.
     """
     keys = list(dict.fromkeys(cases["outcome"].astype(str)))
     there = [kind_of(key, kinds) for key in sorted(keys, key=lambda key: [*kinds, key].index(key))]
@@ -155,7 +156,7 @@ def _directions(cases: gpd.GeoDataFrame) -> dict[str, Any]:
     heading, axis = column(cases, "heading_deg"), column(cases, "axis_deg")
     bearings = _on_map(cases, np.where(np.isfinite(heading), heading, axis))
     return {
-        "bearings": [None if value != value else round(value) % 360 for value in bearings.tolist()],  # noqa: PLR0124
+        "bearings": [None if math.isnan(value) else round(value) % 360 for value in bearings.tolist()],
         "has_front": np.isfinite(heading).astype(int).tolist(),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,11 @@ MAX_ROWS = 300
 _RAMP = ("#d4d4d8", "#3b528b", "#21918c", "#5ec962", "#fde725")
 """None, then viridis: it rises in lightness, for every kind of colour vision."""
 _POINTS = ("north", "northeast", "east", "southeast", "south", "southwest", "west", "northwest")
+
+_FIGURES = (
+    *("trucks", "expected", "expected_low", "expected_high", "flow_per_hour", "flow_low", "flow_high"),
+    *("mean_speed_kmh", "seen_km"),
+)
 
 
 def road_layer(segments: gpd.GeoDataFrame, detail: float = 0.0) -> FeatureLayer:
@@ -48,9 +54,8 @@ def segment_facts(segment: dict[Any, Any]) -> dict[str, str]:
     Each figure with its 95 % interval; counts and flow also by direction.
     """
     known = {str(name): value for name, value in segment.items() if not pd.isna(value)}
-    names = [str(known[name]) for name in ("ref", "name") if known.get(name)]
     facts = {
-        "road": ", ".join(names) or str(known.get("road_id", "without a name")),
+        "road": _title(known) or str(known.get("road_id", "without a name")),
         "class": str(known.get("road_class", "unknown")),
     }
     if "hidden" in known:
@@ -70,7 +75,7 @@ def segment_facts(segment: dict[Any, Any]) -> dict[str, str]:
         if f"count_{way}" in known and "azimuth_deg" in known:
             flow = known.get(f"flow_{way}")
             hourly = "" if flow is None else f", {flow:.0f} per hour"
-            towards = f"towards {compass((known['azimuth_deg'] + turn) % 360)}"
+            towards = f"towards {compass(known['azimuth_deg'] + turn)}"
             facts[towards] = f"{known[f'count_{way}']:.0f} detected{hourly}"
     return facts
 
@@ -100,10 +105,9 @@ def road_rows(traffic: pd.DataFrame | None) -> list[RoadRow]:
 
 
 def _row(row: dict[Any, Any]) -> RoadRow:
-    names = [str(row[name]) for name in ("ref", "name") if not pd.isna(row[name])]
     figure = {name: math.nan if pd.isna(row[name]) else float(row[name]) for name in _FIGURES}
     return RoadRow(
-        road=", ".join(names) or "without a name",
+        road=_title(row) or "without a name",
         road_class="" if pd.isna(row["road_class"]) else str(row["road_class"]),
         direction=str(row["direction"]),
         trucks=figure["trucks"],
@@ -116,10 +120,10 @@ def _row(row: dict[Any, Any]) -> RoadRow:
     )
 
 
-_FIGURES = (
-    *("trucks", "expected", "expected_low", "expected_high", "flow_per_hour", "flow_low", "flow_high"),
-    *("mean_speed_kmh", "seen_km"),
-)
+def _title(road: Mapping[Any, Any]) -> str:
+    """Return number and name of a road, as far as it has them."""
+    known = [road[key] for key in ("ref", "name") if not pd.isna(road.get(key)) and road[key]]
+    return ", ".join(map(str, known))
 
 
 def compass(azimuth_deg: float) -> str:

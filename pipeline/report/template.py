@@ -84,7 +84,7 @@ def uplot_script() -> Markup:
 
 
 def leaflet_style() -> Markup:
-    """Leaflet's style sheet with its images inside."""
+    """Leaflet's style sheet with its images inside, and what all maps change of it."""
 
     def inline(found: re.Match[str]) -> str:
         image = _LEAFLET / "images" / found[1]
@@ -93,7 +93,7 @@ def leaflet_style() -> Markup:
         return f"url(data:image/png;base64,{base64.b64encode(image.read_bytes()).decode('ascii')})"
 
     style = (_LEAFLET / "leaflet.css").read_text(encoding="utf-8")
-    return Markup(re.sub(r"url\(images/([\w.-]+)\)", inline, style))  # noqa: S704 (our file)
+    return Markup(re.sub(r"url\(images/([\w.-]+)\)", inline, style)) + asset("map.css")  # noqa: S704 (our file)
 
 
 def _breakable(name: str) -> Markup:

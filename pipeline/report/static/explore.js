@@ -12,18 +12,11 @@
   const REACH_PX = 15; // of an arrow, from the middle of its mark
   const TOUCH_PX = 5; // beside a line that still hits it
   const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const { compare, sortBy } = window.truckscape;
+  const { compare, make, sortBy } = window.truckscape;
   const read = (id) => JSON.parse(document.getElementById(id).textContent);
   const element = (id) => document.getElementById(id);
   const world = read("map-data");
   const data = read("case-data");
-
-  function make(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    Object.assign(made, attributes);
-    made.append(...children);
-    return made;
-  }
 
   // ---- map ---------------------------------------------------------------------------------------------
 

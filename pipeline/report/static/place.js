@@ -7,18 +7,12 @@
   const DEGREES = 1e-5;
   const DAY = 86400;
   const COLOURS = ["#0b6b62", "#b45309"]; // one a direction
+  const { make } = window.truckscape;
   const data = JSON.parse(document.getElementById("place-data").textContent);
   const element = (id) => document.getElementById(id);
   const shown = (value, digits = 0) =>
     typeof value === "number" ? value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }) : value ?? "";
   const significant = (value) => (typeof value === "number" ? String(Number(value.toPrecision(3))) : value ?? "");
-
-  function make(tag, attributes = {}, ...children) {
-    const made = document.createElement(tag);
-    Object.assign(made, attributes);
-    made.append(...children);
-    return made;
-  }
 
   const head = (names) => make("tr", {}, ...names.map((name, i) => make("th", { scope: "col", className: i ? "number" : "", textContent: name })));
   const isWeekend = (day) => data.weekdays[day] === "Sat" || data.weekdays[day] === "Sun";

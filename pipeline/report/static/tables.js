@@ -2,6 +2,13 @@
 (function () {
   "use strict";
 
+  function make(tag, attributes = {}, ...children) {
+    const made = document.createElement(tag);
+    Object.assign(made, attributes);
+    made.append(...children);
+    return made;
+  }
+
   function value(cell) {
     const text = (cell.dataset.value ?? cell.textContent).trim();
     const number = Number(text.replace(/[,\s%]/g, ""));
@@ -18,10 +25,7 @@
 
   // Turns a heading into a button that calls sort(direction); 1 is rising, -1 falling.
   function sortBy(heading, sort) {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.className = "sort";
-    button.append(...heading.childNodes);
+    const button = make("button", { type: "button", className: "sort" }, ...heading.childNodes);
     heading.append(button);
     button.addEventListener("click", () => {
       const first = heading.classList.contains("number") ? "descending" : "ascending";
@@ -44,5 +48,5 @@
     });
   }
 
-  window.truckscape = { compare, sortBy };
+  window.truckscape = { compare, make, sortBy };
 })();
