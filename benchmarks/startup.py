@@ -6,6 +6,7 @@ import os
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from benchmarks.measure import ROOT, Measured, run_python, truckscape
@@ -60,8 +61,7 @@ def main() -> None:
 def _measures(folder: Path) -> dict[str, Callable[[], Measured]]:
     """Return what is measured by its name; the runs only where the real chips are."""
     measures: dict[str, Callable[[], Measured]] = {
-        f"`truckscape {command}`": lambda command=command: truckscape(*command.split())  # type: ignore[misc]
-        for command in COMMANDS
+        f"`truckscape {command}`": partial(truckscape, *command.split()) for command in COMMANDS
     }
     chip = TRUCKS / "a2_braunschweig.tif"
     if not chip.exists():
