@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import geopandas as gpd
-import numpy as np
 import pandas as pd
 
 from pipeline.layers.traffic import Traffic, road_traffic
 from pipeline.run.candidates import Candidates
 from pipeline.run.prepare import Job
-from pipeline.traffic.runs import FinishedRun, Network, Runs
+from pipeline.traffic.runs import Network, Runs, finished_run
 from pipeline.traffic.table import traffic_by_road
 
 
@@ -46,22 +44,13 @@ def attribution_of(roads: gpd.GeoDataFrame | None) -> str | None:
 
 def road_table(job: Job, counted: Traffic, candidates: Candidates, model: str) -> pd.DataFrame:
     """Return the table that `pipeline.traffic.table.traffic_of` gives of the run once it is finished."""
-    network, segments, acquired = Network(), counted.segments, job.scene.acquired
-    moment = acquired if isinstance(acquired, datetime) and job.scene.has_time else None
-    if moment is not None:
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    run = FinishedRun(
-        folder=job.folder,
-        scene_id=job.scene.id,
-        acquired=moment,
-        day=acquired.date() if isinstance(acquired, datetime) else acquired,
-        model=model,
-        simulated=job.scene.simulated,
-        segment_ids=pd.Index(segments["segment_id"]),
-        in_network=network.add(segments),
-        seen_m=segments["seen_km"].to_numpy(np.float64) * 1000,
-        cloud_m=segments["cloud_km"].to_numpy(np.float64) * 1000,
-        detections=counted.detections,
-        recall=candidates.recall,
-    )
+    network, scene = Network(), job.scene
+    record = {
+        "scene": scene.id,
+        "acquired": scene.acquired.isoformat() if scene.acquired else None,
+        "models": {"detection": model},
+        "simulated": scene.simulated,
+        "recall": candidates.recall,
+    }
+    run = finished_run(job.folder, record, counted.segments, counted.detections, network)
     return traffic_by_road(Runs((run,), network.segments, ())).table

@@ -246,6 +246,17 @@ def _read(folder: Path, record: Mapping[str, Any], network: Network) -> Finished
         )
     segments = layer_of_run(Path(f"{folder / 'trucks.gpkg'}:road_segments"), "lines", ROAD_SEGMENTS)
     detections = layer_of_run(folder / DETECTIONS_FILE, "polygons", DETECTIONS)
+    return finished_run(folder, record, segments, detections, network)
+
+
+def finished_run(
+    folder: Path,
+    record: Mapping[str, Any],
+    segments: gpd.GeoDataFrame,
+    detections: gpd.GeoDataFrame,
+    network: Network,
+) -> FinishedRun:
+    """Return a run of these layers, whose segments are added to the network; `record` is of `run.json`."""
     moment, day = time_of(record.get("acquired"))
     return FinishedRun(
         folder=folder,
