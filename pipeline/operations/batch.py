@@ -145,12 +145,12 @@ def publish(out: Path, ledger: Ledger, keep_recurring: bool = False) -> dict[str
     if picture:
         outputs[picture.name] = picture
     every = _all_dates(out)
-    if every:
-        outputs |= write_all_dates(every, out)
+    layers = write_all_dates(every, out) if every else {}
+    outputs |= layers
     if (out / TRAFFIC).is_dir():
         outputs[TRAFFIC] = out / TRAFFIC
         left_out = every.is_recurring if every and not keep_recurring else None
-        outputs |= _traffic_by_road(out, left_out, outputs)
+        outputs |= _traffic_by_road(out, left_out, layers)
     return outputs
 
 
@@ -162,7 +162,7 @@ def _all_dates(out: Path) -> AllDates | None:
         return None
 
 
-def _traffic_by_road(out: Path, left_out: LeftOut | None, beside: Mapping[str, Path]) -> dict[str, Path]:
+def _traffic_by_road(out: Path, left_out: LeftOut | None, layers: Mapping[str, Path]) -> dict[str, Path]:
     try:
         found = traffic_of([out], left_out, log.debug)
     except RunsError as error:  # of scenes run by another version, say
@@ -171,9 +171,6 @@ def _traffic_by_road(out: Path, left_out: LeftOut | None, beside: Mapping[str, P
     for line in found.left_out:
         log.info("not in the traffic by road: %s", line)
     files = write_traffic_files(found, out)
-    layers = {
-        name: path for name, path in beside.items() if path.suffix in (".gpkg", ".parquet") and path.is_file()
-    }
     return {**files, INDEX: write_place(summary_of(found), out, {**layers, **files})}
 
 
