@@ -167,6 +167,11 @@ class RunContext:
         )
 
     @cached_property
+    def kept_evaluation(self) -> dict[str, Any] | None:
+        """Record of an earlier run's evaluation in the folder; for what follows all layers."""
+        return kept_evaluation(self.job, self.files, self.layers)
+
+    @cached_property
     def chips(self) -> dict[str, bytes]:
         """Return pictures of trucks by id; empty with labels of trucks, where cases have them."""
         trucks = self.layers.get("trucks")
@@ -303,7 +308,7 @@ def evaluation(context: RunContext) -> Outputs:
     job, request = context.job, context.job.request
     folder = context.folder / FOLDER
     if not request.has_labels:
-        kept = kept_evaluation(job, context.files, context.layers)
+        kept = context.kept_evaluation
         if kept and not kept["is_current"]:
             changed = "may have changed" if kept["is_current"] is None else "have changed"
             warn(

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.inference.predictions import PROBABILITY_STEPS
 from pipeline.processes import give_back_memory, peak_memory_mb
 from pipeline.report.page import ReportContext
-from pipeline.run.evaluated import kept_evaluation, new_evaluation
+from pipeline.run.evaluated import new_evaluation
 from pipeline.run.keys import versions
 from pipeline.run.products import RunContext
 from pipeline.scenes.acquisition import acquisition_of
@@ -91,7 +91,7 @@ def run_record(context: RunContext) -> dict[str, Any]:
     evaluation = (
         new_evaluation(context.files, context.layers, context.metrics, finished)
         if job.request.has_labels
-        else kept_evaluation(job, context.files, context.layers)
+        else context.kept_evaluation
     )
     acquisition = acquisition_of(job.scene)
     inside = [file for file in files if file.is_relative_to(job.folder)]  # traffic of all scenes is beside it
