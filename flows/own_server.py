@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from typing import IO, TYPE_CHECKING, Any
 
-import httpx
-import prefect
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS, get_current_settings
 
-from pipeline.stopping import ENDING_WITH_PARENT, as_parent
+from flows.prefect_server import is_up
+from pipeline.stopping import as_parent
 
 if TYPE_CHECKING:  # the import of the server takes a second
     from prefect.server.api.server import SubprocessASGIServer
 
-_POLL_S = 0.05
 _NOT_STARTED = 3
 """Exit status of uvicorn, after which Prefect tries other ports, without end if the port is not at fault."""
 
@@ -35,45 +34,28 @@ def watch_own_server() -> None:
 
 
 def use_server(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Make the server of a process that of this one, once it answers; False if the process has ended."""
-    address = f"http://127.0.0.1:{port}/api"
-    end = time.monotonic() + PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
-    with httpx.Client(trust_env=False) as client:  # no proxy for loopback
-        while process.poll() is None and time.monotonic() < end:
-            try:
-                if client.get(f"{address}/health").is_success:
-                    os.environ["PREFECT_API_URL"] = address  # also of workers in other processes
-                    refresh_global_settings_context()
-                    return True
-            except httpx.TransportError:
-                time.sleep(_POLL_S)
-    return False
+    """Make the server of a process that of this one, once it answers; False if it does not."""
+    deadline = time.monotonic() + PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
+    if not is_up(process, port, deadline):
+        return False
+    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"  # also of workers in other processes
+    refresh_global_settings_context()
+    return True
 
 
 class _Watched(subprocess.Popen[bytes]):
-    """Process of the server, in the words of Prefect 3.8; only the last line of its errors is shown."""
+    """Process of the server in place of that of Prefect 3.8; only the last line of its errors is shown."""
 
     def __init__(self, server: SubprocessASGIServer) -> None:
         self._server, self._is_reported = server, False
         self._errors: IO[bytes] | None = None
         if not os.environ.get("TRUCKSCAPE_DEBUG"):
             self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the process)
-        arguments = {
-            "app-dir": str(prefect.__module_path__.parent),
-            "host": "127.0.0.1",
-            "port": str(server.port),
-            "log-level": "error",
-            "lifespan": "on",
-        }
-        options = [text for name, value in arguments.items() for text in (f"--{name}", value)]
         super().__init__(
-            [*ENDING_WITH_PARENT, "uvicorn", *options, "--factory", "prefect.server.api.server:create_app"],
+            [sys.executable, "-P", "-m", "flows.serve", str(server.port)],
             env={
                 **os.environ,
                 **as_parent(),
-                "PREFECT_UI_ENABLED": "0",
-                "PREFECT__SERVER_EPHEMERAL": "1",
-                "PREFECT__SERVER_FINAL": "1",
                 **get_current_settings().to_environment_variables(exclude_unset=True),
             },
             stderr=self._errors,

@@ -8,16 +8,18 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import psutil
 
 from pipeline.errors import OrchestratorError
-from pipeline.stopping import ENDING_WITH_PARENT, as_parent
+from pipeline.stopping import ENDING_WITH_PARENT, as_parent, end_child
 
 _PORT = 4200
 _TIMEOUT_S = 180
-_POLL_S = 0.2
+_POLL_S = 0.05
+_END_S = 15
 _PAUSE_S = 1
 _LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
 """Slots on disk: in memory, Prefect's default, slots are never free again after the server is killed."""
@@ -45,7 +47,7 @@ class PrefectServer:
             self._port = _free_port()
             self._process = self._start()
             try:
-                if self._is_up(deadline):
+                if is_up(self._process, self._port, deadline):
                     break
                 if not _is_taken(self._port) or time.monotonic() > deadline:
                     raise OrchestratorError(
@@ -68,28 +70,6 @@ class PrefectServer:
         command = [*ENDING_WITH_PARENT, "prefect", *server]
         return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
-    def _is_up(self, deadline: float) -> bool:
-        """Wait until the server answers; False if it has ended, as where another process took its port."""
-        while self._process.poll() is None and time.monotonic() < deadline:
-            try:
-                if self._is_listening() and self._is_healthy():
-                    return True
-            except httpx.TransportError:
-                pass
-            time.sleep(_POLL_S)
-        return False
-
-    def _is_healthy(self) -> bool:
-        return httpx.get(f"{self.address}/api/health", trust_env=False).is_success  # no proxy for loopback
-
-    def _is_listening(self) -> bool:
-        """Return whether it is this server that listens at the port, and not that of another schedule."""
-        try:
-            connections = psutil.Process(self._process.pid).net_connections("tcp")
-        except psutil.Error:
-            return False
-        return any(c.status == psutil.CONN_LISTEN and c.laddr.port == self._port for c in connections)
-
     def _keep(self) -> None:
         while True:
             status = self._process.wait()
@@ -102,12 +82,32 @@ class PrefectServer:
                 self._process = self._start()
 
     def _stop(self) -> None:
-        self._process.terminate()
-        try:
-            self._process.wait(15)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_child(self._process, _END_S)
+
+
+def is_up(process: subprocess.Popen[bytes], port: int, deadline: float) -> bool:
+    """Wait until the server of a process answers at this port of loopback.
+
+    False if it has ended, as where another process took its port, or does not answer before `deadline` of the
+    monotonic clock.
+    """
+    with httpx.Client(trust_env=False) as client:  # no proxy for loopback
+        while process.poll() is None and time.monotonic() < deadline:
+            with suppress(httpx.TransportError):
+                health = f"http://127.0.0.1:{port}/api/health"
+                if _is_listening(process, port) and client.get(health).is_success:
+                    return True
+            time.sleep(_POLL_S)
+    return False
+
+
+def _is_listening(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Return whether it is this process that listens at the port, and not the server of another run."""
+    try:
+        connections = psutil.Process(process.pid).net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in connections)
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -117,6 +118,16 @@ def end_with_parent() -> None:
     is_watched = any(thread.name == "parent" for thread in threading.enumerate())
     if not is_watched and (named[0] or multiprocessing.parent_process()):
         threading.Thread(target=_watch_parents, args=named, name="parent", daemon=True).start()
+
+
+def end_child(child: subprocess.Popen[bytes], patience_s: float) -> None:
+    """End a process that this one started: by SIGTERM, and if it has not ended in time, by SIGKILL."""
+    child.terminate()
+    try:
+        child.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _watch_parents(process: int, started: int) -> None:

@@ -162,3 +162,12 @@ def test_no_process_watches_itself(monkeypatch):
     monkeypatch.setenv(name, value)
     stopping.end_with_parent()
     assert "parent" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_child_that_ignores_sigterm_is_killed():
+    ignore = "signal.signal(signal.SIGTERM, signal.SIG_IGN)"
+    code = f"import signal, time; {ignore}; print(flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as child:
+        child.stdout.read(1)
+        stopping.end_child(child, 0.1)
+        assert child.returncode == -signal.SIGKILL

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 
-from pipeline.stopping import as_parent
+from pipeline.stopping import as_parent, end_child
 
 _END_S = 5
 
@@ -27,7 +27,7 @@ class ServerAhead:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "flows.serve", str(self.port)],
+            [sys.executable, "-P", "-m", "flows.serve", str(self.port)],
             env={**os.environ, **as_parent()},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -36,11 +36,5 @@ class ServerAhead:
 
     def stop(self) -> None:
         """End the process."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        if self.process is not None:
+            end_child(self.process, _END_S)

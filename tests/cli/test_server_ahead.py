@@ -32,7 +32,7 @@ def begun(monkeypatch):
 def test_its_process_serves_the_port(begun):
     server = ServerAhead()
     server.start()
-    assert begun == [[sys.executable, "-m", "flows.serve", str(server.port)]]
+    assert begun == [[sys.executable, "-P", "-m", "flows.serve", str(server.port)]]
     assert server.port
     server.stop()
     assert begun[1:] == ["end"]

@@ -25,6 +25,8 @@ def started(env: dict[str, str], *before: str) -> subprocess.CompletedProcess[st
 
 
 class Process:
+    pid = os.getpid()
+
     def __init__(self, status: int | None) -> None:
         self.status = status
 
@@ -45,6 +47,17 @@ def test_a_server_that_was_started_ahead_is_used_once_it_answers(monkeypatch):
 def test_a_server_whose_process_has_ended_is_left_to_prefect(monkeypatch):
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     assert not use_server(Process(0), 9)
+    assert "PREFECT_API_URL" not in os.environ
+
+
+def test_a_server_of_another_process_at_the_port_is_not_used(monkeypatch):
+    """Both processes found the port free."""
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with (
+        refusing_server(200) as (address, _),
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]) as process,
+    ):
+        assert not use_server(process, int(address.rpartition(":")[2]))
     assert "PREFECT_API_URL" not in os.environ
 
 
