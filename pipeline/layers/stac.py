@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,6 +22,7 @@ from pipeline.errors import GeoreferenceError
 from pipeline.layers.formats.geojson import geojson_feature
 from pipeline.layers.landcover import NODATA, PROBABILITY_SCALE
 from pipeline.models.legend import LegendClass
+from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.scene import Scene
 from pipeline.storage.atomic import replacing
 from pipeline.storage.out_folder import PROBABILITIES
@@ -35,8 +36,6 @@ EXTENSIONS: Mapping[str, str] = {
     "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
 }
 COLLECTION_ID = "truckscape-scenes"
-FIRST_LIGHT = datetime(2015, 6, 23, tzinfo=UTC)
-"""Launch of Sentinel-2A: no scene is older."""
 _DATE_NOTE = "The source has the date of the acquisition, not its time: start and end are those of that day."
 _TIME_NOTE = "The source has no acquisition time: start and end are Sentinel-2A's launch and the run's end."
 _FOOTPRINT_POINTS = 16
@@ -165,7 +164,7 @@ def _sides(scene: Scene) -> tuple[float, float]:
 def _bounds_of(acquired: date | None, finished: datetime) -> tuple[datetime, datetime]:
     """Return the bounds of a time that is not known: those of its day, or of all days."""
     if acquired is None:
-        return FIRST_LIGHT, finished
+        return datetime.combine(FIRST_LIGHT, time(), UTC), finished
     day = datetime(acquired.year, acquired.month, acquired.day, tzinfo=UTC)
     return day, day + timedelta(days=1, seconds=-1)
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from typing import Any
 
 import pystac
 
 from pipeline.models.bundle import Card
+from pipeline.scenes.readers.naming import FIRST_LIGHT
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
-_FIRST_SENTINEL_2 = datetime(2015, 6, 23, tzinfo=UTC)
 _ALWAYS = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _TASKS = {
     "segmentation": "semantic-segmentation",
@@ -33,7 +33,7 @@ def stac_item(
         geometry=None,
         bbox=None,
         datetime=None,
-        start_datetime=_FIRST_SENTINEL_2,
+        start_datetime=datetime.combine(FIRST_LIGHT, time(), UTC),
         end_datetime=_ALWAYS,
         properties=_properties(card, tile_px, outputs, parameters),
         stac_extensions=[MLM_SCHEMA],
