@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from pipeline.api.folders import private_folder
 from pipeline.api.messages import python_names
@@ -109,7 +109,7 @@ def landcover(
 
 
 class _Source:
-    """What the user gave as the scene."""
+    """Scene or array as the user gave it."""
 
     def __init__(self, source: Any, bands: Any, transform: Any, crs: Any, *values: Any) -> None:
         self._source, self._bands, self._transform, self._crs = source, bands, transform, crs
@@ -190,12 +190,13 @@ def _trucks(job: Job, reporter: Reporter) -> gpd.GeoDataFrame:
 def _landcover(job: Job, reporter: Reporter, with_probabilities: bool) -> xr.DataArray:
     from pipeline.api.pixels import classes, probabilities
     from pipeline.run import merged
+    from pipeline.run.products import RunContext
 
     reporter.say("land cover")
-    predictions, legend = merged(job), job.models.segmenter.card.classes  # type: ignore[union-attr]
+    context = RunContext(job, merged(job), reporter.say)
     if with_probabilities:
-        return probabilities(Path(str(predictions.probability_raster)), job.scene.grid, legend)
-    return classes(Path(str(predictions.landcover_raster)), job.scene.grid, legend)
+        return probabilities(cast(Path, context.probabilities), job.scene.grid, context.legend)
+    return classes(cast(Path, context.landcover), job.scene.grid, context.legend)
 
 
 def _with(settings: Options | None, arguments: Options) -> Options:
