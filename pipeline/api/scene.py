@@ -49,8 +49,7 @@ class Scene:
     @property
     def crs(self) -> str:
         """CRS of the 10 m grid, as `EPSG:...` where it has a code, else WKT."""
-        crs: Any = self.data.grid.crs
-        return f"EPSG:{crs.epsg}" if crs.epsg else str(crs.to_wkt())
+        return self.data.crs
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:

@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Cut:
-    """How scenes are cut into images."""
+    """Size, margin and zoom of the images that a scene is cut into."""
 
     size_px: int = 256
     """Side of an image, in pixels of the scene."""
@@ -38,7 +38,7 @@ class Cut:
     zoom: int = 1
     """Pixels of an image for each of the scene."""
     without_boxes: bool = False
-    """Whether images without a box are written, too."""
+    """True to write images without a box, too."""
 
     def __post_init__(self) -> None:
         """Check the numbers; ValueError if no core is left."""
@@ -200,11 +200,10 @@ def _place(scene: Scene, row: int, col: int, cut: Cut) -> ImagePlace:
         cut.margin_px + min(cut.step_px, cols - col),
         cut.margin_px + min(cut.step_px, rows - row),
     )
-    crs = scene.grid.crs
     return ImagePlace(
         name=f"{scene.id}_r{row:05d}_c{col:05d}.png",
         scene_id=scene.id,
-        crs="" if crs is None else f"EPSG:{crs.to_epsg()}" if crs.to_epsg() else crs.to_wkt(),
+        crs=scene.crs,
         transform=affine * Affine.translation(left, top) * Affine.scale(1 / cut.zoom),
         width=size * cut.zoom,
         height=size * cut.zoom,

@@ -184,6 +184,14 @@ class Scene:
         return isinstance(self.acquired, datetime)
 
     @property
+    def crs(self) -> str:
+        """CRS of the grid, as `EPSG:...` where it has a code, else WKT; empty without a CRS."""
+        crs = self.grid.crs
+        if crs is None:
+            return ""
+        return f"EPSG:{crs.epsg}" if crs.epsg else crs.to_wkt()
+
+    @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of the 10 m grid."""
         rows, cols = self.grid.shape

@@ -2,7 +2,9 @@ import os
 import unicodedata
 from dataclasses import replace
 
+import pyproj
 import pytest
+from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from pipeline.scenes.scene import Scene, safe_id, scene_name
@@ -99,3 +101,13 @@ def test_ids_of_catalogues_are_plain_names():
     assert scene_name("COPERNICUS/S2_SR/20230613T102601 x") == "COPERNICUS_S2_SR_20230613T102601_x"
     assert scene_name("catalog.json") == "catalog_json"
     assert scene_name("..") == "item"
+
+
+def test_the_crs_is_its_code_or_wkt():
+    def crs(given):
+        return Scene("a", "a.tif", GeoBox((4, 4), Affine(10, 0, 600000, 0, -10, 5800000), given), {}).crs
+
+    assert crs("EPSG:32632") == crs(pyproj.CRS(32632).to_wkt()) == "EPSG:32632"
+    local = "+proj=tmerc +lat_0=51 +lon_0=9.1 +k=0.9996 +x_0=500000 +ellps=GRS80 +units=m"
+    assert pyproj.CRS(crs(local)) == pyproj.CRS(local)
+    assert crs(None) == ""
