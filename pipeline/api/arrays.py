@@ -35,7 +35,7 @@ class Image:
     bands: tuple[str, ...]
     transform: Affine
     crs: str
-    """As WKT."""
+    """WKT of the CRS."""
     acquired: str | None = None
     """Time that an array of xarray states, UTC."""
 

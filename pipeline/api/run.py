@@ -63,7 +63,8 @@ class Result:
     files: Mapping[str, Path]
     """Files by name, such as `trucks.gpkg`."""
     layers: Layers
-    """Vector layers by name: `trucks`, `seen`, `not_seen`, `landcover`, `road_segments`, `look_alikes`."""
+    """Vector layers by name: `trucks`, `vehicles`, `seen`, `not_seen`, `landcover`, `road_segments`,
+    `look_alikes`."""
     metrics: Mapping[str, Any]
     """Figures against the labels, as `evaluation/metrics.json`; empty without labels."""
     record: Mapping[str, Any]

@@ -34,14 +34,14 @@ Bounds = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class ImagePlace:
-    """An image of a part of a scene, and its place."""
+    """Image of a part of a scene, and its place."""
 
     name: str
-    """Of its file."""
+    """Name of its file."""
     scene_id: str
     crs: str
     transform: Affine
-    """From pixels of the image to the CRS."""
+    """Transform from pixels of the image to the CRS."""
     width: int
     height: int
     core: Bounds
@@ -66,7 +66,7 @@ class ImagePlace:
 
 @dataclass(frozen=True)
 class Box:
-    """A box on an image."""
+    """Box on an image."""
 
     image: str
     category: str

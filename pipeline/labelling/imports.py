@@ -38,7 +38,7 @@ class Imported:
     """Truck labels from a file of another tool."""
 
     title: str
-    """Of the format."""
+    """Name of the format in messages."""
     labels: gpd.GeoDataFrame
     """`id`, `vehicle`, `confidence`, `scene_id`, and boxes in the CRS of the first scene."""
     area: gpd.GeoDataFrame
