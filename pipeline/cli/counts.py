@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.console import note, say_page, say_path
 from pipeline.cli.evaluate import commands
-from pipeline.cli.options import Out, finite
+from pipeline.cli.options import KeepRecurring, Out, finite
 
 
 def _named(values: list[str] | None, option: str) -> dict[str, str]:
@@ -71,6 +71,7 @@ def evaluate_counts(
         bool,
         typer.Option("--fit", help="Store a correction factor beside the runs: counter-correction.json."),
     ] = False,
+    keep_recurring: KeepRecurring = False,
 ) -> None:
     """Compare flows of trucks with a traffic counter: correlation, RMSE, bias and ratio, with intervals.
 
@@ -83,6 +84,7 @@ def evaluate_counts(
     from pipeline.report.counters import counts_table, write_correction, write_counts
     from pipeline.traffic.agreement import agreement
     from pipeline.traffic.agreement import fit as fitted
+    from pipeline.traffic.all_dates import all_dates
     from pipeline.traffic.counted import zone_of
     from pipeline.traffic.counters.read import read_counter
     from pipeline.traffic.runs import read_runs
@@ -92,9 +94,11 @@ def evaluate_counts(
     zone = None if timezone is None else zone_of(timezone)
     counts, kind = read_counter(counter, zone, _named([columns], "--columns") if columns else None)
     stations = stations_of(counts, place, directions)
-    rows = pairs(read_runs([runs], note), stations, count, note)
+    found = read_runs([runs], note)
+    left_out = None if keep_recurring else all_dates([runs]).is_recurring
+    rows = pairs(found, stations, count, left_out, note)
     figures = (rows["flow_per_hour"], rows["counted_per_hour"], rows["hours"], float(rows["unit"].max()))
-    found = agreement(*figures)
+    agreed = agreement(*figures)
     models = ", ".join(sorted(rows["model"].unique()))
     correction = fitted(*figures, count=count, model=models) if fit else None
     about = {
@@ -104,8 +108,8 @@ def evaluate_counts(
         "heavy": kind.heavy,
         "model": models,
     }
-    files = write_counts(out, rows, found, about, correction)
-    say_page(counts_table(found, correction))
+    files = write_counts(out, rows, agreed, about, correction)
+    say_page(counts_table(agreed, correction))
     for name, path in files.items():
         say_path(f"{name:10}", path)
     if correction:

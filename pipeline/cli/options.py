@@ -15,6 +15,13 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", help="One setting, e.g. tiling.tile_px=256; may be repeated.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the results; created if it is missing.")]
+KeepRecurring = Annotated[
+    bool,
+    typer.Option(
+        "--keep-recurring",
+        help="Count recurring detections, too: those at one place on more dates than traffic explains.",
+    ),
+]
 Roads = Annotated[
     Path | None,
     typer.Option(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -34,7 +33,6 @@ from pipeline.report.time_series import write_time_series
 from pipeline.stopping import given_back
 from pipeline.storage.out_folder import (
     COLLECTION,
-    INDEX,
     LOG,
     RECORD,
     TIME_SERIES,
@@ -43,10 +41,7 @@ from pipeline.storage.out_folder import (
     make_out,
 )
 from pipeline.storage.publish import publish_beside, unpublish_beside
-from pipeline.traffic.all_dates import AllDates, all_dates, write_all_dates
-from pipeline.traffic.files import write_traffic_files
-from pipeline.traffic.summary import summary_of
-from pipeline.traffic.table import LeftOut, traffic_of
+from pipeline.traffic.place import read_place
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +128,7 @@ def run_batch(
 
 
 def publish(out: Path, ledger: Ledger, keep_recurring: bool = False) -> dict[str, Path]:
-    """Write what a folder has of all its scenes: catalogue, trucks of all dates, traffic by road, a picture.
+    """Write what a folder has of all its scenes: catalogue, a picture, and the files of the place.
 
     Recurring detections do not count by road, unless `keep_recurring` is set.
     """
@@ -144,34 +139,18 @@ def publish(out: Path, ledger: Ledger, keep_recurring: bool = False) -> dict[str
     picture = write_time_series(ledger.entries("done"), out / TIME_SERIES)
     if picture:
         outputs[picture.name] = picture
-    every = _all_dates(out)
-    layers = write_all_dates(every, out) if every else {}
-    outputs |= layers
     if (out / TRAFFIC).is_dir():
         outputs[TRAFFIC] = out / TRAFFIC
-        left_out = every.is_recurring if every and not keep_recurring else None
-        outputs |= _traffic_by_road(out, left_out, layers)
-    return outputs
-
-
-def _all_dates(out: Path) -> AllDates | None:
     try:
-        return all_dates([out], log.debug)
+        place = read_place([out], keep_recurring, log.debug)
     except RunsError as error:  # no scene is done, or none has trucks
         log.info("no layer of all dates: %s", error)
-        return None
-
-
-def _traffic_by_road(out: Path, left_out: LeftOut | None, layers: Mapping[str, Path]) -> dict[str, Path]:
-    try:
-        found = traffic_of([out], left_out, log.debug)
-    except RunsError as error:  # of scenes run by another version, say
-        log.warning("no traffic by road: %s", error)
-        return {}
-    for line in found.left_out:
+        return outputs
+    if place.by_road is None and TRAFFIC in outputs:  # runs of another version, say
+        log.warning("no traffic by road: %s", place.without_roads)
+    for line in place.by_road.left_out if place.by_road else ():
         log.info("not in the traffic by road: %s", line)
-    files = write_traffic_files(found, out)
-    return {**files, INDEX: write_place(summary_of(found), out, {**layers, **files})}
+    return outputs | write_place(place, out)
 
 
 class _Batch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,17 +16,15 @@ from numpy.typing import NDArray
 
 from pipeline.report.files import file_links
 from pipeline.report.page import REPORT
+from pipeline.report.place_map import flow_classes, flow_legend, points_on_map, roads_on_map
+from pipeline.report.recurring import MOST_PLACES, recurring_places
 from pipeline.report.template import write_page
 from pipeline.storage.out_folder import INDEX
+from pipeline.traffic.all_dates import AllDates, write_all_dates
+from pipeline.traffic.files import write_traffic_files
+from pipeline.traffic.place import Place
 from pipeline.traffic.summary import Comparison, PlaceSummary
 
-_COLOURS = ("#b9d7d2", "#76b3ab", "#2f8a80", "#0b5f57", "#062f2b")
-"""From little to much flow: each is darker than the one before."""
-_WIDTHS = (2, 3, 4.5, 6, 8)
-_UNKNOWN = "#94a3b8"
-_DEGREES = 1e-5
-"""Unit of coordinates in the page: about a metre."""
-_MOST_VERTICES = 120_000
 _SHARE = 0.05
 """False discovery rate of the roads that are named as changed."""
 _NAMED = 3
@@ -36,7 +33,23 @@ _SERIES = {"flow": 0, "flow_low": 0, "flow_high": 0, "trucks": 1, "expected": 1}
 """Columns of `PlaceSummary.series` in the page, with their digits."""
 
 
-def write_place(summary: PlaceSummary, out: Path, files: Mapping[str, Path]) -> Path:
+def write_place(place: Place, out: Path) -> dict[str, Path]:
+    """Write the layers of all dates, tables of traffic by road, and `index.html` into a folder.
+
+    Returns the files by name. Without roads there are no tables.
+
+    Raises
+    ------
+    OutputError
+        If a file can't be written, or if the folder is that of a run.
+    """
+    files = write_all_dates(place.every, out)
+    if place.by_road is not None:
+        files |= write_traffic_files(place.by_road, out)
+    return files | {INDEX: write_index(place, out, files)}
+
+
+def write_index(place: Place, out: Path, files: Mapping[str, Path]) -> Path:
     """Write `index.html` into a folder, with links to the reports of its scenes and to `files`; return it.
 
     Raises
@@ -46,40 +59,45 @@ def write_place(summary: PlaceSummary, out: Path, files: Mapping[str, Path]) -> 
     """
     page = out / INDEX
     links = file_links(files.values(), page)
-    write_page(page, "place.html.j2", files=links, **_values(summary, page))
+    write_page(page, "place.html.j2", files=links, **_values(place, page))
     return page
 
 
-def _values(summary: PlaceSummary, page: Path) -> dict[str, Any]:
+def _values(place: Place, page: Path) -> dict[str, Any]:
     """Return what the template is filled with, but for the links to files."""
+    summary = place.summary()
     each = summary.acquisitions
+    where = _place(place.every.seen)
     busiest = summary.roads.iloc[::-1]["road"].astype(str).tolist()
     more = len(busiest) - _NAMED
-    title = f"Trucks on {', '.join(busiest[:_NAMED])}" if busiest else "Trucks"
-    levels = _levels(summary.roads["flow_per_hour"].to_numpy(np.float64, na_value=np.nan))
+    title = f"Trucks on {', '.join(busiest[:_NAMED])}" if busiest else f"Trucks at {where}"
+    levels = flow_classes(summary.roads["flow_per_hour"].to_numpy(np.float64, na_value=np.nan))
     years = sorted({date.year for date in each["date"].dropna()})
     return {
         "title": f"{title} and {more} more road{'s' * (more > 1)}" if more > 0 else title,
         "summary": summary,
-        "place": _place(summary.roads),
+        "place": where if busiest else "",
         "dates": [f"{date:%Y-%m-%d}" for date in each["date"].dropna().sort_values().unique()],
         "acquisitions": [_acquisition(row, page) for row in each.to_dict("records")],
         "shares": {name: each[name].mean() for name in ("searched", "cloud", "no_data")},
         "rows": _direction_rows(summary),
-        "recurring": int(each["recurring"].sum()),
+        "recurring": recurring_places(place.every),
+        "most_with_chips": MOST_PLACES,
+        "left_out": int(each["recurring"].sum()),
         "simulated": int(each["simulated"].astype(bool).sum()),
-        "legend": _legend(levels),
+        "legend": flow_legend(levels),
         "years": ", ".join(map(str, years)),
-        "data": _data(summary, levels),
+        "data": _data(summary, levels, place.every),
     }
 
 
-def _place(roads: gpd.GeoDataFrame) -> str:
-    """Return the middle of the roads in words."""
-    if roads.empty or not np.isfinite(roads.total_bounds).all():
-        return ""
-    west, south, east, north = roads.total_bounds
+def _place(seen: gpd.GeoDataFrame) -> str:
+    """Return the middle of the searched areas in words."""
+    box = gpd.GeoSeries([shapely.box(*seen.total_bounds)], crs=seen.crs)
+    west, south, east, north = box.to_crs("EPSG:4326").total_bounds
     lat, lon = (south + north) / 2, (west + east) / 2
+    if not np.isfinite(lat + lon):
+        return "an unknown place"
     return f"{abs(lat):.2f}° {'N' if lat >= 0 else 'S'}, {abs(lon):.2f}° {'E' if lon >= 0 else 'W'}"
 
 
@@ -97,30 +115,8 @@ def _direction_rows(summary: PlaceSummary) -> list[dict[Any, Any]]:
     return rows.astype(object).where(rows.notna(), None).to_dict("records")
 
 
-def _levels(flow: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the lower ends of the classes of flow: 0 and quantiles of the flows, rounded to two digits."""
-    known = flow[np.isfinite(flow) & (flow > 0)]
-    if not len(known):
-        return np.zeros(1)
-    ends = np.quantile(known, np.arange(1, len(_COLOURS)) / len(_COLOURS))
-    return np.unique([0.0, *(float(f"{end:.2g}") for end in ends)])
-
-
-def _style(level: int, levels: int) -> dict[str, Any]:
-    """Return colour and width of a class: the first and the last always differ most."""
-    step = round(level * (len(_COLOURS) - 1) / max(levels - 1, 1))
-    return {"colour": _COLOURS[step], "width": _WIDTHS[step]}
-
-
-def _legend(levels: NDArray[np.float64]) -> list[dict[str, Any]]:
-    ends = [f"{low:g} to {high:g}" for low, high in pairwise(levels)]
-    texts = [*ends, f"{levels[-1]:g} and more"]
-    shown = [{"text": text, **_style(level, len(levels))} for level, text in enumerate(texts)]
-    return [*shown, {"text": "not searched", "colour": _UNKNOWN, "width": 2}]
-
-
-def _data(summary: PlaceSummary, levels: NDArray[np.float64]) -> dict[str, Any]:
-    """Return what the script shows. Missing numbers are null, those without an end the text "any"."""
+def _data(summary: PlaceSummary, levels: NDArray[np.float64], every: AllDates) -> dict[str, Any]:
+    """Return what the script shows. Missing numbers are null, infinite ones the text "∞"."""
     dates = pd.DatetimeIndex(
         pd.concat([summary.series["date"], summary.totals["date"]]).unique()
     ).sort_values()
@@ -128,45 +124,14 @@ def _data(summary: PlaceSummary, levels: NDArray[np.float64]) -> dict[str, Any]:
     return {
         "dates": [f"{date:%Y-%m-%d}" for date in dates],
         "weekdays": [f"{date:%a}" for date in dates],
-        "roads": _roads(summary.roads, levels),
+        "roads": roads_on_map(summary.roads, levels),
+        "points": points_on_map(every, dates) if summary.by_area else None,
         "rows": [{"road": road, "direction": direction} for road, direction in keys],
         "series": _series(summary.series, keys, dates),
         "totals": _totals(summary.totals, dates),
         "comparisons": [_comparison(each, keys) for each in summary.comparisons],
         "share": _SHARE,
     }
-
-
-def _roads(roads: gpd.GeoDataFrame, levels: NDArray[np.float64]) -> list[dict[str, Any]]:
-    shown = []
-    for row, lines in zip(roads.to_dict("records"), _lines(roads), strict=True):
-        flow = row["flow_per_hour"]
-        known = not pd.isna(flow)
-        level = int(np.searchsorted(levels, flow, side="right")) - 1 if known else 0
-        style = _style(level, len(levels)) if known else {"colour": _UNKNOWN, "width": 2}
-        named = {name: None if pd.isna(row[name]) else str(row[name]) for name in ("name", "road_class")}
-        of = {"road": str(row["road"]), **named, "flow": round(float(flow)) if known else None}
-        shown.append({**of, **style, "lines": lines})
-    return shown
-
-
-def _lines(roads: gpd.GeoDataFrame) -> list[list[list[int]]]:
-    """Return the lines of each road: longitude and latitude in `_DEGREES`, then differences.
-
-    They are simplified by 5 m, or by more until all have at most `_MOST_VERTICES` vertices.
-    """
-    shapes, tolerance = roads.geometry.to_numpy(), 5 * _DEGREES
-    simple = shapely.simplify(shapes, tolerance, preserve_topology=False)
-    while shapely.get_num_coordinates(simple).sum() > _MOST_VERTICES and tolerance < 1:
-        tolerance *= 2
-        simple = shapely.simplify(shapes, tolerance, preserve_topology=False)
-    return [[_delta(part) for part in shapely.get_parts(shape)] for shape in simple]
-
-
-def _delta(line: shapely.Geometry) -> list[int]:
-    at = np.rint(shapely.get_coordinates(line) / _DEGREES).astype(np.int64)
-    steps = np.diff(at, axis=0)
-    return [*at[0].tolist(), *steps[steps.any(axis=1)].ravel().tolist()]
 
 
 def _series(
@@ -214,4 +179,4 @@ def _comparison(each: Comparison, keys: pd.MultiIndex) -> dict[str, Any]:
 def _digits(value: float) -> float | str | None:
     if np.isnan(value):
         return None
-    return float(f"{value:.3g}") if np.isfinite(value) else "any"
+    return float(f"{value:.3g}") if np.isfinite(value) else "∞"

@@ -19,6 +19,7 @@ from pipeline.errors import OutputError, RunsError, VectorFileError
 from pipeline.layers.columns import (
     BOOLEAN,
     INTEGER,
+    NOT_SEEN,
     NUMBER,
     SEEN,
     TEXT,
@@ -32,7 +33,8 @@ from pipeline.layers.formats.export import write_geoparquet
 from pipeline.layers.formats.geopackage import write_gpkg
 from pipeline.layers.styles import recurring_style, seen_style, truck_style
 from pipeline.storage.out_folder import ALL_TRUCKS, ALL_TRUCKS_PARQUET, RECORD
-from pipeline.traffic.recurring import Search, find_recurring
+from pipeline.traffic.area import AREA_FIELDS, area_of_run
+from pipeline.traffic.recurring import Search, find_recurring, solar_day
 from pipeline.traffic.runs import FinishedRun, finished_records, layer_of_run, time_of
 
 log = logging.getLogger(__name__)
@@ -66,6 +68,8 @@ class AllDates:
     """`recurring.RECURRING`."""
     left_out: tuple[str, ...]
     """A line for each folder that is not used."""
+    acquisitions: pd.DataFrame
+    """`area.AREA_FIELDS`: a row for each acquisition."""
 
     def is_recurring(self, run: FinishedRun) -> NDArray[np.bool_]:
         """Return which detections (N,) of a run are at a recurring place, also those below the threshold."""
@@ -93,16 +97,17 @@ def all_dates(places: Sequence[Path], say: Callable[[str], None] = log.info) -> 
         If a folder is missing, or if no run has trucks.
     """
     records, left_out = finished_records(places)
-    trucks, seen, searches = [], [], []
+    trucks, seen, searches, rows = [], [], [], []
     for number, (folder, record) in enumerate(records.items()):
         say(f"trucks of {number + 1} of {len(records)}: {folder}")
         try:
-            found, area = _layers(folder, record)
+            found, area, rest = _layers(folder, record)
         except (VectorFileError, RunsError) as error:
             left_out.append(str(error))
             continue
         moment, day = time_of(record.get("acquired"))
         searches.append(Search(str(record.get("scene")), moment or day, area.geometry))
+        rows.append(area_of_run(folder, record, solar_day(searches[-1]), area, rest))
         trucks.append(found)
         seen.append(_dated(area, searches[-1].scene_id, moment, day))
     if not trucks:
@@ -111,7 +116,8 @@ def all_dates(places: Sequence[Path], say: Callable[[str], None] = log.info) -> 
     whole, areas = _together(trucks, ALL_DATES, crs), _together(seen, SEEN_BY_DATE, crs)
     recurring = find_recurring(whole, searches)
     whole = ALL_DATES.conform(whole.drop(columns=list(recurring.columns)).join(recurring.columns))
-    return AllDates(whole, areas, recurring.places.to_crs(crs), tuple(left_out))
+    each = pd.DataFrame(rows, columns=list(AREA_FIELDS))
+    return AllDates(whole, areas, recurring.places.to_crs(crs), tuple(left_out), each)
 
 
 def write_all_dates(found: AllDates, out: Path) -> dict[str, Path]:
@@ -140,8 +146,8 @@ def write_all_dates(found: AllDates, out: Path) -> dict[str, Path]:
     return files
 
 
-def _layers(folder: Path, record: Mapping[str, Any]) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame]:
-    """Read trucks and searched area of a run; VectorFileError, RunsError if it can't be used."""
+def _layers(folder: Path, record: Mapping[str, Any]) -> tuple[gpd.GeoDataFrame, ...]:
+    """Read trucks, searched area and the rest of a run; VectorFileError, RunsError if it can't be used."""
     if "trucks" not in (record.get("counts") or {}):
         raise RunsError(f"{folder}: a run without trucks")
     file = folder / "trucks.gpkg"
@@ -149,7 +155,7 @@ def _layers(folder: Path, record: Mapping[str, Any]) -> tuple[gpd.GeoDataFrame, 
     area = layer_of_run(Path(f"{file}:seen"), "polygons", SEEN)
     if area.crs is None:
         raise RunsError(f"{folder}: its scene has no CRS, so its place is unknown")
-    return trucks, area
+    return trucks, area, layer_of_run(Path(f"{file}:not_seen"), "polygons", NOT_SEEN)
 
 
 def _dated(area: gpd.GeoDataFrame, scene_id: str, moment: date | None, day: date | None) -> gpd.GeoDataFrame:

@@ -120,7 +120,7 @@ class _Looks:
 
     @classmethod
     def of(cls, searches: Sequence[Search]) -> _Looks:
-        days = {search.scene_id: _solar_day(search) for search in searches}
+        days = {search.scene_id: solar_day(search) for search in searches}
         ordered = sorted({day for day in days.values() if day})
         shown = {day: min(_utc_date(one) for one in searches if days[one.scene_id] == day) for day in ordered}
         numbers = {day: number for number, day in enumerate(ordered)}
@@ -200,7 +200,7 @@ def _placed(trucks: gpd.GeoDataFrame, looks: _Looks) -> pd.DataFrame:
     return placed.sort_values(["look", "lat", "lon", "scene_id", "id"], ignore_index=True)
 
 
-def _solar_day(search: Search) -> date | None:
+def solar_day(search: Search) -> date | None:
     """Return the day in the mean solar time of a scene: no overpass is near its midnight."""
     moment = search.acquired
     if not isinstance(moment, datetime) or not len(search.seen):

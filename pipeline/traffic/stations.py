@@ -17,6 +17,7 @@ from pipeline.input_warnings import warn
 from pipeline.layers.flow import observe_directions
 from pipeline.traffic.runs import FinishedRun, Runs
 from pipeline.traffic.stretch import Stretch, find_stretch
+from pipeline.traffic.table import LeftOut
 
 Counted = Literal["heavy", "all"]
 _POINTS = {name: 45.0 * index for index, name in enumerate(("N", "NE", "E", "SE", "S", "SW", "W", "NW"))}
@@ -131,14 +132,19 @@ def _metres(lon: pd.Series, lat: pd.Series, to_lon: float, to_lat: float) -> pd.
 
 
 def pairs(
-    runs: Runs, stations: list[Station], count: Counted, say: Callable[[str], None] = lambda text: None
+    runs: Runs,
+    stations: list[Station],
+    count: Counted,
+    left_out: LeftOut | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> pd.DataFrame:
     """Return a row for each station, direction and run whose acquisition the counter counted.
 
     `flow_per_hour` is that of the stretch (`traffic.stretch`): expected trucks over searched length times
     speed, as in `layers.flow`. `counted_per_hour` is the counter's: of the hour in which the scene was
     acquired, or of the intervals of one hour together whose middle is nearest to it. `hours` is the searched
-    length over the speed, `unit` the number of trucks that a detected one stands for.
+    length over the speed, `unit` the number of trucks that a detected one stands for. `left_out` names
+    detections that do not count.
 
     Raises
     ------
@@ -161,7 +167,7 @@ def pairs(
         say(f"{station.name} {station.direction}: {_named(runs.network, stretch)}")
         for run in runs.runs:
             counted = None if run.acquired is None else hour_of(station.counts, run.acquired, column)
-            flow = _flow(run, runs.network, stretch)
+            flow = _flow(run, runs.network, stretch, left_out)
             if counted is None or flow is None:
                 problems.append("no count" if counted is None else "not searched")
                 continue
@@ -197,7 +203,9 @@ def hour_of(counts: pd.DataFrame, moment: datetime, column: str) -> float | None
     return float(values[chosen].sum()) if complete else None
 
 
-def _flow(run: FinishedRun, network: gpd.GeoDataFrame, stretch: Stretch) -> dict[str, float] | None:
+def _flow(
+    run: FinishedRun, network: gpd.GeoDataFrame, stretch: Stretch, left_out: LeftOut | None
+) -> dict[str, float] | None:
     """Return the flow of a stretch in a run; None if nothing of it was searched."""
     unit, way = np.full(len(network), -1, np.int64), np.ones(len(network), np.int8)
     unit[stretch.segments], way[stretch.segments] = 0, stretch.way
@@ -205,7 +213,7 @@ def _flow(run: FinishedRun, network: gpd.GeoDataFrame, stretch: Stretch) -> dict
     if not seen > 0:
         return None
     classes = network["road_class"].iloc[stretch.segments[:1]].reset_index(drop=True)
-    sums = run.counts(unit, way, 1)
+    sums = run.counts(unit, way, 1, left_out(run) if left_out else None)
     row = observe_directions(sums, classes, {1: np.array([seen]), -1: np.zeros(1)}).iloc[0]
     wanted = ("flow_per_hour", "flow_low", "flow_high", "expected", "count", "seen_km", "flow_speed_kmh")
     found = {name: float(row[name]) for name in wanted}

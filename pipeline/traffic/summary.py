@@ -56,6 +56,8 @@ class PlaceSummary:
     """A line for each folder that is not used."""
     models: tuple[str, ...]
     """Detectors of the runs."""
+    by_area: bool = False
+    """True without roads: `roads` is empty, and one row stands for all ground. `km` are then searched km2."""
 
 
 def summary_of(found: TrafficByRoad) -> PlaceSummary:
@@ -69,8 +71,8 @@ def summary_of(found: TrafficByRoad) -> PlaceSummary:
         _roads(found.roads, directions),
         directions,
         series,
-        _totals(acquisitions),
-        tuple(_comparisons(series)) if len(models) < 2 else (),
+        totals(acquisitions),
+        tuple(comparisons(series)) if len(models) < 2 else (),
         found.left_out,
         models,
     )
@@ -109,11 +111,16 @@ def _series(table: pd.DataFrame) -> pd.DataFrame:
     return result.rename(columns={"flow_per_hour": "flow"}).reset_index()
 
 
-def _totals(acquisitions: pd.DataFrame) -> pd.DataFrame:
+def totals(acquisitions: pd.DataFrame) -> pd.DataFrame:
     """Return `PlaceSummary.totals`. Ends of two scenes of one date are added, as if their errors were one."""
     names = ["trucks", "expected", "expected_low", "expected_high"]
     seen = acquisitions[acquisitions["seen_km"] > 0].rename(columns={"seen_km": "km"})
-    return seen.astype(dict.fromkeys(names, float)).groupby("date")[["km", *names]].sum().reset_index()
+    return (
+        seen.astype(dict.fromkeys(names, float))
+        .groupby("date")[["km", *names]]
+        .sum(min_count=1)
+        .reset_index()
+    )
 
 
 def _roads(lines: gpd.GeoDataFrame, directions: pd.DataFrame) -> gpd.GeoDataFrame:
@@ -133,7 +140,7 @@ def _each_once(shapes: pd.Series) -> Any:
     return shapely.line_merge(shapely.multilinestrings(parts[np.sort(first)]))
 
 
-def _comparisons(series: pd.DataFrame) -> Iterator[Comparison]:
+def comparisons(series: pd.DataFrame) -> Iterator[Comparison]:
     """Compare the halves of the dates, weekdays with weekends, and each of the last dates with the others."""
     per_road = series.groupby(_KEYS).agg(dates=("date", "nunique"), expected=("expected", "sum"))
     if not ((per_road["dates"] >= _LEAST_DATES) & (per_road["expected"] > 0)).any():

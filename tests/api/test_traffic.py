@@ -25,7 +25,7 @@ def test_a_row_for_each_road_direction_and_acquisition(folders):
     assert not table.duplicated(["road", "direction", "acquired"]).any()
     assert table["date"].astype(str).unique().tolist() == ["2023-08-24", "2023-08-29"]
     assert table["trucks"].sum() > 0
-    assert len(steps) == 2
+    assert len(steps) == 4
 
 
 def test_one_folder_above_the_runs(folders):

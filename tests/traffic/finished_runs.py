@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from pipeline.layers.columns import SEEN, TRUCKS
+from pipeline.layers.columns import NOT_SEEN, SEEN, TRUCKS
 from pipeline.layers.expected import Recall
 from pipeline.layers.flow import RoadCounts, observe
 from pipeline.layers.formats.export import write_geoparquet
@@ -41,12 +41,15 @@ def write_run(
         acquired=pd.Timestamp(acquired) if acquired else pd.NaT,
         acquired_date=acquired[:10] if acquired else None,
     )
-    area = gpd.GeoDataFrame(
-        {"status": ["seen"], "area_m2": [0.0]},
-        geometry=[shapely.box(*network.total_bounds).buffer(500)],
-        crs=network.crs,
-    )
-    found_layers = {"trucks": TRUCKS.conform(times), "road_segments": layer, "seen": SEEN.conform(area)}
+    ground = gpd.GeoSeries([shapely.box(*network.total_bounds).buffer(500)], crs=network.crs)
+    area = gpd.GeoDataFrame({"status": ["seen"], "area_m2": ground.area}, geometry=ground)
+    rest = gpd.GeoDataFrame({"reason": ["cloud"], "area_m2": ground.area / 4}, geometry=ground)
+    found_layers = {
+        "trucks": TRUCKS.conform(times),
+        "road_segments": layer,
+        "seen": SEEN.conform(area),
+        "not_seen": NOT_SEEN.conform(rest),
+    }
     write_gpkg(folder / "trucks.gpkg", found_layers, {})
     write_geoparquet(detection_layer(counts), folder / "detections.parquet")
     whole = {
@@ -55,8 +58,11 @@ def write_run(
         "acquisition": None,
         "finished": "2026-01-01T00:00:00Z",
         "simulated": False,
+        "source": str(folder / "scene.SAFE"),
+        "clouds": "scl",
         "models": {"detection": "trucks-2"},
         "counts": {"trucks": int(shares.counted.sum()), "road_segments": len(layer)},
+        "expected": {"trucks": len(times) / 0.8, "low": len(times) / 1.6, "high": len(times) / 0.4},
         "recall": {"all": shares.missing, "dispersion": shares.dispersion, "known": shares.known},
     }
     (folder / "run.json").write_text(json.dumps(whole | record))

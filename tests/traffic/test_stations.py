@@ -99,7 +99,7 @@ def at(runs):
 def test_a_pair_is_the_flow_and_the_count_of_its_hour(runs):
     """Two trucks to the east on 2 km at 80 km/h are 80 an hour; the second date has no count."""
     said = []
-    found = pairs(runs, at(runs), "heavy", said.append).set_index("direction")
+    found = pairs(runs, at(runs), "heavy", say=said.append).set_index("direction")
     assert found["scene_id"].tolist() == ["a", "a"]
     assert found["counted_per_hour"].tolist() == [10, 10]
     np.testing.assert_allclose(found["flow_per_hour"][["R1", "R2"]], [80, 40], rtol=1e-3)

@@ -12,7 +12,7 @@
   const element = (id) => document.getElementById(id);
   const shown = (value, digits = 0) =>
     typeof value === "number" ? value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }) : value ?? "";
-  const significant = (value) => (typeof value === "number" ? String(Number(value.toPrecision(3))) : value ?? "");
+  const significant = (value, times = 1) => (typeof value === "number" ? String(Number((times * value).toPrecision(3))) : value ?? "");
 
   const head = (names) => make("tr", {}, ...names.map((name, i) => make("th", { scope: "col", className: i ? "number" : "", textContent: name })));
   const isWeekend = (day) => data.weekdays[day] === "Sat" || data.weekdays[day] === "Sun";
@@ -44,8 +44,35 @@
     extent.extend(layer.getBounds());
     layers.set(each.road, layer);
   }
+  if (data.points) drawPoints();
   if (extent.isValid()) map.fitBounds(extent, { animate: false });
   else map.setView([0, 0], 1);
+
+  // Detections of all dates, or of the chosen one.
+  function drawPoints() {
+    const { at, date, score, speed, again, areas } = data.points;
+    for (const area of areas) {
+      const outline = L.polygon(area.map(([lon, lat]) => [lat * DEGREES, lon * DEGREES]), { color: "#64748b", weight: 1.5, fill: false, interactive: false }).addTo(map);
+      extent.extend(outline.getBounds());
+    }
+    const groups = new Map();
+    let [lon, lat] = [0, 0];
+    date.forEach((day, i) => {
+      lon += at[2 * i];
+      lat += at[2 * i + 1];
+      const style = again[i] ? { radius: 6, color: "#b45309", weight: 2, fill: false } : { radius: 4, color: "#0b6b62", weight: 1, fillOpacity: 0.6 };
+      const text = `${data.dates[day] ?? "unknown date"}: score ${score[i]} %${speed[i] === null ? "" : `, ${speed[i]} km/h`}${again[i] ? ", recurring" : ""}`;
+      const point = L.circleMarker([lat * DEGREES, lon * DEGREES], style).bindTooltip(text);
+      if (!groups.has(day)) groups.set(day, L.layerGroup());
+      groups.get(day).addLayer(point);
+    });
+    const chosen = element("map-date");
+    chosen.append(make("option", { value: "", textContent: "all dates" }),
+      ...data.dates.map((name, i) => make("option", { value: i, textContent: `${name} ${data.weekdays[i]}` })));
+    const show = () => groups.forEach((group, day) => (chosen.value === "" || day === Number(chosen.value) ? group.addTo(map) : group.remove()));
+    chosen.addEventListener("change", show);
+    show();
+  }
 
   // ---- chart -------------------------------------------------------------------------------------------
 
@@ -153,7 +180,7 @@
 
   // ---- the chosen road ---------------------------------------------------------------------------------
 
-  const select = element("road");
+  const select = element("road") ?? make("select");
   const busiest = [...data.roads].reverse();
   select.append(make("option", { value: "", textContent: "all roads" }),
     ...busiest.map((each) => make("option", { value: each.road, textContent: titleOf(each) })));
@@ -164,8 +191,9 @@
     marked?.remove();
     const each = data.roads.find((one) => one.road === road);
     if (!each) {
-      draw([{ name: "all roads", digits: 1, ...data.totals }], "expected trucks on 100 km");
-      element("said").textContent = "All roads: expected trucks on 100 searched kilometres.";
+      const [name, unit] = data.points ? ["all detections", "square kilometres"] : ["all roads", "kilometres"];
+      draw([{ name, digits: 1, ...data.totals }], `expected trucks on 100 ${data.points ? "km²" : "km"}`);
+      element("said").textContent = `${name[0].toUpperCase()}${name.slice(1)}: expected trucks on 100 searched ${unit}.`;
       return;
     }
     const lines = rowsOf.get(road).slice(0, 2).map((row) => ({
@@ -200,19 +228,22 @@
     element("more-roads").textContent = `Show ${Math.min(more, 2 * ROWS)} more of ${more}`;
   }
 
-  element("measure").addEventListener("change", drawDates);
-  element("more-roads").addEventListener("click", () => { rows += 2 * ROWS; drawDates(); });
+  element("measure")?.addEventListener("change", drawDates);
+  element("more-roads")?.addEventListener("click", () => { rows += 2 * ROWS; drawDates(); });
 
   // ---- comparison --------------------------------------------------------------------------------------
 
   function compare() {
     const { first, second, changed, rows: tested, untested } = data.comparisons[element("pair").value];
-    element("changed").textContent = `${changed} of ${tested.length} roads and directions changed from “${first}” to “${second}”, at a false discovery rate of ${100 * data.share} %. ${untested} can't be tested (no truck, or fewer than three dates).`;
+    element("changed").textContent = data.points
+      ? (tested.length ? `“${second}” ${changed ? "differs" : "does not differ"} from “${first}” by more than chance.` : "It can't be tested (no truck).")
+      : `${changed} of ${tested.length} roads and directions changed from “${first}” to “${second}”, at a false discovery rate of ${100 * data.share} %. ${untested} can't be tested (no truck, or fewer than three dates).`;
     const table = element("rates");
-    table.tHead.replaceChildren(head(["road", `trucks a km, ${first}`, `trucks a km, ${second}`, "ratio", "95 % interval", "p", "p adjusted"]));
+    const [unit, times] = data.points ? ["on 100 km²", 100] : ["a km", 1];
+    table.tHead.replaceChildren(head([data.points ? "where" : "road", `trucks ${unit}, ${first}`, `trucks ${unit}, ${second}`, "ratio", "95 % interval", "p", "p adjusted"]));
     table.tBodies[0].replaceChildren(...tested.slice(0, RATES).map(([row, one, other, ratio, low, high, p, adjusted]) => make("tr", { className: adjusted <= data.share ? "primary" : "" },
       make("th", { scope: "row", textContent: `${data.rows[row].road} ${data.rows[row].direction}` }),
-      ...[one, other, ratio, `${significant(low)} to ${significant(high)}`, p, adjusted].map((value) => make("td", { className: "number", textContent: significant(value) })))));
+      ...[significant(one, times), significant(other, times), significant(ratio), `${significant(low)} to ${significant(high)}`, significant(p), significant(adjusted)].map((textContent) => make("td", { className: "number", textContent })))));
     if (tested.length > RATES) table.tBodies[0].append(make("tr", {}, make("td", { colSpan: 7, textContent: `${tested.length - RATES} more with greater p-values are not shown.` })));
   }
 
@@ -223,7 +254,7 @@
   }
   if (seconds.length) {
     choose("");
-    drawDates();
+    if (!data.points) drawDates();
   }
   document.documentElement.dataset.readyMs = Math.round(performance.now());
 })();
