@@ -24,6 +24,9 @@ RADIUS_M = 10.0
 """Largest distance between two detections of one place: one pixel. Their positions differ by the errors of
 registration and of the box: with a standard deviation of 3 m in each direction, 94 % of pairs are nearer. A
 larger radius finds few more, and more often has trucks of dense traffic in it."""
+RADII = np.array([0.3, 0.6, 1.0])
+"""Shares of that radius within which dates are counted; the least p-value, times their number, counts. Where
+registration is good, what stands is found within 3 m, and fewer trucks are as near by chance."""
 LEAST_DATES = 3
 """Fewest dates of a recurring place."""
 FALSE_SHARE = 0.05
@@ -92,7 +95,8 @@ def find_recurring(
     significantly more there (as in a jam; the local background of Zhang et al. 2008, MACS, Genome Biology
     9:R137). On a date without a jam, only the share of it counts that is as far from the road's axis. Given
     the detection itself, the number of further dates is Poisson-binomial over the dates on which the place
-    was searched; its upper tail is the p-value. The procedure of Benjamini and Hochberg (1995) over all
+    was searched; its upper tail is the p-value. It is the least of those of `RADII`, times their number
+    (Bonferroni). The procedure of Benjamini and Hochberg (1995) over all
     detections keeps the expected share of false ones among those that pass below `FALSE_SHARE`. A place
     also needs `LEAST_DATES` dates, and has every detection within the radius of one that passes. The result
     is the same in any order of `trucks` and `searches`. Memory: nine bytes for each detection and date.
@@ -134,39 +138,45 @@ class _Tested:
     def __init__(self, placed: pd.DataFrame, xyz: _Numbers, searched: _Flags, radius_m: float) -> None:
         self.xyz, self.radius_m = xyz, radius_m
         self.look = placed["look"].to_numpy(np.intp)
-        self.pairs = KDTree(xyz).query_pairs(radius_m, output_type="ndarray").astype(np.intp)
-        self.counts = _counts(placed["scene_id"].to_numpy(dtype=object), self.look, self.pairs)
-        self.dates_here = _dates_here(self.look, self.pairs)
-        one, other = self.pairs.T  # what is detected was searched, also beside the edge of the area
+        pairs = KDTree(xyz).query_pairs(radius_m, output_type="ndarray").astype(np.intp)
+        one, other = pairs.T
+        apart = np.linalg.norm(xyz[one] - xyz[other], axis=1)
+        self.counts = _counts(placed["scene_id"].to_numpy(dtype=object), self.look, pairs)
+        self.dates_here = _dates_here(self.look, pairs)
+        # what is detected was searched, also beside the edge of the area
         searched[one, self.look[other]] = searched[other, self.look[one]] = True
         self.searched, self.dates_searched = searched, searched.sum(axis=1)
         self.counted = np.flatnonzero(self.counts)
         self.tree = KDTree(xyz[self.counted])
         p_values = np.ones(len(xyz))
-        candidates = np.flatnonzero(self.counts & (self.dates_here >= LEAST_DATES))
-        for start in range(0, len(candidates), _AT_ONCE):
-            part = candidates[start : start + _AT_ONCE]
-            p_values[part] = self._p_values(part)
+        for radius in RADII * radius_m:
+            here = _dates_here(self.look, pairs[apart <= radius])
+            candidates = np.flatnonzero(self.counts & (here >= LEAST_DATES))
+            for start in range(0, len(candidates), _AT_ONCE):
+                part = candidates[start : start + _AT_ONCE]
+                tested = len(RADII) * self._p_values(part, here[part], radius)
+                p_values[part] = np.minimum(p_values[part], tested)
         self.q_values = np.ones(len(xyz))
         if len(self.counted):
             self.q_values[self.counted] = false_discovery_control(p_values[self.counted])
         self.passes = (self.q_values <= FALSE_SHARE) & (self.dates_here >= LEAST_DATES)
 
-    def _p_values(self, places: _Indices) -> _Numbers:
-        """Return the chance of as many further dates at each place."""
+    def _p_values(self, places: _Indices, dates_here: _Indices, radius: float) -> _Numbers:
+        """Return the chance of as many further dates within a radius at each place."""
         around = self.tree.query_ball_point(self.xyz[places], AROUND_M)
         place = np.repeat(np.arange(len(places)), [len(near) for near in around])
         other = self.counted[np.concatenate([np.sort(np.asarray(near, dtype=np.intp)) for near in around])]
         east, north = _on_ground(self.xyz[places][place], self.xyz[other])
         apart = np.hypot(east, north) > self.radius_m
         place, other, east, north = place[apart], other[apart], east[apart], north[apart]
-        on_line = _same_line(len(places), place, east, north, self.radius_m)
-        chances = -np.expm1(-self._expected(places, place, other, on_line)) * self.searched[places]
+        on_line = _same_line(len(places), place, east, north, radius)
+        density = self._density(places, place, other, on_line)
+        chances = -np.expm1(-2 * radius * density) * self.searched[places]
         chances[np.arange(len(places)), self.look[places]] = 0.0
-        return at_least(chances, self.dates_here[places] - 1)
+        return at_least(chances, dates_here - 1)
 
-    def _expected(self, places: _Indices, place: _Indices, other: _Indices, on_line: _Numbers) -> _Numbers:
-        """Return the expected number of detections within the radius, (places, dates)."""
+    def _density(self, places: _Indices, place: _Indices, other: _Indices, on_line: _Numbers) -> _Numbers:
+        """Return the detections a metre of road on the line of each place, (places, dates)."""
         shape = (len(places), self.searched.shape[1])
         # One detection more than there is: none on some dates is no density of 0.
         least = 1 / self.dates_searched[places]
@@ -178,7 +188,7 @@ class _Tested:
         here = np.bincount(place * shape[1] + self.look[other], minlength=shape[0] * shape[1]).reshape(shape)
         is_crowded = poisson.sf(here - 1, pooled[:, None] * covered) < _CROWDED
         around = np.where(is_crowded, here / covered, (pooled * on_line)[:, None])
-        return np.asarray(around * self.radius_m / (AROUND_M - self.radius_m))
+        return np.asarray(around / (2 * (AROUND_M - self.radius_m)))
 
 
 def _placed(trucks: gpd.GeoDataFrame, looks: _Looks) -> pd.DataFrame:
