@@ -109,7 +109,8 @@ class Registry(Generic[T]):
 def plugin_versions() -> dict[str, str]:
     """Return the versions of packages with plug-ins, by their names: a part of what computes a shard."""
     groups = (READER_PLUGINS, FAMILY_PLUGINS, PRODUCT_PLUGINS)
-    found = [point.dist for group in groups for point in entry_points(group=group)]
+    points = entry_points()  # each call reads the metadata of all packages
+    found = [point.dist for group in groups for point in points.select(group=group)]
     return {each.name: each.version for each in found if each is not None}
 
 

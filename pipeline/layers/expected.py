@@ -20,7 +20,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import gammaincinv, ndtri  # scipy.stats takes a second to import
 
 Array = NDArray[np.float64]
 Group = tuple[str, str, str]
@@ -37,7 +37,7 @@ CONTRAST_FROM = (2.0, 6.0)
 """Displacements over their standard deviation from which on a contrast is weak, and clear."""
 
 _TAIL = 0.025
-_Z = float(stats.norm.ppf(1 - _TAIL))
+_Z = float(ndtri(1 - _TAIL))
 
 
 @dataclass(frozen=True)
@@ -279,4 +279,4 @@ def _quantile(share: float, mean: Array, variance: Array) -> Array:
     """Return quantiles (U,) of gamma distributions; their mean where the variance is 0."""
     sure = (variance <= 0) | (mean <= 0)
     m, v = np.where(sure, 1.0, mean), np.where(sure, 1.0, variance)
-    return np.where(sure, mean, stats.gamma.ppf(share, m**2 / v, scale=v / m))
+    return np.where(sure, mean, gammaincinv(m**2 / v, share) * (v / m))

@@ -9,7 +9,7 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import gammaincinv, ndtri  # scipy.stats takes a second to import
 
 from pipeline.layers.expected import Shares, Sums
 from pipeline.layers.snapping import Snapped, numbers
@@ -142,8 +142,8 @@ def _of_direction(counts: RoadCounts, way: int, segment: NDArray[np.int64]) -> N
 def poisson_interval(count: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the exact 95 % interval of a Poisson mean for counts (N,) (Garwood, 1936)."""
     tail = (1 - _CONFIDENCE) / 2
-    low = np.where(count > 0, stats.chi2.ppf(tail, np.maximum(2 * count, 1)) / 2, 0.0)
-    return low, np.asarray(stats.chi2.ppf(1 - tail, 2 * (count + 1)) / 2)
+    low = np.where(count > 0, gammaincinv(np.maximum(count, 0.5), tail), 0.0)
+    return low, np.asarray(gammaincinv(count + 1, 1 - tail))
 
 
 def flow_interval(
@@ -157,7 +157,7 @@ def flow_interval(
 
     `per_truck` is the flow of one truck, `speed_error` the relative standard error of the speed.
     """
-    speed = (stats.norm.ppf((1 + _CONFIDENCE) / 2) * speed_error) ** 2
+    speed = (ndtri((1 + _CONFIDENCE) / 2) * speed_error) ** 2
     some = np.where(expected > 0, expected, 1.0)
     down = np.sqrt(np.log(np.where(fewest > 0, fewest, 1.0) / some) ** 2 + speed)
     up = np.sqrt(np.log(most / some) ** 2 + speed)

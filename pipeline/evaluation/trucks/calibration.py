@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from pipeline.models.bundle import Calibration
@@ -62,6 +61,8 @@ def fit_calibration(scores: ArrayLike, correct: ArrayLike, evidence: ArrayLike =
     vector machines", 1999), which keep it finite where one score separates TP from FP. Without scores it
     changes nothing.
     """
+    from scipy.optimize import minimize  # half a second, which runs without labels do not need
+
     log_odds = logit(np.clip(np.asarray(scores, dtype=np.float64).reshape(-1), _SURE, 1 - _SURE))
     right = np.asarray(correct, dtype=bool).reshape(-1)
     if not len(right):

@@ -8,7 +8,6 @@ from typing import Literal
 import numpy as np
 import shapely
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components, min_weight_full_bipartite_matching
 from scipy.spatial import cKDTree
@@ -302,6 +301,8 @@ def _solve_dense(
     i: NDArray[np.intp], j: NDArray[np.intp], cost: NDArray[np.float64], height: int, width: int
 ) -> NDArray[np.intp]:
     """Return the numbers of the matched pairs (i, j) of a small cluster; costs are negative."""
+    from scipy.optimize import linear_sum_assignment  # half a second, which runs without labels do not need
+
     matrix = np.zeros((height, width))
     matrix[i, j] = cost
     number = np.full((height, width), UNMATCHED, dtype=np.intp)
