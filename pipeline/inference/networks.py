@@ -24,7 +24,7 @@ from torch.nn import functional
 from pipeline.config import Engine
 from pipeline.errors import BundleError
 from pipeline.inference.predictions import MOTION_BANDS
-from pipeline.inference.probabilities import class_probabilities
+from pipeline.inference.probabilities import class_probabilities, likeliest_classes
 from pipeline.inference.runtime import Maps, half_precision, open_runtime
 from pipeline.models.bundle import Bundle, Card, open_bundle
 from pipeline.models.normalise import normalise_band
@@ -180,7 +180,8 @@ class Image:
         cut = layers[:, top - self.top : bottom - self.top, left - self.left : right - self.left]
         height, width = cut.shape[-2:]
         stride = self.card.stride
-        return functional.pad(cut, (0, round_up(width, stride) - width, 0, round_up(height, stride) - height))
+        right, below = round_up(width, stride) - width, round_up(height, stride) - height
+        return functional.pad(cut, (0, right, 0, below)) if right or below else cut
 
 
 def _around(tile: Tile, card: Card) -> tuple[int, int, int, int]:
@@ -219,7 +220,7 @@ class Networks:
     def segment(self, image: Image, tile: Tile) -> NDArray[np.uint8]:
         """Return the class of each pixel of a core, (H, W), as a value of the legend."""
         with self._run(image, [tile]) as (maps,):
-            return _values(_core(maps, image, tile).argmax(-1), image.card)
+            return _values(likeliest_classes(_core(maps, image, tile)), image.card)
 
     def segment_softly(self, image: Image, tile: Tile) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return the class of each pixel of a core as `segment`, and the probabilities of all classes.
@@ -228,7 +229,7 @@ class Networks:
         """
         with self._run(image, [tile]) as (maps,):
             logits = _core(maps, image, tile)
-            likeliest = logits.argmax(-1)
+            likeliest = likeliest_classes(logits)
             probabilities = class_probabilities(logits, likeliest, image.card.calibration.temperature)
             return _values(likeliest, image.card), probabilities
 
@@ -278,7 +279,7 @@ class Networks:
 
 def _values(classes: Tensor, card: Card) -> NDArray[np.uint8]:
     """Return the values in the legend of classes by index."""
-    return torch.tensor([item.value for item in card.classes], dtype=torch.uint8)[classes].numpy()
+    return np.array([item.value for item in card.classes], np.uint8)[classes.numpy()]
 
 
 def _core(maps: Tensor, image: Image, tile: Tile) -> Tensor:

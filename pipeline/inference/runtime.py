@@ -48,8 +48,8 @@ class Runtime(Protocol):
     def run(self, name: str, images: Tensor) -> Maps:
         """Compute the maps of images (N, C, H, W) by one of the networks.
 
-        Images and maps are float32, or bfloat16 in half precision. While maps are in use another network may
-        run; the same one may have to wait until they are returned.
+        Images and maps are float32, or bfloat16 in half precision; maps are in memory in any order. While
+        maps are in use another network may run; the same one may have to wait until they are returned.
         """
 
 
@@ -167,9 +167,26 @@ class OpenVinoRuntime:
         return self._tensor_class(image.numpy(), shared_memory=True)
 
     def _map(self, tensor: Any) -> Tensor:
+        """Return a map (N, H, W, channels) that shares the memory of planes."""
         if tensor.element_type == self._bfloat16:  # which numpy does not know
-            return torch.from_numpy(tensor.data.view(np.int16)).view(torch.bfloat16)
-        return torch.from_numpy(tensor.data)
+            planes = torch.from_numpy(tensor.data.view(np.int16)).view(torch.bfloat16)
+        else:
+            planes = torch.from_numpy(tensor.data)
+        return planes.permute(0, 2, 3, 1)
+
+
+class _Planes(nn.Module):
+    """Maps of a network as planes (N, channels, H, W).
+
+    That is the order in which OpenVINO returns them: it would transpose any other in two more passes.
+    """
+
+    def __init__(self, network: Dense) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.permute(0, 3, 1, 2) for part in self.network(images))
 
 
 def load_openvino() -> Any:
@@ -193,13 +210,13 @@ def _converted(network: Dense, bands: int, half: bool) -> Any:
     openvino = load_openvino()
     with torch.inference_mode():
         example = torch.zeros(1, bands, _EXAMPLE_PX, _EXAMPLE_PX)
-        traced = torch.jit.trace(network, example, check_trace=False)
+        traced = torch.jit.trace(_Planes(network), example, check_trace=False)
     graph = openvino.convert_model(traced)
     graph.reshape([-1, bands, -1, -1])
     steps = openvino.preprocess.PrePostProcessor(graph)
     if half:
         steps.input().tensor().set_element_type(openvino.Type.bf16)
     for index, output in enumerate(graph.outputs):
-        if half and output.partial_shape[-1].get_max_length() >= _WIDE:
+        if half and output.partial_shape[1].get_max_length() >= _WIDE:
             steps.output(index).tensor().set_element_type(openvino.Type.bf16)
     return steps.build()

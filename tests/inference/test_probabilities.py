@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from pipeline.inference.probabilities import class_probabilities
+from pipeline.inference.probabilities import class_probabilities, likeliest_classes
 
 
 def steps_of(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     tensor = torch.from_numpy(logits.astype(np.float32))
-    return class_probabilities(tensor, tensor.argmax(-1), temperature)
+    return class_probabilities(tensor, likeliest_classes(tensor), temperature)
 
 
 def test_a_probability_is_200_steps():
@@ -26,6 +26,17 @@ def test_the_temperature_divides_logits():
 def test_the_likeliest_class_is_above_those_that_are_as_likely_after_rounding():
     logits = np.array([[[1.0, 1.0, 1.00001, 1.0]]])
     assert steps_of(logits)[:, 0, 0].tolist() == [50, 50, 51, 50]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 9), st.booleans(), st.integers(0, 2**32 - 1))
+def test_the_likeliest_class_is_the_first_of_the_largest_in_any_order_of_memory(classes, rows, planes, seed):
+    logits = torch.from_numpy(
+        np.random.default_rng(seed).integers(0, 3, (rows, 5, classes)).astype(np.float32)
+    )
+    if planes:
+        logits = logits.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    np.testing.assert_array_equal(likeliest_classes(logits).numpy(), logits.numpy().argmax(-1))
 
 
 @settings(max_examples=50, deadline=None)

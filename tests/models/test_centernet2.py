@@ -168,14 +168,17 @@ def test_pixels_that_differ_by_rounding_noise_are_both_peaks():
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31))
-def test_windows_are_cut_as_from_an_image_with_a_border_of_zeros(seed):
+@given(st.integers(0, 2**31), st.booleans())
+def test_windows_are_cut_as_from_an_image_with_a_border_of_zeros(seed, planes):
     rng = np.random.default_rng(seed)
     seen = rng.normal(size=(2, 9, 14, 3)).astype(np.float32)
     at = np.stack([rng.integers(0, limit, 5) for limit in seen.shape[:3]], axis=1)
     padded = np.pad(seen, ((0, 0), *[(WINDOW_REACH_PX,) * 2] * 2, (0, 0)))
     expected = [padded[n, r : r + SIDE, c : c + SIDE].transpose(2, 0, 1) for n, r, c in at]
-    np.testing.assert_array_equal(cut_windows(torch.from_numpy(seen), torch.from_numpy(at)), expected)
+    maps = torch.from_numpy(seen)
+    if planes:
+        maps = maps.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(cut_windows(maps, torch.from_numpy(at)), expected)
 
 
 def test_it_costs_a_third_of_its_forerunner():
