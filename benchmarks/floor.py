@@ -22,8 +22,8 @@ import torch
 from rasterio.windows import Window
 
 from pipeline.inference import engine
+from pipeline.inference.machine import half_precision
 from pipeline.inference.networks import Networks
-from pipeline.inference.runtime import half_precision
 from pipeline.run import Job, Request, prepare
 
 CORES = os.cpu_count() or 1

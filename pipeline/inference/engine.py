@@ -20,8 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Engine
+from pipeline.inference.machine import half_precision
 from pipeline.inference.motion import measure_displacement
-from pipeline.inference.networks import Boxes, Image, Models, Networks, current_networks, thread_count
+from pipeline.inference.network_pool import current_networks
+from pipeline.inference.networks import Boxes, Image, Networks, read_tile
 from pipeline.inference.predictions import (
     ANY_SCORE,
     CLOUD,
@@ -35,7 +37,7 @@ from pipeline.inference.predictions import (
     MinScores,
     pixels_holding,
 )
-from pipeline.inference.runtime import half_precision
+from pipeline.inference.run_models import Models, kept_classes, thread_count
 from pipeline.inference.shards import Shard
 from pipeline.processes import give_back_memory
 from pipeline.roads.mask import road_mask
@@ -194,7 +196,7 @@ class _Candidates:
 
 
 def _prepare(scene: Scene, tile: Tile, models: Models, search: Search, half: bool) -> _Ready:
-    seen = models.read(scene, tile, half)
+    seen = read_tile(models, scene, tile, half)
     status = _status(scene, tile, seen.valid[tile.core_in_window], search)
     ground = np.isin(status, _ON_GROUND)
     if models.segmenter and ground.any() and (rims := rim_mask(scene, tile.core)) is not None:
@@ -353,33 +355,3 @@ def _cache_bytes(engine: Engine) -> int:
     """Return the memory for decoded blocks, those of two tiles; other blocks that are still needed are on
     disk."""
     return engine.memory_mb * 1_000_000 // 30
-
-
-def kept_classes(models: Models, probabilities: bool) -> int:
-    """Return the number of classes whose probabilities shards have."""
-    return len(models.segmenter.card.classes) if models.segmenter and probabilities else 0
-
-
-def max_tile_px(memory_mb: int, models: Models, half: bool, probabilities: bool = False) -> int:
-    """Return the largest side of a core, in pixels, with which a run stays within `memory_mb` of memory.
-
-    Measured with the shipped models: the process with its networks, its allocator and a shard takes 1530 MB,
-    features 500 bytes for each pixel of a tile and its halo (twice that in float32), data between the stages
-    9 bytes a band, and probabilities, of which three tiles are under way, 3 bytes a class. Their shards take
-    27 MB more on strips of 8 million pixels; a fortieth of the memory is kept for that.
-    """
-    bands = max((len(bundle.card.bands) for bundle in models.bundles), default=0)
-    fixed_mb, bytes_per_pixel = 1530 + memory_mb // 30, (500 if half else 1000) + 9 * bands
-    if classes := kept_classes(models, probabilities):
-        fixed_mb, bytes_per_pixel = fixed_mb + memory_mb // 40, bytes_per_pixel + 3 * classes
-    side = int(((memory_mb - fixed_mb) * 1e6 / bytes_per_pixel) ** 0.5) if memory_mb > fixed_mb else 0
-    return max(64, (side - 2 * round_up(models.halo, models.stride)) // 16 * 16)
-
-
-def max_shard_px(memory_mb: int, models: Models, probabilities: bool = False) -> int:
-    """Return the most pixels of a shard, which has a tenth of the memory.
-
-    Status and classes are 2 bytes a pixel: 125 million pixels for 2500 MB, which is more than a granule.
-    Probabilities are 2 bytes a class, since the compressed file is in memory beside them.
-    """
-    return memory_mb * 1_000_000 // (20 + 20 * kept_classes(models, probabilities))

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
 from dataclasses import dataclass
-from math import lcm
-from pathlib import Path
-from typing import Self
-from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -22,11 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipeline.config import Engine
-from pipeline.errors import BundleError
 from pipeline.inference.predictions import MOTION_BANDS
 from pipeline.inference.probabilities import class_probabilities, likeliest_classes
-from pipeline.inference.runtime import Maps, half_precision, open_runtime
-from pipeline.models.bundle import Bundle, Card, open_bundle
+from pipeline.inference.run_models import Models
+from pipeline.inference.runtime import Maps, open_runtime
+from pipeline.models.bundle import Card
 from pipeline.models.normalise import normalise_band
 from pipeline.models.registry import build_network
 from pipeline.models.screener import BLOCK_PX, accepted
@@ -43,77 +35,6 @@ Boxes = tuple[NDArray[np.float64], NDArray[np.float64]]
 """(N, 4) boxes in pixels of the scene, and the network's scores (N, K) for them.
 
 The first score is that of a heavy vehicle; the second, of networks that give it, that of any vehicle."""
-
-
-@dataclass(frozen=True)
-class Models:
-    """The networks of a run; either may be missing."""
-
-    detector: Bundle | None
-    segmenter: Bundle | None
-    screener: Bundle | None = None
-    """Blocks of the scene that it rejects are not searched for trucks."""
-
-    @property
-    def bundles(self) -> tuple[Bundle, ...]:
-        """The bundles that are present."""
-        return tuple(bundle for bundle in (self.detector, self.segmenter, self.screener) if bundle)
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """The bands that must be decoded, each once."""
-        wanted: list[str] = []
-        for bundle in self.bundles:
-            wanted += [band for band in bundle.card.required_bands if band not in wanted]
-        if self.detector:
-            wanted += [band for band in MOTION_BANDS if band not in wanted]
-        return tuple(wanted)
-
-    def optional_bands(self, scene: Scene) -> tuple[str, ...]:
-        """Further bands to decode, each once: a bundle's optional ones that the scene has."""
-        wanted: list[str] = []
-        for bundle in self.bundles:
-            used = bundle.card.bands_used(scene.bands)
-            wanted += [band for band in used if band not in (*self.bands, *wanted)]
-        return tuple(wanted)
-
-    def read(self, scene: Scene, tile: Tile, half: bool) -> TileInput:
-        """Read the input of each network for a tile.
-
-        Bands are read one by one, so that one of them is in memory. A pixel without data in a required band
-        has data in no band; one without data in an optional band is 0 in that band only. Errors as
-        `read_pixels`.
-        """
-        images: dict[str, Image] = {
-            bundle.card.task: Image.empty(tile, bundle.card, half) for bundle in self.bundles
-        }
-        valid = np.ones((int(tile.window.height), int(tile.window.width)), np.bool_)
-        motion = np.empty((len(MOTION_BANDS), *valid.shape), np.float32) if self.detector else None
-        for band in (*self.bands, *self.optional_bands(scene)):
-            pixels = read_pixels(scene, tile.window, (band,))
-            for image in images.values():
-                image.fill(band, pixels)
-            if motion is not None and band in MOTION_BANDS:
-                motion[MOTION_BANDS.index(band)] = pixels.reflectance[0]
-            if band in self.bands:
-                valid = valid & pixels.valid
-        for image in images.values():
-            image.blank(~valid, tile.window)
-        return TileInput(valid, images, motion)
-
-    def bands_of(self, scene: Scene) -> tuple[str, ...]:
-        """All bands that are decoded of a scene, in order."""
-        return (*self.bands, *self.optional_bands(scene))
-
-    @property
-    def halo(self) -> int:
-        """Pixels to read around a core."""
-        return max((bundle.card.halo for bundle in self.bundles), default=0)
-
-    @property
-    def stride(self) -> int:
-        """Common stride of all networks: origins of windows are its multiples."""
-        return lcm(*(bundle.card.stride for bundle in self.bundles))
 
 
 @dataclass(frozen=True)
@@ -182,6 +103,31 @@ class Image:
         stride = self.card.stride
         right, below = round_up(width, stride) - width, round_up(height, stride) - height
         return functional.pad(cut, (0, right, 0, below)) if right or below else cut
+
+
+def read_tile(models: Models, scene: Scene, tile: Tile, half: bool) -> TileInput:
+    """Read the input of each network for a tile.
+
+    Bands are read one by one, so that one of them is in memory. A pixel without data in a required band
+    has data in no band; one without data in an optional band is 0 in that band only. Errors as
+    `read_pixels`.
+    """
+    images: dict[str, Image] = {
+        bundle.card.task: Image.empty(tile, bundle.card, half) for bundle in models.bundles
+    }
+    valid = np.ones((int(tile.window.height), int(tile.window.width)), np.bool_)
+    motion = np.empty((len(MOTION_BANDS), *valid.shape), np.float32) if models.detector else None
+    for band in (*models.bands, *models.optional_bands(scene)):
+        pixels = read_pixels(scene, tile.window, (band,))
+        for image in images.values():
+            image.fill(band, pixels)
+        if motion is not None and band in MOTION_BANDS:
+            motion[MOTION_BANDS.index(band)] = pixels.reflectance[0]
+        if band in models.bands:
+            valid = valid & pixels.valid
+    for image in images.values():
+        image.blank(~valid, tile.window)
+    return TileInput(valid, images, motion)
 
 
 def _around(tile: Tile, card: Card) -> tuple[int, int, int, int]:
@@ -299,86 +245,3 @@ def _alike(parts: Sequence[Tile], card: Card) -> Iterator[list[Tile]]:
     for (height, width), alike in by_shape.items():
         count = max(1, _TOGETHER_PX // (height * width))
         yield from (alike[first : first + count] for first in range(0, len(alike), count))
-
-
-_Key = tuple[tuple[tuple[Path, str] | None, ...], str, bool, int]
-_MAX_HELD = 2
-
-
-class NetworkPool:
-    """Opened networks of a run, or of all runs of a batch.
-
-        with NetworkPool(current_networks()) as pool:
-            ...  # runs in this context, and in copies of it, open their networks here
-
-    A pool within another one opens nothing that is open there. Networks are dropped when no pool holds them.
-    Not for other processes: each has its own.
-    """
-
-    def __init__(self, outer: NetworkPool | None = None) -> None:
-        self._outer = outer
-        self._lock: threading.Lock = outer._lock if outer else threading.Lock()
-        self._open: WeakValueDictionary[_Key, Networks] = outer._open if outer else WeakValueDictionary()
-        self._held: OrderedDict[_Key, Networks] = OrderedDict()
-
-    def __enter__(self) -> Self:
-        self._token = _CURRENT.set(self)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        _CURRENT.reset(self._token)
-        self._held.clear()
-
-    def open(self, models: Models, engine: Engine, threads: int) -> Networks:
-        """Return the models ready to run, and keep them: the last two requested ones."""
-        bundles = (models.detector, models.segmenter, models.screener)
-        # By folder and hash: another threshold in a card reopens nothing.
-        names = tuple((bundle.folder, bundle.card.weights_sha256) if bundle else None for bundle in bundles)
-        key = names, engine.backend, half_precision(engine), threads
-        with self._lock:  # otherwise two threads would both open them
-            networks = self._open.get(key) or _opened(*key)
-            self._open[key] = networks
-            self._hold(key, networks)
-        return networks
-
-    def close(self) -> None:
-        """Drop the networks, which are most of the memory of a run, unless another run holds them."""
-        with self._lock:
-            self._drop()
-
-    def _hold(self, key: _Key, networks: Networks) -> None:
-        self._held[key] = networks
-        self._held.move_to_end(key)
-        if len(self._held) > _MAX_HELD:
-            self._held.popitem(last=False)
-        if self._outer:
-            self._outer._hold(key, networks)
-
-    def _drop(self) -> None:
-        self._held.clear()
-        if self._outer:
-            self._outer._drop()
-
-
-_CURRENT = ContextVar("_CURRENT", default=NetworkPool())  # noqa: B039 (shared by all code outside of runs)
-
-
-def current_networks() -> NetworkPool:
-    """Return the pool of this context: that of its run, or of the process."""
-    return _CURRENT.get()
-
-
-def _opened(names: tuple[tuple[Path, str] | None, ...], backend: str, half: bool, threads: int) -> Networks:
-    bundles = [open_bundle(str(name[0])) if name else None for name in names]
-    for bundle, name in zip(bundles, names, strict=True):
-        if (
-            bundle and name and bundle.card.weights_sha256 != name[1]
-        ):  # of another machine, or replaced meanwhile
-            raise BundleError(f"Bundle {bundle.card.id} at {bundle.folder} is not what the run began with.")
-    precision = "bfloat16" if half else "float32"
-    return Networks(Models(*bundles), Engine(backend=backend, precision=precision), threads)
-
-
-def thread_count(engine: Engine, workers: int = 1) -> int:
-    """Return the threads of one of `workers` processes: as set, else its share of the cores."""
-    return engine.threads or max(1, (os.cpu_count() or 1) // workers)

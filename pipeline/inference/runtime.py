@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.config import Engine
 from pipeline.errors import MissingExtraError
+from pipeline.inference.machine import backend, half_precision
 from pipeline.models.family import Dense
 from pipeline.private_interfaces import with_fused_norms, without_telemetry
 
@@ -51,33 +52,6 @@ class Runtime(Protocol):
         Images and maps are float32, or bfloat16 in half precision; maps are in memory in any order. While
         maps are in use another network may run; the same one may have to wait until they are returned.
         """
-
-
-def half_precision(engine: Engine) -> bool:
-    """Return whether the networks compute in bfloat16: if requested, or if the processor has it."""
-    if engine.precision == "auto":
-        if torch.cuda.is_available():
-            return bool(torch.cuda.is_bf16_supported())
-        # Releases of torch that don't tell compute in float32, which is always right.
-        features = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        return torch.backends.cpu.get_cpu_capability() == "AVX512" and bool(features.get("avx512_bf16"))
-    return engine.precision == "bfloat16"
-
-
-def backend(engine: Engine) -> str:
-    """Return the library that computes the convolutions: `openvino` or `torch`.
-
-    Raises
-    ------
-    MissingExtraError
-        If OpenVINO was asked for and is not installed.
-    """
-    installed = find_spec("openvino") is not None
-    if engine.backend == "openvino" and not installed:
-        raise MissingExtraError("engine.backend=openvino needs OpenVINO: pip install openvino.")
-    if engine.backend != "auto":
-        return engine.backend
-    return "openvino" if installed and not torch.cuda.is_available() else "torch"
 
 
 def open_runtime(networks: Mapping[str, tuple[nn.Module, int]], engine: Engine, threads: int) -> Runtime:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
-from torch import Tensor
+
+if TYPE_CHECKING:  # torch takes seconds, and merging shards does not need it
+    from torch import Tensor
 
 HEAVY, LIGHT = 1, 2
 """Labels of boxes in training targets: vehicles of 8 m and more, and all other vehicles that move."""
@@ -20,6 +23,8 @@ def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     iou_threshold, and their centres are less than (1 - t) / (1 + t) of the longer side apart in x and in y.
     The result is the same, since the overlap of the widths is at least that of the areas.
     """
+    import torch
+
     corners = boxes.detach().cpu().numpy()
     order = np.argsort(-scores.detach().cpu().numpy(), kind="stable")
     rank = np.empty(len(order), dtype=np.intp)

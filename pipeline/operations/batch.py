@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.errors import RunsError
-from pipeline.inference.networks import NetworkPool
+from pipeline.inference.network_pool import NetworkPool
 from pipeline.layers.stac_catalog import write_catalog
 from pipeline.logs import labelled, log_to
 from pipeline.operations.attempt import Attempt, RunScene, Say, scene_directly

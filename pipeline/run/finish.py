@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import InputChangedError, OutputError
+from pipeline.inference.network_pool import NetworkPool, current_networks
 from pipeline.inference.predictions import Predictions
 from pipeline.input_warnings import collected_warnings
 from pipeline.layers.stac import build_item, write_item
@@ -56,8 +57,6 @@ def work_on(job: Job) -> Iterator[None]:
 
     After a failure, keep its finished shards for the next run, and no empty folders.
     """
-    from pipeline.inference.networks import NetworkPool, current_networks
-
     try:
         with BlockCache(), NetworkPool(current_networks()):
             yield
@@ -154,8 +153,6 @@ def _make_products(context: RunContext, clock: Clock) -> None:
 
 def _merged(job: Job) -> Predictions:
     """Merge all shards; a folder whose layers change has no `run.json`."""
-    from pipeline.inference.networks import current_networks
-
     cache = current_cache()
     cache.clear()  # layers read small windows, and need the memory
     cache.budget = _CACHE_FOR_CHIPS

@@ -10,14 +10,15 @@ from dataclasses import asdict
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rasterio
 
 import pipeline
 from pipeline.config import Engine
+from pipeline.inference.machine import backend, half_precision
 from pipeline.inference.motion import AMPLE_EVIDENCE
 from pipeline.inference.predictions import ANY_SCORE, MinScores
+from pipeline.inference.run_models import Models
 from pipeline.inference.shards import content_key
 from pipeline.layers.expected import LEAST_SCORE
 from pipeline.layers.trucks import WEAKEST_SCORE
@@ -31,9 +32,6 @@ from pipeline.scenes.scene import BandSource, Scene
 from pipeline.storage.beside import deciding_files, part_name
 from pipeline.storage.untrusted_vectors import split_layer
 from pipeline.tiling import Tile
-
-if TYPE_CHECKING:  # torch takes seconds, and inputs are checked first
-    from pipeline.inference.networks import Models
 
 _NOT_COMPUTED_WITH = {
     "quality",
@@ -136,8 +134,6 @@ def _band(source: BandSource, digests: Mapping[Path, str]) -> list[object]:
 
 def environment(engine: Engine) -> dict[str, str]:
     """Return what this machine contributes to the bytes of a shard."""
-    from pipeline.inference.runtime import backend, half_precision
-
     precision = "bfloat16" if half_precision(engine) else "float32"
     return {**code_versions(), "engine.precision": precision, "engine.backend": backend(engine)}
 

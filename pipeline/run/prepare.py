@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import geopandas as gpd
 
@@ -16,7 +16,9 @@ from pipeline.config import Config
 from pipeline.errors import BundleError, ConfigError, GeoreferenceError, OutputError
 from pipeline.evaluation.labels import read_truck_labels, warn_if_labels_elsewhere
 from pipeline.evaluation.landcover.labels import read_landcover_labels
+from pipeline.inference.machine import half_precision
 from pipeline.inference.predictions import MinScores
+from pipeline.inference.run_models import Models, max_shard_px, max_tile_px, thread_count
 from pipeline.inference.shard_store import ShardStore, open_shared
 from pipeline.input_warnings import collected_warnings, warn
 from pipeline.layers.formats.export import check_formats
@@ -48,9 +50,6 @@ from pipeline.storage.out_folder import ROADS, TRAFFIC, check_out, check_scene_f
 from pipeline.storage.out_folder import SHARDS as _HIDDEN
 from pipeline.storage.publish import SETTING as PUBLISH_URL
 from pipeline.tiling import Tile, plan, shard, strips
-
-if TYPE_CHECKING:  # torch takes seconds, and inputs are checked first
-    from pipeline.inference.networks import Models
 
 _LEAST_TILE_PX = 64
 _ROADS_MARGIN_M = 5000.0
@@ -156,7 +155,7 @@ class Job:
 def prepare(request: Request, checked: Callable[[], None] = lambda: None) -> Job:
     """Open the scene, check everything that can be checked, and cut the work into shards.
 
-    `checked` is called once the inputs are found right, before torch is imported. Writes only the output
+    `checked` is called once the inputs are found right, before they are hashed. Writes only the output
     folder, and a note in a store of shards if one is set. Any TruckscapeError may be raised, so that wrong
     input shows before any work is done.
     """
@@ -240,8 +239,6 @@ def _prepare(
     if request.landcover_labels:
         read_landcover_labels(request.landcover_labels, scene.grid)
     checked()
-    from pipeline.inference.networks import Models, thread_count
-
     models = Models(*bundles)
     shards = _shards(scene, models, config)
     inputs = hashes_of(files, scene, thread_count(config.engine))
@@ -269,9 +266,6 @@ def _shards(scene: Scene, models: Models, config: Config) -> tuple[tuple[Tile, .
 
     Raises GeoreferenceError if the scene is too wide for tiles of one row to fit.
     """
-    from pipeline.inference.engine import max_shard_px, max_tile_px
-    from pipeline.inference.runtime import half_precision
-
     memory_mb, width = config.engine.memory_mb, scene.shape[1]
     probabilities = config.landcover.probabilities
     largest = max_tile_px(memory_mb, models, half_precision(config.engine), probabilities)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from pipeline.config import Engine
 from pipeline.errors import TrainingError
 from pipeline.inference.engine import Search, predict_shards
-from pipeline.inference.networks import Models
+from pipeline.inference.run_models import Models
 from pipeline.models.bundle import Bundle, Card, open_bundle, save_bundle
 from pipeline.models.halo import with_halo
 from pipeline.models.normalise import normalise

@@ -15,7 +15,7 @@ from pipeline.evaluation.trucks.calibration import Reliability
 from pipeline.evaluation.trucks.cases import truck_cases
 from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
 from pipeline.evaluation.trucks.scores import TruckEvaluation
-from pipeline.inference.runtime import half_precision
+from pipeline.inference.machine import half_precision
 from pipeline.models.bundle import Bundle
 from pipeline.models.normalise import normalise
 from pipeline.simulation.simulate import simulate_scene

@@ -16,7 +16,7 @@ from pipeline.config import Config, Engine, Landcover, Trucks
 from pipeline.errors import BundleError, ConfigError
 from pipeline.evaluation.landcover.accuracy import LandcoverEvaluation, evaluate_landcover
 from pipeline.evaluation.landcover.labels import read_landcover_labels
-from pipeline.inference.runtime import half_precision
+from pipeline.inference.machine import half_precision
 from pipeline.inference.teacher import Teacher
 from pipeline.models.bundle import SHIPPED, Bundle, open_bundle, shipped_bundles
 from pipeline.models.halo import card_anatomy, count_parameters

@@ -16,8 +16,10 @@ from pipeline.config import Engine, SceneSettings
 from pipeline.errors import ConfigError
 from pipeline.evaluation.landcover.labels import UNLABELLED, read_landcover_labels
 from pipeline.inference.engine import Search, predict_shards
-from pipeline.inference.networks import Models, current_networks, thread_count
-from pipeline.inference.runtime import half_precision
+from pipeline.inference.machine import half_precision
+from pipeline.inference.network_pool import current_networks
+from pipeline.inference.networks import read_tile
+from pipeline.inference.run_models import Models, thread_count
 from pipeline.inference.teacher import Teacher
 from pipeline.models.bundle import Bundle, Card
 from pipeline.models.legend import DYNAMIC_WORLD
@@ -155,7 +157,7 @@ class OpenPlace:
             truth = reference[tile.core.toslices()]
             chosen &= truth != UNLABELLED
             if chosen.any():
-                image = models.read(self.scene, tile, half).images[bundle.card.task]
+                image = read_tile(models, self.scene, tile, half).images[bundle.card.task]
                 logits.append(networks.logits(image, tile).float().numpy()[chosen])
                 classes.append(truth[chosen])
         return np.concatenate(logits), np.concatenate(classes)

@@ -16,8 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.config import Engine
 from pipeline.evaluation.trucks.boxes import centres, share
 from pipeline.evaluation.trucks.scores import PRIMARY_RADIUS_M
-from pipeline.inference.networks import Models
-from pipeline.inference.runtime import half_precision
+from pipeline.inference.machine import half_precision
+from pipeline.inference.networks import read_tile
+from pipeline.inference.run_models import Models
 from pipeline.models.bundle import Bundle, Card
 from pipeline.models.family import dense
 from pipeline.models.registry import build_network
@@ -69,7 +70,7 @@ def find_proposals(network: nn.Module, card: Card, scene: Scene, engine: Engine)
     models, half = Models(Bundle(folder=Path(), card=card), None), half_precision(engine)
     found, macs = [np.zeros((0, 2))], 0.0
     for tile in plan(scene.shape, CORE_PX, card.halo, card.stride):
-        image = models.read(scene, tile, half=False).images[card.task]
+        image = read_tile(models, scene, tile, half=False).images[card.task]
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
             maps = dense(network, image.around(tile)[None])
         (boxes,) = network.proposals(*maps)  # type: ignore[operator]

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from pipeline.config import Config, Engine
-from pipeline.inference.networks import Image, Models, Networks, thread_count
-from pipeline.inference.runtime import backend, half_precision
+from pipeline.inference.machine import backend, half_precision
+from pipeline.inference.networks import Image, Networks
+from pipeline.inference.run_models import Models, thread_count
 from pipeline.models.bundle import Bundle
 from pipeline.models.family import dense
 from pipeline.models.registry import build_network

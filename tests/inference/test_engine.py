@@ -23,9 +23,10 @@ from pipeline import tiling
 from pipeline.config import Engine
 from pipeline.errors import CorruptImageError
 from pipeline.inference import engine
-from pipeline.inference.engine import Search, max_shard_px, max_tile_px, predict_shards
+from pipeline.inference.engine import Search, predict_shards
 from pipeline.inference.merge import one_per_truck
-from pipeline.inference.networks import Models, current_networks
+from pipeline.inference.network_pool import current_networks
+from pipeline.inference.networks import read_tile
 from pipeline.inference.predictions import (
     CLOUD,
     NO_ROAD,
@@ -36,6 +37,7 @@ from pipeline.inference.predictions import (
     Detections,
     MinScores,
 )
+from pipeline.inference.run_models import Models
 from pipeline.inference.shards import Shard
 from pipeline.models.bundle import Bundle, Calibration, Card, open_bundle, save_bundle
 from pipeline.models.family import dense
@@ -260,7 +262,7 @@ def test_an_optional_band_without_data_leaves_the_others_and_a_required_one_take
         pixels[0, 5, 5] = 0  # B02
         dataset.write(pixels)
     (tile,) = plan(scene.shape, 32, models.halo, models.stride)
-    image = models.read(scene, tile, half=False).images[card.task].bands
+    image = read_tile(models, scene, tile, half=False).images[card.task].bands
     assert (image[:, 2, 2] != 0).tolist() == [True, True, True, False]
     assert not image[:, 5, 5].any()
     assert (image[:, 8, 8] != 0).all()
@@ -290,7 +292,7 @@ def logits(scene, models: Models, tile_px: int) -> NDArray[np.float32]:
     card = models.segmenter.card
     whole = np.full((*scene.shape, len(card.classes)), np.nan, np.float32)
     for tile in plan(scene.shape, tile_px, models.halo, models.stride):
-        image = models.read(scene, tile, half=False).images[card.task]
+        image = read_tile(models, scene, tile, half=False).images[card.task]
         whole[tile.core.toslices()] = networks.logits(image, tile).numpy()
     return whole
 
@@ -664,17 +666,3 @@ def test_one_network_alone(small_models, tmp_path):
     without_landcover = predict_shard(scene, tiles, Models(small_models.detector, None), Search(), FLOAT32)
     assert without_landcover.landcover is None
     assert isinstance(without_landcover.detections, Detections)
-
-
-def test_tiles_shrink_with_memory(small_models):
-    sides = [max_tile_px(memory, small_models, half=False) for memory in (600, 1000, 2500, 8000)]
-    assert sides == sorted(sides)
-    assert sides[0] == 64
-    assert sides[2] > 512
-
-
-def test_probabilities_need_smaller_tiles_and_shards(small_models):
-    assert max_tile_px(2500, small_models, True, probabilities=True) < max_tile_px(2500, small_models, True)
-    assert max_shard_px(2500, small_models) == 125_000_000
-    assert max_shard_px(2500, small_models, probabilities=True) == 12_500_000
-    assert max_shard_px(2500, Models(small_models.detector, None), probabilities=True) == 125_000_000

@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from pipeline.config import Engine
-from pipeline.errors import MissingExtraError
 from pipeline.inference import runtime
-from pipeline.inference.runtime import backend, half_precision, open_runtime
+from pipeline.inference.runtime import open_runtime
 from pipeline.models.bundle import open_bundle
 from pipeline.models.registry import build_network
 from pipeline.models.unet import UNet
@@ -110,19 +109,6 @@ def test_batch_norm_is_part_of_the_convolutions():
     opened = runtime.TorchRuntime({"n": (runtime.Dense(network), 4)}, half=False)
     left = [module for module in opened._networks["n"].modules() if isinstance(module, nn.BatchNorm2d)]
     assert left == []
-
-
-def test_what_computes_can_be_chosen(monkeypatch):
-    assert backend(Engine(backend="torch")) == "torch"
-    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
-    assert backend(Engine()) == "torch"
-    with pytest.raises(MissingExtraError, match="pip install openvino"):
-        backend(Engine(backend="openvino"))
-
-
-def test_precision_is_what_was_asked_for():
-    assert half_precision(Engine(precision="bfloat16"))
-    assert not half_precision(Engine(precision="float32"))
 
 
 def test_nobody_is_told_that_it_runs():

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from pipeline.config import Engine
 from pipeline.errors import BundleError
 from pipeline.inference.engine import Search, predict_shards
-from pipeline.inference.networks import Models
+from pipeline.inference.run_models import Models
 from pipeline.models import registry
 from pipeline.models.bundle import save_bundle
 from pipeline.models.family import Family

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.errors import BundleError, LedgerError, OutputError, RoadsError
-from pipeline.inference import networks
+from pipeline.inference import network_pool
 from pipeline.operations.attempt import scene_directly
 from pipeline.operations.batch import publish, run_batch
 from pipeline.operations.ledger.owners import Owner
@@ -138,8 +138,8 @@ def test_two_scenes_at_once_give_the_same_bytes_as_one_after_the_other(pair, tmp
 def test_a_scene_that_ends_leaves_blocks_budget_and_networks_to_the_other(pair, tmp_path, monkeypatch):
     # Every scene closes its networks. `pipeline.run.finish` is the function.
     monkeypatch.setattr(importlib.import_module("pipeline.run.finish"), "_SMALL_PX", 0)
-    opened, open_for_real = [], networks._opened
-    monkeypatch.setattr(networks, "_opened", lambda *key: opened.append(key) or open_for_real(*key))
+    opened, open_for_real = [], network_pool._opened
+    monkeypatch.setattr(network_pool, "_opened", lambda *key: opened.append(key) or open_for_real(*key))
     half, ended, states = threading.Event(), threading.Event(), []
 
     def work(job: Job) -> Result:

@@ -216,7 +216,7 @@ def test_a_large_scene_has_more_shards_and_smaller_tiles_and_one_that_is_too_wid
     request = Request(
         str(path), tmp_path / "out", load_config(None, [*FAST, "landcover.enabled=false"]), catalog=False
     )
-    module = import_module("pipeline.inference.engine")
+    module = import_module("pipeline.run.prepare")
     for most_px, shards in ((256 * 128, 2), (64 * 128, 4)):
         monkeypatch.setattr(module, "max_shard_px", lambda *_, most_px=most_px: most_px)
         parts = prepare(request).shards

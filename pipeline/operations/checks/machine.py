@@ -67,7 +67,7 @@ def memory(config: Config) -> list[Finding]:
 def processor(config: Config) -> list[Finding]:
     """Cores, and whether networks compute in half precision here."""
     from pipeline.config import Engine
-    from pipeline.inference.runtime import half_precision
+    from pipeline.inference.machine import half_precision
 
     cores = _cores()
     natively = half_precision(Engine())

@@ -13,8 +13,9 @@ def models(config: Config) -> list[Finding]:
     """Check every shipped bundle and those of the settings: card, hash of weights, an image through each."""
     import torch
 
-    from pipeline.inference.networks import thread_count
-    from pipeline.inference.runtime import backend, half_precision, open_runtime
+    from pipeline.inference.machine import backend, half_precision
+    from pipeline.inference.run_models import thread_count
+    from pipeline.inference.runtime import open_runtime
     from pipeline.models.bundle import SHIPPED, open_bundle
     from pipeline.models.registry import build_network
 

@@ -3,7 +3,8 @@
 from weakref import ref
 
 from pipeline.config import Engine
-from pipeline.inference.networks import Models, NetworkPool, current_networks
+from pipeline.inference.network_pool import NetworkPool, current_networks
+from pipeline.inference.run_models import Models
 from pipeline.models.bundle import open_bundle
 
 ENGINE = Engine(precision="float32")
