@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measure import ROOT
+from pipeline.models.bundle import open_bundle
 
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PIECES = ROOT / "benchmarks" / "results"
@@ -21,6 +22,13 @@ ORDER = (
     "matching", "detectors", "counts", "landcover_polygons", "clouds", "probabilities", "batch", "dask",
     "startup",
 )  # fmt: skip
+NETWORKS = ("trucks", "landcover")
+_RUN = {
+    **dict.fromkeys(("merging", "matching", "landcover_polygons", "clouds"), ()),
+    **dict.fromkeys(("trucks_peers", "detectors", "counts"), ("trucks",)),
+    **dict.fromkeys(("landcover_peers", "probabilities"), ("landcover",)),
+}
+"""Shipped networks that a section runs; both by default."""
 _PACKAGES = ("truckscape", "torch", "torchvision", "numpy", "rasterio", "sahi", "torchgeo")
 
 
@@ -54,6 +62,7 @@ def save(
         "command": f"python -m benchmarks.{name}",
         "when": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "machine": machine(),
+        "networks": networks(),
         "bars": list(bars),
         "lines": list(lines),
         "figures": figures,
@@ -73,25 +82,27 @@ def figures(name: str) -> dict[str, Any] | None:
 
 def page() -> str:
     """Return the text of the page."""
-    pieces = [json.loads((PIECES / f"{name}.json").read_text()) for name in ORDER if _measured(name)]
+    pieces = {name: json.loads((PIECES / f"{name}.json").read_text()) for name in ORDER if _measured(name)}
     bars = [
-        {**item, "met": "yes" if item["met"] else "**no**", "section": piece["title"]}
-        for piece in pieces
+        {**item, "met": "yes" if item["met"] else "**no**", "section": _title(name, piece)}
+        for name, piece in pieces.items()
         for item in piece["bars"]
     ]
+    shipped = " and ".join(f"{network} ({what})" for network, what in networks().items())
     lines = [
         "# Results of the benchmarks",
         "",
         "`make bench` writes this page; each section has its own command. No figure is written by hand.",
         "Seconds are wall-clock time. CPU seconds are those of all cores together. Memory is the highest sum "
         "of the resident memory of all processes of a command. The commands run one after the other.",
+        f"The shipped networks are {shipped}. Sections marked (earlier networks) were measured with others.",
         "",
         *(table(bars) if bars else []),
     ]
-    for piece in pieces:
+    for name, piece in pieces.items():
         lines += [
             "",
-            f"## {piece['title']}",
+            f"## {_title(name, piece)}",
             "",
             f"`{piece['command']}`, {piece['when']}, {piece['machine']}.",
             "",
@@ -116,6 +127,19 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "(not installed)"
+
+
+def networks() -> dict[str, str]:
+    """Return architecture and version of the shipped networks."""
+    cards = {name: open_bundle(name).card for name in NETWORKS}
+    return {name: f"{card.architecture}, version {card.version}" for name, card in cards.items()}
+
+
+def _title(name: str, piece: dict[str, Any]) -> str:
+    """Return the title of a section, which says so if it ran other networks than those that are shipped."""
+    then, now = piece.get("networks", {}), networks()
+    current = all(then.get(network) == now[network] for network in _RUN.get(name, NETWORKS))
+    return str(piece["title"]) + ("" if current else " (earlier networks)")
 
 
 def _measured(name: str) -> bool:

@@ -96,6 +96,9 @@ def test_bars_and_pieces_make_the_page(tmp_path, monkeypatch):
     assert "| a | b |" in page
     assert "python -m benchmarks.sizes" in page
     assert "at most 3" in page
+    assert "earlier networks" not in page.partition("## Sizes")[2]
+    monkeypatch.setattr(results, "networks", lambda: {"trucks": "new", "landcover": "new"})
+    assert "## Sizes (earlier networks)" in results.page()
 
 
 def test_the_page_in_the_repository_is_made_of_its_pieces():
