@@ -13,6 +13,7 @@ import shapely
 
 import pipeline
 from pipeline.config import load_config
+from pipeline.inference.motion import AMPLE_EVIDENCE
 from pipeline.models.bundle import Calibration, open_bundle, save_card
 from pipeline.run import Job, Request, keys, prepare, run_shards
 from tests.conftest import write_geotiff
@@ -192,11 +193,12 @@ def test_another_calibration_or_threshold_needs_no_new_shards(product, tmp_path,
 
     run_shards(job(), [0, 1])
     for changes in (
-        {"calibration": Calibration(temperature=2.0, offset=3.0, motion=1.0)},
-        {"calibration_near_roads": Calibration(offset=-0.5)},
-        {"score_threshold_near_roads": 0.01},
+        {"calibration": Calibration(temperature=2.0, offset=-3.0)},
+        {"calibration_near_roads": Calibration(offset=-1.0)},
+        {"score_threshold_near_roads": 0.1},
     ):
         assert job(**changes).missing() == []
+    assert job(score_threshold_near_roads=0.01).missing() == [0, 1]  # keeps fainter boxes
     run_shards(job(None), [0, 1])
     assert job(None, calibration=Calibration(offset=-1.0), score_threshold=0.3).missing() == []
     assert job(None, score_threshold=0.15).missing() == []
@@ -206,6 +208,16 @@ def test_another_calibration_or_threshold_needs_no_new_shards(product, tmp_path,
     ]  # keeps fainter boxes
 
 
+@pytest.mark.parametrize("near_roads", [True, False])
+def test_what_no_shard_keeps_would_not_count_however_clearly_it_moves(product, tmp_path, near_roads):
+    roads = product.roads if near_roads else None
+    job = prepare(request_for(product, tmp_path, config=trucks_only(), roads=roads))
+    kept, counts = job.min_network_scores, job.min_scores
+    assert kept.heavy > 0.05
+    assert job.calibration.probability(kept.heavy - 1e-6, AMPLE_EVIDENCE) < counts.heavy
+    assert job.vehicle_calibration.probability(kept.vehicle - 1e-6, AMPLE_EVIDENCE) < counts.vehicle
+
+
 def test_a_threshold_of_vehicles_needs_new_shards_only_where_it_keeps_fainter_boxes(product, tmp_path):
     def keys_with(threshold: str, roads=None) -> tuple[str, ...]:
         config = trucks_only(f"trucks.vehicle_threshold={threshold}")
@@ -213,4 +225,4 @@ def test_a_threshold_of_vehicles_needs_new_shards_only_where_it_keeps_fainter_bo
 
     assert keys_with("0.9") == keys_with("0.8")
     assert not set(keys_with("0.000001")) & set(keys_with("0.8"))
-    assert keys_with("0.000001", product.roads) == keys_with("0.8", product.roads)
+    assert keys_with("0.9", product.roads) == keys_with("0.8", product.roads)
