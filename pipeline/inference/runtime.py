@@ -149,20 +149,6 @@ class OpenVinoRuntime:
         return planes.permute(0, 2, 3, 1)
 
 
-class _Planes(nn.Module):
-    """Maps of a network as planes (N, channels, H, W).
-
-    That is the order in which OpenVINO returns them: it would transpose any other in two more passes.
-    """
-
-    def __init__(self, network: Dense) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(part.permute(0, 3, 1, 2) for part in self.network(images))
-
-
 def load_openvino() -> Any:
     """Import OpenVINO, which takes a second, and sends no usage data.
 
@@ -182,9 +168,15 @@ def load_openvino() -> Any:
 def _converted(network: Dense, bands: int, half: bool) -> Any:
     """Convert a network to a graph of OpenVINO."""
     openvino = load_openvino()
+    network.requires_grad_(False)
+
+    def planes(images: Tensor) -> tuple[Tensor, ...]:
+        """Return maps (N, channels, H, W): OpenVINO would transpose others, in two more passes."""
+        return tuple(part.permute(0, 3, 1, 2) for part in network(images))
+
     with torch.inference_mode():
         example = torch.zeros(1, bands, _EXAMPLE_PX, _EXAMPLE_PX)
-        traced = torch.jit.trace(_Planes(network), example, check_trace=False)
+        traced = torch.jit.trace(planes, example, check_trace=False)  # faster than a module
     graph = openvino.convert_model(traced)
     graph.reshape([-1, bands, -1, -1])
     steps = openvino.preprocess.PrePostProcessor(graph)

@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config import Engine
 from pipeline.errors import TrainingError
-from pipeline.inference import runtime
+from pipeline.inference import machine
 from pipeline.private_interfaces import callback_state
 from pipeline.settings import MOST_SEED, MOST_STEPS, MOST_THREADS, Settings
 from pipeline.training.checkpoints import (
@@ -128,7 +128,7 @@ def training_loader(
 
 def half_precision(settings: FitSettings) -> bool:
     """Return whether to compute in bfloat16: if asked for, or if processor or GPU support it natively."""
-    return runtime.half_precision(Engine(precision=settings.precision))
+    return machine.half_precision(Engine(precision=settings.precision))
 
 
 def prepare(settings: FitSettings) -> None:

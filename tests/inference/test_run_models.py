@@ -15,7 +15,7 @@ def test_tiles_shrink_with_memory(models):
     sides = [max_tile_px(memory, models, half=False) for memory in (600, 1000, 2500, 8000)]
     assert sides == sorted(sides)
     assert sides[0] == 64
-    assert sides[2] > 512
+    assert sides[2] > 1024  # the default tiling.tile_px
 
 
 def test_probabilities_need_smaller_tiles_and_shards(models):
