@@ -12,6 +12,7 @@ from benchmarks import (
     landcover_peers,
     landcover_polygons,
     matching,
+    megapixel,
     merging,
     probabilities,
     runtimes,
@@ -29,6 +30,7 @@ def main() -> None:
     product = granule.arguments()
     granule.main(product)
     sizes.main(product)
+    megapixel.main()
     trucks_peers.main()
     landcover_peers.main()
     runtimes.main()

@@ -18,7 +18,7 @@ from pipeline.models.bundle import open_bundle
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PIECES = ROOT / "benchmarks" / "results"
 ORDER = (
-    "granule", "sizes", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging",
+    "granule", "sizes", "megapixel", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging",
     "matching", "detectors", "counts", "landcover_polygons", "clouds", "probabilities", "batch", "dask",
     "startup",
 )  # fmt: skip

@@ -26,12 +26,13 @@ assert subprocess.run([sys.executable, "-m", "pipeline.cli", *sys.argv[1:]]).ret
 """
 
 
-def main() -> None:
+def main(repeats: int = REPEATS) -> None:
     """Measure in turns, and write the section of RESULTS.md."""
+    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         measures = _measures(Path(folder))
         seconds: dict[str, list[Measured]] = {name: [] for name in measures}
-        for _ in range(REPEATS):
+        for _ in range(repeats):
             for name, measure in measures.items():
                 seconds[name].append(measure())
     medians = {name: statistics.median(run.seconds for run in runs) for name, runs in seconds.items()}
@@ -39,7 +40,10 @@ def main() -> None:
     for name, runs in seconds.items():
         cpu = statistics.median(run.cpu_seconds for run in runs)
         rows.append({"what": name, "seconds": f"{medians[name]:.2f}", "CPU seconds": f"{cpu:.2f}"})
-    note = f"Median of {REPEATS} in turns. The end of a command is detected up to 0.05 s late."
+    note = (
+        f"Median of {repeats} in turns. The end of a command is detected up to 0.05 s late. The load average "
+        f"before was {load:.1f}: beside other work, seconds are those of the wait, and CPU seconds count."
+    )
     bars = [bar("`truckscape --help`", medians["`truckscape --help`"], 0.5, True, " s")]
     if "a chip" in medians:
         server, torch = medians["Prefect and its server"], medians["`import torch`"]
