@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 
 from pipeline.scenes.readers.naming import FIRST_LIGHT
+from pipeline.scenes.sun import sun_angles
 from pipeline.simulation.world.layout import air, wind
 from pipeline.simulation.world.objects import LATITUDE_DEG, LONGITUDE_DEG, SEASONS, Season, World
 
@@ -37,7 +38,7 @@ def on_date(world: World, day: date) -> World:
         world,
         day=number,
         zone=ZONE,
-        season=Season(acquired, *sun_angles(acquired), fields(day)),
+        season=Season(acquired, *sun_angles(acquired, LATITUDE_DEG, LONGITUDE_DEG), fields(day)),
         flights=flights,
         contrails=contrails,
         cloud_cover=float(rng.uniform(0.01, 0.05)) * (5 if rng.random() < 0.15 else 1),
@@ -60,29 +61,3 @@ def fields(day: date) -> dict[str, float]:
         )
         for name in _MATERIALS
     }
-
-
-def sun_angles(
-    moment: datetime, latitude_deg: float = LATITUDE_DEG, longitude_deg: float = LONGITUDE_DEG
-) -> tuple[float, float]:
-    """Return zenith and azimuth of the sun in degrees, the azimuth clockwise from north.
-
-    Low-precision formulas of the Astronomical Almanac (Michalsky 1988, Solar Energy 40(3)): 0.01 degrees from
-    1950 to 2050, without refraction.
-    """
-    days = (moment - datetime(2000, 1, 1, 12, tzinfo=UTC)).total_seconds() / 86400
-    anomaly = np.deg2rad(357.528 + 0.9856003 * days)
-    mean_longitude = 280.460 + 0.9856474 * days
-    ecliptic = np.deg2rad(mean_longitude + 1.915 * np.sin(anomaly) + 0.020 * np.sin(2 * anomaly))
-    obliquity = np.deg2rad(23.439 - 4e-7 * days)
-    ascension = np.arctan2(np.cos(obliquity) * np.sin(ecliptic), np.cos(ecliptic))
-    declination = np.arcsin(np.sin(obliquity) * np.sin(ecliptic))
-    sidereal_deg = 15 * (18.697374558 + 24.06570982441908 * days)
-    hour = np.deg2rad(sidereal_deg + longitude_deg) - ascension
-    north = np.deg2rad(latitude_deg)
-    height = np.sin(north) * np.sin(declination) + np.cos(north) * np.cos(declination) * np.cos(hour)
-    azimuth = np.arctan2(
-        -np.cos(declination) * np.sin(hour),
-        np.sin(declination) * np.cos(north) - np.cos(declination) * np.sin(north) * np.cos(hour),
-    )
-    return float(np.rad2deg(np.arccos(height))), float(np.rad2deg(azimuth) % 360)
