@@ -1,26 +1,30 @@
 """Expected number of trucks: probabilities of detections over the recall of such trucks, with an interval.
 
-Each detection stands for p / R trucks: p is the probability that it is one, R the share of such trucks that
-are detected. The sum is the estimator of Horvitz and Thompson ("A generalization of sampling without
-replacement from a finite universe", 1952), with p for the unknown truth. If p is calibrated and R right, its
-error has mean 0 and the variance
+Each detection stands for p / R trucks: p is the probability that it is one, given the sun and the share of
+trucks among the detections of this scene (`pipeline.layers.prior`), R the share of such trucks that are
+detected. The sum is the estimator of Horvitz and Thompson ("A generalization of sampling without replacement
+from a finite universe", 1952), with p for the unknown truth. If p is calibrated and R right, its error has
+mean 0 and the variance
 
     sum of  p (1 - p) / R + (1 - R) (p / R)^2
 
 (Campbell's theorem): the first term is of false detections, the second of missed trucks. The error of R,
-common to all detections of a group, adds the square of the group's sum times R's relative variance.
+common to all detections of a group, adds the square of the group's sum times R's relative variance. That of
+the share, common to all, adds the square of the sum of p (1 - p) / R times the variance of its log-odds.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv, ndtri  # scipy.stats takes a second to import
+from scipy.special import expit, gammaincinv, logit, ndtri  # scipy.stats takes a second to import
+
+from pipeline.layers.prior import with_own_share
 
 Array = NDArray[np.float64]
 Group = tuple[str, str, str]
@@ -36,8 +40,23 @@ CONTRASTS = ("unclear", "weak", "clear")
 CONTRAST_FROM = (2.0, 6.0)
 """Displacements over their standard deviation from which on a contrast is weak, and clear."""
 
+SHORT_SHADOW = 1.0
+"""Length of a shadow, over the height of what casts it, up to which it changes nothing: a sun at 45 degrees.
+A longer one falls on more of the road beside a bright vehicle, whose contrast it cancels."""
+
 _TAIL = 0.025
 _Z = float(ndtri(1 - _TAIL))
+
+
+@dataclass(frozen=True)
+class LowSun:
+    """Change of log-odds with the length of shadows beyond `SHORT_SHADOW`, for each height of a vehicle."""
+
+    chance: float = 0.0
+    """Of the probability that a detection is a truck."""
+    recall: float = 0.0
+    recall_error: float = 0.0
+    """Standard error of `recall`."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +74,10 @@ class Recall:
     dispersion: float = 1.0
     """Variance of estimates, over that of independent trucks."""
     known: bool = True
+    share: float | None = None
+    """Share of trucks among those detections where the scores were calibrated; None: scores are not corrected
+    for the share of a scene."""
+    low_sun: LowSun = LowSun()
 
     @classmethod
     def unknown(cls) -> Recall:
@@ -70,7 +93,12 @@ class Recall:
         area = "near_roads" if near_roads else "everywhere"
         try:
             table = quality["recall"][area]
-            return cls.of_table(table["rows"], float(table["score_from"]), float(table["dispersion"]))
+            known = cls.of_table(table["rows"], float(table["score_from"]), float(table["dispersion"]))
+            share = float(table["share"]) if "share" in table else None
+            if share is not None and not 0 < share < 1:
+                raise ValueError(f"no share of trucks: {share}")
+            low_sun = {name: float(value) for name, value in dict(table.get("low_sun", {})).items()}
+            return replace(known, share=share, low_sun=LowSun(**low_sun))
         except (KeyError, TypeError, ValueError):  # cards may have any quality figures
             pass
         for place in ("labelled_places_together", "simulated_held_out"):
@@ -109,25 +137,57 @@ class Recall:
         return cls(value, error, groups, score_from, max(dispersion, 1.0))
 
     def shares(
-        self, trucks: gpd.GeoDataFrame, threshold: float, left_out: NDArray[np.bool_] | None = None
+        self,
+        trucks: gpd.GeoDataFrame,
+        threshold: float,
+        left_out: NDArray[np.bool_] | None = None,
+        shadow: float | None = None,
     ) -> Shares:
-        """Return what rows of the layer of trucks contribute, those below the threshold included.
+        """Return what rows of the layer of trucks of a scene contribute, those below the threshold included.
 
-        `left_out` (N,) are rows that contribute nothing.
+        `left_out` (N,) are rows that contribute nothing. `shadow` is the length of shadows over the height of
+        what casts them; without it they are short.
         """
         scores = trucks["score"].to_numpy(np.float64)
         no = np.zeros(len(scores), np.bool_) if left_out is None else left_out
         counted = (scores >= threshold) & ~no
-        if self.score_from is None:
-            chance = counted.astype(np.float64)
-        else:
-            chance = np.where((scores >= self.score_from) & ~no, scores, 0.0)
+        beyond = max(0.0, (shadow or 0.0) - SHORT_SHADOW)
+        chance, share_error = counted.astype(np.float64), 0.0
+        if self.score_from is not None:
+            counts = (scores >= self.score_from) & ~no
+            own, share_error = self._chances(scores[counts], beyond)
+            chance = np.zeros(len(scores))
+            chance[counts] = own
         number = {group: index for index, group in enumerate([*self.groups, (ANY, ANY, ANY)])}
         kinds = zip(*groups_of(trucks), strict=True)
         group = np.array([self._group(number, *kind) for kind in kinds], np.intp)
-        figures = np.array([*self.groups.values(), (self.value, self.error)], np.float64)
-        recall = figures[group, 0]
-        return Shares(chance, recall, group, figures[:, 1], counted, self.value, self.dispersion, self.known)
+        recalls, errors = self._recalls(beyond)
+        return Shares(
+            chance=chance,
+            recall=recalls[group],
+            group=group,
+            errors=errors,
+            counted=counted,
+            missing=float(recalls[-1]),
+            dispersion=self.dispersion,
+            known=self.known,
+            share_error=share_error,
+        )
+
+    def _chances(self, scores: Array, beyond: float) -> tuple[Array, float]:
+        """Return the probabilities of the detections of a scene, and the error of their common log-odds."""
+        if self.low_sun.chance and beyond:
+            scores = expit(logit(scores) + beyond * self.low_sun.chance)
+        return (scores, 0.0) if self.share is None else with_own_share(scores, self.share)
+
+    def _recalls(self, beyond: float) -> tuple[Array, Array]:
+        """Return the recall of each group and, last, of all, and their relative standard errors."""
+        value, error = np.array([*self.groups.values(), (self.value, self.error)], np.float64).T
+        if not beyond or self.low_sun == LowSun():
+            return value, error
+        lower = expit(logit(value) + beyond * self.low_sun.recall)
+        of_log_odds = np.hypot(error / (1 - value), beyond * self.low_sun.recall_error)
+        return lower, (1 - lower) * of_log_odds
 
     @staticmethod
     def _group(number: Mapping[Group, int], surface: str, contrast: str, cloud: str) -> int:
@@ -154,11 +214,13 @@ class Shares:
     dispersion: float = 1.0
     known: bool = True
     """False if the recall is not known."""
+    share_error: float = 0.0
+    """Standard error of the log-odds of all chances, by that of the share of trucks in the scene."""
 
     def sums(self, unit: NDArray[np.intp], size: int, weight: float = 1.0) -> Sums:
         """Sum over units, such as segments: `unit` is (N,), below `size`; -1 for none.
 
-        With a `weight`, a detection belongs to its unit with this probability. Memory: 8 (G + 3) bytes a
+        With a `weight`, a detection belongs to its unit with this probability. Memory: 8 (G + 4) bytes a
         unit.
         """
         here = np.flatnonzero((unit >= 0) & (self.chance > 0))
@@ -173,6 +235,7 @@ class Shares:
             np.bincount(at, p, size).astype(np.float64),
             np.bincount(at, noise, size).astype(np.float64),
             np.bincount(at, each**2, size).astype(np.float64),
+            np.bincount(at, each * (1 - self.chance[here]), size).astype(np.float64),
         )
 
 
@@ -189,6 +252,8 @@ class Sums:
     """(U,): variance of the number of trucks, but for the recall."""
     square: Array
     """(U,): sum of the squares of what each detection stands for."""
+    by_share: Array
+    """(U,): change of the number with the log-odds of the share of trucks in the scene."""
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(
@@ -197,11 +262,13 @@ class Sums:
             self.chance + other.chance,
             self.noise + other.noise,
             self.square + other.square,
+            self.by_share + other.by_share,
         )
 
     def take(self, index: NDArray[np.intp]) -> Sums:
         """Return the units at `index`."""
-        return Sums(self.of, self.value[:, index], self.chance[index], self.noise[index], self.square[index])
+        units = (self.chance, self.noise, self.square, self.by_share)
+        return Sums(self.of, self.value[:, index], *(each[index] for each in units))
 
     @property
     def expected(self) -> Array:
@@ -218,7 +285,7 @@ class Sums:
     @property
     def variance(self) -> Array:
         """Variance of the number of trucks that were there (U,)."""
-        return self.of.dispersion * self.noise + self._of_recall
+        return self.of.dispersion * self.noise + self._common
 
     @property
     def interval(self) -> tuple[Array, Array]:
@@ -237,16 +304,18 @@ class Sums:
         """Ends (U,) of the 95 % interval of the mean of the number, were such images repeated.
 
         Fay and Feuer's of a weighted sum of Poisson counts ("Confidence intervals for directly standardized
-        rates: a method based on the gamma distribution", 1997), with the variance of the recall in addition.
-        For equal weights it is Garwood's ("Fiducial limits for the Poisson distribution", 1936).
+        rates: a method based on the gamma distribution", 1997), with the variances of recall and share in
+        addition. For equal weights it is Garwood's ("Fiducial limits for the Poisson distribution", 1936).
         """
         one = 1 / self.of.missing
-        mean, variance = self.expected, self.of.dispersion * self.square + self._of_recall
+        mean, variance = self.expected, self.of.dispersion * self.square + self._common
         return _quantile(_TAIL, mean, variance), _quantile(1 - _TAIL, mean + one, variance + one**2)
 
     @property
-    def _of_recall(self) -> Array:
-        return np.asarray((self.value * self.of.errors[:, None]) ** 2).sum(axis=0)
+    def _common(self) -> Array:
+        """Variance (U,) by the errors that detections have in common: of recall and share."""
+        of_recall = np.asarray((self.value * self.of.errors[:, None]) ** 2).sum(axis=0)
+        return of_recall + (self.by_share * self.of.share_error) ** 2
 
 
 def groups_of(trucks: gpd.GeoDataFrame) -> tuple[list[str], list[str], list[str]]:

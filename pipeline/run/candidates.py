@@ -18,6 +18,7 @@ from pipeline.layers.trucks import found_trucks
 from pipeline.models.bundle import Card
 from pipeline.models.legend import LegendClass
 from pipeline.run.prepare import Job
+from pipeline.scenes.sun import shadow_length
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,14 @@ class Candidates:
 
     @property
     def recall(self) -> dict[str, float | bool]:
-        """Return the recall of all trucks, the dispersion of estimates, and whether the recall is known."""
+        """Return what all detections of a run have in common; see `pipeline.layers.expected.Shares`."""
         shares = self.shares
-        return {"all": shares.missing, "dispersion": shares.dispersion, "known": shares.known}
+        return {
+            "all": shares.missing,
+            "dispersion": shares.dispersion,
+            "known": shares.known,
+            "share_error": shares.share_error,
+        }
 
     @property
     def expected(self) -> dict[str, float]:
@@ -99,7 +105,7 @@ def candidates_of(job: Job, predictions: Predictions, legend: Sequence[LegendCla
     else:
         recall = Recall(traffic.recall, 0.0)
     may_be_heavy = scores >= job.min_scores.heavy
-    shares = recall.shares(rows, threshold, (reasons != "") | ~may_be_heavy)
+    shares = recall.shares(rows, threshold, (reasons != "") | ~may_be_heavy, shadow_length(job.scene))
     vehicles = _vehicles(job, rows, shares.counted, on_water)
     return Candidates(rows, on_water, reasons, shares, threshold, may_be_heavy, vehicles)
 

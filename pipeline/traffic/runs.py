@@ -72,6 +72,7 @@ class FinishedRun:
             float(self.recall["all"]),
             float(self.recall["dispersion"]),
             bool(self.recall["known"]),
+            float(self.recall.get("share_error", 0.0)),
         )
 
     def counts(

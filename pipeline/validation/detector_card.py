@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -60,6 +61,15 @@ class DetectorMeasurement(Settings):
         (*(Seed(seed=seed) for seed in (42, 123, 900, 901)), Seed(seed=7, size=1024)),
         description="simulated scenes that neither training nor calibration has seen",
     )
+    low_sun: tuple[Seed, ...] = Field(
+        (
+            Seed(seed=2001, day=date(2023, 12, 12)),
+            Seed(seed=2002, day=date(2023, 11, 9)),
+            Seed(seed=2003, day=date(2023, 1, 24)),
+            Seed(seed=2004, day=date(2023, 2, 16)),
+        ),
+        description="simulated scenes of winter, from which recall and chances under long shadows are fitted",
+    )
     negative_per_10_km2: float = Field(
         0.5,
         ge=1e-6,
@@ -78,7 +88,8 @@ class DetectorMeasurement(Settings):
     @model_validator(mode="after")
     def _each_only_once(self) -> DetectorMeasurement:
         names = [place.name for place in (*self.places, *self.negative)]
-        seeds = [str(seed.seed) for seed in (*self.calibration, *self.held_out)]
+        scenes = (*self.calibration, *self.low_sun, *self.held_out)
+        seeds = [f"{each.seed} on {each.day}" if each.day else str(each.seed) for each in scenes]
         twice = sorted({name for group in (names, seeds) for name in group if group.count(name) > 1})
         if twice:
             raise ValueError(f"each place and each seed is measured once; {', '.join(twice)} is given twice")
@@ -103,6 +114,7 @@ class Observations:
     held_out: tuple[Observed, ...]
     places: tuple[Observed, ...]
     negative: tuple[Observed, ...]
+    low_sun: tuple[Observed, ...]
 
     def calibrated(self, calibration: Calibration) -> Observations:
         """Return the same with scores that are probabilities."""
@@ -113,7 +125,7 @@ class Observations:
         return self._each(Observed.of_vehicles)
 
     def _each(self, change: Callable[[Observed], Observed]) -> Observations:
-        groups = (self.fitting, self.held_out, self.places, self.negative)
+        groups = (self.fitting, self.held_out, self.places, self.negative, self.low_sun)
         return Observations(*(tuple(map(change, group)) for group in groups))
 
 
@@ -265,8 +277,9 @@ def _quality(
         "everywhere": _calibration(everywhere),
     }
     quality["recall"] = {
-        name: recall_table(mode.observations.fitting, mode.observations.held_out, mode.near_roads)
+        name: recall_table(seen.fitting, seen.low_sun, seen.held_out, mode.near_roads)
         for name, mode in (("near_roads", near), ("everywhere", everywhere))
+        for seen in (mode.observations,)
     }
     quality["false_alarms_without_roads"] = {
         place.name: false_alarms(place, everywhere.threshold) for place in everywhere.observations.negative
@@ -335,7 +348,7 @@ def _observe(bundle: Bundle, settings: DetectorMeasurement, say: Callable[[str],
             return observe_place(bundle, place, Path(scratch), engine)
 
         def simulated(seed: Seed) -> Observed:
-            say(f"simulated scene {seed.seed}")
+            say(f"simulated scene {seed.seed}" + (f" on {seed.day}" if seed.day else ""))
             return observe_seed(bundle, seed, Path(scratch), engine)
 
         return Observations(
@@ -343,6 +356,7 @@ def _observe(bundle: Bundle, settings: DetectorMeasurement, say: Callable[[str],
             tuple(simulated(seed) for seed in settings.held_out),
             tuple(on_disk(place) for place in settings.places),
             tuple(on_disk(place) for place in settings.negative),
+            tuple(simulated(seed) for seed in settings.low_sun),
         )
 
 

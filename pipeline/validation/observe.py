@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from pathlib import Path
 
 import geopandas as gpd
@@ -28,7 +29,9 @@ from pipeline.open_data.resolve import located
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.run.products import RunContext
+from pipeline.scenes.sun import shadow_length
 from pipeline.settings import MOST_PX, SeedNumber, Settings
+from pipeline.simulation.dates import simulate_dates
 from pipeline.simulation.simulate import simulate
 
 _APART_M = 1e6
@@ -53,6 +56,9 @@ class Seed(Settings):
 
     seed: SeedNumber
     size: int = Field(768, ge=64, le=MOST_PX, description="pixels")
+    day: date | None = Field(
+        None, description="date of the scene; null: one of the seed, from April to August"
+    )
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Observed:
     `pipeline.layers.expected.groups_of`."""
     seen: gpd.GeoDataFrame
     roads: gpd.GeoDataFrame | None
+    shadow: float | None = None
+    """Length of shadows over the height of what casts them; None if unknown, or of several places."""
 
     @property
     def km2(self) -> float:
@@ -153,13 +161,18 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
         reference.to_crs(metric),
         seen.to_crs(metric),
         None if roads is None else roads.to_crs(metric),
+        shadow_length(job.scene),
     )
 
 
 def observe_seed(bundle: Bundle, seed: Seed, folder: Path, engine: Engine) -> Observed:
     """As `observe_place` for a simulated product."""
-    name = f"seed_{seed.seed}"
-    product = simulate(folder / f"{name}_product", size=seed.size, seed=seed.seed)
+    name = f"seed_{seed.seed}" if seed.day is None else f"seed_{seed.seed}_{seed.day}"
+    where = folder / f"{name}_product"
+    if seed.day is None:
+        product = simulate(where, size=seed.size, seed=seed.seed)
+    else:
+        (product,) = simulate_dates(where, [seed.day], seed.size, seed.seed)
     place = Place(name=name, scene=str(product.safe), labels=product.trucks, roads=product.roads)
     return observe_place(bundle, place, folder, engine)
 

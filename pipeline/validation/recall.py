@@ -4,27 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 
 from pipeline.evaluation.trucks.scores import TruckEvaluation
-from pipeline.layers.expected import LEAST_SCORE, Recall, Sums, groups_of
+from pipeline.layers.expected import LEAST_SCORE, SHORT_SHADOW, LowSun, Recall, Sums, groups_of
 from pipeline.layers.trucks import WEAKEST_SCORE
 from pipeline.validation.card_metrics import rounded
 from pipeline.validation.observe import Observed
 
 
 def recall_table(
-    fitting: Sequence[Observed], held_out: Sequence[Observed], near_roads: bool
+    fitting: Sequence[Observed],
+    low_sun: Sequence[Observed],
+    held_out: Sequence[Observed],
+    near_roads: bool,
 ) -> dict[str, Any]:
     """Return the recall of simulated scenes with calibrated scores, by groups, as `Recall.of_card` reads it.
 
-    `rows`: of all scenes, trucks found by a detection of at least `score_from`, and trucks; surface, contrast
-    and clouds as in `pipeline.layers.expected.groups_of`. `dispersion`: mean over the scenes held out of the
-    squared error of the expected number over its variance, with the recall of `fitting`; at least 1. `check`:
-    for these scenes the trucks, their expected number and its 95 % interval, without that dispersion.
+    `rows`: of the scenes of `fitting` and `held_out`, trucks found by a detection of at least `score_from`,
+    and trucks; surface, contrast and clouds as in `pipeline.layers.expected.groups_of`. `share`: of trucks
+    among such detections of `fitting`, the sum of their scores. `low_sun`: `pipeline.layers.expected.LowSun`
+    of the scenes of that name. `dispersion`: mean over the scenes held out of the squared error of the
+    expected number over its variance, with the recall of `fitting`; at least 1. `check`: for these scenes the
+    trucks, their expected number and its 95 % interval, without that dispersion.
     """
     score_from = LEAST_SCORE if near_roads else WEAKEST_SCORE
     known = _rows(fitting, near_roads, score_from)
@@ -32,6 +41,12 @@ def recall_table(
     check: list[list[Any]] = []
     if any(row[-1] for row in known):
         recall = Recall.of_table(known, score_from)
+        share = _share(fitting, near_roads, score_from)
+        if share is not None:
+            table["share"] = rounded(share)
+        lower = fit_low_sun(low_sun, recall, near_roads)
+        table["low_sun"] = {name: rounded(value) for name, value in asdict(lower).items()}
+        recall = replace(recall, share=share, low_sun=lower)
         squares = []
         for place in held_out:
             trucks, total = expected_trucks(place, recall, near_roads)
@@ -54,12 +69,86 @@ def _rows(places: Sequence[Observed], near_roads: bool, score_from: float) -> li
     for place in places:
         evaluation = place.evaluate(near_roads, score_from)
         hit, missed = _hit_and_missed(evaluation)
-        reference = evaluation.reference
-        measured = reference.assign(speed_kmh=reference["moved"], speed_kmh_sigma=reference["moved_sigma"])
-        groups = list(zip(*groups_of(measured), strict=True))
+        groups = list(zip(*groups_of(_measured(evaluation)), strict=True))
         found.update(groups[index] for index in hit)
         trucks.update(groups[index] for index in (*hit, *missed))
     return [[*group, found[group], trucks[group]] for group in sorted(trucks)]
+
+
+def _share(places: Sequence[Observed], near_roads: bool, score_from: float) -> float | None:
+    """Return the share of trucks among detections of at least `score_from`; None without any."""
+    scores = [_counting(place.evaluate(near_roads, score_from))["score"] for place in places]
+    all_ = np.concatenate([each.to_numpy(np.float64) for each in scores])
+    return float(all_.mean()) if len(all_) and 0 < all_.mean() < 1 else None
+
+
+def fit_low_sun(places: Sequence[Observed], recall: Recall, near_roads: bool) -> LowSun:
+    """Return the change of log-odds of chances and of recall with long shadows, of calibrated scenes.
+
+    Both are logistic regressions on the length of the shadows beyond `SHORT_SHADOW`, without an intercept:
+    there log-odds are those of the scores, and of `recall`.
+    """
+    score_from = recall.score_from or 0.0
+    scores: list[_Cases] = []
+    trucks: list[_Cases] = []
+    for place in places:
+        beyond = max(0.0, (place.shadow or 0.0) - SHORT_SHADOW)
+        evaluation = place.evaluate(near_roads, score_from)
+        right = np.zeros(len(evaluation.predicted), np.bool_)
+        right[evaluation.matching.true_positives] = True
+        counts = ~evaluation.matching.ignored_predictions
+        score = evaluation.predicted["score"].to_numpy(np.float64)
+        scores.append((score[counts], right[counts], beyond))
+        hit, missed = _hit_and_missed(evaluation)
+        found = np.repeat([True, False], [len(hit), len(missed)])
+        shares = recall.shares(_measured(evaluation).iloc[[*hit, *missed]].assign(score=1.0), 0.0)
+        trucks.append((shares.recall, found, beyond))
+    chance, _ = _slope(scores)
+    return LowSun(chance, *_slope(trucks))
+
+
+_Cases = tuple[NDArray[np.float64], NDArray[np.bool_], float]
+"""Probabilities (N,), whether each came true, and the regressor of all of them."""
+
+
+def _slope(cases: Sequence[_Cases]) -> tuple[float, float]:
+    """Return the coefficient of a logistic regression with known log-odds, and its standard error.
+
+    Without information both are 0. The penalty, of Jeffreys' prior (Firth, "Bias reduction of maximum
+    likelihood estimates", 1993), keeps the coefficient finite where all came true.
+    """
+    chance, right = (np.concatenate([case[n] for case in cases] or [np.zeros(0)]) for n in (0, 1))
+    beyond = np.concatenate([np.full(len(case[0]), case[2]) for case in cases] or [np.zeros(0)])
+    used = (beyond > 0) & (chance > 0) & (chance < 1)
+    odds, x, y = logit(chance[used]), beyond[used], right[used]
+    if not len(x):
+        return 0.0, 0.0
+
+    def information(slope: float) -> float:
+        p = expit(odds + slope * x)
+        return float((x**2 * p * (1 - p)).sum())
+
+    def loss(slope: float) -> float:
+        z = odds + slope * x
+        return float((np.logaddexp(0, z) - y * z).sum()) - 0.5 * np.log(information(slope))
+
+    slope = float(minimize_scalar(loss, bounds=(-_STEEPEST, _STEEPEST), method="bounded").x)
+    return slope, information(slope) ** -0.5
+
+
+_STEEPEST = 3.0
+
+
+def _measured(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
+    """Return the references with the columns of the layer of trucks that decide their group."""
+    reference = evaluation.reference
+    return reference.assign(speed_kmh=reference["moved"], speed_kmh_sigma=reference["moved_sigma"])
+
+
+def _counting(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:
+    """Return the detections but for those of ignored references."""
+    counts = ~evaluation.matching.ignored_predictions
+    return evaluation.predicted[counts].reset_index(drop=True)
 
 
 def _hit_and_missed(evaluation: TruckEvaluation) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -75,6 +164,6 @@ def expected_trucks(place: Observed, recall: Recall, near_roads: bool) -> tuple[
     """
     evaluation = place.evaluate(near_roads, recall.score_from or 0.0)
     hit, missed = _hit_and_missed(evaluation)
-    trucks = evaluation.predicted[~evaluation.matching.ignored_predictions].reset_index(drop=True)
-    shares = recall.shares(trucks, 0.0)
+    trucks = _counting(evaluation)
+    shares = recall.shares(trucks, 0.0, shadow=place.shadow)
     return len(hit) + len(missed), shares.sums(np.zeros(len(trucks), np.intp), 1)

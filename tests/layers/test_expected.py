@@ -1,11 +1,14 @@
 """Expected numbers of trucks: unbiased, with intervals that hold the truth, for detectors of known recall."""
 
+from dataclasses import replace
+
 import geopandas as gpd
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import expit, logit
 
-from pipeline.layers.expected import Recall, groups_of
+from pipeline.layers.expected import LowSun, Recall, groups_of
 from pipeline.layers.flow import poisson_interval
 
 
@@ -30,6 +33,46 @@ def test_each_detection_stands_for_its_probability_over_its_recall():
     noise = sum(p * (1 - p) / r + (1 - r) * (p / r) ** 2 for p, r in ((0.9, 0.5), (0.4, 0.5), (0.8, 1.0)))
     assert sums.variance[0] == pytest.approx(noise, abs=1e-3)
     assert recall.shares(trucks, 0.5).counted.tolist() == [True, False, True, False]
+
+
+def test_long_shadows_raise_chances_and_lower_recall():
+    """Shadows of two heights, a sun at 63 degrees, are one more than those that change nothing."""
+    rows = [["built", "clear", "away", 80, 100]]
+    recall = replace(Recall.of_table(rows, 0.05), low_sun=LowSun(0.3, -0.5, 0.1))
+    trucks = detected([0.9, 0.2])
+    low, high = recall.shares(trucks, 0.5, shadow=2.0), recall.shares(trucks, 0.5, shadow=0.9)
+    for unchanged in (high, recall.shares(trucks, 0.5)):
+        assert unchanged.chance.tolist() == [0.9, 0.2]
+        assert unchanged.missing == recall.value
+    np.testing.assert_allclose(low.chance, expit(logit([0.9, 0.2]) + 0.3))
+    r = expit(logit(recall.value) - 0.5)
+    np.testing.assert_allclose(low.recall, r)
+    assert low.missing == pytest.approx(r)
+    # the error of a log-odds x is that of the share over 1 - share
+    of_all = np.hypot(recall.error / (1 - recall.value), 0.1)
+    np.testing.assert_allclose(low.errors, (1 - r) * of_all)
+    assert low.counted.tolist() == [True, False]
+
+
+def test_the_share_of_trucks_in_a_scene_changes_its_chances():
+    """Many sure trucks make the doubtful ones likely, also on another segment; its error is common to all."""
+    known = replace(Recall.of_table([["built", "clear", "away", 90, 100]], 0.05), share=0.5)
+    doubtful = [0.4, 0.4]
+    busy, calm = (known.shares(detected([*[sure] * 20, *doubtful]), 0.5) for sure in (0.99, 0.06))
+    assert busy.chance[-1] > 0.7
+    assert calm.chance[-1] < 0.1
+    segments = np.repeat([0, 1], [20, 2])
+    sums = busy.sums(segments, 2)
+    p, r = busy.chance[-1], busy.recall[-1]
+    slope = 2 * p * (1 - p) / r
+    assert sums.by_share[1] == pytest.approx(slope)
+    noise = 2 * (p * (1 - p) / r + (1 - r) * (p / r) ** 2)
+    common = (2 * p / r * busy.errors[-1]) ** 2 + (slope * busy.share_error) ** 2
+    assert sums.variance[1] == pytest.approx(noise + common)
+    both = (sums.take(np.array([0])) + sums.take(np.array([1]))).variance
+    assert both[0] > sums.variance.sum()
+    assert len(known.shares(detected([]), 0.5).chance) == 0
+    assert Recall.unknown().shares(detected(doubtful), 0.5).share_error == 0
 
 
 def test_groups_follow_from_the_columns_of_the_layer():
@@ -65,7 +108,18 @@ def test_the_recall_of_a_card_with_and_without_a_table():
     table = {"score_from": 0.05, "dispersion": 2.0, "rows": [["built", "clear", "away", 90, 100]]}
     new = Recall.of_card({**quality, "recall": {"near_roads": table}})
     assert (new.score_from, new.dispersion) == (0.05, 2.0)
-    for broken in ({"rows": [["built", "clear", "away", 9, 5]]}, {"rows": []}, {"score_from": "x"}):
+    assert (new.share, new.low_sun) == (None, LowSun())
+    measured = {"share": 0.6, "low_sun": {"chance": 0.3, "recall": -0.5, "recall_error": 0.1}}
+    today = Recall.of_card({"recall": {"near_roads": table | measured}})
+    assert (today.share, today.low_sun) == (0.6, LowSun(0.3, -0.5, 0.1))
+    for broken in (
+        {"share": 1.5},
+        {"low_sun": {"other": 1}},
+        {"low_sun": 3},
+        {"rows": [["built", "clear", "away", 9, 5]]},
+        {"rows": []},
+        {"score_from": "x"},
+    ):
         assert Recall.of_card({**quality, "recall": {"near_roads": table | broken}}) == old
     assert Recall.of_card({}) is Recall.of_card({"simulated_held_out": "good"}) is None
 
@@ -113,3 +167,26 @@ def test_estimates_are_unbiased_and_intervals_hold_the_truth(mean):
         covered.append(low <= clear + weak <= high)
     assert np.mean(errors) == pytest.approx(0, abs=4 * np.std(errors) / scenes**0.5 + 0.01 * mean)
     assert 0.9 <= np.mean(covered) <= (0.98 if mean > 3 else 1.0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_intervals_hold_the_truth_whatever_the_share_of_trucks(share):
+    """Of 60 detections a share are trucks, calibrated where 60 % were.
+
+    The share of the calibration, worth one detection, leaves some bias, far less than no correction.
+    """
+    rng = np.random.default_rng(int(100 * share))
+    recall = replace(Recall.of_table([["built", "clear", "away", 9_500, 10_000]], 0.0), share=0.6)
+    errors, plain, covered = [], [], []
+    for _ in range(400):
+        trucks = rng.poisson(60 * share)
+        found = rng.random(trucks) < 0.95
+        heavy = np.repeat([True, False], [found.sum(), rng.poisson(60 * (1 - share))])
+        scores = expit(2 * rng.normal(np.where(heavy, 1, -1)) + logit(0.6))
+        sums = total(recall, detected(scores))
+        low, high = (end[0] for end in sums.interval)
+        errors.append(sums.expected[0] - trucks)
+        plain.append(total(replace(recall, share=None), detected(scores)).expected[0] - trucks)
+        covered.append(low <= trucks <= high)
+    assert abs(np.mean(errors)) < 0.3 + 0.25 * abs(np.mean(plain))
+    assert 0.9 <= np.mean(covered) <= 0.98

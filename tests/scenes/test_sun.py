@@ -10,7 +10,8 @@ from odc.geo.geobox import GeoBox
 from pipeline.scenes.scene import Scene
 from pipeline.scenes.sun import shadow_length, sun_angles
 
-NEAR_BERLIN = GeoBox.from_bbox((390000, 5810000, 400000, 5820000), "EPSG:32633", resolution=10)  # 52.5 N 13.4 E
+BERLIN = GeoBox.from_bbox((390000, 5810000, 400000, 5820000), "EPSG:32633", resolution=10)
+"""At 52.5 N, 13.4 E."""
 
 
 def test_sun_at_the_solstices():
@@ -28,7 +29,7 @@ def test_sun_of_a_real_product():
 
 
 def test_shadows_are_the_tangent_of_the_zenith_distance():
-    scene = Scene("a", "a.tif", NEAR_BERLIN, {}, datetime(2023, 12, 11, 10, 20, 31, tzinfo=UTC))
+    scene = Scene("a", "a.tif", BERLIN, {}, datetime(2023, 12, 11, 10, 20, 31, tzinfo=UTC))
     zenith, _ = sun_angles(scene.acquired, 52.5, 13.4)
     assert shadow_length(scene) == pytest.approx(np.tan(np.deg2rad(zenith)), rel=0.01)
     assert shadow_length(replace(scene, acquired=datetime(2023, 12, 11, 22, tzinfo=UTC))) < 12  # at night
@@ -36,7 +37,7 @@ def test_shadows_are_the_tangent_of_the_zenith_distance():
 
 def test_a_date_without_a_time_has_the_usual_one():
     """10:30 by the sun is 9:36 UTC at 13.4 degrees east."""
-    known = Scene("a", "a.tif", NEAR_BERLIN, {}, datetime(2023, 3, 1, 9, 36, 24, tzinfo=UTC))
+    known = Scene("a", "a.tif", BERLIN, {}, datetime(2023, 3, 1, 9, 36, 24, tzinfo=UTC))
     assert shadow_length(replace(known, acquired=date(2023, 3, 1))) == pytest.approx(
         shadow_length(known), rel=1e-3
     )

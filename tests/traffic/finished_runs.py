@@ -63,7 +63,12 @@ def write_run(
         "models": {"detection": "trucks-2"},
         "counts": {"trucks": int(shares.counted.sum()), "road_segments": len(layer)},
         "expected": {"trucks": len(times) / 0.8, "low": len(times) / 1.6, "high": len(times) / 0.4},
-        "recall": {"all": shares.missing, "dispersion": shares.dispersion, "known": shares.known},
+        "recall": {
+            "all": shares.missing,
+            "dispersion": shares.dispersion,
+            "known": shares.known,
+            "share_error": shares.share_error,
+        },
     }
     (folder / "run.json").write_text(json.dumps(whole | record))
     return folder

@@ -1,6 +1,7 @@
 """Finished runs: found in folders, each acquisition once, others named with the reason."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,25 +31,28 @@ def test_runs_of_a_batch_are_ordered_by_time(tmp_path):
     assert not found.left_out
 
 
-def test_what_runs_count_comes_back(tmp_path):
+@pytest.mark.parametrize("share", [None, 0.6])
+def test_what_runs_count_comes_back(tmp_path, share):
     """The shares of the detections, by which expected numbers and intervals are summed again."""
     table = [["unknown", "clear", "away", 30, 40], ["unknown", "weak", "away", 9, 30]]
-    recall = Recall.of_table(table, 0.05, 1.5)
+    recall = replace(Recall.of_table(table, 0.05, 1.5), share=share)
     found = trucks([(500, 0), (900, 20), (1200, 0)], heading=[90, 270, 90], sigma=[5, 20, 20])
     found["score"] = [0.9, 0.3, 0.04]
     (run,) = read_runs([write_run(tmp_path / "a", A2, found, recall=recall)]).runs
     shares = run.shares()
-    assert shares.counted.tolist() == [True, False, False]
-    assert shares.chance.tolist() == [0.9, 0.3, 0]
     kept = recall.shares(found.assign(landcover=None, near_cloud=False), 0.5)
+    assert shares.counted.tolist() == [True, False, False]
+    assert shares.chance.tolist() == ([0.9, 0.3, 0] if share is None else kept.chance.tolist())
     np.testing.assert_allclose(shares.recall, kept.recall)
     np.testing.assert_allclose(shares.errors[shares.group], kept.errors[kept.group])
     assert (shares.missing, shares.dispersion, shares.known) == (recall.value, 1.5, True)
+    assert shares.share_error == kept.share_error
+    assert (share is None) == (kept.share_error == 0)
     unit = np.zeros(3, np.intp)
     assert shares.sums(unit, 1).interval == kept.sums(unit, 1).interval
     without = run.shares(np.array([True, False, False]))
     assert without.counted.tolist() == [False] * 3
-    assert without.chance.tolist() == [0, 0.3, 0]
+    assert without.chance.tolist() == [0, *shares.chance[1:]]
 
 
 def test_an_acquisition_counts_once_by_its_newest_baseline(tmp_path):

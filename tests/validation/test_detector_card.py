@@ -1,5 +1,6 @@
 """Figures of a card: thresholds by the stated rule, counts that add up, and nothing that was not measured."""
 
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +48,15 @@ def test_a_segmenter_is_refused():
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """The shipped detector, measured on two tiny simulated scenes."""
+    winter = date(2023, 12, 12)
     settings = DetectorMeasurement(
-        calibration=(Seed(seed=2001, size=160),), held_out=(Seed(seed=42, size=160),)
+        calibration=(Seed(seed=2001, size=160),),
+        held_out=(Seed(seed=42, size=160),),
+        low_sun=(Seed(seed=2001, size=160, day=winter),),
     )
     said: list[str] = []
     found = measure_detector(open_bundle("trucks"), settings, said.append)
-    assert said == ["simulated scene 2001", "simulated scene 42"]
+    assert said == ["simulated scene 2001", "simulated scene 42", "simulated scene 2001 on 2023-12-12"]
     return found
 
 
@@ -72,6 +76,7 @@ def test_a_measured_card_has_everything_and_is_written_whole(measured, tmp_path)
     assert quality["speed"]["seconds_per_mpx_one_thread"] > 0
     for where in ("near_roads", "everywhere"):
         assert quality["calibration"][where]["expected_error_before"] is not None
+        assert quality["recall"][where]["low_sun"].keys() == {"chance", "recall", "recall_error"}
     moving = quality["moving_vehicles"]
     assert moving["simulated_held_out"].keys() == {"near_roads", "everywhere"}
     assert moving["calibration"]["near_roads"]["expected_error_after"] is not None
@@ -87,7 +92,7 @@ def test_motion_counts_near_roads_only(measured, tmp_path):
     Motion tells vehicles from the rest; it says little about which of them are heavy.
     """
     seen = observe_seed(open_bundle("trucks"), Seed(seed=2001, size=160), tmp_path, Engine(threads=1))
-    vehicles = Observations((seen,), (), (), ()).of_vehicles()
+    vehicles = Observations((seen,), (), (), (), ()).of_vehicles()
     fitted = {near: Mode.fit(vehicles, near, 0.5).calibration for near in (False, True)}
     assert fitted[False].motion == 0 and fitted[True].motion > 0
     everywhere, near = (measured.card.calibration_for(case) for case in (False, True))

@@ -1,17 +1,19 @@
 """Recall of a card by groups, and its check."""
 
-import pytest
+from dataclasses import replace
 
-from pipeline.layers.expected import Recall
-from pipeline.validation.recall import recall_table
+import pytest
+from scipy.special import expit, logit
+from shapely import LineString
+
+from pipeline.layers.expected import LowSun, Recall
+from pipeline.validation.recall import fit_low_sun, recall_table
 from tests.validation.test_card_metrics import observed
 
 
-def place(found, truth):
+def place(found, truth, shadow=None):
     """A place near a road, whose labels were measured as clear."""
-    from dataclasses import replace
-
-    one = observed(found, truth)
+    one = replace(observed(found, truth, side_m=1e6), shadow=shadow)
     columns = {"landcover": "built", "near_cloud": False}
     trucks = one.trucks.assign(speed_kmh_sigma=8.0, **columns)
     reference = one.reference.assign(moved=2.0, moved_sigma=0.2, **columns)
@@ -21,7 +23,7 @@ def place(found, truth):
 def test_trucks_are_counted_by_group_and_expected_numbers_are_checked():
     known = place({0: 0.9, 1000: 0.06, 3000: 0.04}, [0, 1000, 2000])  # 0.04 is too weak to count
     other = place({0: 1.0, 1000: 1.0}, [0, 1000, 2000])
-    table = recall_table([known], [other], near_roads=True)
+    table = recall_table([known], [], [other], near_roads=True)
     assert table["score_from"] == 0.05
     assert table["rows"] == [["built", "clear", "away", 4, 6]]
     (row,) = table["check"]["rows"]
@@ -33,5 +35,30 @@ def test_trucks_are_counted_by_group_and_expected_numbers_are_checked():
 
 
 def test_without_trucks_nothing_is_checked():
-    table = recall_table([place({}, [])], [place({0: 1.0}, [0])], near_roads=True)
+    table = recall_table([place({}, [])], [], [place({0: 1.0}, [0])], near_roads=True)
     assert (table["dispersion"], table["check"]["rows"]) == (1.0, [])
+
+
+def test_chances_and_recall_of_long_shadows():
+    """Shadows of three heights: half of the trucks are found, and of scores of 0.8 nine in ten are right."""
+    truth = [1000 * number for number in range(360)]
+    places = [*truth[:180], *(x + 500 for x in truth[:20])]
+    road = observed({}, []).roads.assign(geometry=[LineString([(-100, 0), (400_000, 0)])])
+    winter = replace(place(dict.fromkeys(places, 0.8), truth, shadow=3.0), roads=road)
+    known = Recall.of_table([["built", "clear", "away", 90, 100]], 0.05)
+    low = fit_low_sun([winter], known, near_roads=True)
+    assert expit(logit(known.value) + 2 * low.recall) == pytest.approx(0.5, abs=0.005)
+    assert expit(logit(0.8) + 2 * low.chance) == pytest.approx(0.9, abs=0.005)
+    assert low.recall_error == pytest.approx((4 * 360 * 0.25) ** -0.5, rel=0.01)  # of a binomial share
+
+
+def test_without_long_shadows_they_change_nothing():
+    known = Recall.of_table([["built", "clear", "away", 90, 100]], 0.05)
+    for shadow in (None, 0.8):
+        assert fit_low_sun([place({0: 0.9}, [0], shadow)], known, near_roads=True) == LowSun()
+    assert fit_low_sun([], known, near_roads=True) == LowSun()
+
+
+def test_the_share_is_that_of_the_scores_that_count():
+    table = recall_table([place({0: 0.9, 1000: 0.3, 2000: 0.04}, [0])], [], [], near_roads=True)
+    assert table["share"] == pytest.approx(0.6)
