@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ from pipeline.storage.atomic import make_folder, replacing
 from pipeline.tiling import round_up
 
 if TYPE_CHECKING:  # the import takes seconds
+    from torch import Tensor, nn
+
     from pipeline.models.standalone import Standalone
 
 FORMATS = ("onnx",)
@@ -27,6 +30,9 @@ OPSET = 18
 TILE_PX = 400
 TOLERANCE = 1e-4
 """Most difference from the engine, of values above 1 as a share of them."""
+_GRAPHS = {"onnx": "model.onnx", "boxes": "boxes.onnx"}
+_PATCHES_PX = (64, 40)
+"""Sides of the noise in which boxes are compared: two, so that their numbers differ."""
 _NEEDED = ("onnx", "onnxruntime")
 
 
@@ -40,7 +46,8 @@ def export_bundle(
 ) -> dict[str, Path]:
     """Write `model.onnx`, `weights.safetensors`, `card.yaml` and `item.json`; return the paths by asset.
 
-    The folder is new or empty; nothing is written before the check against the engine. Numbers of the user's
+    A detector of `Family.exports_boxes` has `boxes.onnx`, too, from the maps of `model.onnx` to boxes. The
+    folder is new or empty; nothing is written before the check against the engine. Numbers of the user's
     raster become reflectance as number * scale + offset in Deepness, which reads this from the metadata; the
     graph itself takes reflectance.
 
@@ -60,16 +67,19 @@ def export_bundle(
     from pipeline.models.standalone import standalone
 
     network, card, side = standalone(bundle), bundle.card, tile_side(bundle.card, tile_px)
-    content = _graph(network, card, side, deepness_metadata(card, side, scale, offset))
+    content = _dense_graph(network, card, side, deepness_metadata(card, side, scale, offset))
     outputs = _checked(content, card, network, side)
-    files = {"onnx": "model.onnx", "weights": "weights.safetensors", "card": "card.yaml"}
+    graphs = {"onnx": content, **_boxes_graph(network, card, side)}
+    files = {"weights": "weights.safetensors", "card": "card.yaml"}
+    files |= {key: _GRAPHS[key] for key in graphs}
     count = sum(parameter.numel() for parameter in network.parameters())
     shapes = {key: (-1, *array.shape[1:]) for key, array in outputs.items()}
     item = stac_item(card, side, shapes, count, files)
     make_folder(folder)
     paths = {key: folder / file for key, file in files.items()} | {"item": folder / "item.json"}
-    with replacing(paths["onnx"]) as part:
-        part.write_bytes(content)
+    for key, graph in graphs.items():
+        with replacing(paths[key]) as part:
+            part.write_bytes(graph)
     for key, source in (("weights", bundle.weights), ("card", bundle.folder / "card.yaml")):
         with replacing(paths[key]) as part:
             shutil.copyfile(source, part)
@@ -127,26 +137,70 @@ def _check(folder: Path, name: str, scale: float, offset: float) -> None:
         raise OutputError(f"{folder} exists and is not an empty folder. Choose another --out, or remove it.")
 
 
-def _graph(network: Standalone, card: Card, side: int, metadata: Mapping[str, str]) -> bytes:
+def _dense_graph(network: Standalone, card: Card, side: int, metadata: Mapping[str, str]) -> bytes:
     """Return the ONNX file of a network for tiles (N, bands, side, side), N free."""
-    import onnx
     import torch
 
     example = torch.zeros(1, len(card.bands), side, side)
     with torch.inference_mode():
         names = _names(card, len(network(example)))
-    with tempfile.TemporaryDirectory() as folder:
+    free = {key: {0: "batch"} for key in ("reflectance", *names)}
+    return _graph(network, (example,), card, names, free, metadata)
+
+
+def _boxes_graph(network: Standalone, card: Card, side: int) -> dict[str, bytes]:
+    """Return the ONNX file from a tile's maps to its boxes, checked; none if the family has no such graph."""
+    import torch
+
+    from pipeline.models.registry import find_family
+    from pipeline.models.standalone import Boxes
+
+    family = find_family(card.task, card.architecture)
+    if not family.exports_boxes:
+        return {}
+    second = Boxes(network.dense.network, family.detected).eval()
+    generator = torch.Generator().manual_seed(0)
+    content = b""
+    for patch in _PATCHES_PX:
+        tile = torch.full((1, len(card.bands), side, side), 0.1)
+        tile[..., :patch, :patch] = torch.rand((len(card.bands), patch, patch), generator=generator) * 0.6
+        with torch.no_grad():
+            maps = network(tile)
+            expected = [values.numpy() for values in second(*maps)]
+        if not content:
+            free = {key: {0: "boxes"} for key in family.detected}
+            content = _graph(second, maps, card, list(family.detected), free, {})
+        inputs = {f"map_{index}": values.numpy() for index, values in enumerate(maps)}
+        _compare(card, _run(content, inputs).values(), expected)
+    return {"boxes": content}
+
+
+def _graph(
+    network: nn.Module,
+    examples: tuple[Tensor, ...],
+    card: Card,
+    outputs: list[str],
+    free: Mapping[str, Mapping[int, str]],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """Return a network as an ONNX file; `free` are the names of dimensions of any size."""
+    import onnx
+    import torch
+
+    inputs = ["reflectance"] if "reflectance" in free else [f"map_{index}" for index in range(len(examples))]
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of tracing and indices: results are compared afterwards
         file = Path(folder) / "model.onnx"
         try:
             torch.onnx.export(
                 network,
-                (example,),
+                examples,
                 file,
                 dynamo=False,  # 2.5 times as fast as the other exporter
                 opset_version=OPSET,
-                input_names=["reflectance"],
-                output_names=names,
-                dynamic_axes={key: {0: "batch"} for key in ("reflectance", *names)},
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_axes=free,
             )
         except (RuntimeError, TypeError, ValueError, torch.onnx.errors.OnnxExporterError) as error:
             said = " ".join(str(error).split())[:200]
@@ -167,21 +221,34 @@ def _names(card: Card, count: int) -> list[str]:
 
 def _checked(content: bytes, card: Card, network: Standalone, side: int) -> dict[str, NDArray[np.float32]]:
     """Return the outputs of the file for a random tile; BundleError if the engine's are others."""
-    import onnxruntime
-
     generator = np.random.default_rng(0)
     tile = generator.uniform(0, 0.6, (len(card.bands), side, side)).astype(np.float32)
     tile[:, : side // 8, : side // 8] = np.nan  # a corner without data
+    found = _run(content, {"reflectance": tile[None]})
+    _compare(card, found.values(), _by_engine(network, card, tile))
+    return found
+
+
+def _run(content: bytes, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    found = session.run(None, {"reflectance": tile[None]})
-    for result, expected in zip(found, _by_engine(network, card, tile), strict=True):
-        difference = float(np.max(np.abs(result - expected) / np.maximum(1, np.abs(expected))))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _compare(card: Card, found: Iterable[NDArray[np.float32]], expected: Iterable[Any]) -> None:
+    """Raise BundleError if values differ by more than `TOLERANCE`, or in number."""
+    for result, values in zip(found, expected, strict=True):
+        difference = float("inf")
+        if result.shape == values.shape:
+            apart = np.abs(result - values) / np.maximum(1, np.abs(values))
+            difference = float(np.max(apart, initial=0))
         if not difference <= TOLERANCE:
             raise BundleError(
                 f"Model {card.id} as ONNX differs from the engine by {difference:.2g}, more than "
                 f"{TOLERANCE:g}: not exported. Report this with the versions of torch and onnxruntime."
             )
-    return {output.name: array for output, array in zip(session.get_outputs(), found, strict=True)}
 
 
 def _by_engine(network: Standalone, card: Card, tile: NDArray[np.float32]) -> list[Any]:

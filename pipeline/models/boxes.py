@@ -21,10 +21,15 @@ def suppress(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     torchvision compares all pairs, which takes a second for the 40,000 proposals of a tile full of roads.
     Here only pairs that can overlap enough are compared: their sides differ by less than a factor of 1 /
     iou_threshold, and their centres are less than (1 - t) / (1 + t) of the longer side apart in x and in y.
-    The result is the same, since the overlap of the widths is at least that of the areas.
+    The result is the same, since the overlap of the widths is at least that of the areas. In a graph for
+    export it is torchvision's operation, which ONNX has.
     """
     import torch
 
+    if torch.onnx.is_in_onnx_export():
+        from torchvision.ops import nms
+
+        return torch.as_tensor(nms(boxes, scores, iou_threshold))
     corners = boxes.detach().cpu().numpy()
     order = np.argsort(-scores.detach().cpu().numpy(), kind="stable")
     rank = np.empty(len(order), dtype=np.intp)

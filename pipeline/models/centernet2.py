@@ -12,6 +12,7 @@ size in whole pixels, and all peaks above a probability are proposals.
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import Any
 
@@ -193,21 +194,23 @@ class TwoStageDetector(nn.Module):
 
     def _detections_of(self, seen: Tensor, logits: Tensor, at: Tensor) -> dict[str, Tensor]:
         """Return the detections of an image: maps (H, W, C + F) and (H, W), peaks (K, 2) as row, column."""
-        probabilities, boxes = logits.new_zeros((len(at), 3)), logits.new_zeros((len(at), 4))
-        for part in torch.arange(len(at), device=at.device).split(_WINDOWS_AT_ONCE):
-            peak = functional.pad(at[part], (1, 0))
-            windows = cut_windows(seen[None], peak)
-            objectness = logits[tuple(at[part].T)]
-            classes, place = self.windows(windows, objectness)
-            probabilities[part] = _joint(classes.softmax(dim=1), objectness)
-            boxes[part] = _boxes(at[part], place)
+        parts = (at,) if torch.jit.is_tracing() else at.split(_WINDOWS_AT_ONCE)
+        probabilities, boxes = map(
+            torch.cat, zip(*(self._classified(seen, logits, part) for part in parts), strict=True)
+        )
         # Rounded, the root of a square may be below it.
-        vehicle = torch.hypot(*probabilities[:, 1:].unbind(1)).maximum(probabilities[:, HEAVY])
+        vehicle = probabilities[:, 1:].norm(dim=1).maximum(probabilities[:, HEAVY])
         found = vehicle >= MIN_VEHICLE_SCORE
         vehicle, heavy, boxes = vehicle[found], probabilities[found, HEAVY], boxes[found]
         boxes = clip_boxes_to_image(boxes, (int(logits.shape[0]), int(logits.shape[1])))
         best = suppress(boxes, vehicle, _NMS_IOU)
         return {"boxes": boxes[best], "scores": heavy[best], "vehicle_scores": vehicle[best]}
+
+    def _classified(self, seen: Tensor, logits: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scores of classes (K, 3) and boxes (K, 4) of some peaks, all at once."""
+        objectness = logits[at[:, 0], at[:, 1]]
+        classes, place = self.windows(cut_windows(seen[None], functional.pad(at, (1, 0))), objectness)
+        return _joint(classes.softmax(dim=1), objectness), _boxes(at, place)
 
     def _losses(self, maps: tuple[Tensor, ...], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         seen, objectness = maps
@@ -365,4 +368,5 @@ FAMILY = Family(
     TwoStageDetector,
     {"width": 48, "features": 12, "window_widths": [48, 64, 64, 64], "hidden": 128, "min_objectness": 0.15},
     scores_vehicles=True,
+    exports_boxes=True,
 )

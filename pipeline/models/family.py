@@ -80,6 +80,13 @@ class Family:
     """Default arguments, for cards without them."""
     scores_vehicles: bool = False
     """True for a detector that returns `vehicle_scores`: its cards have a class of light vehicles."""
+    exports_boxes: bool = False
+    """True for a detector whose `detections` PyTorch can trace for any number of boxes."""
+
+    @property
+    def detected(self) -> tuple[str, ...]:
+        """Return the names of what a detector of this family returns for each box."""
+        return ("boxes", "scores", "vehicle_scores") if self.scores_vehicles else ("boxes", "scores")
 
     @property
     def key(self) -> tuple[Task, str]:

@@ -12,6 +12,10 @@ from pipeline.models.bundle import Card
 from pipeline.scenes.readers.naming import FIRST_LIGHT
 
 MLM_SCHEMA = "https://stac-extensions.github.io/mlm/v1.4.0/schema.json"
+_BOXES = {
+    "mlm:framework": "ONNX",
+    "description": "Boxes (left, top, right, bottom in pixels) and scores from the maps of one tile.",
+}
 _ALWAYS = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 _TASKS = {
     "segmentation": "semantic-segmentation",
@@ -26,7 +30,8 @@ def stac_item(
     """Return the item of a bundle whose ONNX file takes tiles of `tile_px` pixels.
 
     `outputs` are the shapes by name, -1 for the batch. `files` are the names of the assets `onnx`, `weights`
-    and `card`, beside the item. A model has no place, so the geometry is null.
+    and `card`, and for some detectors `boxes`, beside the item. A model has no place, so the
+    geometry is null.
     """
     item = pystac.Item(
         id=f"{card.id}-{card.version}",
@@ -48,8 +53,11 @@ def stac_item(
     for key, media, roles, fields in (
         ("onnx", "application/octet-stream", ["mlm:model"], onnx),
         ("weights", "application/octet-stream", ["mlm:model", "mlm:weights"], weights),
+        ("boxes", "application/octet-stream", ["mlm:model"], {"mlm:artifact_type": "onnx", **_BOXES}),
         ("card", "application/yaml", ["metadata"], {}),
     ):
+        if key not in files:
+            continue
         item.add_asset(
             key, pystac.Asset(f"./{files[key]}", media_type=media, roles=roles, extra_fields=fields)
         )

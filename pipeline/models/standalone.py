@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -40,6 +42,19 @@ class Standalone(nn.Module):
         if not self.segments:
             return tuple(maps)
         return ((maps[0].permute(0, 3, 1, 2) / self.temperature).softmax(dim=1),)
+
+
+class Boxes(nn.Module):
+    """Second step of a detector of `Family.exports_boxes`: the maps of one image to its detections."""
+
+    def __init__(self, network: nn.Module, names: Sequence[str]) -> None:
+        super().__init__()
+        self.network, self.names = network, names
+
+    def forward(self, *maps: Tensor) -> tuple[Tensor, ...]:
+        """Return the detections that `names` lists, of `dense`'s maps (1, H, W, channels)."""
+        (found,) = self.network.detections(*maps)  # type: ignore[operator]
+        return tuple(found[name] for name in self.names)
 
 
 def standalone(bundle: Bundle) -> Standalone:

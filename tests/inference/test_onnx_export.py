@@ -1,17 +1,22 @@
 """Bundles as ONNX files: the map of a run in ONNX Runtime, over tiles with the halo of the card."""
 
+import dataclasses
 import json
 
 import numpy as np
 import pystac
 import pytest
+import torch
 from rasterio.windows import Window
 
 import truckscape as ts
 from pipeline.errors import BundleError, ConfigError, MissingExtraError, OutputError
 from pipeline.inference import onnx_export
 from pipeline.inference.onnx_export import deepness_metadata, export_bundle, tile_side
+from pipeline.models import centernet2, registry
 from pipeline.models.bundle import open_bundle
+from pipeline.models.normalise import normalise
+from pipeline.models.registry import build_network
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
 
@@ -120,3 +125,42 @@ def test_a_file_that_differs_from_the_engine_is_refused(tmp_path, monkeypatch):
     with pytest.raises(BundleError, match="differs from the engine"):
         export_bundle(open_bundle("landcover"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_boxes_of_a_detector_are_those_of_the_engine(tmp_path, product):
+    """A tile of a simulated scene: maps by one file, boxes by the other."""
+    bundle = open_bundle("trucks")
+    paths = export_bundle(bundle, tmp_path / "out", tile_px=200)
+    item = pystac.Item.from_file(str(paths["item"]))
+    assert (tmp_path / "out" / item.assets["boxes"].href).is_file()
+    card = bundle.card
+    side = tile_side(card, 200)
+    pixels = read_pixels(open_scene(str(product.safe)), Window(0, 0, side, side), tuple(card.bands))
+    sessions = [
+        onnxruntime.InferenceSession(paths[key], providers=["CPUExecutionProvider"])
+        for key in ("onnx", "boxes")
+    ]
+    maps = sessions[0].run(None, {"reflectance": pixels.reflectance[None]})
+    names = [output.name for output in sessions[1].get_outputs()]
+    found = dict(zip(names, sessions[1].run(None, {"map_0": maps[0], "map_1": maps[1]}), strict=True))
+    network = bundle.load_into(build_network(card)).eval()
+    with torch.inference_mode():
+        (expected,) = network(normalise(pixels.reflectance, pixels.valid, card)[None])
+    assert names == ["boxes", "scores", "vehicle_scores"]
+    assert len(found["scores"]) == len(expected["scores"]) > 5
+    for name in names:
+        np.testing.assert_allclose(found[name], expected[name].numpy(), atol=1e-3)
+    nothing = sessions[1].run(None, {"map_0": maps[0], "map_1": np.full_like(maps[1], -9)})
+    assert [len(values) for values in nothing] == [0, 0, 0]
+
+
+def test_a_family_whose_boxes_are_no_graph_has_its_maps_only(tmp_path, monkeypatch):
+    family = dataclasses.replace(centernet2.FAMILY, exports_boxes=False)
+    monkeypatch.setattr(registry, "find_family", lambda task, name: family)
+    paths = export_bundle(open_bundle("trucks"), tmp_path / "out", tile_px=200)
+    assert sorted(path.name for path in paths.values()) == [
+        "card.yaml",
+        "item.json",
+        "model.onnx",
+        "weights.safetensors",
+    ]

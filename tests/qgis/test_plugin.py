@@ -164,8 +164,8 @@ def test_errors_are_the_line_of_the_command_and_cancelling_ends_it(profiles, com
     assert not list((profiles / "cancelled").glob("*/run.json"))
 
 
-def test_a_command_that_is_missing_is_one_line_that_says_where_to_name_it(profiles):
+def test_a_wrong_command_is_one_line_that_says_where_to_name_it(profiles):
     run = {"SCENE": "scene.zip", "OUT": str(profiles / "none")}
-    (job,) = drive(profiles, profiles / "absent", {"id": "truckscape:run", "parameters": run})["jobs"]
-    assert "absent is not a program" in job["error"]
+    (job,) = drive(profiles, profiles / "truckscape.zip", {"id": "truckscape:run", "parameters": run})["jobs"]
+    assert "truckscape.zip is not a program" in job["error"]
     assert "Settings > Options > Processing" in job["error"]
