@@ -194,7 +194,7 @@ class TwoStageDetector(nn.Module):
 
     def _detections_of(self, seen: Tensor, logits: Tensor, at: Tensor) -> dict[str, Tensor]:
         """Return the detections of an image: maps (H, W, C + F) and (H, W), peaks (K, 2) as row, column."""
-        parts = (at,) if torch.jit.is_tracing() else at.split(_WINDOWS_AT_ONCE)
+        parts = (at,) if torch.onnx.is_in_onnx_export() else at.split(_WINDOWS_AT_ONCE)
         probabilities, boxes = map(
             torch.cat, zip(*(self._classified(seen, logits, part) for part in parts), strict=True)
         )
