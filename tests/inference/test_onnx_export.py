@@ -14,8 +14,7 @@ from pipeline.errors import BundleError, ConfigError, MissingExtraError, OutputE
 from pipeline.inference import onnx_export
 from pipeline.inference.onnx_export import deepness_metadata, export_bundle, tile_side
 from pipeline.models import centernet2, registry
-from pipeline.models.bundle import open_bundle, save_bundle
-from pipeline.models.halo import with_halo
+from pipeline.models.bundle import open_bundle
 from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_network
 from pipeline.scenes.open import open_scene
@@ -154,20 +153,6 @@ def test_the_boxes_of_a_detector_are_those_of_the_engine(tmp_path, product):
         np.testing.assert_allclose(found[name][order], expected[name].numpy()[known], atol=1e-3)
     nothing = sessions[1].run(None, {"map_0": maps[0], "map_1": np.full_like(maps[1], -9)})
     assert [len(values) for values in nothing] == [0, 0, 0]
-
-
-def test_a_detector_without_a_second_stage_has_boxes_too(tmp_path):
-    """Of random weights, so that noise is full of vehicles."""
-    card = with_halo(open_bundle("trucks").card.model_copy(update={"architecture": "yolo", "arguments": {}}))
-    torch.manual_seed(0)
-    network = build_network(card)
-    torch.nn.init.normal_(network.predictor.weight)
-    torch.nn.init.constant_(network.predictor.bias, -2.0)
-    paths = export_bundle(
-        save_bundle(tmp_path / "yolo", card, network.state_dict()), tmp_path / "out", tile_px=200
-    )
-    session = onnxruntime.InferenceSession(paths["boxes"], providers=["CPUExecutionProvider"])
-    assert [tuple(each.shape) for each in session.get_inputs()] == [(1, 100, 100, 18)]
 
 
 def test_a_family_whose_boxes_are_no_graph_has_its_maps_only(tmp_path, monkeypatch):
