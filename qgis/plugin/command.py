@@ -1,6 +1,6 @@
 """The command `truckscape` as a process: its lines as messages and progress, its error as one line.
 
-Nothing of QGIS is imported here, and nothing of truckscape: it lives in a Python of its own.
+Nothing of QGIS is imported here, and nothing of truckscape: it lives in another Python.
 """
 
 from __future__ import annotations
