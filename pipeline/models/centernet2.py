@@ -12,7 +12,6 @@ size in whole pixels, and all peaks above a probability are proposals.
 
 from __future__ import annotations
 
-import math
 from contextlib import nullcontext
 from typing import Any
 
