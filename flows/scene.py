@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache, partial
 
 from prefect import flow, get_run_logger, task
@@ -105,7 +106,7 @@ def _work(
 ) -> Result:
     result = run_in_pool(lambda: _shards_and_layers(job(), say, on_tile))
     record.keep(scene_artifacts(result))
-    return result
+    return replace(result, shown=None)  # its picture has up to 10 MB, and callers may keep many results
 
 
 def _shards_and_layers(job: Job, say: Callable[[str], None], on_tile: OnTile | None) -> Result:

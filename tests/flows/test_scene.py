@@ -7,9 +7,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from flows import scene
+from pipeline.report.page import ReportContext
+from pipeline.run import Result
 from tests.flows.processes import PATIENT, TRUCKSCAPE, kept_by_prefect
 
 
@@ -122,3 +126,13 @@ def test_processes_give_the_same(product, finished, tmp_path):
     other = tmp_path / product.safe.stem
     assert (other / "trucks.geojson").read_bytes() == (folder / "trucks.geojson").read_bytes()
     assert (other / "landcover.tif").read_bytes() == (folder / "landcover.tif").read_bytes()
+
+
+def test_the_picture_of_the_report_is_not_kept_with_the_result(monkeypatch):
+    """It has up to 10 MB, and a caller may hold the results of many scenes."""
+    recorded = []
+    monkeypatch.setattr(scene, "scene_artifacts", recorded.append)
+    made = Result(Path("layers"), {}, {}, {}, shown=ReportContext("a report"))
+    record = SimpleNamespace(keep=lambda artifacts: None)
+    assert scene._work(lambda: None, lambda work: made, print, None, record).shown is None
+    assert recorded == [made]
