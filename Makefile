@@ -17,7 +17,7 @@ TORCH := $(or $(TORCH),$(CHOSEN),cpu)
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 $(if $(filter cpu cuda,$(TORCH)),,$(error TORCH=$(TORCH): expected cpu or cuda))
 
-.PHONY: install develop demo docs qgis-plugin test test-all fuzz coverage lint audit bench image clean
+.PHONY: install develop demo docs wheel qgis-plugin test test-all fuzz coverage lint audit bench image clean
 .NOTPARALLEL:
 
 # What a run needs. Stamps are written last: an interrupted installation is repeated, a complete one needs no network.
@@ -76,6 +76,11 @@ docs: .venv/.documented
 .venv/.documented: pyproject.toml .venv/.installed
 	$(BIN)/python -m pip install --quiet --prefer-binary -c constraints.txt -e '.[clouds,docs]'
 	touch $@
+
+# The package without the checkout: truckscape-VERSION-py3-none-any.whl in dist/.
+wheel: install
+	rm -rf build  # of older sources
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 # The plugin for QGIS (docs/qgis.md), the same bytes on every machine; needs nothing installed.
 qgis-plugin:
