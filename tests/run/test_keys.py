@@ -194,7 +194,7 @@ def test_another_calibration_or_threshold_needs_no_new_shards(product, tmp_path,
     run_shards(job(), [0, 1])
     for changes in (
         {"calibration": Calibration(temperature=2.0, offset=-3.0)},
-        {"calibration_near_roads": Calibration(offset=-1.0)},
+        {"calibration_near_roads": Calibration(offset=-1.2)},
         {"score_threshold_near_roads": 0.1},
     ):
         assert job(**changes).missing() == []
