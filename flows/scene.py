@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
+from typing import TYPE_CHECKING
 
 from prefect import flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
@@ -18,11 +19,13 @@ from flows.server import FlowRecord
 from flows.shard_order import ShardOrder
 from pipeline.errors import WorkerLostError
 from pipeline.fields import fields_of
-from pipeline.inference.engine import OnTile
 from pipeline.operations.parameters import SceneParameters
 from pipeline.operations.worker_pool import RunInPool
 from pipeline.processes import configure_process
 from pipeline.run import Job, Request, Result, finish, prepare, run_shard, tell_stored, work_on
+
+if TYPE_CHECKING:  # torch takes seconds, and a run that finds all its shards does not need it
+    from pipeline.inference.engine import OnTile
 
 
 def at_once(work: Callable[[], Result]) -> Result:
