@@ -15,6 +15,7 @@ from scipy import stats
 from pipeline.errors import CountsError
 from pipeline.input_warnings import warn
 from pipeline.safe_json import read_json_object
+from pipeline.traffic.rates import score_limit
 from pipeline.traffic.table import TrafficByRoad
 
 Array = NDArray[np.float64]
@@ -104,8 +105,7 @@ def _ratio(estimated: Array, expected: Array, unit: float) -> tuple[Figure, floa
         return Figure(value, np.nan, np.nan), np.nan
     mean = np.where(expected > 0, value * expected, np.nan)
     phi = float(np.nansum((estimated - mean) ** 2 / mean) / (n - 1)) if total else 0.0
-    tail = (1 - LEVEL) / 2
-    most = max(phi * stats.t.isf(tail, n - 1) ** 2, unit * stats.norm.isf(tail) ** 2)
+    most = float(score_limit(phi, n - 1, unit, LEVEL))
     centre, half = total + most / 2, np.sqrt(most * total + most**2 / 4)
     return Figure(value, max(float(centre - half), 0.0) / base, float(centre + half) / base), phi
 

@@ -100,8 +100,7 @@ def slopes(
     chi = np.divide((y - expected) ** 2, expected, out=np.zeros_like(y), where=(expected > 0) & (e > 0))
     freedom = np.maximum(dates - 2, 1)
     dispersion = chi.sum(axis=1) / freedom
-    tail = (1 - level) / 2
-    most = np.maximum(dispersion * stats.t.isf(tail, freedom) ** 2, unit * stats.norm.isf(tail) ** 2)
+    most = score_limit(dispersion, freedom, unit, level)
     high = _last(lambda b: statistic(b) <= most, best, ends[1])
     low = _last(lambda b: statistic(b) <= most, best, ends[0])
     still = statistic(np.zeros(len(y)))
@@ -121,6 +120,12 @@ def slopes(
         np.where(tested, dispersion, np.nan),
         dates,
     )
+
+
+def score_limit(dispersion: ArrayLike, freedom: ArrayLike, unit: float, level: float = 0.95) -> Array:
+    """Return max(phi t^2, u z^2): the largest score statistic within the interval."""
+    tail = (1 - level) / 2
+    return np.maximum(dispersion * stats.t.isf(tail, freedom) ** 2, unit * stats.norm.isf(tail) ** 2)
 
 
 def _last(holds: Callable[[Array], NDArray[np.bool_]], inside: Array, outside: Array) -> Array:

@@ -1,5 +1,7 @@
 """Files of the table: read back by other programs, with numbers as numbers and dates as dates."""
 
+import shutil
+import subprocess
 from datetime import date, datetime
 
 import duckdb
@@ -7,6 +9,7 @@ import geopandas as gpd
 import numpy as np
 import openpyxl
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -96,6 +99,47 @@ def test_the_csv(written):
     kinds = dict(zip(given.columns, map(str, given.types), strict=True))
     assert [kinds[name] for name in times] == ["TIMESTAMP", "DATE", "TIMESTAMP"]
     assert [kinds[name] for name in ("trucks", "congested")] == ["DOUBLE", "BOOLEAN"]
+
+
+@pytest.fixture(scope="module")
+def calc(tmp_path_factory):
+    """Return a function that opens a table in LibreOffice Calc, and returns its rows as Calc saved them."""
+    program = shutil.which("soffice")
+    if program is None:
+        pytest.skip("needs LibreOffice: apt install libreoffice-calc")
+    home = tmp_path_factory.mktemp("calc")
+
+    def opened(path, sheet=None, *options):
+        line = [program, f"-env:UserInstallation={(home / 'profile').as_uri()}", "--headless", *options]
+        line += ["--convert-to", "xlsx:Calc MS Excel 2007 XML", "--outdir", str(home), str(path)]
+        subprocess.run(line, check=True, capture_output=True, timeout=240)
+        book = openpyxl.load_workbook(home / f"{path.stem}.xlsx", data_only=True)  # flags are formulas there
+        header, *rows = (book[sheet] if sheet else book.active).iter_rows(values_only=True)
+        return pd.DataFrame(rows, columns=header, dtype=object)
+
+    return opened
+
+
+@pytest.mark.parametrize("name", [TRAFFIC_XLSX, TRAFFIC_CSV])
+def test_calc_shows_numbers_as_numbers_and_dates_as_dates(written, calc, name):
+    """The CSV as in Calc's dialog with UTF-8 and "Detect special numbers"."""
+    csv = "--infilter=Text - txt - csv (StarCalc):44,34,76,1,,0,false,true"
+    table = calc(written / "out-a" / name, *(["by road and date"] if name == TRAFFIC_XLSX else [None, csv]))
+    whole = pd.read_parquet(written / "out-a" / TRAFFIC_ROADS)
+    assert table.columns.tolist() == list(TABLE_FIELDS)
+    for column, (kind, _) in TABLE_FIELDS.items():
+        shown = [value for value in table[column] if value is not None]
+        if pa.types.is_floating(kind):
+            assert all(type(value) in (int, float) for value in shown), column
+            np.testing.assert_allclose(table[column].astype(float), whole[column].astype(float))
+        elif pa.types.is_date(kind) or pa.types.is_timestamp(kind):
+            expected = pd.to_datetime(whole[column]).dt.tz_localize(None).dt.floor("s").tolist()
+            assert [pd.Timestamp(value).round("s") for value in shown] == expected, column
+            assert all(isinstance(value, datetime) for value in shown), column
+        elif pa.types.is_boolean(kind):
+            assert {type(value) for value in shown} <= {bool}, column
+        else:
+            assert shown == whole[column].dropna().tolist(), column
 
 
 def test_the_same_runs_make_the_same_bytes(written):
