@@ -50,11 +50,12 @@ _Z = float(ndtri(1 - _TAIL))
 
 @dataclass(frozen=True)
 class LowSun:
-    """Change of log-odds with the length of shadows beyond `SHORT_SHADOW`, for each height of a vehicle."""
+    """Effect of shadows longer than `SHORT_SHADOW`, for each height of a vehicle that they are longer."""
 
     chance: float = 0.0
-    """Of the probability that a detection is a truck."""
+    """Change of the log-odds that a detection is a truck."""
     recall: float = 0.0
+    """Change of the logarithm of the recall."""
     recall_error: float = 0.0
     """Standard error of `recall`."""
 
@@ -183,11 +184,8 @@ class Recall:
     def _recalls(self, beyond: float) -> tuple[Array, Array]:
         """Return the recall of each group and, last, of all, and their relative standard errors."""
         value, error = np.array([*self.groups.values(), (self.value, self.error)], np.float64).T
-        if not beyond or self.low_sun == LowSun():
-            return value, error
-        lower = expit(logit(value) + beyond * self.low_sun.recall)
-        of_log_odds = np.hypot(error / (1 - value), beyond * self.low_sun.recall_error)
-        return lower, (1 - lower) * of_log_odds
+        lower = value * np.exp(beyond * self.low_sun.recall)
+        return lower, np.hypot(error, beyond * self.low_sun.recall_error)
 
     @staticmethod
     def _group(number: Mapping[Group, int], surface: str, contrast: str, cloud: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -37,16 +37,17 @@ def recall_table(
     """
     score_from = LEAST_SCORE if near_roads else WEAKEST_SCORE
     known = _rows(fitting, near_roads, score_from)
+    rows = _rows([*fitting, *held_out], near_roads, score_from)
+    share = _share(fitting, near_roads, score_from)
     table: dict[str, Any] = {"score_from": score_from, "dispersion": 1.0}
+    if share is not None:
+        table["share"] = rounded(share)
+    if any(row[-1] for row in rows):
+        lower = fit_low_sun(low_sun, Recall.of_table(rows, score_from), near_roads)
+        table["low_sun"] = {name: rounded(value) for name, value in asdict(lower).items()}
     check: list[list[Any]] = []
     if any(row[-1] for row in known):
-        recall = Recall.of_table(known, score_from)
-        share = _share(fitting, near_roads, score_from)
-        if share is not None:
-            table["share"] = rounded(share)
-        lower = fit_low_sun(low_sun, recall, near_roads)
-        table["low_sun"] = {name: rounded(value) for name, value in asdict(lower).items()}
-        recall = replace(recall, share=share, low_sun=lower)
+        recall = replace(Recall.of_table(known, score_from), share=share)
         squares = []
         for place in held_out:
             trucks, total = expected_trucks(place, recall, near_roads)
@@ -57,7 +58,7 @@ def recall_table(
     return {
         **table,
         "columns": ["surface", "contrast", "cloud", "found", "trucks"],
-        "rows": _rows([*fitting, *held_out], near_roads, score_from),
+        "rows": rows,
         "check": {"columns": ["place", "trucks", "expected", "low", "high"], "rows": check},
     }
 
@@ -83,10 +84,11 @@ def _share(places: Sequence[Observed], near_roads: bool, score_from: float) -> f
 
 
 def fit_low_sun(places: Sequence[Observed], recall: Recall, near_roads: bool) -> LowSun:
-    """Return the change of log-odds of chances and of recall with long shadows, of calibrated scenes.
+    """Return the effect of long shadows on chances and recall, of calibrated scenes.
 
-    Both are logistic regressions on the length of the shadows beyond `SHORT_SHADOW`, without an intercept:
-    there log-odds are those of the scores, and of `recall`.
+    A logistic regression of the outcomes of scores, and one with a logarithmic link of found trucks, on the
+    length of the shadows beyond `SHORT_SHADOW`, both without an intercept: where shadows are short, the
+    chances are the scores, and the recall is `recall`.
     """
     score_from = recall.score_from or 0.0
     scores: list[_Cases] = []
@@ -103,40 +105,44 @@ def fit_low_sun(places: Sequence[Observed], recall: Recall, near_roads: bool) ->
         found = np.repeat([True, False], [len(hit), len(missed)])
         shares = recall.shares(_measured(evaluation).iloc[[*hit, *missed]].assign(score=1.0), 0.0)
         trucks.append((shares.recall, found, beyond))
-    chance, _ = _slope(scores)
-    return LowSun(chance, *_slope(trucks))
+    chance, _ = _slope(scores, lambda p, change: expit(logit(p) + change), (-_STEEPEST, _STEEPEST))
+    return LowSun(chance, *_slope(trucks, lambda p, change: p * np.exp(change), (-_STEEPEST, 0.0)))
 
 
 _Cases = tuple[NDArray[np.float64], NDArray[np.bool_], float]
 """Probabilities (N,), whether each came true, and the regressor of all of them."""
 
 
-def _slope(cases: Sequence[_Cases]) -> tuple[float, float]:
-    """Return the coefficient of a logistic regression with known log-odds, and its standard error.
+_STEEPEST = 2.0
+"""Bound of coefficients, which keeps them finite where all outcomes are alike."""
+_STEP = 1e-5
 
-    Without information both are 0. The penalty, of Jeffreys' prior (Firth, "Bias reduction of maximum
-    likelihood estimates", 1993), keeps the coefficient finite where all came true.
+
+def _slope(
+    cases: Sequence[_Cases],
+    changed: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
+    bounds: tuple[float, float],
+) -> tuple[float, float]:
+    """Return the coefficient of highest likelihood of a regression, and its standard error; else 0 and 0.
+
+    `changed` gives the probabilities (N,) after a change (N,), coefficient times regressor. The error is by
+    Fisher's information.
     """
     chance, right = (np.concatenate([case[n] for case in cases] or [np.zeros(0)]) for n in (0, 1))
     beyond = np.concatenate([np.full(len(case[0]), case[2]) for case in cases] or [np.zeros(0)])
     used = (beyond > 0) & (chance > 0) & (chance < 1)
-    odds, x, y = logit(chance[used]), beyond[used], right[used]
+    before, x, y = chance[used], beyond[used], right[used].astype(np.bool_)
     if not len(x):
         return 0.0, 0.0
 
-    def information(slope: float) -> float:
-        p = expit(odds + slope * x)
-        return float((x**2 * p * (1 - p)).sum())
-
     def loss(slope: float) -> float:
-        z = odds + slope * x
-        return float((np.logaddexp(0, z) - y * z).sum()) - 0.5 * np.log(information(slope))
+        p = changed(before, slope * x)
+        return -float(np.log(np.where(y, p, 1 - p)).sum())
 
-    slope = float(minimize_scalar(loss, bounds=(-_STEEPEST, _STEEPEST), method="bounded").x)
-    return slope, information(slope) ** -0.5
-
-
-_STEEPEST = 3.0
+    slope = float(minimize_scalar(loss, bounds=bounds, method="bounded").x)
+    p = changed(before, slope * x)
+    change = (changed(before, (slope + _STEP) * x) - p) / _STEP
+    return slope, float((change**2 / (p * (1 - p))).sum()) ** -0.5
 
 
 def _measured(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:

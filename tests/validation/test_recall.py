@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from scipy.special import expit, logit
 from shapely import LineString
@@ -47,9 +48,9 @@ def test_chances_and_recall_of_long_shadows():
     winter = replace(place(dict.fromkeys(places, 0.8), truth, shadow=3.0), roads=road)
     known = Recall.of_table([["built", "clear", "away", 90, 100]], 0.05)
     low = fit_low_sun([winter], known, near_roads=True)
-    assert expit(logit(known.value) + 2 * low.recall) == pytest.approx(0.5, abs=0.005)
-    assert expit(logit(0.8) + 2 * low.chance) == pytest.approx(0.9, abs=0.005)
-    assert low.recall_error == pytest.approx((4 * 360 * 0.25) ** -0.5, rel=0.01)  # of a binomial share
+    assert known.value * np.exp(2 * low.recall) == pytest.approx(0.5, abs=0.001)
+    assert expit(logit(0.8) + 2 * low.chance) == pytest.approx(0.9, abs=0.001)
+    assert low.recall_error == pytest.approx((4 * 360) ** -0.5, rel=0.01)  # of a share's logarithm
 
 
 def test_without_long_shadows_they_change_nothing():
