@@ -180,11 +180,11 @@ class _Tested:
         shape = (len(places), self.searched.shape[1])
         # One detection more than there is: none on some dates is no density of 0.
         least = 1 / self.dates_searched[places]
-        weights = coo_array(
-            (1 / self.dates_searched[other], (place, other)), shape=(len(places), len(self.xyz))
-        )
+        near, row = np.unique(other, return_inverse=True)
+        weights = coo_array((1 / self.dates_searched[other], (place, row)), shape=(len(places), len(near)))
         pooled = least + weights.sum(axis=1)
-        covered = (weights.tocsr() @ self.searched.astype(np.float64) + least[:, None]) / pooled[:, None]
+        searched = weights.tocsr() @ self.searched[near].astype(np.float64)
+        covered = (searched + least[:, None]) / pooled[:, None]
         here = np.bincount(place * shape[1] + self.look[other], minlength=shape[0] * shape[1]).reshape(shape)
         is_crowded = poisson.sf(here - 1, pooled[:, None] * covered) < _CROWDED
         around = np.where(is_crowded, here / covered, (pooled * on_line)[:, None])

@@ -36,7 +36,10 @@ def test_runs_against_a_counter(layers, tmp_path):
     refused = counts(layers, tmp_path / "zst.csv", *where)
     assert refused.exit_code == 1
     assert "--timezone" in str(refused.exception)
-    done = counts(layers, tmp_path / "zst.csv", *where, "--timezone", "Europe/Berlin", "--fit")
+    where = (*where, "--timezone", "Europe/Berlin", "--fit")
+    refused = counts(layers, tmp_path / "zst.csv", *where)
+    assert "0 estimated" in str(refused.exception)  # its trucks are at the same places on all dates
+    done = counts(layers, tmp_path / "zst.csv", *where, "--keep-recurring")
     assert done.exit_code == 0, done.output
     metrics = json.loads((tmp_path / "counts" / "counts.json").read_text())
     assert metrics["pairs"] == 8
