@@ -67,6 +67,10 @@ class DetectorMeasurement(Settings):
             Seed(seed=2002, day=date(2023, 11, 9)),
             Seed(seed=2003, day=date(2023, 1, 24)),
             Seed(seed=2004, day=date(2023, 2, 16)),
+            Seed(seed=2005, day=date(2023, 12, 19)),
+            Seed(seed=2006, day=date(2023, 11, 23)),
+            Seed(seed=2007, day=date(2023, 1, 10)),
+            Seed(seed=2008, day=date(2023, 2, 7)),
         ),
         description="simulated scenes of winter, from which recall and chances under long shadows are fitted",
     )
