@@ -16,7 +16,7 @@ from pipeline.printable import no_formula
 from pipeline.report.markdown import plain
 from pipeline.storage.atomic import make_folder, replacing
 
-_COLOURS = ("#0f766e", "#b45309", "#6366f1", "#be123c", "#4d7c0f", "#0369a1")
+_COLOURS = ("#0f766e", "#b45309", "#6366f1", "#be123c", "#4d7c0f", "#0369a1", "#a16207", "#475569")
 
 
 @dataclass(frozen=True)
