@@ -149,34 +149,37 @@ class _Tested:
         self.counted = np.flatnonzero(self.counts)
         self.tree = KDTree(xyz[self.counted])
         p_values = np.ones(len(xyz))
-        for radius in RADII * radius_m:
-            here = _dates_here(self.look, pairs[apart <= radius])
-            candidates = np.flatnonzero(self.counts & (here >= LEAST_DATES))
-            for start in range(0, len(candidates), _AT_ONCE):
-                part = candidates[start : start + _AT_ONCE]
-                tested = len(RADII) * self._p_values(part, here[part], radius)
-                p_values[part] = np.minimum(p_values[part], tested)
+        radii = RADII * radius_m
+        within = np.stack([_dates_here(self.look, pairs[apart <= radius]) for radius in radii])
+        candidates = np.flatnonzero(self.counts & (self.dates_here >= LEAST_DATES))
+        for start in range(0, len(candidates), _AT_ONCE):
+            part = candidates[start : start + _AT_ONCE]
+            p_values[part] = self._p_values(part, within[:, part], radii)
         self.q_values = np.ones(len(xyz))
         if len(self.counted):
             self.q_values[self.counted] = false_discovery_control(p_values[self.counted])
         self.passes = (self.q_values <= FALSE_SHARE) & (self.dates_here >= LEAST_DATES)
 
-    def _p_values(self, places: _Indices, dates_here: _Indices, radius: float) -> _Numbers:
-        """Return the chance of as many further dates within a radius at each place."""
+    def _p_values(self, places: _Indices, within: _Indices, radii: _Numbers) -> _Numbers:
+        """Return the chance of as many further dates as `within` (R, places) one of R radii at each place."""
         around = self.tree.query_ball_point(self.xyz[places], AROUND_M)
         place = np.repeat(np.arange(len(places)), [len(near) for near in around])
         other = self.counted[np.concatenate([np.sort(np.asarray(near, dtype=np.intp)) for near in around])]
         east, north = _on_ground(self.xyz[places][place], self.xyz[other])
         apart = np.hypot(east, north) > self.radius_m
         place, other, east, north = place[apart], other[apart], east[apart], north[apart]
-        on_line = _same_line(len(places), place, east, north, radius)
+        on_line = np.stack([_same_line(len(places), place, east, north, radius) for radius in radii])
         density = self._density(places, place, other, on_line)
-        chances = -np.expm1(-2 * radius * density) * self.searched[places]
-        chances[np.arange(len(places)), self.look[places]] = 0.0
-        return at_least(chances, dates_here - 1)
+        chances = -np.expm1(-2 * radii[:, None, None] * density) * self.searched[places]
+        chances[:, np.arange(len(places)), self.look[places]] = 0.0
+        tails = np.stack([at_least(*pair) for pair in zip(chances, within - 1, strict=True)])
+        return np.asarray(np.where(within >= LEAST_DATES, len(radii) * tails, 1.0).min(axis=0).clip(max=1.0))
 
     def _density(self, places: _Indices, place: _Indices, other: _Indices, on_line: _Numbers) -> _Numbers:
-        """Return the detections a metre of road on the line of each place, (places, dates)."""
+        """Return the detections a metre of road on the line of each place, (R, places, dates).
+
+        `on_line` (R, places) is the share of them that are on its line.
+        """
         shape = (len(places), self.searched.shape[1])
         # One detection more than there is: none on some dates is no density of 0.
         least = 1 / self.dates_searched[places]
@@ -187,7 +190,7 @@ class _Tested:
         covered = (searched + least[:, None]) / pooled[:, None]
         here = np.bincount(place * shape[1] + self.look[other], minlength=shape[0] * shape[1]).reshape(shape)
         is_crowded = poisson.sf(here - 1, pooled[:, None] * covered) < _CROWDED
-        around = np.where(is_crowded, here / covered, (pooled * on_line)[:, None])
+        around = np.where(is_crowded, here / covered, (pooled * on_line)[..., None])
         return np.asarray(around / (2 * (AROUND_M - self.radius_m)))
 
 
