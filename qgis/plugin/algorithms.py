@@ -36,7 +36,7 @@ _READABLE = ["gpkg", "geojson", "fgb", "shp"]
 
 
 class Algorithm(QgsProcessingAlgorithm):
-    """What the algorithms share: a folder of results, opened in the project afterwards."""
+    """An algorithm that makes a folder of results, which is opened in the project afterwards."""
 
     key = title = help = ""
     folder_title = ""
@@ -210,7 +210,6 @@ class EvaluateTrucks(Algorithm):
 
     key, title = "evaluatetrucks", "Score trucks"
     subject = "trucks"
-    labels = "Truck labels"
     help = (
         "Compares the trucks of a run with labels: precision, recall, F1, and every mistake on the map with "
         "its likely cause.\n\nThe scene is only needed for pictures in the report."

@@ -35,7 +35,7 @@ _GRACE_S = 15.0
 
 
 class Feedback(Protocol):
-    """What is used of `QgsProcessingFeedback`."""
+    """The methods of `QgsProcessingFeedback` that a command needs."""
 
     def isCanceled(self) -> bool:  # noqa: N802
         """Return whether the user has asked to stop."""

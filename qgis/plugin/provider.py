@@ -14,7 +14,7 @@ ICON = Path(__file__).with_name("icon.svg")
 
 
 class Plugin:
-    """What QGIS starts and stops: the provider in Processing's registry."""
+    """The plugin: adds the provider to Processing's registry, and removes it."""
 
     def __init__(self) -> None:
         self.provider: Provider | None = None

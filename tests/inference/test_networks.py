@@ -1,4 +1,4 @@
-"""What a network is fed from a tile."""
+"""Inputs of networks from tiles."""
 
 import numpy as np
 import pytest
