@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from rasterio.transform import from_origin
 from rasterio.windows import Window
-from scipy.spatial import KDTree
+from scipy.optimize import linear_sum_assignment
 from scipy.special import softmax
 from torch import nn
 
@@ -174,18 +174,17 @@ def kept(status: NDArray[np.uint8], trucks: Detections) -> Detections:
 def assert_same_trucks(some: Detections, others: Detections) -> None:
     """Boxes of one are those of the other, each with its score; trucks side by side may swap places.
 
-    Of one truck in a hundred another box may stay, that overlaps it and has the same score but for rounding:
-    untrained networks give many boxes one score.
+    Of few trucks another box may stay, that overlaps it and has the same score but for rounding: untrained networks
+    give many boxes one score.
     """
     assert len(some) == len(others)
     if len(some):
-        boxes = KDTree(others.boxes).query(some.boxes)[1]
-        assert len(set(boxes)) == len(some)
-        there = others.take(boxes)
+        distance = np.abs(some.boxes[:, None] - others.boxes).max(axis=2)
+        there = others.take(linear_sum_assignment(distance)[1])
         np.testing.assert_allclose(some.boxes, there.boxes, atol=2)
         np.testing.assert_allclose(some.scores, there.scores, atol=1e-3)
         same = (np.abs(some.boxes - there.boxes) < 0.01).all(axis=1)
-        assert np.count_nonzero(~same) <= len(some) / 100
+        assert np.count_nonzero(~same) <= max(2, len(some) / 100)
         np.testing.assert_allclose(some.displacement[same], there.displacement[same], atol=0.02)
 
 
