@@ -1,6 +1,6 @@
 """Expected number of trucks: probabilities of detections over the recall of such trucks, with an interval.
 
-Each detection stands for p / R trucks: p is the probability that it is one, given the sun and the share of
+Each detection stands for p / R trucks: p is the probability that it is one, given the share of
 trucks among the detections of this scene (`pipeline.layers.prior`), R the share of such trucks that are
 detected. The sum is the estimator of Horvitz and Thompson ("A generalization of sampling without replacement
 from a finite universe", 1952), with p for the unknown truth. If p is calibrated and R right, its error has
@@ -22,9 +22,10 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, gammaincinv, logit, ndtri  # scipy.stats takes a second to import
+from scipy.special import gammaincinv, ndtri  # scipy.stats takes a second to import
 
 from pipeline.layers.prior import with_own_share
+from pipeline.scenes.sun import long_shadow
 
 Array = NDArray[np.float64]
 Group = tuple[str, str, str]
@@ -40,22 +41,16 @@ CONTRASTS = ("unclear", "weak", "clear")
 CONTRAST_FROM = (2.0, 6.0)
 """Displacements over their standard deviation from which on a contrast is weak, and clear."""
 
-SHORT_SHADOW = 1.0
-"""Length of a shadow, over the height of what casts it, up to which it changes nothing: a sun at 45 degrees.
-A longer one falls on more of the road beside a bright vehicle, whose contrast it cancels."""
-
 _TAIL = 0.025
 _Z = float(ndtri(1 - _TAIL))
 
 
 @dataclass(frozen=True)
 class LowSun:
-    """Effect of shadows longer than `SHORT_SHADOW`, for each height of a vehicle that they are longer."""
+    """Effect of long shadows on the recall, see `pipeline.scenes.sun.long_shadow`."""
 
-    chance: float = 0.0
-    """Change of the log-odds that a detection is a truck."""
     recall: float = 0.0
-    """Change of the logarithm of the recall."""
+    """Change of its logarithm for each height of a vehicle by which they are longer."""
     recall_error: float = 0.0
     """Standard error of `recall`."""
 
@@ -152,17 +147,16 @@ class Recall:
         scores = trucks["score"].to_numpy(np.float64)
         no = np.zeros(len(scores), np.bool_) if left_out is None else left_out
         counted = (scores >= threshold) & ~no
-        beyond = max(0.0, (shadow or 0.0) - SHORT_SHADOW)
         chance, share_error = counted.astype(np.float64), 0.0
         if self.score_from is not None:
             counts = (scores >= self.score_from) & ~no
-            own, share_error = self._chances(scores[counts], beyond)
+            own, share_error = self._chances(scores[counts])
             chance = np.zeros(len(scores))
             chance[counts] = own
         number = {group: index for index, group in enumerate([*self.groups, (ANY, ANY, ANY)])}
         kinds = zip(*groups_of(trucks), strict=True)
         group = np.array([self._group(number, *kind) for kind in kinds], np.intp)
-        recalls, errors = self._recalls(beyond)
+        recalls, errors = self._recalls(long_shadow(shadow))
         return Shares(
             chance=chance,
             recall=recalls[group],
@@ -175,10 +169,8 @@ class Recall:
             share_error=share_error,
         )
 
-    def _chances(self, scores: Array, beyond: float) -> tuple[Array, float]:
+    def _chances(self, scores: Array) -> tuple[Array, float]:
         """Return the probabilities of the detections of a scene, and the error of their common log-odds."""
-        if self.low_sun.chance and beyond:
-            scores = expit(logit(scores) + beyond * self.low_sun.chance)
         return (scores, 0.0) if self.share is None else with_own_share(scores, self.share)
 
     def _recalls(self, beyond: float) -> tuple[Array, Array]:

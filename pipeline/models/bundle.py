@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from pipeline.errors import BundleError
 from pipeline.models.legend import LegendClass
 from pipeline.safe_yaml import YamlError, read_yaml_file
+from pipeline.scenes.sun import long_shadow
 from pipeline.storage.atomic import make_folder, replacing
 
 if TYPE_CHECKING:  # the import of torch takes seconds, and cards are read without it
@@ -36,22 +37,31 @@ _Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class Calibration(BaseModel):
     """Calibration of a network's scores to probabilities, linear in the log-odds.
 
-    logit(probability) = logit(score) / temperature + offset + motion * evidence. The temperature is that of
+    logit(probability) = logit(score) / temperature + offset + motion * evidence + shadow * length. The
+    temperature is that of
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, the offset that of Platt (1999).
     Detection needs the offset: most candidates are no object, and the share of objects differs between
     training and use. `motion` is the weight of the evidence in the pixels, in standard deviations of the
-    motion of a box.
+    motion of a box, `shadow` that of long shadows, see `pipeline.scenes.sun.long_shadow`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     temperature: float = Field(1.0, ge=1e-3, le=1e3, allow_inf_nan=False)
     offset: _Number = 0.0
     motion: float = Field(0.0, ge=0, le=1e3, allow_inf_nan=False)
+    shadow: float = Field(0.0, ge=-10, le=10, allow_inf_nan=False)
+
+    def under(self, shadow_length: float | None) -> Calibration:
+        """Return the calibration for a scene with shadows of that length, see `pipeline.scenes.sun`."""
+        if not self.shadow:
+            return self
+        offset = self.offset + self.shadow * long_shadow(shadow_length)
+        return self.model_copy(update={"offset": offset, "shadow": 0.0})
 
     def probability(self, scores: ArrayLike, evidence: ArrayLike = 0.0) -> NDArray[np.float64]:
         """Return the probabilities of being right for scores of the network, both 0-1 and of the same shape.
 
-        `evidence` is from `pipeline.inference.motion.evidence`.
+        `evidence` is from `pipeline.inference.motion.evidence`. Shadows are short; see `under`.
         """
         from scipy.special import expit, logit
 

@@ -124,9 +124,10 @@ def _calibrated(calibration: Calibration) -> str:
     motion = (
         f", and {calibration.motion:+g} for each standard deviation of motion" if calibration.motion else ""
     )
+    shadow = f", and {calibration.shadow:+g} for long shadows" if calibration.shadow else ""
     return (
         f"calibrated: log-odds of the network / {calibration.temperature:g} {calibration.offset:+g}"
-        f"{motion}; 0.8 means 80 %"
+        f"{motion}{shadow}; 0.8 means 80 %"
     )
 
 

@@ -29,6 +29,7 @@ from pipeline.run.request import Request
 from pipeline.scenes.clouds import cloud_source
 from pipeline.scenes.raster.datasets import local_file
 from pipeline.scenes.scene import BandSource, Scene
+from pipeline.scenes.sun import shadow_length
 from pipeline.storage.beside import deciding_files, part_name
 from pipeline.storage.untrusted_vectors import split_layer
 from pipeline.tiling import Tile
@@ -102,7 +103,7 @@ def keys_of(
             bundle.card.model_dump(mode="json", exclude=_NOT_COMPUTED_WITH) if bundle else None
             for bundle in (models.detector, models.segmenter, models.screener)
         ],
-        "min_scores": asdict(min_network_scores(request, models)),
+        "min_scores": asdict(min_network_scores(request, models, scene)),
         "screener_threshold": models.screener.card.score_threshold if models.screener else None,
         "probabilities": temperature(request, models),
         "road_buffer_m": request.config.trucks.road_buffer_m if request.roads else None,
@@ -206,7 +207,7 @@ def min_scores(request: Request, models: Models) -> MinScores:
     )
 
 
-def min_network_scores(request: Request, models: Models) -> MinScores:
+def min_network_scores(request: Request, models: Models, scene: Scene) -> MinScores:
     """Return the network's scores from which boxes are in a shard, as low as calibration and thresholds need.
 
     Boxes below them would be dropped when shards are merged, whatever their motion.
@@ -215,9 +216,11 @@ def min_network_scores(request: Request, models: Models) -> MinScores:
         return ANY_SCORE
     card, least, near_roads = models.detector.card, min_scores(request, models), request.roads is not None
     at_most = _SHARD_SCORE_NEAR_ROADS if near_roads else _SHARD_SCORE_EVERYWHERE
+    shadow = shadow_length(scene)
 
     def needed(calibration: Calibration, probability: float) -> float:
-        return min(at_most, math.floor(calibration.score(probability, AMPLE_EVIDENCE) * 1e6) / 1e6)
+        score = calibration.under(shadow).score(probability, AMPLE_EVIDENCE)
+        return min(at_most, math.floor(score * 1e6) / 1e6)
 
     vehicle = None
     if least.vehicle is not None:

@@ -44,6 +44,7 @@ from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.datasets import within_memory
 from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.scene import Scene, date_text
+from pipeline.scenes.sun import shadow_length
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store
 from pipeline.storage.out_folder import ROADS, TRAFFIC, check_out, check_scene_folder
@@ -125,16 +126,19 @@ class Job:
 
     @property
     def calibration(self) -> Calibration | None:
-        """Calibration of the detector for this case; None without one."""
-        detector = self.models.detector
-        return detector.card.calibration_for(near_roads=self.request.roads is not None) if detector else None
+        """Calibration of the detector for this case and the scene's shadows; None without one."""
+        if self.models.detector is None:
+            return None
+        calibration = self.models.detector.card.calibration_for(near_roads=self.request.roads is not None)
+        return calibration.under(shadow_length(self.scene))
 
     @property
     def vehicle_calibration(self) -> Calibration | None:
         """Calibration of the detector's scores of vehicles of any kind; None without a detector."""
         if self.models.detector is None:
             return None
-        return self.models.detector.card.vehicle_calibration_for(near_roads=self.request.roads is not None)
+        card, near_roads = self.models.detector.card, self.request.roads is not None
+        return card.vehicle_calibration_for(near_roads).under(shadow_length(self.scene))
 
     @property
     def min_scores(self) -> MinScores:
@@ -144,7 +148,7 @@ class Job:
     @property
     def min_network_scores(self) -> MinScores:
         """Network scores from which boxes are in a shard."""
-        return min_network_scores(self.request, self.models)
+        return min_network_scores(self.request, self.models, self.scene)
 
     def missing(self) -> list[int]:
         """Return the shards that are still to be computed."""

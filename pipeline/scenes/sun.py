@@ -13,6 +13,9 @@ _LOCAL_TIME = time(10, 30)
 known."""
 _LOWEST_DEG = 85.0
 """Zenith distance from which shadows count as at this one."""
+_SHORT_SHADOW = 1.0
+"""Length of a shadow, over the height of what casts it, up to which it changes nothing: a sun at 45 degrees.
+A longer one falls on more of the road beside a bright vehicle, whose contrast it cancels."""
 
 
 def sun_angles(moment: datetime, latitude_deg: float, longitude_deg: float) -> tuple[float, float]:
@@ -52,3 +55,8 @@ def shadow_length(scene: Scene) -> float | None:
         moment = datetime.combine(moment, _LOCAL_TIME, UTC) - timedelta(hours=longitude / 15)
     zenith, _ = sun_angles(moment, latitude, longitude)
     return float(np.tan(np.deg2rad(min(zenith, _LOWEST_DEG))))
+
+
+def long_shadow(length: float | None) -> float:
+    """Return by how much a `shadow_length` exceeds that of short shadows; 0 for those, and if unknown."""
+    return max(0.0, (length or 0.0) - _SHORT_SHADOW)

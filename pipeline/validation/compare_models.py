@@ -210,14 +210,15 @@ def _score_detector(
 ) -> tuple[dict[str, float], Proposals | None]:
     with tempfile.TemporaryDirectory() as folder:
         observed = [observe_place(bundle, place, Path(folder), engine) for place in places]
-    scores = detector_scores(pool("all", observed), bundle)
+    scores = detector_scores(observed, bundle)
     return scores, measure_proposals(bundle, places, observed, engine)
 
 
-def detector_scores(observed: Observed, bundle: Bundle) -> dict[str, float]:
+def detector_scores(observed: Sequence[Observed], bundle: Bundle) -> dict[str, float]:
     """Return average precision over all scores, and precision, recall and F1 at the card's threshold."""
-    near_roads = observed.roads is not None
-    calibrated = observed.calibrated(bundle.card.calibration_for(near_roads))
+    near_roads = all(place.roads is not None for place in observed)
+    calibration = bundle.card.calibration_for(near_roads)
+    calibrated = pool("all", [place.calibrated(calibration) for place in observed])
     curve = calibrated.evaluate(near_roads).curves["centre_20m"]
     score = calibrated.evaluate(near_roads, bundle.card.default_threshold(near_roads)).primary
     return {

@@ -22,6 +22,7 @@ from pipeline.evaluation.trucks.precision_recall import PrecisionRecall
 from pipeline.models.bundle import Bundle, Calibration, Card
 from pipeline.open_data.resolve import check_fetched
 from pipeline.report.charts import quality_figure
+from pipeline.scenes.sun import long_shadow
 from pipeline.settings import MOST_THREADS, Settings
 from pipeline.validation.card_metrics import (
     SAME_F1,
@@ -72,7 +73,7 @@ class DetectorMeasurement(Settings):
             Seed(seed=2007, day=date(2023, 1, 10)),
             Seed(seed=2008, day=date(2023, 2, 7)),
         ),
-        description="simulated scenes of winter, from which recall and chances under long shadows are fitted",
+        description="simulated scenes of winter, for calibration, thresholds and recall under long shadows",
     )
     negative_per_10_km2: float = Field(
         0.5,
@@ -159,11 +160,12 @@ class Mode:
         Motion counts near roads only: elsewhere much that moves is no truck, and a weight that suits some
         scenes makes others worse.
         """
-        scores, correct, evidence = _detections(raw.fitting, near_roads)
-        calibration = fit_calibration(scores, correct, evidence if near_roads else 0.0)
+        scores, correct, evidence, shadow = _detections((*raw.fitting, *raw.low_sun), near_roads)
+        calibration = fit_calibration(scores, correct, evidence if near_roads else 0.0, shadow)
         found = raw.calibrated(calibration)
         usable = [place for place in found.places if place.roads is not None or not near_roads]
-        chosen_on = (pool("calibration", found.fitting), *(usable if precision is None else ()))
+        simulated = pool("calibration", (*found.fitting, *found.low_sun))
+        chosen_on = (simulated, *(usable if precision is None else ()))
         curves = [one.evaluate(near_roads).curves[PRIMARY_CURVE] for one in chosen_on]
         if precision is None:
             threshold = best_threshold(*curves)
@@ -277,6 +279,7 @@ def _quality(
     quality["precision_recall"] = {name: curve_table(curve) for name, curve in curves.items()}
     quality["calibration"] = {
         "fitted_on_seeds": [item.seed for item in settings.calibration],
+        "and_in_winter": [item.seed for item in settings.low_sun],
         "near_roads": _calibration(near),
         "everywhere": _calibration(everywhere),
     }
@@ -334,12 +337,18 @@ def _calibration(mode: Mode) -> dict[str, Any]:
 
 def _detections(
     places: Sequence[Observed], near_roads: bool
-) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
-    """Return score, correctness and evidence of motion of every detection, near roads or everywhere."""
-    evaluation = pool("together", places).evaluate(near_roads)
-    curve = evaluation.curves[PRIMARY_CURVE]
-    evidence = evaluation.predicted["evidence"].to_numpy(dtype=np.float64)
-    return curve.score, curve.correct, evidence[curve.detection]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """Return score, correctness, evidence of motion and `long_shadow` of every detection, near roads or
+    everywhere."""
+    parts = []
+    for place in places:
+        evaluation = place.evaluate(near_roads)
+        curve = evaluation.curves[PRIMARY_CURVE]
+        evidence = evaluation.predicted["evidence"].to_numpy(dtype=np.float64)[curve.detection]
+        shadow = np.full(len(curve.score), long_shadow(place.shadow))
+        parts.append((curve.score, curve.correct, evidence, shadow))
+    score, correct, evidence, shadow = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return score, correct, evidence, shadow
 
 
 def _observe(bundle: Bundle, settings: DetectorMeasurement, say: Callable[[str], None]) -> Observations:

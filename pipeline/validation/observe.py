@@ -96,7 +96,8 @@ class Observed:
         return replace(self, trucks=trucks, reference=self.reference.assign(vehicle=HEAVY))
 
     def calibrated(self, calibration: Calibration) -> Observed:
-        """Return the same with calibrated scores."""
+        """Return the same with scores calibrated for the place's shadows."""
+        calibration = calibration.under(self.shadow)
         scores = calibration.probability(self.trucks["score"].to_numpy(), self.trucks["evidence"].to_numpy())
         return replace(self, trucks=self.trucks.assign(score=scores))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,13 +11,16 @@ import geopandas as gpd
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
 
 from pipeline.evaluation.trucks.scores import TruckEvaluation
-from pipeline.layers.expected import LEAST_SCORE, SHORT_SHADOW, LowSun, Recall, Sums, groups_of
+from pipeline.layers.expected import LEAST_SCORE, LowSun, Recall, Sums, groups_of
 from pipeline.layers.trucks import WEAKEST_SCORE
+from pipeline.scenes.sun import long_shadow
 from pipeline.validation.card_metrics import rounded
 from pipeline.validation.observe import Observed
+
+_STEEPEST = 2.0
+"""Bound of the effect of shadows, which keeps it finite where nothing was found."""
 
 
 def recall_table(
@@ -84,65 +87,32 @@ def _share(places: Sequence[Observed], near_roads: bool, score_from: float) -> f
 
 
 def fit_low_sun(places: Sequence[Observed], recall: Recall, near_roads: bool) -> LowSun:
-    """Return the effect of long shadows on chances and recall, of calibrated scenes.
+    """Return the effect of long shadows on the recall, of calibrated scenes.
 
-    A logistic regression of the outcomes of scores, and one with a logarithmic link of found trucks, on the
-    length of the shadows beyond `SHORT_SHADOW`, both without an intercept: where shadows are short, the
-    chances are the scores, and the recall is `recall`.
+    A regression with a logarithmic link of found trucks on the length of the shadows, without an intercept:
+    where shadows are short, the recall is `recall`. Its error is by Fisher's information.
     """
-    score_from = recall.score_from or 0.0
-    scores: list[_Cases] = []
-    trucks: list[_Cases] = []
+    expected, found, beyond = [np.zeros(0)], [np.zeros(0, np.bool_)], [np.zeros(0)]
     for place in places:
-        beyond = max(0.0, (place.shadow or 0.0) - SHORT_SHADOW)
-        evaluation = place.evaluate(near_roads, score_from)
-        right = np.zeros(len(evaluation.predicted), np.bool_)
-        right[evaluation.matching.true_positives] = True
-        counts = ~evaluation.matching.ignored_predictions
-        score = evaluation.predicted["score"].to_numpy(np.float64)
-        scores.append((score[counts], right[counts], beyond))
+        evaluation = place.evaluate(near_roads, recall.score_from or 0.0)
         hit, missed = _hit_and_missed(evaluation)
-        found = np.repeat([True, False], [len(hit), len(missed)])
         shares = recall.shares(_measured(evaluation).iloc[[*hit, *missed]].assign(score=1.0), 0.0)
-        trucks.append((shares.recall, found, beyond))
-    chance, _ = _slope(scores, lambda p, change: expit(logit(p) + change), (-_STEEPEST, _STEEPEST))
-    return LowSun(chance, *_slope(trucks, lambda p, change: p * np.exp(change), (-_STEEPEST, 0.0)))
-
-
-_Cases = tuple[NDArray[np.float64], NDArray[np.bool_], float]
-"""Probabilities (N,), whether each came true, and the regressor of all of them."""
-
-
-_STEEPEST = 2.0
-"""Bound of coefficients, which keeps them finite where all outcomes are alike."""
-_STEP = 1e-5
-
-
-def _slope(
-    cases: Sequence[_Cases],
-    changed: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]],
-    bounds: tuple[float, float],
-) -> tuple[float, float]:
-    """Return the coefficient of highest likelihood of a regression, and its standard error; else 0 and 0.
-
-    `changed` gives the probabilities (N,) after a change (N,), coefficient times regressor. The error is by
-    Fisher's information.
-    """
-    chance, right = (np.concatenate([case[n] for case in cases] or [np.zeros(0)]) for n in (0, 1))
-    beyond = np.concatenate([np.full(len(case[0]), case[2]) for case in cases] or [np.zeros(0)])
-    used = (beyond > 0) & (chance > 0) & (chance < 1)
-    before, x, y = chance[used], beyond[used], right[used].astype(np.bool_)
+        expected.append(shares.recall)
+        found.append(np.repeat([True, False], [len(hit), len(missed)]))
+        beyond.append(np.full(len(shares.recall), long_shadow(place.shadow)))
+    lengths, recalls = np.concatenate(beyond), np.concatenate(expected)
+    used = (lengths > 0) & (recalls < 1)
+    x, before, y = lengths[used], recalls[used], np.concatenate(found)[used]
     if not len(x):
-        return 0.0, 0.0
+        return LowSun()
 
     def loss(slope: float) -> float:
-        p = changed(before, slope * x)
+        p = before * np.exp(slope * x)
         return -float(np.log(np.where(y, p, 1 - p)).sum())
 
-    slope = float(minimize_scalar(loss, bounds=bounds, method="bounded").x)
-    p = changed(before, slope * x)
-    change = (changed(before, (slope + _STEP) * x) - p) / _STEP
-    return slope, float((change**2 / (p * (1 - p))).sum()) ** -0.5
+    slope = float(minimize_scalar(loss, bounds=(-_STEEPEST, 0.0), method="bounded").x)
+    p = before * np.exp(slope * x)
+    return LowSun(slope, float((p * x**2 / (1 - p)).sum()) ** -0.5)
 
 
 def _measured(evaluation: TruckEvaluation) -> gpd.GeoDataFrame:

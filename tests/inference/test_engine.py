@@ -174,8 +174,8 @@ def kept(status: NDArray[np.uint8], trucks: Detections) -> Detections:
 def assert_same_trucks(some: Detections, others: Detections) -> None:
     """Boxes of one are those of the other, each with its score; trucks side by side may swap places.
 
-    Of few trucks another box may stay, that overlaps it and has the same score but for rounding: untrained networks
-    give many boxes one score.
+    Of few trucks another box may stay, that overlaps it and has the same score but for rounding: untrained
+    networks give many boxes one score.
     """
     assert len(some) == len(others)
     if len(some):

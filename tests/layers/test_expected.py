@@ -35,16 +35,14 @@ def test_each_detection_stands_for_its_probability_over_its_recall():
     assert recall.shares(trucks, 0.5).counted.tolist() == [True, False, True, False]
 
 
-def test_long_shadows_raise_chances_and_lower_recall():
+def test_long_shadows_lower_the_recall():
     """Shadows of two heights, a sun at 63 degrees, are one more than those that change nothing."""
     rows = [["built", "clear", "away", 80, 100]]
-    recall = replace(Recall.of_table(rows, 0.05), low_sun=LowSun(0.3, -0.5, 0.1))
+    recall = replace(Recall.of_table(rows, 0.05), low_sun=LowSun(-0.5, 0.1))
     trucks = detected([0.9, 0.2])
     low, high = recall.shares(trucks, 0.5, shadow=2.0), recall.shares(trucks, 0.5, shadow=0.9)
     for unchanged in (high, recall.shares(trucks, 0.5)):
-        assert unchanged.chance.tolist() == [0.9, 0.2]
         assert unchanged.missing == recall.value
-    np.testing.assert_allclose(low.chance, expit(logit([0.9, 0.2]) + 0.3))
     r = recall.value * np.exp(-0.5)
     np.testing.assert_allclose(low.recall, r)
     assert low.missing == pytest.approx(r)
@@ -107,9 +105,9 @@ def test_the_recall_of_a_card_with_and_without_a_table():
     new = Recall.of_card({**quality, "recall": {"near_roads": table}})
     assert (new.score_from, new.dispersion) == (0.05, 2.0)
     assert (new.share, new.low_sun) == (None, LowSun())
-    measured = {"share": 0.6, "low_sun": {"chance": 0.3, "recall": -0.5, "recall_error": 0.1}}
+    measured = {"share": 0.6, "low_sun": {"recall": -0.5, "recall_error": 0.1}}
     today = Recall.of_card({"recall": {"near_roads": table | measured}})
-    assert (today.share, today.low_sun) == (0.6, LowSun(0.3, -0.5, 0.1))
+    assert (today.share, today.low_sun) == (0.6, LowSun(-0.5, 0.1))
     for broken in (
         {"share": 1.5},
         {"low_sun": {"other": 1}},

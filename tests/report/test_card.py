@@ -57,7 +57,7 @@ def test_calibration_and_thresholds_are_told(tmp_path):
         with_card(
             tmp_path,
             calibration=Calibration(temperature=1.2, offset=0.5),
-            calibration_near_roads=Calibration(temperature=1.5, offset=-0.25, motion=0.4),
+            calibration_near_roads=Calibration(temperature=1.5, offset=-0.25, motion=0.4, shadow=0.2),
             score_threshold=0.9,
             score_threshold_near_roads=0.4,
         )
@@ -65,8 +65,8 @@ def test_calibration_and_thresholds_are_told(tmp_path):
     assert "counts from 0.4 on near roads, from 0.9 where no roads are given" in reported
     network = "calibrated: log-odds of the network"
     assert (
-        f"near roads, {network} / 1.5 -0.25, and +0.4 for each standard deviation of motion; 0.8 means 80 %"
-        in reported
+        f"near roads, {network} / 1.5 -0.25, and +0.4 for each standard deviation of motion, "
+        "and +0.2 for long shadows; 0.8 means 80 %" in reported
     )
     assert f"without roads, {network} / 1.2 +0.5; 0.8 means 80 %" in reported
 

@@ -1,6 +1,8 @@
 """Keys of shards change with everything that decides a shard's bytes."""
 
 import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -216,6 +218,16 @@ def test_what_no_shard_keeps_would_not_count_however_clearly_it_moves(product, t
     assert kept.heavy > 0.05
     assert job.calibration.probability(kept.heavy - 1e-6, AMPLE_EVIDENCE) < counts.heavy
     assert job.vehicle_calibration.probability(kept.vehicle - 1e-6, AMPLE_EVIDENCE) < counts.vehicle
+
+
+def test_long_shadows_raise_chances_and_keep_fainter_boxes(product, tmp_path, calibrated):
+    bundle = calibrated(calibration_near_roads=Calibration(shadow=1.0))
+    config = trucks_only(f"trucks.bundle={bundle}")
+    summer = prepare(request_for(product, tmp_path, config=config, roads=product.roads))
+    december = datetime(2023, 12, 11, 10, 20, tzinfo=UTC)
+    winter = replace(summer, scene=replace(summer.scene, acquired=december))
+    assert winter.calibration.offset > summer.calibration.offset + 1
+    assert winter.min_network_scores.heavy < summer.min_network_scores.heavy
 
 
 def test_a_threshold_of_vehicles_needs_new_shards_only_where_it_keeps_fainter_boxes(product, tmp_path):

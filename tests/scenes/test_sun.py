@@ -8,7 +8,7 @@ import pytest
 from odc.geo.geobox import GeoBox
 
 from pipeline.scenes.scene import Scene
-from pipeline.scenes.sun import shadow_length, sun_angles
+from pipeline.scenes.sun import long_shadow, shadow_length, sun_angles
 
 BERLIN = GeoBox.from_bbox((390000, 5810000, 400000, 5820000), "EPSG:32633", resolution=10)
 """At 52.5 N, 13.4 E."""
@@ -33,6 +33,10 @@ def test_shadows_are_the_tangent_of_the_zenith_distance():
     zenith, _ = sun_angles(scene.acquired, 52.5, 13.4)
     assert shadow_length(scene) == pytest.approx(np.tan(np.deg2rad(zenith)), rel=0.01)
     assert shadow_length(replace(scene, acquired=datetime(2023, 12, 11, 22, tzinfo=UTC))) < 12  # at night
+
+
+def test_shadows_are_long_from_a_sun_at_45_degrees():
+    assert [long_shadow(length) for length in (None, 0.3, 1.0, 2.5)] == [0, 0, 0, 1.5]
 
 
 def test_a_date_without_a_time_has_the_usual_one():

@@ -76,7 +76,7 @@ def test_a_measured_card_has_everything_and_is_written_whole(measured, tmp_path)
     assert quality["speed"]["seconds_per_mpx_one_thread"] > 0
     for where in ("near_roads", "everywhere"):
         assert quality["calibration"][where]["expected_error_before"] is not None
-        assert quality["recall"][where]["low_sun"].keys() == {"chance", "recall", "recall_error"}
+        assert quality["recall"][where]["low_sun"].keys() == {"recall", "recall_error"}
     moving = quality["moving_vehicles"]
     assert moving["simulated_held_out"].keys() == {"near_roads", "everywhere"}
     assert moving["calibration"]["near_roads"]["expected_error_after"] is not None

@@ -81,6 +81,13 @@ def test_calibration_changes_scores_and_nothing_else():
     assert before.trucks["score"].tolist() == [0.9, 0.5]
 
 
+def test_scores_are_calibrated_for_the_shadows_of_the_place():
+    summer = observed({0: 0.5}, [0])
+    winter = replace(summer, shadow=2.0)
+    calibration = Calibration(shadow=np.log(3.0))
+    assert [each.calibrated(calibration).trucks["score"].item() for each in (summer, winter)] == [0.5, 0.75]
+
+
 def test_what_is_seen_to_move_is_believed_more():
     still = observed({0: 0.5, 1000: 0.5}, [0])
     moving = replace(still, trucks=still.trucks.assign(evidence=[0.0, 2.0]))

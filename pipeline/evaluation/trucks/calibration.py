@@ -14,6 +14,7 @@ BINS = 10
 _SURE = 1e-6
 """Scores nearer to 0 or 1 than this count as this: log-odds must stay finite to be fitted."""
 _SLOPES = (0.05, 20.0)
+_SHADOWS = (-2.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ def reliability(scores: ArrayLike, correct: ArrayLike, bins: int = BINS) -> Reli
     )
 
 
-def fit_calibration(scores: ArrayLike, correct: ArrayLike, evidence: ArrayLike = 0.0) -> Calibration:
+def fit_calibration(
+    scores: ArrayLike, correct: ArrayLike, evidence: ArrayLike = 0.0, shadow: ArrayLike = 0.0
+) -> Calibration:
     """Fit the calibration under which the outcomes `correct` (N,) are most likely, given `scores` (N,).
 
-    `evidence` (N,) is that of motion; 0 has no effect.
+    `evidence` (N,) is that of motion, `shadow` (N,) by how much the scene's shadows are too long
+    (`pipeline.scenes.sun.long_shadow`); 0 has no effect.
 
     A logistic regression on the log-odds, with the targets of Platt ("Probabilistic outputs for support
     vector machines", 1999), which keep it finite where one score separates TP from FP. Without scores it
@@ -69,17 +73,20 @@ def fit_calibration(scores: ArrayLike, correct: ArrayLike, evidence: ArrayLike =
         return Calibration()
     target = np.where(right, (right.sum() + 1) / (right.sum() + 2), 1 / ((~right).sum() + 2))
 
-    known = np.stack([log_odds, np.ones(len(right)), np.broadcast_to(evidence, right.shape)])
+    more = (np.ones(len(right)), *(np.broadcast_to(each, right.shape) for each in (evidence, shadow)))
+    known = np.stack([log_odds, *more])
 
     def loss(weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = weights @ known
         value = np.mean(np.logaddexp(0, z) - target * z)
         return float(value), known @ (expit(z) - target) / len(right)
 
-    bounds = [_SLOPES, (None, None), (0.0, None)]
-    slope, offset, motion = minimize(loss, [1.0, 0.0, 0.0], jac=True, method="L-BFGS-B", bounds=bounds).x
+    bounds = [_SLOPES, (None, None), (0.0, None), _SHADOWS]
+    start = [1.0, 0.0, 0.0, 0.0]
+    slope, offset, motion, by_shadow = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds).x
     return Calibration(
         temperature=round(1 / float(slope), 4),
         offset=round(float(offset), 4),
         motion=round(float(motion), 4),
+        shadow=round(float(by_shadow), 4),
     )

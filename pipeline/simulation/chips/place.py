@@ -36,7 +36,7 @@ def any_place(rng: np.random.Generator, size: int) -> World:
         size=size,
         seed=int(rng.integers(2**31)),
         season=replace(
-            SEASONS[0], sun_zenith_deg=float(rng.uniform(20, 67)), sun_azimuth_deg=float(rng.uniform(0, 360))
+            SEASONS[0], sun_zenith_deg=float(rng.uniform(20, 79)), sun_azimuth_deg=float(rng.uniform(0, 360))
         ),
         towns=(_town(rng, size),) if town else (),
         zones=(_zone(rng, size),) if built and not town else (),

@@ -90,3 +90,12 @@ def test_the_fit_finds_what_motion_says():
     assert found.motion == pytest.approx(0.5, abs=0.03)
     assert found.offset == pytest.approx(-2.0, abs=0.1)
     assert found.temperature == pytest.approx(1.2, abs=0.06)
+
+
+def test_the_fit_finds_what_long_shadows_do():
+    rng = np.random.default_rng(6)
+    shadow, score = rng.choice([0.0, 1.0, 3.0], 20_000), rng.uniform(0.05, 0.95, 20_000)
+    log_odds = np.log(score / (1 - score)) - 1 + 0.3 * shadow
+    found = fit_calibration(score, rng.uniform(size=20_000) < 1 / (1 + np.exp(-log_odds)), shadow=shadow)
+    assert found.shadow == pytest.approx(0.3, abs=0.03)
+    assert found.offset == pytest.approx(-1.0, abs=0.06)
