@@ -17,7 +17,7 @@ from pipeline.simulation.counters import write_counters
 from pipeline.simulation.product import SimulatedProduct, write_product
 from pipeline.simulation.product_metadata import Granule
 from pipeline.simulation.simulate import check_size
-from pipeline.simulation.truth import write_look_alikes, write_roads
+from pipeline.simulation.truth import write_look_alikes
 from pipeline.simulation.world.demand import Demand
 from pipeline.simulation.world.layout import plan_world
 from pipeline.simulation.world.stage import Stage
@@ -128,12 +128,9 @@ def _write_place(out: Path, stage: Stage, demand: Demand, days: Iterable[date]) 
     make_folder(truth)
     with replacing(record) as part:
         part.write_text(_as_json(place), encoding="utf-8")
-    # the bytes of these files do not depend on the dates that are given
-    granule = Granule(plan_world(world.size, world.seed))
-    with replacing(truth / "roads.gpkg") as part:
-        write_roads(part, granule)
     with replacing(truth / "look_alikes.gpkg") as part:
-        write_look_alikes(part, stage.roofs, granule)
+        # its bytes do not depend on the dates that are given
+        write_look_alikes(part, stage.roofs, Granule(plan_world(world.size, world.seed)))
     complete = {date.fromisoformat(each.name) for each in truth.iterdir() if each.is_dir()}
     write_counters(out / "counters.csv", world, demand, {*days, *complete})
 

@@ -21,6 +21,7 @@ from pipeline.scenes.scene import BANDS_10M, BANDS_20M
 from pipeline.simulation import product_metadata, truth
 from pipeline.simulation.product_metadata import EPSG, Granule
 from pipeline.simulation.world import spectra
+from pipeline.simulation.world.layout import plan_world
 from pipeline.simulation.world.spectra import BANDS
 from pipeline.simulation.world.stage import RenderedBlock, Stage
 from pipeline.storage.atomic import remove_abandoned, temporary
@@ -57,7 +58,7 @@ class SimulatedProduct:
 def write_product(out: Path, stage: Stage) -> SimulatedProduct:
     """Render a stage into `out`, as a `.SAFE` folder and `truth/` that appear when complete.
 
-    On a date, the truth of vehicles and land cover is in `truth/DATE/`, and no roads are written.
+    On a date, the truth of vehicles and land cover is in `truth/DATE/`; all dates have the same roads.
 
     Memory: one block and, during the compression of a band, that band (240 MB for a granule).
 
@@ -77,9 +78,11 @@ def write_product(out: Path, stage: Stage) -> SimulatedProduct:
             (work / "truth").mkdir()
             _write_landcover(work, stage)
             truth.write_vehicles(work / "truth" / made.trucks.name, stage, granule)
-            if not stage.world.day:  # all dates of a place have the same roads
-                truth.write_roads(work / "truth" / made.roads.name, granule)
+            roads = work / "truth" / made.roads.name
+            truth.write_roads(roads, Granule(plan_world(granule.size, stage.world.seed)))
             made.trucks.parent.parent.mkdir(exist_ok=True)
+            if made.roads.parent != made.trucks.parent:
+                roads.replace(made.roads)
             (work / "truth").replace(made.trucks.parent)
             (work / granule.product).replace(made.safe)
     except OSError as error:

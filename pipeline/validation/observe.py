@@ -29,10 +29,12 @@ from pipeline.open_data.resolve import located
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.run.products import RunContext
+from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.sun import shadow_length
 from pipeline.settings import MOST_PX, SeedNumber, Settings
-from pipeline.simulation.dates import simulate_dates
-from pipeline.simulation.simulate import simulate
+from pipeline.simulation.dates import LAST_DATE
+from pipeline.simulation.product import write_product
+from pipeline.simulation.world.stage import Stage
 
 _APART_M = 1e6
 """Places that are pooled are laid side by side, this far from each other."""
@@ -57,7 +59,10 @@ class Seed(Settings):
     seed: SeedNumber
     size: int = Field(768, ge=64, le=MOST_PX, description="pixels")
     day: date | None = Field(
-        None, description="date of the scene; null: one of the seed, from April to August"
+        None,
+        ge=FIRST_LIGHT,
+        le=LAST_DATE,
+        description="date of the scene; null: one of the seed, from April to August",
     )
 
 
@@ -169,11 +174,7 @@ def observe_place(bundle: Bundle, place: Place, folder: Path, engine: Engine) ->
 def observe_seed(bundle: Bundle, seed: Seed, folder: Path, engine: Engine) -> Observed:
     """As `observe_place` for a simulated product."""
     name = f"seed_{seed.seed}" if seed.day is None else f"seed_{seed.seed}_{seed.day}"
-    where = folder / f"{name}_product"
-    if seed.day is None:
-        product = simulate(where, size=seed.size, seed=seed.seed)
-    else:
-        (product,) = simulate_dates(where, [seed.day], seed.size, seed.seed)
+    product = write_product(folder / f"{name}_product", Stage.of(seed.size, seed.seed, day=seed.day))
     place = Place(name=name, scene=str(product.safe), labels=product.trucks, roads=product.roads)
     return observe_place(bundle, place, folder, engine)
 

@@ -1,17 +1,19 @@
 """Detections of a detector on reference places."""
 
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from shapely import box
 
 from pipeline.config import Engine
 from pipeline.models.bundle import Calibration, open_bundle
 from pipeline.validation.card_metrics import detector_metrics
-from pipeline.validation.observe import Place, observe_place, pool
+from pipeline.validation.observe import Place, Seed, observe_place, observe_seed, pool
 from tests.validation.test_card_metrics import observed
 
 
@@ -34,6 +36,17 @@ def test_as_vehicles_all_labels_count_and_the_score_is_that_of_any_vehicle():
     assert [found[key] for key in ("tp", "fp", "fn")] == [2, 0, 0]
     alone = replace(place, trucks=place.trucks.drop(columns="vehicle_score")).of_vehicles()
     assert alone.trucks["score"].tolist() == [0.2, 0.9]
+
+
+def test_a_seed_is_observed_on_its_own_date_and_on_a_given_one(tmp_path):
+    bundle, engine, day = open_bundle("trucks"), Engine(threads=1), date(2023, 12, 20)
+    seeds = [Seed(seed=3, size=128), Seed(seed=3, size=128, day=day)]
+    own, given = (observe_seed(bundle, seed, tmp_path, engine) for seed in seeds)
+    assert [own.name, given.name] == ["seed_3", "seed_3_2023-12-20"]
+    assert given.roads.geometry.geom_equals_exact(own.roads.geometry, 1e-6).all()
+    assert given.shadow > 3 > own.shadow
+    with pytest.raises(ValidationError, match="2015-06-23"):
+        Seed(seed=3, day=date(1970, 1, 1))
 
 
 @pytest.fixture
