@@ -19,13 +19,13 @@ PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PIECES = ROOT / "benchmarks" / "results"
 ORDER = (
     "granule", "sizes", "megapixel", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging",
-    "matching", "detectors", "counts", "landcover_polygons", "clouds", "probabilities", "batch", "dask",
-    "startup",
+    "matching", "detectors", "counts", "counters", "landcover_polygons", "clouds", "probabilities", "batch",
+    "dask", "startup",
 )  # fmt: skip
 NETWORKS = ("trucks", "landcover")
 _RUN = {
     **dict.fromkeys(("merging", "matching", "landcover_polygons", "clouds"), ()),
-    **dict.fromkeys(("trucks_peers", "detectors", "counts"), ("trucks",)),
+    **dict.fromkeys(("trucks_peers", "detectors", "counts", "counters"), ("trucks",)),
     **dict.fromkeys(("landcover_peers", "probabilities"), ("landcover",)),
 }
 """Shipped networks that a section runs; both by default."""
