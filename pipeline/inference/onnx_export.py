@@ -103,7 +103,7 @@ def deepness_metadata(card: Card, side: int, scale: float = 1.0, offset: float =
 
     Deepness feeds (number / 255 - mean) / std, whatever the type of the raster; here that is number * scale +
     offset. Tiles overlap by twice the halo, so its map has no seams. The threshold is 0: below Deepness's own
-    default a pixel would be of the first class.
+    default a pixel would be of the first class. The size of small areas is 0: its median filter is off.
     """
     bands = len(card.bands)
     values: dict[str, Any] = {
@@ -120,6 +120,7 @@ def deepness_metadata(card: Card, side: int, scale: float = 1.0, offset: float =
             "model_type": "Segmentor",
             "class_names": {str(index): item.name for index, item in enumerate(card.classes)},
             "seg_thresh": 0.0,
+            "seg_small_segment": 0,
         }
     return {key: json.dumps(value) for key, value in values.items()}
 

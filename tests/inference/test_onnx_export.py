@@ -75,6 +75,7 @@ def test_deepness_standardisation_gives_reflectance_of_digital_numbers(exported)
     read = {key: json.loads(text) for key, text in session.get_modelmeta().custom_metadata_map.items()}
     assert read["model_type"] == "Segmentor"
     assert read["resolution"] == 1000
+    assert (read["seg_thresh"], read["seg_small_segment"]) == (0, 0)  # no pixel becomes another class
     assert (read["tile_size"], read["tiles_overlap"]) == (200, 20)  # 40 px, twice the halo
     assert list(read["class_names"].values())[:2] == ["water", "trees"]
     numbers = np.array([1000.0, 3000.0])
