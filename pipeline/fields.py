@@ -13,6 +13,9 @@ MOST = (1, 1_000_000)
 OVERLAP_DAYS = (0, 36_500)
 """Bounds of numbers that are options of commands and parameters of flows."""
 
+MOST_SEED = 2**32 - 1
+"""Largest seed that all generators of random numbers take."""
+
 Fields = TypeVar("Fields")
 T = TypeVar("T")
 

@@ -9,6 +9,9 @@ from typing import TypeVar
 _QUERY = re.compile(r"\?(?=[\w.~%\[\]-]+=)[^\s'\"<>)\]}]*")
 _USER = re.compile(r"(?<=://)[^/\s@'\"]+@")
 
+_SHOWN = 100
+"""Characters of a wrong value in a message."""
+
 _WEB = re.compile(r"https?:", re.IGNORECASE)
 
 _E = TypeVar("_E", bound=Exception)
@@ -20,6 +23,17 @@ def without_secrets(text: str) -> str:
     A signed URL grants access to everybody who has it.
     """
     return _USER.sub("", _QUERY.sub("", text))
+
+
+def shown(value: object) -> str:
+    """Return a value as messages show it: on one line, short, without credentials."""
+    try:
+        text = without_secrets(str(value))
+        text = repr(text) if isinstance(value, str) else text
+    except ValueError:  # Python writes no integers of more than 4300 digits
+        return "an integer of thousands of digits"
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
 def is_url(text: str) -> bool:

@@ -24,15 +24,14 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from pipeline.errors import ConfigError
-from pipeline.redaction import without_secrets
+from pipeline.fields import MOST_SEED
+from pipeline.redaction import shown, without_secrets
 from pipeline.safe_yaml import YamlError, read_yaml, read_yaml_file
 
 log = logging.getLogger(__name__)
 
 MOST_PX = 10_980
 """Side of a Sentinel-2 granule in pixels of 10 m."""
-MOST_SEED = 2**32 - 1
-"""Largest seed that all generators of random numbers take."""
 MOST_STEPS = 10_000_000
 MOST_THREADS = 1024
 
@@ -138,17 +137,6 @@ def setting_names(kind: type[BaseModel]) -> list[str]:
         for field in kind.model_fields
         for name in (setting_names(groups[field]) if field in groups else [field])
     ]
-
-
-def shown(value: object) -> str:
-    """Return a value as messages show it: on one line, short, without credentials."""
-    try:
-        text = without_secrets(str(value))
-        text = repr(text) if isinstance(value, str) else text
-    except ValueError:  # Python writes no integers of more than 4300 digits
-        return "an integer of thousands of digits"
-    text = " ".join(text.split())
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
 def _groups(kind: type[BaseModel]) -> dict[str, type[BaseModel]]:

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from pipeline.redaction import is_url, keep_secrets, redacted, without_secrets
+from pipeline.redaction import is_url, keep_secrets, redacted, shown, without_secrets
 
 
 @pytest.mark.parametrize(
@@ -42,3 +42,10 @@ def test_only_web_addresses_are_urls():
     assert is_url("HTTP://[")  # no address, and no path either
     assert not is_url("/data/a.tif")
     assert not is_url("s3://bucket/a")
+
+
+def test_values_are_shown_short_and_without_credentials():
+    assert shown("s3://key:secret@host/x?sig=abc") == "'s3://host/x'"
+    assert shown(10**5000) == "an integer of thousands of digits"
+    assert shown("a" * 1000) == f"'{'a' * 99}... (1002 characters)"
+    assert shown([1, 2]) == "[1, 2]"

@@ -16,8 +16,8 @@ from pyproj.exceptions import ProjError
 from rasterio.errors import RasterioError
 
 from pipeline.errors import ArrayError, GeoreferenceError, OutputError
+from pipeline.redaction import shown
 from pipeline.scenes.readers.naming import band_name
-from pipeline.settings import shown
 
 _NEEDED = (
     "Give it, e.g. bands=['B02', 'B03', 'B04', 'B08'], transform=Affine(10, 0, x, 0, -10, y), crs=32632."

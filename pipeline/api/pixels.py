@@ -21,9 +21,9 @@ from rasterio.windows import Window
 from pipeline.errors import ConfigError, GeoreferenceError, MissingExtraError
 from pipeline.inference.predictions import NO_CLASS, PROBABILITY_STEPS
 from pipeline.models.legend import LegendClass
+from pipeline.redaction import shown
 from pipeline.scenes.raster.read import read_pixels, require_bands
 from pipeline.scenes.scene import Scene
-from pipeline.settings import shown
 
 Bounds = tuple[float, float, float, float]
 _EDGE_PX = 1e-6

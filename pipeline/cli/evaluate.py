@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.console import print_scores, say_page, say_path
 from pipeline.cli.options import Out, Roads, finite
-from pipeline.settings import MOST_SEED
+from pipeline.fields import MOST_SEED
 
 commands = typer.Typer(help="Score predictions against labels.", no_args_is_help=True)
 beside = typer.Typer()

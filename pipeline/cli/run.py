@@ -23,6 +23,9 @@ from pipeline.cli.options import (
     scene_settings,
 )
 from pipeline.cli.server_ahead import ServerAhead
+from pipeline.logs import labelled
+from pipeline.redaction import without_secrets
+from pipeline.scenes.existing import check_there
 
 commands = typer.Typer()
 
@@ -63,14 +66,11 @@ def run(
 
     Example: `truckscape run S2A_MSIL2A_20230804T021351.SAFE --roads roads.gpkg --out layers`
     """
+    check_there(scene)
     from pipeline.config import load_config
-    from pipeline.logs import labelled
-    from pipeline.redaction import without_secrets
-    from pipeline.scenes.existing import check_there
 
     own = scene_settings(settings, scale=scale, offset=offset, nodata=nodata, acquired=acquired)
     checked_settings = load_config(config, own)
-    check_there(scene)
     note(f"opening {without_secrets(scene)}")  # imports that take seconds are below
     from pipeline.evaluation.evaluate import check_measured
     from pipeline.run import OVERPASS, Request, prepare, run_prepared_directly

@@ -8,7 +8,7 @@ import typer
 
 from pipeline.cli.console import note, say_path, status
 from pipeline.cli.options import Out, finite
-from pipeline.settings import MOST_SEED
+from pipeline.fields import MOST_SEED
 
 commands = typer.Typer()
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from pipeline.errors import OpenDataError
+from pipeline.redaction import shown
 from pipeline.safe_yaml import read_yaml
-from pipeline.settings import Settings, shown, validated
+from pipeline.settings import Settings, validated
 
 _MOST_BYTES = 10**12
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

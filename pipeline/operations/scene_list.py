@@ -12,13 +12,12 @@ from pathlib import Path
 from pipeline.errors import SceneNotFoundError
 from pipeline.input_warnings import warn
 from pipeline.printable import printable
-from pipeline.redaction import is_url, without_secrets
+from pipeline.redaction import is_url, shown, without_secrets
 from pipeline.safe_json import read_given
 from pipeline.scenes.acquisition import Acquisition
 from pipeline.scenes.open import scenes_at
 from pipeline.scenes.readers.stac import asset_files, item_id
 from pipeline.scenes.scene import scene_name
-from pipeline.settings import shown
 from pipeline.storage.beside import deciding_files, part_name
 
 _SUFFIXES = (".safe.zip", ".safe", ".zip", ".tiff", ".tif", ".geojson", ".json")

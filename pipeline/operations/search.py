@@ -28,14 +28,13 @@ from pipeline.errors import ConfigError, MetadataError, NotAProductError, Unreac
 from pipeline.input_warnings import collected_warnings
 from pipeline.operations.area import search_place
 from pipeline.operations.scene_list import ListedScene, digest
-from pipeline.redaction import is_url
+from pipeline.redaction import is_url, shown
 from pipeline.scenes.download import TIMEOUTS_S, close_redirect, pieces
 from pipeline.scenes.readers import stac_properties
 from pipeline.scenes.readers.naming import parse_time, time_or_none
 from pipeline.scenes.readers.stac import MALFORMED
 from pipeline.scenes.refusals import PASSING, http_refusal
 from pipeline.scenes.scene import scene_name
-from pipeline.settings import shown
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.addresses import address_fault
 from pipeline.errors import ConfigError, MissingExtraError, OutputError, StoreRefusedError
-from pipeline.redaction import redacted, without_secrets
-from pipeline.settings import shown
+from pipeline.redaction import redacted, shown, without_secrets
 from pipeline.storage.atomic import temporary
 
 PATIENCE_S = 120.0

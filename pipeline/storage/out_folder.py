@@ -13,8 +13,8 @@ from pathlib import Path
 
 from pipeline.errors import OutputError
 from pipeline.printable import is_text
+from pipeline.redaction import shown
 from pipeline.safe_json import read_json_object
-from pipeline.settings import shown
 
 CATALOG, COLLECTION = "catalog.json", "collection.json"
 TRAFFIC = "traffic.parquet"

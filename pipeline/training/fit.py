@@ -32,9 +32,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.config import Engine
 from pipeline.errors import TrainingError
+from pipeline.fields import MOST_SEED
 from pipeline.inference import machine
 from pipeline.private_interfaces import callback_state
-from pipeline.settings import MOST_SEED, MOST_STEPS, MOST_THREADS, Settings
+from pipeline.settings import MOST_STEPS, MOST_THREADS, Settings
 from pipeline.training.checkpoints import (
     BEST,
     LAST,

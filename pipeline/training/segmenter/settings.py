@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from pipeline.fields import MOST_SEED
 from pipeline.inference.teacher import TeacherSettings
 from pipeline.models.legend import DYNAMIC_WORLD
 from pipeline.models.library_segmenters import Pretrained
 from pipeline.scenes.scene import BANDS_10M, BANDS_20M
-from pipeline.settings import MOST_PX, MOST_SEED, MOST_STEPS, PixelBlock, SeedNumber, Settings
+from pipeline.settings import MOST_PX, MOST_STEPS, PixelBlock, SeedNumber, Settings
 from pipeline.training.fit import FitSettings
 from pipeline.training.segmenter.augment import Share
 from pipeline.training.segmenter.labels import Classes
