@@ -21,7 +21,7 @@ def run(tmp_path):
 
 def test_coco_loads_and_has_every_box_with_its_fields(run, tmp_path):
     done = export_labels([run], tmp_path / "out", "coco", CUT)
-    coco = COCO(str(tmp_path / "out" / "annotations.json"))
+    coco = COCO(str(tmp_path / "out" / "annotations" / "instances_default.json"))
     names = {image["file_name"] for image in coco.loadImgs(coco.getImgIds())}
     assert names == {path.name for path in (tmp_path / "out" / "images").iterdir()}
     assert {one["attributes"]["id"] for one in coco.loadAnns(coco.getAnnIds())} == {"t0", "t1", "t2"}
@@ -85,7 +85,7 @@ def test_cases_have_outcome_and_cause_and_false_alarms_are_no_trucks(tmp_path):
     ]
     run = write_run(tmp_path / "runs" / "scene", cases=cases)
     export_labels([run], tmp_path / "out", "coco", CUT, cases=True)
-    document = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    document = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
     names = {one["id"]: one["name"] for one in document["categories"]}
     found = {one["attributes"]["id"]: one for one in document["annotations"]}
     assert {key: names[one["category_id"]] for key, one in found.items()} == {
@@ -125,7 +125,7 @@ def test_an_export_is_the_same_each_time(run, tmp_path):
 
 def test_boxes_of_a_scene_are_those_of_the_layer(run, tmp_path):
     export_labels([run], tmp_path / "out", "coco", CUT)
-    document = json.loads((tmp_path / "out" / "annotations.json").read_text())
+    document = json.loads((tmp_path / "out" / "annotations" / "instances_default.json").read_text())
     names = {one["id"]: one["file_name"] for one in document["images"]}
     index = read_sidecar(tmp_path / "out" / "images.json")
     for one in document["annotations"]:

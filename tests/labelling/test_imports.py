@@ -63,7 +63,7 @@ def test_the_way_there_and_back_keeps_boxes_to_a_hundredth_of_a_pixel(tmp_path, 
 
 
 def changed(out, change):
-    path = out / "annotations.json"
+    path = out / "annotations" / "instances_default.json"
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
@@ -153,10 +153,13 @@ def test_scenes_of_two_zones_are_one_file(tmp_path):
 def test_labels_of_another_export_or_without_its_images_are_an_error(tmp_path):
     out = exported(tmp_path)
     moved = tmp_path / "labels.json"
-    moved.write_bytes((out / "annotations.json").read_bytes())
+    written = (out / "annotations" / "instances_default.json").read_text()
+    moved.write_text(written)
     with pytest.raises(LabelsError, match=r"No images.json beside .*Give it with --images"):
         import_labels(moved)
     assert len(import_labels(moved, out / "images.json").labels) == 3
-    moved.write_text((out / "annotations.json").read_text().replace("scene_r", "other_r"))
+    moved.write_text(
+        (out / "annotations" / "instances_default.json").read_text().replace("scene_r", "other_r")
+    )
     with pytest.raises(LabelsError, match=r"has no labelled image that images.json lists"):
         import_labels(moved, out / "images.json")

@@ -31,8 +31,9 @@ def test_what_is_no_labels_is_an_error(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(LabelsError, match=r"a.json is not of a known format of labels; expected COCO JSON"):
         find_labels(tmp_path / "a.json")
-    for name in ("annotations.json", "data.yaml"):
+    (tmp_path / "annotations").mkdir()
+    for name in ("annotations/instances_default.json", "data.yaml"):
         (tmp_path / name).write_text("{}")
-    with pytest.raises(LabelsError, match=r"several formats \(annotations.json, data.yaml\)"):
+    with pytest.raises(LabelsError, match=r"several formats \(instances_default.json, data.yaml\)"):
         find_labels(tmp_path)
     assert find_labels(tmp_path, "yolo")[1].name == "data.yaml"

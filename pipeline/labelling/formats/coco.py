@@ -9,8 +9,10 @@ from typing import Any
 from pipeline.labelling.formats.label_format import LabelFormat, ReadLabels, finite, reading, write_document
 from pipeline.labelling.images import CATEGORIES, MOST_BYTES, Box, ImageIndex, ImagePlace
 from pipeline.safe_json import read_json_object
+from pipeline.storage.atomic import make_folder
 
-_FILE = "annotations.json"
+_FILE = "annotations/instances_default.json"
+"""Folder and prefix as those of COCO's own files: Datumaro and CVAT find no others."""
 _TITLE = "COCO JSON"
 
 
@@ -37,6 +39,7 @@ def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequenc
         "categories": [{"id": number, "name": each} for number, each in enumerate(CATEGORIES, 1)],
         "annotations": [_annotation(number, numbers[box.image], box) for number, box in enumerate(boxes, 1)],
     }
+    make_folder((folder / _FILE).parent)
     write_document(content, folder / _FILE)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -32,6 +32,8 @@ def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequenc
     root = ET.Element("annotations")
     ET.SubElement(root, "version").text = "1.1"
     names = sorted({key for box in boxes for key in box.attributes})
+    labels = _labels(names)
+    _add_labels(root, labels)
     on_image: dict[str, list[Box]] = {image.name: [] for image in images}
     for box in boxes:
         on_image[box.image].append(box)
@@ -42,11 +44,30 @@ def _write(folder: Path, name: str, images: Sequence[ImagePlace], boxes: Sequenc
             _add_box(element, box)
     ET.indent(root)
     ET.ElementTree(root).write(folder / _FILE, encoding="utf-8", xml_declaration=True)
-    text = {"input_type": "text", "mutable": False, "values": [""], "default_value": ""}
-    labels = [
-        {"name": category, "attributes": [{"name": key, **text} for key in names]} for category in CATEGORIES
-    ]
     write_document(labels, folder / _LABELS)
+
+
+def _labels(attributes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return CVAT's labels: the categories, each with texts of these names."""
+    text = {"input_type": "text", "mutable": False, "values": [""], "default_value": ""}
+    own = [{"name": name, **text} for name in attributes]
+    return [{"name": category, "attributes": own} for category in CATEGORIES]
+
+
+def _add_labels(root: ET.Element, labels: Sequence[Mapping[str, Any]]) -> None:
+    """Add the labels as CVAT's own exports have them: Datumaro reads no file without."""
+    listed = ET.SubElement(ET.SubElement(ET.SubElement(root, "meta"), "task"), "labels")
+    for each in labels:
+        label = ET.SubElement(listed, "label")
+        ET.SubElement(label, "name").text = each["name"]
+        attributes = ET.SubElement(label, "attributes")
+        for about in each["attributes"]:
+            attribute = ET.SubElement(attributes, "attribute")
+            for key in ("name", "input_type"):
+                ET.SubElement(attribute, key).text = about[key]
+            ET.SubElement(attribute, "mutable").text = str(about["mutable"])
+            ET.SubElement(attribute, "default_value").text = about["default_value"]
+            ET.SubElement(attribute, "values").text = "\n".join(about["values"])
 
 
 def _add_box(element: ET.Element, box: Box) -> None:

@@ -1,9 +1,10 @@
 import pytest
 from affine import Affine
+from defusedxml.ElementTree import parse
 
 from pipeline.errors import LabelsError
 from pipeline.labelling.formats.cvat import FORMAT
-from pipeline.labelling.images import ImageIndex, ImagePlace
+from pipeline.labelling.images import CATEGORIES, Box, ImageIndex, ImagePlace
 
 PLACE = ImagePlace("a.png", "s", "EPSG:32632", Affine.identity(), 100, 100, (0, 0, 100, 100))
 INDEX = ImageIndex([PLACE])
@@ -12,6 +13,15 @@ INDEX = ImageIndex([PLACE])
 def read(tmp_path, text):
     (tmp_path / "a.xml").write_text(text)
     return FORMAT.read(tmp_path / "a.xml", INDEX)
+
+
+def test_a_written_file_states_its_labels_as_exports_of_cvat_do(tmp_path):
+    FORMAT.write(tmp_path, "x", [PLACE], [Box("a.png", "truck", (1, 2, 3, 4), {"id": "t0"})])
+    root = parse(tmp_path / "annotations.xml").getroot()
+    labels = root.findall("meta/task/labels/label")
+    assert [label.findtext("name") for label in labels] == list(CATEGORIES)
+    assert [each.findtext("name") for each in labels[0].findall("attributes/attribute")] == ["id"]
+    assert root.find("image/box").get("label") == "truck"
 
 
 def test_rotated_boxes_and_other_shapes(tmp_path):
