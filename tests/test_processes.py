@@ -38,3 +38,13 @@ def test_a_process_is_configured_once(monkeypatch):
     processes.configure_process()
     assert os.environ["GDAL_CACHEMAX"] == "64"
     processes.give_back_memory()
+
+
+def test_imports_are_not_searched_for_garbage():
+    code = (
+        "import gc\nfrom pipeline.processes import configure_process\nconfigure_process()\n"
+        "before = gc.get_stats()\nimport geopandas\n"
+        "print(sum(g['collections'] for g in gc.get_stats()) - sum(g['collections'] for g in before))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 1
