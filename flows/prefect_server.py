@@ -8,9 +8,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException
 
-import httpx
 import psutil
 
 from pipeline.errors import OrchestratorError
@@ -19,6 +19,7 @@ from pipeline.stopping import ENDING_WITH_PARENT, as_parent, end_child
 _PORT = 4200
 _TIMEOUT_S = 180
 _POLL_S = 0.05
+_ANSWER_S = 5
 _END_S = 15
 _PAUSE_S = 1
 _LEASES = "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"
@@ -91,14 +92,22 @@ def is_up(process: subprocess.Popen[bytes], port: int, deadline: float) -> bool:
     False if it has ended, as where another process took its port, or does not answer before `deadline` of the
     monotonic clock.
     """
-    with httpx.Client(trust_env=False) as client:  # no proxy for loopback
-        while process.poll() is None and time.monotonic() < deadline:
-            with suppress(httpx.TransportError):
-                health = f"http://127.0.0.1:{port}/api/health"
-                if _is_listening(process, port) and client.get(health).is_success:
-                    return True
-            time.sleep(_POLL_S)
+    while process.poll() is None and time.monotonic() < deadline:
+        if _answers(port) and _is_listening(process, port):  # in this order: connections take long to list
+            return True
+        time.sleep(_POLL_S)
     return False
+
+
+def _answers(port: int) -> bool:
+    connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_S)
+    try:
+        connection.request("GET", "/api/health")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _is_listening(process: subprocess.Popen[bytes], port: int) -> bool:

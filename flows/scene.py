@@ -19,7 +19,7 @@ from flows.server import FlowRecord
 from flows.shard_order import ShardOrder
 from pipeline.errors import WorkerLostError
 from pipeline.fields import fields_of
-from pipeline.operations.parameters import SceneParameters
+from pipeline.operations.scene_parameters import SceneParameters
 from pipeline.operations.worker_pool import RunInPool
 from pipeline.processes import configure_process
 from pipeline.run import Job, Request, Result, finish, prepare, run_shard, tell_stored, work_on

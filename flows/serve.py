@@ -21,4 +21,9 @@ def serve(port: int) -> None:
 if __name__ == "__main__":
     # As Prefect does for the server that it starts itself.
     os.environ |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    # A run needs no types of blocks; to find them, all packages with some (Dask, Ray) would be imported.
+    os.environ |= {
+        "PREFECT_API_BLOCKS_REGISTER_ON_START": "0",
+        "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "0",
+    }
     serve(int(sys.argv[1]))

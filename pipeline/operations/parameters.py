@@ -1,4 +1,4 @@
-"""Parameters of scenes, batches and schedules as plain values: for commands, flows and deployments."""
+"""Parameters of batches and schedules as plain values: for commands, flows and deployments."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pipeline.config import Config, load_config
 from pipeline.fields import CLOUD_COVER, MOST, OVERLAP_DAYS
 from pipeline.input_warnings import collected_warnings
 from pipeline.operations.new_scenes import WatchedSources
 from pipeline.operations.request import BatchRequest
+from pipeline.operations.scene_parameters import SharedParameters
 from pipeline.operations.search import COLLECTION, StacSearch
 from pipeline.operations.sources import Sources, find_scenes
-from pipeline.run.request import Request
 from pipeline.storage.untrusted_vectors import file_of
 
 
@@ -25,50 +24,7 @@ def _within(bounds: tuple[int, int]) -> Any:
     return Field(ge=least, le=most)  # NaN is not within any bounds
 
 
-class _Shared(BaseModel):
-    """Parameters that scenes, batches and schedules share; Prefect's pages show the texts below them."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    out: Path
-    """Folder of the layers; under Prefect also a block, as local-file-system/NAME."""
-    config: Path | None = None
-    """YAML file of settings."""
-    settings: tuple[str, ...] | None = None
-    """Settings as a.b=c, after those of the file, e.g. tiling.tile_px=256. No credentials."""
-    roads: Path | None = None
-    """File of road lines, or overpass to fetch OpenStreetMap's."""
-    bands: tuple[str, ...] | None = None
-    """Names of the bands of GeoTIFFs without descriptions, in order, e.g. B02, B03, B04, B08."""
-
-    def _config(self) -> Config:
-        return load_config(self.config, self.settings or ())
-
-
-class SceneParameters(_Shared):
-    """Parameters of one scene, for the flow `run-scene`."""
-
-    scene: str
-    """Path or URL of a Sentinel-2 scene: a .SAFE folder or zip, a GeoTIFF, a folder of bands, a STAC item."""
-    truck_labels: Path | None = None
-    """File of reference truck boxes, to evaluate the trucks."""
-    landcover_labels: Path | None = None
-    """Raster or file of reference classes, to evaluate the land cover."""
-
-    def request(self) -> Request:
-        """Load the settings. Raises ConfigError."""
-        return Request(
-            scene=self.scene,
-            out=self.out,
-            config=self._config(),
-            bands=self.bands or None,
-            roads=self.roads,
-            truck_labels=self.truck_labels,
-            landcover_labels=self.landcover_labels,
-        )
-
-
-class _Parameters(_Shared):
+class _Parameters(SharedParameters):
     """Parameters that batches and schedules share."""
 
     scene_list: Path | None = None
@@ -95,7 +51,7 @@ class _Parameters(_Shared):
         return Sources(scenes, self.scene_list, self.folder, stac or None)
 
     def _request(self) -> BatchRequest:
-        return BatchRequest((), self.out, self._config(), self.bands or None, self.roads)
+        return BatchRequest((), self.out, self.load(), self.bands or None, self.roads)
 
 
 class BatchParameters(_Parameters):

@@ -12,7 +12,8 @@ from flows.handover import OpaqueJob, last_part, literal, named_by
 from flows.scene import run_scene
 from flows.schedule import new_scenes
 from flows.training import train
-from pipeline.operations.parameters import BatchParameters, SceneParameters, ScheduleParameters
+from pipeline.operations.parameters import BatchParameters, ScheduleParameters
+from pipeline.operations.scene_parameters import SceneParameters
 from pipeline.training.request import TrainingRequest
 
 
