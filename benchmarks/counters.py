@@ -22,9 +22,9 @@ from benchmarks.results import bar, save, table
 from pipeline.config import load_config
 from pipeline.models.bundle import Bundle, open_bundle
 from pipeline.traffic.agreement import Agreement, agreement, fit
+from pipeline.traffic.all_dates import all_dates
 from pipeline.traffic.counters.read import read_counter
-from pipeline.traffic.place import read_place
-from pipeline.traffic.runs import read_runs
+from pipeline.traffic.runs import Records, read_runs
 from pipeline.traffic.stations import pairs, stations_of
 
 SIDE_PX = 768
@@ -85,9 +85,10 @@ def run_place(bundle: Bundle, seed: int) -> tuple[PlantedPlace, Path]:
 
 def compare(place: PlantedPlace, runs: Path) -> tuple[pd.DataFrame, Flagged]:
     """Return the pairs of a place, and its flagged detections."""
-    every = read_place([runs]).every
+    records = Records.of([runs])
+    every = all_dates(records)
     counts, _ = read_counter(place.counters, None, None)
-    rows = pairs(read_runs([runs]), stations_of(counts, None, {}), "heavy", every.is_recurring)
+    rows = pairs(read_runs(records), stations_of(counts, None, {}), "heavy", every.is_recurring)
     return rows, Flagged.of(every.trucks, place)
 
 

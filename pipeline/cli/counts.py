@@ -87,15 +87,16 @@ def evaluate_counts(
     from pipeline.traffic.all_dates import all_dates
     from pipeline.traffic.counted import zone_of
     from pipeline.traffic.counters.read import read_counter
-    from pipeline.traffic.runs import read_runs
+    from pipeline.traffic.runs import Records, read_runs
     from pipeline.traffic.stations import pairs, stations_of
 
     place, directions = _place(station), _named(direction, "--direction")
     zone = None if timezone is None else zone_of(timezone)
     counts, kind = read_counter(counter, zone, _named([columns], "--columns") if columns else None)
     stations = stations_of(counts, place, directions)
-    found = read_runs([runs], note)
-    left_out = None if keep_recurring else all_dates([runs]).is_recurring
+    records = Records.of([runs])
+    found = read_runs(records, note)
+    left_out = None if keep_recurring else all_dates(records).is_recurring
     rows = pairs(found, stations, count, left_out, note)
     figures = (rows["flow_per_hour"], rows["counted_per_hour"], rows["hours"], float(rows["unit"].max()))
     agreed = agreement(*figures)

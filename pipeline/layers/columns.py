@@ -53,10 +53,14 @@ class Layer:
 
 def _text(values: pd.Series) -> pd.Series:
     if isinstance(values.dtype, pd.StringDtype):
-        odd = {text: storable(text) for text in values.dropna().unique() if not text.isprintable()}
-        return values.replace(odd) if odd else values
-    texts = [None if pd.isna(value) else storable(str(value)) for value in values]
-    return pd.Series(texts, dtype=object, index=values.index)
+        texts = values.dropna().unique().to_numpy(dtype=object)
+        if "".join(texts).isprintable():
+            return values
+        return values.replace({text: storable(text) for text in texts if not text.isprintable()})
+    there = values.notna().to_numpy()
+    found = np.full(len(values), None, dtype=object)
+    found[there] = [storable(str(value)) for value in values[there]]
+    return pd.Series(found, dtype=object, index=values.index)
 
 
 def _number(values: pd.Series) -> pd.Series:

@@ -35,7 +35,7 @@ from pipeline.layers.styles import recurring_style, seen_style, truck_style
 from pipeline.storage.out_folder import ALL_TRUCKS, ALL_TRUCKS_PARQUET, RECORD
 from pipeline.traffic.area import AREA_FIELDS, area_of_run
 from pipeline.traffic.recurring import Search, find_recurring, solar_day
-from pipeline.traffic.runs import FinishedRun, finished_records, layer_of_run, time_of
+from pipeline.traffic.runs import FinishedRun, Records, layer_of_run, time_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class AllDates:
         return np.asarray(near | run.detections["id"].isin(of_run["id"]).to_numpy())
 
 
-def all_dates(places: Sequence[Path], say: Callable[[str], None] = log.info) -> AllDates:
+def all_dates(places: Sequence[Path] | Records, say: Callable[[str], None] = log.info) -> AllDates:
     """Read the trucks and searched areas of the finished runs in folders, and flag recurring detections.
 
     Of several runs of one acquisition one counts, as in `read_runs`. Memory: the layers of all runs.
@@ -96,10 +96,10 @@ def all_dates(places: Sequence[Path], say: Callable[[str], None] = log.info) -> 
     RunsError
         If a folder is missing, or if no run has trucks.
     """
-    records, left_out = finished_records(places)
-    trucks, seen, searches, rows = [], [], [], []
-    for number, (folder, record) in enumerate(records.items()):
-        say(f"trucks of {number + 1} of {len(records)}: {folder}")
+    records = Records.of(places)
+    trucks, seen, searches, rows, left_out = [], [], [], [], [*records.left_out]
+    for number, (folder, record) in enumerate(records.by_folder.items()):
+        say(f"trucks of {number + 1} of {len(records.by_folder)}: {folder}")
         try:
             found, area, rest = _layers(folder, record)
         except (VectorFileError, RunsError) as error:
@@ -113,9 +113,10 @@ def all_dates(places: Sequence[Path], say: Callable[[str], None] = log.info) -> 
     if not trucks:
         raise RunsError(f"No run has trucks on the map: {'; '.join(left_out)}.")
     crs = seen[0].crs if all(area.crs == seen[0].crs for area in seen) else pyproj.CRS(DEGREES)
-    whole, areas = _together(trucks, ALL_DATES, crs), _together(seen, SEEN_BY_DATE, crs)
+    whole, areas = _together(trucks, crs), SEEN_BY_DATE.conform(_together(seen, crs))
     recurring = find_recurring(whole, searches)
-    whole = ALL_DATES.conform(whole.drop(columns=list(recurring.columns)).join(recurring.columns))
+    nowhere = {} if "vehicle_score" in whole else {"vehicle_score": np.nan}
+    whole = ALL_DATES.conform(whole.join(recurring.columns).assign(**nowhere))
     each = pd.DataFrame(rows, columns=list(AREA_FIELDS))
     return AllDates(whole, areas, recurring.places.to_crs(crs), tuple(left_out), each)
 
@@ -163,14 +164,9 @@ def _dated(area: gpd.GeoDataFrame, scene_id: str, moment: date | None, day: date
     return area.assign(scene_id=scene_id, acquired=times, acquired_date=day.isoformat() if day else None)
 
 
-def _together(parts: Sequence[gpd.GeoDataFrame], layer: Layer, crs: pyproj.CRS) -> gpd.GeoDataFrame:
+def _together(parts: Sequence[gpd.GeoDataFrame], crs: pyproj.CRS) -> gpd.GeoDataFrame:
     """Return layers of runs as one, by time, scene and place, whatever the order of the runs."""
-    missing = {name: None for name in layer.columns if not all(name in part for part in parts)}
-    filled = [
-        part.to_crs(crs).assign(**{n: part.get(n, value) for n, value in missing.items()}) for part in parts
-    ]
-    conformed = [layer.conform(part) for part in filled]
-    whole = gpd.GeoDataFrame(pd.concat(conformed, ignore_index=True), crs=crs)
+    whole = gpd.GeoDataFrame(pd.concat([part.to_crs(crs) for part in parts], ignore_index=True), crs=crs)
     bounds = whole.bounds.assign(date=whole["acquired_date"].astype(str), scene=whole["scene_id"])
     order = bounds.sort_values(["date", "scene", "maxy", "minx"], ascending=[True, True, False, True]).index
     return whole.loc[order].reset_index(drop=True)

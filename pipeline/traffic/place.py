@@ -11,6 +11,7 @@ from pipeline.errors import RunsError
 from pipeline.traffic.agreement import Correction, corrected_traffic
 from pipeline.traffic.all_dates import AllDates, all_dates
 from pipeline.traffic.area import area_summary
+from pipeline.traffic.runs import Records
 from pipeline.traffic.summary import PlaceSummary, summary_of
 from pipeline.traffic.table import TrafficByRoad, traffic_of
 
@@ -55,9 +56,10 @@ def read_place(
     RunsError
         If a folder is missing, or if no run has trucks.
     """
-    every = all_dates(places, say)
+    records = Records.of(places)
+    every = all_dates(records, say)
     try:
-        found = traffic_of(places, None if keep_recurring else every.is_recurring, say)
+        found = traffic_of(records, None if keep_recurring else every.is_recurring, say)
     except RunsError as error:
         return Place(every, None, str(error), keep_recurring)
     return Place(every, found, keep_recurring=keep_recurring)

@@ -152,6 +152,7 @@ class _Tested:
         radii = RADII * radius_m
         within = np.stack([_dates_here(self.look, pairs[apart <= radius]) for radius in radii])
         candidates = np.flatnonzero(self.counts & (self.dates_here >= LEAST_DATES))
+        candidates = candidates[np.argsort(self.dates_here[candidates], kind="stable")]  # for `at_least`
         for start in range(0, len(candidates), _AT_ONCE):
             part = candidates[start : start + _AT_ONCE]
             p_values[part] = self._p_values(part, within[:, part], radii)
@@ -162,13 +163,13 @@ class _Tested:
 
     def _p_values(self, places: _Indices, within: _Indices, radii: _Numbers) -> _Numbers:
         """Return the chance of as many further dates as `within` (R, places) one of R radii at each place."""
-        around = self.tree.query_ball_point(self.xyz[places], AROUND_M)
-        place = np.repeat(np.arange(len(places)), [len(near) for near in around])
-        other = self.counted[np.concatenate([np.sort(np.asarray(near, dtype=np.intp)) for near in around])]
-        east, north = _on_ground(self.xyz[places][place], self.xyz[other])
+        around = KDTree(self.xyz[places]).sparse_distance_matrix(self.tree, AROUND_M, output_type="ndarray")
+        place, at = np.divmod(np.sort(around["i"] * self.tree.n + around["j"]), self.tree.n)
+        other = self.counted[at]
+        east, north = _on_ground(self.xyz[places], place, self.xyz[other])
         apart = np.hypot(east, north) > self.radius_m
         place, other, east, north = place[apart], other[apart], east[apart], north[apart]
-        on_line = np.stack([_same_line(len(places), place, east, north, radius) for radius in radii])
+        on_line = _same_line(len(places), place, east, north, radii)
         density = self._density(places, place, other, on_line)
         chances = -np.expm1(-2 * radii[:, None, None] * density) * self.searched[places]
         chances[:, np.arange(len(places)), self.look[places]] = 0.0
@@ -183,8 +184,12 @@ class _Tested:
         shape = (len(places), self.searched.shape[1])
         # One detection more than there is: none on some dates is no density of 0.
         least = 1 / self.dates_searched[places]
-        near, row = np.unique(other, return_inverse=True)
-        weights = coo_array((1 / self.dates_searched[other], (place, row)), shape=(len(places), len(near)))
+        near = np.flatnonzero(np.bincount(other, minlength=len(self.look)))
+        row = np.zeros(len(self.look), np.intp)
+        row[near] = np.arange(len(near))
+        weights = coo_array(
+            (1 / self.dates_searched[other], (place, row[other])), shape=(len(places), len(near))
+        )
         pooled = least + weights.sum(axis=1)
         searched = weights.tocsr() @ self.searched[near].astype(np.float64)
         covered = (searched + least[:, None]) / pooled[:, None]
@@ -206,7 +211,7 @@ def _placed(trucks: gpd.GeoDataFrame, looks: _Looks) -> pd.DataFrame:
             "scene_id": trucks["scene_id"].astype(str).to_numpy(),
             "lon": centres.x.to_numpy(),
             "lat": centres.y.to_numpy(),
-            "look": pd.array([looks.number[scene] for scene in trucks["scene_id"]], dtype="Int64"),
+            "look": pd.array(trucks["scene_id"].astype(str).map(looks.number).to_numpy(), dtype="Int64"),
         }
     )
     placed = placed[placed["look"].notna()].astype({"look": np.intp})
@@ -236,13 +241,17 @@ def _earth_centred(lon: pd.Series, lat: pd.Series) -> _Numbers:
     return np.stack(_TO_XYZ().transform(lon.to_numpy(), lat.to_numpy(), np.zeros(len(lon))), axis=-1)
 
 
-def _on_ground(origin: _Numbers, xyz: _Numbers) -> tuple[_Numbers, _Numbers]:
-    """Return metres east and north of each origin; on a sphere, good for some hundred metres."""
-    up = origin / np.linalg.norm(origin, axis=1, keepdims=True)
-    away = xyz - origin
+def _on_ground(origins: _Numbers, origin: _Indices, xyz: _Numbers) -> tuple[_Numbers, _Numbers]:
+    """Return metres east and north of places (N, 3) from their `origin` (N,) in `origins`.
+
+    On a sphere, good for some hundred metres.
+    """
+    up = origins / np.linalg.norm(origins, axis=1, keepdims=True)
     flat = np.hypot(up[:, 0], up[:, 1])
-    east = (up[:, 0] * away[:, 1] - up[:, 1] * away[:, 0]) / flat
-    return east, (away[:, 2] - (away * up).sum(axis=1) * up[:, 2]) / flat
+    axes = np.stack([-up[:, 1], up[:, 0], np.zeros(len(up))], axis=1), -up * up[:, 2:] + [0.0, 0.0, 1.0]
+    away = xyz - origins[origin]
+    east, north = (np.einsum("ij,ij->i", away, (axis / flat[:, None])[origin]) for axis in axes)
+    return east, north
 
 
 def _counts(scene: NDArray[np.object_], look: _Indices, pairs: _Indices) -> _Flags:
@@ -258,8 +267,10 @@ def _counts(scene: NDArray[np.object_], look: _Indices, pairs: _Indices) -> _Fla
 def _dates_here(look: _Indices, pairs: _Indices) -> _Indices:
     """Return the number of dates with a detection within the radius of each."""
     both_ways = np.concatenate([pairs, pairs[:, ::-1]])
-    here = np.unique(np.stack([both_ways[:, 0], look[both_ways[:, 1]]], axis=1), axis=0)
-    return 1 + np.bincount(here[here[:, 1] != look[here[:, 0]], 0], minlength=len(look))
+    here, dates = both_ways[:, 0], int(look.max(initial=0)) + 1
+    others = look[both_ways[:, 1]]
+    further = np.unique((here * dates + others)[others != look[here]])
+    return 1 + np.bincount(further // dates, minlength=len(look))
 
 
 def _searched(placed: pd.DataFrame, searches: Sequence[Search], looks: _Looks) -> _Flags:
@@ -280,10 +291,10 @@ def _searched(placed: pd.DataFrame, searches: Sequence[Search], looks: _Looks) -
     return searched
 
 
-def _same_line(places: int, place: _Indices, east: _Numbers, north: _Numbers, radius_m: float) -> _Numbers:
-    """Return the share of the detections near each place that are as far from the road's axis as it is.
+def _same_line(places: int, place: _Indices, east: _Numbers, north: _Numbers, radii: _Numbers) -> _Numbers:
+    """Return the share (R, places) of the detections near each place that are as far from the road's axis.
 
-    The axis is the principal axis of the detections within `_ALONG_M`.
+    The axis is the principal axis of the detections within `_ALONG_M`; as far means within one of R radii.
     """
     near = np.hypot(east, north) <= _ALONG_M
     place, east, north = place[near], east[near], north[near]
@@ -295,8 +306,8 @@ def _same_line(places: int, place: _Indices, east: _Numbers, north: _Numbers, ra
     x, y = east - mean(east)[place], north - mean(north)[place]
     turn = 0.5 * np.arctan2(2 * mean(x * y), mean(x * x) - mean(y * y))
     across = north * np.cos(turn)[place] - east * np.sin(turn)[place]
-    chord = np.sqrt(np.clip(1 - (across / radius_m) ** 2, 0, None))
-    beside = np.bincount(place, chord, minlength=places)
+    chords = [np.sqrt(np.clip(1 - (across / radius) ** 2, 0, None)) for radius in radii]
+    beside = np.stack([np.bincount(place, chord, minlength=places) for chord in chords])
     return np.asarray((1 + beside) / (1 + number))
 
 
@@ -326,8 +337,9 @@ def _result(trucks: gpd.GeoDataFrame, placed: pd.DataFrame, tested: _Tested, loo
     members = placed[at].assign(
         group=_groups(anchors, tested)[nearest[at]], q_value=tested.q_values[anchors][nearest[at]]
     )
-    circles, rows, place_ids = [], [], pd.Series(None, index=placed["row"], dtype=object)
-    for _, group in members.groupby("group"):
+    circles, rows, place_ids = [], [], np.full(len(trucks), None, dtype=object)
+    for index in members.groupby("group").indices.values():
+        group = members.iloc[index]
         lon, lat = _middle(tested.xyz[group.index])
         place_id = f"{lat:.5f},{lon:.5f}"
         place_ids[group["row"]] = place_id
@@ -350,7 +362,7 @@ def _result(trucks: gpd.GeoDataFrame, placed: pd.DataFrame, tested: _Tested, loo
             "recurring": pd.Series(at, index=placed["row"]).reindex(range(len(trucks)), fill_value=False),
             "dates_here": pd.Series(tested.dates_here, index=placed["row"], dtype="Int64"),
             "dates_searched": pd.Series(tested.dates_searched, index=placed["row"], dtype="Int64"),
-            "place_id": place_ids,
+            "place_id": pd.Series(place_ids, dtype=object),
         },
         index=range(len(trucks)),
     )

@@ -146,8 +146,8 @@ class Runs:
     """A line for each folder that is not used: the folder and the reason."""
 
 
-def read_runs(places: Sequence[Path], say: Callable[[str], None] = log.info) -> Runs:
-    """Read the finished runs in folders: each is that of a run, of a batch, or of several of them.
+def read_runs(places: Sequence[Path] | Records, say: Callable[[str], None] = log.info) -> Runs:
+    """Read the finished runs in folders, each that of a run, of a batch or of several of them; or of records.
 
     Of several runs of one acquisition the newest baseline is used, then the latest run. `say` is called with
     a line for each run. Memory: the segments of all runs once, and their detections.
@@ -157,18 +157,18 @@ def read_runs(places: Sequence[Path], say: Callable[[str], None] = log.info) -> 
     RunsError
         If a folder is missing, has no finished run, or no run with roads can be used.
     """
-    records, left_out = finished_records(places)
-    network, runs = Network(), []
-    for number, (folder, record) in enumerate(records.items()):
-        say(f"{number + 1} of {len(records)}: {folder}")
+    records = Records.of(places)
+    network, runs, left_out = Network(), [], [*records.left_out]
+    for number, (folder, record) in enumerate(records.by_folder.items()):
+        say(f"{number + 1} of {len(records.by_folder)}: {folder}")
         try:
             runs.append(_read(folder, record, network))
         except (VectorFileError, RunsError) as error:
             left_out.append(str(error))
     if not runs:
         raise RunsError(
-            f"No run in {_named(places)} can be used for traffic: {'; '.join(left_out)}. Traffic needs runs "
-            "with roads (--roads)."
+            f"No run in {', '.join(map(str, records.places))} can be used for traffic: "
+            f"{'; '.join(left_out)}. Traffic needs runs with roads (--roads)."
         )
     moment = datetime.max.replace(tzinfo=UTC)
     runs.sort(key=lambda run: (run.day or date.max, run.acquired or moment, run.scene_id))
@@ -203,21 +203,37 @@ def _records_in(place: Path) -> list[Path]:
     return found
 
 
-def finished_records(places: Sequence[Path]) -> tuple[dict[Path, dict[str, Any]], list[str]]:
-    """Return records by folder, one of each acquisition, and lines about the others.
+@dataclass(frozen=True)
+class Records:
+    """Records of finished runs, one of each acquisition."""
 
-    RunsError if a folder is missing, or has no finished run.
-    """
-    records, left_out = {}, []
-    for path in find_records(*places):
-        try:
-            records[path.parent] = read_json_object(path, MOST_RECORD_BYTES)
-        except (OSError, ValueError) as error:
-            left_out.append(f"{path}: no record of a run ({error})")
-    for folder, other in _same(records).items():
-        left_out.append(f"{folder}: the same acquisition as {other}, which counts instead")
-        del records[folder]
-    return records, left_out
+    places: tuple[Path, ...]
+    """The folders in which they are."""
+    by_folder: Mapping[Path, Mapping[str, Any]]
+    left_out: tuple[str, ...]
+    """A line about each of the others."""
+
+    @classmethod
+    def of(cls, places: Sequence[Path] | Records) -> Records:
+        """Read the records in folders; those that are read already are returned.
+
+        Raises
+        ------
+        RunsError
+            If a folder is missing, or has no finished run.
+        """
+        if isinstance(places, Records):
+            return places
+        records, left_out = {}, []
+        for path in find_records(*places):
+            try:
+                records[path.parent] = read_json_object(path, MOST_RECORD_BYTES)
+            except (OSError, ValueError) as error:
+                left_out.append(f"{path}: no record of a run ({error})")
+        for folder, other in _same(records).items():
+            left_out.append(f"{folder}: the same acquisition as {other}, which counts instead")
+            del records[folder]
+        return cls(tuple(places), records, tuple(left_out))
 
 
 def _same(records: Mapping[Path, Mapping[str, Any]]) -> dict[Path, Path]:
@@ -303,7 +319,3 @@ def time_of(text: Any) -> tuple[datetime | None, date | None]:
         return None, moment.date()
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment, moment.date()
-
-
-def _named(places: Sequence[Path]) -> str:
-    return ", ".join(str(place) for place in places)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline.layers.flow import observe_directions
 from pipeline.traffic.congestion import congested, free_speeds
 from pipeline.traffic.roads import Roads, direction_lines, roads_of
-from pipeline.traffic.runs import FinishedRun, Runs, read_runs
+from pipeline.traffic.runs import FinishedRun, Records, Runs, read_runs
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ class TrafficByRoad:
 
 
 def traffic_of(
-    places: Sequence[Path], left_out: LeftOut | None = None, say: Callable[[str], None] = log.info
+    places: Sequence[Path] | Records, left_out: LeftOut | None = None, say: Callable[[str], None] = log.info
 ) -> TrafficByRoad:
     """Return the traffic by road of the finished runs in folders. Errors as `read_runs`."""
     return traffic_by_road(read_runs(places, say), left_out)

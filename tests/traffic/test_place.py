@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import RunsError
+from pipeline.safe_json import read_json_object as original
+from pipeline.traffic import runs
 from pipeline.traffic.agreement import Correction
 from pipeline.traffic.place import read_place
 from tests.traffic.finished_runs import write_run
@@ -19,6 +21,17 @@ def test_recurring_detections_do_not_count(tmp_path):
     assert read_place([tmp_path], keep_recurring=True).by_road.table["trucks"].sum() == 5
     assert len(said) == 10
     assert not read_place([tmp_path]).summary().by_area
+
+
+def test_each_record_is_read_once(tmp_path, monkeypatch):
+    for name in "ab":
+        write_run(tmp_path / name, A2, FOUND)
+    read = []
+    monkeypatch.setattr(
+        runs, "read_json_object", lambda path, most: read.append(path) or original(path, most)
+    )
+    assert len(read_place([tmp_path]).every.acquisitions) == 2
+    assert sorted(path.parent.name for path in read) == ["a", "b"]
 
 
 def test_a_correction_changes_flows_of_roads_only(tmp_path):

@@ -10,8 +10,8 @@
   const { make } = window.truckscape;
   const data = JSON.parse(document.getElementById("place-data").textContent);
   const element = (id) => document.getElementById(id);
-  const shown = (value, digits = 0) =>
-    typeof value === "number" ? value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }) : value ?? "";
+  const formats = [0, 1].map((digits) => new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  const shown = (value, digits = 0) => (typeof value === "number" ? formats[digits].format(value) : value ?? "");
   const significant = (value, times = 1) => (typeof value === "number" ? String(Number((times * value).toPrecision(3))) : value ?? "");
 
   const head = (names) => make("tr", {}, ...names.map((name, i) => make("th", { scope: "col", className: i ? "number" : "", textContent: name })));
