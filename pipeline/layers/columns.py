@@ -53,7 +53,7 @@ class Layer:
 
 def _text(values: pd.Series) -> pd.Series:
     if isinstance(values.dtype, pd.StringDtype):
-        texts = values.dropna().unique().to_numpy(dtype=object)
+        texts = np.asarray(values.dropna().unique(), dtype=object)
         if "".join(texts).isprintable():
             return values
         return values.replace({text: storable(text) for text in texts if not text.isprintable()})

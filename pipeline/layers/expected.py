@@ -74,6 +74,11 @@ class Recall:
     """Share of trucks among those detections where the scores were calibrated; None: scores are not corrected
     for the share of a scene."""
     low_sun: LowSun = LowSun()
+    visible: float = 1.0
+    """Share of the trucks on roads that an observer can see, of which the recall is: flows have the others,
+    too."""
+    visible_error: float = 0.0
+    """Relative standard deviation of `visible` between places."""
 
     @classmethod
     def unknown(cls) -> Recall:
@@ -94,7 +99,11 @@ class Recall:
             if share is not None and not 0 < share < 1:
                 raise ValueError(f"no share of trucks: {share}")
             low_sun = {name: float(value) for name, value in dict(table.get("low_sun", {})).items()}
-            return replace(known, share=share, low_sun=LowSun(**low_sun))
+            visible, error = (float(table.get(*each)) for each in (("visible", 1.0), ("visible_error", 0.0)))
+            if not (0 < visible <= 1 and 0 <= error < np.inf):
+                raise ValueError(f"no share of visible trucks: {visible}, {error}")
+            sun = LowSun(**low_sun)
+            return replace(known, share=share, low_sun=sun, visible=visible, visible_error=error)
         except (KeyError, TypeError, ValueError):  # cards may have any quality figures
             pass
         for place in ("labelled_places_together", "simulated_held_out"):
@@ -167,6 +176,8 @@ class Recall:
             dispersion=self.dispersion,
             known=self.known,
             share_error=share_error,
+            visible=self.visible,
+            visible_error=self.visible_error,
         )
 
     def _chances(self, scores: Array) -> tuple[Array, float]:
@@ -206,6 +217,10 @@ class Shares:
     """False if the recall is not known."""
     share_error: float = 0.0
     """Standard error of the log-odds of all chances, by that of the share of trucks in the scene."""
+    visible: float = 1.0
+    """Share of the trucks on roads that an observer can see."""
+    visible_error: float = 0.0
+    """Its relative standard error."""
 
     def sums(self, unit: NDArray[np.intp], size: int, weight: float = 1.0) -> Sums:
         """Sum over units, such as segments: `unit` is (N,), below `size`; -1 for none.

@@ -77,15 +77,17 @@ def observe_directions(
     `count` trucks have this direction; `count_unresolved` on the segment have an uncertain one, and each
     direction gets half of them. `expected` is the expected number, see `pipeline.layers.expected`.
 
-        flow = expected / seen length x speed
+        flow = expected / visible share / seen length x speed
 
-    with the mean speed of the trucks of this direction and the unresolved ones. Without a speed it is that of
-    the road class in this scene, of the scene, or `FALLBACK_SPEED_KMH`. Weights are inverse variances: of the
-    speed and `SPEED_SPREAD_KMH`.
+    with the share of trucks that an observer can see (`layers.expected.Recall.visible`) and the mean speed of
+    the trucks of this direction and the unresolved ones. Without a speed it is that of the road class in this
+    scene, of the scene, or `FALLBACK_SPEED_KMH`. Weights are inverse variances: of the speed and
+    `SPEED_SPREAD_KMH`.
 
     The 95 % interval of the flow combines two: that of the mean number, at its lower end without the
-    unresolved, at its upper end with all; the speed by its standard error. MOVER combines them on the
-    logarithmic scale (Zou and Donner, "Construction of confidence limits about effect measures", 2008).
+    unresolved, at its upper end with all; speed and visible share by their standard errors. MOVER combines
+    them on the logarithmic scale (Zou and Donner, "Construction of confidence limits about effect measures",
+    2008).
     """
     rows = pd.concat(
         [
@@ -111,12 +113,13 @@ def observe_directions(
     for way in (1, -1):
         figures[direction == way] = _of_direction(counts, way, segment[direction == way])
     rows[list(_EXPECTED)] = figures
-    per_truck = (rows["flow_speed_kmh"] / rows["seen_km"]).to_numpy()
+    shares = counts.shares
+    per_truck = (rows["flow_speed_kmh"] / rows["seen_km"]).to_numpy() / shares.visible
     fewest, most = rows.pop("fewest").to_numpy(), rows.pop("most").to_numpy()
     expected = rows["expected"].to_numpy()
     rows["flow_per_hour"] = expected * per_truck
     rows["flow_low"], rows["flow_high"] = flow_interval(
-        fewest, expected, most, per_truck, error["used"] / speed["used"]
+        fewest, expected, most, per_truck, np.hypot(error["used"] / speed["used"], shares.visible_error)
     )
     return rows
 
@@ -155,7 +158,7 @@ def flow_interval(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the ends (N,) of the flow for a number of trucks between `fewest` and `most`.
 
-    `per_truck` is the flow of one truck, `speed_error` the relative standard error of the speed.
+    `per_truck` is the flow of one truck, `speed_error` its relative standard error.
     """
     speed = (ndtri((1 + _CONFIDENCE) / 2) * speed_error) ** 2
     some = np.where(expected > 0, expected, 1.0)

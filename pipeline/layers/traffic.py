@@ -191,7 +191,7 @@ TABLE_FIELDS: Mapping[str, tuple[pa.DataType, str]] = {
     "flow_speed_kmh": (_NUMBER, "speed used for the flow: the mean or, without one, that of similar roads"),
     "flow_per_hour": (
         _NUMBER,
-        "trucks per hour in this direction: expected, divided by seen_km, times speed",
+        "trucks per hour in this direction: expected, divided by visible and seen_km, times speed",
     ),
     "flow_low": (_NUMBER, "lower end of the flow's 95 % interval, trucks per hour"),
     "flow_high": (_NUMBER, "upper end of the flow's 95 % interval, trucks per hour"),

@@ -65,6 +65,8 @@ class Candidates:
             "dispersion": shares.dispersion,
             "known": shares.known,
             "share_error": shares.share_error,
+            "visible": shares.visible,
+            "visible_error": shares.visible_error,
         }
 
     @property

@@ -73,6 +73,8 @@ class FinishedRun:
             float(self.recall["dispersion"]),
             bool(self.recall["known"]),
             float(self.recall.get("share_error", 0.0)),
+            float(self.recall.get("visible", 1.0)),
+            float(self.recall.get("visible_error", 0.0)),
         )
 
     def counts(

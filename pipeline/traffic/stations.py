@@ -218,7 +218,7 @@ def _flow(
     wanted = ("flow_per_hour", "flow_low", "flow_high", "expected", "count", "seen_km", "flow_speed_kmh")
     found = {name: float(row[name]) for name in wanted}
     hours = found["seen_km"] / found["flow_speed_kmh"]
-    return found | {"hours": hours, "unit": 1 / float(run.recall["all"])}
+    return found | {"hours": hours, "unit": 1 / (sums.shares.missing * sums.shares.visible)}
 
 
 def _described(

@@ -66,7 +66,7 @@ TABLE_FIELDS: Mapping[str, tuple[pa.DataType, str]] = {
         "share of the length with data that is under cloud or its shadow, 0-1; null if clouds are unknown",
     ),
     "trucks_per_km": (_NUMBER, "density of detections: trucks, divided by seen_km"),
-    "flow_per_hour": (_NUMBER, "trucks per hour: expected, divided by seen_km, times speed"),
+    "flow_per_hour": (_NUMBER, "trucks per hour: expected, divided by visible and seen_km, times speed"),
     "flow_low": (_NUMBER, "lower end of the flow's 95 % interval, trucks per hour"),
     "flow_high": (_NUMBER, "upper end of the flow's 95 % interval, trucks per hour"),
     "mean_speed_kmh": (_NUMBER, "space-mean speed of those trucks, km/h; null if none has a speed"),

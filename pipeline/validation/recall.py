@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from pipeline.evaluation.labels import is_light
 from pipeline.evaluation.trucks.scores import TruckEvaluation
 from pipeline.layers.expected import LEAST_SCORE, LowSun, Recall, Sums, groups_of
 from pipeline.layers.trucks import WEAKEST_SCORE
 from pipeline.scenes.sun import long_shadow
+from pipeline.simulation.world.stage import SLOW_KMH
 from pipeline.validation.card_metrics import rounded
 from pipeline.validation.observe import Observed
 
@@ -33,10 +35,12 @@ def recall_table(
 
     `rows`: of the scenes of `fitting` and `held_out`, trucks found by a detection of at least `score_from`,
     and trucks; surface, contrast and clouds as in `pipeline.layers.expected.groups_of`. `share`: of trucks
-    among such detections of `fitting`, the sum of their scores. `low_sun`: `pipeline.layers.expected.LowSun`
-    of the scenes of that name. `dispersion`: mean over the scenes held out of the squared error of the
-    expected number over its variance, with the recall of `fitting`; at least 1. `check`: for these scenes the
-    trucks, their expected number and its 95 % interval, without that dispersion.
+    among such detections of `fitting`, the sum of their scores. `visible`: share of the moving heavy vehicles
+    of `fitting` and `held_out` that an observer can see, by their labels, with its error. `low_sun`:
+    `pipeline.layers.expected.LowSun` of the scenes of that name. `dispersion`: mean over the scenes held out
+    of the squared error of the expected number over its variance, with the recall of `fitting`; at least 1.
+    `check`: for these scenes the trucks, their expected number and its 95 % interval, without that
+    dispersion.
     """
     score_from = LEAST_SCORE if near_roads else WEAKEST_SCORE
     known = _rows(fitting, near_roads, score_from)
@@ -45,6 +49,7 @@ def recall_table(
     table: dict[str, Any] = {"score_from": score_from, "dispersion": 1.0}
     if share is not None:
         table["share"] = rounded(share)
+    table |= _visible([*fitting, *held_out])
     if any(row[-1] for row in rows):
         lower = fit_low_sun(low_sun, Recall.of_table(rows, score_from), near_roads)
         table["low_sun"] = {name: rounded(value) for name, value in asdict(lower).items()}
@@ -77,6 +82,27 @@ def _rows(places: Sequence[Observed], near_roads: bool, score_from: float) -> li
         found.update(groups[index] for index in hit)
         trucks.update(groups[index] for index in (*hit, *missed))
     return [[*group, found[group], trucks[group]] for group in sorted(trucks)]
+
+
+def _visible(places: Sequence[Observed]) -> dict[str, float | None]:
+    """Return the share of moving heavy vehicles that an observer can see, and its relative deviation.
+
+    The deviation between places, weighted by vehicles, is the error at another one. Without vehicles there is
+    no share.
+    """
+    counts = []
+    for place in places:
+        labels = place.reference
+        moving = labels[~is_light(labels) & (labels["speed_kmh"] >= SLOW_KMH)]
+        faint = moving["confidence"] == "low"
+        certain = ~faint & (moving["confidence"] != "ignore")
+        counts.append((certain.sum(), (certain | faint).sum()))
+    certain, all_ = np.array([pair for pair in counts if pair[1]], np.float64).reshape(-1, 2).T
+    if not certain.sum():
+        return {}
+    share, places_left = float(certain.sum() / all_.sum()), max(len(all_) - 1, 1)
+    variance = float(np.average((certain / all_ - share) ** 2, weights=all_)) * len(all_) / places_left
+    return {"visible": rounded(share), "visible_error": rounded(variance**0.5 / share)}
 
 
 def _share(places: Sequence[Observed], near_roads: bool, score_from: float) -> float | None:

@@ -1,5 +1,7 @@
 """Flow by segment: density, speed, intervals, directions."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import shapely
@@ -62,6 +64,22 @@ def test_flow_is_density_over_recall_times_speed():
     np.testing.assert_allclose(
         rows.loc[0, ["flow_low", "flow_high"]].tolist(), [200 * np.exp(-down), 200 * np.exp(up)], rtol=1e-4
     )
+
+
+def test_trucks_that_no_observer_sees_are_part_of_flows_but_not_of_numbers():
+    segments = split_roads(roads(line((0, 0), (2000, 0)), oneway=1))
+    found = snap(trucks([(100, 0), (500, 0), (900, 0)], heading=90), segments)
+    known, seen = Recall(0.8, 0.0), np.array([1500.0])
+    plain, more, sure = (
+        observe(counts(found, segments, recall), segments, seen).iloc[0]
+        for recall in (known, replace(known, visible=0.75, visible_error=0.2), replace(known, visible=0.75))
+    )
+    assert more["expected"] == plain["expected"]
+    assert more["flow_per_hour"] == pytest.approx(plain["flow_per_hour"] / 0.75)
+    low, flow = sure["flow_low"], sure["flow_per_hour"]
+    assert low == pytest.approx(plain["flow_low"] / 0.75)
+    down = np.hypot(np.log(flow / low), 1.96 * 0.2)
+    assert more["flow_low"] == pytest.approx(flow * np.exp(-down), rel=1e-4)
 
 
 def test_unresolved_trucks_belong_half_to_either_direction():
