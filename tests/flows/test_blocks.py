@@ -1,17 +1,22 @@
-"""Storage that Prefect's blocks name. Blocks of a real server: test_scene.py."""
+"""Storage that Prefect's blocks name."""
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import fsspec.config
+import numpy as np
 import pytest
 from prefect.filesystems import LocalFileSystem, RemoteFileSystem
 
 from flows.blocks import storage_of_blocks
 from pipeline.config import load_config
 from pipeline.errors import ConfigError
-from pipeline.run import Request
+from pipeline.run import Request, run_directly
+from tests.conftest import write_geotiff
+from tests.flows.processes import PYTHON
+from tests.servers import s3_server
 
 OPTIONS = {"key": "who", "secret": "hidden"}
 
@@ -84,3 +89,34 @@ def test_addresses_and_folders_stay_as_they_are():
 def test_a_block_that_can_not_be_used_is_one_line(out, settings, message):
     with pytest.raises(ConfigError, match=message), storage_of_blocks(request(out, *settings)):
         pass
+
+
+def test_the_settings_of_a_block_alone_let_a_run_into_an_object_store(tmp_path, monkeypatch):
+    """The environment has no credentials and no address of the store; a process inherits the block's."""
+    numbers = np.random.default_rng(3).integers(1000, 2500, (4, 64, 64)).astype(np.uint16)
+    scene, out = write_geotiff(tmp_path / "scene.tif", numbers), tmp_path / "out"
+    stores = [f"{name}=remote-file-system/real" for name in ("publish.url", "runner.store")]
+    config = load_config(None, ["landcover.enabled=false", "engine.threads=1", *stores])
+    with s3_server(monkeypatch, "north") as url:
+        s3 = pytest.importorskip("boto3").client("s3")
+        key, secret = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            monkeypatch.delenv(name)
+        options = {"key": key, "secret": secret, "client_kwargs": {"endpoint_url": url}}
+        block = RemoteFileSystem(basepath="s3://north/europe", settings=options)
+        monkeypatch.setattr(RemoteFileSystem, "load", lambda name: block)
+        with storage_of_blocks(Request(str(scene), out, config)) as found:
+            folder = run_directly(found).folder
+            script = (
+                f"import fsspec; print(fsspec.open('s3://north/europe/{folder.name}/run.json').open().read())"
+            )
+            read = subprocess.run([PYTHON, "-c", script], capture_output=True, text=True, check=True)
+        entries = [entry["Key"] for entry in s3.list_objects_v2(Bucket="north")["Contents"]]
+        stored = {entry: s3.get_object(Bucket="north", Key=entry)["Body"].read() for entry in entries}
+    layers = {path for path in folder.rglob("*") if path.is_file() and path.parent.name[0] != "."}
+    assert {"run.json", "trucks.gpkg"} <= {path.name for path in layers}
+    for path in layers:
+        assert stored[f"europe/{folder.name}/{path.relative_to(folder).as_posix()}"] == path.read_bytes()
+    assert any(name.endswith(".npz") for name in stored)  # shards
+    assert read.stdout.strip() == repr((folder / "run.json").read_bytes())
+    assert not any(secret.encode() in text for text in stored.values())
