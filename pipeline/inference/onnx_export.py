@@ -17,6 +17,7 @@ from scipy.spatial import KDTree
 
 from pipeline.config import Engine
 from pipeline.errors import BundleError, ConfigError, MissingExtraError, OutputError
+from pipeline.input_warnings import warn
 from pipeline.models.bundle import Bundle, Card
 from pipeline.storage.atomic import make_folder, replacing
 from pipeline.tiling import round_up
@@ -151,14 +152,23 @@ def _dense_graph(network: Standalone, card: Card, side: int, metadata: Mapping[s
 
 
 def _boxes_graph(network: Standalone, card: Card, side: int) -> dict[str, bytes]:
-    """Return the ONNX file from a tile's maps to its boxes, checked; none if the family has no such graph."""
+    """Return the ONNX file from a tile's maps to its boxes, checked.
+
+    None if the family has no such graph; a warning names the families that have one.
+    """
     import torch
 
-    from pipeline.models.registry import find_family
+    from pipeline.models.registry import FAMILIES, find_family
     from pipeline.models.standalone import Boxes
 
     family = find_family(card.task, card.architecture)
     if not family.exports_boxes:
+        if card.task == "detection":
+            others = ", ".join(sorted(each.name for each in FAMILIES if each.exports_boxes))
+            warn(
+                f"Model {card.id}: boxes of the family {family.name} are no ONNX graph, so only its maps are "
+                f"exported. Families with {_GRAPHS['boxes']}: {others}."
+            )
         return {}
     second = Boxes(network.dense.network, family.detected).eval()
     generator = torch.Generator().manual_seed(0)

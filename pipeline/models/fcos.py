@@ -172,4 +172,5 @@ FAMILY = Family(
     "detection",
     SingleStageDetector,
     {"channels": [24, 48, 96], "features": 40, "convolutions": 2},
+    exports_boxes=True,
 )

@@ -135,4 +135,5 @@ FAMILY = Family(
         "anchors": [[5.0, 3.2], [4.0, 4.0], [3.2, 5.0]],
     },
     scores_vehicles=True,
+    exports_boxes=True,
 )

@@ -17,8 +17,10 @@ from pipeline.models import centernet2, registry
 from pipeline.models.bundle import open_bundle
 from pipeline.models.normalise import normalise
 from pipeline.models.registry import build_network
+from pipeline.models.standalone import Standalone
 from pipeline.scenes.open import open_scene
 from pipeline.scenes.raster.read import read_pixels
+from pipeline.training.detector.train import blank_card
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 pytest.importorskip("onnx", reason="needs the extra `export`")
@@ -156,7 +158,28 @@ def test_the_boxes_of_a_detector_are_those_of_the_engine(tmp_path, product):
     assert [len(values) for values in nothing] == [0, 0, 0]
 
 
-def test_a_family_whose_boxes_are_no_graph_has_its_maps_only(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["fcos", "yolo"])
+def test_the_boxes_of_a_family_in_one_stage_are_those_of_the_network(name):
+    """Maps of noise in a corner, where every place is a vehicle, and of no vehicle elsewhere."""
+    torch.manual_seed(1)
+    card = blank_card(name, {"channels": [8, 8, 8], "features": 8})
+    network = build_network(card).eval()
+    side = tile_side(card, 100)
+    graph = onnx_export._boxes_graph(Standalone(network, card).eval(), card, side)["boxes"]
+    with torch.inference_mode():
+        maps = list(network.dense(torch.zeros(1, len(card.bands), side, side)))
+        for each in maps:
+            each[:] = -9
+            each[:, :20, :20] = 2 * torch.rand(each[:, :20, :20].shape)
+        (expected,) = network.detections(*maps)
+    found = onnx_export._run(graph, {f"map_{index}": each.numpy() for index, each in enumerate(maps)})
+    assert list(found) == list(registry.find_family("detection", name).detected)
+    assert len(expected["scores"]) > 20
+    for key, values in found.items():
+        np.testing.assert_allclose(values, expected[key].numpy(), atol=1e-4)
+
+
+def test_a_family_whose_boxes_are_no_graph_has_its_maps_only(tmp_path, monkeypatch, caplog):
     family = dataclasses.replace(centernet2.FAMILY, exports_boxes=False)
     monkeypatch.setattr(registry, "find_family", lambda task, name: family)
     paths = export_bundle(open_bundle("trucks"), tmp_path / "out", tile_px=200)
@@ -166,3 +189,4 @@ def test_a_family_whose_boxes_are_no_graph_has_its_maps_only(tmp_path, monkeypat
         "model.onnx",
         "weights.safetensors",
     ]
+    assert "Families with boxes.onnx: centernet2, fcos, yolo." in caplog.text
