@@ -8,6 +8,7 @@ from benchmarks import (
     batch,
     clouds,
     dask,
+    gpu,
     granule,
     landcover_peers,
     landcover_polygons,
@@ -34,6 +35,7 @@ def main() -> None:
     trucks_peers.main()
     landcover_peers.main()
     runtimes.main()
+    gpu.main([])
     scenes.main()
     merging.main()
     matching.main()

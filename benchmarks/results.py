@@ -18,9 +18,9 @@ from pipeline.models.bundle import open_bundle
 PAGE = ROOT / "benchmarks" / "RESULTS.md"
 PIECES = ROOT / "benchmarks" / "results"
 ORDER = (
-    "granule", "sizes", "megapixel", "trucks_peers", "landcover_peers", "runtimes", "scenes", "merging",
-    "matching", "detectors", "counts", "counters", "landcover_polygons", "clouds", "probabilities", "batch",
-    "dask", "startup",
+    "granule", "sizes", "megapixel", "trucks_peers", "landcover_peers", "runtimes", "gpu", "scenes",
+    "merging", "matching", "detectors", "counts", "counters", "landcover_polygons", "clouds", "probabilities",
+    "batch", "dask", "startup",
 )  # fmt: skip
 NETWORKS = ("trucks", "landcover")
 _RUN = {

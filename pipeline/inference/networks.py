@@ -156,12 +156,14 @@ class Networks:
             engine,
             threads,
         )
+        if self._detector is not None:
+            self._detector.to(self._runtime.device)  # boxes are made where the maps are
         self._postprocessing = ThreadPoolExecutor(1, "postprocess")
 
     def logits(self, image: Image, tile: Tile) -> Tensor:
         """Return the output of a network without boxes for a core, (H / s, W / s, K) at stride s."""
         with self._run(image, [tile]) as (maps,):
-            return _core(maps, image, tile).clone()
+            return _core(maps, image, tile).to("cpu", copy=True)
 
     def segment(self, image: Image, tile: Tile) -> NDArray[np.uint8]:
         """Return the class of each pixel of a core, (H, W), as a value of the legend."""
@@ -209,23 +211,25 @@ class Networks:
     ) -> Boxes:
         wanted = None
         if where is not None:
-            wanted = torch.stack([image.part(torch.from_numpy(where)[None], part)[0] for part in parts])
+            windows = [image.part(torch.from_numpy(where)[None], part)[0] for part in parts]
+            wanted = torch.stack(windows).to(self._runtime.device)
         with maps as found:
             results = self._detector.detections(*found, where=wanted)  # type: ignore[union-attr, operator]
         boxes, scores = [], []
         kinds = [kind for kind in ("scores", "vehicle_scores") if kind in results[0]]
         for part, result in zip(parts, results, strict=True):
             top, _, left, _ = _around(part, image.card)
-            placed = result["boxes"].double().numpy() + np.array([left, top, left, top])
+            placed = result["boxes"].double().cpu().numpy() + np.array([left, top, left, top])
             mine = part.owns((placed[:, :2] + placed[:, 2:]) / 2, _CLAIM_PX)
             boxes.append(placed[mine])
-            scores.append(torch.stack([result[kind] for kind in kinds], dim=1).double().numpy()[mine])
+            scored = torch.stack([result[kind] for kind in kinds], dim=1).double()
+            scores.append(scored.cpu().numpy()[mine])
         return np.concatenate(boxes), np.concatenate(scores)
 
 
 def _values(classes: Tensor, card: Card) -> NDArray[np.uint8]:
     """Return the values in the legend of classes by index."""
-    return np.array([item.value for item in card.classes], np.uint8)[classes.numpy()]
+    return np.array([item.value for item in card.classes], np.uint8)[classes.cpu().numpy()]
 
 
 def _core(maps: Tensor, image: Image, tile: Tile) -> Tensor:

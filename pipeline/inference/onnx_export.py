@@ -278,5 +278,5 @@ def _by_engine(network: Standalone, card: Card, tile: NDArray[np.float32]) -> li
     with runtime.run(card.task, normalise(tile, valid, card)[None]) as maps:
         if card.task == "segmentation":
             scores = (maps[0].permute(0, 3, 1, 2) / card.calibration.temperature).softmax(dim=1)
-            return [scores.numpy()]
-        return [part.numpy().copy() for part in maps]
+            return [scores.cpu().numpy()]
+        return [part.cpu().numpy().copy() for part in maps]

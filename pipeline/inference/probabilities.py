@@ -35,8 +35,9 @@ def class_probabilities(logits: Tensor, likeliest: Tensor, temperature: float) -
     the probability, every other half a step. Memory: the result.
     """
     height, width, count = logits.shape
-    steps = torch.empty((count, height, width), dtype=torch.uint8)
-    index = torch.arange(count, dtype=torch.uint8)[:, None, None]  # a legend has at most 255 classes
+    steps = torch.empty((count, height, width), dtype=torch.uint8, device=logits.device)
+    # A legend has at most 255 classes.
+    index = torch.arange(count, dtype=torch.uint8, device=logits.device)[:, None, None]
     for first in range(0, height, _ROWS):
         rows = slice(first, first + _ROWS)
         scaled = logits[rows].permute(2, 0, 1).contiguous().float() / temperature
@@ -45,4 +46,4 @@ def class_probabilities(logits: Tensor, likeliest: Tensor, temperature: float) -
         tied = ((part == part.amax(0)) & (index < largest)).any(0)
         part += (tied & (index == largest)).to(torch.uint8)
         steps[:, rows] = part
-    return steps.numpy()
+    return steps.cpu().numpy()

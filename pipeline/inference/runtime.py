@@ -46,6 +46,9 @@ class Maps:
 class Runtime(Protocol):
     """The dense parts of networks, ready to run, by name."""
 
+    device: torch.device
+    """Device of the maps. Images are in the processor's memory."""
+
     def run(self, name: str, images: Tensor) -> Maps:
         """Compute the maps of images (N, C, H, W) by one of the networks.
 
@@ -71,18 +74,30 @@ class TorchRuntime:
     def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool) -> None:
         self._half = half
         self._lock = threading.Lock()  # two tiles at once would take twice the memory
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._uploads = torch.cuda.Stream() if self.device.type == "cuda" else None
         self._networks = {
-            name: with_fused_norms(network).to(self._device).to(memory_format=torch.channels_last)
+            name: with_fused_norms(network).to(self.device).to(memory_format=torch.channels_last)
             for name, (network, _) in networks.items()
         }
 
     @torch.inference_mode()
     def run(self, name: str, images: Tensor) -> Maps:
         """See `Runtime`."""
-        with self._lock, torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
-            there = images.to(self._device, memory_format=torch.channels_last, non_blocking=True)
-            return Maps(tuple(part.cpu() for part in self._networks[name](there)))
+        with self._lock, torch.autocast(self.device.type, torch.bfloat16, enabled=self._half):
+            there = self._uploaded(images).to(memory_format=torch.channels_last)
+            return Maps(tuple(self._networks[name](there)))
+
+    def _uploaded(self, images: Tensor) -> Tensor:
+        """Return images on the device, copied there while a GPU still computes those before them."""
+        if self._uploads is None:
+            return images
+        with torch.cuda.stream(self._uploads):
+            there = images.pin_memory().to(self.device, non_blocking=True)
+        computing = torch.cuda.current_stream()
+        computing.wait_stream(self._uploads)
+        there.record_stream(computing)
+        return there
 
 
 class OpenVinoRuntime:
@@ -92,6 +107,8 @@ class OpenVinoRuntime:
     its own place for maps, and a network that is alone has two: one tile's are judged while the next one's
     are computed.
     """
+
+    device = torch.device("cpu")
 
     def __init__(self, networks: Mapping[str, tuple[Dense, int]], half: bool, threads: int) -> None:
         openvino = load_openvino()

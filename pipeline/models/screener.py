@@ -61,7 +61,7 @@ def accepted(logits: Tensor, threshold: float, shape: tuple[int, int]) -> NDArra
     """
     blocks = logits.double().sigmoid() >= threshold
     pixels = blocks.repeat_interleave(BLOCK_PX, 0).repeat_interleave(BLOCK_PX, 1)
-    return np.asarray(pixels[: shape[0], : shape[1]].numpy(), dtype=np.bool_)
+    return np.asarray(pixels[: shape[0], : shape[1]].cpu().numpy(), dtype=np.bool_)
 
 
 FAMILY = Family("block_screener", "screening", TruckScreener)

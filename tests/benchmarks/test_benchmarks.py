@@ -7,7 +7,7 @@ import pytest
 import torch
 from rasterio.windows import Window
 
-from benchmarks import batch, counts, detectors, jobs, results, sizes
+from benchmarks import batch, counts, detectors, gpu, jobs, results, sizes
 from benchmarks.floor import decode, networks
 from benchmarks.measure import run_python
 from benchmarks.peer_runs import _given, _moved, engine_way, torchgeo_way, whole_way
@@ -139,3 +139,13 @@ def test_chips_are_drawn_once_and_kept(tmp_path, monkeypatch):
         ]
         assert found == [(4, 4.0), (1, 1.0)]
     assert asked == [3, 4, 5, 0, 1, 2]
+
+
+def test_sure_boxes_of_two_devices_are_compared():
+    boxes = np.array([[0.0, 0, 2, 2], [10, 10, 13, 12], [20, 20, 22, 22]])
+    reference = {"boxes": boxes, "scores": np.array([0.9, 0.8, 0.1])}
+    found = {"boxes": boxes[1:] + 0.25, "scores": np.array([0.75, 0.6])}
+    again, sure, difference = gpu._compared(reference, found)
+    assert (again, sure) == (1, 2)
+    assert difference == pytest.approx(0.05)
+    assert gpu._compared(reference, {"boxes": boxes[:0], "scores": np.zeros(0)}) == (0, 2, 0.0)
