@@ -62,6 +62,13 @@ def test_lines_keep_their_place(index):
     assert data["dates"] == list(DATES)
 
 
+@pytest.mark.parametrize(("name", "shown"), [("Motorway A 2", "A 2"), ("Road to A 20", "A 2, Road to A 20")])
+def test_a_name_that_ends_with_the_number_says_nothing_new(tmp_path, name, shown):
+    write_run(tmp_path / "a", named(A2.copy(), name=name), FOUND)
+    text = write_index(read_place([tmp_path]), tmp_path, {}).read_text(encoding="utf-8")
+    assert text.count(f'<th scope="row">{shown}</th>') == 2
+
+
 def test_names_are_never_markup(tmp_path):
     write_run(tmp_path / "a", named(A2.copy(), "</script><b>"), FOUND)
     page = write_index(read_place([tmp_path]), tmp_path, {})

@@ -19,7 +19,8 @@
   const seconds = data.dates.map((date) => Date.parse(`${date}T00:00:00Z`) / 1000);
   const rowsOf = new Map(data.roads.map((each) => [each.road, []]));
   data.rows.forEach((row, index) => rowsOf.get(row.road)?.push(index));
-  const titleOf = (each) => (each.name && !each.road.includes(each.name) ? `${each.road}, ${each.name}` : each.road);
+  const isNews = ({ road, name }) => name && !road.includes(name) && !name.endsWith(` ${road}`); // as "Motorway A 2"
+  const titleOf = (each) => (isNews(each) ? `${each.road}, ${each.name}` : each.road);
 
   // ---- map ---------------------------------------------------------------------------------------------
 
