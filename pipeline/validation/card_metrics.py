@@ -22,8 +22,8 @@ from pipeline.simulation.simulate import simulate_scene
 from pipeline.validation.observe import Observed
 from pipeline.validation.timing import network_seconds, processor
 
-SAME_F1 = 0.002
-"""F1 values that differ by less count as equal: the threshold is then the middle, not the luckiest."""
+SAME_F1 = 0.005
+"""F1 values that differ by less count as equal: on a chip with few labels one vehicle makes more."""
 _THRESHOLDS = np.arange(1, 100) / 100
 _CURVE_SCORES = (*(np.arange(1, 20) / 20).round(2).tolist(), 0.98)
 _HIGHEST = 0.999
@@ -33,12 +33,12 @@ _SPEED_PX = 512
 def best_threshold(*curves: PrecisionRecall) -> float:
     """Return the score with the highest F1, the mean over all curves that have one, in hundredths.
 
-    It is the middle of all scores that are as good, and 0.5 without any.
+    Of all scores that are as good it is the highest, which has the fewest false alarms; 0.5 without any.
     """
     f1 = np.mean([_f1(curve) for curve in curves if len(curve.score)] or [np.zeros(len(_THRESHOLDS))], axis=0)
     if not f1.any():
         return 0.5
-    return float(np.quantile(_THRESHOLDS[f1 >= f1.max() - SAME_F1], 0.5, method="lower"))
+    return float(_THRESHOLDS[f1 >= f1.max() - SAME_F1][-1])
 
 
 def precise_threshold(curve: PrecisionRecall, least: float) -> float:

@@ -169,7 +169,7 @@ class Mode:
         curves = [one.evaluate(near_roads).curves[PRIMARY_CURVE] for one in chosen_on]
         if precision is None:
             threshold = best_threshold(*curves)
-            rule = f"highest mean of the F1 (the middle of those within {SAME_F1:g} of it)"
+            rule = f"highest mean of the F1 (the last of those within {SAME_F1:g} of it)"
         else:
             threshold = precise_threshold(curves[0], precision)
             rule = f"the lowest with a precision of {precision:g} for heavy vehicles"

@@ -39,17 +39,17 @@ def curve(found: dict[int, float], truth):
     return observed(found, truth).evaluate(near_roads=True).curves["centre_20m"]
 
 
-def test_the_best_threshold_is_the_middle_of_all_that_are_as_good():
+def test_the_best_threshold_is_the_highest_of_all_that_are_as_good():
     # From 0.31 to 0.80 both trucks and nothing else are kept.
     found = {0: 0.9, 1000: 0.8, 2000: 0.3, 3000: 0.2}
-    assert best_threshold(curve(found, [0, 1000])) == pytest.approx(0.55, abs=0.011)
+    assert best_threshold(curve(found, [0, 1000])) == pytest.approx(0.8, abs=0.011)
 
 
 def test_every_place_counts_the_same_for_the_threshold():
     many, faint = {0: 0.9, 1000: 0.8, 2000: 0.7}, {0: 0.9, 1000: 0.3}
     alone = best_threshold(curve(many, [0, 1000, 2000]))
     both = best_threshold(curve(many, [0, 1000, 2000]), curve(faint, [0, 1000]))
-    assert both == pytest.approx(0.15, abs=0.011) and alone == pytest.approx(0.35, abs=0.011)
+    assert both == pytest.approx(0.3, abs=0.011) and alone == pytest.approx(0.7, abs=0.011)
     assert best_threshold(curve(faint, [0, 1000]), precision_recall([], [], [], [])) == both
 
 
