@@ -75,8 +75,7 @@ class Recall:
     for the share of a scene."""
     low_sun: LowSun = LowSun()
     visible: float = 1.0
-    """Share of the trucks on roads that an observer can see, of which the recall is: flows have the others,
-    too."""
+    """Share of the trucks on roads that is in the expected number; flows have the others, too."""
     visible_error: float = 0.0
     """Relative standard deviation of `visible` between places."""
 
@@ -218,7 +217,7 @@ class Shares:
     share_error: float = 0.0
     """Standard error of the log-odds of all chances, by that of the share of trucks in the scene."""
     visible: float = 1.0
-    """Share of the trucks on roads that an observer can see."""
+    """Share of the trucks on roads that is in the expected number."""
     visible_error: float = 0.0
     """Its relative standard error."""
 

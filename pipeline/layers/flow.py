@@ -79,10 +79,10 @@ def observe_directions(
 
         flow = expected / visible share / seen length x speed
 
-    with the share of trucks that an observer can see (`layers.expected.Recall.visible`) and the mean speed of
-    the trucks of this direction and the unresolved ones. Without a speed it is that of the road class in this
-    scene, of the scene, or `FALLBACK_SPEED_KMH`. Weights are inverse variances: of the speed and
-    `SPEED_SPREAD_KMH`.
+    with the share of trucks that is in the expected number (`layers.expected.Recall.visible`) and the mean
+    speed of the trucks of this direction and the unresolved ones. Without a speed it is that of the road
+    class in this scene, of the scene, or `FALLBACK_SPEED_KMH`. Weights are inverse variances: of the speed
+    and `SPEED_SPREAD_KMH`.
 
     The 95 % interval of the flow combines two: that of the mean number, at its lower end without the
     unresolved, at its upper end with all; speed and visible share by their standard errors. MOVER combines

@@ -36,7 +36,7 @@ def recall_table(
     `rows`: of the scenes of `fitting` and `held_out`, trucks found by a detection of at least `score_from`,
     and trucks; surface, contrast and clouds as in `pipeline.layers.expected.groups_of`. `share`: of trucks
     among such detections of `fitting`, the sum of their scores. `visible`: share of the moving heavy vehicles
-    of `fitting` and `held_out` that an observer can see, by their labels, with its error. `low_sun`:
+    of `fitting` and `held_out` that are in the expected number, with its error. `low_sun`:
     `pipeline.layers.expected.LowSun` of the scenes of that name. `dispersion`: mean over the scenes held out
     of the squared error of the expected number over its variance, with the recall of `fitting`; at least 1.
     `check`: for these scenes the trucks, their expected number and its 95 % interval, without that
@@ -49,9 +49,10 @@ def recall_table(
     table: dict[str, Any] = {"score_from": score_from, "dispersion": 1.0}
     if share is not None:
         table["share"] = rounded(share)
-    table |= _visible([*fitting, *held_out])
     if any(row[-1] for row in rows):
-        lower = fit_low_sun(low_sun, Recall.of_table(rows, score_from), near_roads)
+        of_all = replace(Recall.of_table(rows, score_from), share=share)
+        lower = fit_low_sun(low_sun, of_all, near_roads)
+        table |= _visible([*fitting, *held_out], of_all, near_roads)
         table["low_sun"] = {name: rounded(value) for name, value in asdict(lower).items()}
     check: list[list[Any]] = []
     if any(row[-1] for row in known):
@@ -84,14 +85,18 @@ def _rows(places: Sequence[Observed], near_roads: bool, score_from: float) -> li
     return [[*group, found[group], trucks[group]] for group in sorted(trucks)]
 
 
-def _visible(places: Sequence[Observed]) -> dict[str, float | None]:
-    """Return the share of moving heavy vehicles that an observer can see, and its relative deviation.
+def _visible(places: Sequence[Observed], recall: Recall, near_roads: bool) -> dict[str, float | None]:
+    """Return the share of moving heavy vehicles that is in the expected number, and its relative deviation.
 
-    The deviation between places, weighted by vehicles, is the error at another one. Without vehicles there is
-    no share.
+    It has the vehicles that an observer can see, and some of the fainter ones, which are detected at times.
+    The deviation between places, weighted by vehicles, of the share that can be seen by the labels is the
+    error at another place. Without vehicles there is no share.
     """
-    counts = []
+    counts, expected = [], 0.0
     for place in places:
+        found = place.evaluate(near_roads, recall.score_from or 0.0).predicted.reset_index(drop=True)
+        sums = recall.shares(found, 0.0, shadow=place.shadow).sums(np.zeros(len(found), np.intp), 1)
+        expected += float(sums.expected[0])
         labels = place.reference
         moving = labels[~is_light(labels) & (labels["speed_kmh"] >= SLOW_KMH)]
         faint = moving["confidence"] == "low"
@@ -100,9 +105,10 @@ def _visible(places: Sequence[Observed]) -> dict[str, float | None]:
     certain, all_ = np.array([pair for pair in counts if pair[1]], np.float64).reshape(-1, 2).T
     if not certain.sum():
         return {}
-    share, places_left = float(certain.sum() / all_.sum()), max(len(all_) - 1, 1)
-    variance = float(np.average((certain / all_ - share) ** 2, weights=all_)) * len(all_) / places_left
-    return {"visible": rounded(share), "visible_error": rounded(variance**0.5 / share)}
+    seen, places_left = float(certain.sum() / all_.sum()), max(len(all_) - 1, 1)
+    variance = float(np.average((certain / all_ - seen) ** 2, weights=all_)) * len(all_) / places_left
+    share = min(expected / float(all_.sum()), 1.0)
+    return {"visible": rounded(share), "visible_error": rounded(variance**0.5 / seen)} if share else {}
 
 
 def _share(places: Sequence[Observed], near_roads: bool, score_from: float) -> float | None:

@@ -34,9 +34,10 @@ def test_trucks_are_counted_by_group_and_expected_numbers_are_checked():
     assert recall.value == pytest.approx(4.5 / 7)
 
 
-def test_the_share_that_an_observer_sees_is_of_moving_heavy_vehicles():
-    """Of 8 and 4: light, hidden and slow ones do not count."""
-    first, second = (place({}, [1000 * n for n in range(count)]) for count in (8, 4))
+def test_expected_numbers_are_a_share_of_all_moving_heavy_vehicles():
+    """Of 8 and 4: light, hidden and slow ones do not count. A faint one is detected, a clear one is not."""
+    first = place(dict.fromkeys([0, 1000, 2000], 1.0), [1000 * n for n in range(8)])
+    second = place(dict.fromkeys([0, 1000, 2000, 3000], 1.0), [1000 * n for n in range(4)])
     kinds = {
         "confidence": ["high", "medium", "low", "high", "low", "ignore", "low", "high"],
         "vehicle": ["heavy"] * 7 + ["light"],
@@ -46,7 +47,7 @@ def test_the_share_that_an_observer_sees_is_of_moving_heavy_vehicles():
     first = replace(first, reference=first.reference.assign(**kinds))
     second = replace(second, reference=second.reference.assign(**moving))
     table = recall_table([first], [], [second], near_roads=True)
-    assert table["visible"] == pytest.approx(7 / 9, abs=1e-3)
+    assert table["visible"] == pytest.approx(7 / (6.5 / 8) / 9, abs=1e-3)
     variance = 2 * (5 * (3 / 5 - 7 / 9) ** 2 + 4 * (1 - 7 / 9) ** 2) / 9
     assert table["visible_error"] == pytest.approx(variance**0.5 / (7 / 9), abs=1e-3)
     recall = Recall.of_card({"recall": {"near_roads": table}})
