@@ -16,7 +16,6 @@ from safetensors import SafetensorError
 from pipeline.errors import BundleError
 from pipeline.models.legend import LegendClass
 from pipeline.safe_yaml import YamlError, read_yaml_file
-from pipeline.scenes.sun import long_shadow
 from pipeline.storage.atomic import make_folder, replacing
 
 if TYPE_CHECKING:  # the import of torch takes seconds, and cards are read without it
@@ -51,11 +50,11 @@ class Calibration(BaseModel):
     motion: float = Field(0.0, ge=0, le=1e3, allow_inf_nan=False)
     shadow: float = Field(0.0, ge=-10, le=10, allow_inf_nan=False)
 
-    def under(self, shadow_length: float | None) -> Calibration:
-        """Return the calibration for a scene with shadows of that length, see `pipeline.scenes.sun`."""
+    def under(self, length: float) -> Calibration:
+        """Return the calibration for a scene, given by how much its shadows are too long."""
         if not self.shadow:
             return self
-        offset = self.offset + self.shadow * long_shadow(shadow_length)
+        offset = self.offset + self.shadow * length
         return self.model_copy(update={"offset": offset, "shadow": 0.0})
 
     def probability(self, scores: ArrayLike, evidence: ArrayLike = 0.0) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ from pipeline.run.request import Request
 from pipeline.scenes.clouds import cloud_source
 from pipeline.scenes.raster.datasets import local_file
 from pipeline.scenes.scene import BandSource, Scene
-from pipeline.scenes.sun import shadow_length
+from pipeline.scenes.sun import long_shadow, shadow_length
 from pipeline.storage.beside import deciding_files, part_name
 from pipeline.storage.untrusted_vectors import split_layer
 from pipeline.tiling import Tile
@@ -216,7 +216,7 @@ def min_network_scores(request: Request, models: Models, scene: Scene) -> MinSco
         return ANY_SCORE
     card, least, near_roads = models.detector.card, min_scores(request, models), request.roads is not None
     at_most = _SHARD_SCORE_NEAR_ROADS if near_roads else _SHARD_SCORE_EVERYWHERE
-    shadow = shadow_length(scene)
+    shadow = long_shadow(shadow_length(scene))
 
     def needed(calibration: Calibration, probability: float) -> float:
         score = calibration.under(shadow).score(probability, AMPLE_EVIDENCE)

@@ -44,7 +44,7 @@ from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.datasets import within_memory
 from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.scene import Scene, date_text
-from pipeline.scenes.sun import shadow_length
+from pipeline.scenes.sun import long_shadow, shadow_length
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store
 from pipeline.storage.out_folder import ROADS, TRAFFIC, check_out, check_scene_folder
@@ -130,7 +130,7 @@ class Job:
         if self.models.detector is None:
             return None
         calibration = self.models.detector.card.calibration_for(near_roads=self.request.roads is not None)
-        return calibration.under(shadow_length(self.scene))
+        return calibration.under(long_shadow(shadow_length(self.scene)))
 
     @property
     def vehicle_calibration(self) -> Calibration | None:
@@ -138,7 +138,7 @@ class Job:
         if self.models.detector is None:
             return None
         card, near_roads = self.models.detector.card, self.request.roads is not None
-        return card.vehicle_calibration_for(near_roads).under(shadow_length(self.scene))
+        return card.vehicle_calibration_for(near_roads).under(long_shadow(shadow_length(self.scene)))
 
     @property
     def min_scores(self) -> MinScores:

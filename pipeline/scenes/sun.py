@@ -11,8 +11,9 @@ from pipeline.scenes.scene import Scene
 _LOCAL_TIME = time(10, 30)
 """Mean solar time at which Sentinel-2 crosses the equator southwards, for scenes of which only the date is
 known."""
-_LOWEST_DEG = 85.0
-"""Zenith distance from which shadows count as at this one."""
+_NIGHT_DEG = 90.0
+_LOWEST_DEG = 79.0
+"""Zenith distance from which shadows count as at this one: detectors are measured up to it."""
 _SHORT_SHADOW = 1.0
 """Length of a shadow, over the height of what casts it, up to which it changes nothing: a sun at 45 degrees.
 A longer one falls on more of the road beside a bright vehicle, whose contrast it cancels."""
@@ -45,15 +46,19 @@ def sun_angles(moment: datetime, latitude_deg: float, longitude_deg: float) -> t
 def shadow_length(scene: Scene) -> float | None:
     """Return the length of a shadow at the middle of a scene, over the height of what casts it.
 
-    It is the tangent of the sun's zenith distance; None without a date or a CRS.
+    It is the tangent of the sun's zenith distance, of `_LOWEST_DEG` at most; None without a date or a CRS. A
+    time at which it is night there is wrong, so the usual one counts, as where only the date is known.
     """
     if scene.acquired is None or scene.grid.crs is None:
         return None
     longitude, latitude = scene.grid.geographic_extent.centroid.coords[0]
-    moment = scene.acquired
-    if not isinstance(moment, datetime):
-        moment = datetime.combine(moment, _LOCAL_TIME, UTC) - timedelta(hours=longitude / 15)
-    zenith, _ = sun_angles(moment, latitude, longitude)
+    moment, zenith = scene.acquired, _NIGHT_DEG
+    if isinstance(moment, datetime):
+        zenith, _ = sun_angles(moment, latitude, longitude)
+        moment = moment.date()
+    if zenith >= _NIGHT_DEG:
+        usual = datetime.combine(moment, _LOCAL_TIME, UTC) - timedelta(hours=longitude / 15)
+        zenith, _ = sun_angles(usual, latitude, longitude)
     return float(np.tan(np.deg2rad(min(zenith, _LOWEST_DEG))))
 
 

@@ -30,7 +30,7 @@ from pipeline.roads.read import in_view, read_roads
 from pipeline.run import Request, merged, prepare, run_shards
 from pipeline.run.products import RunContext
 from pipeline.scenes.readers.naming import FIRST_LIGHT
-from pipeline.scenes.sun import shadow_length
+from pipeline.scenes.sun import long_shadow, shadow_length
 from pipeline.settings import MOST_PX, SeedNumber, Settings
 from pipeline.simulation.dates import LAST_DATE
 from pipeline.simulation.product import write_product
@@ -102,7 +102,7 @@ class Observed:
 
     def calibrated(self, calibration: Calibration) -> Observed:
         """Return the same with scores calibrated for the place's shadows."""
-        calibration = calibration.under(self.shadow)
+        calibration = calibration.under(long_shadow(self.shadow))
         scores = calibration.probability(self.trucks["score"].to_numpy(), self.trucks["evidence"].to_numpy())
         return replace(self, trucks=self.trucks.assign(score=scores))
 

@@ -32,7 +32,15 @@ def test_shadows_are_the_tangent_of_the_zenith_distance():
     scene = Scene("a", "a.tif", BERLIN, {}, datetime(2023, 12, 11, 10, 20, 31, tzinfo=UTC))
     zenith, _ = sun_angles(scene.acquired, 52.5, 13.4)
     assert shadow_length(scene) == pytest.approx(np.tan(np.deg2rad(zenith)), rel=0.01)
-    assert shadow_length(replace(scene, acquired=datetime(2023, 12, 11, 22, tzinfo=UTC))) < 12  # at night
+
+
+def test_shadows_at_night_are_those_of_the_usual_time():
+    """A local time that is taken as UTC, say. Where the sun is lower than ever measured, shadows end."""
+    scene = Scene("a", "a.tif", BERLIN, {}, date(2023, 3, 1))
+    night = replace(scene, acquired=datetime(2023, 3, 1, 22, tzinfo=UTC))
+    assert shadow_length(night) == shadow_length(scene)
+    dawn = replace(scene, acquired=datetime(2023, 3, 1, 6, 20, tzinfo=UTC))
+    assert shadow_length(dawn) == pytest.approx(np.tan(np.deg2rad(79)))
 
 
 def test_shadows_are_long_from_a_sun_at_45_degrees():
