@@ -34,7 +34,7 @@ from pipeline.tiling import Tile
 
 SIZE_PX, SMALL_PX = 1024, 256
 TILES = 121
-"""Of a granule."""
+"""Tiles of a granule."""
 MOST_S = 240
 """Time for the tiles; a granule is computed from those that were done by then."""
 SURE = 0.7

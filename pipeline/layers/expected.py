@@ -1,10 +1,10 @@
 """Expected number of trucks: probabilities of detections over the recall of such trucks, with an interval.
 
-Each detection stands for p / R trucks: p is the probability that it is one, given the share of
-trucks among the detections of this scene (`pipeline.layers.prior`), R the share of such trucks that are
-detected. The sum is the estimator of Horvitz and Thompson ("A generalization of sampling without replacement
-from a finite universe", 1952), with p for the unknown truth. If p is calibrated and R right, its error has
-mean 0 and the variance
+Each detection stands for p / R trucks: p is the probability that it is one, given the share of trucks among
+the detections of this scene (`pipeline.layers.prior`), R the share of such trucks that are detected. The sum
+is the estimator of Horvitz and Thompson ("A generalization of sampling without replacement from a finite
+universe", 1952), with p for the unknown truth. If p is calibrated and R right, its error has mean 0 and the
+variance
 
     sum of  p (1 - p) / R + (1 - R) (p / R)^2
 
@@ -158,9 +158,9 @@ class Recall:
         chance, share_error = counted.astype(np.float64), 0.0
         if self.score_from is not None:
             counts = (scores >= self.score_from) & ~no
-            own, share_error = self._chances(scores[counts])
-            chance = np.zeros(len(scores))
-            chance[counts] = own
+            chance = np.where(counts, scores, 0.0)
+            if self.share is not None:
+                chance[counts], share_error = with_own_share(scores[counts], self.share)
         number = {group: index for index, group in enumerate([*self.groups, (ANY, ANY, ANY)])}
         kinds = zip(*groups_of(trucks), strict=True)
         group = np.array([self._group(number, *kind) for kind in kinds], np.intp)
@@ -178,10 +178,6 @@ class Recall:
             visible=self.visible,
             visible_error=self.visible_error,
         )
-
-    def _chances(self, scores: Array) -> tuple[Array, float]:
-        """Return the probabilities of the detections of a scene, and the error of their common log-odds."""
-        return (scores, 0.0) if self.share is None else with_own_share(scores, self.share)
 
     def _recalls(self, beyond: float) -> tuple[Array, Array]:
         """Return the recall of each group and, last, of all, and their relative standard errors."""
@@ -220,6 +216,11 @@ class Shares:
     """Share of the trucks on roads that is in the expected number."""
     visible_error: float = 0.0
     """Its relative standard error."""
+
+    @property
+    def total(self) -> Sums:
+        """Sums of all detections, as one unit."""
+        return self.sums(np.zeros(len(self.chance), np.intp), 1)
 
     def sums(self, unit: NDArray[np.intp], size: int, weight: float = 1.0) -> Sums:
         """Sum over units, such as segments: `unit` is (N,), below `size`; -1 for none.

@@ -72,7 +72,7 @@ class Candidates:
     @property
     def expected(self) -> dict[str, float]:
         """Return the expected number of trucks in the scene, and its 95 % interval."""
-        total = self.shares.sums(np.zeros(len(self.rows), np.intp), 1)
+        total = self.shares.total
         low, high = total.interval
         values = {"trucks": total.expected[0], "low": low[0], "high": high[0]}
         return {name: round(float(value), 3) for name, value in values.items()}

@@ -22,7 +22,7 @@ from pipeline.inference.run_models import Models
 from pipeline.inference.shards import content_key
 from pipeline.layers.expected import LEAST_SCORE
 from pipeline.layers.trucks import WEAKEST_SCORE
-from pipeline.models.bundle import Calibration
+from pipeline.models.bundle import Bundle, Calibration
 from pipeline.plugins import plugin_versions
 from pipeline.redaction import without_secrets
 from pipeline.run.request import Request
@@ -214,18 +214,25 @@ def min_network_scores(request: Request, models: Models, scene: Scene) -> MinSco
     """
     if models.detector is None:
         return ANY_SCORE
-    card, least, near_roads = models.detector.card, min_scores(request, models), request.roads is not None
-    at_most = _SHARD_SCORE_NEAR_ROADS if near_roads else _SHARD_SCORE_EVERYWHERE
-    shadow = long_shadow(shadow_length(scene))
+    least = min_scores(request, models)
+    at_most = _SHARD_SCORE_EVERYWHERE if request.roads is None else _SHARD_SCORE_NEAR_ROADS
+    heavy, vehicle = calibrations(models.detector, request, scene)
 
     def needed(calibration: Calibration, probability: float) -> float:
-        score = calibration.under(shadow).score(probability, AMPLE_EVIDENCE)
-        return min(at_most, math.floor(score * 1e6) / 1e6)
+        return min(at_most, math.floor(calibration.score(probability, AMPLE_EVIDENCE) * 1e6) / 1e6)
 
-    vehicle = None
-    if least.vehicle is not None:
-        vehicle = needed(card.vehicle_calibration_for(near_roads), least.vehicle)
-    return MinScores(needed(card.calibration_for(near_roads), least.heavy), vehicle)
+    return MinScores(
+        needed(heavy, least.heavy), None if least.vehicle is None else needed(vehicle, least.vehicle)
+    )
+
+
+def calibrations(detector: Bundle, request: Request, scene: Scene) -> tuple[Calibration, Calibration]:
+    """Return the calibrations of `score` and `vehicle_score` for this case and the scene's shadows."""
+    near_roads, shadow = request.roads is not None, long_shadow(shadow_length(scene))
+    card = detector.card
+    return card.calibration_for(near_roads).under(shadow), card.vehicle_calibration_for(near_roads).under(
+        shadow
+    )
 
 
 def _sha256(path: Path) -> str:

@@ -29,6 +29,7 @@ from pipeline.roads.overpass import overpass_roads
 from pipeline.roads.read import in_view, read_roads
 from pipeline.run.inputs import States, check_same, files_of, hashes_of, states_below, states_of
 from pipeline.run.keys import (
+    calibrations,
     environment,
     keys_of,
     min_network_scores,
@@ -44,7 +45,6 @@ from pipeline.scenes.plausibility import plausible
 from pipeline.scenes.raster.datasets import within_memory
 from pipeline.scenes.readers.naming import FIRST_LIGHT
 from pipeline.scenes.scene import Scene, date_text
-from pipeline.scenes.sun import long_shadow, shadow_length
 from pipeline.storage.atomic import temporary
 from pipeline.storage.object_store import open_store
 from pipeline.storage.out_folder import ROADS, TRAFFIC, check_out, check_scene_folder
@@ -127,18 +127,14 @@ class Job:
     @property
     def calibration(self) -> Calibration | None:
         """Calibration of the detector for this case and the scene's shadows; None without one."""
-        if self.models.detector is None:
-            return None
-        calibration = self.models.detector.card.calibration_for(near_roads=self.request.roads is not None)
-        return calibration.under(long_shadow(shadow_length(self.scene)))
+        detector = self.models.detector
+        return calibrations(detector, self.request, self.scene)[0] if detector else None
 
     @property
     def vehicle_calibration(self) -> Calibration | None:
         """Calibration of the detector's scores of vehicles of any kind; None without a detector."""
-        if self.models.detector is None:
-            return None
-        card, near_roads = self.models.detector.card, self.request.roads is not None
-        return card.vehicle_calibration_for(near_roads).under(long_shadow(shadow_length(self.scene)))
+        detector = self.models.detector
+        return calibrations(detector, self.request, self.scene)[1] if detector else None
 
     @property
     def min_scores(self) -> MinScores:

@@ -279,7 +279,7 @@ def _quality(
     quality["precision_recall"] = {name: curve_table(curve) for name, curve in curves.items()}
     quality["calibration"] = {
         "fitted_on_seeds": [item.seed for item in settings.calibration],
-        "and_in_winter": [item.seed for item in settings.low_sun],
+        "fitted_on_winter_seeds": [item.seed for item in settings.low_sun],
         "near_roads": _calibration(near),
         "everywhere": _calibration(everywhere),
     }

@@ -95,8 +95,7 @@ def _visible(places: Sequence[Observed], recall: Recall, near_roads: bool) -> di
     counts, expected = [], 0.0
     for place in places:
         found = place.evaluate(near_roads, recall.score_from or 0.0).predicted.reset_index(drop=True)
-        sums = recall.shares(found, 0.0, shadow=place.shadow).sums(np.zeros(len(found), np.intp), 1)
-        expected += float(sums.expected[0])
+        expected += float(recall.shares(found, 0.0, shadow=place.shadow).total.expected[0])
         labels = place.reference
         moving = labels[~is_light(labels) & (labels["speed_kmh"] >= SLOW_KMH)]
         faint = moving["confidence"] == "low"
@@ -172,6 +171,5 @@ def expected_trucks(place: Observed, recall: Recall, near_roads: bool) -> tuple[
     """
     evaluation = place.evaluate(near_roads, recall.score_from or 0.0)
     hit, missed = _hit_and_missed(evaluation)
-    trucks = _counting(evaluation)
-    shares = recall.shares(trucks, 0.0, shadow=place.shadow)
-    return len(hit) + len(missed), shares.sums(np.zeros(len(trucks), np.intp), 1)
+    shares = recall.shares(_counting(evaluation), 0.0, shadow=place.shadow)
+    return len(hit) + len(missed), shares.total

@@ -35,7 +35,7 @@ def test_trucks_are_counted_by_group_and_expected_numbers_are_checked():
 
 
 def test_expected_numbers_are_a_share_of_all_moving_heavy_vehicles():
-    """Of 8 and 4: light, hidden and slow ones do not count. A faint one is detected, a clear one is not."""
+    """Light, hidden and slow ones do not count: 5 of 8 vehicles do, and 4 of 4; 3 and 4 are found."""
     first = place(dict.fromkeys([0, 1000, 2000], 1.0), [1000 * n for n in range(8)])
     second = place(dict.fromkeys([0, 1000, 2000, 3000], 1.0), [1000 * n for n in range(4)])
     kinds = {
